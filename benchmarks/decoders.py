@@ -1,0 +1,166 @@
+"""Compares decoders of JPEGs: images a second on one core, and how far their pixels are from simplejpeg's.
+
+Run as `python benchmarks/decoders.py PHOTOS`. Decoders that are not installed or don't load are named and left out. The
+files are read into memory first; the decoders take turns, one round without the clock, then three with it, and the
+best counts.
+"""
+
+import argparse
+import io
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module, metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
+
+Decoder = Callable[[bytes], NDArray[np.uint8]]
+ROUNDS = 3
+MOST_FILES = 2000
+PACKAGES = ("simplejpeg", "pillow", "opencv-python-headless", "opencv-python", "torch", "torchvision", "numpy")
+
+
+def create_simplejpeg() -> Decoder:
+    """Reads with simplejpeg at its accurate settings."""
+    simplejpeg = import_module("simplejpeg")
+    return lambda content: simplejpeg.decode_jpeg(content, colorspace="RGB")
+
+
+def create_pillow() -> Decoder:
+    """Reads with Pillow, and makes the copy that is a NumPy array."""
+    image = import_module("PIL.Image")
+    return lambda content: np.array(image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def create_opencv() -> Decoder:
+    """Reads with OpenCV, and turns its BGR to RGB."""
+    cv2 = import_module("cv2")
+    cv2.setNumThreads(1)
+
+    def decode(content: bytes) -> NDArray[np.uint8]:
+        stored = np.frombuffer(content, np.uint8)
+        pixels: NDArray[np.uint8] = cv2.cvtColor(cv2.imdecode(stored, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return pixels
+
+    return decode
+
+
+def create_torchvision() -> Decoder:
+    """Reads with torchvision.io, laid out as height, width, channels."""
+    torch, io_module = import_module("torch"), import_module("torchvision.io")
+    torch.set_num_threads(1)
+
+    def decode(content: bytes) -> NDArray[np.uint8]:
+        stored = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        pixels: NDArray[np.uint8] = io_module.decode_jpeg(stored, io_module.ImageReadMode.RGB).permute(1, 2, 0).numpy()
+        return pixels
+
+    return decode
+
+
+def create_belvedere() -> Decoder:
+    """Reads the one way that Belvedere has."""
+    read: Decoder = import_module("belvedere.images").read_image
+    return read
+
+
+DECODERS: dict[str, Callable[[], Decoder]] = {
+    "simplejpeg": create_simplejpeg,
+    "Pillow": create_pillow,
+    "OpenCV": create_opencv,
+    "torchvision.io": create_torchvision,
+    "belvedere.images.read_image": create_belvedere,
+}
+
+
+def read_files(folder: Path) -> list[bytes]:
+    """Reads the JPEGs of a folder, in the order of their paths, `MOST_FILES` at most."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    if not paths:
+        sys.exit(f"There is no JPEG in {folder}.")
+    return [path.read_bytes() for path in paths[:MOST_FILES]]
+
+
+def measure_speeds(decoders: dict[str, Decoder], files: Sequence[bytes]) -> dict[str, float]:
+    """Images a second, the best of `ROUNDS`; the decoders take turns, so that a busy machine is busy for all."""
+    best = dict.fromkeys(decoders, float("inf"))
+    for turn in range(ROUNDS + 1):
+        for name, decode in decoders.items():
+            started = time.perf_counter()
+            for content in files:
+                decode(content)
+            if turn > 0:
+                best[name] = min(best[name], time.perf_counter() - started)
+    return {name: len(files) / seconds for name, seconds in best.items()}
+
+
+def load_decoders(content: bytes) -> tuple[dict[str, Decoder], dict[str, str]]:
+    """The decoders that load and read a first file, and why the others don't."""
+    loaded, failed = {}, {}
+    for name, create in DECODERS.items():
+        try:
+            loaded[name] = create()
+            loaded[name](content)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises that can't load
+            loaded.pop(name, None)
+            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return loaded, failed
+
+
+def find_difference(decode: Decoder, reference: Decoder, files: Sequence[bytes]) -> tuple[int, float]:
+    """The largest difference of a channel, in levels, and the share of pictures with any."""
+    largest, different = 0, 0
+    for content in files:
+        step = int(np.abs(decode(content).astype(np.int16) - reference(content).astype(np.int16)).max())
+        largest, different = max(largest, step), different + (step > 0)
+    return largest, different / len(files)
+
+
+def describe_machine() -> str:
+    """Processor, cores, system, Python and the versions of what is installed."""
+    processor = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        lines = described.read_text(encoding="utf-8").splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return (
+        f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}\n"
+        + ", ".join(versions)
+    )
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="Compares decoders of JPEGs.")
+    parser.add_argument("folder", type=Path, help="a folder of photographs")
+    files = read_files(parser.parse_args().folder)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    size = sum(map(len, files)) / len(files) / 1000
+    print(f"{len(files)} JPEGs of {size:.1f} kB on average; one core; best of {ROUNDS}; {time.strftime('%Y-%m-%d')}")
+    print(describe_machine() + "\n")
+    print("| decoder | images/s | largest difference to simplejpeg | pictures that differ |")
+    print("|---|---|---|---|")
+    decoders, failed = load_decoders(files[0])
+    speeds = measure_speeds(decoders, files)
+    for name, decode in decoders.items():
+        largest, share = find_difference(decode, decoders["simplejpeg"], files)
+        print(f"| {name} | {speeds[name]:,.0f} | {largest} levels | {share:.1%} |")
+    for name, reason in failed.items():
+        print(f"| {name} | does not load | {reason} | - |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Belvedere: from a folder of labelled photographs to an image classifier you can trust.
+
+Importing this costs nothing: a name is loaded when it is first asked for, and torch only by `train`.
+
+    >>> import belvedere
+    >>> run = belvedere.train("photographs", out="run")          # doctest: +SKIP
+    >>> belvedere.load("run").predict("fjord.jpg")[0].prediction  # doctest: +SKIP
+    'sea'
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from belvedere.dataset import Dataset, read_folder
+    from belvedere.demo import run_demo
+    from belvedere.errors import (
+        BelvedereError,
+        DatasetError,
+        FolderExists,
+        MissingExtra,
+        TrainingError,
+        UnknownName,
+        UnreadableImage,
+        UnreadableModel,
+        UsageError,
+    )
+    from belvedere.evaluate import evaluate
+    from belvedere.images import read_image
+    from belvedere.model import Model, load
+    from belvedere.practice.folder import draw_practice_set
+    from belvedere.records import Evaluation, Prediction
+    from belvedere.training.networks import describe_network
+    from belvedere.training.run import Run, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "dataset",
+    "read_folder": "dataset",
+    "run_demo": "demo",
+    "BelvedereError": "errors",
+    "DatasetError": "errors",
+    "FolderExists": "errors",
+    "MissingExtra": "errors",
+    "TrainingError": "errors",
+    "UnknownName": "errors",
+    "UnreadableImage": "errors",
+    "UnreadableModel": "errors",
+    "UsageError": "errors",
+    "evaluate": "evaluate",
+    "read_image": "images",
+    "Model": "model",
+    "load": "model",
+    "draw_practice_set": "practice.folder",
+    "Evaluation": "records",
+    "Prediction": "records",
+    "describe_network": "training.networks",
+    "Run": "training.run",
+    "train": "training.run",
+}
+
+__all__ = [  # noqa: RUF022 - in the order of the work
+    "read_folder",
+    "train",
+    "load",
+    "evaluate",
+    "read_image",
+    "describe_network",
+    "draw_practice_set",
+    "run_demo",
+    "Dataset",
+    "Run",
+    "Model",
+    "Prediction",
+    "Evaluation",
+    "BelvedereError",
+    "UsageError",
+    "UnknownName",
+    "FolderExists",
+    "MissingExtra",
+    "DatasetError",
+    "UnreadableImage",
+    "UnreadableModel",
+    "TrainingError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'belvedere' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"belvedere.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from belvedere.errors import MissingExtra
+
+        if error.name in ("torch", "onnx", "onnxscript", "safetensors", "tomli_w"):
+            raise MissingExtra("Training", error.name, "train") from error
+        raise
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,210 @@
+"""The command line: arguments and printing only.
+
+Each command is short and calls one function of the house. Answers go to stdout; progress and messages to stderr. What
+a user can mend ends in one line and exit code 1 (a failed job) or 2 (a wrong call).
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import belvedere
+from belvedere.errors import BelvedereError, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="belvedere",
+    help="From a folder of labelled photographs to an image classifier you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of Belvedere's that are there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable answer on stdout.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process with its exit code."""
+    try:
+        app(standalone_mode=True)
+    except BelvedereError as error:
+        _tell(f"belvedere: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _tell("belvedere: ended by Ctrl-C")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone: nothing more to say
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def _global(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(belvedere.__version__)  # noqa: T201
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
+) -> None:
+    """Draw a practice set, run the whole job on it and say where the report is (about two minutes)."""
+    from belvedere.progress import for_stderr
+    from belvedere.tables import show_evaluation, show_predictions
+
+    shown = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=for_stderr())
+    if as_json:
+        _print_json({"report": str(shown.report), "fjord": shown.fjord.prediction, **shown.run.metrics})
+        return
+    console = _console()
+    show_evaluation(console, shown.run.evaluation)
+    shares = sorted(shown.fjord_shares.items(), key=lambda item: -item[1])
+    console.print("\nA fjord, which holds " + ", ".join(f"{name} {share:.0%}" for name, share in shares) + ":")
+    show_predictions(console, [shown.fjord], shown.run.evaluation.class_names)
+    _say_where(shown.report)
+
+
+@app.command()
+def train(
+    photos: Annotated[Path, typer.Argument(help="Folder of class folders, or with train and test; or a table.")],
+    recipe: Annotated[str, typer.Option(help="How to train: article.")] = "article",
+    out: Out = Path("run"),
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a classifier on PHOTOS, measure it, and write a run folder with the model and its report."""
+    from belvedere.progress import for_stderr
+    from belvedere.tables import show_evaluation
+
+    run = belvedere.train(
+        photos,
+        out=out,
+        recipe=recipe,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+        progress=for_stderr(),
+    )
+    if as_json:
+        _print_json(run.metrics)
+    else:
+        show_evaluation(_console(), run.evaluation)
+        _say_where(run.folder / "report.html")
+
+
+@app.command()
+def evaluate(
+    model: ModelPath,
+    photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train; a test part is taken if named.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure MODEL on PHOTOS: accuracy, confusion, calibration and the surest mistakes."""
+    from belvedere.progress import for_stderr
+    from belvedere.results import evaluate_into
+    from belvedere.tables import show_evaluation
+
+    evaluation, metrics = evaluate_into(model, photos, out, overwrite=overwrite, progress=for_stderr())
+    if as_json:
+        _print_json(metrics)
+        return
+    show_evaluation(_console(), evaluation)
+    if out is None:
+        _tell("Add --out FOLDER for a report with pictures.")
+    else:
+        _say_where(out / "report.html")
+
+
+@app.command()
+def predict(
+    model: ModelPath,
+    images: Annotated[list[Path], typer.Argument(help="Any number of pictures, and folders of them.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for the answers; its suffix names the format.")
+    ] = None,
+    form: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl or json.")] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG with the pictures and their answers.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer for IMAGES with MODEL: class probabilities as a table, CSV or JSON lines, and a contact sheet."""
+    from belvedere.predict import predict_files
+    from belvedere.progress import for_stderr
+
+    form = _choose_form("json" if as_json else form, out)
+    done = predict_files(belvedere.load(model), images, form, out=out, sheet=sheet, progress=for_stderr())
+    if done.unreadable:
+        _tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="A model.onnx, a run folder, or the name of a network.")],
+    classes: Annotated[int, typer.Option(min=2, help="Classes of a network that is given by name.")] = 6,
+    as_json: AsJson = False,
+) -> None:
+    """Show MODEL's layers with their output shapes and parameters, and where it comes from."""
+    from belvedere.tables import show_card, show_layers
+
+    if Path(model).exists():
+        card = belvedere.load(model).card
+        if as_json:
+            _print_json(dataclasses.asdict(card))
+        else:
+            show_layers(_console(), card.layers)
+            show_card(_console(), card)
+        return
+    entry, layers = belvedere.describe_network(model, classes)
+    if as_json:
+        _print_json({"network": entry.name, "layers": [dataclasses.asdict(layer) for layer in layers]})
+    else:
+        show_layers(_console(), layers)
+        _console().print(f"{entry.name}: {entry.summary}. Source: {entry.source}. Licence: {entry.licence}.")
+
+
+def _choose_form(form: str | None, out: Path | None) -> str:
+    """The form of the answers: the one named, else by the suffix of the file, else a table."""
+    known = ("table", "csv", "jsonl", "json")
+    chosen = form or (out.suffix.lower().removeprefix(".") if out else "table")
+    if chosen not in known:
+        raise UnknownName("form of answers", chosen, known)
+    if chosen == "table" and out is not None:
+        raise UsageError(f"A table goes to the terminal only. For {out} take --format csv, jsonl or json.")
+    return chosen
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _print_json(content: Mapping[str, object]) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))  # noqa: T201
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr)  # noqa: T201
+
+
+def _say_where(report: Path) -> None:
+    _tell(f"Report: {report}")

@@ -1,0 +1,84 @@
+"""Everything that can go wrong in a way a user can mend, as one tree.
+
+Knows the kinds of failure; does not know how they are shown: the command line turns them into one line and an exit
+code, and says nothing else.
+
+    BelvedereError
+    ├── UsageError              the call itself is wrong                               exit code 2
+    │   ├── UnknownName         no such recipe, network or key; the nearest is named
+    │   ├── FolderExists        a result would replace something that is there
+    │   └── MissingExtra        a part of Belvedere that is not installed
+    ├── DatasetError            the photographs can't be read as a data set            exit code 1
+    ├── UnreadableImage         one file is not a picture that can be read             exit code 1
+    ├── UnreadableModel         a file is not a model of ours, or a damaged one        exit code 1
+    └── TrainingError           training can't go on, or gave nothing to keep          exit code 1
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class BelvedereError(Exception):
+    """The root of the tree: one clear line that says what was expected, what came and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(BelvedereError):
+    """The call itself is wrong: an argument that can't be what was meant."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that is not among the ones that exist; the nearest is suggested."""
+
+    def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
+        known = sorted(choices)
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        super().__init__(f"There is no {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
+
+
+class FolderExists(UsageError):
+    """A result would take the place of something that is there; `ways_out` is a sentence that says what to do."""
+
+    def __init__(self, folder: Path, ways_out: str) -> None:
+        super().__init__(f"{folder} exists already and nothing was changed. {ways_out}")
+
+
+class MissingExtra(UsageError):
+    """A part of Belvedere that is not installed; the message holds the line that installs it."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the package {package!r}, which is not installed. "
+            f"Install it with: pip install 'belvedere[{extra}]'"
+        )
+
+
+class DatasetError(BelvedereError):
+    """The photographs can't be read as a data set."""
+
+
+class UnreadableImage(BelvedereError):
+    """One file is not a picture that can be read.
+
+    Attributes:
+        name: The file, as it was given or found.
+        reason: Why it can't be read, without the file's name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class UnreadableModel(BelvedereError):
+    """A file is not a model of Belvedere's, or is damaged."""
+
+
+class TrainingError(BelvedereError):
+    """Training can't go on, or gave nothing worth keeping."""

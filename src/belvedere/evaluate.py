@@ -1,0 +1,158 @@
+"""Answers on labelled photographs to figures of merit.
+
+Knows what accuracy, calibration and confusion are; does not know how they are drawn or written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics
+
+from belvedere.dataset import UNDIVIDED, Dataset
+from belvedere.errors import DatasetError, UnknownName
+from belvedere.model import Model
+from belvedere.progress import Progress
+from belvedere.records import CalibrationBin, ClassFigures, Confusion, Evaluation, Prediction, Sample
+
+CALIBRATION_BINS = 15
+
+
+def evaluate(model: Model, dataset: Dataset, progress: Progress | None = None) -> Evaluation:
+    """Measures a model on a data set's test part, or on all of it where it names no parts.
+
+    Args:
+        model: The model.
+        dataset: Labelled photographs; their classes must be the model's.
+        progress: Shows how far it is.
+
+    Returns:
+        The figures, with the answer for every photograph.
+
+    Raises:
+        UnknownName: A label is no class of the model's.
+        DatasetError: There is nothing to measure on, or nothing of it can be read.
+    """
+    for part in ("test", UNDIVIDED, "val"):
+        if samples := dataset.part(part):
+            return evaluate_samples(model, samples, progress or Progress(), part=part or "all")
+    raise DatasetError(f"{dataset.source} has a training part only. Give a test part, or a folder of class folders.")
+
+
+def evaluate_samples(model: Model, samples: Sequence[Sample], progress: Progress, *, part: str) -> Evaluation:
+    """Measures a model on samples, as `evaluate`; `part` says which they are."""
+    for label in sorted({sample.label for sample in samples}):
+        if label not in model.class_names:
+            raise UnknownName(f"class in {model.name} for the label", label, model.class_names)
+    predictions = []
+    with progress.task("Evaluating", len(samples)) as task:
+        for sample, answer in zip(samples, model.stream(sample.path for sample in samples), strict=True):
+            predictions.append(replace(answer, image=sample.image, label=sample.label))
+            task.advance(1)
+    return measure(predictions, model.class_names, part=part)
+
+
+def measure(predictions: Sequence[Prediction], class_names: Sequence[str], *, part: str) -> Evaluation:
+    """Works out the figures of merit.
+
+    Args:
+        predictions: One a photograph, each with its label; unreadable ones are counted and left out.
+        class_names: The model's K classes.
+        part: What was measured: "test", "val" or "all".
+
+    Returns:
+        The figures.
+
+    Raises:
+        DatasetError: No photograph could be read.
+        UnknownName: A label is no class of the model's.
+    """
+    read = [prediction for prediction in predictions if prediction.error is None]
+    if not read:
+        raise DatasetError(f"None of the {len(predictions)} photographs to measure on could be read.")
+    index = {name: position for position, name in enumerate(class_names)}
+    for prediction in read:
+        if prediction.label not in index:
+            raise UnknownName("class of the model's for the label", str(prediction.label), class_names)
+    labels = np.array([index[str(prediction.label)] for prediction in read])  # (N,)
+    probabilities = np.array([prediction.probabilities for prediction in read])  # (N, K)
+    answers = probabilities.argmax(1)  # (N,)
+    indices = np.arange(len(class_names))
+    confusion = metrics.confusion_matrix(labels, answers, labels=indices)  # (K, K)
+    per_class = _per_class(labels, answers, class_names)
+    confidence, right = probabilities.max(1), answers == labels
+    calibration = _calibration(confidence, right)
+    return Evaluation(
+        class_names=tuple(class_names),
+        images=len(read),
+        unreadable=len(predictions) - len(read),
+        accuracy=float(right.mean()),
+        macro_f1=float(np.mean([row.f1 for row in per_class if row.images and row.f1 is not None])),
+        log_loss=_log_loss(labels, probabilities),
+        ece=sum(row.images * abs(row.confidence - row.accuracy) for row in calibration) / len(read),
+        per_class=per_class,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        confused_pairs=_confused_pairs(confusion, class_names),
+        calibration=calibration,
+        predictions=tuple(predictions),
+        part=part,
+    )
+
+
+def surest_mistakes(evaluation: Evaluation, count: int) -> list[Prediction]:
+    """Lists the wrong answers, the surest first, at most so many."""
+    wrong = [answer for answer in evaluation.predictions if answer.error is None and answer.prediction != answer.label]
+    return sorted(wrong, key=lambda answer: -(answer.confidence or 0.0))[:count]
+
+
+def to_metrics(evaluation: Evaluation) -> dict[str, object]:
+    """Returns the figures as metrics.json holds them: everything but the single answers."""
+    figures = asdict(replace(evaluation, predictions=()))
+    del figures["predictions"]
+    return {"classes": figures.pop("class_names"), **figures}
+
+
+def _log_loss(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> float:
+    # A float32 softmax can give exactly 0 for the true class, which would be an infinite loss.
+    given = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(given, np.finfo(np.float32).eps)).mean())
+
+
+def _per_class(
+    labels: NDArray[np.intp], answers: NDArray[np.intp], class_names: Sequence[str]
+) -> tuple[ClassFigures, ...]:
+    precision, recall, f1, images = metrics.precision_recall_fscore_support(
+        labels, answers, labels=np.arange(len(class_names)), zero_division=np.nan
+    )
+    return tuple(
+        ClassFigures(name, _known(precision[k]), _known(recall[k]), _known(f1[k]), int(images[k]))
+        for k, name in enumerate(class_names)
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _confused_pairs(confusion: NDArray[np.intp], class_names: Sequence[str]) -> tuple[Confusion, ...]:
+    totals = confusion.sum(1)
+    pairs = [
+        Confusion(class_names[i], class_names[j], int(confusion[i, j]), float(confusion[i, j] / totals[i]))
+        for i, j in np.argwhere(confusion > 0)
+        if i != j
+    ]
+    return tuple(sorted(pairs, key=lambda pair: (-pair.images, pair.label, pair.prediction)))
+
+
+def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[CalibrationBin, ...]:
+    """Equal bins over the confidence, as Guo et al., On Calibration of Modern Neural Networks (2017)."""
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    inside = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, CALIBRATION_BINS - 1)
+    rows = []
+    for k in range(CALIBRATION_BINS):
+        chosen = inside == k
+        count = int(chosen.sum())
+        mean = (float(confidence[chosen].mean()), float(right[chosen].mean())) if count else (0.0, 0.0)
+        rows.append(CalibrationBin(float(edges[k]), float(edges[k + 1]), count, *mean))
+    return tuple(rows)

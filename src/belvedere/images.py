@@ -1,0 +1,385 @@
+"""Bytes to RGB uint8 pixels: the only place where a picture is decoded.
+
+Knows file formats, colour models, orientation, damage and limits, and how pixels are fitted to a model's input; does
+not know labels, models or what the pixels are for.
+
+JPEGs take the fast path (simplejpeg, libjpeg-turbo); everything else, and every JPEG that is unusual or damaged, goes
+through Pillow. Both decode a JPEG with the accurate inverse transform and smooth chroma, and agree within
+`JPEG_AGREEMENT` levels. Colour profiles are not applied. Grey of 16 bits becomes 8 by v / 257, rounded; colour of 16
+bits keeps its high byte, which is all that Pillow gives: at most one level apart.
+"""
+
+import os
+import struct
+import threading
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from belvedere.errors import UnreadableImage
+from belvedere.records import Preprocess
+
+# fmt: off
+PICTURE_SUFFIXES = frozenset((
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg",
+    ".png", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+))
+# fmt: on
+# Only formats that Pillow decodes by itself: EPS, for one, would start another program.
+PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+JPEG_AGREEMENT = 0  # largest difference between the two paths for one JPEG, in levels, with the wheels of PyPI
+MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
+MAX_BYTES = 200_000_000  # of one file
+READ_AHEAD = 128  # pictures that `read_inputs` holds at once
+COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
+
+RGB = NDArray[np.uint8]
+_ORIENTATION_TAG = 0x0112
+_ORIENTATION_MARKS = (b"Exif\x00\x00", b"tiff:Orientation")  # EXIF, and XMP, which Pillow asks where EXIF is silent
+# What Pillow's parsers raise on bytes that are not what they claim to be.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A picture's pixels and what was decided in reading them."""
+
+    pixels: RGB  # (H, W, 3)
+    notes: tuple[str, ...] = ()  # such as "first of 12 frames"
+
+
+def read_image(source: Path | str | bytes) -> RGB:
+    """Reads a picture.
+
+    Args:
+        source: A path, or the bytes of a file.
+
+    Returns:
+        RGB pixels, (H, W, 3), upright by its EXIF orientation; transparency is laid over white.
+
+    Raises:
+        UnreadableImage: It can't be read, or is over `MAX_PIXELS` or `MAX_BYTES`; the message names file and reason.
+    """
+    return decode_image(source).pixels
+
+
+def decode_image(
+    source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> DecodedImage:
+    """Reads a picture as `read_image`, and says what was decided in reading it.
+
+    Args:
+        source: A path, or the bytes of a file.
+        max_pixels: Height times width that is refused above, before anything of that size is decoded.
+        max_bytes: Size of the file that is refused above, before it is read.
+
+    Returns:
+        The pixels, (H, W, 3), and the notes.
+
+    Raises:
+        UnreadableImage: As `read_image`.
+    """
+    name = "picture" if isinstance(source, bytes) else str(source)
+    try:
+        content = read_content(source, max_bytes)
+        is_jpeg = content[:3] == b"\xff\xd8\xff"
+        return _decode_jpeg(content, max_pixels) if is_jpeg else _decode_any(content, max_pixels)
+    except _Refused as refused:
+        raise UnreadableImage(name, str(refused)) from None
+
+
+def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> bytes:
+    """Reads a file's bytes, if it is a file that may be a picture.
+
+    Raises:
+        UnreadableImage: There is no such file, it can't be opened, or it is empty or over `max_bytes`.
+    """
+    if isinstance(source, bytes):
+        content, size = source, len(source)
+    else:
+        try:
+            path = Path(source)
+            if not path.is_file():
+                raise UnreadableImage(str(source), _what_instead(path))
+            size = path.stat().st_size
+            content = path.read_bytes() if size <= max_bytes else b""
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UnreadableImage(str(source), f"can't be opened: {reason}") from error
+    name = "picture" if isinstance(source, bytes) else str(source)
+    if size == 0:
+        raise UnreadableImage(name, "empty file")
+    if size > max_bytes:
+        raise UnreadableImage(name, f"{size:,} bytes, over the limit of {max_bytes:,}")
+    return content
+
+
+def _what_instead(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder"
+    return "is not a regular file" if path.exists() else "no such file"
+
+
+def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
+    """Fits a picture to a model's input size, by the model's rule.
+
+    Args:
+        pixels: (H, W, 3).
+        preprocess: The size and the rule: "stretch" scales both sides to it; "crop" scales until the picture covers
+            it and keeps the middle. Scaling is bilinear with antialiasing (Pillow's).
+
+    Returns:
+        (preprocess.height, preprocess.width, 3); the same array where it already has that size.
+    """
+    size = (preprocess.width, preprocess.height)
+    if pixels.shape[:2] == (preprocess.height, preprocess.width):
+        return pixels
+    image = Image.fromarray(pixels)
+    if preprocess.resize == "crop":
+        fitted = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    else:
+        fitted = image.resize(size, Image.Resampling.BILINEAR)
+    return np.array(fitted)
+
+
+def within(height: int, width: int, side: int) -> Preprocess:
+    """Returns the size of a picture scaled down, if need be, until its longer side is at most `side` pixels."""
+    scale = min(1.0, side / max(height, width))
+    return Preprocess(max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def read_input(source: Path | str | bytes, preprocess: Preprocess) -> DecodedImage:
+    """Reads a picture as a model's input: the one way from a file to pixels, in training and in use.
+
+    Args:
+        source: A path, or the bytes of a file.
+        preprocess: The model's input.
+
+    Returns:
+        Pixels (preprocess.height, preprocess.width, 3) and the notes.
+
+    Raises:
+        UnreadableImage: As `read_image`.
+    """
+    decoded = decode_image(source)
+    return DecodedImage(fit_image(decoded.pixels, preprocess), decoded.notes)
+
+
+def read_inputs(
+    sources: Iterable[Path | str | bytes], preprocess: Preprocess
+) -> Iterator[DecodedImage | UnreadableImage]:
+    """Reads many pictures as `read_input`, ahead of the caller and on every core, in memory that stays flat.
+
+    Args:
+        sources: Paths, or the bytes of files; taken as they are needed.
+        preprocess: The model's input.
+
+    Yields:
+        For each source, in order, the picture or the error that names what is wrong with it.
+    """
+
+    def read(source: Path | str | bytes) -> DecodedImage | UnreadableImage:
+        try:
+            return read_input(source, preprocess)
+        except UnreadableImage as error:
+            return error
+
+    waiting = iter(sources)
+    ahead: deque[Future[DecodedImage | UnreadableImage]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while True:
+            ahead.extend(pool.submit(read, source) for source in islice(waiting, READ_AHEAD - len(ahead)))
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+
+
+def list_pictures(folder: Path) -> Iterator[Path]:
+    """Walks a folder for files whose suffix is a picture's, in sorted order, hidden ones left out."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from list_pictures(path)
+        elif path.suffix.lower() in PICTURE_SUFFIXES:
+            yield path
+
+
+class _Refused(Exception):
+    """A reason, on its way to an `UnreadableImage` with the file's name."""
+
+
+class _PillowWarnings:
+    """Ignores warnings while any thread decodes: what Pillow finds odd comes back as an error or a note.
+
+    `warnings.catch_warnings` changes the whole process, so the first thread in enters it and the last one out leaves
+    it; those between decode side by side.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._threads = threading.Lock(), 0
+        self._caught: warnings.catch_warnings[None] | None = None
+
+    @contextmanager
+    def ignored(self) -> Iterator[None]:
+        with self._lock:
+            self._threads += 1
+            if self._caught is None:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._threads -= 1
+                if self._threads == 0 and self._caught is not None:
+                    self._caught.__exit__(None, None, None)
+                    self._caught = None
+
+
+_pillow_warnings = _PillowWarnings()
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _Refused(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}")
+
+
+def _decode_jpeg(content: bytes, max_pixels: int) -> DecodedImage:
+    """The fast path, or the slow one where that must decide: CMYK, damage, a header the fast one does not know."""
+    damage = ""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        _check_pixels(width, height, max_pixels)
+        try:
+            if colours in ("YCbCr", "Gray", "RGB"):
+                pixels: RGB = simplejpeg.decode_jpeg(content, colorspace="RGB")
+                return _turn(pixels, _jpeg_orientation(content))
+            simplejpeg.decode_jpeg(content, colorspace="CMYK")  # only to hear of damage: Pillow converts the colours
+        except ValueError as error:
+            damage = " ".join(str(error).split())
+    except ValueError:
+        pass
+    decoded = _decode_any(content, max_pixels)
+    return DecodedImage(decoded.pixels, (*decoded.notes, f"damaged JPEG data: {damage}")) if damage else decoded
+
+
+def _jpeg_orientation(content: bytes) -> int:
+    if not any(mark in content for mark in _ORIENTATION_MARKS):
+        return 1
+    try:
+        with _pillow_warnings.ignored(), _open(content) as image:
+            return _orientation(image)
+    except _Refused:
+        return 1
+
+
+def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
+    with _pillow_warnings.ignored(), _open(content) as image:
+        _check_pixels(*image.size, max_pixels)
+        try:
+            pixels = _to_rgb(image)
+        except _DAMAGE as error:
+            raise _Refused(_reason(error)) from error
+        decoded = _turn(pixels, _orientation(image))  # asked after decoding: Pillow turns TIFFs itself
+        notes = _frame_notes(image, len(content))  # asked last: counting leaves a damaged file at any frame
+    return DecodedImage(decoded.pixels, notes + decoded.notes)
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(content), formats=PILLOW_FORMATS)
+    except UnidentifiedImageError:
+        raise _Refused("not a picture in a format that can be read") from None
+    except _DAMAGE as error:
+        raise _Refused(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"far more pixels than the limit of {MAX_PIXELS:,}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if "truncated" in text.lower() else f"damaged: {text}"
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DAMAGE:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _frame_notes(image: Image.Image, size_bytes: int) -> tuple[str, ...]:
+    if image.format == "MPO":  # a phone's JPEG with a preview or a depth map behind the picture
+        return ()
+    try:
+        if image.format == "TIFF" and size_bytes > COUNTED_TIFF_BYTES:
+            return ("first of several frames",) if getattr(image, "is_animated", False) else ()
+        frames = int(getattr(image, "n_frames", 1))
+    except _DAMAGE:
+        return ()
+    return (f"first of {frames} frames",) if frames > 1 else ()
+
+
+def _to_rgb(image: Image.Image) -> RGB:
+    if image.mode.startswith("I;16"):
+        # 16 bits to 8 by v / 257, rounded: 65,535 becomes 255.
+        wide = np.asarray(image).astype(np.uint32)
+        grey = ((wide + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        return _wide_to_rgb(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        paper = Image.new("RGBA", coloured.size, "white")
+        return np.array(Image.alpha_composite(paper, coloured).convert("RGB"))
+    return np.array(image.convert("RGB"))  # a copy: what numpy borrows from Pillow is read-only
+
+
+def _wide_to_rgb(image: Image.Image) -> RGB:
+    """32-bit pixels have no agreed range; those that fit 16 bits are taken as such."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65_535:
+        raise _Refused(f"{'floating-point' if image.mode == 'F' else '32-bit'} pixels, whose range nobody states")
+    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _turn(pixels: RGB, orientation: int) -> DecodedImage:
+    """Makes a picture upright by its EXIF orientation, 1 to 8 (Exif 2.32, tag 0x0112)."""
+    if orientation == 1:
+        return DecodedImage(pixels)
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    turned = pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return DecodedImage(np.ascontiguousarray(turned), (f"turned by its EXIF orientation ({orientation})",))

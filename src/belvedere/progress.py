@@ -1,0 +1,117 @@
+"""Showing how far a long job is: a bar on a terminal, a line now and then elsewhere, nothing when not asked.
+
+Knows how progress looks, and is the only owner of Rich's live display; does not know what is being done.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Task:
+    """One job of a known length; this kind shows nothing."""
+
+    def advance(self, images: int, figures: str = "") -> None:
+        """Says that so many more images are done, with a few figures to show beside the bar."""
+
+
+class Progress:
+    """Shows nothing: what a program that calls Belvedere gets unless it asks for more."""
+
+    def say(self, message: str) -> None:
+        """Tells the user something, in one line."""
+
+    @contextmanager
+    def task(self, description: str, images: int) -> Iterator[Task]:
+        """Shows one job while the block runs.
+
+        Args:
+            description: What is being done, such as "Reading".
+            images: How many images it takes.
+
+        Yields:
+            The task to report to.
+        """
+        yield Task()
+
+
+class _LineTask(Task):
+    """A line every ten seconds, for a log or a pipe."""
+
+    def __init__(self, description: str, images: int) -> None:
+        self._description, self._images = description, images
+        self._done, self._figures = 0, ""
+        self._start = self._last = time.monotonic()
+
+    def advance(self, images: int, figures: str = "") -> None:
+        self._done += images
+        self._figures = figures
+        now = time.monotonic()
+        if now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            rate = self._done / (now - self._start)
+            left = (self._images - self._done) / rate if rate else 0.0
+            print(  # noqa: T201
+                f"{self._description}: {self._done}/{self._images} images, {rate:.0f} images/s, "
+                f"{left:.0f} s left {self._figures}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+class LineProgress(Progress):
+    """Lines on stderr, for where it is not a terminal."""
+
+    def say(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+    @contextmanager
+    def task(self, description: str, images: int) -> Iterator[Task]:
+        yield _LineTask(description, images)
+
+
+class TerminalProgress(Progress):
+    """Rich's bars on stderr, with images a second and the time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+
+    def say(self, message: str) -> None:
+        self._console.print(message, markup=False, emoji=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, description: str, images: int) -> Iterator[Task]:
+        from rich.markup import escape
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+        )
+        with Bars(*columns, console=self._console, transient=True) as bars:
+            identity = bars.add_task(escape(description), total=images, rate="", figures="")
+            start = time.monotonic()
+
+            class BarTask(Task):
+                def advance(self, images: int, figures: str = "") -> None:
+                    bars.advance(identity, images)
+                    rate = bars.tasks[0].completed / max(time.monotonic() - start, 1e-9)
+                    bars.update(identity, rate=f"{rate:.0f} images/s", figures=escape(figures))
+
+            yield BarTask()
+
+
+def for_stderr() -> Progress:
+    """Chooses what suits stderr: bars on a terminal, lines in a log."""
+    return TerminalProgress() if sys.stderr.isatty() else LineProgress()

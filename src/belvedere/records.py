@@ -1,0 +1,155 @@
+"""What passes between the modules: frozen records, and nothing that works on them.
+
+Knows the shape of every result; does not know where it comes from or how it is shown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled photograph of a data set."""
+
+    path: Path  # where the file is
+    image: str  # the path as it was given or found, for people to read
+    label: str  # its class; where a table gives several, the first
+    part: str  # "train", "val" or "test"
+    also: tuple[str, ...] = ()  # further classes that a table gives (`a|b`)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something the user should know about the photographs, that stops nothing."""
+
+    message: str  # one line
+    names: tuple[str, ...] = ()  # the files it is about
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How a decoded picture becomes the model's input: the part of it that happens outside the graph."""
+
+    height: int
+    width: int
+    resize: str = "stretch"  # "stretch": both sides, as the article did; "crop": shorter side, then the middle
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One row of a network's layer table."""
+
+    name: str  # its name in the network, such as "features.conv1"
+    kind: str  # what it is, such as "Conv2d 3x3, ReLU"
+    shape: tuple[int, ...]  # output without the batch: (H, W, C) or (D,)
+    parameters: int
+    trainable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a model comes from: enough to train it again."""
+
+    recipe: str
+    network: str
+    seed: int
+    epochs: int  # completed
+    best_epoch: int  # the one that was kept, by validation accuracy
+    device: str
+    precision: str  # "float32" or "bfloat16"
+    photographs: Mapping[str, int]  # part -> how many were used
+    photographs_sha256: str  # over the content hashes and labels of the photographs trained on
+    interrupted: bool
+    seconds_train: float
+    created: str  # UTC, ISO 8601
+    versions: Mapping[str, str]  # package -> version
+    parity: float  # largest difference between the framework's probabilities and the model file's
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model file says about itself."""
+
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    layers: tuple[Layer, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one picture, or the reason why there is none."""
+
+    image: str  # the path as it was given or found
+    prediction: str | None = None  # the class with the highest probability
+    confidence: float | None = None  # its probability
+    probabilities: tuple[float, ...] = ()  # (K,) in the order of the model's class names
+    error: str | None = None  # why the file could not be read; the other answers are empty then
+    notes: tuple[str, ...] = ()  # what was decided in reading it, such as "first of 12 frames"
+    label: str | None = None  # the given label, where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """How well one class is recognised; a figure is None where the test photographs can't tell."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    images: int  # test photographs with this label
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """One bar of the reliability diagram."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float  # mean confidence of the pictures in it, 0 where there is none
+    accuracy: float  # their share answered right, 0 where there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often one class was taken for another."""
+
+    label: str
+    prediction: str
+    images: int
+    share: float  # of the photographs with this label
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a model's answers on labelled photographs are worth."""
+
+    class_names: tuple[str, ...]
+    images: int  # read and measured
+    unreadable: int
+    accuracy: float
+    macro_f1: float  # over the classes that the photographs hold
+    log_loss: float  # natural logarithm
+    ece: float  # expected calibration error, 15 equal bins
+    per_class: tuple[ClassFigures, ...]
+    confusion: tuple[tuple[int, ...], ...]  # (K, K): row the given label, column the answer
+    confused_pairs: tuple[Confusion, ...]  # most frequent first
+    calibration: tuple[CalibrationBin, ...]
+    predictions: tuple[Prediction, ...] = field(repr=False)  # one a photograph, each with its label
+    part: str = "test"  # the part of the data set that was measured
+
+
+@dataclass(frozen=True, slots=True)
+class EpochFigures:
+    """One row of history.csv."""
+
+    epoch: int  # from 1
+    seconds: float  # training of this epoch, without the validation
+    images_per_second: float
+    learning_rate: float
+    loss: float  # mean cross-entropy of the training batches, in nats
+    accuracy: float  # of the training batches, while training on them
+    validation_loss: float
+    validation_accuracy: float

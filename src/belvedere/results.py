@@ -1,0 +1,192 @@
+"""A folder of results: what a training or an evaluation leaves for people and programs to read.
+
+Knows which files it holds; does not know how the answers came about.
+"""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+
+from belvedere.dataset import read_folder
+from belvedere.errors import UnreadableImage
+from belvedere.evaluate import evaluate, surest_mistakes, to_metrics
+from belvedere.images import fit_image, read_image, within
+from belvedere.model import load
+from belvedere.plots import Tile
+from belvedere.progress import Progress
+from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Sample
+from belvedere.report import Report, write_report
+from belvedere.storage import new_folder, write_csv, write_json
+from belvedere.tables import write_predictions
+
+SAMPLE_TILES = 24  # photographs in a sample grid
+MISTAKE_TILES = 24
+TILE_PIXELS = 150  # longer side of a photograph in the report
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything a folder of results is made from."""
+
+    title: str
+    evaluation: Evaluation
+    card: ModelCard
+    notes: tuple[Note, ...]
+    samples: Mapping[str, Sequence[Sample]]  # title of a sample grid -> photographs to choose from
+    command: str
+    seconds_total: float
+    history: tuple[EpochFigures, ...] = ()
+    config: str = ""
+
+
+def evaluate_into(
+    model: Path | str, photos: Path | str, out: Path | None, *, overwrite: bool, progress: Progress
+) -> tuple[Evaluation, dict[str, object]]:
+    """Measures a model and, if asked, writes the folder of results.
+
+    Args:
+        model: A model.onnx or its run folder.
+        photos: Labelled photographs, as `read_folder` takes them.
+        out: The folder to write; None to write nothing.
+        overwrite: Whether an older folder of results there may be replaced.
+        progress: Shows how far it is.
+
+    Returns:
+        The figures, and the content of metrics.json.
+
+    Raises:
+        BelvedereError: The model or the photographs can't be read, or the folder not be written.
+    """
+    started = time.perf_counter()
+    opened = load(model)
+    if out is None:
+        evaluation = evaluate(opened, read_folder(photos), progress)
+        return evaluation, collect_metrics(evaluation, opened.card, time.perf_counter() - started)
+    with new_folder(out, overwrite=overwrite) as folder:
+        dataset = read_folder(photos)
+        evaluation = evaluate(opened, dataset, progress)
+        results = Results(
+            title=f"{model} on {photos}",
+            evaluation=evaluation,
+            card=opened.card,
+            notes=dataset.notes + unreadable_note(evaluation),
+            samples={"Photographs": dataset.samples},
+            command=command_line(),
+            seconds_total=time.perf_counter() - started,
+        )
+        return evaluation, write_results(folder, results)
+
+
+def unreadable_note(evaluation: Evaluation) -> tuple[Note, ...]:
+    """Names the photographs that could not be read for measuring."""
+    named = tuple(f"{answer.image}: {answer.error}" for answer in evaluation.predictions if answer.error is not None)
+    return (Note(f"{len(named)} not measured: can't be read", named),) if named else ()
+
+
+def write_results(folder: Path, results: Results) -> dict[str, object]:
+    """Writes metrics.json, predictions.csv, figures/ and report.html.
+
+    Args:
+        folder: Exists, and is the results' own.
+        results: What to write.
+
+    Returns:
+        The content of metrics.json.
+    """
+    figures = collect_metrics(results.evaluation, results.card, results.seconds_total)
+    write_json(folder / "metrics.json", figures)
+    write_predictions(folder / "predictions.csv", results.evaluation.predictions, results.card.class_names)
+    if results.history:
+        write_history(folder / "history.csv", results.history)
+    class_names = results.card.class_names
+    report = Report(
+        title=results.title,
+        evaluation=results.evaluation,
+        card=results.card,
+        history=results.history,
+        notes=results.notes,
+        grids={title: sample_tiles(samples, class_names) for title, samples in results.samples.items()},
+        mistakes=mistake_tiles(results.evaluation, results.samples),
+        config=results.config,
+        command=results.command,
+    )
+    write_report(folder, report)
+    return figures
+
+
+def collect_metrics(evaluation: Evaluation, card: ModelCard, seconds_total: float) -> dict[str, object]:
+    """Returns the content of metrics.json: the figures of merit, and what made the model.
+
+    Args:
+        evaluation: The figures.
+        card: The model's.
+        seconds_total: What the whole job took.
+
+    Returns:
+        Names and values, ready for JSON.
+    """
+    made = card.provenance
+    return {
+        **to_metrics(evaluation),
+        "seconds_total": round(seconds_total, 3),
+        "seconds_train": round(made.seconds_train, 3),
+        "epochs": made.epochs,
+        "best_epoch": made.best_epoch,
+        "interrupted": made.interrupted,
+        "device": made.device,
+        "precision": made.precision,
+        "recipe": made.recipe,
+        "seed": made.seed,
+        "parity": made.parity,
+        "photographs": dict(made.photographs),
+        "versions": dict(made.versions),
+    }
+
+
+def write_history(path: Path, history: Sequence[EpochFigures]) -> None:
+    """Writes history.csv: a row an epoch."""
+    write_csv(path, [field.name for field in fields(EpochFigures)], [astuple(row) for row in history])
+
+
+def command_line() -> str:
+    """Returns how this process was called, as a shell takes it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def list_versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of Python, Belvedere and the named packages."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("belvedere", *packages)}
+
+
+def sample_tiles(samples: Sequence[Sample], class_names: Sequence[str]) -> list[Tile]:
+    """Chooses photographs for a sample grid: class after class in turn, evenly over each."""
+    each = max(1, SAMPLE_TILES // len(class_names))
+    chosen: list[Sample] = []
+    for name in class_names:
+        members = [sample for sample in samples if sample.label == name]
+        chosen += members[:: max(1, len(members) // each)][:each]
+    return [tile for sample in chosen[: 2 * SAMPLE_TILES] if (tile := _tile(sample.path, sample.label)) is not None]
+
+
+def mistake_tiles(evaluation: Evaluation, samples: Mapping[str, Sequence[Sample]]) -> list[Tile]:
+    """Shows the surest mistakes, with given and predicted label."""
+    paths = {sample.image: sample.path for group in samples.values() for sample in group}
+    tiles = []
+    for answer in surest_mistakes(evaluation, MISTAKE_TILES):
+        caption = f"{answer.label}, taken for {answer.prediction} {answer.confidence:.3f}\n{Path(answer.image).name}"
+        tile = _tile(paths[answer.image], caption, "wrong")
+        tiles += [tile] if tile is not None else []
+    return tiles
+
+
+def _tile(path: Path, caption: str, tone: str = "plain") -> Tile | None:
+    try:
+        pixels = read_image(path)
+    except UnreadableImage:
+        return None  # named among the notes already
+    return Tile(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], TILE_PIXELS)), caption, tone)

@@ -1,0 +1,141 @@
+"""Dividing photographs: seeded, stratified, and with identical files on one side.
+
+Knows file contents by their hash; does not decode a picture.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from belvedere.errors import UnreadableImage
+from belvedere.images import read_content
+from belvedere.progress import Progress
+from belvedere.records import Note, Sample
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The samples whose files could be read, each with the hash of its bytes."""
+
+    samples: tuple[Sample, ...]
+    hashes: tuple[str, ...]  # SHA-256, one a sample
+    unreadable: tuple[tuple[Sample, str], ...]  # the others, each with the reason
+
+
+def read_contents(samples: Sequence[Sample], progress: Progress) -> Contents:
+    """Hashes every sample's file, to find identical ones.
+
+    Args:
+        samples: Any number.
+        progress: Shows how far it is.
+
+    Returns:
+        Samples and hashes in the given order; files that can't be read apart.
+    """
+
+    def read(sample: Sample) -> str | UnreadableImage:
+        try:
+            return hashlib.sha256(read_content(sample.path)).hexdigest()
+        except UnreadableImage as error:
+            return error
+
+    kept: list[Sample] = []
+    hashes: list[str] = []
+    unreadable: list[tuple[Sample, str]] = []
+    with progress.task("Comparing files", len(samples)) as task, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for sample, outcome in zip(samples, pool.map(read, samples), strict=True):
+            if isinstance(outcome, UnreadableImage):
+                unreadable.append((sample, outcome.reason))
+            else:
+                kept.append(sample)
+                hashes.append(outcome)
+            task.advance(1)
+    return Contents(tuple(kept), tuple(hashes), tuple(unreadable))
+
+
+def find_identical(contents: Contents) -> list[Note]:
+    """Names the files that are byte for byte the same: leaks between parts first, then contradictions, then the rest.
+
+    A group that leaks and contradicts is in both notes.
+
+    Args:
+        contents: All samples of a data set.
+
+    Returns:
+        At most three notes; nothing is removed.
+    """
+    groups: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample, content_hash in zip(contents.samples, contents.hashes, strict=True):
+        groups[content_hash].append(sample)
+    same = [group for group in groups.values() if len(group) > 1]
+    leaks = [group for group in same if len({sample.part for sample in group}) > 1]
+    contradictions = [group for group in same if len({sample.label for sample in group}) > 1]
+    copies = [group for group in same if len({(sample.part, sample.label) for sample in group}) == 1]
+    kinds = {
+        "in more than one part (a leak: the figures flatter)": leaks,
+        "with contradicting labels": contradictions,
+        "within one part and class": copies,
+    }
+    return [
+        Note(
+            f"{len(chosen)} group{'s' * (len(chosen) > 1)} of identical photographs {kind}",
+            tuple(_name_group(group) for group in chosen),
+        )
+        for kind, chosen in kinds.items()
+        if chosen
+    ]
+
+
+def _name_group(group: Sequence[Sample]) -> str:
+    return " = ".join(sample.image for sample in group)
+
+
+def keep_back(contents: Contents, share: float, seed: int) -> tuple[Contents, Contents]:
+    """Divides photographs in two, class by class, identical files on one side.
+
+    Args:
+        contents: What to divide.
+        share: How much of each class to keep back, rounded; at least one of a class that has three or more.
+        seed: The same seed divides the same photographs in the same way.
+
+    Returns:
+        What stays, and what is kept back; each in the given order.
+    """
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for index, content_hash in enumerate(contents.hashes):
+        members[content_hash].append(index)
+    sizes = Counter(sample.label for sample in contents.samples)
+    quota = {label: max(round(share * size), 1 if size >= 3 and share > 0 else 0) for label, size in sizes.items()}
+    keys = sorted(members)  # by content, so that renaming files or folders divides them alike
+    kept: set[int] = set()
+    for position in np.random.default_rng(seed).permutation(len(keys)):
+        group = members[keys[position]]
+        wanted = Counter(contents.samples[index].label for index in group)
+        if all(quota[label] >= count for label, count in wanted.items()):
+            kept.update(group)
+            for label, count in wanted.items():
+                quota[label] -= count
+    indices = range(len(contents.samples))
+    return _choose(contents, [i for i in indices if i not in kept]), _choose(contents, sorted(kept))
+
+
+def of_part(contents: Contents, *parts: str) -> Contents:
+    """Returns the samples that belong to the given parts."""
+    return _choose(contents, [i for i, sample in enumerate(contents.samples) if sample.part in parts])
+
+
+def fingerprint(contents: Contents) -> str:
+    """Hashes contents and labels of photographs, whatever their names and order: SHA-256, hexadecimal."""
+    lines = sorted(f"{h} {s.label}" for h, s in zip(contents.hashes, contents.samples, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _choose(contents: Contents, indices: Sequence[int]) -> Contents:
+    return Contents(
+        tuple(contents.samples[index] for index in indices), tuple(contents.hashes[index] for index in indices), ()
+    )

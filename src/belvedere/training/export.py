@@ -1,0 +1,110 @@
+"""A trained network to model.onnx: preprocessing, network and softmax in one graph, and a check that it says the same.
+
+Knows torch's exporter and ONNX files; what the metadata hold is `model`'s business.
+"""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from belvedere.errors import TrainingError
+from belvedere.model import INPUT, OUTPUTS, Model, card_to_metadata
+from belvedere.records import ModelCard, Preprocess
+from belvedere.storage import write_bytes
+from belvedere.training.networks.registry import Network
+
+OPSET = 18
+PARITY_BOUND = 1e-3  # of a probability; float32 on two engines differs by about 1e-6
+
+
+class Graph(nn.Module):
+    """What model.onnx computes: uint8 pictures to logits, probabilities and embedding."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (N, H, W, 3) uint8
+        """Returns logits (N, K), probabilities (N, K) and embedding (N, D)."""
+        embedding: Tensor = self.network.features(images.permute(0, 3, 1, 2).float())
+        logits: Tensor = self.network.classify(embedding)
+        return logits, torch.softmax(logits, 1), embedding
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network as an ONNX graph, without metadata yet, and how closely it was followed."""
+
+    graph: onnx.ModelProto
+    parity: float  # largest difference of a probability between torch and ONNX Runtime
+
+
+def export_graph(network: Network, preprocess: Preprocess, sample: NDArray[np.uint8]) -> Exported:
+    """Exports a network and compares it with the original on real pictures.
+
+    Args:
+        network: On the CPU, in float32; is put into evaluation mode.
+        preprocess: Its input.
+        sample: Pictures to compare on, (N, H, W, 3).
+
+    Returns:
+        The graph and the largest difference of a probability.
+
+    Raises:
+        TrainingError: The difference is over `PARITY_BOUND`: the file would not be the model that was trained.
+    """
+    graph = Graph(network).eval()
+    example = torch.zeros(2, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
+    batch = {0: torch.export.Dim("N")}
+    with warnings.catch_warnings(), _quiet_exporter():
+        warnings.simplefilter("ignore")  # the exporter warns of torch's own internals
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={"images": batch},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise TrainingError("torch's ONNX exporter gave no graph. Please report this with torch's version.")
+    proto = program.model_proto
+    with torch.inference_mode():
+        _, expected, _ = graph(torch.from_numpy(np.array(sample)))  # a copy: torch wants what it may write to
+    found = Model.from_bytes(proto.SerializeToString(), None).run(sample).probabilities
+    parity = float(np.abs(found - expected.numpy()).max())
+    if not parity <= PARITY_BOUND:
+        raise TrainingError(
+            f"The exported graph differs from the trained network by {parity:.2g} in a probability, over the bound of "
+            f"{PARITY_BOUND:g}: it was not written. The weights are in weights.safetensors."
+        )
+    return Exported(proto, parity)
+
+
+def write_model(exported: Exported, card: ModelCard, path: Path) -> None:
+    """Writes model.onnx at once: the graph with the card in its metadata."""
+    onnx.helper.set_model_props(exported.graph, card_to_metadata(card))
+    onnx.checker.check_model(exported.graph, full_check=True)
+    write_bytes(path, exported.graph.SerializeToString())
+
+
+class _quiet_exporter:  # noqa: N801 - reads as a verb in a with statement
+    """The exporter logs that torchvision, which is not needed, is not there."""
+
+    _logger = logging.getLogger("torch.onnx")
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)

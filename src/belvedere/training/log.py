@@ -1,0 +1,44 @@
+"""The training's own log: everything said to the user, kept in train.log as well."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from belvedere.progress import Progress, Task
+from belvedere.records import Note
+
+NAMES_SHOWN = 3
+
+
+class LoggedProgress(Progress):
+    """Passes everything on, and appends what is said to a file."""
+
+    def __init__(self, file: Path, inner: Progress) -> None:
+        self._file, self._inner = file, inner
+
+    def say(self, message: str) -> None:
+        """Tells the user, and the log with the time."""
+        self.record(message)
+        self._inner.say(message)
+
+    def record(self, message: str) -> None:
+        """Tells the log only."""
+        with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {message}\n")
+
+    def say_notes(self, notes: Iterable[Note]) -> None:
+        """Tells the user what was found, with the first few names; the log gets them all."""
+        for note in notes:
+            more = f" and {len(note.names) - NAMES_SHOWN} more" if len(note.names) > NAMES_SHOWN else ""
+            names = ": " + ", ".join(note.names[:NAMES_SHOWN]) + more if note.names else ""
+            self._inner.say(f"Note: {note.message}{names}")
+            self.record(note.message)
+            for name in note.names:
+                self.record(f"  {name}")
+
+    @contextmanager
+    def task(self, description: str, images: int) -> Iterator[Task]:
+        """Shows one job, as the inner progress does."""
+        with self._inner.task(description, images) as task:
+            yield task

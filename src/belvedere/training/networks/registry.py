@@ -1,0 +1,116 @@
+"""Networks by name, and the layer table of any of them.
+
+Knows what a network must offer; does not know how one is trained.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from belvedere.errors import UnknownName
+from belvedere.records import Layer, Preprocess
+
+
+class Network(nn.Module):
+    """A classifier in two steps: `features` describe a picture, `classify` weighs that for each class."""
+
+    features: nn.Module  # (N, 3, H, W), RGB of 0..255, floating point -> embeddings (N, D)
+    classify: nn.Linear  # (N, D) -> logits (N, K)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Returns the logits, (N, K), of pixels, (N, 3, H, W), RGB, 0 to 255, floating point."""
+        logits: Tensor = self.classify(self.features(pixels))
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEntry:
+    """One network that can be trained."""
+
+    name: str
+    summary: str
+    source: str  # where it comes from
+    licence: str
+    preprocess: Preprocess
+    create: Callable[[int], Network]  # number of classes -> a network with fresh weights
+
+
+NETWORKS: dict[str, NetworkEntry] = {}
+
+
+def register(
+    name: str, *, summary: str, source: str, licence: str, preprocess: Preprocess
+) -> Callable[[Callable[[int], Network]], Callable[[int], Network]]:
+    """Registers what creates a network under a name."""
+
+    def add(create: Callable[[int], Network]) -> Callable[[int], Network]:
+        NETWORKS[name] = NetworkEntry(name, summary, source, licence, preprocess, create)
+        return create
+
+    return add
+
+
+def find_network(name: str) -> NetworkEntry:
+    """Finds a network by its name.
+
+    Raises:
+        UnknownName: There is none of that name; the nearest is suggested.
+    """
+    if name not in NETWORKS:
+        raise UnknownName("network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
+    """Lists a network's layers in the order in which a picture passes them.
+
+    Args:
+        network: Any network, in any mode.
+        preprocess: The input it is made for.
+
+    Returns:
+        A row each, with output shapes (H, W, C) or (D,) as Keras prints them; an activation stands with its layer.
+        Batch-norm statistics count as parameters that do not train.
+    """
+    rows: list[Layer] = []
+
+    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, _: object, output: Tensor) -> None:
+            if isinstance(module, nn.ReLU) and rows:
+                last = rows.pop()
+                rows.append(Layer(last.name, f"{last.kind}, ReLU", last.shape, last.parameters, last.trainable))
+            else:
+                rows.append(_layer(name, module, output))
+
+        return hook
+
+    leaves = [(name, module) for name, module in network.named_modules() if not any(module.children())]
+    handles = [module.register_forward_hook(note(name)) for name, module in leaves]
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        network(torch.zeros(1, 3, preprocess.height, preprocess.width))
+    network.train(training)
+    for handle in handles:
+        handle.remove()
+    return tuple(rows)
+
+
+def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
+    _, *shape = output.shape  # (C, H, W) or (D,)
+    trainable = sum(weights.numel() for weights in module.parameters())
+    statistics = sum(b.numel() for b in module.buffers() if b.is_floating_point())
+    return Layer(name, _kind(module), tuple(shape[1:] + shape[:1]), trainable + statistics, trainable)
+
+
+def _kind(module: nn.Module) -> str:
+    name = type(module).__name__
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+        size = module.kernel_size
+        rows, columns = size if isinstance(size, tuple) else (size, size)
+        return f"{name} {rows}x{columns}"
+    if isinstance(module, nn.Dropout):
+        return f"{name} {module.p:g}"
+    return name

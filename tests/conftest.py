@@ -1,0 +1,135 @@
+"""What many tests share: tiny pictures of one colour, and a tiny model that names the colour, made without torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from PIL import Image
+
+from belvedere.model import Model, card_to_metadata, load
+from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
+
+hypothesis.settings.register_profile(
+    "belvedere",
+    deadline=None,
+    database=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("belvedere")
+
+COLOURS: Mapping[str, tuple[int, int, int]] = {"blue": (20, 40, 220), "green": (20, 200, 40), "red": (230, 30, 10)}
+CLASS_NAMES = tuple(COLOURS)
+
+CARD = ModelCard(
+    class_names=CLASS_NAMES,
+    preprocess=Preprocess(8, 8),
+    layers=(Layer("mean", "Mean colour", (3,), 0, 0), Layer("head", "Linear", (3,), 12, 9)),
+    provenance=Provenance(
+        recipe="article",
+        network="mean-colour",
+        seed=7,
+        epochs=3,
+        best_epoch=2,
+        device="cpu",
+        precision="float32",
+        photographs={"train": 1234, "validation": 56, "test": 78},
+        photographs_sha256="9f86d081",
+        interrupted=False,
+        seconds_train=12.5,
+        created="2026-03-01T10:11:12+00:00",
+        versions={"torch": "2.13.0"},
+        parity=2.4e-7,
+    ),
+)
+
+
+def picture(name: str, variant: int = 0, side: int = 8) -> NDArray[np.uint8]:
+    """Pixels (side, side, 3) of the colour of that name; no two variants below a million are alike."""
+    pixels = np.full((side, side, 3), COLOURS[name], dtype=np.uint8)
+    pixels[0, 0] = variant % 256, variant // 256 % 256, variant // 65_536 % 256
+    return pixels
+
+
+def write_picture(path: Path, name: str, variant: int = 0, side: int = 8) -> Path:
+    """Writes such a picture without loss, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(name, variant, side)).save(path, "PNG")
+    return path
+
+
+def write_classes(folder: Path, each: int, names: Sequence[str] = CLASS_NAMES) -> Path:
+    """Writes so many different pictures of every colour into class folders."""
+    for name in names:
+        for number in range(each):
+            write_picture(folder / name / f"{number}.png", name, number)
+    return folder
+
+
+def model_bytes(metadata: Mapping[str, str], *, renamed: Mapping[str, str] | None = None, side: int = 8) -> bytes:
+    """A graph whose logits are the mean colour, blue, green and red in this order; names may be changed."""
+    names = {name: name for name in ("images", "logits", "probabilities", "embedding")} | dict(renamed or {})
+    nodes = [
+        helper.make_node("Cast", [names["images"]], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], [names["embedding"]], axes=[1, 2], keepdims=0),
+        helper.make_node("Gather", [names["embedding"], "order"], ["mean"], axis=1),
+        helper.make_node("Div", ["mean", "scale"], [names["logits"]]),
+        helper.make_node("Softmax", [names["logits"]], [names["probabilities"]], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean-colour",
+        [helper.make_tensor_value_info(names["images"], TensorProto.UINT8, ("N", side, side, 3))],
+        [
+            helper.make_tensor_value_info(names[name], TensorProto.FLOAT, ("N", 3))
+            for name in ("logits", "probabilities", "embedding")
+        ],
+        [
+            helper.make_tensor("order", TensorProto.INT64, (3,), [2, 1, 0]),
+            helper.make_tensor("scale", TensorProto.FLOAT, (), [50.0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def answer(image: str, label: str | None, *probabilities: float, names: Sequence[str] = CLASS_NAMES) -> Prediction:
+    """An answer with these probabilities; without any, an unreadable picture."""
+    if not probabilities:
+        return Prediction(image, error="empty file", label=label)
+    best = max(range(len(names)), key=lambda index: probabilities[index])
+    return Prediction(image, names[best], probabilities[best], probabilities, label=label)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model.onnx for pictures of 8 x 8, with the classes blue, green and red."""
+    path = tmp_path_factory.mktemp("run") / "model.onnx"
+    path.write_bytes(model_bytes(card_to_metadata(CARD)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def opened(tiny_model: Path) -> Model:
+    return load(tiny_model)
+
+
+@pytest.fixture
+def named_model(tmp_path: Path) -> Callable[[Sequence[str]], Model]:
+    """Opens the tiny model with three other class names."""
+
+    def make(names: Sequence[str]) -> Model:
+        path = tmp_path / "named.onnx"
+        path.write_bytes(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
+        return load(path)
+
+    return make

@@ -1,0 +1,62 @@
+"""The documentation: its Python runs, its links lead somewhere, and it says nothing that should not be told."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
+
+
+def test_the_readmes_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        for index in range(5):
+            pixels = np.clip(level + random.integers(-30, 30, (20, 20, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photographs" / name / f"{index}.jpg")
+    (tmp_path / "holiday").mkdir()
+    Image.new("RGB", (40, 30), "white").save(tmp_path / "holiday" / "snow.png")
+    (tmp_path / "holiday" / "torn.jpg").write_bytes(b"\xff\xd8\xff")
+    monkeypatch.chdir(tmp_path)
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own page
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"[\d.]+% of \d+ test photographs", printed[0])
+    assert printed[1].startswith("holiday/snow.png")
+    assert printed[2].startswith("holiday/torn.jpg")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_every_command_of_the_pages_exists() -> None:
+    listed = re.findall(r"^VERBS = \((.*)\)$", (ROOT / "docs" / "generate.py").read_text(), flags=re.MULTILINE)[0]
+    verbs = set(re.findall(r'"(\w+)"', listed))
+    from belvedere.cli import app
+
+    assert {command.callback.__name__ for command in app.registered_commands if command.callback} == verbs
+
+
+def test_constraints_are_names_and_versions_only() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.]+", line) for line in lines)
+
+
+def test_no_path_of_a_machine_is_told() -> None:
+    """Only folders that a reader has too are named."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    places = re.compile(r"/(root|home|work|Users)/")
+    for name in tracked:
+        file = ROOT / name
+        if file.suffix in (".md", ".py", ".toml", ".txt", ".html") and file != Path(__file__):
+            assert not places.search(file.read_text(encoding="utf-8")), name

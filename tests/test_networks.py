@@ -1,0 +1,92 @@
+"""The networks: the article's layer for layer, and what every registered one must do."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from belvedere.errors import UnknownName
+from belvedere.training.export import export_graph
+from belvedere.training.networks import NETWORKS, describe_network, find_network, list_layers
+from belvedere.training.networks.article import ArticleNetwork
+
+ARTICLE_TABLE = [  # output shape, parameters: as Keras' summary() prints the article's network
+    ("Conv2d 3x3, ReLU", (148, 148, 16), 448),
+    ("Conv2d 3x3, ReLU", (146, 146, 32), 4_640),
+    ("MaxPool2d 5x5", (29, 29, 32), 0),
+    ("Conv2d 3x3, ReLU", (27, 27, 32), 9_248),
+    ("Conv2d 3x3, ReLU", (25, 25, 64), 18_496),
+    ("MaxPool2d 5x5", (5, 5, 64), 0),
+    ("Dropout 0.4", (5, 5, 64), 0),
+    ("Flatten", (1600,), 0),
+    ("Linear, ReLU", (64,), 102_464),
+    ("BatchNorm1d", (64,), 256),
+    ("Dropout 0.2", (64,), 0),
+    ("Linear", (6,), 390),
+]
+
+
+def test_the_articles_layer_table() -> None:
+    _, layers = describe_network("article", 6)
+    assert [(layer.kind, layer.shape, layer.parameters) for layer in layers] == ARTICLE_TABLE
+    assert sum(layer.parameters for layer in layers) == 135_942
+    assert sum(layer.parameters - layer.trainable for layer in layers) == 128
+
+
+def test_the_article_starts_as_keras_does() -> None:
+    torch.manual_seed(0)
+    network = ArticleNetwork(6)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(module.weight)
+            limit = math.sqrt(6 / (fan_in + fan_out))  # Glorot and Bengio 2010, uniform
+            assert module.weight.abs().max() <= limit
+            assert module.weight.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.1)
+            assert module.bias is not None
+            assert not module.bias.any()
+        if isinstance(module, nn.BatchNorm1d):
+            assert module.momentum == pytest.approx(1 - 0.99)
+            assert module.eps == 0.001
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("classes", [2, 11])
+def test_every_network_conforms(name: str, classes: int) -> None:
+    entry = find_network(name)
+    size = entry.preprocess
+    network = entry.create(classes).eval()
+    pixels = torch.randint(0, 256, (3, 3, size.height, size.width)).float()
+    logits = network(pixels)
+    assert logits.shape == (3, classes)
+    assert torch.equal(logits, network.classify(network.features(pixels)))
+    layers = list_layers(network, size)
+    assert layers[-1].shape == (classes,)
+    assert sum(layer.trainable for layer in layers) == sum(weights.numel() for weights in network.parameters())
+    assert all((entry.summary, entry.source, entry.licence))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_exports(name: str) -> None:
+    entry = find_network(name)
+    size = entry.preprocess
+    pictures = torch.randint(0, 256, (3, size.height, size.width, 3), dtype=torch.uint8).numpy()
+    exported = export_graph(entry.create(4), size, pictures)
+    assert exported.parity < 1e-4
+    [images] = exported.graph.graph.input
+    assert images.type.tensor_type.elem_type == 2  # uint8
+    assert [size.dim_value for size in images.type.tensor_type.shape.dim[1:]] == [size.height, size.width, 3]
+
+
+def test_the_layer_table_leaves_the_network_as_it_was() -> None:
+    network = ArticleNetwork(3).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    list_layers(network, find_network("article").preprocess)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_an_unknown_network_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'article'"):
+        find_network("artikle")

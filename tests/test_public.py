@@ -1,0 +1,69 @@
+"""The public face: its names, and that importing it costs nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import belvedere
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", belvedere.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    thing = getattr(belvedere, name)
+    assert name == "__version__" or thing.__doc__
+
+
+def test_the_lazy_names_are_the_public_ones() -> None:
+    assert set(belvedere._HOMES) == set(belvedere.__all__) - {"__version__"}
+    assert dir(belvedere) == sorted(belvedere.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'fit'"):
+        _ = belvedere.fit
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = python("import sys, belvedere; print(sorted({'torch', 'numpy', 'onnxruntime', 'PIL'} & set(sys.modules)))")
+    assert heavy == "[]"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom belvedere.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'numpy', 'onnxruntime', 'PIL', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert python(code) == "[]"
+
+
+def test_predicting_and_measuring_need_no_torch() -> None:
+    """Everything but training works where torch is not installed: here it can't be imported."""
+    code = """
+import sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "onnx", "safetensors"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NoTorch())
+import belvedere, belvedere.cli, belvedere.predict, belvedere.practice.folder, belvedere.report, belvedere.results
+try:
+    belvedere.train("photographs", out="run")
+except belvedere.MissingExtra as error:
+    print(error)
+"""
+    assert "pip install 'belvedere[train]'" in python(code)
+
+
+def test_the_version_is_the_changelogs() -> None:
+    changelog = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
+    assert f"## {belvedere.__version__}" in changelog
