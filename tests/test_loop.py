@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures
 from belvedere.training.device import Hardware
-from belvedere.training.loop import Fit, Part, _adam, fit, validate
+from belvedere.training.loop import Fit, Part, _adam, _batches, fit, validate
 from belvedere.training.networks.article import ArticleNetwork
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES
@@ -98,6 +98,16 @@ def test_training_leaves_torchs_random_state_alone() -> None:
         on_epoch=lambda *_: None,
     )
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 15, 16, 17, 25])
+def test_batches_hold_every_row_once_and_none_is_left_alone(count: int) -> None:
+    train, _ = parts(60)
+    rows = np.random.default_rng(0).permutation(count)
+    labels = Part(train.images, np.arange(60), rows)
+    batches = [batch.tolist() for _, batch in _batches(labels, rows, 8, CPU)]
+    assert [row for batch in batches for row in batch] == rows.tolist()
+    assert all(1 < len(batch) <= 9 for batch in batches) or count == 1
 
 
 def test_weight_decay_is_keras_l2() -> None:

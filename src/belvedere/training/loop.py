@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -144,8 +145,10 @@ def _train_epoch(
 def _batches(
     part: Part, rows: NDArray[np.intp], batch_size: int, hardware: Hardware
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
+    # One picture has no variance for batch norm to divide by: a single one left over joins the batch before it.
+    stops = [*range(batch_size, len(rows) - 1, batch_size), len(rows)]
+    for start, stop in pairwise([0, *stops]):
+        chosen = rows[start:stop]
         images = torch.from_numpy(part.images[chosen]).to(hardware.device)  # (n, H, W, 3) uint8
         labels = torch.from_numpy(part.labels[chosen]).to(hardware.device)
         # Seen as (n, 3, H, W) these bytes are already channels_last: nothing is moved.

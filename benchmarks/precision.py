@@ -1,0 +1,50 @@
+"""Whether training in bfloat16 costs accuracy: the article's recipe in both precisions, on the same photographs.
+
+python benchmarks/precision.py PHOTOS [--epochs 6] [--seeds 1]
+
+Prints the validation figures after each epoch; the validation photographs are kept back from the training ones, and the
+test photographs are not looked at.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from belvedere.dataset import Dataset, read_folder
+from belvedere.progress import LineProgress
+from belvedere.training import run
+from belvedere.training.device import Hardware
+
+
+def train(dataset: Dataset, precision: torch.dtype, epochs: int, seed: int) -> list[float]:
+    """Trains once and returns the validation accuracy after each epoch."""
+    hardware = Hardware(torch.device("cpu"), precision)
+    with tempfile.TemporaryDirectory() as place, mock.patch.object(run, "choose_hardware", lambda _: hardware):
+        out = Path(place) / "run"
+        run.train(dataset, out=out, epochs=epochs, seed=seed, progress=LineProgress())
+        rows = (out / "history.csv").read_text(encoding="utf-8").splitlines()[1:]
+    return [float(row.rsplit(",", 1)[1]) for row in rows]
+
+
+def main() -> None:
+    """Trains in both precisions, seed by seed, and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+    dataset = read_folder(options.photos)
+    print("| seed | precision | validation accuracy after each epoch | mean of the last three |\n|---|---|---|---|")
+    for seed in range(options.seeds):
+        for precision in (torch.bfloat16, torch.float32):
+            accuracies = train(dataset, precision, options.epochs, seed)
+            shown = " ".join(f"{accuracy:.3f}" for accuracy in accuracies)
+            print(f"| {seed} | {precision} | {shown} | {statistics.mean(accuracies[-3:]):.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
