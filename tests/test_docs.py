@@ -55,8 +55,10 @@ def test_constraints_are_names_and_versions_only() -> None:
 def test_no_path_of_a_machine_is_told() -> None:
     """Only folders that a reader has too are named."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
     places = re.compile(r"/(root|home|work|Users)/")
     for name in tracked:
         file = ROOT / name
-        if file.suffix in (".md", ".py", ".toml", ".txt", ".html") and file != Path(__file__):
+        if file.suffix not in (".png", ".jpg", ".svg") and file != Path(__file__):
             assert not places.search(file.read_text(encoding="utf-8")), name

@@ -1,3 +1,4 @@
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,7 +41,7 @@ def test_card_survives_its_metadata() -> None:
     assert card_from_metadata(METADATA, "m") == CARD
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, unique=True))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))
 def test_any_class_names_survive(names: list[str]) -> None:
     card = replace(CARD, class_names=tuple(names))
     assert card_from_metadata(card_to_metadata(card), "m") == card
@@ -235,3 +236,31 @@ def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: py
 
 def test_long_name_is_an_answer_with_a_reason(opened: Model) -> None:
     assert [answer.error is None for answer in opened.predict(["x" * 300, "nul\0"])] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("class_names", '"xyz"'),
+        ("class_names", '["blue", "blue", "red"]'),
+        ("class_names", '["", "green", "red"]'),
+        ("class_names", "[1, 2, 3]"),
+        ("class_names", "not json"),
+        ("preprocess", '{"height": "8", "width": 8, "resize": "stretch"}'),
+        ("preprocess", '{"height": 8, "width": 8, "resize": "weird"}'),
+        ("provenance", "{}"),
+        ("layers", '[{"name": "a", "kind": "b", "shape": [1], "parameters": "x", "trainable": 0}]'),
+    ],
+)
+def test_metadata_that_was_tampered_with_is_refused(tiny_model: Path, key: str, value: str) -> None:
+    metadata = card_to_metadata(load(tiny_model).card) | {key: value}
+    with pytest.raises(UnreadableModel, match="damaged metadata"):
+        card_from_metadata(metadata, "m")
+
+
+def test_a_provenance_of_the_wrong_kinds_is_refused(tiny_model: Path) -> None:
+    good = card_to_metadata(load(tiny_model).card)
+    for key, wrong in (("seconds_train", "long"), ("versions", None), ("interrupted", 1), ("epochs", True)):
+        made = json.loads(good["provenance"]) | {key: wrong}
+        with pytest.raises(UnreadableModel, match=key):
+            card_from_metadata(good | {"provenance": json.dumps(made)}, "m")

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -114,6 +115,38 @@ def test_any_name_and_any_number_of_classes_goes_through_without_a_warning(count
     assert 3 < figure.get_size_inches()[0] < 16
     assert Image.open(io.BytesIO(plots.figure_bytes(figure, "png"))).format == "PNG"
     draw_svg(figure)
+
+
+@pytest.mark.parametrize(("count", "named"), [(41, 21), (200, 40), (1001, 39)])
+def test_many_classes_are_one_small_raster_with_some_names(count: int, named: int) -> None:
+    evaluation = make_evaluation(tuple(f"class {number}" for number in range(count)))
+    counts, shares = (plots.draw_confusion(evaluation, shares=shares) for shares in (False, True))
+    for figure in (counts, shares):
+        (axes,) = figure.axes
+        assert len(axes.images) == 1
+        assert not axes.texts
+        assert len(axes.get_xticklabels()) == len(axes.get_yticklabels()) == named
+        assert axes.get_yticklabels()[1].get_text() == f"class {-(-count // 40)}"
+        assert axes.get_ylim() == (count - 0.5, -0.5)  # the first class on top
+    assert counts.axes[0].get_title(loc="left") == "Counts of photographs, full colour is 9"
+    assert shares.axes[0].get_title(loc="left") == "Shares of each row, full colour is 100%"
+
+
+def test_a_raster_has_the_colours_of_the_cells_and_is_clear_where_nothing_is() -> None:
+    (image,) = plots.draw_confusion(make_evaluation(tuple(map(str, range(41)))), shares=True).axes[0].images
+    pixels = np.asarray(image.get_array())
+    assert to_hex(pixels[3, 3]) == plots.COLOURS["accent"]
+    assert to_hex(pixels[3, 4]) == plots.COLOURS["contrast"]
+    assert [pixels[3, column, 3] for column in (3, 4, 5)] == pytest.approx([0.9**0.6, 0.1**0.6, 0])
+
+
+def test_a_full_matrix_of_many_classes_makes_small_files() -> None:
+    evaluation = make_evaluation(tuple(f"class {number}" for number in range(200)))
+    counts = np.random.default_rng(0).integers(0, 9, (200, 200)) + 200 * np.eye(200, dtype=int)
+    object.__setattr__(evaluation, "confusion", tuple(map(tuple, counts.tolist())))
+    figure = plots.draw_confusion(evaluation, shares=True)
+    assert len(plots.figure_bytes(figure, "svg")) < 500_000
+    assert len(plots.figure_bytes(figure, "png")) < 500_000
 
 
 def test_calibration_shows_a_bar_a_filled_bin_and_the_error() -> None:

@@ -75,12 +75,12 @@ def test_odd_names_crash_no_form(form: str, opened: Model, tmp_path: Path, capsy
 
 def test_failure_leaves_the_old_file(photos: Path, opened: Model, tmp_path: Path) -> None:
     class Interrupted(Task):
-        def advance(self, images: int, figures: str = "") -> None:  # noqa: ARG002
+        def advance(self, images: int, figures: str = "") -> None:
             raise KeyboardInterrupt
 
     class Failing(Progress):
         @contextmanager
-        def task(self, description: str, images: int) -> Iterator[Task]:  # noqa: ARG002
+        def task(self, description: str, images: int) -> Iterator[Task]:
             yield Interrupted()
 
     out = tmp_path / "out.csv"

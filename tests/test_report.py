@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from belvedere.errors import UsageError
+from belvedere.model import Model
 from belvedere.plots import Tile
 from belvedere.records import (
     CalibrationBin,
@@ -58,7 +59,7 @@ PROVENANCE = Provenance(
     best_epoch=2,
     device="cpu",
     precision="float32",
-    photographs={"train": 11_931, "val": 2_103, "test": 1_502},
+    photographs={"train": 11_931, "validation": 2_103, "test": 1_502},
     photographs_sha256="9f86d081",
     interrupted=False,
     seconds_train=3725.0,
@@ -87,7 +88,7 @@ REPORT = Report(
     config='recipe = "quick"  # </pre><script>1</script>\n',
     command="belvedere train photos --out runs/first",
 )
-BARE = dataclasses.replace(REPORT, evaluation=None, history=(), notes=(), grids={}, mistakes=[], config="", command="")
+BARE = dataclasses.replace(REPORT, history=(), notes=(), grids={}, mistakes=[], config="", command="")
 
 
 class Page(HTMLParser):
@@ -208,30 +209,27 @@ def test_figures_are_files_with_fixed_names(written: Path) -> None:
     assert sorted(path.name for path in written.iterdir()) == ["figures", "report.html"]
 
 
-def test_a_report_without_evaluation_and_history(tmp_path: Path) -> None:
-    _, page = read_page(tmp_path, BARE)
-    assert "Not measured: there were no photographs to measure it on." in page.words
-    assert "Nothing was found that needs a word." in page.words
-    assert not page.named("svg")
-    assert list((tmp_path / "figures").iterdir()) == []
-
-
-def test_a_report_on_photographs_none_of_which_could_be_read(tmp_path: Path) -> None:
-    evaluation = dataclasses.replace(
-        EVALUATION,
-        images=0,
-        accuracy=math.nan,
-        macro_f1=math.nan,
-        log_loss=math.nan,
-        ece=math.nan,
-        per_class=tuple(ClassFigures(name, None, None, None, 0) for name in NAMES),
-        confusion=((0,) * 3,) * 3,
-        confused_pairs=(),
-        calibration=(),
-    )
+def test_a_report_without_history_notes_and_photographs(tmp_path: Path) -> None:
+    evaluation = dataclasses.replace(EVALUATION, unreadable=0)
     _, page = read_page(tmp_path, dataclasses.replace(BARE, evaluation=evaluation))
-    assert "Not measured: none of the test photographs could be read." in page.words
-    assert "nan" not in page.words
+    assert "Nothing was found that needs a word." in page.words
+    assert len(page.named("svg")) == 3
+    assert not page.named("img")
+    assert "How it learned" not in page.words
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [("test", "test photographs"), ("val", "validation photographs"), ("all", "photographs")]
+)
+def test_what_was_measured_is_named(part: str, words: str, tmp_path: Path) -> None:
+    _, page = read_page(tmp_path, dataclasses.replace(BARE, evaluation=dataclasses.replace(EVALUATION, part=part)))
+    assert f"Right on 1,312 of 1,502 {words}: 87.4%." in page.words
+    assert f"Of the {words}, 2 files could not be read and are in none of the figures." in page.words
+
+
+def test_the_page_says_what_the_photographs_of_a_model_file_were_used_for(opened: Model, tmp_path: Path) -> None:
+    _, page = read_page(tmp_path, dataclasses.replace(BARE, card=opened.card))
+    assert "1,234 to train, 56 to choose the epoch, 78 to test" in page.words
 
 
 def test_what_limits_the_figures_is_said_at_the_top(tmp_path: Path) -> None:
@@ -243,18 +241,24 @@ def test_what_limits_the_figures_is_said_at_the_top(tmp_path: Path) -> None:
         assert page.words.index(words) < page.words.index("Macro F1")
 
 
-def test_figures_of_training_photographs_are_called_worthless(tmp_path: Path) -> None:
-    evaluation = dataclasses.replace(EVALUATION, part="train", per_class=EVALUATION.per_class[:1])
-    _, page = read_page(tmp_path, dataclasses.replace(BARE, evaluation=evaluation))
-    assert "The model was trained on these very photographs" in page.words
+def test_a_photograph_is_shown_at_its_own_size(text: str, page: Page) -> None:
+    assert {(image["width"], image["height"]) for image in page.named("img")} == {("30", "20")}
+    assert "object-fit: scale-down" in text  # a small one is not blown up to the width of its column
 
 
-def test_a_large_photograph_is_made_small_in_the_page(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), dtype=np.uint8)
-    text, page = read_page(tmp_path, dataclasses.replace(BARE, mistakes=[Tile(noise, "noise")]))
-    (image,) = page.named("img")
-    assert (image["width"], image["height"]) == ("300", "225")
-    assert len(text) < 120_000
+def test_a_page_on_many_classes_stays_small(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (120, 120)) + 30 * np.eye(120, dtype=int)
+    evaluation = dataclasses.replace(
+        EVALUATION,
+        class_names=tuple(f"class {number}" for number in range(120)),
+        images=int(counts.sum()),
+        confusion=tuple(tuple(int(cell) for cell in row) for row in counts),
+    )
+    text, page = read_page(tmp_path, dataclasses.replace(BARE, evaluation=evaluation))
+    assert len(text) < 1_000_000
+    assert "in the second picture the larger their share" in page.words
+    assert all(each["href"].startswith("data:image/png;base64,") for each in page.named("image"))
+    assert len(page.named("image")) == 2
 
 
 def test_the_page_is_the_same_every_time(tmp_path: Path, text: str) -> None:

@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from PIL import Image
 
 import belvedere
 from belvedere.errors import DatasetError, FolderExists, TrainingError, UnknownName, UsageError
-from belvedere.progress import Progress
+from belvedere.progress import Progress, Task
 from belvedere.training.run import Run, train
 
 RUN_FILES = {
@@ -119,7 +122,8 @@ def test_what_training_saw_is_what_the_model_is_given(photographs: Path, tmp_pat
     preprocess = find_network("article").preprocess
     samples = read_folder(photographs).part("test")
     pixels = read_pixels(samples, preprocess, tmp_path / "pixels", Progress())
-    for row, sample in zip(pixels.images, pixels.samples, strict=True):
+    rows = pixels.images[np.arange(len(samples))[::-1]]
+    for row, sample in zip(rows[::-1], pixels.samples, strict=True):
         assert np.array_equal(row, read_input(sample.path, preprocess).pixels)
 
 
@@ -164,17 +168,64 @@ def test_control_c_leaves_a_usable_run(photographs: Path, tmp_path: Path) -> Non
     assert "Training was interrupted after 1 epoch" in (run.folder / "report.html").read_text()
 
 
-class InterruptsTraining(Progress):
-    def task(self, description: str, images: int):  # type: ignore[no-untyped-def]
-        if description == "Training":
-            raise KeyboardInterrupt
-        return super().task(description, images)
+class InterruptsFirstBatch(Progress):
+    @contextmanager
+    def task(self, description: str, images: int) -> Iterator[Task]:
+        class Raises(Task):
+            def advance(self, images: int, figures: str = "") -> None:
+                if figures:  # only training shows figures
+                    raise KeyboardInterrupt
+
+        yield Raises()
 
 
 def test_ended_before_the_first_epoch_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises((TrainingError, KeyboardInterrupt)):
-        train(photographs, out=tmp_path / "run", epochs=30, progress=InterruptsTraining())
+    with pytest.raises(TrainingError, match="before its first epoch"):
+        train(photographs, out=tmp_path / "run", epochs=30, progress=InterruptsFirstBatch())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_control_c_while_the_results_are_written_is_heard_and_the_run_is_whole(
+    photographs: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    class Presses(Progress):
+        def say(self, message: str) -> None:
+            said.append(message)
+            if message.startswith("The model file's answers"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    run = train(photographs, out=tmp_path / "run", epochs=1, progress=Presses())
+    assert any("Ctrl-C again" in message for message in said)
+    assert {path.name for path in run.folder.iterdir()} == RUN_FILES
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+class FailsToEvaluate(Progress):
+    @contextmanager
+    def task(self, description: str, images: int) -> Iterator[Task]:
+        if description == "Evaluating":
+            raise OSError(28, "No space left on device")
+        yield Task()
+
+
+def test_a_failure_after_training_says_where_the_model_is(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No space left") as caught:
+        train(photographs, out=tmp_path / "run", epochs=1, progress=FailsToEvaluate())
+    assert (tmp_path / "run.partial" / "model.onnx").is_file()
+    assert "run.partial" in str(caught.value)
+
+
+def test_an_unreadable_test_part_is_refused_before_the_work(photographs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    shutil.copytree(photographs, folder)
+    for file in (folder / "test").rglob("*.*"):
+        file.write_bytes(b"not a picture")
+    with pytest.raises(DatasetError, match="None of the 12 test photographs can be read"):
+        train(folder, out=tmp_path / "run", epochs=1000)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
@@ -215,6 +266,8 @@ def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path
         train(photographs, out=tmp_path / "run", recipe="artikel")
     with pytest.raises(UsageError, match="at least 1"):
         train(photographs, out=tmp_path / "run", epochs=0)
+    with pytest.raises(UsageError, match="from 0 to"):
+        train(photographs, out=tmp_path / "run", seed=10**30)
     with pytest.raises(UsageError, match="auto, cpu or cuda"):
         train(photographs, out=tmp_path / "run", device="tpu")
     with pytest.raises(DatasetError, match="no folder or table"):

@@ -5,16 +5,18 @@ a user can mend ends in one line and exit code 1 (a failed job) or 2 (a wrong ca
 """
 
 import dataclasses
+import functools
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
 import belvedere
-from belvedere.errors import BelvedereError, UnknownName, UsageError
+from belvedere.errors import BelvedereError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,27 +30,37 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Arguments = ParamSpec("Arguments")
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of Belvedere's that are there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable answer on stdout.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result, on a CPU bit for bit.")]
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Runs the command line and ends the process with its exit code."""
-    try:
-        app(standalone_mode=True)
-    except BelvedereError as error:
-        _tell(f"belvedere: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _tell("belvedere: ended by Ctrl-C")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone: nothing more to say
-        sys.exit(1)
-    sys.exit(0)
+    app()
+
+
+def _told(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Turns what ends a command into one line on stderr and an exit code."""
+
+    @functools.wraps(command)
+    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except BelvedereError as error:
+            _tell(" ".join([f"belvedere: {error}", *getattr(error, "__notes__", ())]))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt as error:
+            _tell(" ".join(["belvedere: Ended by Ctrl-C.", *getattr(error, "__notes__", ())]))
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # whoever read our output has gone: nothing more to say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+
+    return run
 
 
 @app.callback(invoke_without_command=True)
@@ -59,6 +71,7 @@ def _global(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
+@_told
 def demo(
     out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
 ) -> None:
@@ -79,6 +92,7 @@ def demo(
 
 
 @app.command()
+@_told
 def train(
     photos: Annotated[Path, typer.Argument(help="Folder of class folders, or with train and test; or a table.")],
     recipe: Annotated[str, typer.Option(help="How to train: article.")] = "article",
@@ -111,6 +125,7 @@ def train(
 
 
 @app.command()
+@_told
 def evaluate(
     model: ModelPath,
     photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train; a test part is taken if named.")],
@@ -135,6 +150,7 @@ def evaluate(
 
 
 @app.command()
+@_told
 def predict(
     model: ModelPath,
     images: Annotated[list[Path], typer.Argument(help="Any number of pictures, and folders of them.")],
@@ -149,6 +165,8 @@ def predict(
     from belvedere.predict import predict_files
     from belvedere.progress import for_stderr
 
+    if as_json and (form or out):
+        raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
     form = _choose_form("json" if as_json else form, out)
     done = predict_files(belvedere.load(model), images, form, out=out, sheet=sheet, progress=for_stderr())
     if done.unreadable:
@@ -157,6 +175,7 @@ def predict(
 
 
 @app.command()
+@_told
 def show(
     model: Annotated[str, typer.Argument(help="A model.onnx, a run folder, or the name of a network.")],
     classes: Annotated[int, typer.Option(min=2, help="Classes of a network that is given by name.")] = 6,
@@ -173,6 +192,8 @@ def show(
             show_layers(_console(), card.layers)
             show_card(_console(), card)
         return
+    if "/" in model or "." in model:
+        raise UsageError(f"There is no file or folder {model}. Give a model.onnx, a run folder or a network's name.")
     entry, layers = belvedere.describe_network(model, classes)
     if as_json:
         _print_json({"network": entry.name, "layers": [dataclasses.asdict(layer) for layer in layers]})
@@ -183,13 +204,12 @@ def show(
 
 def _choose_form(form: str | None, out: Path | None) -> str:
     """The form of the answers: the one named, else by the suffix of the file, else a table."""
-    known = ("table", "csv", "jsonl", "json")
-    chosen = form or (out.suffix.lower().removeprefix(".") if out else "table")
-    if chosen not in known:
-        raise UnknownName("form of answers", chosen, known)
-    if chosen == "table" and out is not None:
+    suffix = out.suffix.lower().removeprefix(".") if out else ""
+    if out is not None and form is None and not suffix:
+        raise UsageError(f"{out} has no suffix that says the form. Give it one, or add --format csv, jsonl or json.")
+    if out is not None and form == "table":
         raise UsageError(f"A table goes to the terminal only. For {out} take --format csv, jsonl or json.")
-    return chosen
+    return form or suffix or "table"
 
 
 def _console() -> "Console":

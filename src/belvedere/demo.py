@@ -43,7 +43,7 @@ def run_demo(
     """Draws a practice set, trains the article's network on it, measures it and answers for a fjord.
 
     Args:
-        out: Folder for all of it: `photographs/`, `run/` and `fjord.png`.
+        out: Folder for all of it: `photographs/`, `run/`, `fjord.csv` and `fjord.png`.
         train_per_class: Photographs of each of the six classes to train on.
         test_per_class: And to test on.
         epochs: Of training.
@@ -56,6 +56,7 @@ def run_demo(
 
     Raises:
         UsageError: `out` may not be written.
+        TrainingError: Training was ended before its first epoch was complete.
     """
     folder = Path(out)
     progress = progress or Progress()
@@ -66,6 +67,7 @@ def run_demo(
     )
     run = train(photographs, out=folder / "run", recipe="article", epochs=epochs, seed=seed, progress=progress)
     fjord = photographs / "fjord.jpg"
-    [answer] = run.load().predict(fjord)
-    predict_files(run.load(), [fjord], "csv", out=folder / "fjord.csv", sheet=folder / "fjord.png")
+    model = run.load()
+    [answer] = model.predict(fjord)
+    predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sheet=folder / "fjord.png")
     return Demo(photographs, run, run.folder / "report.html", answer, truth.areas["fjord.jpg"])

@@ -15,8 +15,11 @@ code, and says nothing else.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
 
 
 class BelvedereError(Exception):
@@ -82,3 +85,14 @@ class UnreadableModel(BelvedereError):
 
 class TrainingError(BelvedereError):
     """Training can't go on, or gave nothing worth keeping."""
+
+
+def find_named(kind: str, name: str, table: Mapping[str, Thing]) -> Thing:
+    """Returns what stands under a name in a table of choices.
+
+    Raises:
+        UnknownName: Nothing does; the nearest name is suggested.
+    """
+    if name not in table:
+        raise UnknownName(kind, name, table)
+    return table[name]

@@ -20,7 +20,7 @@ CALIBRATION_BINS = 15
 
 
 def evaluate(model: Model, dataset: Dataset, progress: Progress | None = None) -> Evaluation:
-    """Measures a model on a data set's test part, or on all of it where it names no parts.
+    """Measures a model on a data set's test part, else its validation part, or on all of it where it names no parts.
 
     Args:
         model: The model.
@@ -34,7 +34,8 @@ def evaluate(model: Model, dataset: Dataset, progress: Progress | None = None) -
         UnknownName: A label is no class of the model's.
         DatasetError: There is nothing to measure on, or nothing of it can be read.
     """
-    for part in ("test", UNDIVIDED, "val"):
+    named = any(sample.part != UNDIVIDED for sample in dataset.samples)
+    for part in ("test", "val") if named else (UNDIVIDED,):
         if samples := dataset.part(part):
             return evaluate_samples(model, samples, progress or Progress(), part=part or "all")
     raise DatasetError(f"{dataset.source} has a training part only. Give a test part, or a folder of class folders.")

@@ -17,7 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -42,11 +42,14 @@ PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WE
 JPEG_AGREEMENT = 0  # largest difference between the two paths for one JPEG, in levels, with the wheels of PyPI
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
 MAX_BYTES = 200_000_000  # of one file
+LARGE_PIXELS = 20_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
+RESIZE_RULES = ("stretch", "crop")
 READ_AHEAD = 128  # pictures that `read_inputs` holds at once
 COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
 
 RGB = NDArray[np.uint8]
 _ORIENTATION_TAG = 0x0112
+_alone = threading.Lock()
 _ORIENTATION_MARKS = (b"Exif\x00\x00", b"tiff:Orientation")  # EXIF, and XMP, which Pillow asks where EXIF is silent
 # What Pillow's parsers raise on bytes that are not what they claim to be.
 _DAMAGE = (
@@ -305,7 +308,8 @@ def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
     with _pillow_warnings.ignored(), _open(content) as image:
         _check_pixels(*image.size, max_pixels)
         try:
-            pixels = _to_rgb(image)
+            with _alone if image.width * image.height > LARGE_PIXELS else nullcontext():
+                pixels = _to_rgb(image)
         except _DAMAGE as error:
             raise _Refused(_reason(error)) from error
         decoded = _turn(pixels, _orientation(image))  # asked after decoding: Pillow turns TIFFs itself
@@ -359,8 +363,9 @@ def _to_rgb(image: Image.Image) -> RGB:
         return _wide_to_rgb(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         coloured = image.convert("RGBA")
-        paper = Image.new("RGBA", coloured.size, "white")
-        return np.array(Image.alpha_composite(paper, coloured).convert("RGB"))
+        paper = Image.new("RGB", coloured.size, "white")
+        paper.paste(coloured, mask=coloured.getchannel("A"))
+        return np.array(paper)
     return np.array(image.convert("RGB"))  # a copy: what numpy borrows from Pillow is read-only
 
 

@@ -4,18 +4,19 @@ Knows the model file and how to keep its cores busy with files; does not know to
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as fields_of
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
-from belvedere.images import DecodedImage, list_pictures, read_inputs
+from belvedere.images import RESIZE_RULES, DecodedImage, list_pictures, read_inputs
 from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
 
 INPUT = "images"
@@ -231,6 +232,35 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
         layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
         preprocess = Preprocess(**json.loads(metadata["preprocess"]))
         provenance = Provenance(**json.loads(metadata["provenance"]))
+        card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance)
+        for record in (card, preprocess, provenance, *layers):
+            _check_kinds(record)
+        names = fields["class_names"]
+        if not isinstance(names, list) or len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"class_names: {names!r}")
+        if preprocess.resize not in RESIZE_RULES:
+            raise ValueError(f"resize: {preprocess.resize!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
-    return ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance)
+    return card
+
+
+def _check_kinds(record: object) -> None:
+    """Raises TypeError where a field of a record holds another kind of value than its annotation says."""
+    for entry in fields_of(record):  # type: ignore[arg-type]
+        value = getattr(record, entry.name)
+        if not _is_kind(value, entry.type):
+            raise TypeError(f"{entry.name}: {value!r}")
+
+
+def _is_kind(value: object, kind: Any) -> bool:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if isinstance(value, bool) or origin is bool:
+        return isinstance(value, bool) and origin is bool
+    if origin is float:
+        return isinstance(value, int | float)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_kind(each, inner[0]) for each in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_kind(each, inner[1]) for each in value.values())
+    return isinstance(value, origin)

@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Figure  # report holds figures without knowing matplotlib
 from matplotlib.font_manager import fontManager
 from matplotlib.patches import Rectangle
@@ -39,9 +40,11 @@ COLOURS: Mapping[str, str] = {
     "on-accent": "#fdfdfd",
 }
 MARKS: Mapping[str, str] = {"plain": "", "right": "✓ ", "wrong": "✗ "}
+NUMBERED_CLASSES = 40  # beyond, a confusion matrix is a picture without numbers, with at most so many names
 
 _TONES: Mapping[str, str] = {"plain": "line", "right": "good", "wrong": "contrast"}
 _DOTS_PER_INCH = 150
+_STRENGTH = 0.6  # a cell's share to this power: an error of a few per cent is seen beside a diagonal near one
 _LARGEST_SIDE_PIXELS = 60_000  # the PNG writer stops at 2^16
 # Fonts for what the one matplotlib brings can't write; used where they are installed.
 _OTHER_SCRIPTS = (
@@ -170,10 +173,18 @@ def draw_confusion(evaluation: Evaluation, *, shares: bool) -> Figure:
     Args:
         evaluation: What was measured.
         shares: Whether the cells hold percentages of their row instead of counts.
+
+    Returns:
+        The figure; with more than `NUMBERED_CLASSES` classes only the strength of a cell's colour tells how much it is.
     """
     counts = np.array(evaluation.confusion, dtype=np.int64)  # (K, K)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (K, K), every row 1 or 0 in all
     names = [shorten(name, 22) for name in evaluation.class_names]
+    if len(names) > NUMBERED_CLASSES:
+        if shares:
+            return _draw_many_classes(parts, names, "Shares of each row, full colour is 100%")
+        most = counts.max()
+        return _draw_many_classes(counts / most, names, f"Counts of photographs, full colour is {most:,}")
     cell = float(np.clip(5.0 / len(names), 0.27, 0.62))  # inches
     side = cell * len(names) + 0.11 * max(map(len, names)) + 0.8
     figure = Figure(figsize=(max(side, 3.6), max(side, 3.6)), layout="constrained")
@@ -188,6 +199,33 @@ def draw_confusion(evaluation: Evaluation, *, shares: bool) -> Figure:
     return figure
 
 
+def _draw_many_classes(parts: NDArray[np.float64], names: Sequence[str], title: str) -> Figure:
+    """Draws a confusion matrix as one raster, which stays small and quick however many classes there are.
+
+    Args:
+        parts: `(K, K)`, how full the colour of each cell is, from 0 to 1.
+        names: The K classes; every so many of them is written.
+        title: What a full colour means.
+    """
+    named = range(0, len(names), -(-len(names) // NUMBERED_CLASSES))
+    written = [names[index] for index in named]
+    side = max(0.19 * NUMBERED_CLASSES, 0.02 * len(names)) + 0.11 * max(map(len, written)) + 0.8  # inches
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot(aspect="equal")
+    pixels = np.empty((*parts.shape, 4))  # (K, K, RGBA): clear where nothing is, on a page of any colour
+    pixels[..., :3] = to_rgb(COLOURS["contrast"])
+    pixels[np.diag_indices(len(names))] = (*to_rgb(COLOURS["accent"]), 1)
+    pixels[..., 3] = parts**_STRENGTH
+    axes.imshow(pixels, interpolation="nearest")
+    axes.set_xticks(named, written, rotation=90, fontsize=6.5, color=COLOURS["ink"])
+    axes.set_yticks(named, written, fontsize=6.5, color=COLOURS["ink"])
+    rest = f" (one class in {named.step} is named)"
+    axes.set(xlabel=f"Answer{rest}", ylabel=f"Given label{rest}")
+    axes.spines[:].set_visible(True)
+    axes.set_title(title)
+    return figure
+
+
 def _write_share(share: float, _: object = None) -> str:
     return f"{100 * share:.4g}%"
 
@@ -198,7 +236,7 @@ def _percent(share: float) -> str:
 
 def _draw_cell(axes: Axes, row: int, column: int, part: float, text: str, size: float) -> None:
     colour = COLOURS["accent"] if row == column else COLOURS["contrast"]
-    strength = part**0.6  # so that an error of a few per cent is seen beside a diagonal near one
+    strength = part**_STRENGTH
     axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=colour, alpha=strength, lw=0))
     ink = COLOURS["on-accent"] if strength > 0.62 else COLOURS["ink"]
     axes.text(column, row, text, color=ink, fontsize=size, ha="center", va="center_baseline")

@@ -64,7 +64,7 @@ class Provenance:
     seconds_train: float
     created: str  # UTC, ISO 8601
     versions: Mapping[str, str]  # package -> version
-    parity: float  # largest difference between the framework's probabilities and the model file's
+    parity: float  # largest relative difference between the framework's outputs and the model file's
 
 
 @dataclass(frozen=True, slots=True)

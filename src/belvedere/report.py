@@ -22,9 +22,12 @@ from belvedere.errors import UsageError
 from belvedere.plots import Figure, Tile
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note
 
-PARTS: Mapping[str, str] = {"train": "training", "val": "validation", "test": "test"}
-
-_THUMBNAIL_PIXELS = 300  # the longest side: sharp on a screen with two dots a pixel at the width of a tile
+# What was measured, by the part an evaluation names.
+_MEASURED: Mapping[str, str] = {
+    "test": "test photographs",
+    "val": "validation photographs",
+    "all": "photographs",
+}
 _JPEG_QUALITY = 82
 _DASH = "\N{EN DASH}"
 
@@ -34,7 +37,7 @@ class Report:
     """All that a report tells."""
 
     title: str  # what it is about, such as "runs/first"
-    evaluation: Evaluation | None  # None when there was nothing to measure on
+    evaluation: Evaluation
     card: ModelCard
     history: tuple[EpochFigures, ...]  # empty where nothing was trained
     notes: tuple[Note, ...]  # what was found in the photographs
@@ -101,13 +104,13 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 def _draw_figures(report: Report) -> dict[str, Figure]:
-    figures: dict[str, Figure] = {}
+    figures = {
+        "confusion-counts": plots.draw_confusion(report.evaluation, shares=False),
+        "confusion-shares": plots.draw_confusion(report.evaluation, shares=True),
+        "calibration": plots.draw_calibration(report.evaluation),
+    }
     if report.history:
         figures["history"] = plots.draw_history(report.history, report.card.provenance.best_epoch)
-    if report.evaluation is not None:
-        figures["confusion-counts"] = plots.draw_confusion(report.evaluation, shares=False)
-        figures["confusion-shares"] = plots.draw_confusion(report.evaluation, shares=True)
-        figures["calibration"] = plots.draw_calibration(report.evaluation)
     return figures
 
 
@@ -140,13 +143,14 @@ def _describe(report: Report) -> dict[str, object]:
         "card": report.card,
         "provenance": report.card.provenance,
         "evaluation": evaluation,
-        "photographs": "" if evaluation is None else _photographs(evaluation),
+        "photographs": _MEASURED[evaluation.part],
         "verdict": _verdict(evaluation),
-        "weakness": "" if evaluation is None else _weakness(evaluation),
+        "weakness": _weakness(evaluation),
         "cautions": _cautions(report),
-        "merits": () if evaluation is None else _merits(evaluation),
-        "rows": () if evaluation is None else _rows(evaluation),
-        "calibration": "" if evaluation is None else _describe_calibration(evaluation),
+        "merits": _merits(evaluation),
+        "rows": _rows(evaluation),
+        "numbered": len(evaluation.class_names) <= plots.NUMBERED_CLASSES,
+        "calibration": _describe_calibration(evaluation),
         "mistakes": [_embed(tile) for tile in report.mistakes],
         "grids": {heading: [_embed(tile) for tile in tiles] for heading, tiles in report.grids.items()},
         "parameters": sum(layer.parameters for layer in layers),
@@ -155,21 +159,13 @@ def _describe(report: Report) -> dict[str, object]:
     }
 
 
-def _photographs(evaluation: Evaluation) -> str:
-    return f"{PARTS.get(evaluation.part, evaluation.part)} photographs".strip()
-
-
 def _right(evaluation: Evaluation) -> int:
     return sum(row[index] for index, row in enumerate(evaluation.confusion))
 
 
-def _verdict(evaluation: Evaluation | None) -> str:
-    if evaluation is None:
-        return "Not measured: there were no photographs to measure it on."
-    if evaluation.images == 0:
-        return f"Not measured: none of the {_photographs(evaluation)} could be read."
+def _verdict(evaluation: Evaluation) -> str:
     return (
-        f"Right on {_right(evaluation):,} of {evaluation.images:,} {_photographs(evaluation)}: "
+        f"Right on {_right(evaluation):,} of {evaluation.images:,} {_MEASURED[evaluation.part]}: "
         f"{_percent(evaluation.accuracy)}."
     )
 
@@ -177,7 +173,7 @@ def _verdict(evaluation: Evaluation | None) -> str:
 def _weakness(evaluation: Evaluation) -> str:
     """Where it is wrong most, in a sentence or two; nothing where it is never wrong."""
     known = [(figures.recall, figures.name) for figures in evaluation.per_class if figures.recall is not None]
-    if not known or not evaluation.confused_pairs:
+    if not evaluation.confused_pairs:
         return ""
     recall, name = min(known)
     pair = evaluation.confused_pairs[0]
@@ -190,13 +186,11 @@ def _weakness(evaluation: Evaluation) -> str:
 def _cautions(report: Report) -> list[str]:
     """What a reader must know before believing the figures."""
     cautions = []
-    if report.evaluation is not None and report.evaluation.part == "val":
+    if report.evaluation.part == "val":
         cautions.append(
             "These are the validation photographs. They chose which epoch was kept, so the figures are "
             "optimistic: expect somewhat less on photographs the model has never met."
         )
-    if report.evaluation is not None and report.evaluation.part == "train":
-        cautions.append("The model was trained on these very photographs: the figures say nothing about new ones.")
     if report.card.provenance.interrupted:
         epochs = _count(report.card.provenance.epochs, "epoch")
         cautions.append(f"Training was interrupted after {epochs}: a full run may do better.")
@@ -205,8 +199,7 @@ def _cautions(report: Report) -> list[str]:
 
 def _merits(evaluation: Evaluation) -> tuple[_Merit, ...]:
     classes = len(evaluation.class_names)
-    often = max(map(sum, evaluation.confusion), default=0)
-    usual = _percent(often / max(evaluation.images, 1))
+    usual = _percent(max(map(sum, evaluation.confusion)) / evaluation.images)
     return (
         _Merit(
             "Accuracy",
@@ -221,7 +214,7 @@ def _merits(evaluation: Evaluation) -> tuple[_Merit, ...]:
         _Merit(
             "Log loss",
             _decimals(evaluation.log_loss),
-            f"How surprised the model is by the labels. 0 is perfect, {math.log(max(classes, 1)):.2f} is a blind "
+            f"How surprised the model is by the labels. 0 is perfect, {math.log(classes):.2f} is a blind "
             f"guess among {classes} classes.",
         ),
         _Merit(
@@ -252,11 +245,7 @@ def _rows(evaluation: Evaluation) -> list[_Row]:
 
 def _describe_calibration(evaluation: Evaluation) -> str:
     """Says whether the model trusts itself too much, over all photographs."""
-    filled = [each for each in evaluation.calibration if each.images]
-    images = sum(each.images for each in filled)
-    if not images:
-        return "There were no photographs to tell."
-    confidence = sum(each.confidence * each.images for each in filled) / images
+    confidence = sum(each.confidence * each.images for each in evaluation.calibration) / evaluation.images
     lean = confidence - evaluation.accuracy
     means = f"On average it is {_percent(confidence)} sure and right on {_percent(evaluation.accuracy)}"
     if abs(lean) < 0.01:
@@ -265,9 +254,8 @@ def _describe_calibration(evaluation: Evaluation) -> str:
 
 
 def _embed(tile: Tile) -> _Picture:
-    """A photograph as a small JPEG inside the page."""
+    """A photograph as a JPEG inside the page, at its own size."""
     picture = Image.fromarray(np.ascontiguousarray(tile.pixels))
-    picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

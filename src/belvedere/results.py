@@ -154,8 +154,10 @@ def write_history(path: Path, history: Sequence[EpochFigures]) -> None:
 
 
 def command_line() -> str:
-    """Returns how this process was called, as a shell takes it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Returns how Belvedere was called, as a shell takes it; nothing where it was called from Python."""
+    program = Path(sys.argv[0])
+    ours = program.stem == "belvedere" or (program.name == "__main__.py" and program.parent.name == "belvedere")
+    return shlex.join(["belvedere", *sys.argv[1:]]) if ours else ""
 
 
 def list_versions(*packages: str) -> dict[str, str]:

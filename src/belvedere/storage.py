@@ -17,7 +17,8 @@ from typing import BinaryIO, TextIO
 
 from belvedere.errors import FolderExists, UsageError
 
-MARK = ".belvedere"  # an empty file in every folder of results: only such a folder is ever replaced
+MARK = ".belvedere"  # a file in every folder of results, with the number of the process that made it: only such a
+# folder is ever replaced, and not while that process lives and the folder is unfinished
 
 
 @contextmanager
@@ -165,14 +166,18 @@ def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "") -> Iterator[
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
-        (partial / MARK).touch()
+        (partial / MARK).write_text(str(os.getpid()))
     except OSError as error:
         raise _cannot_make(folder, error) from error
     try:
         yield partial
-    except BaseException:
-        if not (keep_if and (partial / keep_if).exists()):
+    except BaseException as error:
+        if keep_if and (partial / keep_if).exists():
+            error.add_note(f"What was done so far is in {folder}.partial.")
+        else:
             shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"Can't write into {partial}: {error.strerror or error}. Give another --out.") from error
         raise
     try:
         _check_target(folder, target, overwrite)
@@ -205,7 +210,7 @@ def _absolute(folder: Path) -> Path:
     """The folder's full path, links and `..` followed; no working folder may be pulled from under the user's feet."""
     try:
         target, here = folder.resolve(), Path.cwd()
-        is_mount = target.is_mount()
+        is_mount = os.path.ismount(target)
     except (OSError, RuntimeError) as error:
         raise _cannot_make(folder, error) from error
     if here.is_relative_to(target):
@@ -239,12 +244,26 @@ def _check_partial(partial: Path, overwrite: bool) -> None:
         return
     if not (partial / MARK).is_file() and not _is_empty(partial):
         raise FolderExists(partial, "It was not made by Belvedere, so it is never replaced: give another --out.")
+    if overwrite and (process := _living_owner(partial)) is not None:
+        raise FolderExists(partial, f"Process {process} is still working on it. Wait for it, or give another --out.")
     if not overwrite:
         raise FolderExists(
             partial,
             "It was left by a job that was cut off (its history.csv says how far it came), or belongs to one that is "
             "still running. Delete it, give another --out, or add --overwrite.",
         )
+
+
+def _living_owner(partial: Path) -> int | None:
+    """The process that is at work on a folder, if it is another than this one and still lives."""
+    try:
+        process = int((partial / MARK).read_text() or "0")
+        if os.name != "posix" or process in (0, os.getpid()):
+            return None  # elsewhere, asking a process for a sign of life would end it
+        os.kill(process, 0)
+    except (OSError, ValueError):
+        return None
+    return process
 
 
 def _cannot_make(folder: Path, error: Exception) -> UsageError:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from belvedere.errors import UnknownName
+from belvedere.errors import find_named
 from belvedere.records import Evaluation, Layer, ModelCard, Prediction
 from belvedere.storage import replace_when_whole
 
@@ -158,10 +158,9 @@ def open_writer(form: str, out: Path | None, class_names: Sequence[str]) -> Iter
         UnknownName: There is no such form.
         UsageError: The file can't be written.
     """
-    if form not in FORMS:
-        raise UnknownName("form of answers", form, FORMS)
+    create = find_named("form of answers", form, FORMS)
     with _stdout(form) if out is None else replace_when_whole(out) as file:
-        writer = FORMS[form](file, class_names)
+        writer = create(file, class_names)
         yield writer
         if isinstance(writer, JsonWriter | TableWriter):
             writer.close()
@@ -220,8 +219,8 @@ def show_predictions(console: Console, predictions: Iterable[Prediction], class_
 def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     """Prints figures of merit: the verdict, then a row a class, then the most confused pairs."""
     right = round(evaluation.accuracy * evaluation.images)
+    console.print(f"accuracy {evaluation.accuracy:.4f} ({right:,} of {evaluation.images:,} right)", highlight=False)
     console.print(
-        f"accuracy {evaluation.accuracy:.4f} ({right:,} of {evaluation.images:,} right)   "
         f"macro F1 {evaluation.macro_f1:.4f}   log loss {evaluation.log_loss:.4f}   "
         f"calibration error {evaluation.ece:.4f}",
         highlight=False,

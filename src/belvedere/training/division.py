@@ -52,9 +52,10 @@ def divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
     if not (dataset.part("train") or dataset.part(UNDIVIDED)):
         raise DatasetError(f"{dataset.source} has no training part. Expected a folder train, or class folders alone.")
     contents = read_contents(dataset.samples, progress)
-    notes = [*dataset.notes, *find_identical(contents), *_share_notes(dataset)]
-    if contents.unreadable:
-        named = tuple(f"{sample.image}: {reason}" for sample, reason in contents.unreadable)
+    notes = [*find_identical(contents), *dataset.notes, *_share_notes(dataset)]
+    lost = [(sample, reason) for sample, reason in contents.unreadable if sample.part != "test"]
+    if lost:  # those to test on are named where they are measured
+        named = tuple(f"{sample.image}: {reason}" for sample, reason in lost)
         notes.append(Note(f"{len(named)} left out: can't be opened", named))
     rest, validation, test = of_part(contents, "train", UNDIVIDED), of_part(contents, "val"), of_part(contents, "test")
     for part, found in {"training": rest, "validation": validation, "test": test}.items():
@@ -74,7 +75,8 @@ def divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
             "Expected at least four in each class, or a val part."
         )
     learnt = Contents(rest.samples + validation.samples, rest.hashes + validation.hashes, ())
-    return Division(rest.samples, validation.samples, test.samples, tuple(notes), fingerprint(learnt))
+    tested = dataset.part("test") or test.samples
+    return Division(rest.samples, validation.samples, tested, tuple(notes), fingerprint(learnt))
 
 
 def _kept_note(part: str, purpose: str, kept: Contents) -> list[Note]:

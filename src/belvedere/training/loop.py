@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from belvedere.errors import find_named
 from belvedere.progress import Progress, Task
 from belvedere.records import EpochFigures
 from belvedere.training.device import Hardware
 from belvedere.training.networks.registry import Network
+from belvedere.training.pixels import PixelFile
 from belvedere.training.recipes import Recipe
 
 VALIDATION_BATCH = 128
@@ -28,7 +30,7 @@ VALIDATION_BATCH = 128
 class Part:
     """Photographs to learn from or to validate on: rows of one array of pixels."""
 
-    images: NDArray[np.uint8]  # (N, H, W, 3), shared between the parts
+    images: PixelFile | NDArray[np.uint8]  # (N, H, W, 3), shared between the parts
     labels: NDArray[np.int64]  # (N,)
     rows: NDArray[np.intp]  # which of them belong to this part
 
@@ -88,12 +90,12 @@ def fit(
                 )
                 seconds = time.perf_counter() - start
                 found = validate(network, validation, hardware)
-                history.append(
-                    EpochFigures(epoch, seconds, len(rows) / seconds, recipe.learning_rate, loss, accuracy, *found)
-                )
                 score = (found[1], -found[0])
                 if improved := score > best:
                     best, best_epoch, best_weights = score, epoch, _copy_weights(network)
+                history.append(
+                    EpochFigures(epoch, seconds, len(rows) / seconds, recipe.learning_rate, loss, accuracy, *found)
+                )
                 on_epoch(tuple(history), best_weights if improved else None)
                 progress.say(_line(history[-1], recipe.epochs))
         except KeyboardInterrupt:
@@ -157,9 +159,12 @@ def _batches(
 
 def _adam(network: Network, recipe: Recipe) -> torch.optim.Adam:
     # The gradient of l2 * sum(w^2) is 2 * l2 * w, which is what Adam's own weight_decay adds to it.
+    known = dict(network.named_parameters())
+    for name in recipe.l2_kernels:
+        find_named("parameter of the network to decay", name, known)
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, weights in network.named_parameters():
+    for name, weights in known.items():
         (decayed if name in recipe.l2_kernels else others).append(weights)
     groups: list[dict[str, Any]] = [{"params": others}, {"params": decayed, "weight_decay": 2 * recipe.l2}]
     return torch.optim.Adam(groups, lr=recipe.learning_rate, eps=recipe.adam_epsilon)

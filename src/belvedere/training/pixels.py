@@ -1,7 +1,7 @@
-"""Photographs to one array of pixels on disk, each decoded once.
+"""Photographs to one file of pixels, each decoded once, and batches back from it.
 
-Knows how to read many pictures in parallel into a memory-mapped file, so that memory stays flat; does not know what
-is learnt from them.
+Knows how to read many pictures in parallel and how they lie in the file, so that memory stays flat in their number;
+does not know what is learnt from them.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,32 @@ from belvedere.progress import Progress
 from belvedere.records import Preprocess, Sample
 
 
+class PixelFile:
+    """Pictures of one size in a file, N x H x W x 3 bytes; indexed by rows, as an array is.
+
+    It is read, not mapped: the kernel caches it all the same, and the process stays small.
+    """
+
+    def __init__(self, file: Path, preprocess: Preprocess) -> None:
+        self._path = file
+        self._shape = (preprocess.height, preprocess.width, 3)
+        self._size_bytes = preprocess.height * preprocess.width * 3
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Returns the pictures of some rows, (n, H, W, 3)."""
+        images = np.empty((len(rows), *self._shape), np.uint8)
+        with self._path.open("rb", buffering=0) as file:
+            for image, row in zip(images, rows, strict=True):
+                file.seek(int(row) * self._size_bytes)
+                file.readinto(image.data)
+        return images
+
+
 @dataclass(frozen=True)
 class Pixels:
     """Photographs ready to learn from."""
 
-    images: NDArray[np.uint8]  # (N, H, W, 3), memory-mapped
+    images: PixelFile
     samples: tuple[Sample, ...]  # N, one a row
     unreadable: tuple[tuple[Sample, str], ...]  # not among them, with the reason
     remarked: tuple[tuple[Sample, str], ...]  # among them, with what was decided in reading
@@ -62,6 +83,4 @@ def read_pixels(samples: Sequence[Sample], preprocess: Preprocess, file: Path, p
         raise TrainingError(f"Can't write the pixels to {file}: {error.strerror}. Free some space there.") from error
     if not kept:
         raise TrainingError(f"None of the {len(samples)} photographs could be read. The first: {unreadable[0][1]}.")
-    shape = (len(kept), preprocess.height, preprocess.width, 3)
-    images = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
-    return Pixels(images, tuple(kept), tuple(unreadable), tuple(remarked))
+    return Pixels(PixelFile(file, preprocess), tuple(kept), tuple(unreadable), tuple(remarked))

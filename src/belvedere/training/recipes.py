@@ -5,8 +5,6 @@ Knows the values; does not know what is done with them.
 
 from dataclasses import dataclass
 
-from belvedere.errors import UnknownName
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -37,14 +35,3 @@ RECIPES = {
     )
 }
 DEFAULT_RECIPE = "article"
-
-
-def find_recipe(name: str) -> Recipe:
-    """Finds a recipe by its name.
-
-    Raises:
-        UnknownName: There is none of that name; the nearest is suggested.
-    """
-    if name not in RECIPES:
-        raise UnknownName("recipe", name, RECIPES)
-    return RECIPES[name]

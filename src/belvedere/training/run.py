@@ -15,11 +15,13 @@ import numpy as np
 import safetensors.torch
 import tomli_w
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from belvedere.dataset import Dataset, read_folder
-from belvedere.errors import TrainingError, UsageError
+from belvedere.errors import DatasetError, TrainingError, UnreadableImage, UsageError, find_named
 from belvedere.evaluate import evaluate_samples
+from belvedere.images import read_image
 from belvedere.model import MODEL_NAME, Model, load
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Provenance, Sample
@@ -28,13 +30,16 @@ from belvedere.storage import check_free, new_folder, write_bytes, write_text
 from belvedere.training.device import Hardware, choose_hardware
 from belvedere.training.division import Division, divide
 from belvedere.training.export import export_graph, write_model
+from belvedere.training.finishing import in_peace
 from belvedere.training.log import LoggedProgress
 from belvedere.training.loop import Fit, Part, fit
-from belvedere.training.networks import find_network, list_layers
+from belvedere.training.memory import kept_blocks
+from belvedere.training.networks import Network, find_network, list_layers
 from belvedere.training.pixels import Pixels, read_pixels
-from belvedere.training.recipes import DEFAULT_RECIPE, Recipe, find_recipe
+from belvedere.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 PARITY_PICTURES = 32
+MAX_SEED = 2**32
 PART_TITLES = {"test": "Test photographs", "val": "Validation photographs"}
 VERSIONS_OF = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 
@@ -84,36 +89,64 @@ def train(
         TrainingError: Training failed, or was ended before its first epoch was complete.
     """
     started = time.perf_counter()
-    recipe = _choose_recipe(recipe, epochs)
+    recipe = _choose_recipe(recipe, epochs, seed)
     hardware = choose_hardware(device)
     check_free(Path(out), overwrite=overwrite)
     dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
     with new_folder(Path(out), overwrite=overwrite, keep_if="history.csv") as folder:
         log = LoggedProgress(folder / "train.log", progress or Progress())
         log.say(f"Training by recipe {recipe.name!r} on {hardware.description}, seed {seed}, into {out}")
-        division = divide(dataset, recipe, seed, log)
-        config = _write_config(folder, recipe, dataset, seed, hardware)
-        card, history, notes = _make_model(folder, recipe, dataset, division, seed, hardware, log)
-        tested, part = (division.test, "test") if division.test else (division.validation, "val")
-        evaluation = evaluate_samples(load(folder), tested, log, part=part)
-        results = Results(
-            title=str(out),
-            evaluation=evaluation,
-            card=card,
-            notes=notes + unreadable_note(evaluation),
-            samples={"Training photographs": division.train, PART_TITLES[part]: tested},
-            command=command_line(),
-            seconds_total=time.perf_counter() - started,
-            history=history,
-            config=config,
-        )
-        metrics = write_results(folder, results)
-        shutil.rmtree(folder / "checkpoint")
+        job = _Job(folder, recipe, dataset, divide(dataset, recipe, seed, log), seed, hardware, log)
+        config = _write_config(job)
+        learnt = _learn(job)
+        with in_peace(log):
+            card = _write_model(job, learnt)
+            tested, part = (job.division.test, "test") if job.division.test else (job.division.validation, "val")
+            evaluation = evaluate_samples(load(folder), tested, log, part=part)
+            results = Results(
+                title=str(out),
+                evaluation=evaluation,
+                card=card,
+                notes=learnt.notes + unreadable_note(evaluation),
+                samples={"Training photographs": job.division.train, PART_TITLES[part]: tested},
+                command=command_line(),
+                seconds_total=time.perf_counter() - started,
+                history=learnt.fit.history,
+                config=config,
+            )
+            metrics = write_results(folder, results)
+            shutil.rmtree(folder / "checkpoint")
     return Run(Path(out), evaluation, metrics)
 
 
-def _choose_recipe(recipe: Recipe | str, epochs: int | None) -> Recipe:
-    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+@dataclass(frozen=True)
+class _Job:
+    """What is to be done."""
+
+    folder: Path
+    recipe: Recipe
+    dataset: Dataset
+    division: Division
+    seed: int
+    hardware: Hardware
+    log: LoggedProgress
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What training gave, not yet written."""
+
+    network: Network  # with the best epoch's weights
+    fit: Fit
+    photographs: dict[str, int]  # part -> how many were used
+    samples: NDArray[np.uint8]  # some of them, (n, H, W, 3), to compare the model file on
+    notes: tuple[Note, ...]
+
+
+def _choose_recipe(recipe: Recipe | str, epochs: int | None, seed: int) -> Recipe:
+    if not 0 <= seed < MAX_SEED:
+        raise UsageError(f"The seed must be a whole number from 0 to {MAX_SEED - 1}. Received: {seed}.")
+    chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
     if epochs is not None:
         chosen = dataclasses.replace(chosen, epochs=epochs)
     if chosen.epochs < 1:
@@ -121,93 +154,107 @@ def _choose_recipe(recipe: Recipe | str, epochs: int | None) -> Recipe:
     return chosen
 
 
-def _write_config(folder: Path, recipe: Recipe, dataset: Dataset, seed: int, hardware: Hardware) -> str:
+def _write_config(job: _Job) -> str:
     """Writes the effective values as config.toml and returns its text."""
     values = {
         "run": {
-            "photographs": dataset.source,
-            "class_names": list(dataset.class_names),
-            "seed": seed,
-            "device": hardware.device.type,
-            "precision": hardware.precision_name,
+            "photographs": job.dataset.source,
+            "class_names": list(job.dataset.class_names),
+            "seed": job.seed,
+            "device": job.hardware.device.type,
+            "precision": job.hardware.precision_name,
         },
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": dataclasses.asdict(job.recipe),
     }
     text = tomli_w.dumps(values)
-    write_text(folder / "config.toml", text)
+    write_text(job.folder / "config.toml", text)
     return text
 
 
-def _make_model(
-    folder: Path,
-    recipe: Recipe,
-    dataset: Dataset,
-    division: Division,
-    seed: int,
-    hardware: Hardware,
-    log: LoggedProgress,
-) -> tuple[ModelCard, tuple[EpochFigures, ...], tuple[Note, ...]]:
-    """Trains and writes model.onnx, weights.safetensors and history.csv; returns what there is to tell of it."""
-    entry = find_network(recipe.network)
-    checkpoint = folder / "checkpoint"
+def _learn(job: _Job) -> _Learnt:
+    """Reads the photographs and trains on them; writes history.csv and weights.safetensors as it goes."""
+    entry = find_network(job.recipe.network)
+    _check_readable(job.division.test)
+    checkpoint = job.folder / "checkpoint"
     checkpoint.mkdir()
-    pixels = read_pixels(division.train + division.validation, entry.preprocess, checkpoint / "pixels.uint8", log)
-    notes = division.notes + _reading_notes(pixels)
-    log.say_notes(notes)
-    train_part, validation_part = _to_parts(pixels, dataset.class_names, set(division.validation))
+    learnt_from = job.division.train + job.division.validation
+    pixels = read_pixels(learnt_from, entry.preprocess, checkpoint / "pixels.uint8", job.log)
+    notes = job.division.notes + _reading_notes(pixels)
+    job.log.say_notes(notes)
+    train_part, validation_part = _to_parts(pixels, job.dataset.class_names, set(job.division.validation))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = entry.create(len(dataset.class_names))
-    layers = list_layers(network, entry.preprocess)
+        torch.manual_seed(job.seed)
+        network = entry.create(len(job.dataset.class_names))
 
     def keep(history: tuple[EpochFigures, ...], best: dict[str, Tensor] | None) -> None:
-        write_history(folder / "history.csv", history)
+        write_history(job.folder / "history.csv", history)
         if best is not None:
-            write_bytes(checkpoint / "best.safetensors", safetensors.torch.save(best))
+            write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(best))
 
-    outcome = fit(
-        network, recipe, train_part, validation_part, seed=seed, hardware=hardware, progress=log, on_epoch=keep
-    )
+    with kept_blocks():
+        outcome = fit(
+            network,
+            job.recipe,
+            train_part,
+            validation_part,
+            seed=job.seed,
+            hardware=job.hardware,
+            progress=job.log,
+            on_epoch=keep,
+        )
     if not outcome.history:
         raise TrainingError("Training was ended before its first epoch was complete: there is no model to keep.")
     if outcome.interrupted:
-        log.say(f"Ended early: epoch {outcome.best_epoch} of the {len(outcome.history)} completed is kept.")
-    write_bytes(folder / "weights.safetensors", safetensors.torch.save(outcome.weights))
+        job.log.say(f"Ended early: epoch {outcome.best_epoch} of the {len(outcome.history)} completed is kept.")
     network.load_state_dict(outcome.weights)
-    exported = export_graph(network.cpu(), entry.preprocess, pixels.images[:PARITY_PICTURES])
-    log.say(f"The model file's probabilities differ from the network's by {exported.parity:.1e} at most.")
-    photographs = {"train": len(train_part.rows), "validation": len(validation_part.rows), "test": len(division.test)}
-    provenance = _tell_provenance(recipe, seed, hardware, outcome, photographs, division.sha256, exported.parity)
-    card = ModelCard(dataset.class_names, entry.preprocess, layers, provenance)
-    write_model(exported, card, folder / MODEL_NAME)
-    return card, outcome.history, notes
+    photographs = {
+        "train": len(train_part.rows),
+        "validation": len(validation_part.rows),
+        "test": len(job.division.test),
+    }
+    spread = np.linspace(0, len(pixels.samples) - 1, PARITY_PICTURES).astype(int)  # over all the classes
+    return _Learnt(network.cpu(), outcome, photographs, pixels.images[spread], notes)
 
 
-def _tell_provenance(
-    recipe: Recipe,
-    seed: int,
-    hardware: Hardware,
-    outcome: Fit,
-    photographs: dict[str, int],
-    sha256: str,
-    parity: float,
-) -> Provenance:
-    return Provenance(
-        recipe=recipe.name,
-        network=recipe.network,
-        seed=seed,
-        epochs=len(outcome.history),
-        best_epoch=outcome.best_epoch,
-        device=hardware.description,
-        precision=hardware.precision_name,
-        photographs=photographs,
-        photographs_sha256=sha256,
-        interrupted=outcome.interrupted,
-        seconds_train=sum(row.seconds for row in outcome.history),
+def _write_model(job: _Job, learnt: _Learnt) -> ModelCard:
+    """Writes model.onnx, compared with the network first, and returns its card."""
+    preprocess = find_network(job.recipe.network).preprocess
+    exported = export_graph(learnt.network, preprocess, learnt.samples)
+    job.log.say(f"The model file's answers differ from the network's by {exported.parity:.1e} at most.")
+    provenance = Provenance(
+        recipe=job.recipe.name,
+        network=job.recipe.network,
+        seed=job.seed,
+        epochs=len(learnt.fit.history),
+        best_epoch=learnt.fit.best_epoch,
+        device=job.hardware.description,
+        precision=job.hardware.precision_name,
+        photographs=learnt.photographs,
+        photographs_sha256=job.division.sha256,
+        interrupted=learnt.fit.interrupted,
+        seconds_train=sum(row.seconds for row in learnt.fit.history),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=list_versions(*VERSIONS_OF),
-        parity=parity,
+        parity=exported.parity,
     )
+    layers = list_layers(learnt.network, preprocess)
+    card = ModelCard(job.dataset.class_names, preprocess, layers, provenance)
+    write_model(exported, card, job.folder / MODEL_NAME)
+    return card
+
+
+def _check_readable(test: Sequence[Sample]) -> None:
+    """Refuses, before the work, a test part of which nothing can be measured."""
+    reason = ""
+    for sample in test:
+        try:
+            read_image(sample.path)
+        except UnreadableImage as error:
+            reason = reason or str(error)
+        else:
+            return
+    if test:
+        raise DatasetError(f"None of the {len(test)} test photographs can be read. The first: {reason}.")
 
 
 def _reading_notes(pixels: Pixels) -> tuple[Note, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from belvedere.errors import UnknownName
+from belvedere.errors import find_named
 from belvedere.records import Layer, Preprocess
 
 
@@ -58,9 +58,7 @@ def find_network(name: str) -> NetworkEntry:
     Raises:
         UnknownName: There is none of that name; the nearest is suggested.
     """
-    if name not in NETWORKS:
-        raise UnknownName("network", name, NETWORKS)
-    return NETWORKS[name]
+    return find_named("network", name, NETWORKS)
 
 
 def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:

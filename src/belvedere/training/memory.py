@@ -1,0 +1,35 @@
+"""The C library's memory while a network is trained on the processor.
+
+Each step of training frees large blocks and takes the same ones again. glibc gives every block over 32 MB back to the
+kernel and fetches it anew, page by page: of a step of the article's network that was half the time (0.17 s against
+0.09 s on two cores).
+"""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+KEEP_ALL = 2**31 - 1
+DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65_536  # mallopt(3)
+
+
+@contextmanager
+def kept_blocks() -> Iterator[None]:
+    """Lets the C library keep freed blocks for reuse while the block runs, then gives them back.
+
+    Does nothing where the C library is not glibc.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is None or not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
+        yield
+        return
+    library.mallopt(M_MMAP_MAX, 0)
+    library.mallopt(M_TRIM_THRESHOLD, KEEP_ALL)
+    try:
+        yield
+    finally:
+        library.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
+        library.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
+        library.malloc_trim(0)
