@@ -153,5 +153,8 @@ def test_mistakes_are_shown_surest_first_with_both_labels(tmp_path: Path) -> Non
     evaluation = measure([answer(name, "red", *values) for name, values in rows], CLASS_NAMES, part="test")
     samples = [Sample(tmp_path / name, name, "red", "test") for name, _ in rows]
     tiles = mistake_tiles(evaluation, {"Test": samples})
-    assert [tile.caption for tile in tiles] == ["red, taken for green 0.900\n2.png", "red, taken for blue 0.600\n1.png"]
+    assert [tile.caption for tile in tiles] == [
+        "given red\nsaid green 0.900\n2.png",
+        "given red\nsaid blue 0.600\n1.png",
+    ]
     assert all(tile.pixels.shape == (150, 150, 3) for tile in tiles)

@@ -180,7 +180,7 @@ def mistake_tiles(evaluation: Evaluation, samples: Mapping[str, Sequence[Sample]
     paths = {sample.image: sample.path for group in samples.values() for sample in group}
     tiles = []
     for answer in surest_mistakes(evaluation, MISTAKE_TILES):
-        caption = f"{answer.label}, taken for {answer.prediction} {answer.confidence:.3f}\n{Path(answer.image).name}"
+        caption = f"given {answer.label}\nsaid {answer.prediction} {answer.confidence:.3f}\n{Path(answer.image).name}"
         tile = _tile(paths[answer.image], caption, "wrong")
         tiles += [tile] if tile is not None else []
     return tiles
