@@ -75,7 +75,7 @@ def _global(version: Annotated[bool, typer.Option("--version", help="Print the v
 def demo(
     out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
 ) -> None:
-    """Draw a practice set, run the whole job on it and say where the report is (about two minutes)."""
+    """Draw a practice set, run the whole job on it and say where the report is (about a minute)."""
     from belvedere.progress import for_stderr
     from belvedere.tables import show_evaluation, show_predictions
 

@@ -1,6 +1,6 @@
 """The whole job on a practice set: draw, train, measure, and answer for a fjord.
 
-Knows the order of the steps and how much of each fits in two minutes; each step is another module's.
+Knows the order of the steps and how much of each fits in a minute or two; each step is another module's.
 """
 
 from collections.abc import Mapping

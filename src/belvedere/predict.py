@@ -10,7 +10,6 @@ from pathlib import Path
 from belvedere.errors import UnreadableImage, UsageError
 from belvedere.images import RGB, fit_image, read_image, within
 from belvedere.model import Model, Source, count_pictures, expand
-from belvedere.plots import draw_sheet, figure_bytes
 from belvedere.progress import Progress
 from belvedere.records import Prediction
 from belvedere.storage import write_bytes
@@ -72,11 +71,17 @@ def predict_files(
                 shown.append(answer)
             task.advance(1)
     if sheet is not None:
-        entries = [(_sheet_pixels(answer), answer) for answer in shown]
-        write_bytes(sheet, figure_bytes(draw_sheet(entries, model.class_names), "png"))
+        _draw_sheet(sheet, shown, model.class_names)
         if images > SHEET_PICTURES:
             progress.say(f"{sheet} shows the first {SHEET_PICTURES} of {images:,} pictures.")
     return Answered(images, unreadable)
+
+
+def _draw_sheet(file: Path, shown: Sequence[Prediction], class_names: Sequence[str]) -> None:
+    from belvedere.plots import draw_sheet, figure_bytes  # here, since loading matplotlib takes longer than an answer
+
+    entries = [(_sheet_pixels(answer), answer) for answer in shown]
+    write_bytes(file, figure_bytes(draw_sheet(entries, class_names), "png"))
 
 
 def _check_writable(file: Path, sources: Sequence[Source]) -> None:
