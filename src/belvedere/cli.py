@@ -219,7 +219,7 @@ def _console() -> "Console":
 
 
 def _print_json(content: Mapping[str, object]) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False))  # noqa: T201
+    print(json.dumps(content, indent=2))  # noqa: T201 - ASCII, which any terminal and pipe takes
 
 
 def _tell(message: str) -> None:

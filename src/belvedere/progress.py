@@ -5,10 +5,14 @@ Knows how progress looks, and is the only owner of Rich's live display; does not
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from belvedere.records import Note
+
 SECONDS_BETWEEN_LINES = 10.0
+NAMES_SHOWN = 3  # of a note
+WIDE = 100  # columns of a terminal that has room for a long bar
 
 
 class Task:
@@ -23,6 +27,13 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Tells the user something, in one line."""
+
+    def say_notes(self, notes: Iterable[Note]) -> None:
+        """Tells the user what was found in the photographs, a line each with the first few names."""
+        for note in notes:
+            more = f" and {len(note.names) - NAMES_SHOWN} more" if len(note.names) > NAMES_SHOWN else ""
+            names = ": " + ", ".join(note.names[:NAMES_SHOWN]) + more if note.names else ""
+            self.say(f"Note: {note.message}{names}")
 
     @contextmanager
     def task(self, description: str, images: int) -> Iterator[Task]:
@@ -87,16 +98,15 @@ class TerminalProgress(Progress):
     @contextmanager
     def task(self, description: str, images: int) -> Iterator[Task]:
         from rich.markup import escape
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         columns = (
-            SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=8 if self._console.width < WIDE else 24),
+            TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[figures]}"),
         )
         with Bars(*columns, console=self._console, transient=True) as bars:

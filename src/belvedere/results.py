@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -64,20 +65,23 @@ def evaluate_into(
     """
     started = time.perf_counter()
     opened = load(model)
-    if out is None:
-        evaluation = evaluate(opened, read_folder(photos), progress)
-        return evaluation, collect_metrics(evaluation, opened.card, time.perf_counter() - started)
-    with new_folder(out, overwrite=overwrite) as folder:
+    with nullcontext() if out is None else new_folder(out, overwrite=overwrite) as folder:
         dataset = read_folder(photos)
         evaluation = evaluate(opened, dataset, progress)
+        notes = dataset.notes + unreadable_note(evaluation)
+        progress.say_notes(notes)
+        seconds_total = time.perf_counter() - started
+        if folder is None:
+            return evaluation, collect_metrics(evaluation, opened.card, seconds_total)
+        measured = {answer.image for answer in evaluation.predictions}
         results = Results(
             title=f"{model} on {photos}",
             evaluation=evaluation,
             card=opened.card,
-            notes=dataset.notes + unreadable_note(evaluation),
-            samples={"Photographs": dataset.samples},
+            notes=notes,
+            samples={"Photographs": [sample for sample in dataset.samples if sample.image in measured]},
             command=command_line(),
-            seconds_total=time.perf_counter() - started,
+            seconds_total=seconds_total,
         )
         return evaluation, write_results(folder, results)
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from belvedere.progress import Progress, Task
 from belvedere.records import Note
 
-NAMES_SHOWN = 3
-
 
 class LoggedProgress(Progress):
     """Passes everything on, and appends what is said to a file."""
@@ -29,10 +27,9 @@ class LoggedProgress(Progress):
 
     def say_notes(self, notes: Iterable[Note]) -> None:
         """Tells the user what was found, with the first few names; the log gets them all."""
+        notes = tuple(notes)
+        self._inner.say_notes(notes)
         for note in notes:
-            more = f" and {len(note.names) - NAMES_SHOWN} more" if len(note.names) > NAMES_SHOWN else ""
-            names = ": " + ", ".join(note.names[:NAMES_SHOWN]) + more if note.names else ""
-            self._inner.say(f"Note: {note.message}{names}")
             self.record(note.message)
             for name in note.names:
                 self.record(f"  {name}")

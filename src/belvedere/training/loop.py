@@ -140,7 +140,7 @@ def _train_epoch(
         done += len(labels)
         loss_sum += float(loss.detach()) * len(labels)
         correct += int((logits.detach().argmax(1) == labels).sum())
-        task.advance(len(labels), f"{title}  loss {loss_sum / done:.3f}  accuracy {correct / done:.3f}")
+        task.advance(len(labels), f"{title} loss {loss_sum / done:.3f} accuracy {correct / done:.3f}")
     return loss_sum / done, correct / done
 
 
