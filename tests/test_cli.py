@@ -132,7 +132,7 @@ def test_show(work: Path) -> None:
         (["evaluate", "gone.onnx", "photographs"], 1, ["no model in gone.onnx"]),
         (["predict", "run", "photographs", "--json", "--out", "a.json"], 2, ["leave out"]),
         (["predict", "run", "photographs", "--out", "answers"], 2, ["no suffix"]),
-        (["train", "photographs", "--seed", "99999999999999999999", "--out", "x"], 2, ["whole number"]),
+        (["train", "photographs", "--seed", "99999999999999999999", "--out", "x"], 2, ["--seed"]),
         (["show", "rnu/model.onnx"], 2, ["no file or folder rnu/model.onnx"]),
         (["show", "artcle"], 2, ["Did you mean 'article'"]),
         (["train"], 2, []),

@@ -20,6 +20,8 @@ from PIL import Image
 import belvedere
 from belvedere.errors import DatasetError, FolderExists, TrainingError, UnknownName, UsageError
 from belvedere.progress import Progress, Task
+from belvedere.records import Preprocess
+from belvedere.training.pixels import read_pixels
 from belvedere.training.run import Run, train
 
 RUN_FILES = {
@@ -117,7 +119,6 @@ def test_what_training_saw_is_what_the_model_is_given(photographs: Path, tmp_pat
     from belvedere.dataset import read_folder
     from belvedere.images import read_input
     from belvedere.training.networks import find_network
-    from belvedere.training.pixels import read_pixels
 
     preprocess = find_network("article").preprocess
     samples = read_folder(photographs).part("test")
@@ -287,3 +288,12 @@ def test_a_class_without_a_readable_photograph_is_an_error(tmp_path: Path) -> No
 def test_the_public_face_trains_too(photographs: Path) -> None:
     assert belvedere.train is train
     assert belvedere.read_folder(photographs).class_names == ("blue", "red")
+
+
+def test_pixels_that_were_cut_short_are_no_pixels(photographs: Path, tmp_path: Path) -> None:
+    samples = belvedere.read_folder(photographs).part("test")
+    pixels = read_pixels(samples, Preprocess(20, 20), tmp_path / "pixels", Progress())
+    (tmp_path / "pixels").write_bytes((tmp_path / "pixels").read_bytes()[:-1])
+    assert pixels.images[np.arange(3)].shape == (3, 20, 20, 3)
+    with pytest.raises(TrainingError, match="cut short"):
+        _ = pixels.images[np.array([len(samples) - 1])]

@@ -34,7 +34,9 @@ Arguments = ParamSpec("Arguments")
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of Belvedere's that are there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable answer on stdout.")]
-Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result, on a CPU bit for bit.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same result, on a CPU bit for bit.")
+]
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
 
@@ -207,7 +209,7 @@ def _choose_form(form: str | None, out: Path | None) -> str:
     suffix = out.suffix.lower().removeprefix(".") if out else ""
     if out is not None and form is None and not suffix:
         raise UsageError(f"{out} has no suffix that says the form. Give it one, or add --format csv, jsonl or json.")
-    if out is not None and form == "table":
+    if out is not None and (form or suffix) == "table":
         raise UsageError(f"A table goes to the terminal only. For {out} take --format csv, jsonl or json.")
     return form or suffix or "table"
 

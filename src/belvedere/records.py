@@ -58,7 +58,7 @@ class Provenance:
     best_epoch: int  # the one that was kept, by validation accuracy
     device: str
     precision: str  # "float32" or "bfloat16"
-    photographs: Mapping[str, int]  # part -> how many were used
+    photographs: Mapping[str, int]  # part -> how many; those that could not be read count in "test" only
     photographs_sha256: str  # over the content hashes and labels of the photographs trained on
     interrupted: bool
     seconds_train: float

@@ -4,6 +4,7 @@ Knows temporary names, flushing and renaming; does not know what it writes.
 """
 
 import csv
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from typing import BinaryIO, TextIO
 
 from belvedere.errors import FolderExists, UsageError
 
+DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 MARK = ".belvedere"  # a file in every folder of results, with the number of the process that made it: only such a
 # folder is ever replaced, and not while that process lives and the folder is unfinished
 
@@ -173,11 +175,15 @@ def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "") -> Iterator[
         yield partial
     except BaseException as error:
         if keep_if and (partial / keep_if).exists():
-            error.add_note(f"What was done so far is in {folder}.partial.")
+            left = f" What was done so far is in {partial}."
+            error.add_note(left.strip())
         else:
+            left = ""
             shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UsageError(f"Can't write into {partial}: {error.strerror or error}. Give another --out.") from error
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise UsageError(
+                f"Can't write the results: {error.strerror}. Make room, or give another --out.{left}"
+            ) from error
         raise
     try:
         _check_target(folder, target, overwrite)
@@ -245,7 +251,11 @@ def _check_partial(partial: Path, overwrite: bool) -> None:
     if not (partial / MARK).is_file() and not _is_empty(partial):
         raise FolderExists(partial, "It was not made by Belvedere, so it is never replaced: give another --out.")
     if overwrite and (process := _living_owner(partial)) is not None:
-        raise FolderExists(partial, f"Process {process} is still working on it. Wait for it, or give another --out.")
+        raise FolderExists(
+            partial,
+            f"Process {process}, which made it or has its number now, is alive. Wait for it, delete the folder if it is "
+            "not at work there, or give another --out.",
+        )
     if not overwrite:
         raise FolderExists(
             partial,
@@ -261,7 +271,7 @@ def _living_owner(partial: Path) -> int | None:
         if os.name != "posix" or process in (0, os.getpid()):
             return None  # elsewhere, asking a process for a sign of life would end it
         os.kill(process, 0)
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         return None
     return process
 

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from belvedere.progress import Progress
 
@@ -15,13 +15,15 @@ def in_peace(progress: Progress) -> Iterator[None]:
     Args:
         progress: Is told that it was heard, and what pressing it again does.
     """
-    if threading.current_thread() is not threading.main_thread():
+    deaf = signal.getsignal(signal.SIGINT) in (None, signal.SIG_IGN)
+    if deaf or threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
         return
 
     def answer(*_: object) -> None:
         signal.signal(signal.SIGINT, previous)
-        progress.say("The model and its report are being written: Ctrl-C again gives them up.")
+        with suppress(RuntimeError):  # it may have come in the middle of another line
+            progress.say("The model and its report are being written: Ctrl-C again gives them up.")
 
     previous = signal.signal(signal.SIGINT, answer)
     try:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 KEEP_ALL = 2**31 - 1
-DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65_536  # mallopt(3)
+# Afterwards: what glibc itself would have come to by then. Its own adjusting ends with the first call of mallopt.
+USUAL_TRIM_THRESHOLD, USUAL_MMAP_MAX = 64 * 2**20, 65_536
 
 
 @contextmanager
@@ -30,6 +31,6 @@ def kept_blocks() -> Iterator[None]:
     try:
         yield
     finally:
-        library.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
-        library.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
+        library.mallopt(M_MMAP_MAX, USUAL_MMAP_MAX)
+        library.mallopt(M_TRIM_THRESHOLD, USUAL_TRIM_THRESHOLD)
         library.malloc_trim(0)

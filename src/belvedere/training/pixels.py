@@ -34,7 +34,8 @@ class PixelFile:
         with self._path.open("rb", buffering=0) as file:
             for image, row in zip(images, rows, strict=True):
                 file.seek(int(row) * self._size_bytes)
-                file.readinto(image.data)
+                if file.readinto(image.data) != self._size_bytes:
+                    raise TrainingError(f"{self._path} has been cut short while it was in use. Train again.")
         return images
 
 

@@ -103,11 +103,13 @@ def train(
             card = _write_model(job, learnt)
             tested, part = (job.division.test, "test") if job.division.test else (job.division.validation, "val")
             evaluation = evaluate_samples(load(folder), tested, log, part=part)
+            not_measured = unreadable_note(evaluation)
+            log.say_notes(not_measured)
             results = Results(
                 title=str(out),
                 evaluation=evaluation,
                 card=card,
-                notes=learnt.notes + unreadable_note(evaluation),
+                notes=learnt.notes + not_measured,
                 samples={"Training photographs": job.division.train, PART_TITLES[part]: tested},
                 command=command_line(),
                 seconds_total=time.perf_counter() - started,
@@ -218,6 +220,8 @@ def _learn(job: _Job) -> _Learnt:
 
 def _write_model(job: _Job, learnt: _Learnt) -> ModelCard:
     """Writes model.onnx, compared with the network first, and returns its card."""
+    # Again, although the best were written as they came: Ctrl-C may have come between an epoch and its writing.
+    write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(learnt.fit.weights))
     preprocess = find_network(job.recipe.network).preprocess
     exported = export_graph(learnt.network, preprocess, learnt.samples)
     job.log.say(f"The model file's answers differ from the network's by {exported.parity:.1e} at most.")
