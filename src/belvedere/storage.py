@@ -253,8 +253,8 @@ def _check_partial(partial: Path, overwrite: bool) -> None:
     if overwrite and (process := _living_owner(partial)) is not None:
         raise FolderExists(
             partial,
-            f"Process {process}, which made it or has its number now, is alive. Wait for it, delete the folder if it is "
-            "not at work there, or give another --out.",
+            f"Process {process}, which made it or has its number now, is alive. Wait for it, delete the folder if it "
+            "is not at work there, or give another --out.",
         )
     if not overwrite:
         raise FolderExists(
