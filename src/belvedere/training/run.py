@@ -26,7 +26,7 @@ from belvedere.model import MODEL_NAME, Model, load
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Provenance, Sample
 from belvedere.results import Results, command_line, list_versions, unreadable_note, write_history, write_results
-from belvedere.storage import check_free, new_folder, write_bytes, write_text
+from belvedere.storage import new_folder, write_bytes, write_text
 from belvedere.training.device import Hardware, choose_hardware
 from belvedere.training.division import Division, divide
 from belvedere.training.export import export_graph, write_model
@@ -91,7 +91,6 @@ def train(
     started = time.perf_counter()
     recipe = _choose_recipe(recipe, epochs, seed)
     hardware = choose_hardware(device)
-    check_free(Path(out), overwrite=overwrite)
     dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
     with new_folder(Path(out), overwrite=overwrite, keep_if="history.csv") as folder:
         log = LoggedProgress(folder / "train.log", progress or Progress())
@@ -103,13 +102,12 @@ def train(
             card = _write_model(job, learnt)
             tested, part = (job.division.test, "test") if job.division.test else (job.division.validation, "val")
             evaluation = evaluate_samples(load(folder), tested, log, part=part)
-            not_measured = unreadable_note(evaluation)
-            log.say_notes(not_measured)
+            log.say_notes(unreadable_note(evaluation))
             results = Results(
                 title=str(out),
                 evaluation=evaluation,
                 card=card,
-                notes=learnt.notes + not_measured,
+                notes=learnt.notes + unreadable_note(evaluation),
                 samples={"Training photographs": job.division.train, PART_TITLES[part]: tested},
                 command=command_line(),
                 seconds_total=time.perf_counter() - started,
