@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from belvedere.demo import run_demo
     from belvedere.errors import (
         BelvedereError,
+        CacheError,
         DatasetError,
         FolderExists,
         MissingExtra,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Evaluation, Prediction
+    from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network
     from belvedere.training.run import Run, train
 
@@ -40,6 +42,7 @@ _HOMES = {
     "read_folder": "dataset",
     "run_demo": "demo",
     "BelvedereError": "errors",
+    "CacheError": "errors",
     "DatasetError": "errors",
     "FolderExists": "errors",
     "MissingExtra": "errors",
@@ -55,6 +58,7 @@ _HOMES = {
     "draw_practice_set": "practice.folder",
     "Evaluation": "records",
     "Prediction": "records",
+    "print_recipe": "training.config",
     "describe_network": "training.networks",
     "Run": "training.run",
     "train": "training.run",
@@ -66,6 +70,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "load",
     "evaluate",
     "read_image",
+    "print_recipe",
     "describe_network",
     "draw_practice_set",
     "run_demo",
@@ -79,6 +84,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "UnknownName",
     "FolderExists",
     "MissingExtra",
+    "CacheError",
     "DatasetError",
     "UnreadableImage",
     "UnreadableModel",
@@ -95,7 +101,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         from belvedere.errors import MissingExtra
 
-        if error.name in ("torch", "onnx", "onnxscript", "safetensors", "tomli_w"):
+        if error.name in ("torch", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w"):
             raise MissingExtra("Training", error.name, "train") from error
         raise
 

@@ -96,29 +96,45 @@ def demo(
 @app.command()
 @_told
 def train(
-    photos: Annotated[Path, typer.Argument(help="Folder of class folders, or with train and test; or a table.")],
-    recipe: Annotated[str, typer.Option(help="How to train: article.")] = "article",
+    photos: Annotated[
+        Path | None, typer.Argument(help="Folder of class folders, or with train and test; or a table.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="How to train: quick, standard, best or article.")] = "standard",
+    config: Annotated[Path | None, typer.Option(help="TOML file whose values take the place of the recipe's.")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and end.")] = False,
     out: Out = Path("run"),
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Plan the training to fit into so many minutes.")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same training was cut off.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on PHOTOS, measure it, and write a run folder with the model and its report."""
     from belvedere.progress import for_stderr
     from belvedere.tables import show_evaluation
 
+    if print_config:
+        print(belvedere.print_recipe(recipe, config, epochs), end="")  # noqa: T201
+        return
+    if photos is None:
+        raise UsageError("PHOTOS is missing: give a folder of labelled photographs, or a table.")
     run = belvedere.train(
         photos,
         out=out,
         recipe=recipe,
+        config=config,
         epochs=epochs,
+        minutes=minutes,
         seed=seed,
         device=device,
         overwrite=overwrite,
+        resume=resume,
         progress=for_stderr(),
     )
+    if not run.leads:
+        return  # one of the processes that torch's launcher started speaks for all
     if as_json:
         _print_json(run.metrics)
     else:
@@ -154,8 +170,14 @@ def evaluate(
 @app.command()
 @_told
 def predict(
-    model: ModelPath,
-    images: Annotated[list[Path], typer.Argument(help="Any number of pictures, and folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] IMAGES...",
+            show_default=False,
+            help="A model.onnx or run folder, if not the bundled model of scenes; then pictures, and folders of them.",
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="File for the answers; its suffix names the format.")
     ] = None,
@@ -164,13 +186,14 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer for IMAGES with MODEL: class probabilities as a table, CSV or JSON lines, and a contact sheet."""
-    from belvedere.predict import predict_files
+    from belvedere.predict import choose_model, predict_files
     from belvedere.progress import for_stderr
 
     if as_json and (form or out):
         raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
     form = _choose_form("json" if as_json else form, out)
-    done = predict_files(belvedere.load(model), images, form, out=out, sheet=sheet, progress=for_stderr())
+    model, images = choose_model(images)
+    done = predict_files(model, images, form, out=out, sheet=sheet, progress=for_stderr())
     if done.unreadable:
         _tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)
@@ -179,15 +202,18 @@ def predict(
 @app.command()
 @_told
 def show(
-    model: Annotated[str, typer.Argument(help="A model.onnx, a run folder, or the name of a network.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A model.onnx, a run folder, or the name of a network; without, the bundled model."),
+    ] = None,
     classes: Annotated[int, typer.Option(min=2, help="Classes of a network that is given by name.")] = 6,
     as_json: AsJson = False,
 ) -> None:
     """Show MODEL's layers with their output shapes and parameters, and where it comes from."""
     from belvedere.tables import show_card, show_layers
 
-    if Path(model).exists():
-        card = belvedere.load(model).card
+    if model is None or Path(model).exists():
+        card = (belvedere.load() if model is None else belvedere.load(model)).card
         if as_json:
             _print_json(dataclasses.asdict(card))
         else:
@@ -202,6 +228,27 @@ def show(
     else:
         show_layers(_console(), layers)
         _console().print(f"{entry.name}: {entry.summary}. Source: {entry.source}. Licence: {entry.licence}.")
+
+
+@app.command()
+@_told
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False, as_json: AsJson = False
+) -> None:
+    """List the decoded pictures that trainings keep on disk, or delete them."""
+    from belvedere.cache import cache_folder, clear_cache, list_stores
+    from belvedere.tables import show_stores
+
+    freed = clear_cache() if clear else 0
+    stores = list_stores()
+    if as_json:
+        rows = [dataclasses.asdict(store) | {"folder": str(store.folder)} for store in stores]
+        _print_json({"folder": str(cache_folder()), "stores": rows, "freed_bytes": freed})
+    elif clear:
+        _tell(f"Freed {freed / 1e6:,.0f} MB in {cache_folder()}.")
+    else:
+        show_stores(_console(), stores)
+        _tell(f"The cache is in {cache_folder()}. Empty it with: belvedere cache --clear")
 
 
 def _choose_form(form: str | None, out: Path | None) -> str:

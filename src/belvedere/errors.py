@@ -8,6 +8,7 @@ code, and says nothing else.
     │   ├── UnknownName         no such recipe, network or key; the nearest is named
     │   ├── FolderExists        a result would replace something that is there
     │   └── MissingExtra        a part of Belvedere that is not installed
+    ├── CacheError              decoded pictures can't be kept or found again          exit code 1
     ├── DatasetError            the photographs can't be read as a data set            exit code 1
     ├── UnreadableImage         one file is not a picture that can be read             exit code 1
     ├── UnreadableModel         a file is not a model of ours, or a damaged one        exit code 1
@@ -59,6 +60,10 @@ class MissingExtra(UsageError):
             f"{what} needs the package {package!r}, which is not installed. "
             f"Install it with: pip install 'belvedere[{extra}]'"
         )
+
+
+class CacheError(BelvedereError):
+    """Decoded pictures can't be kept on disk, or are gone from it."""
 
 
 class DatasetError(BelvedereError):

@@ -9,18 +9,14 @@ through Pillow. Both decode a JPEG with the accurate inverse transform and smoot
 bits keeps its high byte, which is all that Pillow gives: at most one level apart.
 """
 
-import os
 import struct
 import threading
 import warnings
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
+from belvedere.threads import map_ahead
 
 # fmt: off
 PICTURE_SUFFIXES = frozenset((
@@ -44,7 +41,7 @@ MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
 MAX_BYTES = 200_000_000  # of one file
 LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
 RESIZE_RULES = ("stretch", "crop")
-READ_AHEAD = 128  # pictures that `read_inputs` holds at once
+READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
 COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
 
 RGB = NDArray[np.uint8]
@@ -203,7 +200,7 @@ def read_inputs(
         sources: Paths, or the bytes of files; taken as they are needed.
         preprocess: The model's input.
 
-    Yields:
+    Returns:
         For each source, in order, the picture or the error that names what is wrong with it.
     """
 
@@ -213,14 +210,7 @@ def read_inputs(
         except UnreadableImage as error:
             return error
 
-    waiting = iter(sources)
-    ahead: deque[Future[DecodedImage | UnreadableImage]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while True:
-            ahead.extend(pool.submit(read, source) for source in islice(waiting, READ_AHEAD - len(ahead)))
-            if not ahead:
-                return
-            yield ahead.popleft().result()
+    return map_ahead(read, sources)
 
 
 def list_pictures(folder: Path) -> Iterator[Path]:

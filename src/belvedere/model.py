@@ -24,6 +24,7 @@ OUTPUTS = ("logits", "probabilities", "embedding")
 FORMAT = "belvedere/1"
 BATCH = 64
 MODEL_NAME = "model.onnx"
+BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # answers where no model is named
 WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
 
 Source = Path | str | bytes
@@ -136,11 +137,12 @@ class Model:
         )
 
 
-def load(path: Path | str) -> Model:
+def load(path: Path | str = BUNDLED) -> Model:
     """Opens a model.
 
     Args:
-        path: A `model.onnx`, or the run folder that holds one.
+        path: A `model.onnx`, or the run folder that holds one; without, the model that comes with Belvedere, which
+            tells buildings, forest, glacier, mountain, sea and street apart.
 
     Returns:
         The model, ready to answer.
@@ -175,6 +177,11 @@ def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: 
                 f"{name} has metadata that do not fit its graph: expected {what} of size {sizes}. "
                 f"Received: {received[what]}. Train it again."
             )
+
+
+def takes_model(path: Path) -> bool:
+    """Whether a path, given among pictures and folders of them, means a model."""
+    return path.suffix.lower() == ".onnx" or (path / MODEL_NAME).is_file()
 
 
 def find_model(path: Path | str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from belvedere.errors import UnreadableImage, UsageError
 from belvedere.images import RGB, fit_image, read_image, within
-from belvedere.model import Model, Source, count_pictures, expand
+from belvedere.model import Model, Source, count_pictures, expand, load, takes_model
 from belvedere.progress import Progress
 from belvedere.records import Prediction
 from belvedere.storage import write_bytes
@@ -25,6 +25,17 @@ class Answered:
 
     images: int
     unreadable: int
+
+
+def choose_model(paths: Sequence[Path]) -> tuple[Model, list[Path]]:
+    """Opens the model that the first path means, or the bundled one, and returns the others.
+
+    Raises:
+        UnreadableModel: The file is no model of Belvedere's.
+    """
+    if paths and takes_model(paths[0]):
+        return load(paths[0]), list(paths[1:])
+    return load(), list(paths)
 
 
 def predict_files(
@@ -56,7 +67,8 @@ def predict_files(
     progress = progress or Progress()
     total = count_pictures(sources)
     if not total:
-        raise UsageError(f"There are no pictures in {', '.join(map(str, sources))}. Give files, or folders with some.")
+        where = f" in {', '.join(map(str, sources))}" if sources else ""
+        raise UsageError(f"There are no pictures{where}. Give files, or folders with some.")
     for file in (out, sheet):
         if file is not None:
             _check_writable(file, sources)

@@ -37,6 +37,17 @@ class Preprocess:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """A store of decoded pictures, all read by one rule."""
+
+    folder: Path
+    rule: str  # such as "150x150-stretch-1": size, way of fitting, version of the reading
+    images: int
+    size_bytes: int
+    used: float  # when it was last opened for training, seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """One row of a network's layer table."""
 

@@ -4,10 +4,8 @@ Knows file contents by their hash; does not decode a picture.
 """
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +14,7 @@ from belvedere.errors import UnreadableImage
 from belvedere.images import read_content
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
+from belvedere.threads import map_ahead
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ def read_contents(samples: Sequence[Sample], progress: Progress) -> Contents:
     kept: list[Sample] = []
     hashes: list[str] = []
     unreadable: list[tuple[Sample, str]] = []
-    with progress.task("Comparing files", len(samples)) as task, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for sample, outcome in zip(samples, pool.map(read, samples), strict=True):
+    with progress.task("Comparing files", len(samples)) as task:
+        for sample, outcome in zip(samples, map_ahead(read, samples), strict=True):
             if isinstance(outcome, UnreadableImage):
                 unreadable.append((sample, outcome.reason))
             else:

@@ -107,12 +107,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, text.getvalue())
 
 
-def check_free(folder: Path, *, overwrite: bool) -> None:
+def check_free(folder: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Checks that a folder of results may be made here, before any work is done for it.
 
     Args:
         folder: Where the results shall be.
         overwrite: Whether results of Belvedere's that are there may be replaced.
+        resume: Whether an unfinished folder is taken up again.
 
     Raises:
         FolderExists: Something is there that may not be replaced; the message names the ways out.
@@ -121,7 +122,7 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
     target = _absolute(folder)
     try:
         _check_target(folder, target, overwrite)
-        _check_partial(_partial(target), overwrite)
+        _check_partial(partial_of(target), overwrite, resume)
     except OSError as error:
         raise _cannot_make(folder, error) from error
 
@@ -142,7 +143,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "") -> Iterator[Path]:
+def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "", resume: bool = False) -> Iterator[Path]:
     """Makes a folder of results that appears under its name only when it is whole.
 
     The work is done in `FOLDER.partial`, beside it. If the block ends well that is renamed to `folder`; if it raises,
@@ -153,6 +154,7 @@ def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "") -> Iterator[
         keep_if: A file whose presence makes an unfinished folder worth keeping when the block raises.
         overwrite: Whether results of Belvedere's that are there may be replaced. A folder that Belvedere did not
             write is never replaced.
+        resume: Whether an unfinished folder that an earlier process left is taken up again, with what is in it.
 
     Yields:
         The folder to write into.
@@ -161,13 +163,13 @@ def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "") -> Iterator[
         FolderExists: As `check_free`.
         UsageError: The folder can't be made.
     """
-    check_free(folder, overwrite=overwrite)
+    check_free(folder, overwrite=overwrite, resume=resume)
     target = _absolute(folder)
-    partial = _partial(target)
+    partial = partial_of(target)
     try:
-        if partial.exists():
+        if partial.exists() and not resume:
             shutil.rmtree(partial)
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=resume)
         (partial / MARK).write_text(str(os.getpid()))
     except OSError as error:
         raise _cannot_make(folder, error) from error
@@ -228,7 +230,9 @@ def _absolute(folder: Path) -> Path:
     return target
 
 
-def _partial(target: Path) -> Path:
+def partial_of(folder: Path) -> Path:
+    """Returns where the work on a folder of results is until it is whole."""
+    target = _absolute(folder)
     return target.with_name(f"{target.name}.partial")
 
 
@@ -245,22 +249,22 @@ def _check_target(folder: Path, target: Path, overwrite: bool) -> None:
         raise FolderExists(folder, "Give another --out, or add --overwrite to replace it.")
 
 
-def _check_partial(partial: Path, overwrite: bool) -> None:
+def _check_partial(partial: Path, overwrite: bool, resume: bool) -> None:
     if not os.path.lexists(partial):
         return
     if not (partial / MARK).is_file() and not _is_empty(partial):
         raise FolderExists(partial, "It was not made by Belvedere, so it is never replaced: give another --out.")
-    if overwrite and (process := _living_owner(partial)) is not None:
+    if (overwrite or resume) and (process := _living_owner(partial)) is not None:
         raise FolderExists(
             partial,
             f"Process {process}, which made it or has its number now, is alive. Wait for it, delete the folder if it "
             "is not at work there, or give another --out.",
         )
-    if not overwrite:
+    if not (overwrite or resume):
         raise FolderExists(
             partial,
             "It was left by a job that was cut off (its history.csv says how far it came), or belongs to one that is "
-            "still running. Delete it, give another --out, or add --overwrite.",
+            "still running. Add --resume to go on with it or --overwrite to start anew, or give another --out.",
         )
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from belvedere.errors import find_named
-from belvedere.records import Evaluation, Layer, ModelCard, Prediction
+from belvedere.records import Evaluation, Layer, ModelCard, Prediction, StoreFigures
 from belvedere.storage import replace_when_whole
 
 # Empty where the model does not say them: this version's models know neither tags nor "none of these".
@@ -253,6 +254,18 @@ def show_layers(console: Console, layers: Sequence[Layer]) -> None:
     total = sum(layer.parameters for layer in layers)
     fixed = total - sum(layer.trainable for layer in layers)
     console.print(f"{total:,} parameters, {fixed:,} of which do not train", highlight=False)
+
+
+def show_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
+    """Prints what the cache of decoded pictures holds."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("reading rule", overflow="fold")
+    for title in ("images", "MB", "last used"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for store in stores:
+        used = datetime.fromtimestamp(store.used).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(_text(store.rule), f"{store.images:,}", f"{store.size_bytes / 1e6:,.0f}", used)
+    console.print(table)
 
 
 def show_card(console: Console, card: ModelCard) -> None:

@@ -17,8 +17,8 @@ from belvedere.training.recipes import Recipe
 class Division:
     """Photographs, each in the part it is used for."""
 
-    train: tuple[Sample, ...]
-    validation: tuple[Sample, ...]
+    train: Contents
+    validation: Contents
     test: tuple[Sample, ...]  # empty where the recipe keeps none back and the data set names none
     notes: tuple[Note, ...]
     sha256: str  # of the photographs to learn from and to validate on, with their labels
@@ -76,7 +76,7 @@ def divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
         )
     learnt = Contents(rest.samples + validation.samples, rest.hashes + validation.hashes, ())
     tested = dataset.part("test") or test.samples
-    return Division(rest.samples, validation.samples, tested, tuple(notes), fingerprint(learnt))
+    return Division(rest, validation, tested, tuple(notes), fingerprint(learnt))
 
 
 def _kept_note(part: str, purpose: str, kept: Contents) -> list[Note]:

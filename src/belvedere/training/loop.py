@@ -1,38 +1,35 @@
-"""The training loop: batches to gradients to weights, an epoch at a time.
+"""The training loop: batches to gradients to weights, step by step.
 
-Knows optimisation, validation and how to stop; does not know files, photographs on disk or model files.
+Knows optimisation, validation, and how to stop and go on; does not know files, photographs on disk or model files.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from belvedere.errors import find_named
 from belvedere.progress import Progress, Task
 from belvedere.records import EpochFigures
+from belvedere.training.augment import mix, vary
+from belvedere.training.average import MovingAverage
+from belvedere.training.checkpoint import State
 from belvedere.training.device import Hardware
+from belvedere.training.feed import Feed
 from belvedere.training.networks.registry import Network
-from belvedere.training.pixels import PixelFile
+from belvedere.training.optimisers import Optimisers
+from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
+from belvedere.training.schedule import Steps, side_at, value_at
 
 VALIDATION_BATCH = 128
-
-
-@dataclass(frozen=True)
-class Part:
-    """Photographs to learn from or to validate on: rows of one array of pixels."""
-
-    images: PixelFile | NDArray[np.uint8]  # (N, H, W, 3), shared between the parts
-    labels: NDArray[np.int64]  # (N,)
-    rows: NDArray[np.intp]  # which of them belong to this part
+SECONDS_BETWEEN_FIGURES = 0.5  # beside the bar
+SECONDS_BETWEEN_CHECKPOINTS = 120.0  # within an epoch; at its end there is always one
 
 
 @dataclass(frozen=True)
@@ -45,129 +42,230 @@ class Fit:
     interrupted: bool
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What shall be done, and with what."""
+
+    recipe: Recipe
+    steps: Steps
+    seed: int
+    hardware: Hardware
+    ranks: Ranks
+    limit_seconds: float = float("inf")  # of training and validation, after which it is ended
+
+
 def fit(
     network: Network,
-    recipe: Recipe,
-    train: Part,
-    validation: Part,
+    plan: Plan,
+    train: Feed,
+    validation: Feed,
     *,
-    seed: int,
-    hardware: Hardware,
     progress: Progress,
-    on_epoch: Callable[[tuple[EpochFigures, ...], dict[str, Tensor] | None], None],
+    keep: Callable[[State], None],
+    state: State | None = None,
 ) -> Fit:
     """Trains a network and keeps the epoch that is best on the validation photographs.
 
     Ctrl-C ends it at once; the epochs completed before count.
 
     Args:
-        network: With fresh weights; holds the last epoch's afterwards.
-        recipe: How to train it.
+        network: With fresh weights; holds the last step's afterwards.
+        plan: How to train it, and where.
         train: Photographs to learn from.
         validation: Photographs to choose the epoch by: highest accuracy, then lowest loss.
-        seed: Of the order of the photographs and of dropout.
-        hardware: Where to train, and in which precision.
         progress: Shows epoch, images/s, time left, loss and accuracy.
-        on_epoch: Called after every epoch with the history so far, and the weights if they are the best so far.
+        keep: Called after every epoch, and now and then within a long one, with all that is needed to go on from there.
+        state: Where to go on, as it was given to `keep`.
 
     Returns:
         History and best weights.
     """
-    network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = _adam(network, recipe)
-    order = np.random.default_rng(seed)
-    history: list[EpochFigures] = []
-    best = (-1.0, 0.0)
-    best_epoch, best_weights, interrupted = 0, {}, False
-    with _seeded(seed, hardware), progress.task("Training", recipe.epochs * len(train.rows)) as task:
-        try:
-            for epoch in range(1, recipe.epochs + 1):
-                rows = order.permutation(train.rows)
-                batches = _batches(train, rows, recipe.batch_size, hardware)
-                start = time.perf_counter()
-                loss, accuracy = _train_epoch(
-                    network, optimiser, batches, hardware, task, f"epoch {epoch}/{recipe.epochs}"
-                )
-                seconds = time.perf_counter() - start
-                found = validate(network, validation, hardware)
-                score = (found[1], -found[0])
-                if improved := score > best:
-                    best, best_epoch, best_weights = score, epoch, _copy_weights(network)
-                history.append(
-                    EpochFigures(epoch, seconds, len(rows) / seconds, recipe.learning_rate, loss, accuracy, *found)
-                )
-                on_epoch(tuple(history), best_weights if improved else None)
-                progress.say(_line(history[-1], recipe.epochs))
-        except KeyboardInterrupt:
-            interrupted = True
-    return Fit(tuple(history), best_epoch, best_weights, interrupted)
+    with _seeded(plan.seed, plan.hardware):
+        training = Training(network, plan, train, validation, keep)
+        if state is not None:
+            training.restore(state)
+        interrupted = False
+        with progress.task("Training", plan.steps.images_until(plan.steps.total)) as task:
+            task.advance(plan.steps.images_until(training.state.step))
+            try:
+                while not training.is_done:
+                    training.train_epoch(task)
+                    progress.say(_line(training.state.history[-1], plan.steps.epochs))
+            except KeyboardInterrupt:
+                interrupted = True
+    state = training.state
+    return Fit(tuple(state.history), state.best_epoch, training.best_weights, interrupted)
 
 
-def validate(network: Network, part: Part, hardware: Hardware) -> tuple[float, float]:
-    """Measures a network.
+class Training:
+    """A training at some step."""
+
+    def __init__(
+        self, network: Network, plan: Plan, train: Feed, validation: Feed, keep: Callable[[State], None]
+    ) -> None:
+        network.to(device=plan.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self._plan, self._recipe = network, plan, plan.recipe
+        self._forward = torch.compile(network) if plan.recipe.compile else network
+        self._train, self._validation, self._keep = train, validation, keep
+        self._optimisers = Optimisers(network, plan.recipe)
+        self._average = MovingAverage(network, plan.recipe.average_decay)
+        self._order = np.random.default_rng(plan.seed)  # of the photographs, an epoch after the other
+        # Every second epoch shows a picture the other way round (Jordan 2024, https://arxiv.org/abs/2404.00498).
+        self._mirrored = np.random.default_rng((plan.seed, 1)).random(len(train)) < 0.5
+        self._sums = torch.zeros(2, dtype=torch.float64, device=plan.hardware.device)  # loss and correct answers
+        self.best_weights: dict[str, Tensor] = {}
+        self.state = State(total_steps=plan.steps.total, limit_seconds=plan.limit_seconds)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last step has been taken and validated, or the time is up."""
+        state = self.state
+        return (
+            bool(state.history)
+            and state.epoch_images == 0
+            and (state.step >= self._plan.steps.total or state.seconds >= self._plan.limit_seconds)
+        )
+
+    def train_epoch(self, task: Task) -> None:
+        """Trains to the end of the epoch, of the training or of the time, validates, and keeps where it is."""
+        state, steps = self.state, self._plan.steps
+        epoch = state.step // steps.an_epoch
+        rows = self._order.permutation(len(self._train))
+        started = shown = kept = time.perf_counter()
+        figures = ""
+        self.network.train()
+        while state.step < min((epoch + 1) * steps.an_epoch, steps.total):
+            first, behind = steps.bounds[state.step % steps.an_epoch]
+            self.take_step(rows[first:behind], epoch)
+            state.step += 1
+            state.epoch_images += behind - first
+            now = time.perf_counter()
+            if now - shown >= SECONDS_BETWEEN_FIGURES:
+                shown = now
+                loss, accuracy = self._epoch_figures()
+                figures = f"epoch {epoch + 1}/{steps.epochs} loss {loss:.3f} accuracy {accuracy:.3f}"
+            task.advance(behind - first, figures)
+            state.epoch_seconds, started = state.epoch_seconds + now - started, now
+            if self._is_late(state.seconds + state.epoch_seconds):
+                break
+            if now - kept >= SECONDS_BETWEEN_CHECKPOINTS:
+                kept = now
+                self._checkpoint()
+        self._end_epoch(epoch + 1)
+
+    def _is_late(self, seconds: float) -> bool:
+        limit = self._plan.limit_seconds
+        return limit != float("inf") and bool(self._plan.ranks.agree(int(seconds >= limit)))
+
+    def take_step(self, rows: NDArray[np.intp], epoch: int) -> None:
+        """Trains on one batch, of which each process takes its part."""
+        recipe, ranks, hardware = self._recipe, self._plan.ranks, self._plan.hardware
+        share = self.state.step / self._plan.steps.total
+        rows = rows[ranks.rank :: ranks.count]
+        images, labels = self._train.take(rows)
+        own_share = 1.0
+        if recipe.side_plan is None:
+            # Seen as (n, 3, H, W) these bytes are already channels_last: nothing is moved.
+            pixels = images.permute(0, 3, 1, 2).float()
+        else:
+            random = np.random.default_rng((self._plan.seed, 2, self.state.step, ranks.rank))
+            mirrored = (self._mirrored[rows] ^ bool(epoch % 2)) & recipe.flip
+            side = side_at(recipe.side_plan, share)
+            pixels = vary(images, mirrored, side, recipe, random, hardware.precision)
+            pixels, own_share = mix(pixels, recipe, random)
+        with hardware.autocast():
+            logits = self._forward(pixels)
+        loss = _loss(logits.float(), labels, own_share, recipe.label_smoothing)
+        torch.autograd.backward(loss)
+        ranks.average([weights.grad for weights in self.network.parameters() if weights.grad is not None])
+        self._optimisers.step(value_at(recipe.learning_rate_plan, share))
+        if recipe.average_decay and share >= recipe.average_from:
+            self._average.update()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        self._sums += torch.stack([loss.detach().double(), correct / len(labels)]) * len(labels) * ranks.count
+
+    def _epoch_figures(self) -> tuple[float, float]:
+        """Mean loss and accuracy of the epoch so far."""
+        loss, correct = self._sums.tolist()
+        return loss / self.state.epoch_images, correct / self.state.epoch_images
+
+    def _end_epoch(self, number: int) -> None:
+        state, rate = self.state, value_at(self._recipe.learning_rate_plan, self.state.step / self._plan.steps.total)
+        self._plan.ranks.average([self._sums, *self._statistics()])
+        started = time.perf_counter()
+        with self._average.applied():
+            found = validate(self.network, self._validation, self._plan.hardware, self._plan.ranks)
+            if (score := (found[1], -found[0])) > state.best:
+                state.best, state.best_epoch, self.best_weights = score, number, _copy_weights(self.network)
+        speed = state.epoch_images / state.epoch_seconds
+        learnt = (number, state.epoch_seconds, speed, rate * self._recipe.learning_rate, *self._epoch_figures())
+        state.history.append(EpochFigures(*learnt, *found))
+        state.seconds += state.epoch_seconds + time.perf_counter() - started
+        state.epoch_images, state.epoch_seconds = 0, 0.0
+        self._sums.zero_()
+        self._checkpoint()
+
+    def _statistics(self) -> list[Tensor]:
+        """What batch norm has measured: the only part of a network in which the processes differ."""
+        return [values for values in self.network.buffers() if values.is_floating_point()]
+
+    def _checkpoint(self) -> None:
+        groups = {
+            "network": self.network.state_dict(),
+            "average": self._average.tensors,
+            "optimisers": self._optimisers.tensors(),
+            "best": self.best_weights,
+            "loop": {"random": torch.random.get_rng_state(), "sums": self._sums},
+        }
+        self.state.tensors = {
+            f"{group}/{key}": value for group, values in groups.items() for key, value in values.items()
+        }
+        self._keep(self.state)
+
+    def restore(self, state: State) -> None:
+        """Goes back to where a checkpoint was written."""
+        groups: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in state.tensors.items():
+            group, _, key = name.partition("/")
+            groups[group][key] = value
+        self.network.load_state_dict(groups["network"])
+        self._average.restore(groups["average"])
+        self._optimisers.restore(groups["optimisers"])
+        self.best_weights = groups["best"]
+        torch.random.set_rng_state(groups["loop"]["random"])
+        self._sums.copy_(groups["loop"]["sums"])
+        self.state = state
+        for _ in range(state.step // self._plan.steps.an_epoch):
+            self._order.permutation(len(self._train))
+
+
+def validate(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> tuple[float, float]:
+    """Measures a network; each process takes its part.
 
     Returns:
         Mean cross-entropy in nats, and accuracy.
     """
     network.eval()
-    loss, correct = 0.0, 0
+    sums = torch.zeros(2, dtype=torch.float64, device=hardware.device)
+    rows = np.arange(len(part))[ranks.rank :: ranks.count]
     with torch.inference_mode(), hardware.autocast():
-        for pixels, labels in _batches(part, part.rows, VALIDATION_BATCH, hardware):
-            logits = network(pixels).float()
-            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            correct += int((logits.argmax(1) == labels).sum())
-    return loss / len(part.rows), correct / len(part.rows)
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            images, labels = part.take(rows[start : start + VALIDATION_BATCH])
+            logits = network(images.permute(0, 3, 1, 2).float()).float()
+            loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([loss.double(), (logits.argmax(1) == labels).sum()])
+    ranks.average([sums])
+    loss_sum, correct = (sums * ranks.count / len(part)).tolist()
+    return loss_sum, correct
 
 
-def _train_epoch(
-    network: Network,
-    optimiser: torch.optim.Optimizer,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    hardware: Hardware,
-    task: Task,
-    title: str,
-) -> tuple[float, float]:
-    """Trains on every batch once; returns mean loss and accuracy while training."""
-    network.train()
-    loss_sum, correct, done = 0.0, 0, 0
-    for pixels, labels in batches:
-        with hardware.autocast():
-            logits = network(pixels)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimiser.step()
-        done += len(labels)
-        loss_sum += float(loss.detach()) * len(labels)
-        correct += int((logits.detach().argmax(1) == labels).sum())
-        task.advance(len(labels), f"{title} loss {loss_sum / done:.3f} accuracy {correct / done:.3f}")
-    return loss_sum / done, correct / done
-
-
-def _batches(
-    part: Part, rows: NDArray[np.intp], batch_size: int, hardware: Hardware
-) -> Iterator[tuple[Tensor, Tensor]]:
-    # One picture has no variance for batch norm to divide by: a single one left over joins the batch before it.
-    stops = [*range(batch_size, len(rows) - 1, batch_size), len(rows)]
-    for start, stop in pairwise([0, *stops]):
-        chosen = rows[start:stop]
-        images = torch.from_numpy(part.images[chosen]).to(hardware.device)  # (n, H, W, 3) uint8
-        labels = torch.from_numpy(part.labels[chosen]).to(hardware.device)
-        # Seen as (n, 3, H, W) these bytes are already channels_last: nothing is moved.
-        yield images.permute(0, 3, 1, 2).float(), labels
-
-
-def _adam(network: Network, recipe: Recipe) -> torch.optim.Adam:
-    # The gradient of l2 * sum(w^2) is 2 * l2 * w, which is what Adam's own weight_decay adds to it.
-    known = dict(network.named_parameters())
-    for name in recipe.l2_kernels:
-        find_named("parameter of the network to decay", name, known)
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, weights in known.items():
-        (decayed if name in recipe.l2_kernels else others).append(weights)
-    groups: list[dict[str, Any]] = [{"params": others}, {"params": decayed, "weight_decay": 2 * recipe.l2}]
-    return torch.optim.Adam(groups, lr=recipe.learning_rate, eps=recipe.adam_epsilon)
+def _loss(logits: Tensor, labels: Tensor, own_share: float, smoothing: float) -> Tensor:
+    """Cross-entropy; of a mixed batch, to the labels of both of its pictures."""
+    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if own_share == 1:
+        return loss
+    other = nn.functional.cross_entropy(logits, labels.flip(0), label_smoothing=smoothing)
+    return own_share * loss + (1 - own_share) * other
 
 
 @contextmanager

@@ -1,25 +1,63 @@
 """Recipes: everything that decides how a model is trained, as plain frozen records.
 
-Knows the values; does not know what is done with them.
+Knows the values and which are possible; does not know what is done with them.
 """
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
-@dataclass(frozen=True, slots=True)
+def _check_plan(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    places = [place for place, _ in points]
+    if not points or places != sorted(places) or not all(0 <= place <= 1 for place in places):
+        raise ValueError("a plan is pairs [share of training from 0 to 1, value], in rising order of the shares")
+    if not all(value >= 0 for _, value in points):
+        raise ValueError("a plan's values can't be negative")
+    return points
+
+
+# Pairs of a share of training, 0 to 1, and a value; between two of them it runs straight, outside it stays.
+Plan = Annotated[tuple[tuple[float, float], ...], AfterValidator(_check_plan)]
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", strict=False))
 class Recipe:
-    """One way to train. Every field goes into the run's config.toml."""
+    """One way to train. Every field goes into the run's config.toml, and can be given in a `--config` file."""
 
     name: str
     network: str  # a name in networks.registry
-    epochs: int
-    batch_size: int
-    learning_rate: float  # of Adam
-    adam_epsilon: float
-    l2: float  # added to the loss: l2 times the sum of squares of each of `l2_kernels`
-    l2_kernels: tuple[str, ...]
-    validation_share: float = 0.1  # of the training photographs, kept back to choose the epoch by
-    test_share: float = 0.15  # of all photographs, kept back to report, where the data set has no test part
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    optimiser: Literal["adam", "muon"]  # "muon": Muon for the kernels of the blocks, AdamW for the rest
+    learning_rate: Positive  # of Adam or AdamW
+    learning_rate_plan: Plan = ((0.0, 1.0),)  # factor of both rates
+    muon_learning_rate: Positive = 0.05
+    muon_momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW, decoupled; of Muon's kernels too
+    adam_beta2: Share = 0.999
+    adam_epsilon: Positive = 1e-8
+    l2: Annotated[float, Field(ge=0)] = 0.0  # added to the loss: l2 times the sum of squares of each of `l2_kernels`
+    l2_kernels: tuple[str, ...] = ()
+    label_smoothing: Share = 0.0
+    side_plan: Plan | None = None  # side of the pictures trained on, in pixels; None: the network's input, unchanged
+    source_side: Annotated[int, Field(ge=16, le=1024)] = 150  # of the decoded pictures that crops are cut from
+    crop_area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (1.0, 1.0)
+    crop_ratio: Annotated[float, Field(ge=1)] = 1.0  # greatest ratio of a crop's sides, relative to the picture's
+    flip: bool = False  # every second epoch the other way round
+    colour: Share = 0.0  # how much brightness, contrast and saturation vary
+    erase: Share = 0.0  # how many pictures get a grey square
+    mix: Share = 0.0  # how many batches are mixed with their own pictures in another order (mixup)
+    paste: Share = 0.0  # how many get a rectangle of another picture (CutMix)
+    average_decay: Share = 0.0  # of the moving average of the weights, a step; 0: no average
+    average_from: Share = 0.0  # share of training from which weights are averaged
+    compile: bool = False  # whether torch compiles the network, which needs a C++ compiler
+    validation_share: Share = 0.1  # of the training photographs, kept back to choose the epoch by
+    test_share: Share = 0.15  # of all photographs, kept back to report, where the data set has no test part
 
 
 RECIPES = {
@@ -28,10 +66,27 @@ RECIPES = {
         network="article",
         epochs=30,
         batch_size=32,
+        optimiser="adam",
         learning_rate=0.001,
         adam_epsilon=1e-7,
         l2=0.01,
         l2_kernels=("features.conv4.weight",),
-    )
+    ),
+    "quick": Recipe(
+        name="quick",
+        network="compact-small",
+        epochs=6,
+        batch_size=128,
+        optimiser="muon",
+        learning_rate=0.004,
+        learning_rate_plan=((0.0, 0.1), (0.2, 1.0), (1.0, 0.0)),
+        weight_decay=0.0,
+        adam_beta2=0.99,
+        label_smoothing=0.1,
+        side_plan=((0.0, 48), (0.8, 96)),
+        crop_area=(0.35, 1.0),
+        crop_ratio=4 / 3,
+        flip=True,
+    ),
 }
-DEFAULT_RECIPE = "article"
+DEFAULT_RECIPE = "quick"

@@ -3,45 +3,44 @@
 Knows the order of the steps and what a run folder holds; each step is another module's.
 """
 
-import dataclasses
-import shutil
+import json
+import os
 import time
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import safetensors.torch
 import tomli_w
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from belvedere.dataset import Dataset, read_folder
-from belvedere.errors import DatasetError, TrainingError, UnreadableImage, UsageError, find_named
+from belvedere.errors import DatasetError, UnreadableImage, UsageError
 from belvedere.evaluate import evaluate_samples
 from belvedere.images import read_image
 from belvedere.model import MODEL_NAME, Model, load
 from belvedere.progress import Progress
-from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Provenance, Sample
-from belvedere.results import Results, command_line, list_versions, unreadable_note, write_history, write_results
-from belvedere.storage import new_folder, write_bytes, write_text
-from belvedere.training.device import Hardware, choose_hardware
+from belvedere.records import Evaluation, ModelCard, Provenance, Sample
+from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
+from belvedere.storage import new_folder, partial_of, write_bytes, write_text
+from belvedere.training.config import choose_recipe, recipe_values
+from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division, divide
 from belvedere.training.export import export_graph, write_model
 from belvedere.training.finishing import in_peace
+from belvedere.training.learning import CHECKPOINT, Job, Learnt, learn
 from belvedere.training.log import LoggedProgress
-from belvedere.training.loop import Fit, Part, fit
-from belvedere.training.memory import kept_blocks
-from belvedere.training.networks import Network, find_network, list_layers
-from belvedere.training.pixels import Pixels, read_pixels
-from belvedere.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from belvedere.training.networks import find_network, list_layers
+from belvedere.training.ranks import Ranks, join_ranks
+from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 
-PARITY_PICTURES = 32
 MAX_SEED = 2**32
 PART_TITLES = {"test": "Test photographs", "val": "Validation photographs"}
 VERSIONS_OF = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
+WRITING_SECONDS = 15.0  # of a time that is given, for what follows the training
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Run:
     folder: Path
     evaluation: Evaluation
     metrics: dict[str, object]  # the content of metrics.json
+    leads: bool = True  # whether this process speaks for those that trained together
 
     def load(self) -> Model:
         """Opens the trained model."""
@@ -62,10 +62,13 @@ def train(
     *,
     out: Path | str,
     recipe: Recipe | str = DEFAULT_RECIPE,
+    config: Path | str | None = None,
     epochs: int | None = None,
+    minutes: float | None = None,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Trains a classifier, measures it and writes its run folder.
@@ -77,10 +80,13 @@ def train(
         photos: A folder or table of labelled photographs, or what `read_folder` made of one.
         out: The run folder. It appears when it is whole; until then the work is in `OUT.partial`.
         recipe: How to train: a name, or a recipe.
+        config: A TOML file whose values take the place of the recipe's.
         epochs: Instead of the recipe's.
-        seed: Of the division, the weights, the order and dropout.
+        minutes: How long all of it may take: instead of epochs, so many steps are taken as fit into the time.
+        seed: Of the division, the weights, the order, crops and dropout.
         device: "auto", "cpu" or "cuda".
         overwrite: Whether an older folder of results there may be replaced.
+        resume: Whether to go on where a training with the same arguments was cut off; if there is none, it begins.
         progress: Shows how far it is; nothing is shown without.
 
     Raises:
@@ -89,134 +95,127 @@ def train(
         TrainingError: Training failed, or was ended before its first epoch was complete.
     """
     started = time.perf_counter()
-    recipe = _choose_recipe(recipe, epochs, seed)
+    recipe = choose_recipe(recipe, config, epochs)
+    _check_arguments(seed, minutes, epochs, overwrite, resume)
+    find_network(recipe.network)
+    ranks = join_ranks()
     hardware = choose_hardware(device)
     dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
-    with new_folder(Path(out), overwrite=overwrite, keep_if="history.csv") as folder:
-        log = LoggedProgress(folder / "train.log", progress or Progress())
+    with _run_folder(Path(out), overwrite, resume, ranks) as folder:
+        shown = progress if progress and ranks.leads else Progress()
+        log = LoggedProgress(folder / "train.log" if ranks.leads else Path(os.devnull), shown)
         log.say(f"Training by recipe {recipe.name!r} on {hardware.description}, seed {seed}, into {out}")
-        job = _Job(folder, recipe, dataset, divide(dataset, recipe, seed, log), seed, hardware, log)
-        config = _write_config(job)
-        learnt = _learn(job)
-        with in_peace(log):
-            card = _write_model(job, learnt)
-            tested, part = (job.division.test, "test") if job.division.test else (job.division.validation, "val")
-            evaluation = evaluate_samples(load(folder), tested, log, part=part)
-            log.say_notes(unreadable_note(evaluation))
-            results = Results(
-                title=str(out),
-                evaluation=evaluation,
-                card=card,
-                notes=learnt.notes + unreadable_note(evaluation),
-                samples={"Training photographs": job.division.train, PART_TITLES[part]: tested},
-                command=command_line(),
-                seconds_total=time.perf_counter() - started,
-                history=learnt.fit.history,
-                config=config,
-            )
-            metrics = write_results(folder, results)
-            shutil.rmtree(folder / "checkpoint")
-    return Run(Path(out), evaluation, metrics)
+        division = divide(dataset, recipe, seed, log)
+        ends = None if minutes is None else started + minutes * 60 - WRITING_SECONDS
+        job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, ends)
+        settings = _write_config(job, minutes)
+        _check_readable(division.test)
+        learnt = learn(job)
+        if ranks.leads:
+            with in_peace(log):
+                evaluation, metrics = _write_run(job, learnt, str(out), settings, started)
+    if not ranks.leads:  # every process has an answer, but one has written and shown it
+        evaluation = _measure(division, load(out), Progress())
+        metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))
+    return Run(Path(out), evaluation, metrics, ranks.leads)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is to be done."""
-
-    folder: Path
-    recipe: Recipe
-    dataset: Dataset
-    division: Division
-    seed: int
-    hardware: Hardware
-    log: LoggedProgress
-
-
-@dataclass(frozen=True)
-class _Learnt:
-    """What training gave, not yet written."""
-
-    network: Network  # with the best epoch's weights
-    fit: Fit
-    photographs: dict[str, int]  # part -> how many were used
-    samples: NDArray[np.uint8]  # some of them, (n, H, W, 3), to compare the model file on
-    notes: tuple[Note, ...]
-
-
-def _choose_recipe(recipe: Recipe | str, epochs: int | None, seed: int) -> Recipe:
+def _check_arguments(seed: int, minutes: float | None, epochs: int | None, overwrite: bool, resume: bool) -> None:
     if not 0 <= seed < MAX_SEED:
         raise UsageError(f"The seed must be a whole number from 0 to {MAX_SEED - 1}. Received: {seed}.")
-    chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
-    if epochs is not None:
-        chosen = dataclasses.replace(chosen, epochs=epochs)
-    if chosen.epochs < 1:
-        raise UsageError(f"The number of epochs must be at least 1. Received: {chosen.epochs}.")
-    return chosen
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise UsageError(f"The minutes must be more than 0. Received: {minutes}.")
+    if minutes is not None and epochs is not None:
+        raise UsageError("Either --epochs or --minutes says when training ends. Leave one out.")
+    if overwrite and resume:
+        raise UsageError("--resume goes on with what is there, --overwrite replaces it. Leave one out.")
 
 
-def _write_config(job: _Job) -> str:
-    """Writes the effective values as config.toml and returns its text."""
-    values = {
+@contextmanager
+def _run_folder(out: Path, overwrite: bool, resume: bool, ranks: Ranks) -> Iterator[Path]:
+    """The unfinished run folder, which the first process makes and finishes; the others wait for either."""
+    if ranks.leads:
+        with new_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume) as folder:
+            ranks.wait()
+            yield folder
+            (folder / CHECKPOINT).unlink()
+    else:
+        ranks.wait()
+        yield partial_of(out)
+    ranks.wait()
+
+
+def _write_config(job: Job, minutes: float | None) -> str:
+    """Writes the effective values as config.toml and returns its text.
+
+    Raises:
+        UsageError: The run that shall be gone on with was begun with other values.
+    """
+    values: dict[str, dict[str, object]] = {
         "run": {
             "photographs": job.dataset.source,
+            "photographs_sha256": job.division.sha256,
             "class_names": list(job.dataset.class_names),
             "seed": job.seed,
             "device": job.hardware.device.type,
             "precision": job.hardware.precision_name,
+            "processes": job.ranks.count,
+            **({} if minutes is None else {"minutes": minutes}),
         },
-        "recipe": dataclasses.asdict(job.recipe),
+        "recipe": recipe_values(job.recipe),
     }
-    text = tomli_w.dumps(values)
-    write_text(job.folder / "config.toml", text)
+    text, file = tomli_w.dumps(values), job.folder / "config.toml"
+    if (job.folder / CHECKPOINT).exists():
+        _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), job.folder)
+    elif job.ranks.leads:
+        write_text(file, text)
     return text
 
 
-def _learn(job: _Job) -> _Learnt:
-    """Reads the photographs and trains on them; writes history.csv and weights.safetensors as it goes."""
-    entry = find_network(job.recipe.network)
-    _check_readable(job.division.test)
-    checkpoint = job.folder / "checkpoint"
-    checkpoint.mkdir()
-    learnt_from = job.division.train + job.division.validation
-    pixels = read_pixels(learnt_from, entry.preprocess, checkpoint / "pixels.uint8", job.log)
-    notes = job.division.notes + _reading_notes(pixels)
-    job.log.say_notes(notes)
-    train_part, validation_part = _to_parts(pixels, job.dataset.class_names, set(job.division.validation))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        network = entry.create(len(job.dataset.class_names))
-
-    def keep(history: tuple[EpochFigures, ...], best: dict[str, Tensor] | None) -> None:
-        write_history(job.folder / "history.csv", history)
-        if best is not None:
-            write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(best))
-
-    with kept_blocks():
-        outcome = fit(
-            network,
-            job.recipe,
-            train_part,
-            validation_part,
-            seed=job.seed,
-            hardware=job.hardware,
-            progress=job.log,
-            on_epoch=keep,
-        )
-    if not outcome.history:
-        raise TrainingError("Training was ended before its first epoch was complete: there is no model to keep.")
-    if outcome.interrupted:
-        job.log.say(f"Ended early: epoch {outcome.best_epoch} of the {len(outcome.history)} completed is kept.")
-    network.load_state_dict(outcome.weights)
-    photographs = {
-        "train": len(train_part.rows),
-        "validation": len(validation_part.rows),
-        "test": len(job.division.test),
-    }
-    spread = np.linspace(0, len(pixels.samples) - 1, PARITY_PICTURES).astype(int)  # over all the classes
-    return _Learnt(network.cpu(), outcome, photographs, pixels.images[spread], notes)
+def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+    for table in asked:
+        for name in sorted(begun[table].keys() | asked[table].keys()):
+            before, now = begun[table].get(name), asked[table].get(name)
+            if before != now and name != "photographs":  # their content counts
+                raise UsageError(
+                    f"The training in {folder} was begun with {name} = {before!r}; this one asks for {now!r}. "
+                    "Give the same arguments to resume it, or start anew with --overwrite."
+                )
 
 
-def _write_model(job: _Job, learnt: _Learnt) -> ModelCard:
+def _write_run(
+    job: Job, learnt: Learnt, title: str, settings: str, started: float
+) -> tuple[Evaluation, dict[str, object]]:
+    """Writes the model, measures it, and writes everything else."""
+    card = _write_model(job, learnt)
+    evaluation = _measure(job.division, load(job.folder), job.log)
+    job.log.say_notes(unreadable_note(evaluation))
+    results = Results(
+        title=title,
+        evaluation=evaluation,
+        card=card,
+        notes=learnt.notes + unreadable_note(evaluation),
+        samples={
+            "Training photographs": job.division.train.samples,
+            PART_TITLES[evaluation.part]: _to_measure(job.division),
+        },
+        command=command_line(),
+        seconds_total=time.perf_counter() - started,
+        history=learnt.fit.history,
+        config=settings,
+    )
+    return evaluation, write_results(job.folder, results)
+
+
+def _to_measure(division: Division) -> tuple[Sample, ...]:
+    return division.test or division.validation.samples
+
+
+def _measure(division: Division, model: Model, progress: Progress) -> Evaluation:
+    return evaluate_samples(model, _to_measure(division), progress, part="test" if division.test else "val")
+
+
+def _write_model(job: Job, learnt: Learnt) -> ModelCard:
     """Writes model.onnx, compared with the network first, and returns its card."""
     # Again, although the best were written as they came: Ctrl-C may have come between an epoch and its writing.
     write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(learnt.fit.weights))
@@ -257,33 +256,3 @@ def _check_readable(test: Sequence[Sample]) -> None:
             return
     if test:
         raise DatasetError(f"None of the {len(test)} test photographs can be read. The first: {reason}.")
-
-
-def _reading_notes(pixels: Pixels) -> tuple[Note, ...]:
-    notes = []
-    if pixels.unreadable:
-        named = tuple(f"{sample.image}: {reason}" for sample, reason in pixels.unreadable)
-        notes.append(Note(f"{len(named)} left out: can't be read", named))
-    if pixels.remarked:
-        named = tuple(f"{sample.image}: {remark}" for sample, remark in pixels.remarked)
-        notes.append(Note(f"{len(named)} photographs needed a decision to read", named))
-    return tuple(notes)
-
-
-def _to_parts(pixels: Pixels, class_names: Sequence[str], validation: set[Sample]) -> tuple[Part, Part]:
-    """Sorts the rows that could be read into training and validation.
-
-    Raises:
-        TrainingError: A class has no readable photograph to learn from, or none at all is left to validate on.
-    """
-    labels = np.array([class_names.index(sample.label) for sample in pixels.samples])
-    held = np.array([sample in validation for sample in pixels.samples])
-    for index, name in enumerate(class_names):
-        if not np.any(labels[~held] == index):
-            raise TrainingError(
-                f"No photograph of the class {name!r} can be read to learn from. Add some, or remove it."
-            )
-    if not held.any():
-        raise TrainingError("None of the photographs kept back for validation can be read. Add more photographs.")
-    rows = np.arange(len(labels))
-    return Part(pixels.images, labels, rows[~held]), Part(pixels.images, labels, rows[held])

@@ -2,9 +2,19 @@
 
 from belvedere.records import Layer
 from belvedere.training.networks.article import ArticleNetwork
+from belvedere.training.networks.compact import CompactNetwork
 from belvedere.training.networks.registry import NETWORKS, Network, NetworkEntry, find_network, list_layers
 
-__all__ = ["NETWORKS", "ArticleNetwork", "Network", "NetworkEntry", "describe_network", "find_network", "list_layers"]
+__all__ = [
+    "NETWORKS",
+    "ArticleNetwork",
+    "CompactNetwork",
+    "Network",
+    "NetworkEntry",
+    "describe_network",
+    "find_network",
+    "list_layers",
+]
 
 
 def describe_network(name: str, classes: int) -> tuple[NetworkEntry, tuple[Layer, ...]]:

@@ -1,0 +1,97 @@
+"""Recipes as text that a user can print, save, edit and pass back.
+
+Knows TOML and how to say what is wrong in it; which values are possible is `recipes`' business.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import tomli_w
+from pydantic import ValidationError
+
+from belvedere.errors import UsageError, find_named
+from belvedere.training.recipes import RECIPES, Recipe
+
+TABLE = "recipe"  # of the file; others, which a run's config.toml has too, are not read
+FIELDS = {entry.name: entry for entry in dataclasses.fields(Recipe)}
+
+
+def print_recipe(recipe: str, config: Path | str | None = None, epochs: int | None = None) -> str:
+    """Returns the recipe that `train` would take as TOML: a table `[recipe]`, without what is not set.
+
+    Raises:
+        UsageError: As `choose_recipe`.
+    """
+    return tomli_w.dumps({TABLE: recipe_values(choose_recipe(recipe, config, epochs))})
+
+
+def recipe_values(recipe: Recipe) -> dict[str, object]:
+    """Returns a recipe's values that are set, by name."""
+    return {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+
+
+def read_config(file: Path, base: Recipe) -> Recipe:
+    """Reads a recipe from a file.
+
+    Args:
+        file: TOML with a table `[recipe]`, such as `--print-config` prints or a run's config.toml.
+        base: What the file leaves out is taken from here.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UnknownName: The file holds a key that no recipe has; the nearest is suggested.
+        UsageError: It can't be read, or a value is not possible.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Can't read {file}: {error.strerror}. Expected a TOML file.") from error
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise UsageError(f"{file} is not TOML: {error}. Compare it with: belvedere train --print-config") from error
+    values = content.get(TABLE)
+    if not isinstance(values, dict):
+        raise UsageError(f"{file} has no table [{TABLE}]. Compare it with: belvedere train --print-config")
+    for name in values:
+        find_named("recipe key", name, FIELDS)
+    return change_recipe(base, values, str(file))
+
+
+def choose_recipe(recipe: Recipe | str, config: Path | str | None = None, epochs: int | None = None) -> Recipe:
+    """Returns the recipe to train by.
+
+    Args:
+        recipe: A name, or a recipe.
+        config: A file whose values take the place of the recipe's.
+        epochs: Instead of the recipe's.
+
+    Raises:
+        UnknownName: There is no such recipe, or a key in the file that no recipe has.
+        UsageError: A value is not possible.
+    """
+    chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
+    if config is not None:
+        chosen = read_config(Path(config), chosen)
+    return chosen if epochs is None else change_recipe(chosen, {"epochs": epochs}, "--epochs")
+
+
+def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recipe:
+    """Returns a recipe with some values changed.
+
+    Args:
+        base: The recipe.
+        values: By the names of its fields.
+        source: Where they come from, to name in an error.
+
+    Raises:
+        UsageError: A value is not possible.
+    """
+    try:
+        return Recipe(**{**dataclasses.asdict(base), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(step) for step in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{source}: {name}: {reason}. Received: {first['input']!r}.") from error

@@ -1,0 +1,63 @@
+"""Pictures and labels brought to the device they are learnt on.
+
+Knows where pixels lie and when they fit on a GPU; does not know what happens to them there.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from belvedere.training.device import Hardware
+
+RESIDENT_SHARE = 0.5  # of a GPU's free memory, which pixels may take
+LOADED_TOGETHER = 1024  # pictures brought to a GPU at once
+
+
+class Rows(Protocol):
+    """Pictures by their rows: an array, or a file that is read as one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: NDArray[np.intp], /) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """Photographs to learn from or to validate on."""
+
+    images: Rows  # (N, H, W, 3) uint8
+    labels: NDArray[np.int64]  # (N,)
+
+
+class Feed:
+    """A part's pictures on a device: all of them where they fit on a GPU, else batch by batch."""
+
+    def __init__(self, part: Part, hardware: Hardware) -> None:
+        self._part, self._device = part, hardware.device
+        self._resident: Tensor | None = None
+        if self._device.type == "cuda":
+            one = part.images[np.zeros(1, np.intp)]
+            free, _ = torch.cuda.mem_get_info(self._device)
+            if one.nbytes * len(part.labels) < RESIDENT_SHARE * free:
+                self._resident = self._load(one)
+
+    def _load(self, one: NDArray[np.uint8]) -> Tensor:
+        count = len(self._part.labels)
+        everything = torch.empty((count, *one.shape[1:]), dtype=torch.uint8, device=self._device)
+        for start in range(0, count, LOADED_TOGETHER):
+            rows = np.arange(start, min(start + LOADED_TOGETHER, count))
+            everything[rows[0] : rows[-1] + 1] = torch.from_numpy(self._part.images[rows])
+        return everything
+
+    def __len__(self) -> int:
+        return len(self._part.labels)
+
+    def take(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+        """Returns pictures, (n, H, W, 3) uint8, and labels, (n,), of some rows, on the device."""
+        labels = torch.from_numpy(self._part.labels[rows]).to(self._device, non_blocking=True)
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(rows).to(self._device)], labels
+        return torch.from_numpy(self._part.images[rows]).to(self._device, non_blocking=True), labels

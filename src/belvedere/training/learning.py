@@ -1,0 +1,159 @@
+"""From divided photographs to trained weights: pixels, plan, training, and going on after being cut off.
+
+Knows what the unfinished run folder holds; does not know model files or reports.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from belvedere.cache import Pixels, read_pixels
+from belvedere.dataset import Dataset
+from belvedere.errors import TrainingError
+from belvedere.records import Note, Preprocess
+from belvedere.results import write_history
+from belvedere.splits import Contents
+from belvedere.storage import write_bytes
+from belvedere.training.budget import fit_steps
+from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
+from belvedere.training.device import Hardware
+from belvedere.training.division import Division
+from belvedere.training.feed import Feed, Part
+from belvedere.training.log import LoggedProgress
+from belvedere.training.loop import Fit, Plan, fit
+from belvedere.training.memory import kept_blocks
+from belvedere.training.networks import Network, find_network
+from belvedere.training.ranks import Ranks
+from belvedere.training.recipes import Recipe
+from belvedere.training.schedule import count_steps
+
+CHECKPOINT = "checkpoint.safetensors"
+BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
+PARITY_PICTURES = 32
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done."""
+
+    folder: Path  # the unfinished run folder
+    recipe: Recipe
+    dataset: Dataset
+    division: Division
+    seed: int
+    hardware: Hardware
+    ranks: Ranks
+    log: LoggedProgress
+    ends: float | None  # when the weights shall be there, by time.perf_counter
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What training gave, not yet written."""
+
+    network: Network  # with the best epoch's weights
+    fit: Fit
+    photographs: dict[str, int]  # part -> how many were used
+    samples: NDArray[np.uint8]  # some of them, (n, H, W, 3), to compare the model file on
+    notes: tuple[Note, ...]
+
+
+def learn(job: Job) -> Learnt:
+    """Reads the photographs and trains on them; writes history, weights and checkpoint as it goes.
+
+    Raises:
+        TrainingError: Photographs to learn from are missing, or training was ended before its first epoch was complete.
+    """
+    entry = find_network(job.recipe.network)
+    source = entry.preprocess
+    if job.recipe.side_plan is not None:  # crops are cut from a larger picture
+        source = Preprocess(job.recipe.source_side, job.recipe.source_side, source.resize)
+    pixels, held = _read(job, job.division.train, source), _read(job, job.division.validation, entry.preprocess)
+    notes = job.division.notes + _reading_notes(pixels, held)
+    job.log.say_notes(notes)
+    class_names = job.dataset.class_names
+    train, validation = _to_part(pixels, class_names), _to_part(held, class_names)
+    _check_parts(train, validation, class_names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        network = entry.create(len(class_names))
+    with kept_blocks():
+        outcome = _train(job, network, Feed(train, job.hardware), Feed(validation, job.hardware))
+    if not outcome.history:
+        raise TrainingError("Training was ended before its first epoch was complete: there is no model to keep.")
+    if outcome.interrupted:
+        job.log.say(f"Ended early: epoch {outcome.best_epoch} of the {len(outcome.history)} completed is kept.")
+    network.load_state_dict(outcome.weights)
+    photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
+    spread = np.linspace(0, len(validation.labels) - 1, PARITY_PICTURES).astype(int)  # over all the classes
+    return Learnt(network.cpu(), outcome, photographs, validation.images[spread], notes)
+
+
+def _train(job: Job, network: Network, train: Feed, validation: Feed) -> Fit:
+    """Trains, from the checkpoint where there is one."""
+    file = job.folder / CHECKPOINT
+    state = read_checkpoint(file) if file.exists() else None
+    plan = _make_plan(job, network, train, validation, state)
+
+    def keep(state: State) -> None:
+        if not job.ranks.leads:
+            return
+        write_history(job.folder / "history.csv", state.history)
+        best = {name.removeprefix(BEST): values for name, values in state.tensors.items() if name.startswith(BEST)}
+        if best:
+            write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(best))
+        write_checkpoint(state, file)
+
+    return fit(network, plan, train, validation, progress=job.log, keep=keep, state=state)
+
+
+def _make_plan(job: Job, network: Network, train: Feed, validation: Feed, state: State | None) -> Plan:
+    steps = count_steps(len(train), job.recipe)
+    plan = Plan(job.recipe, steps, job.seed, job.hardware, job.ranks)
+    if state is not None:
+        job.log.say(f"Going on after {state.step} of {state.total_steps} steps.")
+        return replace(plan, steps=replace(steps, total=state.total_steps), limit_seconds=state.limit_seconds)
+    if job.ends is None:
+        return plan
+    left = max(0.0, job.ends - time.perf_counter())
+    steps = fit_steps(network, plan, train, validation, left)
+    job.log.say(f"{steps.total / steps.an_epoch:.1f} epochs fit into the {left:.0f} s that are left for training.")
+    return replace(plan, steps=steps, limit_seconds=left)
+
+
+def _read(job: Job, contents: Contents, preprocess: Preprocess) -> Pixels:
+    """Opens the pixels of photographs; the first process decodes what is missing, the others wait for it."""
+    if not job.ranks.leads:
+        job.ranks.wait()
+    pixels = read_pixels(contents, preprocess, job.log)
+    if job.ranks.leads:
+        job.ranks.wait()
+    return pixels
+
+
+def _reading_notes(*parts: Pixels) -> tuple[Note, ...]:
+    unreadable = tuple(f"{sample.image}: {reason}" for part in parts for sample, reason in part.unreadable)
+    remarked = tuple(f"{sample.image}: {remark}" for part in parts for sample, remark in part.remarked)
+    notes = {f"{len(unreadable)} left out: can't be read": unreadable}
+    notes[f"{len(remarked)} photographs needed a decision to read"] = remarked
+    return tuple(Note(message, names) for message, names in notes.items() if names)
+
+
+def _to_part(pixels: Pixels, class_names: Sequence[str]) -> Part:
+    return Part(pixels.images, np.array([class_names.index(sample.label) for sample in pixels.samples], np.int64))
+
+
+def _check_parts(train: Part, validation: Part, class_names: Sequence[str]) -> None:
+    for index, name in enumerate(class_names):
+        if not np.any(train.labels == index):
+            raise TrainingError(
+                f"No photograph of the class {name!r} can be read to learn from. Add some, or remove it."
+            )
+    if not len(validation.labels):
+        raise TrainingError("None of the photographs kept back for validation can be read. Add more photographs.")

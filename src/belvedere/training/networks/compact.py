@@ -1,0 +1,98 @@
+"""The compact networks: small residual networks that learn quickly from a few thousand photographs, in three sizes.
+
+Knows their layers and how they start; does not know how they are trained.
+"""
+
+from collections import OrderedDict
+from functools import partial
+
+from torch import Tensor, nn
+
+from belvedere.records import Preprocess
+from belvedere.training.networks.registry import Network, register
+
+# About the mean and the standard deviation of photographs; the first batch norm mends the rest.
+MEAN, DEVIATION = 115.0, 60.0
+STRIDE = 16  # of the last map: the side of an input is best a multiple of it
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a short cut (He et al. 2016, https://arxiv.org/abs/1512.03385).
+
+    The second batch norm starts at zero, so that the block starts as its short cut (Goyal et al. 2017,
+    https://arxiv.org/abs/1706.02677); where the size changes, the short cut averages before it projects (He et al.
+    2019, https://arxiv.org/abs/1812.01187).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.norm2.weight)
+        self.short = nn.Sequential()
+        if stride > 1:
+            self.short = nn.Sequential(
+                OrderedDict(
+                    pool=nn.AvgPool2d(stride),
+                    conv=nn.Conv2d(inputs, outputs, 1, bias=False),
+                    norm=nn.BatchNorm2d(outputs),
+                )
+            )
+        self.relu2 = nn.ReLU(inplace=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        branch = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(maps)))))
+        out: Tensor = self.relu2(branch + self.short(maps))
+        return out
+
+
+class CompactNetwork(Network):
+    """A stem that sees squares of 4 x 4 pixels, three stages of residual blocks, and the mean over the last map."""
+
+    def __init__(self, classes: int, *, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
+        super().__init__()
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            scale=Scale(),
+            stem=nn.Conv2d(3, widths[0], 4, 4, bias=False),
+            norm=nn.BatchNorm2d(widths[0]),
+            relu=nn.ReLU(inplace=True),
+        )
+        inputs = widths[0]
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), 1):
+            for block in range(1, count + 1):
+                layers[f"stage{stage}_{block}"] = Residual(inputs, width, 2 if stage > 1 and block == 1 else 1)
+                inputs = width
+        layers["pool"] = nn.AdaptiveAvgPool2d(1)
+        layers["flatten"] = nn.Flatten()
+        self.features = nn.Sequential(layers)
+        self.classify = nn.Linear(inputs, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class Scale(nn.Module):
+    """Bytes to about -2 to 2."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Shifts and scales, whatever the shape."""
+        return (pixels - MEAN) / DEVIATION
+
+
+def _register(size: str, side: int, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
+    register(
+        f"compact-{size}",
+        summary=f"compact residual network, {', '.join(map(str, widths))} channels, {sum(blocks)} blocks",
+        source="Belvedere, after ResNet (He et al. 2016)",
+        licence="Apache-2.0",
+        preprocess=Preprocess(side, side, "stretch"),
+    )(partial(CompactNetwork, widths=widths, blocks=blocks))
+
+
+_register("small", 112, (32, 64, 128), (1, 2, 2))
+_register("medium", 128, (48, 96, 192), (1, 2, 2))
+_register("large", 128, (64, 128, 256), (2, 2, 2))

@@ -1,0 +1,137 @@
+"""From gradients to weights: Adam as the article's program has it, or Muon with AdamW.
+
+Knows how a step is taken; does not know when, or how large.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from belvedere.errors import find_named
+from belvedere.training.networks.registry import Network
+from belvedere.training.recipes import Recipe
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrix is made orthogonal before it is taken as a step (Jordan et al. 2024, Muon).
+
+    Method and constants: https://kellerjordan.github.io/posts/muon/; a convolution's kernels are a matrix with a row
+    an output channel. Kernels of one shape are worked on together.
+    """
+
+    def __init__(self, kernels: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(list(kernels), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - no closure is needed
+        """Takes a step by the gradients that the kernels hold."""
+        for group in self.param_groups:
+            by_shape: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for kernels in group["params"]:
+                if kernels.grad is not None:
+                    by_shape[kernels.shape].append(kernels)
+            for same in by_shape.values():
+                self._step_together(same, group)
+
+    def _step_together(self, same: list[nn.Parameter], group: dict[str, Any]) -> None:
+        momenta = []
+        for kernels in same:
+            state = self.state[kernels]
+            if not state:
+                state["momentum"] = torch.zeros_like(kernels)
+            state["momentum"].mul_(group["momentum"]).add_(kernels.grad)
+            momenta.append((kernels.grad + group["momentum"] * state["momentum"]).flatten(1))
+        directions = orthogonalise(torch.stack(momenta))
+        _, rows, columns = directions.shape
+        size = group["lr"] * max(1.0, rows / columns) ** 0.5
+        for kernels, direction in zip(same, directions, strict=True):
+            kernels.mul_(1 - group["lr"] * group["weight_decay"])
+            kernels.add_(direction.view(kernels.shape), alpha=-size)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Brings all singular values near 1, by five steps of Newton and Schulz in bfloat16.
+
+    Args:
+        matrices: (n, rows, columns).
+
+    Returns:
+        The same shape, float32; singular values between about 0.7 and 1.2.
+    """
+    first, third, fifth = NEWTON_SCHULZ
+    found = matrices.bfloat16()
+    found = found / (found.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = found.size(-2) > found.size(-1)
+    if tall:
+        found = found.mT
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = found @ found.mT
+        found = first * found + (third * square + fifth * square @ square) @ found
+    out: Tensor = (found.mT if tall else found).float()
+    return out
+
+
+class Optimisers:
+    """The one or two optimisers of a recipe, stepped and scheduled together."""
+
+    def __init__(self, network: Network, recipe: Recipe) -> None:
+        self.parts = _adam(network, recipe) if recipe.optimiser == "adam" else _muon(network, recipe)
+        self._rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def step(self, factor: float) -> None:
+        """Takes a step with rates of `factor` times the recipe's, and drops the gradients."""
+        for part, rates in zip(self.parts, self._rates, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the state, tensor by tensor, under names that `restore` knows."""
+        return {
+            f"{number}.{index}.{name}": value
+            for number, part in enumerate(self.parts)
+            for index, state in part.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes back what `tensors` gave, each laid out in memory as the weights it belongs to."""
+        for number, part in enumerate(self.parts):
+            weights = [each for group in part.param_groups for each in group["params"]]
+            for name, value in tensors.items():
+                where, index, key = name.split(".")
+                if int(where) == number:
+                    like = weights[int(index)] if value.ndim else value
+                    part.state[weights[int(index)]][key] = torch.empty_like(like).copy_(value)
+
+
+def _adam(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    # The gradient of l2 * sum(w^2) is 2 * l2 * w, which is what Adam's own weight_decay adds to it.
+    known = dict(network.named_parameters())
+    for name in recipe.l2_kernels:
+        find_named("parameter of the network to decay", name, known)
+    decayed = [weights for name, weights in known.items() if name in recipe.l2_kernels]
+    others = [weights for name, weights in known.items() if name not in recipe.l2_kernels]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": decayed, "weight_decay": 2 * recipe.l2}]
+    return [torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon)]
+
+
+def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the kernels within the blocks; AdamW for the stem, the last layer, and all that is no matrix."""
+    first = next(name for name, weights in network.named_parameters() if weights.ndim == 4)
+    named = dict(network.named_parameters())
+    kernels = [weights for name, weights in named.items() if weights.ndim == 4 and name != first]
+    matrices = [weights for name, weights in named.items() if weights.ndim == 2 or name == first]
+    vectors = [weights for weights in named.values() if weights.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [
+        Muon(kernels, recipe.muon_learning_rate, recipe.muon_momentum, recipe.weight_decay),
+        torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon),
+    ]

@@ -1,0 +1,64 @@
+"""Several processes that train one network together, each on a GPU of this machine, as torch's launcher starts them.
+
+    torchrun --nproc-per-node 2 -m belvedere train PHOTOS
+
+Knows who is who and how to agree; does not know what is learnt. One process alone is a group of one.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+PATIENCE = timedelta(days=2)  # the others wait while the first decodes and writes
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that shows, writes and answers."""
+        return self.rank == 0
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Puts into each tensor its mean over all processes."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view(tensor.shape))
+
+    def wait(self) -> None:
+        """Returns when all have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def agree(self, value: int) -> int:
+        """Returns the first process's value."""
+        if self.count == 1:
+            return value
+        held = [value]
+        distributed.broadcast_object_list(held)
+        return held[0]
+
+
+def join_ranks() -> Ranks:
+    """Joins the processes that torch's launcher has started; alone where there is no launcher."""
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
+        return Ranks()
+    if not distributed.is_initialized():
+        local = int(os.environ["LOCAL_RANK"])
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local)
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    return Ranks(distributed.get_rank(), distributed.get_world_size())
