@@ -25,7 +25,7 @@ def train(dataset: Dataset, precision: torch.dtype, epochs: int, seed: int) -> l
     hardware = Hardware(torch.device("cpu"), precision)
     with tempfile.TemporaryDirectory() as place, mock.patch.object(run, "choose_hardware", lambda _: hardware):
         out = Path(place) / "run"
-        run.train(dataset, out=out, epochs=epochs, seed=seed, progress=LineProgress())
+        run.train(dataset, out=out, recipe="article", epochs=epochs, seed=seed, progress=LineProgress())
         rows = (out / "history.csv").read_text(encoding="utf-8").splitlines()[1:]
     return [float(row.rsplit(",", 1)[1]) for row in rows]
 

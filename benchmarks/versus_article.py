@@ -1,93 +1,144 @@
-"""Belvedere's article recipe beside the article's own Keras program: the same work, in turn, on one machine.
+"""Belvedere's recipes beside the article's own Keras program: the same photographs, in turn, on one machine.
 
-python benchmarks/versus_article.py PHOTOS --peer article_keras.py --peer-python PYTHON [--epochs 3] [--rounds 2]
+python benchmarks/versus_article.py PHOTOS --peer article_keras.py --peer-python PYTHON
+    [--recipes quick,standard] [--level 0.87] [--peer-epochs 30] [--until-level]
 
-PHOTOS has train/ and test/. Both programs train the same network with the same batch on every training photograph and
-measure it on every test photograph after each epoch, as the article does: for this, Belvedere is given a folder whose
-validation and test parts are PHOTOS/test, so that nothing is kept back. An epoch's time is the time between the lines
-that the two programs print after each; the first, which holds starting and reading, stands apart. Peak memory is the
-largest resident set of the process.
+PHOTOS has train/ and test/. Each of our recipes starts cold: a new process, an empty cache of pixels. Its time runs
+from the start of the process until model.onnx is written; it has reached the level if that model's test accuracy has.
+The article's program measures itself on the test photographs after every epoch, and its time runs until the first epoch
+that reaches the level; with --until-level it is ended there, else after --peer-epochs. Prediction is from the test files to
+their probabilities, model loaded, the better of two. Peak memory is the largest resident set of the training process.
 """
 
 import argparse
 import json
 import os
 import platform
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+OUR_PREDICTION = """
+import sys, time, belvedere
+model = belvedere.load(sys.argv[1])
+for _ in range(2):
+    start = time.perf_counter()
+    answers = model.predict(sys.argv[2])
+    print(len(answers) / (time.perf_counter() - start))
+"""
+PEER_PREDICTION = """
+import importlib.util, os, sys, tempfile, time
+spec = importlib.util.spec_from_file_location("peer", sys.argv[1])
+peer = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(peer)
+model = peer.network()
+for _ in range(2):
+    start = time.perf_counter()
+    images, _ = peer.read(sys.argv[2])
+    model.predict(images, verbose=0)
+    print(len(images) / (time.perf_counter() - start))
+with tempfile.TemporaryDirectory() as place:
+    model.save(os.path.join(place, "model.keras"))
+    print(os.path.getsize(os.path.join(place, "model.keras")))
+"""
+
 
 @dataclass
-class Timing:
-    """What one program took in one run."""
+class Measured:
+    """What came of one program."""
 
-    first_seconds: float = 0.0  # process start to the end of the first epoch
-    epoch_seconds: list[float] = field(default_factory=list)  # of the later ones
-    accuracies: list[float] = field(default_factory=list)
+    name: str
+    level_seconds: float | None = None  # from a cold start; None: never reached
+    seconds: float = 0.0  # of the whole training
+    accuracies: list[float] = field(default_factory=list)  # on the test photographs; the last is final
     peak_bytes: int = 0
+    model_bytes: int = 0
+    images_per_second: float = 0.0
 
 
-def follow(command: list[str], is_epoch: re.Pattern[str]) -> Timing:
-    """Runs a command and times the lines that end an epoch.
+def follow(
+    command: list[str], environment: dict[str, str], watch: Callable[[str, float], bool]
+) -> tuple[float, int, list[str]]:
+    """Runs a command and passes on its lines with the seconds since its start.
 
     Args:
         command: What to run; its two streams are read as one.
-        is_epoch: Matches such a line, with the accuracy as its group.
+        environment: Its environment.
+        watch: Called with every line; ends the command by returning True.
 
     Returns:
-        The times and accuracies, and the peak of its memory.
+        Seconds, peak memory in bytes, and the lines.
     """
-    timing = Timing()
-    start = last = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if match := is_epoch.search(line):
-            now = time.perf_counter()
-            if timing.accuracies:
-                timing.epoch_seconds.append(now - last)
-            else:
-                timing.first_seconds = now - start
-            timing.accuracies.append(float(match.group(1)))
-            last = now
+        if watch(line, time.perf_counter() - start):
+            process.terminate()
+            break
+    process.stdout.close()
     _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
+    if status not in (0, 15):
         sys.exit("".join(lines[-20:]) + f"\n{command[0]} failed")
-    timing.peak_bytes = usage.ru_maxrss * 1024
-    return timing
+    return time.perf_counter() - start, usage.ru_maxrss * 1024, lines
 
 
-def run_ours(photos: Path, epochs: int) -> Timing:
-    """Trains the article recipe on all of PHOTOS/train, measured on all of PHOTOS/test after every epoch."""
+def measure_ours(photos: Path, recipe: str, seed: int, level: float) -> Measured:
+    """Trains by one recipe, cold, and predicts."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "photographs"
-        folder.mkdir()
-        for part, origin in (("train", "train"), ("val", "test"), ("test", "test")):
-            (folder / part).symlink_to((photos / origin).resolve())
-        command = [sys.executable, "-m", "belvedere", "train", str(folder), "--recipe", "article"]
-        command += ["--epochs", str(epochs), "--out", str(Path(place) / "run")]
-        return follow(command, re.compile(r"^epoch .* validation accuracy ([\d.]+)"))
+        run = Path(place) / "run"
+        written: list[float] = []
+
+        def watch(line: str, seconds: float) -> bool:
+            if line.startswith("The model is written"):
+                written.append(seconds)
+            return False
+
+        command = [sys.executable, "-m", "belvedere", "train", str(photos), "--recipe", recipe, "--seed", str(seed)]
+        environment = os.environ | {"BELVEDERE_CACHE": str(Path(place) / "cache")}
+        seconds, peak, _ = follow([*command, "--out", str(run)], environment, watch)
+        accuracy = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["accuracy"]
+        command = [sys.executable, "-c", OUR_PREDICTION, str(run), str(photos / "test")]
+        speeds = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return Measured(
+            f"Belvedere, {recipe}, seed {seed}",
+            written[0] if accuracy >= level else None,
+            seconds,
+            [accuracy],
+            peak,
+            (run / "model.onnx").stat().st_size,
+            max(map(float, speeds)),
+        )
 
 
-def run_theirs(photos: Path, epochs: int, peer: Path, python: str) -> Timing:
-    """Runs the article's program."""
-    command = [python, str(peer), str(photos / "train"), str(photos / "test"), str(epochs)]
-    return follow(command, re.compile(r'"test_accuracy": ([\d.]+)'))
+def measure_theirs(photos: Path, peer: Path, python: str, options: argparse.Namespace) -> Measured:
+    """Runs the article's program, and predicts with its network."""
+    found = Measured("the article's (Keras)")
 
+    def watch(line: str, seconds: float) -> bool:
+        if '"test_accuracy"' not in line:
+            return False
+        found.accuracies.append(json.loads(line)["test_accuracy"])
+        print(f"  epoch {len(found.accuracies)}, {seconds:.0f} s: {found.accuracies[-1]:.4f}", file=sys.stderr)
+        if found.level_seconds is None and found.accuracies[-1] >= options.level:
+            found.level_seconds = seconds
+            return bool(options.until_level)
+        return False
 
-def measure_torch() -> int:
-    """Returns the resident bytes of a process that has only imported torch."""
-    process = subprocess.Popen([sys.executable, "-c", "import torch"])
-    _, _, usage = os.wait4(process.pid, 0)
-    return usage.ru_maxrss * 1024
+    command = [python, str(peer), str(photos / "train"), str(photos / "test"), str(options.peer_epochs)]
+    found.seconds, found.peak_bytes, _ = follow(command, dict(os.environ), watch)
+    command = [python, "-c", PEER_PREDICTION, str(peer), str(photos / "test")]
+    *speeds, size = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    found.model_bytes, found.images_per_second = int(size), max(map(float, speeds))
+    return found
 
 
 def versions(python: str, packages: list[str]) -> str:
@@ -97,49 +148,53 @@ def versions(python: str, packages: list[str]) -> str:
     return done.stdout.strip().strip("{}").replace("'", "")
 
 
-def describe(name: str, runs: list[Timing]) -> str:
-    """Returns a table row for one program."""
-    later = [seconds for run in runs for seconds in run.epoch_seconds]
-    first = statistics.median(run.first_seconds for run in runs)
-    peak = max(run.peak_bytes for run in runs) / 1e9
-    accuracies = " / ".join(f"{run.accuracies[-1]:.3f}" for run in runs)
-    return (
-        f"| {name} | {statistics.median(later):.1f} | {min(later):.1f} to {max(later):.1f} | {first:.1f} | {peak:.2f} "
-        f"| {accuracies} |"
-    )
+def print_rows(ours: list[Measured], theirs: Measured, level: float) -> None:
+    """Prints a table of Markdown: a row a program, and under each of ours its ratios."""
+    print(f"| program | s to {level:.0%}, cold | s in all | test accuracy | peak GB | model MB | predicted images/s |")
+    print("|---|---|---|---|---|---|---|")
+    for row in (theirs, *ours):
+        reached = f"{row.level_seconds:.1f}" if row.level_seconds else "not reached"
+        print(
+            f"| {row.name} | {reached} | {row.seconds:.1f} | {row.accuracies[-1]:.4f} | {row.peak_bytes / 1e9:.2f} "
+            f"| {row.model_bytes / 1e6:.2f} | {row.images_per_second:.0f} |"
+        )
+        if row is not theirs:
+            # Where the article's program never got there, it took at least as long as it ran.
+            bound, their_seconds = ("", theirs.level_seconds) if theirs.level_seconds else ("over ", theirs.seconds)
+            faster = f"{bound}{their_seconds / row.level_seconds:.1f}x faster" if row.level_seconds else ""
+            print(
+                f"| | {faster} | {theirs.seconds / row.seconds:.1f}x faster "
+                f"| {row.accuracies[-1] - theirs.accuracies[-1]:+.4f} | {row.peak_bytes / theirs.peak_bytes:.2f} "
+                f"| {row.model_bytes / theirs.model_bytes:.2f} "
+                f"| {row.images_per_second / theirs.images_per_second:.1f}x |"
+            )
 
 
 def main() -> None:
-    """Runs both in turn and prints a page of Markdown."""
+    """Runs all in turn and prints a page of Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--peer", type=Path, required=True, help="the article's program")
     parser.add_argument("--peer-python", default=sys.executable, help="a Python with tensorflow and opencv")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--recipes", default="quick,standard")
+    parser.add_argument("--seeds", type=int, default=1, help="of each recipe")
+    parser.add_argument("--level", type=float, default=0.87, help="test accuracy to reach")
+    parser.add_argument("--peer-epochs", type=int, default=30)
+    parser.add_argument("--until-level", action="store_true", help="end the article's program when it is there")
     options = parser.parse_args()
-    ours, theirs = [], []
-    for number in range(1, options.rounds + 1):
-        print(f"round {number}", file=sys.stderr)
-        ours.append(run_ours(options.photos, options.epochs))
-        theirs.append(run_theirs(options.photos, options.epochs, options.peer, options.peer_python))
-    pairs = [
-        ours_seconds / theirs_seconds
-        for one, other in zip(ours, theirs, strict=True)
-        for ours_seconds, theirs_seconds in zip(one.epoch_seconds, other.epoch_seconds, strict=True)
-    ]
-    torch_bytes = measure_torch()
+    ours: list[Measured] = []
+    for recipe in filter(None, options.recipes.split(",")):
+        for seed in range(options.seeds):
+            ours.append(measure_ours(options.photos, recipe, seed, options.level))
+            print(f"{ours[-1].name}: {ours[-1].seconds:.1f} s, {ours[-1].accuracies[-1]:.4f}", file=sys.stderr)
+    theirs = measure_theirs(options.photos, options.peer, options.peer_python, options)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}")
-    print(f"\nours: {versions(sys.executable, ['belvedere', 'torch', 'numpy', 'simplejpeg'])}")
-    print(f"theirs: {versions(options.peer_python, ['tensorflow_cpu', 'keras', 'opencv-python-headless', 'numpy'])}")
-    print(f"\n{options.rounds} rounds in turn, {options.epochs} epochs each; the first epoch apart\n")
-    print("| program | s an epoch, median | least to most | s to the end of epoch 1 | peak GB | test accuracy, last |")
-    print("|---|---|---|---|---|---|")
-    print(describe("Belvedere, recipe article", ours))
-    print(describe("the article's (Keras)", theirs))
-    print(f"\nTime of an epoch, ours / theirs: median {statistics.median(pairs):.2f}, {json.dumps(sorted(pairs))}")
-    peak = max(run.peak_bytes for run in ours)
-    print(f"\nMemory over torch's own {torch_bytes / 1e9:.2f} GB: {(peak - torch_bytes) / 1e9:.2f} GB")
+    print(f"\nours: {versions(sys.executable, ['belvedere', 'torch', 'numpy', 'simplejpeg', 'onnxruntime'])}")
+    print(f"theirs: {versions(options.peer_python, ['tensorflow_cpu', 'keras', 'opencv-python-headless', 'numpy'])}\n")
+    print_rows(ours, theirs, options.level)
+    for recipe in filter(None, options.recipes.split(",")):
+        accuracies = [row.accuracies[-1] for row in ours if f" {recipe}," in row.name]
+        print(f"\n{recipe}: mean test accuracy of {len(accuracies)} seeds {np.mean(accuracies):.4f}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-VERBS = ("demo", "train", "evaluate", "predict", "show")
+VERBS = ("demo", "train", "evaluate", "predict", "show", "cache")
 BEGIN, END = "<!-- help -->", "<!-- /help -->"
 
 

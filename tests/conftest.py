@@ -1,6 +1,8 @@
-"""What many tests share: tiny pictures of one colour, and a tiny model that names the colour, made without torch."""
+"""What many tests share: tiny pictures of one colour, and a tiny model that names the colour, made without torch; and a cache of
+their own, which is never the user's.
+"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
+from belvedere.cache import PLACE_VARIABLE
 from belvedere.model import Model, card_to_metadata, load
 from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
 
@@ -108,6 +111,14 @@ def answer(image: str, label: str | None, *probabilities: float, names: Sequence
         return Prediction(image, error="empty file", label=label)
     best = max(range(len(names)), key=lambda index: probabilities[index])
     return Prediction(image, names[best], probabilities[best], probabilities, label=label)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every test, and every process that one starts, keeps decoded pictures in a temporary folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PLACE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def refusal(photos: Path) -> str:
 
 
 def counts(division: Division) -> list[dict[str, int]]:
-    parts = division.train, division.validation, division.test
+    parts = division.train.samples, division.validation.samples, division.test
     return [dict(Counter(sample.label for sample in part)) for part in parts]
 
 
@@ -58,7 +58,7 @@ def test_parts_that_are_not_named_are_kept_back_with_a_note(tmp_path: Path) -> N
         "12 photographs kept back to report on: the data set names no test part",
         "12 photographs kept back to choose the epoch by: the data set names no validation part",
     ]
-    whole = names(division.train) | names(division.validation) | names(division.test)
+    whole = names(division.train.samples) | names(division.validation.samples) | names(division.test)
     assert len(whole) == 60
     assert division_of(tmp_path) == division
     assert division_of(tmp_path, seed=1).test != division.test
@@ -69,7 +69,7 @@ def test_validation_is_kept_back_from_train_and_never_from_test(tmp_path: Path) 
     for number in range(5):
         write_picture(tmp_path / "test/red" / f"{number}.png", "red", 1000 + number)
     division = division_of(tmp_path)
-    assert {sample.part for sample in division.train + division.validation} == {"train"}
+    assert {sample.part for sample in division.train.samples + division.validation.samples} == {"train"}
     assert counts(division)[1:] == [{"blue": 2, "green": 2, "red": 2}, {"red": 5}]
 
 
@@ -78,9 +78,8 @@ def test_identical_files_are_on_one_side_and_named(tmp_path: Path) -> None:
         write_picture(tmp_path / "sea" / f"{number}.png", "blue", number // 2)
         write_picture(tmp_path / "wood" / f"{number}.png", "green", number // 2)
     division = division_of(tmp_path)
-    contents = [
-        {path.read_bytes() for path in names(part)} for part in (division.train, division.validation, division.test)
-    ]
+    parts = division.train.samples, division.validation.samples, division.test
+    contents = [{path.read_bytes() for path in names(part)} for part in parts]
     assert not (contents[0] & contents[1] or contents[0] & contents[2] or contents[1] & contents[2])
     assert messages(division)[0] == "20 groups of identical photographs within one part and class"
 
@@ -104,7 +103,7 @@ def test_files_that_cannot_be_opened_and_further_labels_are_noted(tmp_path: Path
     assert "2 photographs have several labels: this recipe learns the first of each" in messages(division)
     note = next(note for note in division.notes if "left out: can't be opened" in note.message)
     assert note.names == (f"{tmp_path / 'gone.png'}: no such file",)
-    assert sum(map(len, (division.train, division.validation, division.test))) == 16
+    assert len(division.train.samples + division.validation.samples + division.test) == 16
 
 
 def test_one_class_only_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import odd_files
 from belvedere import images
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
+from belvedere.threads import AHEAD
 
 READABLE = odd_files.readable_files()
 UNREADABLE = odd_files.unreadable_files()
@@ -472,12 +473,12 @@ def test_read_input_is_read_and_fit(tmp_path: Path) -> None:
         images.read_input(UNREADABLE["empty.jpg"], preprocess)
 
 
-def test_read_inputs_keeps_order_and_takes_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "READ_AHEAD", 4)
+def test_read_inputs_keeps_order_and_takes_what_it_needs() -> None:
+    groups = AHEAD  # three pictures in each: far more than are read ahead
     taken = []
 
     def sources() -> list[bytes]:
-        return [READABLE["rgba.png"], UNREADABLE["empty.jpg"], READABLE["animated.gif"]] * 5
+        return [READABLE["rgba.png"], UNREADABLE["empty.jpg"], READABLE["animated.gif"]] * groups
 
     def watched() -> object:
         for source in sources():
@@ -487,9 +488,9 @@ def test_read_inputs_keeps_order_and_takes_what_it_needs(monkeypatch: pytest.Mon
     answers = images.read_inputs(watched(), Preprocess(8, 8))  # type: ignore[arg-type]
     first = next(answers)
     assert isinstance(first, images.DecodedImage)
-    assert len(taken) <= 5
+    assert len(taken) <= AHEAD + 1
     rest = list(answers)
-    assert [isinstance(answer, UnreadableImage) for answer in (first, *rest)] == [False, True, False] * 5
+    assert [isinstance(answer, UnreadableImage) for answer in (first, *rest)] == [False, True, False] * groups
 
 
 # Listing

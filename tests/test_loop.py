@@ -1,129 +1,213 @@
-"""The training loop: what it optimises, what it keeps, and how it ends."""
+"""The training loop: what it optimises, what it keeps, how it ends, and that it goes on exactly where it was."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from belvedere.progress import Progress
-from belvedere.records import EpochFigures
+from belvedere.progress import Progress, Task
+from belvedere.training import loop
+from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
 from belvedere.training.device import Hardware
-from belvedere.training.loop import Fit, Part, _adam, _batches, fit, validate
-from belvedere.training.networks.article import ArticleNetwork
+from belvedere.training.feed import Feed, Part
+from belvedere.training.loop import Fit, Plan, fit, validate
 from belvedere.training.networks.registry import Network
-from belvedere.training.recipes import RECIPES
+from belvedere.training.ranks import Ranks
+from belvedere.training.recipes import RECIPES, Recipe
+from belvedere.training.schedule import count_steps
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
-RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8, l2_kernels=("features.0.weight",))
+RECIPE = replace(
+    RECIPES["article"], epochs=3, batch_size=8, learning_rate=0.03, l2_kernels=("features.conv2.weight",)
+)
+RICH = replace(
+    RECIPES["quick"],
+    epochs=3,
+    batch_size=8,
+    side_plan=((0, 16), (1, 48)),
+    colour=0.2,
+    erase=0.3,
+    mix=0.3,
+    paste=0.3,
+    average_decay=0.8,
+    average_from=0.3,
+    weight_decay=0.1,
+)
 
 
 class Tiny(Network):
-    """A network small enough to train in a blink."""
+    """A network small enough to train in a blink, with dropout and batch norm."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)
-        )
+        self.features = nn.Sequential()
+        self.features.add_module("conv1", nn.Conv2d(3, 4, 3))
+        self.features.add_module("norm", nn.BatchNorm2d(4))
+        self.features.add_module("relu", nn.ReLU())
+        self.features.add_module("conv2", nn.Conv2d(4, 4, 3))
+        self.features.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        self.features.add_module("flatten", nn.Flatten())
+        self.features.add_module("drop", nn.Dropout(0.2))
         self.classify = nn.Linear(4, 2)
 
 
-def parts(count: int = 48) -> tuple[Part, Part]:
+def feeds(count: int = 52) -> tuple[Feed, Feed]:
     """Bright and dark pictures: learnt quickly."""
     random = np.random.default_rng(0)
     labels = (np.arange(count) % 2).astype(np.int64)
-    images = (random.integers(0, 4, (count, 8, 8, 3)) + 4 * labels[:, None, None, None]).astype(np.uint8)
-    rows = np.arange(count)
-    return Part(images, labels, rows[: count // 2]), Part(images, labels, rows[count // 2 :])
+    images = (random.integers(0, 40, (count, 8, 8, 3)) + 80 * labels[:, None, None, None]).astype(np.uint8)
+    half = count // 2
+    return Feed(Part(images[:half], labels[:half]), CPU), Feed(Part(images[half:], labels[half:]), CPU)
 
 
-def run(seed: int = 0, epochs: int = 3, progress: Progress | None = None, calls: list[object] | None = None) -> Fit:
+class Kept:
+    """Every state that was kept, as a file holds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files: list[Path] = []
+        self._folder = folder
+
+    def __call__(self, state: State) -> None:
+        self.files.append(self._folder / f"{len(self.files)}.safetensors")
+        write_checkpoint(state, self.files[-1])
+
+
+def run(
+    recipe: Recipe = RECIPE,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
+    state: State | None = None,
+    ranks: Ranks | None = None,
+    limit_seconds: float = float("inf"),
+) -> Fit:
     torch.manual_seed(1)
-    train, validation = parts()
-
-    def on_epoch(history: tuple[EpochFigures, ...], best: dict[str, Tensor] | None) -> None:
-        if calls is not None:
-            calls.append((len(history), best is not None))
-
+    train, validation = feeds()
+    plan = Plan(recipe, count_steps(len(train), recipe), seed, CPU, ranks or Ranks(), limit_seconds)
     return fit(
         Tiny(),
-        replace(RECIPE, epochs=epochs, learning_rate=0.03),
+        plan,
         train,
         validation,
-        seed=seed,
-        hardware=CPU,
         progress=progress or Progress(),
-        on_epoch=on_epoch,
+        keep=kept or (lambda _: None),
+        state=state,
     )
 
 
-def test_it_learns_and_keeps_the_best_epoch() -> None:
-    calls: list[object] = []
-    outcome = run(epochs=25, calls=calls)
+def assert_same(first: Fit, other: Fit) -> None:
+    """Bit for bit, but for the seconds."""
+
+    def timeless(outcome: Fit) -> list[object]:
+        return [replace(row, seconds=0.0, images_per_second=0.0) for row in outcome.history]
+
+    assert timeless(first) == timeless(other)
+    assert first.best_epoch == other.best_epoch
+    assert first.weights.keys() == other.weights.keys()
+    assert all(torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RICH, mix=0.0, paste=0.0)], ids=["adam", "muon"])
+def test_it_learns_and_keeps_the_best_epoch(recipe: Recipe, tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    outcome = run(replace(recipe, epochs=25), kept=kept)
     best = max(outcome.history, key=lambda row: (row.validation_accuracy, -row.validation_loss))
     assert outcome.best_epoch == best.epoch
     assert best.validation_accuracy > 0.9
     assert [row.epoch for row in outcome.history] == list(range(1, 26))
-    assert len(calls) == 25
+    assert len(kept.files) == 25
     network = Tiny()
     network.load_state_dict(outcome.weights)
-    loss, accuracy = validate(network, parts()[1], CPU)
+    loss, accuracy = validate(network, feeds()[1], CPU, Ranks())
     assert (loss, accuracy) == pytest.approx((best.validation_loss, best.validation_accuracy))
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
-    first, again, other = run(seed=3), run(seed=3), run(seed=4)
-    assert all(torch.equal(first.weights[name], again.weights[name]) for name in first.weights)
+@pytest.mark.parametrize("recipe", [RECIPE, RICH], ids=["adam", "muon"])
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(recipe: Recipe) -> None:
+    first, again, other = run(recipe, seed=3), run(recipe, seed=3), run(recipe, seed=4)
+    assert_same(first, again)
     assert not all(torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
 
 
 def test_training_leaves_torchs_random_state_alone() -> None:
     torch.manual_seed(1)
     Tiny()
-    torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    train, validation = parts()
-    network = Tiny()
-    torch.random.set_rng_state(state)
-    fit(
-        network,
-        RECIPE,
-        train,
-        validation,
-        seed=0,
-        hardware=CPU,
-        progress=Progress(),
-        on_epoch=lambda *_: None,
-    )
+    run()
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 15, 16, 17, 25])
-def test_batches_hold_every_row_once_and_none_is_left_alone(count: int) -> None:
-    train, _ = parts(60)
-    rows = np.random.default_rng(0).permutation(count)
-    labels = Part(train.images, np.arange(60), rows)
-    batches = [batch.tolist() for _, batch in _batches(labels, rows, 8, CPU)]
-    assert [row for batch in batches for row in batch] == rows.tolist()
-    assert all(1 < len(batch) <= 9 for batch in batches) or count == 1
+@pytest.mark.parametrize("recipe", [RECIPE, RICH], ids=["adam", "muon"])
+def test_it_goes_on_from_any_step_as_if_nothing_had_been(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    whole = run(recipe, kept=kept)
+    states = [read_checkpoint(file) for file in kept.files]
+    assert [state.step for state in states] == list(range(1, 13))  # 26 pictures: four batches an epoch
+    assert [len(state.history) for state in states] == [step // 4 for step in range(1, 13)]
+    for state in states:
+        assert_same(run(recipe, state=state), whole)
 
 
-def test_weight_decay_is_keras_l2() -> None:
-    """Keras adds 0.01 * sum(w^2) to the loss; only the fourth convolution's kernel has it."""
-    torch.manual_seed(0)
-    network = ArticleNetwork(3)
-    optimiser = _adam(network, RECIPES["article"])
-    decayed = {id(weights) for group in optimiser.param_groups if group["weight_decay"] for weights in group["params"]}
-    kernel = dict(network.named_parameters())["features.conv4.weight"]
-    assert decayed == {id(kernel)}
-    penalty = 0.01 * kernel.square().sum()
-    (gradient,) = torch.autograd.grad(penalty, kernel)
-    [decay] = [group["weight_decay"] for group in optimiser.param_groups if group["weight_decay"]]
-    assert torch.allclose(gradient, decay * kernel)
-    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(network.parameters()))
-    assert {(group["lr"], group["eps"]) for group in optimiser.param_groups} == {(0.001, 1e-7)}
+def test_where_nothing_is_left_to_do_it_gives_what_was_kept(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    whole = run(kept=kept)
+    again = Kept(tmp_path)
+    assert_same(run(state=read_checkpoint(kept.files[-1]), kept=again), whole)
+    assert again.files == []
+
+
+def test_an_unfinished_epoch_shows_what_it_has_taken_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar: what a training took up again has behind it counts as done, and in the end all of it is."""
+    taken: list[int] = []
+
+    class Counts(Progress):
+        @contextmanager
+        def task(self, description: str, images: int) -> Iterator[Task]:
+            class Counting(Task):
+                def advance(self, images: int, figures: str = "") -> None:
+                    taken.append(images)
+
+            yield Counting()
+            assert sum(taken) == images == 3 * 26
+
+    kept = Kept(tmp_path)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    run(kept=kept, progress=Counts())
+    assert taken == [0, *[8, 8, 8, 2] * 3]
+    taken.clear()
+    run(state=read_checkpoint(kept.files[5]), progress=Counts())
+    assert taken == [26 + 16, 8, 2, 8, 8, 8, 2]
+
+
+def test_when_the_time_is_up_it_validates_and_ends(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    outcome = run(RICH, limit_seconds=0, kept=kept)
+    assert [row.epoch for row in outcome.history] == [1]
+    assert outcome.weights
+    assert not outcome.interrupted
+    [file] = kept.files
+    state = read_checkpoint(file)
+    assert (state.step, state.limit_seconds) == (1, 0)
+    assert_same(run(RICH, limit_seconds=0, state=state), outcome)
+
+
+def test_the_first_process_says_when_the_time_is_up() -> None:
+    """Were each to look at its own clock, one could end while another waits for it."""
+
+    class Led(Ranks):
+        def agree(self, value: int) -> int:
+            return 1
+
+    assert len(run(limit_seconds=1e9, ranks=Led()).history) == 1
 
 
 class EndsAfter(Progress):
@@ -139,7 +223,7 @@ class EndsAfter(Progress):
 
 
 def test_control_c_keeps_what_was_completed() -> None:
-    outcome = run(epochs=50, progress=EndsAfter(2))
+    outcome = run(replace(RECIPE, epochs=50), progress=EndsAfter(2))
     assert outcome.interrupted
     assert len(outcome.history) == 2
     assert outcome.best_epoch in (1, 2)

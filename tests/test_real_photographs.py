@@ -54,7 +54,7 @@ def test_the_article_recipe_learns_from_a_few_hundred(scenes: Dataset, tmp_path:
     """About 120 of each class and five epochs: far above the 17% of chance, whatever the processor's precision."""
     chosen = [sample for part, step in (("train", 19), ("test", 5)) for sample in scenes.part(part)[::step]]
     few = Dataset(scenes.source, scenes.class_names, tuple(chosen), ())
-    run = train(few, out=tmp_path / "run", epochs=5)
+    run = train(few, out=tmp_path / "run", recipe="article", epochs=5)
     assert run.evaluation.images > 250
     assert run.evaluation.accuracy > 0.4
     assert run.evaluation.unreadable == 0

@@ -239,12 +239,27 @@ def test_part_left_over_is_refused_with_the_ways_out() -> None:
     ):
         raise ValueError("stop")
     for check in (storage.check_free, make_results):
-        with pytest.raises(FolderExists, match=r"Delete it, give another --out, or add --overwrite\.$") as caught:
+        with pytest.raises(FolderExists, match="Add --resume .* or --overwrite .*, or give another --out") as caught:
             check(folder, overwrite=False)
         assert "results.partial exists already" in str(caught.value)
     storage.check_free(folder, overwrite=True)
     make_results(folder, overwrite=True)
     assert names(Path()) == ["results"]
+
+
+def test_part_left_over_is_taken_up_again_without_what_was_half_written() -> None:
+    with pytest.raises(ValueError, match="stop"), storage.new_folder(Path("results"), overwrite=False, keep_if="kept"):
+        Path("results.partial/kept").write_bytes(OLD)
+        Path("results.partial", storage.TEMPORARY.format("0123abcd")).write_bytes(b"half of")
+        raise ValueError("stop")
+    storage.check_free(Path("results"), overwrite=False, resume=True)
+    with storage.new_folder(Path("results"), overwrite=False, resume=True) as folder:
+        assert names(folder) == [storage.MARK, "kept"]
+    assert Path("results/kept").read_bytes() == OLD
+    with storage.new_folder(Path("fresh"), overwrite=False, resume=True):
+        pass  # nothing to go on with: it begins
+    with pytest.raises(FolderExists):
+        storage.check_free(Path("results"), overwrite=False, resume=True)
 
 
 @pytest.mark.parametrize("spelling", ["results/", "./results", "missing/../results", "results/.", "link/results"])

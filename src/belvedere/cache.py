@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import weakref
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -51,6 +52,7 @@ class PixelRows:
 
     def __init__(self, file: Path, preprocess: Preprocess, slots: NDArray[np.int64]) -> None:
         self._file = file.open("rb", buffering=0)  # kept open: clearing the cache meanwhile takes nothing from us
+        weakref.finalize(self, self._file.close)
         self._slots = slots
         self._shape = (preprocess.height, preprocess.width, 3)
         self._size_bytes = _picture_bytes(preprocess)
@@ -246,7 +248,7 @@ class _Store:
             with FileLock(self.folder / LOCK):
                 self._take_new_lines()
                 fresh = [item for item in decoded if item.key not in self.entries]
-                with (self.folder / PIXELS).open("r+b", buffering=0) as file:
+                with (self.folder / PIXELS).open("r+b") as file:
                     file.seek(self._known_lines * _picture_bytes(self._preprocess))
                     for item in fresh:
                         file.write(item.pixels.data)
@@ -262,13 +264,13 @@ class _Store:
     def _take_new_lines(self) -> None:
         with (self.folder / INDEX).open("rb") as file:
             file.seek(self._known_bytes)
-            whole = file.read().rpartition(b"\n")[0]
-        for line in whole.split(b"\n") if whole else ():
-            with suppress(ValueError, LookupError, TypeError):  # a damaged line: its picture is decoded again
+            whole, end, _ = file.read().rpartition(b"\n")
+        for line in whole.split(b"\n") if end else ():
+            with suppress(ValueError, LookupError, TypeError, RecursionError):  # a damaged line: its picture is decoded again
                 values = json.loads(line)
                 self.entries[values["sha256"]] = Entry(self._known_lines, values["crc32"], tuple(values["notes"]))
             self._known_lines += 1
-        self._known_bytes += len(whole) + bool(whole)
+        self._known_bytes += len(whole) + len(end)
 
 
 def _stores_folder() -> Path:

@@ -173,9 +173,8 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[MODEL] IMAGES...",
             show_default=False,
-            help="A model.onnx or run folder, if not the bundled model of scenes; then pictures, and folders of them.",
+            help="Pictures, and folders of them; before them a model.onnx or run folder, if not the bundled model.",
         ),
     ],
     out: Annotated[

@@ -21,6 +21,7 @@ from belvedere.errors import FolderExists, UsageError
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 MARK = ".belvedere"  # a file in every folder of results, with the number of the process that made it: only such a
 # folder is ever replaced, and not while that process lives and the folder is unfinished
+TEMPORARY = ".belvedere-{}.tmp"
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def _replacement(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[BinaryIO]:
-    temporary = target.parent / f".belvedere-{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / TEMPORARY.format(secrets.token_hex(8))
     try:
         with temporary.open("xb") as file:
             yield file
@@ -170,6 +171,8 @@ def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "", resume: bool
         if partial.exists() and not resume:
             shutil.rmtree(partial)
         partial.mkdir(parents=True, exist_ok=resume)
+        for torn in partial.glob(TEMPORARY.format("*")):  # of a process that was killed while it wrote
+            torn.unlink()
         (partial / MARK).write_text(str(os.getpid()))
     except OSError as error:
         raise _cannot_make(folder, error) from error

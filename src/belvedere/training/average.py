@@ -22,7 +22,9 @@ class MovingAverage:
         """Takes the network's weights into the average."""
         present = self._averaged()
         if self.tensors:
-            torch._foreach_lerp_(list(self.tensors.values()), list(present.values()), 1 - self._decay)
+            pairs = [(average, present[name]) for name, average in self.tensors.items()]
+            averages, weights = map(list, zip(*pairs, strict=True))
+            torch._foreach_lerp_(averages, weights, 1 - self._decay)
         else:
             self.tensors = {name: weights.clone() for name, weights in present.items()}
 

@@ -83,6 +83,7 @@ def learn(job: Job) -> Learnt:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         network = entry.create(len(class_names))
+    network.both_ways = job.recipe.both_ways
     with kept_blocks():
         outcome = _train(job, network, Feed(train, job.hardware), Feed(validation, job.hardware))
     if not outcome.history:
@@ -114,7 +115,7 @@ def _train(job: Job, network: Network, train: Feed, validation: Feed) -> Fit:
 
 
 def _make_plan(job: Job, network: Network, train: Feed, validation: Feed, state: State | None) -> Plan:
-    steps = count_steps(len(train), job.recipe)
+    steps = count_steps(len(train), job.recipe, job.ranks.count)
     plan = Plan(job.recipe, steps, job.seed, job.hardware, job.ranks)
     if state is not None:
         job.log.say(f"Going on after {state.step} of {state.total_steps} steps.")

@@ -123,7 +123,7 @@ class Training:
         return (
             bool(state.history)
             and state.epoch_images == 0
-            and (state.step >= self._plan.steps.total or state.seconds >= self._plan.limit_seconds)
+            and (state.step >= self._plan.steps.total or self._is_late(state.seconds))
         )
 
     def train_epoch(self, task: Task) -> None:
@@ -134,7 +134,8 @@ class Training:
         started = shown = kept = time.perf_counter()
         figures = ""
         self.network.train()
-        while state.step < min((epoch + 1) * steps.an_epoch, steps.total):
+        end = min((epoch + 1) * steps.an_epoch, steps.total)
+        while state.step < end:
             first, behind = steps.bounds[state.step % steps.an_epoch]
             self.take_step(rows[first:behind], epoch)
             state.step += 1
@@ -148,7 +149,7 @@ class Training:
             state.epoch_seconds, started = state.epoch_seconds + now - started, now
             if self._is_late(state.seconds + state.epoch_seconds):
                 break
-            if now - kept >= SECONDS_BETWEEN_CHECKPOINTS:
+            if now - kept >= SECONDS_BETWEEN_CHECKPOINTS and state.step < end:  # at its end it is validated first
                 kept = now
                 self._checkpoint()
         self._end_epoch(epoch + 1)

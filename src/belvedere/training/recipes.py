@@ -3,6 +3,7 @@
 Knows the values and which are possible; does not know what is done with them.
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -55,38 +56,59 @@ class Recipe:
     paste: Share = 0.0  # how many get a rectangle of another picture (CutMix)
     average_decay: Share = 0.0  # of the moving average of the weights, a step; 0: no average
     average_from: Share = 0.0  # share of training from which weights are averaged
+    both_ways: bool = False  # whether the model answers with the mean of a picture and its mirror image
     compile: bool = False  # whether torch compiles the network, which needs a C++ compiler
     validation_share: Share = 0.1  # of the training photographs, kept back to choose the epoch by
     test_share: Share = 0.15  # of all photographs, kept back to report, where the data set has no test part
 
 
-RECIPES = {
-    "article": Recipe(
-        name="article",
-        network="article",
-        epochs=30,
-        batch_size=32,
-        optimiser="adam",
-        learning_rate=0.001,
-        adam_epsilon=1e-7,
-        l2=0.01,
-        l2_kernels=("features.conv4.weight",),
-    ),
-    "quick": Recipe(
-        name="quick",
-        network="compact-small",
-        epochs=6,
-        batch_size=128,
-        optimiser="muon",
-        learning_rate=0.004,
-        learning_rate_plan=((0.0, 0.1), (0.2, 1.0), (1.0, 0.0)),
-        weight_decay=0.0,
-        adam_beta2=0.99,
-        label_smoothing=0.1,
-        side_plan=((0.0, 48), (0.8, 96)),
-        crop_area=(0.35, 1.0),
-        crop_ratio=4 / 3,
-        flip=True,
-    ),
-}
-DEFAULT_RECIPE = "quick"
+_ARTICLE = Recipe(
+    name="article",
+    network="article",
+    epochs=30,
+    batch_size=32,
+    optimiser="adam",
+    learning_rate=0.001,
+    adam_epsilon=1e-7,
+    l2=0.01,
+    l2_kernels=("features.conv4.weight",),
+)
+_QUICK = Recipe(
+    name="quick",
+    network="compact-small",
+    epochs=6,
+    batch_size=128,
+    optimiser="muon",
+    learning_rate=0.004,
+    learning_rate_plan=((0.0, 0.1), (0.2, 1.0), (1.0, 0.0)),
+    muon_learning_rate=0.05,
+    adam_beta2=0.99,
+    label_smoothing=0.1,
+    side_plan=((0.0, 48), (0.8, 96)),
+    crop_area=(0.35, 1.0),
+    crop_ratio=4 / 3,
+    flip=True,
+)
+_STANDARD = replace(
+    _QUICK,
+    name="standard",
+    network="compact-medium",
+    epochs=15,
+    weight_decay=0.05,
+    side_plan=((0.0, 64), (0.8, 112)),
+    crop_area=(0.25, 1.0),
+    colour=0.2,
+    erase=0.3,
+)
+_BEST = replace(
+    _STANDARD,
+    name="best",
+    network="compact-large",
+    epochs=36,
+    side_plan=((0.0, 64), (0.8, 128)),
+    mix=0.2,
+    paste=0.2,
+    both_ways=True,
+)
+RECIPES = {recipe.name: recipe for recipe in (_QUICK, _STANDARD, _BEST, _ARTICLE)}
+DEFAULT_RECIPE = "standard"

@@ -106,8 +106,7 @@ def train(
         log = LoggedProgress(folder / "train.log" if ranks.leads else Path(os.devnull), shown)
         log.say(f"Training by recipe {recipe.name!r} on {hardware.description}, seed {seed}, into {out}")
         division = divide(dataset, recipe, seed, log)
-        ends = None if minutes is None else started + minutes * 60 - WRITING_SECONDS
-        job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, ends)
+        job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, _end_training(started, minutes))
         settings = _write_config(job, minutes)
         _check_readable(division.test)
         learnt = learn(job)
@@ -129,6 +128,10 @@ def _check_arguments(seed: int, minutes: float | None, epochs: int | None, overw
         raise UsageError("Either --epochs or --minutes says when training ends. Leave one out.")
     if overwrite and resume:
         raise UsageError("--resume goes on with what is there, --overwrite replaces it. Leave one out.")
+
+
+def _end_training(started: float, minutes: float | None) -> float | None:
+    return None if minutes is None else started + minutes * 60 - WRITING_SECONDS
 
 
 @contextmanager
@@ -241,6 +244,7 @@ def _write_model(job: Job, learnt: Learnt) -> ModelCard:
     layers = list_layers(learnt.network, preprocess)
     card = ModelCard(job.dataset.class_names, preprocess, layers, provenance)
     write_model(exported, card, job.folder / MODEL_NAME)
+    job.log.say("The model is written; now it is measured.")
     return card
 
 

@@ -47,16 +47,17 @@ class Steps:
         return whole * self.bounds[-1][1] + (self.bounds[rest - 1][1] if rest else 0)
 
 
-def count_steps(images: int, recipe: Recipe, total: int | None = None) -> Steps:
+def count_steps(images: int, recipe: Recipe, processes: int = 1) -> Steps:
     """Divides epochs into batches.
 
-    One picture has no variance for batch norm to divide by: a single one left over joins the batch before it.
+    One picture has no variance for batch norm to divide by: fewer left over than two for each process join the batch
+    before them.
 
     Args:
         images: How many there are to learn from, at least two.
         recipe: Says how many go into a batch, and how many epochs there are.
-        total: Steps to take instead of the recipe's epochs.
+        processes: How many share a batch.
     """
     size = recipe.batch_size
-    bounds = tuple(pairwise([0, *range(size, images - 1, size), images]))
-    return Steps(bounds, total or recipe.epochs * len(bounds))
+    bounds = tuple(pairwise([0, *range(size, images - 2 * processes + 1, size), images]))
+    return Steps(bounds, recipe.epochs * len(bounds))

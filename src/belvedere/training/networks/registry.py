@@ -18,10 +18,18 @@ class Network(nn.Module):
 
     features: nn.Module  # (N, 3, H, W), RGB of 0..255, floating point -> embeddings (N, D)
     classify: nn.Linear  # (N, D) -> logits (N, K)
+    both_ways = False  # whether, when not training, a picture is described as the mean of itself and its mirror image
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Returns the embeddings, (N, D), of pixels, (N, 3, H, W), RGB, 0 to 255, floating point."""
+        embedding: Tensor = self.features(pixels)
+        if self.both_ways and not self.training:
+            embedding = (embedding + self.features(pixels.flip(3))) / 2
+        return embedding
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Returns the logits, (N, K), of pixels, (N, 3, H, W), RGB, 0 to 255, floating point."""
-        logits: Tensor = self.classify(self.features(pixels))
+        """Returns the logits, (N, K), of pixels as `embed` takes them."""
+        logits: Tensor = self.classify(self.embed(pixels))
         return logits
 
 
@@ -89,7 +97,7 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     training = network.training
     network.eval()
     with torch.no_grad():
-        network(torch.zeros(1, 3, preprocess.height, preprocess.width))
+        network.classify(network.features(torch.zeros(1, 3, preprocess.height, preprocess.width)))
     network.train(training)
     for handle in handles:
         handle.remove()

@@ -1,0 +1,190 @@
+"""Chance in the pictures of a batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from belvedere.training.augment import GREY, Boxes, cut, draw_boxes, mix, vary
+from belvedere.training.recipes import RECIPES, Recipe
+
+PLAIN = replace(RECIPES["quick"], crop_area=(1.0, 1.0), crop_ratio=1.0, flip=False)
+CROPS = replace(PLAIN, crop_area=(0.1, 1.0), crop_ratio=2.0)
+ALL = replace(CROPS, colour=0.3, erase=0.5)
+
+
+def pictures(count: int, height: int, width: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, height, width, 3)).astype(np.uint8))
+
+
+def whole(count: int, height: int, width: int, mirrored: bool = False) -> Boxes:
+    zeros = np.zeros(count)
+    return Boxes(zeros, zeros, zeros + height, zeros + width, np.full(count, mirrored))
+
+
+def by_pillow(picture: Tensor, side: int, box: tuple[float, float, float, float] | None = None) -> NDArray[np.float64]:
+    """Channel by channel in float, without Pillow's rounding: (3, side, side)."""
+    channels = [Image.fromarray(channel) for channel in picture.numpy().astype(np.float32).transpose(2, 0, 1)]
+    bilinear = Image.Resampling.BILINEAR
+    return np.stack([np.asarray(channel.resize((side, side), bilinear, box)) for channel in channels])
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(48, 48, 32), (40, 70, 16), (20, 20, 48), (150, 150, 64)])
+def test_the_whole_picture_is_scaled_as_pillow_does(height: int, width: int, side: int) -> None:
+    images = pictures(3, height, width)
+    found = cut(images, whole(3, height, width), side, torch.float32)
+    assert found.shape == (3, 3, side, side)
+    for picture, scaled in zip(images, found, strict=True):
+        assert np.abs(by_pillow(picture, side) - scaled.numpy()).max() < 0.02
+
+
+def test_a_box_is_cut_where_it_lies() -> None:
+    """Edges differ: Pillow sees only the box, we see what lies around it; inside both are the same."""
+    images = torch.zeros(1, 40, 40, 3, dtype=torch.uint8)
+    images[0, 10:30, 4:24] = torch.tensor([200, 100, 50], dtype=torch.uint8)
+    box = Boxes(*(np.array([value]) for value in (10.0, 4.0, 20.0, 20.0)), np.array([False]))
+    inside = cut(images, box, 10, torch.float32)[0, :, 1:-1, 1:-1]
+    assert torch.allclose(inside, torch.tensor([200.0, 100, 50])[:, None, None].expand_as(inside), atol=1e-3)
+    random = pictures(1, 40, 60)
+    box = Boxes(*(np.array([value]) for value in (6.5, 12.25, 24.0, 32.0)), np.array([False]))
+    found = cut(random, box, 16, torch.float32)[0, :, 2:-2, 2:-2].numpy()
+    expected = by_pillow(random[0], 16, (12.25, 6.5, 44.25, 30.5))[:, 2:-2, 2:-2]
+    assert np.abs(found - expected).max() < 0.02
+
+
+def test_mirrored_is_the_mirror_image_and_of_the_chosen_only() -> None:
+    images = pictures(2, 30, 40)
+    boxes = Boxes(*(np.array([value, value]) for value in (3.0, 7.0, 20.0, 24.0)), np.array([False, True]))
+    straight = replace_mirrored(boxes, np.array([False, False]))
+    found, expected = (cut(images, chosen, 16, torch.float32) for chosen in (boxes, straight))
+    assert torch.equal(found[0], expected[0])
+    assert torch.allclose(found[1], expected[1].flip(2), atol=1e-4)
+    assert not torch.allclose(found[1], expected[1], atol=1)
+
+
+def replace_mirrored(boxes: Boxes, mirrored: NDArray[np.bool_]) -> Boxes:
+    return Boxes(boxes.top, boxes.left, boxes.height, boxes.width, mirrored)
+
+
+def test_bytes_are_exact_in_bfloat16() -> None:
+    images = pictures(2, 32, 32)
+    found = cut(images, whole(2, 32, 32), 32, torch.bfloat16)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found.float(), images.permute(0, 3, 1, 2).float())
+
+
+@pytest.mark.parametrize(("height", "width"), [(150, 150), (40, 100), (100, 30)])
+def test_boxes_lie_within_the_picture_and_are_as_large_as_asked(height: int, width: int) -> None:
+    boxes = draw_boxes(np.zeros(2000, bool), height, width, CROPS, np.random.default_rng(0))
+    assert boxes.top.min() >= 0
+    assert boxes.left.min() >= 0
+    assert (boxes.top + boxes.height).max() <= height + 1e-9
+    assert (boxes.left + boxes.width).max() <= width + 1e-9
+    areas = boxes.height * boxes.width / (height * width)
+    assert areas.max() <= 1 + 1e-9
+    assert areas.min() >= 0.1 / 2  # one that is too long for the picture loses at most its ratio
+    assert areas.mean() == pytest.approx(0.55, abs=0.05)
+    ratios = boxes.width / boxes.height / (width / height)
+    assert (ratios.min(), ratios.max()) == (pytest.approx(0.5, abs=0.02), pytest.approx(2, abs=0.06))
+
+
+def test_without_chance_the_picture_is_only_scaled() -> None:
+    images = pictures(4, 32, 32)
+    found = vary(images, np.zeros(4, bool), 32, PLAIN, np.random.default_rng(0), torch.float32)
+    assert torch.allclose(found, images.permute(0, 3, 1, 2).float(), atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("recipe", [PLAIN, CROPS, ALL], ids=["plain", "crops", "all"])
+def test_what_comes_out_has_one_form(recipe: Recipe, precision: torch.dtype) -> None:
+    images = pictures(5, 40, 48)
+    before = images.clone()
+    found = vary(images, np.ones(5, bool), 32, recipe, np.random.default_rng(0), precision)
+    assert found.shape == (5, 3, 32, 32)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.isfinite(found).all()
+    assert torch.equal(images, before)
+
+
+def test_the_generator_decides_it_all() -> None:
+    images, mirrored = pictures(6, 40, 40), np.arange(6) % 2 == 0
+    first, again, other = (
+        vary(images, mirrored, 32, ALL, np.random.default_rng(seed), torch.float32) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_colours_change_within_bounds_and_picture_by_picture() -> None:
+    images = torch.full((200, 32, 32, 3), 115, dtype=torch.uint8)
+    found = vary(images, np.zeros(200, bool), 32, replace(PLAIN, colour=0.5), np.random.default_rng(0), torch.float32)
+    levels = found.mean((1, 2, 3))
+    assert (levels.min() - GREY, levels.max() - GREY) == (pytest.approx(-30, abs=2), pytest.approx(30, abs=2))
+    assert found.std((1, 2, 3)).max() < 1e-3  # a grey picture stays of one grey
+
+
+def test_a_share_of_the_pictures_gets_a_square() -> None:
+    images = torch.full((1000, 16, 16, 3), 250, dtype=torch.uint8)
+    recipe = replace(PLAIN, erase=0.3)
+    found = vary(images, np.zeros(1000, bool), 32, recipe, np.random.default_rng(0), torch.float32)
+    erased = (found == GREY).all(1)
+    sizes = erased.sum((1, 2))
+    assert (sizes > 0).float().mean() == pytest.approx(0.3, abs=0.05)
+    assert sizes.max() == 13 * 13  # 0.4 of the side
+    assert sizes[sizes > 0].min() >= 7 * 7  # at a corner
+    assert torch.allclose(found[~erased[:, None].expand_as(found)], torch.tensor(250.0), atol=1e-3)
+
+
+def of_index(count: int = 4, side: int = 32) -> Tensor:
+    """Each picture is of one colour: its number."""
+    return torch.arange(float(count))[:, None, None, None].expand(count, 3, side, side).clone()
+
+
+def test_a_batch_is_left_as_it_is_where_nothing_is_asked() -> None:
+    found, share = mix(of_index(), PLAIN, np.random.default_rng(0))
+    assert share == 1
+    assert torch.equal(found, of_index())
+
+
+def test_a_mixture_counts_as_it_is_mixed() -> None:
+    random = np.random.default_rng(0)
+    recipe = replace(PLAIN, mix=0.999)
+    for _ in range(20):
+        found, share = mix(of_index(), recipe, random)
+        assert 0 <= share <= 1
+        expected = share * of_index() + (1 - share) * of_index().flip(0)
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_pasted_rectangle_counts_by_its_area() -> None:
+    random = np.random.default_rng(0)
+    recipe = replace(PLAIN, paste=0.999)
+    for _ in range(50):
+        found, share = mix(of_index(), recipe, random)
+        own = found == of_index()
+        assert torch.equal(found[~own], of_index().flip(0)[~own])
+        for picture in own:
+            assert picture.float().mean().item() == pytest.approx(share, abs=1e-6)
+        pasted = (~own)[0, 0]
+        rows, columns = pasted.any(1).sum(), pasted.any(0).sum()
+        assert pasted.sum() == rows * columns  # one rectangle
+
+
+def test_so_many_batches_are_mixed_and_pasted() -> None:
+    random = np.random.default_rng(0)
+    recipe = replace(PLAIN, mix=0.3, paste=0.2)
+    ways = {"left": 0, "mixed": 0, "pasted": 0}
+    for _ in range(1000):
+        found, share = mix(of_index(2, 16), recipe, random)
+        if share == 1 and torch.equal(found, of_index(2, 16)):
+            ways["left"] += 1
+        else:
+            ways["pasted" if set(found.unique().tolist()) <= {0.0, 1.0} else "mixed"] += 1
+    assert ways["left"] / 1000 == pytest.approx(0.5, abs=0.08)  # a mixture or rectangle may be of nothing
+    assert ways["pasted"] / 1000 == pytest.approx(0.2, abs=0.08)
+    assert ways["mixed"] / 1000 == pytest.approx(0.3, abs=0.08)

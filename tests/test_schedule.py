@@ -1,0 +1,54 @@
+"""Rates, sizes and batches over a training."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from belvedere.training.recipes import RECIPES
+from belvedere.training.schedule import SIDE_STEP, Steps, count_steps, side_at, value_at
+
+RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8)
+
+
+def test_a_plan_runs_straight_between_its_points_and_stays_outside() -> None:
+    plan = ((0.2, 1.0), (0.6, 3.0), (0.8, 0.0))
+    places = 0, 0.2, 0.4, 0.6, 0.7, 0.8, 1
+    assert [value_at(plan, place) for place in places] == pytest.approx([1, 1, 2, 3, 1.5, 0, 0])
+    assert value_at(((0.0, 1.0),), 0.5) == 1
+
+
+def test_sides_are_multiples_that_the_networks_can_halve() -> None:
+    plan = ((0.0, 48.0), (1.0, 112.0))
+    sides = [side_at(plan, share / 100) for share in range(101)]
+    assert (sides[0], sides[-1]) == (48, 112)
+    assert sides == sorted(sides)
+    assert {side % SIDE_STEP for side in sides} == {0}
+    assert side_at(((0.0, 0.0),), 0) == 2 * SIDE_STEP
+
+
+@given(
+    images=st.integers(2, 400),
+    size=st.integers(2, 64),
+    processes=st.integers(1, 4),
+)
+def test_every_picture_is_in_one_batch_and_none_is_left_alone(images: int, size: int, processes: int) -> None:
+    steps = count_steps(images, replace(RECIPE, batch_size=size), processes)
+    rows = [row for first, behind in steps.bounds for row in range(first, behind)]
+    assert rows == list(range(images))
+    least = min(size, images, 2 * processes)
+    assert all(least <= behind - first < size + 2 * processes for first, behind in steps.bounds)
+    assert steps.total == 3 * steps.an_epoch
+    assert steps.epochs == 3
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(2, [2]), (8, [8]), (9, [9]), (10, [8, 2]), (17, [8, 9]), (25, [8, 8, 9])])
+def test_batches_of_eight(count: int, sizes: list[int]) -> None:
+    assert [behind - first for first, behind in count_steps(count, RECIPE).bounds] == sizes
+
+
+def test_pictures_are_counted_from_the_start() -> None:
+    steps = Steps(((0, 8), (8, 16), (16, 25)), 7)
+    assert [steps.images_until(step) for step in range(8)] == [0, 8, 16, 25, 33, 41, 50, 58]
+    assert (steps.an_epoch, steps.epochs) == (3, 3)  # the third is not whole

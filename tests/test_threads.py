@@ -1,0 +1,56 @@
+"""Work in threads, ahead of whoever takes the results."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from belvedere.threads import map_ahead
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    gate = threading.Event()
+
+    def double(item: int) -> int:
+        if item == 0:
+            gate.wait(2)  # the first is ready last, but on a machine with a single core
+        if item == 5:
+            gate.set()
+        return 2 * item
+
+    assert list(map_ahead(double, range(20), 8)) == [2 * item for item in range(20)]
+
+
+def test_items_are_taken_as_they_are_needed() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[int]:
+        number = 0
+        while True:
+            taken.append(number)
+            yield number
+            number += 1
+
+    results = map_ahead(str, endless(), 4)
+    assert [next(results) for _ in range(10)] == [str(number) for number in range(10)]
+    assert len(taken) <= 10 + 4
+
+
+def test_an_error_stands_where_its_result_would() -> None:
+    def invert(item: int) -> float:
+        return 1 / item
+
+    results = map_ahead(invert, [1, 2, 0, 4])
+    assert [next(results), next(results)] == [1, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert list(results) == []
+
+
+def test_nothing_gives_nothing_and_no_thread_stays() -> None:
+    before = threading.active_count()
+    assert list(map_ahead(str, [])) == []
+    results = map_ahead(str, range(100))
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
