@@ -6,8 +6,8 @@ python benchmarks/versus_article.py PHOTOS --peer article_keras.py --peer-python
 PHOTOS has train/ and test/. Each of our recipes starts cold: a new process, an empty cache of pixels. Its time runs
 from the start of the process until model.onnx is written; it has reached the level if that model's test accuracy has.
 The article's program measures itself on the test photographs after every epoch, and its time runs until the first epoch
-that reaches the level; with --until-level it is ended there, else after --peer-epochs. Prediction is from the test files to
-their probabilities, model loaded, the better of two. Peak memory is the largest resident set of the training process.
+that reaches the level; with --until-level it is ended there, else after --peer-epochs. Prediction is from the test
+files to their probabilities, model loaded, the better of two. Peak memory is the largest resident set of the training.
 """
 
 import argparse

@@ -1,6 +1,4 @@
-"""What many tests share: tiny pictures of one colour, and a tiny model that names the colour, made without torch; and a cache of
-their own, which is never the user's.
-"""
+"""What many tests share: tiny pictures, a tiny model made without torch, and a cache that is not the user's."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace

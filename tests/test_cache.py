@@ -248,6 +248,19 @@ def test_pixels_that_are_cut_short_while_they_are_in_use_are_no_pixels(photos: l
         _ = rows[np.array([4])]
 
 
+def test_a_cache_that_is_cleared_while_it_is_opened_is_named(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_and_clear(*_: object) -> dict[str, str]:
+        clear_cache()
+        return {}
+
+    read(photos)
+    monkeypatch.setattr(cache._Store, "fill", fill_and_clear)
+    with pytest.raises(CacheError, match=r"Can't read the cache.*Start again"):
+        read(photos)
+
+
 def test_index_that_is_gone_is_made_anew(photos: list[Path]) -> None:
     read(photos)
     store(INDEX).unlink()
@@ -306,7 +319,7 @@ def test_two_processes_fill_it_at_once(tmp_path: Path, decoded: list[Path]) -> N
     """Each in its own order, a few pictures at a time: both get the right ones, and the next decodes none."""
     paths = [write_picture(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
     readers = [start_reader(tmp_path / "photos"), start_reader(tmp_path / "photos", "reverse")]
-    assert [reader.wait(120) for reader in readers] == [0, 0]
+    assert [reader.wait(600) for reader in readers] == [0, 0]
     assert_right(read(paths), paths)
     assert decoded == []
     keys = [line["sha256"] for line in index_lines()]
@@ -398,7 +411,7 @@ def test_a_full_disk_is_named_and_does_no_harm(photos: list[Path], monkeypatch: 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.json, "dumps", full)
+        patch.setattr("belvedere.cache.json.dumps", full)
         with pytest.raises(CacheError, match="No space left on device"):
             read(photos)
     assert_right(read(photos), photos)

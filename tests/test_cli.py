@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for index in range(count):
                 pixels = np.clip(level + random.integers(-30, 30, (20, 30, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / "photographs" / part / name / f"{index}.jpg")
-    done = belvedere("train", "photographs", "--epochs", 3, "--out", "run", cwd=folder)
+    (folder / "bad.onnx").write_bytes(b"no graph")
+    (folder / "bad.toml").write_text("[recipe]\nepoch = 3\n")
+    done = belvedere("train", "photographs", "--recipe", "quick", "--epochs", 3, "--out", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert "epoch   3/3" in done.stderr
@@ -52,7 +56,7 @@ def test_version_and_help() -> None:
 
     assert belvedere("--version").stdout.strip() == package.__version__
     help_page = belvedere("--help").stdout
-    for verb in ("demo", "train", "evaluate", "predict", "show"):
+    for verb in ("demo", "train", "evaluate", "predict", "show", "cache"):
         assert verb in help_page
 
 
@@ -115,6 +119,35 @@ def test_show(work: Path) -> None:
     assert card["class_names"] == ["dark", "light"]
 
 
+def test_a_recipe_is_printed_and_taken_back(tmp_path: Path) -> None:
+    printed = belvedere("train", "--recipe", "quick", "--epochs", 9, "--print-config")
+    assert printed.returncode == 0, printed.stderr
+    (tmp_path / "own.toml").write_text(printed.stdout)
+    again = belvedere("train", "--recipe", "article", "--config", "own.toml", "--print-config", cwd=tmp_path)
+    values, others = (tomllib.loads(done.stdout)["recipe"] for done in (printed, again))
+    assert values["epochs"] == 9
+    assert values.items() <= others.items()
+
+
+@pytest.mark.usefixtures("work")
+def test_the_cache_is_shown_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown = json.loads(belvedere("cache", "--json").stdout)
+    assert shown["folder"] == os.environ["BELVEDERE_CACHE"]
+    assert {store["rule"] for store in shown["stores"]}  # of the training above
+    monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path))
+    store = tmp_path / "pixels" / "8x8-stretch-1"
+    store.mkdir(parents=True)
+    (store / "index.jsonl").write_text("{}\n" * 3)
+    (store / "pixels").write_bytes(bytes(1_000_000))
+    plain = belvedere("cache")
+    assert plain.returncode == 0, plain.stderr
+    assert "8x8-stretch-1" in plain.stdout
+    assert str(tmp_path) in plain.stderr
+    cleared = belvedere("cache", "--clear")
+    assert cleared.stderr == f"Freed 1 MB in {tmp_path}.\n"
+    assert json.loads(belvedere("cache", "--json").stdout)["stores"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -123,11 +156,12 @@ def test_show(work: Path) -> None:
         (["train", "photographs", "--out", "run"], 2, ["run exists already", "--overwrite"]),
         (["train", "photographs", "--out", "photographs", "--overwrite"], 2, ["never replaced"]),
         (["train", "photographs/train/dark", "--out", "x"], 1, ["no labelled photographs"]),
-        (["predict", "photographs", "photographs"], 1, ["no model in photographs"]),
+        (["evaluate", "photographs", "photographs"], 1, ["no model in photographs"]),
         (["predict", "run"], 2, []),
         (["predict", "run", "photographs", "--format", "cvs"], 2, ["Did you mean 'csv'"]),
         (["predict", "run", "photographs", "--out", "no/where.csv"], 2, ["not a folder"]),
-        (["predict", "run/metrics.json", "photographs"], 1, ["not an ONNX model"]),
+        (["predict", "bad.onnx", "photographs"], 1, ["not an ONNX model"]),
+        (["predict", "gone.onnx", "photographs"], 1, ["no model in gone.onnx"]),
         (["evaluate", "run/metrics.json", "photographs"], 1, ["not an ONNX model"]),
         (["evaluate", "gone.onnx", "photographs"], 1, ["no model in gone.onnx"]),
         (["predict", "run", "photographs", "--json", "--out", "a.json"], 2, ["leave out"]),
@@ -135,7 +169,13 @@ def test_show(work: Path) -> None:
         (["train", "photographs", "--seed", "99999999999999999999", "--out", "x"], 2, ["--seed"]),
         (["show", "rnu/model.onnx"], 2, ["no file or folder rnu/model.onnx"]),
         (["show", "artcle"], 2, ["Did you mean 'article'"]),
-        (["train"], 2, []),
+        (["train"], 2, ["PHOTOS is missing"]),
+        (["train", "photographs", "--config", "gone.toml", "--out", "x"], 2, ["Can't read gone.toml"]),
+        (["train", "photographs", "--config", "bad.toml", "--out", "x"], 2, ["Did you mean 'epochs'"]),
+        (["train", "--config", "bad.toml", "--print-config"], 2, ["Did you mean 'epochs'"]),
+        (["train", "photographs", "--overwrite", "--resume", "--out", "x"], 2, ["Leave one out"]),
+        (["train", "photographs", "--minutes", "0", "--out", "x"], 2, ["more than 0"]),
+        (["train", "photographs", "--minutes", "1", "--epochs", "1", "--out", "x"], 2, ["Leave one out"]),
         (["trian", "photographs"], 2, []),
         (["train", "photographs", "--epochs", "0"], 2, []),
     ],

@@ -22,9 +22,7 @@ from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import count_steps
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
-RECIPE = replace(
-    RECIPES["article"], epochs=3, batch_size=8, learning_rate=0.03, l2_kernels=("features.conv2.weight",)
-)
+RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8, learning_rate=0.03, l2_kernels=("features.conv2.weight",))
 RICH = replace(
     RECIPES["quick"],
     epochs=3,

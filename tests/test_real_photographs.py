@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from belvedere.dataset import Dataset, read_folder
+from belvedere.evaluate import evaluate
 from belvedere.images import JPEG_AGREEMENT, read_image
+from belvedere.model import BUNDLED, load
 from belvedere.progress import Progress
 from belvedere.splits import find_identical, keep_back, of_part, read_contents
 from belvedere.training.run import train
@@ -48,6 +50,16 @@ def test_the_two_decoders_agree_on_real_photographs(scenes: Dataset) -> None:
         with Image.open(BytesIO(content)) as image:
             slow = np.asarray(image.convert("RGB")).astype(int)
         assert np.abs(slow - read_image(content)).max() <= JPEG_AGREEMENT, sample.image
+
+
+def test_the_bundled_model_is_as_good_as_its_card_says(scenes: Dataset) -> None:
+    model = load()
+    assert model.class_names == SCENES
+    assert BUNDLED.stat().st_size <= 4_000_000
+    evaluation = evaluate(model, scenes)
+    assert evaluation.images == 1502
+    assert evaluation.accuracy >= 0.915
+    assert f"accuracy {evaluation.accuracy:.4f}" in BUNDLED.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_the_article_recipe_learns_from_a_few_hundred(scenes: Dataset, tmp_path: Path) -> None:

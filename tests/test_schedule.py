@@ -43,7 +43,9 @@ def test_every_picture_is_in_one_batch_and_none_is_left_alone(images: int, size:
     assert steps.epochs == 3
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(2, [2]), (8, [8]), (9, [9]), (10, [8, 2]), (17, [8, 9]), (25, [8, 8, 9])])
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(2, [2]), (8, [8]), (9, [9]), (10, [8, 2]), (17, [8, 9]), (25, [8, 8, 9])]
+)
 def test_batches_of_eight(count: int, sizes: list[int]) -> None:
     assert [behind - first for first, behind in count_steps(count, RECIPE).bounds] == sizes
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,13 @@ import pytest
 from PIL import Image
 
 import belvedere
+from belvedere.cache import read_pixels
 from belvedere.errors import DatasetError, FolderExists, TrainingError, UnknownName, UsageError
 from belvedere.progress import Progress, Task
-from belvedere.records import Preprocess
-from belvedere.training.pixels import read_pixels
+from belvedere.splits import read_contents
+from belvedere.storage import MARK, TEMPORARY, partial_of
+from belvedere.training import loop
+from belvedere.training.learning import CHECKPOINT
 from belvedere.training.run import Run, train
 
 RUN_FILES = {
@@ -68,7 +71,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(photographs, out=tmp_path_factory.mktemp("runs") / "run", epochs=6)
+    return train(photographs, out=tmp_path_factory.mktemp("runs") / "run", recipe="article", epochs=6)
 
 
 def test_the_run_folder_is_whole(run: Run, photographs: Path) -> None:
@@ -114,22 +117,23 @@ def test_reading_is_the_same_in_training_and_in_use(run: Run, photographs: Path,
         assert (original.prediction, other.prediction) == ("red", "blue")
 
 
-def test_what_training_saw_is_what_the_model_is_given(photographs: Path, tmp_path: Path) -> None:
+def test_what_training_saw_is_what_the_model_is_given(photographs: Path) -> None:
     """Byte for byte: the pixels of training are those that a prediction reads."""
     from belvedere.dataset import read_folder
     from belvedere.images import read_input
     from belvedere.training.networks import find_network
 
     preprocess = find_network("article").preprocess
-    samples = read_folder(photographs).part("test")
-    pixels = read_pixels(samples, preprocess, tmp_path / "pixels", Progress())
-    rows = pixels.images[np.arange(len(samples))[::-1]]
+    contents = read_contents(read_folder(photographs).part("test"), Progress())
+    pixels = read_pixels(contents, preprocess, Progress())
+    rows = pixels.images[np.arange(len(contents.samples))[::-1]]
+    assert len(rows) == 12
     for row, sample in zip(rows[::-1], pixels.samples, strict=True):
         assert np.array_equal(row, read_input(sample.path, preprocess).pixels)
 
 
 def test_the_same_seed_gives_the_same_model(run: Run, photographs: Path, tmp_path: Path) -> None:
-    again = train(photographs, out=tmp_path / "again", epochs=6)
+    again = train(photographs, out=tmp_path / "again", recipe="article", epochs=6)
     assert (again.folder / "weights.safetensors").read_bytes() == (run.folder / "weights.safetensors").read_bytes()
 
 
@@ -145,7 +149,7 @@ def test_an_existing_folder_is_refused_and_named_with_the_ways_out(run: Run, pho
 
 def test_class_folders_alone_are_divided_and_say_so(tmp_path: Path) -> None:
     draw_colours(tmp_path / "photographs", 20, colours={"blue": BLUE, "red": RED})
-    run = train(tmp_path / "photographs", out=tmp_path / "run", epochs=1)
+    run = train(tmp_path / "photographs", out=tmp_path / "run", recipe="article", epochs=1)
     assert run.load().card.provenance.photographs == {"train": 30, "validation": 4, "test": 6}
     report = (run.folder / "report.html").read_text()
     assert "6 photographs kept back to report on" in report
@@ -162,7 +166,7 @@ class Interrupts(Progress):
 
 
 def test_control_c_leaves_a_usable_run(photographs: Path, tmp_path: Path) -> None:
-    run = train(photographs, out=tmp_path / "run", epochs=30, progress=Interrupts("epoch   1"))
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=Interrupts("epoch   1"))
     assert run.metrics["interrupted"] is True
     assert run.metrics["epochs"] == 1
     assert len(run.load().predict(photographs / "test")) == 12
@@ -174,7 +178,7 @@ class InterruptsFirstBatch(Progress):
     def task(self, description: str, images: int) -> Iterator[Task]:
         class Raises(Task):
             def advance(self, images: int, figures: str = "") -> None:
-                if figures:  # only training shows figures
+                if description == "Training" and images:
                     raise KeyboardInterrupt
 
         yield Raises()
@@ -182,7 +186,7 @@ class InterruptsFirstBatch(Progress):
 
 def test_ended_before_the_first_epoch_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="before its first epoch"):
-        train(photographs, out=tmp_path / "run", epochs=30, progress=InterruptsFirstBatch())
+        train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=InterruptsFirstBatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,7 +203,7 @@ def test_control_c_while_the_results_are_written_is_heard_and_the_run_is_whole(
                 os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    run = train(photographs, out=tmp_path / "run", epochs=1, progress=Presses())
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=Presses())
     assert any("Ctrl-C again" in message for message in said)
     assert {path.name for path in run.folder.iterdir()} == RUN_FILES
     assert signal.getsignal(signal.SIGINT) is before
@@ -215,7 +219,7 @@ class FailsToEvaluate(Progress):
 
 def test_a_failure_after_training_says_where_the_model_is(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No space left") as caught:
-        train(photographs, out=tmp_path / "run", epochs=1, progress=FailsToEvaluate())
+        train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=FailsToEvaluate())
     assert (tmp_path / "run.partial" / "model.onnx").is_file()
     assert "run.partial" in str(caught.value)
 
@@ -231,7 +235,7 @@ def test_an_unreadable_test_part_is_refused_before_the_work(photographs: Path, t
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_a_signal_to_the_real_process_ends_it_in_order(photographs: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--epochs", "1000"]
+    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -240,7 +244,7 @@ def test_a_signal_to_the_real_process_ends_it_in_order(photographs: Path, tmp_pa
         if line.startswith("epoch   2"):
             process.send_signal(signal.SIGINT)
             break
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=600)
     assert process.returncode == 0, rest
     assert (tmp_path / "run" / "model.onnx").is_file()
     assert "ended early" in rest.lower()
@@ -248,24 +252,32 @@ def test_a_signal_to_the_real_process_ends_it_in_order(photographs: Path, tmp_pa
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_a_killed_training_leaves_its_history_and_is_named(photographs: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--epochs", "1000"]
+    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stderr=subprocess.DEVNULL)
-    history = tmp_path / "run.partial" / "history.csv"
-    give_up = time.monotonic() + 60
-    while not history.exists() and time.monotonic() < give_up:
+    partial = tmp_path / "run.partial"
+    while process.poll() is None and not (partial / CHECKPOINT).exists():
         time.sleep(0.05)
     process.kill()
     process.wait()
-    assert len(history.read_text().splitlines()) >= 2
+    before = len((partial / "history.csv").read_text().splitlines())
+    assert before >= 2
     assert not (tmp_path / "run").exists()
-    with pytest.raises(FolderExists, match=r"cut off"):
-        train(photographs, out=tmp_path / "run", epochs=1)
+    with pytest.raises(FolderExists, match=r"cut off.*--resume"):
+        train(photographs, out=tmp_path / "run", recipe="article", epochs=1000)
+    progress = Interrupts("epoch")
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1000, resume=True, progress=progress)
+    with (run.folder / "history.csv").open() as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert len(epochs) in (before - 1, before)  # killed between the two, the checkpoint is one behind the history
+    assert run.metrics["epochs"] == len(epochs)
+    assert {path.name for path in run.folder.iterdir()} == RUN_FILES
 
 
 def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'article'"):
         train(photographs, out=tmp_path / "run", recipe="artikel")
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match=r"--epochs: .* greater than or equal to 1"):
         train(photographs, out=tmp_path / "run", epochs=0)
     with pytest.raises(UsageError, match="from 0 to"):
         train(photographs, out=tmp_path / "run", seed=10**30)
@@ -290,10 +302,187 @@ def test_the_public_face_trains_too(photographs: Path) -> None:
     assert belvedere.read_folder(photographs).class_names == ("blue", "red")
 
 
-def test_pixels_that_were_cut_short_are_no_pixels(photographs: Path, tmp_path: Path) -> None:
-    samples = belvedere.read_folder(photographs).part("test")
-    pixels = read_pixels(samples, Preprocess(20, 20), tmp_path / "pixels", Progress())
-    (tmp_path / "pixels").write_bytes((tmp_path / "pixels").read_bytes()[:-1])
-    assert pixels.images[np.arange(3)].shape == (3, 20, 20, 3)
-    with pytest.raises(TrainingError, match="cut short"):
-        _ = pixels.images[np.array([len(samples) - 1])]
+# Going on where a training was cut off. All that a recipe can have is on: whatever state is forgotten shows.
+
+OWN = """
+[recipe]
+name = "own"
+epochs = 4
+batch_size = 8
+side_plan = [[0, 16], [1, 32]]
+source_side = 40
+learning_rate_plan = [[0, 0.1], [0.3, 1], [1, 0]]
+weight_decay = 0.01
+colour = 0.2
+erase = 0.2
+mix = 0.3
+paste = 0.3
+average_decay = 0.9
+average_from = 0.2
+"""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few")
+    draw_colours(folder / "train", 14, colours={"blue": BLUE, "red": RED})
+    draw_colours(folder / "test", 2, colours={"blue": BLUE, "red": RED})
+    (folder / "own.toml").write_text(OWN)
+    return folder
+
+
+def learn_own(few: Path, out: Path, *, resume: bool = False, progress: Progress | None = None, seed: int = 5) -> Run:
+    return train(few, out=out, recipe="quick", config=few / "own.toml", seed=seed, resume=resume, progress=progress)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return learn_own(few, tmp_path_factory.mktemp("own") / "run")
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    assert (found / "weights.safetensors").read_bytes() == (expected / "weights.safetensors").read_bytes()
+    assert (found / "predictions.csv").read_bytes() == (expected / "predictions.csv").read_bytes()
+    assert {path.name for path in found.iterdir()} == RUN_FILES
+
+    def timeless(folder: Path) -> list[dict[str, str]]:
+        with (folder / "history.csv").open() as file:
+            return [
+                {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
+                for row in csv.DictReader(file)
+            ]
+
+    assert timeless(found) == timeless(expected)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class Kills(Progress):
+    """Ends training when so many batches are done."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    @contextmanager
+    def task(self, description: str, images: int) -> Iterator[Task]:
+        kills = self
+
+        class Counts(Task):
+            def advance(self, images: int, figures: str = "") -> None:
+                if description == "Training" and images:
+                    kills.left -= 1
+                    if kills.left < 0:
+                        raise Killed
+
+        yield Counts()
+
+
+def test_cut_off_at_any_batch_it_goes_on_exactly(
+    few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    out, cut_off = tmp_path / "run", 0
+    for after in (1, 3, 2, 1, 2):  # one advance more when resumed: for what was done before
+        with pytest.raises(Killed) as caught:
+            learn_own(few, out, resume=cut_off > 0, progress=Kills(after))
+        assert any("run.partial" in note for note in caught.value.__notes__)
+        cut_off += 1
+    assert_same_run(learn_own(few, out, resume=True).folder, uninterrupted.folder)
+    assert (out / "train.log").read_text().count("Going on after") == cut_off
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_killed_again_and_again_the_process_gives_the_same_weights(
+    few: Path, uninterrupted: Run, tmp_path: Path
+) -> None:
+    """Before the first checkpoint, right behind one, and a while after another; each time it is resumed."""
+    out, partial = tmp_path / "run", tmp_path / "run.partial"
+    command = [sys.executable, "-m", "belvedere", "train", str(few), "--recipe", "quick", "--seed", "5", "--resume"]
+    command += ["--config", str(few / "own.toml"), "--out", str(out)]
+
+    def epochs() -> int:
+        with suppress(FileNotFoundError):
+            return len((partial / "history.csv").read_text().splitlines()) - 1
+        return 0
+
+    def killed_when(reached: Callable[[], bool], delay: float = 0.0) -> None:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not reached():
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+
+    killed_when((partial / "config.toml").exists)
+    killed_when((partial / CHECKPOINT).exists)
+    begun = epochs()
+    killed_when(lambda: epochs() > begun, delay=0.05)
+    if partial.exists():  # else the machine is so quick that the last kill came too late
+        learn_own(few, out, resume=True)
+    assert_same_run(out, uninterrupted.folder)
+
+
+def test_killed_before_its_first_checkpoint_it_begins_again(few: Path, uninterrupted: Run, tmp_path: Path) -> None:
+    partial = partial_of(tmp_path / "run")
+    partial.mkdir()
+    (partial / MARK).write_text("0")
+    (partial / "config.toml").write_text("[run]\nseed = 99")
+    (partial / "train.log").write_text("Training by another recipe\n")
+    (partial / TEMPORARY.format("0123abcd")).write_bytes(b"half of a checkpoint")
+    assert_same_run(learn_own(few, tmp_path / "run", resume=True).folder, uninterrupted.folder)
+
+
+@pytest.fixture
+def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a training was cut off within its first epoch."""
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(Killed):
+        learn_own(few, tmp_path / "run", progress=Kills(1))
+    assert (partial_of(tmp_path / "run") / CHECKPOINT).is_file()
+    return tmp_path / "run"
+
+
+def test_resume_with_other_arguments_is_refused_and_names_the_key(few: Path, cut: Path) -> None:
+    before = (partial_of(cut) / CHECKPOINT).read_bytes()
+    with pytest.raises(UsageError, match="seed = 5; this one asks for 6"):
+        learn_own(few, cut, resume=True, seed=6)
+    for changes, key in (
+        ({"epochs": 7}, "epochs = 4"),
+        ({"minutes": 3}, "minutes = None"),
+        ({"recipe": "article"}, ""),
+    ):
+        arguments = {"recipe": "quick", "config": few / "own.toml", "seed": 5} | changes
+        with pytest.raises(UsageError, match=f"was begun with .*{key}.*--overwrite"):
+            train(few, out=cut, resume=True, **arguments)  # type: ignore[arg-type]
+    assert (partial_of(cut) / CHECKPOINT).read_bytes() == before
+
+
+def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
+    few: Path, cut: Path, uninterrupted: Run, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(few, moved)
+    extra = moved / "train" / "red" / "extra.png"
+    Image.new("RGB", (40, 40), RED).save(extra)
+    with pytest.raises(UsageError, match="photographs_sha256"):
+        learn_own(moved, cut, resume=True)
+    extra.unlink()
+    resumed = learn_own(moved, cut, resume=True).folder
+    expected = uninterrupted.folder / "weights.safetensors"
+    assert (resumed / "weights.safetensors").read_bytes() == expected.read_bytes()
+
+
+def test_a_damaged_checkpoint_is_named_and_overwrite_starts_anew(few: Path, cut: Path) -> None:
+    checkpoint = partial_of(cut) / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="no checkpoint that can be read"):
+        learn_own(few, cut, resume=True)
+    with pytest.raises(UsageError, match="Leave one out"):
+        train(few, out=cut, overwrite=True, resume=True)
+    with pytest.raises(UsageError, match="Leave one out"):
+        train(few, out=cut, epochs=1, minutes=1)
+    with pytest.raises(UsageError, match="more than 0"):
+        train(few, out=cut, minutes=0)

@@ -51,7 +51,10 @@ class PixelRows:
     """Pictures of one size, N x H x W x 3 bytes, in a store; indexed by rows, as an array is."""
 
     def __init__(self, file: Path, preprocess: Preprocess, slots: NDArray[np.int64]) -> None:
-        self._file = file.open("rb", buffering=0)  # kept open: clearing the cache meanwhile takes nothing from us
+        try:
+            self._file = file.open("rb", buffering=0)  # kept open: clearing the cache meanwhile takes nothing from us
+        except OSError as error:
+            raise CacheError(f"Can't read the cache in {file.parent}: {error.strerror}. Start again.") from error
         weakref.finalize(self, self._file.close)
         self._slots = slots
         self._shape = (preprocess.height, preprocess.width, 3)
@@ -266,7 +269,7 @@ class _Store:
             file.seek(self._known_bytes)
             whole, end, _ = file.read().rpartition(b"\n")
         for line in whole.split(b"\n") if end else ():
-            with suppress(ValueError, LookupError, TypeError, RecursionError):  # a damaged line: its picture is decoded again
+            with suppress(ValueError, LookupError, TypeError, RecursionError):  # a damaged line is no line
                 values = json.loads(line)
                 self.entries[values["sha256"]] = Entry(self._known_lines, values["crc32"], tuple(values["notes"]))
             self._known_lines += 1

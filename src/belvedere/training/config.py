@@ -74,7 +74,7 @@ def choose_recipe(recipe: Recipe | str, config: Path | str | None = None, epochs
     chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
     if config is not None:
         chosen = read_config(Path(config), chosen)
-    return chosen if epochs is None else change_recipe(chosen, {"epochs": epochs}, "--epochs")
+    return chosen if epochs is None else change_recipe(chosen, {"epochs": epochs, "least_steps": 0}, "--epochs")
 
 
 def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recipe:

@@ -36,6 +36,7 @@ class Recipe:
     batch_size: Annotated[int, Field(ge=2)]
     optimiser: Literal["adam", "muon"]  # "muon": Muon for the kernels of the blocks, AdamW for the rest
     learning_rate: Positive  # of Adam or AdamW
+    least_steps: Annotated[int, Field(ge=0)] = 0  # of few photographs more epochs are made, until there are so many
     learning_rate_plan: Plan = ((0.0, 1.0),)  # factor of both rates
     muon_learning_rate: Positive = 0.05
     muon_momentum: Share = 0.9
@@ -77,6 +78,7 @@ _QUICK = Recipe(
     name="quick",
     network="compact-small",
     epochs=6,
+    least_steps=300,
     batch_size=128,
     optimiser="muon",
     learning_rate=0.004,
@@ -93,7 +95,8 @@ _STANDARD = replace(
     _QUICK,
     name="standard",
     network="compact-medium",
-    epochs=15,
+    epochs=17,
+    least_steps=600,
     weight_decay=0.05,
     side_plan=((0.0, 64), (0.8, 112)),
     crop_area=(0.25, 1.0),
@@ -105,6 +108,7 @@ _BEST = replace(
     name="best",
     network="compact-large",
     epochs=36,
+    least_steps=1200,
     side_plan=((0.0, 64), (0.8, 128)),
     mix=0.2,
     paste=0.2,

@@ -55,9 +55,10 @@ def count_steps(images: int, recipe: Recipe, processes: int = 1) -> Steps:
 
     Args:
         images: How many there are to learn from, at least two.
-        recipe: Says how many go into a batch, and how many epochs there are.
+        recipe: Says how many go into a batch, how many epochs there are, and the least number of steps.
         processes: How many share a batch.
     """
     size = recipe.batch_size
     bounds = tuple(pairwise([0, *range(size, images - 2 * processes + 1, size), images]))
-    return Steps(bounds, recipe.epochs * len(bounds))
+    epochs = max(recipe.epochs, -(-recipe.least_steps // len(bounds)))
+    return Steps(bounds, epochs * len(bounds))
