@@ -1,6 +1,7 @@
 """The networks: the article's layer for layer, and what every registered one must do."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +74,7 @@ def test_every_network_exports(name: str) -> None:
     pictures = torch.randint(0, 256, (3, size.height, size.width, 3), dtype=torch.uint8).numpy()
     exported = export_graph(entry.create(4), size, pictures)
     assert exported.parity < 1e-4
+    assert str(Path(__file__).parents[1]).encode() not in exported.graph.SerializeToString()  # no path of the machine
     [images] = exported.graph.graph.input
     assert images.type.tensor_type.elem_type == 2  # uint8
     assert [size.dim_value for size in images.type.tensor_type.shape.dim[1:]] == [size.height, size.width, 3]

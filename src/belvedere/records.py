@@ -66,7 +66,7 @@ class Provenance:
     network: str
     seed: int
     epochs: int  # completed
-    best_epoch: int  # the one that was kept, by validation accuracy
+    best_epoch: int  # the one that was kept, by the validation photographs
     device: str
     precision: str  # "float32" or "bfloat16"
     photographs: Mapping[str, int]  # part -> how many; those that could not be read count in "test" only

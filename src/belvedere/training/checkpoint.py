@@ -4,6 +4,7 @@ Knows tensors and figures in a safetensors file; does not know what they mean.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class State:
     epoch_images: int = 0  # of the epoch begun
     epoch_seconds: float = 0.0
     history: list[EpochFigures] = field(default_factory=list)
-    best: tuple[float, float] = (-1.0, 0.0)  # validation accuracy and negative loss
+    best: tuple[float, float] = (-math.inf, -math.inf)  # score of the best epoch: what it was chosen by, then the other
     best_epoch: int = 0
     tensors: dict[str, Tensor] = field(default_factory=dict)
 

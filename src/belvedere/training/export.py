@@ -85,6 +85,7 @@ def export_graph(network: Network, preprocess: Preprocess, sample: NDArray[np.ui
     if program is None:
         raise TrainingError("torch's ONNX exporter gave no graph. Please report this with torch's version.")
     proto = program.model_proto
+    strip_traces(proto)
     with torch.inference_mode():
         expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
     said = Model.from_bytes(proto.SerializeToString(), None).run(sample)
@@ -96,6 +97,13 @@ def export_graph(network: Network, preprocess: Preprocess, sample: NDArray[np.ui
             f"{PARITY_BOUND:g}: it was not written. The weights are in weights.safetensors."
         )
     return Exported(proto, parity)
+
+
+def strip_traces(graph: onnx.ModelProto) -> None:
+    """Takes out what the exporter notes of each node's origin: half of the nodes' bytes, and paths of this machine."""
+    for part in (*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output, graph.graph):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def write_model(exported: Exported, card: ModelCard, path: Path) -> None:

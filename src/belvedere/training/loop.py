@@ -72,7 +72,7 @@ def fit(
         network: With fresh weights; holds the last step's afterwards.
         plan: How to train it, and where.
         train: Photographs to learn from.
-        validation: Photographs to choose the epoch by: highest accuracy, then lowest loss.
+        validation: Photographs to choose the epoch by, as the recipe says: lowest loss or highest accuracy.
         progress: Shows epoch, images/s, time left, loss and accuracy.
         keep: Called after every epoch, and now and then within a long one, with all that is needed to go on from there.
         state: Where to go on, as it was given to `keep`.
@@ -196,7 +196,8 @@ class Training:
         started = time.perf_counter()
         with self._average.applied():
             found = validate(self.network, self._validation, self._plan.hardware, self._plan.ranks)
-            if (score := (found[1], -found[0])) > state.best:
+            score = (found[1], -found[0]) if self._recipe.choose_by == "accuracy" else (-found[0], found[1])
+            if score > state.best:
                 state.best, state.best_epoch, self.best_weights = score, number, _copy_weights(self.network)
         speed = state.epoch_images / state.epoch_seconds
         learnt = (number, state.epoch_seconds, speed, rate * self._recipe.learning_rate, *self._epoch_figures())

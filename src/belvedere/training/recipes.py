@@ -59,6 +59,7 @@ class Recipe:
     average_from: Share = 0.0  # share of training from which weights are averaged
     both_ways: bool = False  # whether the model answers with the mean of a picture and its mirror image
     compile: bool = False  # whether torch compiles the network, which needs a C++ compiler
+    choose_by: Literal["loss", "accuracy"] = "loss"  # the epoch that is kept: the best on the validation photographs
     validation_share: Share = 0.1  # of the training photographs, kept back to choose the epoch by
     test_share: Share = 0.15  # of all photographs, kept back to report, where the data set has no test part
 
@@ -73,6 +74,7 @@ _ARTICLE = Recipe(
     adam_epsilon=1e-7,
     l2=0.01,
     l2_kernels=("features.conv4.weight",),
+    choose_by="accuracy",
 )
 _QUICK = Recipe(
     name="quick",
