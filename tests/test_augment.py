@@ -106,7 +106,7 @@ def test_what_comes_out_has_one_form(recipe: Recipe, precision: torch.dtype) -> 
     before = images.clone()
     found = vary(images, np.ones(5, bool), 32, recipe, np.random.default_rng(0), precision)
     assert found.shape == (5, 3, 32, 32)
-    assert found.dtype == torch.float32
+    assert found.dtype == precision
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.isfinite(found).all()
     assert torch.equal(images, before)

@@ -23,6 +23,7 @@ CPU = Hardware(torch.device("cpu"), torch.float32)
 GROWING = replace(
     RECIPES["quick"],
     epochs=10,
+    least_steps=0,
     batch_size=8,
     learning_rate_plan=((0.0, 1.0),),
     side_plan=((0.0, 32), (0.5, 32), (0.5, 64), (1.0, 64)),

@@ -45,7 +45,8 @@ def test_every_recipe_can_be_trained(name: str) -> None:
 def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None:
     file.write_text('[recipe]\nepochs = 4\nside_plan = [[0, 32], [0.5, 64]]\n[run]\nseed = "not read here"\n')
     assert choose_recipe("quick", file) == replace(QUICK, epochs=4, side_plan=((0, 32), (0.5, 64)))
-    assert choose_recipe("quick", str(file), 9).epochs == 9
+    asked = choose_recipe("quick", str(file), 9)
+    assert (asked.epochs, asked.least_steps) == (9, 0)  # so many as are asked for, however few the photographs
     assert tomllib.loads(print_recipe("quick", file, 9))["recipe"]["epochs"] == 9
     assert choose_recipe(QUICK) is QUICK
 

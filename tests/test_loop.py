@@ -26,6 +26,7 @@ RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8, learning_rate=0.03,
 RICH = replace(
     RECIPES["quick"],
     epochs=3,
+    least_steps=0,
     batch_size=8,
     side_plan=((0, 16), (1, 48)),
     colour=0.2,

@@ -63,8 +63,8 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
             write_picture(tmp_path / "photos" / "train" / name / f"{number}.png", name, number, 32)
             write_picture(tmp_path / "photos" / "test" / name / f"{number}.png", name, 100 + number, 32)
     (tmp_path / "own.toml").write_text(
-        "[recipe]\nepochs = 2\nbatch_size = 8\nside_plan = [[0, 32]]\nsource_side = 32\naverage_decay = 0.5\n"
-        "validation_share = 0.067\n"
+        "[recipe]\nepochs = 2\nleast_steps = 0\nbatch_size = 8\nside_plan = [[0, 32]]\n"
+        "source_side = 32\naverage_decay = 0.5\nvalidation_share = 0.067\n"
     )
     out = tmp_path / "run"
     done = together(

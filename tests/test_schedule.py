@@ -50,6 +50,12 @@ def test_batches_of_eight(count: int, sizes: list[int]) -> None:
     assert [behind - first for first, behind in count_steps(count, RECIPE).bounds] == sizes
 
 
+@pytest.mark.parametrize(("least", "epochs"), [(0, 3), (9, 3), (10, 4), (12, 4), (13, 5)])
+def test_few_pictures_get_more_epochs(least: int, epochs: int) -> None:
+    steps = count_steps(24, replace(RECIPE, least_steps=least))
+    assert (steps.an_epoch, steps.epochs, steps.total) == (3, epochs, 3 * epochs)
+
+
 def test_pictures_are_counted_from_the_start() -> None:
     steps = Steps(((0, 8), (8, 16), (16, 25)), 7)
     assert [steps.images_until(step) for step in range(8)] == [0, 8, 16, 25, 33, 41, 50, 58]

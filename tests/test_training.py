@@ -308,6 +308,7 @@ OWN = """
 [recipe]
 name = "own"
 epochs = 4
+least_steps = 0
 batch_size = 8
 side_plan = [[0, 16], [1, 32]]
 source_side = 40

@@ -59,8 +59,8 @@ def cut(images: Tensor, boxes: Boxes, side: int, precision: torch.dtype) -> Tens
     mirrored = torch.from_numpy(boxes.mirrored).to(images.device)[:, None, None]
     columns = torch.where(mirrored, columns.flip(1), columns)
     lines = torch.bmm(rows, images.to(precision).view(count, height, width * 3))  # (N, side, W x 3)
-    turned = lines.view(count, side, width, 3).transpose(1, 2).reshape(count, width, side * 3)
-    return torch.bmm(columns, turned).view(count, side, side, 3).permute(0, 3, 2, 1)
+    planes = lines.view(count, side, width, 3).permute(0, 3, 1, 2).reshape(count, 3 * side, width)
+    return torch.bmm(planes, columns.mT).view(count, 3, side, side)
 
 
 def _weights(
@@ -94,10 +94,10 @@ def vary(
         precision: To compute in.
 
     Returns:
-        (N, 3, side, side) float32, channels_last, about 0 to 255.
+        (N, 3, side, side) of that precision, channels_last, about 0 to 255.
     """
     height, width = images.shape[1:3]
-    pixels = cut(images, draw_boxes(mirrored, height, width, recipe, random), side, precision).float()
+    pixels = cut(images, draw_boxes(mirrored, height, width, recipe, random), side, precision)
     if recipe.colour:
         pixels = _recolour(pixels, recipe.colour, random)
     if recipe.erase:
@@ -108,7 +108,7 @@ def vary(
 def _recolour(pixels: Tensor, amount: float, random: np.random.Generator) -> Tensor:
     """Draws contrast, brightness and saturation for each picture."""
     drawn = random.uniform(-amount, amount, (3, len(pixels), 1, 1, 1)).astype(np.float32)
-    contrast, brightness, saturation = torch.from_numpy(drawn).to(pixels.device)
+    contrast, brightness, saturation = torch.from_numpy(drawn).to(pixels.device, pixels.dtype)
     pixels = (pixels - GREY) * (1 + contrast) + GREY + brightness * SPREAD
     return torch.lerp(pixels.mean(1, keepdim=True), pixels, 1 + saturation)
 

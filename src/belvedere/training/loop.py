@@ -107,7 +107,7 @@ class Training:
         self.network, self._plan, self._recipe = network, plan, plan.recipe
         self._forward = torch.compile(network) if plan.recipe.compile else network
         self._train, self._validation, self._keep = train, validation, keep
-        self._optimisers = Optimisers(network, plan.recipe, plan.hardware.precision)
+        self._optimisers = Optimisers(network, plan.recipe)
         self._average = MovingAverage(network, plan.recipe.average_decay)
         self._order = np.random.default_rng(plan.seed)  # of the photographs, an epoch after the other
         # Every second epoch shows a picture the other way round (Jordan 2024, https://arxiv.org/abs/2404.00498).

@@ -25,11 +25,8 @@ class Muon(torch.optim.Optimizer):
     an output channel. Kernels of one shape are worked on together.
     """
 
-    def __init__(
-        self, kernels: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float, precision: torch.dtype
-    ) -> None:
+    def __init__(self, kernels: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(list(kernels), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - no closure is needed
@@ -50,7 +47,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(kernels)
             state["momentum"].mul_(group["momentum"]).add_(kernels.grad)
             momenta.append((kernels.grad + group["momentum"] * state["momentum"]).flatten(1))
-        directions = orthogonalise(torch.stack(momenta), self._precision)
+        directions = orthogonalise(torch.stack(momenta))
         _, rows, columns = directions.shape
         size = group["lr"] * max(1.0, rows / columns) ** 0.5
         for kernels, direction in zip(same, directions, strict=True):
@@ -58,34 +55,38 @@ class Muon(torch.optim.Optimizer):
             kernels.add_(direction.view(kernels.shape), alpha=-size)
 
 
-def orthogonalise(matrices: Tensor, precision: torch.dtype) -> Tensor:
+def orthogonalise(matrices: Tensor) -> Tensor:
     """Brings all singular values near 1, by five steps of Newton and Schulz.
 
+    Each step multiplies by a polynomial of the matrix' square, so that the steps are taken on the squares, which are
+    small, and the matrix is multiplied once: a third of the work.
+
     Args:
-        matrices: (n, rows, columns).
-        precision: To compute in; bfloat16 does.
+        matrices: (n, rows, columns), float32.
 
     Returns:
-        The same shape, float32; singular values between about 0.7 and 1.2.
+        The same shape; singular values between about 0.7 and 1.2.
     """
+    if matrices.size(-2) > matrices.size(-1):
+        wide: Tensor = orthogonalise(matrices.mT).mT
+        return wide
     first, third, fifth = NEWTON_SCHULZ
-    found = matrices.to(precision)
-    found = found / (found.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    tall = found.size(-2) > found.size(-1)
-    if tall:
-        found = found.mT
+    scaled = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    square = scaled @ scaled.mT
+    product = torch.eye(square.size(-1), device=square.device).expand_as(square)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        square = found @ found.mT
-        found = first * found + (third * square + fifth * square @ square) @ found
-    out: Tensor = (found.mT if tall else found).float()
+        step = third * square + fifth * square @ square
+        step.diagonal(dim1=-2, dim2=-1).add_(first)
+        product, square = step @ product, step @ square @ step
+    out: Tensor = product @ scaled
     return out
 
 
 class Optimisers:
     """The one or two optimisers of a recipe, stepped and scheduled together."""
 
-    def __init__(self, network: Network, recipe: Recipe, precision: torch.dtype) -> None:
-        self.parts = _adam(network, recipe) if recipe.optimiser == "adam" else _muon(network, recipe, precision)
+    def __init__(self, network: Network, recipe: Recipe) -> None:
+        self.parts = _adam(network, recipe) if recipe.optimiser == "adam" else _muon(network, recipe)
         self._rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, factor: float) -> None:
@@ -127,7 +128,7 @@ def _adam(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return [torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon)]
 
 
-def _muon(network: Network, recipe: Recipe, precision: torch.dtype) -> list[torch.optim.Optimizer]:
+def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the kernels within the blocks; AdamW for the stem, the last layer, and all that is no matrix."""
     first = next(name for name, weights in network.named_parameters() if weights.ndim == 4)
     named = dict(network.named_parameters())
@@ -136,6 +137,6 @@ def _muon(network: Network, recipe: Recipe, precision: torch.dtype) -> list[torc
     vectors = [weights for weights in named.values() if weights.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [
-        Muon(kernels, recipe.muon_learning_rate, recipe.muon_momentum, recipe.weight_decay, precision),
+        Muon(kernels, recipe.muon_learning_rate, recipe.muon_momentum, recipe.weight_decay),
         torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon),
     ]

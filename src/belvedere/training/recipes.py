@@ -79,7 +79,7 @@ _ARTICLE = Recipe(
 _QUICK = Recipe(
     name="quick",
     network="compact-small",
-    epochs=6,
+    epochs=5,
     least_steps=300,
     batch_size=128,
     optimiser="muon",
@@ -89,7 +89,7 @@ _QUICK = Recipe(
     adam_beta2=0.99,
     label_smoothing=0.1,
     side_plan=((0.0, 48), (0.8, 96)),
-    crop_area=(0.35, 1.0),
+    crop_area=(0.5, 1.0),
     crop_ratio=4 / 3,
     flip=True,
 )
