@@ -436,6 +436,12 @@ def test_killed_before_its_first_checkpoint_it_begins_again(few: Path, uninterru
     assert_same_run(learn_own(few, tmp_path / "run", resume=True).folder, uninterrupted.folder)
 
 
+def test_weights_that_run_away_are_no_model(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "wild.toml").write_text(OWN + "learning_rate = 1e30\nmuon_learning_rate = 1e30\n")
+    with pytest.raises(TrainingError, match="no number after any epoch"):
+        train(few, out=tmp_path / "run", recipe="quick", config=tmp_path / "wild.toml", epochs=1)
+
+
 @pytest.fixture
 def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a training was cut off within its first epoch."""

@@ -68,7 +68,8 @@ def learn(job: Job) -> Learnt:
     """Reads the photographs and trains on them; writes history, weights and checkpoint as it goes.
 
     Raises:
-        TrainingError: Photographs to learn from are missing, or training was ended before its first epoch was complete.
+        TrainingError: Photographs to learn from are missing, training was ended before its first epoch was complete, or
+            it came to nothing.
     """
     entry = find_network(job.recipe.network)
     source = entry.preprocess
@@ -88,6 +89,10 @@ def learn(job: Job) -> Learnt:
         outcome = _train(job, network, Feed(train, job.hardware), Feed(validation, job.hardware))
     if not outcome.history:
         raise TrainingError("Training was ended before its first epoch was complete: there is no model to keep.")
+    if not outcome.weights:
+        raise TrainingError(
+            "The validation loss was no number after any epoch: there is no model to keep. Lower the rates."
+        )
     if outcome.interrupted:
         job.log.say(f"Ended early: epoch {outcome.best_epoch} of the {len(outcome.history)} completed is kept.")
     network.load_state_dict(outcome.weights)

@@ -104,6 +104,7 @@ _STANDARD = replace(
     crop_area=(0.25, 1.0),
     colour=0.2,
     erase=0.3,
+    both_ways=True,
 )
 _BEST = replace(
     _STANDARD,
@@ -114,7 +115,6 @@ _BEST = replace(
     side_plan=((0.0, 64), (0.8, 128)),
     mix=0.2,
     paste=0.2,
-    both_ways=True,
 )
 RECIPES = {recipe.name: recipe for recipe in (_QUICK, _STANDARD, _BEST, _ARTICLE)}
 DEFAULT_RECIPE = "standard"
