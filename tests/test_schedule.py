@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belvedere.training.recipes import RECIPES
-from belvedere.training.schedule import SIDE_STEP, Steps, count_steps, side_at, value_at
+from belvedere.training.schedule import SIDE_STEP, Steps, count_repeats, count_steps, side_at, value_at
 
 RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8)
 
@@ -50,10 +50,13 @@ def test_batches_of_eight(count: int, sizes: list[int]) -> None:
     assert [behind - first for first, behind in count_steps(count, RECIPE).bounds] == sizes
 
 
-@pytest.mark.parametrize(("least", "epochs"), [(0, 3), (9, 3), (10, 4), (12, 4), (13, 5)])
-def test_few_pictures_get_more_epochs(least: int, epochs: int) -> None:
-    steps = count_steps(24, replace(RECIPE, least_steps=least))
-    assert (steps.an_epoch, steps.epochs, steps.total) == (3, epochs, 3 * epochs)
+@pytest.mark.parametrize(("images", "repeats"), [(24, 100), (240, 10), (2_400, 1), (10_000, 1)])
+def test_few_pictures_are_shown_several_times(images: int, repeats: int) -> None:
+    recipe = replace(RECIPE, batch_size=8, epochs=3, least_steps=900)
+    assert count_repeats(images, recipe) == repeats
+    if repeats > 1:
+        assert count_steps(images * repeats, recipe).total == 900
+    assert count_repeats(images, replace(recipe, least_steps=0)) == 1
 
 
 def test_pictures_are_counted_from_the_start() -> None:

@@ -35,8 +35,9 @@ class Part:
 class Feed:
     """A part's pictures on a device: all of them where they fit on a GPU, else batch by batch."""
 
-    def __init__(self, part: Part, hardware: Hardware) -> None:
-        self._part, self._device = part, hardware.device
+    def __init__(self, part: Part, hardware: Hardware, repeats: int = 1) -> None:
+        """Opens a part; with `repeats`, its pictures are there so many times."""
+        self._part, self._device, self._repeats = part, hardware.device, repeats
         self._resident: Tensor | None = None
         if self._device.type == "cuda":
             one = part.images[np.zeros(1, np.intp)]
@@ -53,10 +54,11 @@ class Feed:
         return everything
 
     def __len__(self) -> int:
-        return len(self._part.labels)
+        return len(self._part.labels) * self._repeats
 
     def take(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Returns pictures, (n, H, W, 3) uint8, and labels, (n,), of some rows, on the device."""
+        rows = rows % len(self._part.labels)
         labels = torch.from_numpy(self._part.labels[rows]).to(self._device, non_blocking=True)
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._device)], labels

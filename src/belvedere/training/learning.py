@@ -31,7 +31,7 @@ from belvedere.training.memory import kept_blocks
 from belvedere.training.networks import Network, find_network
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
-from belvedere.training.schedule import count_steps
+from belvedere.training.schedule import count_repeats, count_steps
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
@@ -86,7 +86,8 @@ def learn(job: Job) -> Learnt:
         network = entry.create(len(class_names))
     network.both_ways = job.recipe.both_ways
     with kept_blocks():
-        outcome = _train(job, network, Feed(train, job.hardware), Feed(validation, job.hardware))
+        repeats = count_repeats(len(train.labels), job.recipe)
+        outcome = _train(job, network, Feed(train, job.hardware, repeats), Feed(validation, job.hardware))
     if not outcome.history:
         raise TrainingError("Training was ended before its first epoch was complete: there is no model to keep.")
     if not outcome.weights:

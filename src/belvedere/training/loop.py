@@ -149,7 +149,8 @@ class Training:
             state.epoch_seconds, started = state.epoch_seconds + now - started, now
             if self._is_late(state.seconds + state.epoch_seconds):
                 break
-            if now - kept >= SECONDS_BETWEEN_CHECKPOINTS and state.step < end:  # at its end it is validated first
+            # At its end an epoch is validated first; within it, several processes differ in what batch norm measures.
+            if now - kept >= SECONDS_BETWEEN_CHECKPOINTS and state.step < end and self._plan.ranks.count == 1:
                 kept = now
                 self._checkpoint()
         self._end_epoch(epoch + 1)

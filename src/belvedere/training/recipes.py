@@ -36,7 +36,9 @@ class Recipe:
     batch_size: Annotated[int, Field(ge=2)]
     optimiser: Literal["adam", "muon"]  # "muon": Muon for the kernels of the blocks, AdamW for the rest
     learning_rate: Positive  # of Adam or AdamW
-    least_steps: Annotated[int, Field(ge=0)] = 0  # of few photographs more epochs are made, until there are so many
+    least_steps: Annotated[int, Field(ge=0)] = (
+        0  # of few photographs an epoch shows each several times, to make so many
+    )
     learning_rate_plan: Plan = ((0.0, 1.0),)  # factor of both rates
     muon_learning_rate: Positive = 0.05
     muon_momentum: Share = 0.9

@@ -55,10 +55,15 @@ def count_steps(images: int, recipe: Recipe, processes: int = 1) -> Steps:
 
     Args:
         images: How many there are to learn from, at least two.
-        recipe: Says how many go into a batch, how many epochs there are, and the least number of steps.
+        recipe: Says how many go into a batch, and how many epochs there are.
         processes: How many share a batch.
     """
     size = recipe.batch_size
     bounds = tuple(pairwise([0, *range(size, images - 2 * processes + 1, size), images]))
-    epochs = max(recipe.epochs, -(-recipe.least_steps // len(bounds)))
-    return Steps(bounds, epochs * len(bounds))
+    return Steps(bounds, recipe.epochs * len(bounds))
+
+
+def count_repeats(images: int, recipe: Recipe) -> int:
+    """Returns how often an epoch shows each picture, so that few pictures make the recipe's least number of steps."""
+    an_epoch = -(-images // recipe.batch_size)
+    return max(1, round(recipe.least_steps / (recipe.epochs * an_epoch)))

@@ -32,7 +32,7 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         nn.init.zeros_(self.norm2.weight)
-        self.short = nn.Sequential()
+        self.short: nn.Module = nn.Identity()
         if stride > 1:
             self.short = nn.Sequential(
                 OrderedDict(

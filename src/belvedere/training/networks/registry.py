@@ -92,7 +92,11 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
 
         return hook
 
-    leaves = [(name, module) for name, module in network.named_modules() if not any(module.children())]
+    leaves = [
+        (name, module)
+        for name, module in network.named_modules()
+        if not any(module.children()) and not isinstance(module, nn.Identity)
+    ]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
     training = network.training
     network.eval()
