@@ -1,5 +1,6 @@
 """What many tests share: tiny pictures, a tiny model made without torch, and a cache that is not the user's."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from PIL import Image
 from belvedere.cache import PLACE_VARIABLE
 from belvedere.model import Model, card_to_metadata, load
 from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
+
+# Where the tests run in the background of a script, Ctrl-C is ignored from the start, which children would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile(
     "belvedere",
