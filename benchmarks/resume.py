@@ -1,6 +1,6 @@
 """Trainings that are killed at random moments and resumed, beside one that is not: are the weights the same bytes?
 
-python benchmarks/resume.py PHOTOS [--kills 10] [--images 1500] [--recipe quick]
+python benchmarks/resume.py PHOTOS [--kills 10] [--images 1500] [--recipe quick] [--epochs 8]
 
 Takes some of the training photographs, trains once undisturbed, then ten times with `kill -9` at a moment drawn over
 the whole length, from the start of the process to its end, and `--resume`.
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--recipe", default="quick")
+    parser.add_argument("--epochs", type=int, default=8)
     options = parser.parse_args()
     chance = random.Random(0)  # noqa: S311 - no secret
     with tempfile.TemporaryDirectory() as place:
@@ -43,6 +44,7 @@ def main() -> None:
         write_table(options.photos, options.images, folder / "some.csv")
         environment = os.environ | {"BELVEDERE_CACHE": str(folder / "cache")}
         command = [sys.executable, "-m", "belvedere", "train", str(folder / "some.csv"), "--recipe", options.recipe]
+        command += ["--epochs", str(options.epochs)]
 
         def start(out: str, *more: str) -> subprocess.Popen[bytes]:
             return subprocess.Popen(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from belvedere.training.augment import GREY, Boxes, cut, draw_boxes, mix, vary
+from belvedere.training.augment import GREY, Boxes, cut, draw_boxes, mix, scale_whole, vary
 from belvedere.training.recipes import RECIPES, Recipe
 
 PLAIN = replace(RECIPES["quick"], crop_area=(1.0, 1.0), crop_ratio=1.0, flip=False)
@@ -43,6 +43,7 @@ def by_pillow(picture: Tensor, side: int, box: tuple[float, float, float, float]
 def test_the_whole_picture_is_scaled_as_pillow_does(height: int, width: int, side: int) -> None:
     images = pictures(3, height, width)
     found = cut(images, whole(3, height, width), side, torch.float32)
+    assert torch.equal(scale_whole(images, side), found)
     assert found.shape == (3, 3, side, side)
     for picture, scaled in zip(images, found, strict=True):
         assert np.abs(by_pillow(picture, side) - scaled.numpy()).max() < 0.02

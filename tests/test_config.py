@@ -32,6 +32,16 @@ def test_what_is_printed_is_read(name: str, file: Path) -> None:
     assert read_config(file, RECIPES[name]) == RECIPES[name]
 
 
+def test_every_key_that_is_printed_is_explained() -> None:
+    lines = print_recipe("best").splitlines()
+    assert lines[0] == "[recipe]"
+    keys = [number for number, line in enumerate(lines) if line.split(" = ")[0] in FIELDS]
+    assert len(keys) == len(FIELDS)
+    for number in keys:
+        assert lines[number - 1].startswith("# ")
+        assert len(lines[number - 1]) > 6
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_trained(name: str) -> None:
     recipe = RECIPES[name]
@@ -60,6 +70,9 @@ def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None
         ("batch_size = 1", ["batch_size", "2"]),
         ("learning_rate = 0", ["learning_rate", "greater than 0"]),
         ("learning_rate = nan", ["learning_rate"]),
+        ("muon_learning_rate = inf", ["muon_learning_rate", "finite"]),
+        ("mix = 0.6\npaste = 0.5", ["mix and paste", "0.6 + 0.5, over 1"]),
+        ("l2 = 0.01", ["l2 is for the optimiser 'adam'", "weight_decay", "0.01"]),
         ("colour = 1.0", ["colour", "less than 1"]),
         ("erase = -0.1", ["erase", "greater than or equal to 0"]),
         ("source_side = 9999", ["source_side", "1024"]),
@@ -75,6 +88,7 @@ def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None
         ("side_plan = [[0, 32, 64]]", ["side_plan.0"]),
         ("side_plan = 64", ["side_plan"]),
         ("learning_rate_plan = [[0, -1]]", ["learning_rate_plan", "can't be negative"]),
+        ("learning_rate_plan = [[0, inf]]", ["learning_rate_plan", "infinite"]),
         ("learning_rate_plan = [[0, nan]]", ["learning_rate_plan"]),
         ("learning_rate_plan = [[nan, 1]]", ["learning_rate_plan"]),
     ],

@@ -115,7 +115,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         "pipe.jpg": "is not a regular file",
         "missing.jpg": "no such file",
         "nowhere.jpg": "no such file",
-        "with\0null.jpg": "no such file",
+        "with\0null.jpg": "can't be opened: embedded null byte",
         "x" * 300 + ".jpg": "can't be opened: File name too long",
     }.items():
         with pytest.raises(UnreadableImage) as caught:

@@ -89,6 +89,31 @@ def test_the_layer_table_leaves_the_network_as_it_was() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.parametrize("name", [name for name, entry in NETWORKS.items() if entry.flexible])
+def test_a_whitened_stem_sees_all_directions_alike(name: str) -> None:
+    torch.manual_seed(0)
+    network = find_network(name).create(3)
+    blurred = nn.functional.interpolate(torch.rand(40, 3, 12, 12) * 255, size=48, mode="bilinear")
+    pixels = (blurred + 20 * torch.rand(40, 3, 48, 48)).clamp(0, 255)
+    network.whiten(pixels)
+    scale, stem = network.features.get_submodule("scale"), network.features.get_submodule("stem")
+    outputs = stem(scale(pixels)).transpose(0, 1).flatten(1)  # (channels, squares)
+    half = len(outputs) // 2
+    assert torch.allclose(torch.cov(outputs[:half]), torch.eye(half), atol=0.05)
+    assert torch.allclose(outputs[half:], -outputs[:half], atol=1e-4)
+    assert [name for name, weights in network.named_parameters() if not weights.requires_grad] == [
+        "features.stem.weight"
+    ]
+    stem_row = next(layer for layer in list_layers(network, find_network(name).preprocess) if "stem" in layer.name)
+    assert (stem_row.trainable, stem_row.parameters) == (0, 3 * 16 * 2 * half)
+
+
+def test_whitening_pictures_of_one_colour_leaves_numbers() -> None:
+    network = find_network("compact-small").create(3)
+    network.whiten(torch.full((8, 3, 32, 32), 90.0))
+    assert all(bool(weights.isfinite().all()) for weights in network.parameters())
+
+
 def test_an_unknown_network_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'article'"):
         find_network("artikle")

@@ -239,7 +239,7 @@ def test_part_left_over_is_refused_with_the_ways_out() -> None:
     ):
         raise ValueError("stop")
     for check in (storage.check_free, make_results):
-        with pytest.raises(FolderExists, match=r"Add --resume .* or --overwrite .*, or give another --out") as caught:
+        with pytest.raises(FolderExists, match=r"Add --overwrite .*--resume.*, or give another --out") as caught:
             check(folder, overwrite=False)
         assert "results.partial exists already" in str(caught.value)
     storage.check_free(folder, overwrite=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from belvedere.threads import map_ahead
+from belvedere.threads import chunks_of, map_ahead
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -18,7 +18,17 @@ def test_results_come_in_the_order_of_the_items() -> None:
             gate.set()
         return 2 * item
 
-    assert list(map_ahead(double, range(20), 8)) == [2 * item for item in range(20)]
+    assert list(map_ahead(double, range(20), 8, 1)) == [2 * item for item in range(20)]
+
+
+@pytest.mark.parametrize("together", [1, 3, 8, 100])
+def test_however_many_a_thread_takes_at_once(together: int) -> None:
+    assert list(map_ahead(str, range(20), 8, together)) == [str(item) for item in range(20)]
+
+
+def test_chunks() -> None:
+    assert list(chunks_of(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(chunks_of([], 3)) == []
 
 
 def test_items_are_taken_as_they_are_needed() -> None:
@@ -40,7 +50,7 @@ def test_an_error_stands_where_its_result_would() -> None:
     def invert(item: int) -> float:
         return 1 / item
 
-    results = map_ahead(invert, [1, 2, 0, 4])
+    results = map_ahead(invert, [1, 2, 0, 4], together=1)
     assert [next(results), next(results)] == [1, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(results)

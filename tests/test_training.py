@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import belvedere
@@ -279,13 +280,16 @@ def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path
         train(photographs, out=tmp_path / "run", recipe="artikel")
     with pytest.raises(UsageError, match=r"--epochs: .* greater than or equal to 1"):
         train(photographs, out=tmp_path / "run", epochs=0)
+    (tmp_path / "own.toml").write_text('[recipe]\nnetwork = "article"\n')
+    with pytest.raises(UsageError, match=r"'article' takes pictures of 150 x 150 only.*Change --recipe article"):
+        train(photographs, out=tmp_path / "run", recipe="quick", config=tmp_path / "own.toml")
     with pytest.raises(UsageError, match="from 0 to"):
         train(photographs, out=tmp_path / "run", seed=10**30)
     with pytest.raises(UsageError, match="auto, cpu or cuda"):
         train(photographs, out=tmp_path / "run", device="tpu")
     with pytest.raises(DatasetError, match="no folder or table"):
         train(tmp_path / "nowhere", out=tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "own.toml"]
 
 
 def test_a_class_without_a_readable_photograph_is_an_error(tmp_path: Path) -> None:
@@ -354,6 +358,13 @@ def assert_same_run(found: Path, expected: Path) -> None:
             ]
 
     assert timeless(found) == timeless(expected)
+
+
+def test_the_first_layer_is_whitened_and_stays(uninterrupted: Run) -> None:
+    stem = safetensors.numpy.load_file(uninterrupted.folder / "weights.safetensors")["features.stem.weight"]
+    np.testing.assert_array_equal(stem[16:], -stem[:16])
+    [row] = [layer for layer in uninterrupted.load().card.layers if "stem" in layer.name]
+    assert (row.trainable, row.parameters) == (0, stem.size)
 
 
 class Killed(Exception):
@@ -459,7 +470,7 @@ def test_resume_with_other_arguments_is_refused_and_names_the_key(few: Path, cut
     for changes, key in (
         ({"epochs": 7}, "epochs = 4"),
         ({"minutes": 3}, "minutes = None"),
-        ({"recipe": "article"}, ""),
+        ({"recipe": "standard"}, ""),
     ):
         arguments = {"recipe": "quick", "config": few / "own.toml", "seed": 5} | changes
         with pytest.raises(UsageError, match=f"was begun with .*{key}.*--overwrite"):

@@ -9,6 +9,7 @@ src/belvedere/assets/scenes.onnx. The test accuracy is printed for both.
 
 import argparse
 import sys
+import tomllib
 from pathlib import Path
 
 import onnx
@@ -19,7 +20,9 @@ from belvedere.model import BUNDLED, MODEL_NAME, Model
 from belvedere.progress import LineProgress
 from belvedere.records import Evaluation
 from belvedere.storage import write_bytes, write_text
+from belvedere.training.config import change_recipe
 from belvedere.training.export import store_half
+from belvedere.training.recipes import RECIPES
 
 MOST_BYTES = 4_000_000
 LEAST_AGREEMENT = 0.995  # of the test photographs, on their class
@@ -66,6 +69,9 @@ def main() -> None:
     progress = LineProgress()
     if not options.run.exists():
         belvedere.train(options.photos, out=options.run, recipe="best", resume=True, progress=progress)
+    made_by = tomllib.loads((options.run / "config.toml").read_text(encoding="utf-8"))["recipe"]
+    if change_recipe(RECIPES["best"], made_by, "config.toml") != RECIPES["best"]:
+        sys.exit(f"{options.run} was not made by today's recipe `best`: delete it, or name another with --run")
     original = belvedere.load(options.run)
     halved = store_half(onnx.load(options.run / MODEL_NAME))
     onnx.checker.check_model(halved, full_check=True)

@@ -14,12 +14,12 @@ import json
 import os
 import shutil
 import sys
+import threading
 import weakref
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,12 @@ from belvedere.images import READING_VERSION, read_content, read_input
 from belvedere.progress import Progress, Task
 from belvedere.records import Preprocess, Sample, StoreFigures
 from belvedere.splits import Contents
-from belvedere.threads import map_ahead
+from belvedere.threads import chunks_of, map_ahead
 
 PLACE_VARIABLE = "BELVEDERE_CACHE"
 INDEX, PIXELS, LOCK = "index.jsonl", "pixels", "lock"
-TOGETHER = 64  # pictures added under one lock
+TOGETHER = 64  # pictures that a thread decodes and then adds under one lock, at most
+POLL_SECONDS = 0.002  # for the lock, while another process adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def read_pixels(contents: Contents, preprocess: Preprocess, progress: Progress) 
     with progress.task("Reading", len(paths)) as task:
         missing = store.find_missing(paths)
         task.advance(len(paths) - len(missing))
-        reasons = store.fill(((key, paths[key]) for key in missing), preprocess, task)
+        reasons = store.fill([(key, paths[key]) for key in missing], preprocess, task)
     samples: list[Sample] = []
     slots: list[int] = []
     unreadable: list[tuple[Sample, str]] = []
@@ -132,6 +133,7 @@ def read_pixels(contents: Contents, preprocess: Preprocess, progress: Progress) 
             slots.append(store.entries[key].slot)
             remarked += [(sample, note) for note in store.entries[key].notes]
     rows = PixelRows(store.folder / PIXELS, preprocess, np.array(slots, np.int64))
+    store.check_there()
     return Pixels(rows, tuple(samples), tuple(unreadable), tuple(remarked))
 
 
@@ -205,13 +207,27 @@ class _Store:
         self.folder = _stores_folder() / name
         self.entries: dict[str, Entry] = {}
         self._known_bytes = self._known_lines = 0  # of the index
+        self._adding = threading.Lock()  # between threads; the lock of the file is between processes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for file in (INDEX, PIXELS, LOCK):
                 (self.folder / file).touch()
+            self._pixels = (self.folder / PIXELS).open("r+b")
+            weakref.finalize(self, self._pixels.close)
             self._take_new_lines()
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
+
+    def check_there(self) -> None:
+        """Checks that the store has not been cleared since it was opened, and perhaps begun anew by another process.
+
+        Raises:
+            CacheError: It has.
+        """
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._pixels.fileno()), (self.folder / PIXELS).stat()):
+                return
+        raise CacheError(f"The cache in {self.folder} was cleared while it was in use. Start again.")
 
     def find_missing(self, keys: Iterable[str]) -> list[str]:
         """Returns the keys whose pixels are not here, or not whole."""
@@ -235,34 +251,56 @@ class _Store:
                     missing.append(key)
         return missing
 
-    def fill(self, wanted: Iterable[tuple[str, Path]], preprocess: Preprocess, task: Task) -> dict[str, str]:
-        """Decodes pictures and adds them; returns the reasons of those that can't be read, by key."""
+    def fill(self, wanted: Sequence[tuple[str, Path]], preprocess: Preprocess, task: Task) -> dict[str, str]:
+        """Decodes pictures and adds them, in threads; returns the reasons of those that can't be read, by key."""
         reasons: dict[str, str] = {}
-        outcomes = map_ahead(lambda item: _decode(*item, preprocess), wanted)
-        while batch := list(islice(outcomes, TOGETHER)):
-            self._add([outcome for outcome in batch if isinstance(outcome, _Decoded)])
-            reasons |= {outcome.key: outcome.reason for outcome in batch if isinstance(outcome, _Lost)}
-            task.advance(len(batch))
+        threads = os.cpu_count() or 1
+        chunks = chunks_of(wanted, min(TOGETHER, -(-len(wanted) // (2 * threads))))  # something for every thread
+
+        def decode_and_add(chunk: list[tuple[str, Path]]) -> tuple[int, list[_Lost]]:
+            outcomes = [_decode(key, path, preprocess) for key, path in chunk]
+            self._add([outcome for outcome in outcomes if isinstance(outcome, _Decoded)])
+            return len(chunk), [outcome for outcome in outcomes if isinstance(outcome, _Lost)]
+
+        for count, lost in map_ahead(decode_and_add, chunks, 2 * threads):
+            reasons |= {outcome.key: outcome.reason for outcome in lost}
+            task.advance(count)
         return reasons
 
     def _add(self, decoded: Sequence[_Decoded]) -> None:
         """Appends pictures, then their lines, but for those that another process has added meanwhile."""
         try:
-            with FileLock(self.folder / LOCK):
+            with self._adding, FileLock(self.folder / LOCK).acquire(poll_interval=POLL_SECONDS):
+                self.check_there()
                 self._take_new_lines()
                 fresh = [item for item in decoded if item.key not in self.entries]
-                with (self.folder / PIXELS).open("r+b") as file:
-                    file.seek(self._known_lines * _picture_bytes(self._preprocess))
-                    for item in fresh:
-                        file.write(item.pixels.data)
-                lines = [{"sha256": item.key, "crc32": item.crc32, "notes": item.notes} for item in fresh]
-                with (self.folder / INDEX).open("r+b") as file:
-                    file.truncate(self._known_bytes)  # a torn last line is no line
-                    file.seek(self._known_bytes)
-                    file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-                self._take_new_lines()
+                self._write_pixels(fresh)
+                self._write_lines(fresh)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
+
+    def _write_pixels(self, fresh: Sequence[_Decoded]) -> None:
+        size_bytes = _picture_bytes(self._preprocess)
+        start = self._known_lines * size_bytes
+        if fresh and hasattr(os, "posix_fallocate"):  # room for all of them at once: the writing takes half as long
+            with suppress(OSError):  # not every file system can; a full disk is heard of in writing
+                os.posix_fallocate(self._pixels.fileno(), start, len(fresh) * size_bytes)
+        self._pixels.seek(start)
+        for item in fresh:
+            self._pixels.write(item.pixels.data)
+        self._pixels.flush()
+
+    def _write_lines(self, fresh: Sequence[_Decoded]) -> None:
+        lines = [{"sha256": item.key, "crc32": item.crc32, "notes": item.notes} for item in fresh]
+        content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        with (self.folder / INDEX).open("r+b") as file:
+            file.truncate(self._known_bytes)  # a torn last line is no line
+            file.seek(self._known_bytes)
+            file.write(content)
+        for slot, item in enumerate(fresh, self._known_lines):
+            self.entries[item.key] = Entry(slot, item.crc32, item.notes)
+        self._known_lines += len(fresh)
+        self._known_bytes += len(content)
 
     def _take_new_lines(self) -> None:
         with (self.folder / INDEX).open("rb") as file:

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics
 
 from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.errors import DatasetError, UnknownName
@@ -72,6 +71,8 @@ def measure(predictions: Sequence[Prediction], class_names: Sequence[str], *, pa
     read = [prediction for prediction in predictions if prediction.error is None]
     if not read:
         raise DatasetError(f"None of the {len(predictions)} photographs to measure on could be read.")
+    from sklearn.metrics import confusion_matrix  # here: it takes a second, which training need not wait for
+
     index = {name: position for position, name in enumerate(class_names)}
     for prediction in read:
         if prediction.label not in index:
@@ -80,7 +81,7 @@ def measure(predictions: Sequence[Prediction], class_names: Sequence[str], *, pa
     probabilities = np.array([prediction.probabilities for prediction in read])  # (N, K)
     answers = probabilities.argmax(1)  # (N,)
     indices = np.arange(len(class_names))
-    confusion = metrics.confusion_matrix(labels, answers, labels=indices)  # (K, K)
+    confusion = confusion_matrix(labels, answers, labels=indices)  # (K, K)
     per_class = _per_class(labels, answers, class_names)
     confidence, right = probabilities.max(1), answers == labels
     calibration = _calibration(confidence, right)
@@ -123,7 +124,9 @@ def _log_loss(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> f
 def _per_class(
     labels: NDArray[np.intp], answers: NDArray[np.intp], class_names: Sequence[str]
 ) -> tuple[ClassFigures, ...]:
-    precision, recall, f1, images = metrics.precision_recall_fscore_support(
+    from sklearn.metrics import precision_recall_fscore_support
+
+    precision, recall, f1, images = precision_recall_fscore_support(
         labels, answers, labels=np.arange(len(class_names)), zero_division=np.nan
     )
     return tuple(

@@ -9,6 +9,7 @@ through Pillow. Both decode a JPEG with the accurate inverse transform and smoot
 bits keeps its high byte, which is all that Pillow gives: at most one level apart.
 """
 
+import stat
 import struct
 import threading
 import warnings
@@ -47,6 +48,7 @@ COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger on
 RGB = NDArray[np.uint8]
 _ORIENTATION_TAG = 0x0112
 _alone = threading.Lock()
+_APPLICATION_1, _START_OF_SCAN = b"\xff\xe1", b"\xff\xda"  # of a JPEG: where EXIF and XMP are; where pixels begin
 _ORIENTATION_MARKS = (b"Exif\x00\x00", b"tiff:Orientation")  # EXIF, and XMP, which Pillow asks where EXIF is silent
 # What Pillow's parsers raise on bytes that are not what they claim to be.
 _DAMAGE = (
@@ -125,10 +127,13 @@ def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> byte
     else:
         try:
             path = Path(source)
-            if not path.is_file():
-                raise UnreadableImage(str(source), _what_instead(path))
-            size = path.stat().st_size
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableImage(str(source), "is a folder" if path.is_dir() else "is not a regular file")
+            size = status.st_size
             content = path.read_bytes() if size <= max_bytes else b""
+        except FileNotFoundError:
+            raise UnreadableImage(str(source), "no such file") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UnreadableImage(str(source), f"can't be opened: {reason}") from error
@@ -138,12 +143,6 @@ def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> byte
     if size > max_bytes:
         raise UnreadableImage(name, f"{size:,} bytes, over the limit of {max_bytes:,}")
     return content
-
-
-def _what_instead(path: Path) -> str:
-    if path.is_dir():
-        return "is a folder"
-    return "is not a regular file" if path.exists() else "no such file"
 
 
 def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
@@ -285,13 +284,23 @@ def _decode_jpeg(content: bytes, max_pixels: int) -> DecodedImage:
 
 
 def _jpeg_orientation(content: bytes) -> int:
-    if not any(mark in content for mark in _ORIENTATION_MARKS):
+    if not (_may_be_turned(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
         return 1
     try:
         with _pillow_warnings.ignored(), _open(content) as image:
             return _orientation(image)
     except _Refused:
         return 1
+
+
+def _may_be_turned(content: bytes) -> bool:
+    """Whether a JPEG has a segment for EXIF or XMP, or odd ones: a walk from head to head, which is quick."""
+    place = 2
+    while (marker := content[place : place + 2]) != _START_OF_SCAN:
+        if marker == _APPLICATION_1 or marker[:1] != b"\xff":
+            return True
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return False
 
 
 def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:

@@ -16,6 +16,8 @@ from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.threads import map_ahead
 
+HASHED_TOGETHER = 16  # files a thread takes at once
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -47,7 +49,7 @@ def read_contents(samples: Sequence[Sample], progress: Progress) -> Contents:
     hashes: list[str] = []
     unreadable: list[tuple[Sample, str]] = []
     with progress.task("Comparing files", len(samples)) as task:
-        for sample, outcome in zip(samples, map_ahead(read, samples), strict=True):
+        for sample, outcome in zip(samples, map_ahead(read, samples, together=HASHED_TOGETHER), strict=True):
             if isinstance(outcome, UnreadableImage):
                 unreadable.append((sample, outcome.reason))
             else:

@@ -267,7 +267,7 @@ def _check_partial(partial: Path, overwrite: bool, resume: bool) -> None:
         raise FolderExists(
             partial,
             "It was left by a job that was cut off (its history.csv says how far it came), or belongs to one that is "
-            "still running. Add --resume to go on with it or --overwrite to start anew, or give another --out.",
+            "still running. Add --overwrite to start anew (a training goes on with --resume), or give another --out.",
         )
 
 

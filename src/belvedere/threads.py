@@ -16,22 +16,34 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-def map_ahead(function: Callable[[Item], Outcome], items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Outcome]:
+def map_ahead(
+    function: Callable[[Item], Outcome], items: Iterable[Item], ahead: int = AHEAD, together: int = 1
+) -> Iterator[Outcome]:
     """Calls a function for each item in threads, in order.
 
     Args:
-        function: What to do; an error of its ends the iteration where its result would stand.
+        function: What to do; an error of its ends the iteration, before the results of those it was taken with.
         items: Taken as they are needed, never all at once.
         ahead: How many results may wait to be taken.
+        together: How many items a thread takes at once: more than one where handing over costs as much as the work.
 
     Yields:
         A result for each item, in the order of the items.
     """
-    waiting = iter(items)
-    running: deque[Future[Outcome]] = deque()
+    waiting = chunks_of(items, min(together, ahead))
+    running: deque[Future[list[Outcome]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while True:
-            running.extend(pool.submit(function, item) for item in islice(waiting, ahead - len(running)))
+            wanted = max(1, ahead // together) - len(running)
+            running.extend(
+                pool.submit(lambda chunk: list(map(function, chunk)), chunk) for chunk in islice(waiting, wanted)
+            )
             if not running:
                 return
-            yield running.popleft().result()
+            yield from running.popleft().result()
+
+
+def chunks_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Cuts items into lists of a size, the last perhaps shorter; taken as they are needed."""
+    waiting = iter(items)
+    return iter(lambda: list(islice(waiting, size)), [])

@@ -63,6 +63,15 @@ def cut(images: Tensor, boxes: Boxes, side: int, precision: torch.dtype) -> Tens
     return torch.bmm(planes, columns.mT).view(count, 3, side, side)
 
 
+def scale_whole(images: Tensor, side: int | None) -> Tensor:
+    """Scales whole pictures, (N, H, W, 3) uint8, as `cut` does: (N, 3, side, side), float32; None: to their height."""
+    count, height, width, _ = images.shape
+    whole = Boxes(
+        np.zeros(count), np.zeros(count), np.full(count, height), np.full(count, width), np.zeros(count, bool)
+    )
+    return cut(images, whole, side or height, torch.float32)
+
+
 def _weights(
     start: NDArray[np.float64], length: NDArray[np.float64], size: int, side: int, device: torch.device
 ) -> Tensor:
@@ -70,9 +79,11 @@ def _weights(
     begin, extent = (torch.from_numpy(each.astype(np.float32)).to(device)[:, None, None] for each in (start, length))
     scale = extent / side
     centres = begin + (torch.arange(side, device=device)[:, None] + 0.5) * scale
-    distances = (torch.arange(size, device=device) + 0.5 - centres).abs()
-    weights = (1 - distances / scale.clamp(min=1)).clamp(min=0)
-    return weights / weights.sum(2, keepdim=True)
+    distances = (torch.arange(size, device=device) + 0.5 - centres).abs_()
+    weights = (
+        distances.mul_(-1 / scale.clamp(min=1)).add_(1).clamp_(min=0)
+    )  # in place: these are large for what they are
+    return weights.mul_(1 / weights.sum(2, keepdim=True))
 
 
 def vary(
@@ -108,9 +119,10 @@ def vary(
 def _recolour(pixels: Tensor, amount: float, random: np.random.Generator) -> Tensor:
     """Draws contrast, brightness and saturation for each picture."""
     drawn = random.uniform(-amount, amount, (3, len(pixels), 1, 1, 1)).astype(np.float32)
-    contrast, brightness, saturation = torch.from_numpy(drawn).to(pixels.device, pixels.dtype)
-    pixels = (pixels - GREY) * (1 + contrast) + GREY + brightness * SPREAD
-    return torch.lerp(pixels.mean(1, keepdim=True), pixels, 1 + saturation)
+    contrast, brightness, saturation = torch.from_numpy(drawn).to(pixels.device)
+    shift = brightness * SPREAD - contrast * GREY
+    pixels = torch.addcmul(shift.to(pixels.dtype), pixels, (1 + contrast).to(pixels.dtype))
+    return torch.lerp(pixels.mean(1, keepdim=True), pixels, (1 + saturation).to(pixels.dtype))
 
 
 def _erase(pixels: Tensor, share: float, random: np.random.Generator) -> Tensor:

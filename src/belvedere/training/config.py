@@ -18,12 +18,15 @@ FIELDS = {entry.name: entry for entry in dataclasses.fields(Recipe)}
 
 
 def print_recipe(recipe: str, config: Path | str | None = None, epochs: int | None = None) -> str:
-    """Returns the recipe that `train` would take as TOML: a table `[recipe]`, without what is not set.
+    """Returns the recipe that `train` would take as TOML: a table `[recipe]`, each key that is set with what it is.
 
     Raises:
         UsageError: As `choose_recipe`.
     """
-    return tomli_w.dumps({TABLE: recipe_values(choose_recipe(recipe, config, epochs))})
+    values = recipe_values(choose_recipe(recipe, config, epochs))
+    explained = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
+    keys = (f"# {explained[name].description}\n{tomli_w.dumps({name: value})}" for name, value in values.items())
+    return f"[{TABLE}]\n" + "".join(keys)
 
 
 def recipe_values(recipe: Recipe) -> dict[str, object]:
@@ -92,6 +95,8 @@ def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recip
         return Recipe(**{**dataclasses.asdict(base), **values})
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(step) for step in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # values that are possible, but not together
+            raise UsageError(f"{source}: {reason}.") from error
+        name = ".".join(str(step) for step in first["loc"])
         raise UsageError(f"{source}: {name}: {reason}. Received: {first['input']!r}.") from error

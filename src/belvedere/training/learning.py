@@ -20,22 +20,24 @@ from belvedere.records import Note, Preprocess
 from belvedere.results import write_history
 from belvedere.splits import Contents
 from belvedere.storage import write_bytes
+from belvedere.training.augment import scale_whole
 from belvedere.training.budget import fit_steps
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
 from belvedere.training.device import Hardware
 from belvedere.training.division import Division
-from belvedere.training.feed import Feed, Part
+from belvedere.training.feed import Feed, Part, Rows
 from belvedere.training.log import LoggedProgress
 from belvedere.training.loop import Fit, Plan, fit
 from belvedere.training.memory import kept_blocks
 from belvedere.training.networks import Network, find_network
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
-from belvedere.training.schedule import count_repeats, count_steps
+from belvedere.training.schedule import count_repeats, count_steps, side_at
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
 PARITY_PICTURES = 32
+WHITENED_ON = 512  # pictures: of as many squares as make chance small
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,7 @@ def learn(job: Job) -> Learnt:
     class_names = job.dataset.class_names
     train, validation = _to_part(pixels, class_names), _to_part(held, class_names)
     _check_parts(train, validation, class_names)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        network = entry.create(len(class_names))
-    network.both_ways = job.recipe.both_ways
+    network = start_network(job.recipe, len(class_names), job.seed, train.images)
     with kept_blocks():
         repeats = count_repeats(len(train.labels), job.recipe)
         outcome = _train(job, network, Feed(train, job.hardware, repeats), Feed(validation, job.hardware))
@@ -97,9 +96,40 @@ def learn(job: Job) -> Learnt:
     if outcome.interrupted:
         job.log.say(f"Ended early: epoch {outcome.best_epoch} of the {len(outcome.history)} completed is kept.")
     network.load_state_dict(outcome.weights)
+    network.both_ways = job.recipe.both_ways  # epochs were compared from one view, which takes half the time
     photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
-    spread = np.linspace(0, len(validation.labels) - 1, PARITY_PICTURES).astype(int)  # over all the classes
-    return Learnt(network.cpu(), outcome, photographs, validation.images[spread], notes)
+    samples = validation.images[_spread(len(validation.labels), PARITY_PICTURES)]
+    return Learnt(network.cpu(), outcome, photographs, samples, notes)
+
+
+def start_network(recipe: Recipe, classes: int, seed: int, images: Rows) -> Network:
+    """Makes a recipe's network with fresh weights.
+
+    Args:
+        recipe: Names it, and says whether its first layer is whitened.
+        classes: K, how many it shall tell apart.
+        seed: Of the weights.
+        images: What it will learn from, (N, H, W, 3) uint8.
+
+    Returns:
+        The network, on the CPU.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = find_network(recipe.network).create(classes)
+    if recipe.whiten:
+        side = None if recipe.side_plan is None else side_at(recipe.side_plan, 1.0)
+        few_together = np.array_split(
+            _spread(len(images), WHITENED_ON), 16
+        )  # large ones would take much memory at once
+        scaled = [scale_whole(torch.from_numpy(images[rows]), side) for rows in few_together]
+        network.whiten(torch.cat(scaled))
+    return network
+
+
+def _spread(count: int, wanted: int) -> NDArray[np.intp]:
+    """Rows of a part that are spread over all of it, and so over the classes."""
+    return np.linspace(0, count - 1, wanted).astype(np.intp)
 
 
 def _train(job: Job, network: Network, train: Feed, validation: Feed) -> Fit:

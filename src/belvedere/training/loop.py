@@ -104,6 +104,7 @@ class Training:
         self, network: Network, plan: Plan, train: Feed, validation: Feed, keep: Callable[[State], None]
     ) -> None:
         network.to(device=plan.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        plan.ranks.share(network.state_dict().values())
         self.network, self._plan, self._recipe = network, plan, plan.recipe
         self._forward = torch.compile(network) if plan.recipe.compile else network
         self._train, self._validation, self._keep = train, validation, keep
@@ -209,8 +210,10 @@ class Training:
         self._checkpoint()
 
     def _statistics(self) -> list[Tensor]:
-        """What batch norm has measured: the only part of a network in which the processes differ."""
-        return [values for values in self.network.buffers() if values.is_floating_point()]
+        """What batch norm has measured, with its average: all in which the processes differ."""
+        measured = {name: values for name, values in self.network.named_buffers() if values.is_floating_point()}
+        averaged = [values for name, values in self._average.tensors.items() if name in measured]
+        return [*measured.values(), *averaged]
 
     def _checkpoint(self) -> None:
         groups = {

@@ -6,12 +6,14 @@ Knows who is who and how to agree; does not know what is learnt. One process alo
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
+
+from belvedere.errors import UsageError
 
 PATIENCE = timedelta(days=2)  # the others wait while the first decodes and writes
 
@@ -38,6 +40,14 @@ class Ranks:
         for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view(tensor.shape))
 
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Puts the first process's values into each tensor."""
+        if self.count > 1:
+            for tensor in tensors:
+                held = tensor.contiguous()
+                distributed.broadcast(held, 0)
+                tensor.copy_(held)
+
     def wait(self) -> None:
         """Returns when all have come here."""
         if self.count > 1:
@@ -52,13 +62,23 @@ class Ranks:
         return held[0]
 
 
-def join_ranks() -> Ranks:
-    """Joins the processes that torch's launcher has started; alone where there is no launcher."""
+def join_ranks(device: str = "auto") -> Ranks:
+    """Joins the processes that torch's launcher has started; alone where there is no launcher.
+
+    Args:
+        device: Where they will train: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: There are more processes than GPUs.
+    """
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         return Ranks()
+    on_gpus = device != "cpu" and torch.cuda.is_available()
     if not distributed.is_initialized():
-        local = int(os.environ["LOCAL_RANK"])
-        if torch.cuda.is_available():
+        if on_gpus:
+            local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+            if local >= gpus:
+                raise UsageError(f"More processes than GPUs: start {gpus}, with --nproc-per-node {gpus}.")
             torch.cuda.set_device(local)
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
     return Ranks(distributed.get_rank(), distributed.get_world_size())

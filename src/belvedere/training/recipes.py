@@ -3,22 +3,25 @@
 Knows the values and which are possible; does not know what is done with them.
 """
 
+import math
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Part = Annotated[float, Field(gt=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _check_plan(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
     places = [place for place, _ in points]
     if not points or places != sorted(places) or not all(0 <= place <= 1 for place in places):
         raise ValueError("a plan is pairs [share of training from 0 to 1, value], in rising order of the shares")
-    if not all(value >= 0 for _, value in points):
-        raise ValueError("a plan's values can't be negative")
+    if not all(0 <= value < math.inf for _, value in points):
+        raise ValueError("a plan's values can't be negative or infinite")
     return points
 
 
@@ -30,40 +33,84 @@ Plan = Annotated[tuple[tuple[float, float], ...], AfterValidator(_check_plan)]
 class Recipe:
     """One way to train. Every field goes into the run's config.toml, and can be given in a `--config` file."""
 
-    name: str
-    network: str  # a name in networks.registry
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=2)]
-    optimiser: Literal["adam", "muon"]  # "muon": Muon for the kernels of the blocks, AdamW for the rest
-    learning_rate: Positive  # of Adam or AdamW
-    least_steps: Annotated[int, Field(ge=0)] = (
-        0  # of few photographs an epoch shows each several times, to make so many
+    name: Annotated[str, Field(description="of this recipe")]
+    network: Annotated[str, Field(description="one of those that `belvedere show` knows")]
+    epochs: Annotated[int, Field(ge=1, description="how often every photograph is shown")]
+    batch_size: Annotated[int, Field(ge=2, description="photographs a step")]
+    optimiser: Annotated[
+        Literal["adam", "muon"], Field(description="muon: Muon for the kernels of the blocks, AdamW for the rest")
+    ]
+    learning_rate: Annotated[Positive, Field(description="of Adam or AdamW")]
+    least_steps: Annotated[
+        int,
+        Field(ge=0, description="of few photographs an epoch shows each several times, to make so many steps in all"),
+    ] = 0
+    learning_rate_plan: Annotated[Plan, Field(description="factor of both rates")] = ((0.0, 1.0),)
+    muon_learning_rate: Annotated[Positive, Field(description="of Muon")] = 0.05
+    muon_momentum: Annotated[Share, Field(description="of Muon")] = 0.9
+    weight_decay: Annotated[NotNegative, Field(description="of AdamW, decoupled, and of Muon's kernels")] = 0.0
+    adam_beta2: Annotated[Share, Field(description="how long Adam remembers squared gradients")] = 0.999
+    adam_epsilon: Annotated[Positive, Field(description="added to Adam's divisor")] = 1e-8
+    l2: Annotated[
+        NotNegative, Field(description="added to the loss: so many times the sum of squares of each of l2_kernels")
+    ] = 0.0
+    l2_kernels: Annotated[tuple[str, ...], Field(description="parameters of the network by name")] = ()
+    label_smoothing: Annotated[Share, Field(description="share of a label that is spread over all classes")] = 0.0
+    whiten: Annotated[
+        bool, Field(description="whether the first layer is computed from the photographs instead of trained")
+    ] = False
+    side_plan: Annotated[
+        Plan | None,
+        Field(description="side of the pictures trained on, pixels; without: the network's input, unchanged"),
+    ] = None
+    source_side: Annotated[
+        int, Field(ge=16, le=1024, description="of the decoded pictures that crops are cut from, pixels")
+    ] = 150
+    crop_area: Annotated[tuple[Part, Part], Field(description="least and greatest share of a picture in a crop")] = (
+        1.0,
+        1.0,
     )
-    learning_rate_plan: Plan = ((0.0, 1.0),)  # factor of both rates
-    muon_learning_rate: Positive = 0.05
-    muon_momentum: Share = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW, decoupled; of Muon's kernels too
-    adam_beta2: Share = 0.999
-    adam_epsilon: Positive = 1e-8
-    l2: Annotated[float, Field(ge=0)] = 0.0  # added to the loss: l2 times the sum of squares of each of `l2_kernels`
-    l2_kernels: tuple[str, ...] = ()
-    label_smoothing: Share = 0.0
-    side_plan: Plan | None = None  # side of the pictures trained on, in pixels; None: the network's input, unchanged
-    source_side: Annotated[int, Field(ge=16, le=1024)] = 150  # of the decoded pictures that crops are cut from
-    crop_area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (1.0, 1.0)
-    crop_ratio: Annotated[float, Field(ge=1)] = 1.0  # greatest ratio of a crop's sides, relative to the picture's
-    flip: bool = False  # every second epoch the other way round
-    colour: Share = 0.0  # how much brightness, contrast and saturation vary
-    erase: Share = 0.0  # how many pictures get a grey square
-    mix: Share = 0.0  # how many batches are mixed with their own pictures in another order (mixup)
-    paste: Share = 0.0  # how many get a rectangle of another picture (CutMix)
-    average_decay: Share = 0.0  # of the moving average of the weights, a step; 0: no average
-    average_from: Share = 0.0  # share of training from which weights are averaged
-    both_ways: bool = False  # whether the model answers with the mean of a picture and its mirror image
-    compile: bool = False  # whether torch compiles the network, which needs a C++ compiler
-    choose_by: Literal["loss", "accuracy"] = "loss"  # the epoch that is kept: the best on the validation photographs
-    validation_share: Share = 0.1  # of the training photographs, kept back to choose the epoch by
-    test_share: Share = 0.15  # of all photographs, kept back to report, where the data set has no test part
+    crop_ratio: Annotated[
+        float,
+        Field(ge=1, allow_inf_nan=False, description="greatest ratio of a crop's sides, relative to the picture's"),
+    ] = 1.0
+    flip: Annotated[bool, Field(description="whether every second epoch shows a picture the other way round")] = False
+    colour: Annotated[Share, Field(description="how much brightness, contrast and saturation vary")] = 0.0
+    erase: Annotated[Share, Field(description="how many pictures get a grey square")] = 0.0
+    mix: Annotated[
+        Share, Field(description="how many batches are blended with themselves in another order (mixup)")
+    ] = 0.0
+    paste: Annotated[Share, Field(description="how many get a rectangle of another picture (CutMix)")] = 0.0
+    average_decay: Annotated[Share, Field(description="of a moving average of the weights, a step; 0: none")] = 0.0
+    average_from: Annotated[Share, Field(description="share of training from which weights are averaged")] = 0.0
+    both_ways: Annotated[
+        bool, Field(description="whether the model answers with the mean of a picture and its mirror image")
+    ] = False
+    compile: Annotated[bool, Field(description="whether torch compiles the network, which needs a C++ compiler")] = (
+        False
+    )
+    choose_by: Annotated[
+        Literal["loss", "accuracy"],
+        Field(description="which epoch is kept: the best of all on the validation photographs"),
+    ] = "loss"
+    validation_share: Annotated[
+        Share, Field(description="of the training photographs, kept back to choose the epoch by where no part is named")
+    ] = 0.1
+    test_share: Annotated[
+        Share, Field(description="of all photographs, kept back to report on where no part is named")
+    ] = 0.15
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.mix + self.paste > 1:
+            raise ValueError(
+                f"mix and paste are shares of the same batches. Received: {self.mix} + {self.paste}, over 1"
+            )
+        if self.l2 and self.optimiser != "adam":
+            raise ValueError(
+                f"l2 is for the optimiser 'adam'; {self.optimiser!r} takes weight_decay. Received: {self.l2}"
+            )
+        return self
 
 
 _ARTICLE = Recipe(
@@ -81,7 +128,7 @@ _ARTICLE = Recipe(
 _QUICK = Recipe(
     name="quick",
     network="compact-small",
-    epochs=5,
+    epochs=3,
     least_steps=300,
     batch_size=128,
     optimiser="muon",
@@ -90,6 +137,7 @@ _QUICK = Recipe(
     muon_learning_rate=0.05,
     adam_beta2=0.99,
     label_smoothing=0.1,
+    whiten=True,
     side_plan=((0.0, 48), (0.8, 96)),
     crop_area=(0.5, 1.0),
     crop_ratio=4 / 3,
@@ -99,7 +147,7 @@ _STANDARD = replace(
     _QUICK,
     name="standard",
     network="compact-medium",
-    epochs=17,
+    epochs=14,
     least_steps=600,
     weight_decay=0.05,
     side_plan=((0.0, 64), (0.8, 112)),
@@ -112,11 +160,12 @@ _BEST = replace(
     _STANDARD,
     name="best",
     network="compact-large",
-    epochs=36,
+    epochs=50,
     least_steps=1200,
     side_plan=((0.0, 64), (0.8, 128)),
     mix=0.2,
     paste=0.2,
+    validation_share=0.05,
 )
 RECIPES = {recipe.name: recipe for recipe in (_QUICK, _STANDARD, _BEST, _ARTICLE)}
 DEFAULT_RECIPE = "standard"

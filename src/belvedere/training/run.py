@@ -97,8 +97,8 @@ def train(
     started = time.perf_counter()
     recipe = choose_recipe(recipe, config, epochs)
     _check_arguments(seed, minutes, epochs, overwrite, resume)
-    find_network(recipe.network)
-    ranks = join_ranks()
+    _check_network(recipe)
+    ranks = join_ranks(device)
     hardware = choose_hardware(device)
     dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
     with _run_folder(Path(out), overwrite, resume, ranks) as folder:
@@ -128,6 +128,16 @@ def _check_arguments(seed: int, minutes: float | None, epochs: int | None, overw
         raise UsageError("Either --epochs or --minutes says when training ends. Leave one out.")
     if overwrite and resume:
         raise UsageError("--resume goes on with what is there, --overwrite replaces it. Leave one out.")
+
+
+def _check_network(recipe: Recipe) -> None:
+    entry = find_network(recipe.network)
+    if not entry.flexible and (recipe.whiten or recipe.side_plan is not None):
+        size = f"{entry.preprocess.width} x {entry.preprocess.height}"
+        raise UsageError(
+            f"The network {entry.name!r} takes pictures of {size} only and trains its first layer: side_plan and "
+            f"whiten are not for it. Change --recipe article, not {recipe.name!r}."
+        )
 
 
 def _end_training(started: float, minutes: float | None) -> float | None:

@@ -6,6 +6,7 @@ Knows their layers and how they start; does not know how they are trained.
 from collections import OrderedDict
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from belvedere.records import Preprocess
@@ -14,6 +15,8 @@ from belvedere.training.networks.registry import Network, register
 # About the mean and the standard deviation of photographs; the first batch norm mends the rest.
 MEAN, DEVIATION = 115.0, 60.0
 STRIDE = 16  # of the last map: the side of an input is best a multiple of it
+SQUARE = 4  # pixels that the stem sees at once, and steps by
+WHITENING_FLOOR = 5e-4  # added to variances, so that the weakest directions are not all noise
 
 
 class Residual(nn.Module):
@@ -57,7 +60,7 @@ class CompactNetwork(Network):
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             scale=Scale(),
-            stem=nn.Conv2d(3, widths[0], 4, 4, bias=False),
+            stem=nn.Conv2d(3, widths[0], SQUARE, SQUARE, bias=False),
             norm=nn.BatchNorm2d(widths[0]),
             relu=nn.ReLU(inplace=True),
         )
@@ -73,6 +76,22 @@ class CompactNetwork(Network):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @torch.no_grad()
+    def whiten(self, pixels: Tensor) -> None:
+        """Fixes the stem at the strongest principal directions of its squares, scaled to unit variance.
+
+        Each stands there twice, the second time negative, since the ReLU behind it would lose half of it (Jordan 2024,
+        https://arxiv.org/abs/2404.00498, after Page 2019).
+        """
+        stem: nn.Conv2d = self.features.get_submodule("stem")  # type: ignore[assignment]
+        scaled = self.features.get_submodule("scale")(pixels)
+        squares = nn.functional.unfold(scaled, SQUARE, stride=SQUARE).transpose(1, 2).flatten(0, 1)  # (squares, 48)
+        variances, directions = torch.linalg.eigh(torch.cov(squares.T))  # in rising order
+        chosen = stem.out_channels // 2
+        whitened = directions[:, -chosen:] / (variances[-chosen:] + WHITENING_FLOOR).sqrt()
+        stem.weight.copy_(torch.cat([whitened, -whitened], 1).T.view_as(stem.weight))
+        stem.weight.requires_grad_(False)
 
 
 class Scale(nn.Module):
@@ -90,9 +109,10 @@ def _register(size: str, side: int, widths: tuple[int, int, int], blocks: tuple[
         source="Belvedere, after ResNet (He et al. 2016)",
         licence="Apache-2.0",
         preprocess=Preprocess(side, side, "stretch"),
+        flexible=True,
     )(partial(CompactNetwork, widths=widths, blocks=blocks))
 
 
 _register("small", 112, (32, 64, 128), (1, 2, 2))
-_register("medium", 128, (48, 96, 192), (1, 2, 2))
-_register("large", 144, (64, 128, 192), (2, 2, 2))
+_register("medium", 144, (48, 96, 192), (1, 2, 2))
+_register("large", 160, (64, 128, 192), (2, 2, 2))

@@ -32,6 +32,10 @@ class Network(nn.Module):
         logits: Tensor = self.classify(self.embed(pixels))
         return logits
 
+    def whiten(self, pixels: Tensor) -> None:  # noqa: ARG002 - for those that are flexible
+        """Computes the first layer from pictures, (N, 3, H, W) as `embed` takes them, and fixes it."""
+        raise TypeError(f"{type(self).__name__} has no first layer that can be whitened.")
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkEntry:
@@ -43,18 +47,19 @@ class NetworkEntry:
     licence: str
     preprocess: Preprocess
     create: Callable[[int], Network]  # number of classes -> a network with fresh weights
+    flexible: bool  # whether it takes pictures of any size, and its first layer can be whitened
 
 
 NETWORKS: dict[str, NetworkEntry] = {}
 
 
 def register(
-    name: str, *, summary: str, source: str, licence: str, preprocess: Preprocess
+    name: str, *, summary: str, source: str, licence: str, preprocess: Preprocess, flexible: bool = False
 ) -> Callable[[Callable[[int], Network]], Callable[[int], Network]]:
     """Registers what creates a network under a name."""
 
     def add(create: Callable[[int], Network]) -> Callable[[int], Network]:
-        NETWORKS[name] = NetworkEntry(name, summary, source, licence, preprocess, create)
+        NETWORKS[name] = NetworkEntry(name, summary, source, licence, preprocess, create, flexible)
         return create
 
     return add
@@ -78,7 +83,7 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
 
     Returns:
         A row each, with output shapes (H, W, C) or (D,) as Keras prints them; an activation stands with its layer.
-        Batch-norm statistics count as parameters that do not train.
+        Batch-norm statistics and fixed weights count as parameters that do not train.
     """
     rows: list[Layer] = []
 
@@ -110,9 +115,9 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
 
 def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     _, *shape = output.shape  # (C, H, W) or (D,)
-    trainable = sum(weights.numel() for weights in module.parameters())
-    statistics = sum(b.numel() for b in module.buffers() if b.is_floating_point())
-    return Layer(name, _kind(module), tuple(shape[1:] + shape[:1]), trainable + statistics, trainable)
+    trainable = sum(weights.numel() for weights in module.parameters() if weights.requires_grad)
+    held = (*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point()))
+    return Layer(name, _kind(module), tuple(shape[1:] + shape[:1]), sum(each.numel() for each in held), trainable)
 
 
 def _kind(module: nn.Module) -> str:
