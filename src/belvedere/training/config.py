@@ -4,10 +4,10 @@ Knows TOML and how to say what is wrong in it; which values are possible is `rec
 """
 
 import dataclasses
+import json
 import tomllib
 from pathlib import Path
 
-import tomli_w
 from pydantic import ValidationError
 
 from belvedere.errors import UsageError, find_named
@@ -23,15 +23,19 @@ def print_recipe(recipe: str, config: Path | str | None = None, epochs: int | No
     Raises:
         UsageError: As `choose_recipe`.
     """
-    values = recipe_values(choose_recipe(recipe, config, epochs))
+    return recipe_to_toml(choose_recipe(recipe, config, epochs))
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """Writes a recipe as a table `[recipe]`: each key that is set on a line, under one that says what it is."""
     explained = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
-    keys = (f"# {explained[name].description}\n{tomli_w.dumps({name: value})}" for name, value in values.items())
+    values = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+    # Numbers, strings, and arrays of them are written in JSON as in TOML, but on one line.
+    keys = (
+        f"# {explained[name].description}\n{name} = {json.dumps(value, ensure_ascii=False)}\n"
+        for name, value in values.items()
+    )
     return f"[{TABLE}]\n" + "".join(keys)
-
-
-def recipe_values(recipe: Recipe) -> dict[str, object]:
-    """Returns a recipe's values that are set, by name."""
-    return {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
 
 
 def read_config(file: Path, base: Recipe) -> Recipe:

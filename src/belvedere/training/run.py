@@ -26,7 +26,7 @@ from belvedere.progress import Progress
 from belvedere.records import Evaluation, ModelCard, Provenance, Sample
 from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
 from belvedere.storage import new_folder, partial_of, write_bytes, write_text
-from belvedere.training.config import choose_recipe, recipe_values
+from belvedere.training.config import choose_recipe, recipe_to_toml
 from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division, divide
 from belvedere.training.export import export_graph, write_model
@@ -175,9 +175,8 @@ def _write_config(job: Job, minutes: float | None) -> str:
             "processes": job.ranks.count,
             **({} if minutes is None else {"minutes": minutes}),
         },
-        "recipe": recipe_values(job.recipe),
     }
-    text, file = tomli_w.dumps(values), job.folder / "config.toml"
+    text, file = f"{tomli_w.dumps(values)}\n{recipe_to_toml(job.recipe)}", job.folder / "config.toml"
     if (job.folder / CHECKPOINT).exists():
         _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), job.folder)
     elif job.ranks.leads:
