@@ -1,10 +1,11 @@
 """Belvedere's recipes beside the article's own Keras program: the same photographs, in turn, on one machine.
 
 python benchmarks/versus_article.py PHOTOS --peer article_keras.py --peer-python PYTHON
-    [--recipes quick,standard] [--level 0.87] [--peer-epochs 30] [--until-level]
+    [--recipes quick:5,standard:3] [--level 0.87] [--peer-epochs 30] [--until-level]
 
-PHOTOS has train/ and test/. Each of our recipes starts cold: a new process, an empty cache of pixels. Its time runs
-from the start of the process until model.onnx is written; it has reached the level if that model's test accuracy has.
+PHOTOS has train/ and test/; a recipe's number says how many seeds of it are run. Each run of ours starts cold: a new
+process, an empty cache of pixels. Its time goes from the start of the process until model.onnx is written; it has reached
+the level if that model's test accuracy has.
 The article's program measures itself on the test photographs after every epoch, and its time runs until the first epoch
 that reaches the level; with --until-level it is ended there, else after --peer-epochs. Prediction is from the test
 files to their probabilities, model loaded, the better of two. Peak memory is the largest resident set of the training.
@@ -55,6 +56,7 @@ class Measured:
 
     name: str
     level_seconds: float | None = None  # from a cold start; None: never reached
+    model_seconds: float = 0.0  # until the model is written; of theirs, of one epoch
     seconds: float = 0.0  # of the whole training
     accuracies: list[float] = field(default_factory=list)  # on the test photographs; the last is final
     peak_bytes: int = 0
@@ -111,6 +113,7 @@ def measure_ours(photos: Path, recipe: str, seed: int, level: float) -> Measured
         return Measured(
             f"Belvedere, {recipe}, seed {seed}",
             written[0] if accuracy >= level else None,
+            written[0],
             seconds,
             [accuracy],
             peak,
@@ -123,9 +126,12 @@ def measure_theirs(photos: Path, peer: Path, python: str, options: argparse.Name
     """Runs the article's program, and predicts with its network."""
     found = Measured("the article's (Keras)")
 
+    ends: list[float] = []
+
     def watch(line: str, seconds: float) -> bool:
         if '"test_accuracy"' not in line:
             return False
+        ends.append(seconds)
         found.accuracies.append(json.loads(line)["test_accuracy"])
         print(f"  epoch {len(found.accuracies)}, {seconds:.0f} s: {found.accuracies[-1]:.4f}", file=sys.stderr)
         if found.level_seconds is None and found.accuracies[-1] >= options.level:
@@ -135,6 +141,7 @@ def measure_theirs(photos: Path, peer: Path, python: str, options: argparse.Name
 
     command = [python, str(peer), str(photos / "train"), str(photos / "test"), str(options.peer_epochs)]
     found.seconds, found.peak_bytes, _ = follow(command, dict(os.environ), watch)
+    found.model_seconds = float(np.median(np.diff([0.0, *ends])))
     command = [python, "-c", PEER_PREDICTION, str(peer), str(photos / "test")]
     *speeds, size = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     found.model_bytes, found.images_per_second = int(size), max(map(float, speeds))
@@ -176,15 +183,15 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--peer", type=Path, required=True, help="the article's program")
     parser.add_argument("--peer-python", default=sys.executable, help="a Python with tensorflow and opencv")
-    parser.add_argument("--recipes", default="quick,standard")
-    parser.add_argument("--seeds", type=int, default=1, help="of each recipe")
+    parser.add_argument("--recipes", default="quick:5,standard:3")
     parser.add_argument("--level", type=float, default=0.87, help="test accuracy to reach")
     parser.add_argument("--peer-epochs", type=int, default=30)
     parser.add_argument("--until-level", action="store_true", help="end the article's program when it is there")
     options = parser.parse_args()
     ours: list[Measured] = []
-    for recipe in filter(None, options.recipes.split(",")):
-        for seed in range(options.seeds):
+    recipes = {name: int(seeds or 1) for name, _, seeds in (part.partition(":") for part in options.recipes.split(","))}
+    for recipe, seeds in recipes.items():
+        for seed in range(seeds):
             ours.append(measure_ours(options.photos, recipe, seed, options.level))
             print(f"{ours[-1].name}: {ours[-1].seconds:.1f} s, {ours[-1].accuracies[-1]:.4f}", file=sys.stderr)
     theirs = measure_theirs(options.photos, options.peer, options.peer_python, options)
@@ -192,9 +199,11 @@ def main() -> None:
     print(f"\nours: {versions(sys.executable, ['belvedere', 'torch', 'numpy', 'simplejpeg', 'onnxruntime'])}")
     print(f"theirs: {versions(options.peer_python, ['tensorflow_cpu', 'keras', 'opencv-python-headless', 'numpy'])}\n")
     print_rows(ours, theirs, options.level)
-    for recipe in filter(None, options.recipes.split(",")):
+    for recipe in recipes:
         accuracies = [row.accuracies[-1] for row in ours if f" {recipe}," in row.name]
-        print(f"\n{recipe}: mean test accuracy of {len(accuracies)} seeds {np.mean(accuracies):.4f}")
+        epochs = np.mean([row.model_seconds for row in ours if f" {recipe}," in row.name]) / theirs.model_seconds
+        print(f"\n{recipe}: mean test accuracy of {len(accuracies)} seeds {np.mean(accuracies):.4f}, the model written")
+        print(f"after {epochs:.2f} epochs' time of the article's program ({theirs.model_seconds:.1f} s, median)")
 
 
 if __name__ == "__main__":
