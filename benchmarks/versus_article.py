@@ -4,11 +4,11 @@ python benchmarks/versus_article.py PHOTOS --peer article_keras.py --peer-python
     [--recipes quick:5,standard:3] [--level 0.87] [--peer-epochs 30] [--until-level]
 
 PHOTOS has train/ and test/; a recipe's number says how many seeds of it are run. Each run of ours starts cold: a new
-process, an empty cache of pixels. Its time goes from the start of the process until model.onnx is written; it has reached
-the level if that model's test accuracy has.
-The article's program measures itself on the test photographs after every epoch, and its time runs until the first epoch
-that reaches the level; with --until-level it is ended there, else after --peer-epochs. Prediction is from the test
-files to their probabilities, model loaded, the better of two. Peak memory is the largest resident set of the training.
+process, an empty cache of pixels. Its time goes from the start of the process until model.onnx is written; it has
+reached the level if that model's test accuracy has. The article's program measures itself on the test photographs after
+every epoch, and its time runs until the first epoch that reaches the level; with --until-level it is ended there, else
+after --peer-epochs. Prediction is from the test files to their probabilities, model loaded, the better of two. Peak
+memory is the largest resident set of the training.
 """
 
 import argparse
