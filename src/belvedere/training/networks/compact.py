@@ -114,5 +114,5 @@ def _register(size: str, side: int, widths: tuple[int, int, int], blocks: tuple[
 
 
 _register("small", 112, (32, 64, 128), (1, 2, 2))
-_register("medium", 144, (48, 96, 192), (1, 2, 2))
-_register("large", 160, (64, 128, 192), (2, 2, 2))
+_register("medium", 128, (48, 96, 192), (1, 2, 2))
+_register("large", 144, (64, 128, 192), (2, 2, 2))
