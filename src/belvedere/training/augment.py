@@ -79,10 +79,9 @@ def _weights(
     begin, extent = (torch.from_numpy(each.astype(np.float32)).to(device)[:, None, None] for each in (start, length))
     scale = extent / side
     centres = begin + (torch.arange(side, device=device)[:, None] + 0.5) * scale
+    # In place: there are more of these numbers than pixels in the result.
     distances = (torch.arange(size, device=device) + 0.5 - centres).abs_()
-    weights = (
-        distances.mul_(-1 / scale.clamp(min=1)).add_(1).clamp_(min=0)
-    )  # in place: these are large for what they are
+    weights = distances.mul_(-1 / scale.clamp(min=1)).add_(1).clamp_(min=0)
     return weights.mul_(1 / weights.sum(2, keepdim=True))
 
 

@@ -119,10 +119,8 @@ def start_network(recipe: Recipe, classes: int, seed: int, images: Rows) -> Netw
         network = find_network(recipe.network).create(classes)
     if recipe.whiten:
         side = None if recipe.side_plan is None else side_at(recipe.side_plan, 1.0)
-        few_together = np.array_split(
-            _spread(len(images), WHITENED_ON), 16
-        )  # large ones would take much memory at once
-        scaled = [scale_whole(torch.from_numpy(images[rows]), side) for rows in few_together]
+        chunks = np.array_split(_spread(len(images), WHITENED_ON), 16)  # all at once would take much memory
+        scaled = [scale_whole(torch.from_numpy(images[rows]), side) for rows in chunks]
         network.whiten(torch.cat(scaled))
     return network
 
