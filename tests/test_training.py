@@ -281,7 +281,7 @@ def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path
     with pytest.raises(UsageError, match=r"--epochs: .* greater than or equal to 1"):
         train(photographs, out=tmp_path / "run", epochs=0)
     (tmp_path / "own.toml").write_text('[recipe]\nnetwork = "article"\n')
-    with pytest.raises(UsageError, match=r"'article' takes pictures of 150 x 150 only.*Change --recipe article"):
+    with pytest.raises(UsageError, match=r"'article' takes pictures of 150 x 150 only.*Start from --recipe article"):
         train(photographs, out=tmp_path / "run", recipe="quick", config=tmp_path / "own.toml")
     with pytest.raises(UsageError, match="from 0 to"):
         train(photographs, out=tmp_path / "run", seed=10**30)

@@ -136,7 +136,7 @@ def _check_network(recipe: Recipe) -> None:
         size = f"{entry.preprocess.width} x {entry.preprocess.height}"
         raise UsageError(
             f"The network {entry.name!r} takes pictures of {size} only and trains its first layer: side_plan and "
-            f"whiten are not for it. Change --recipe article, not {recipe.name!r}."
+            f"whiten are not for it. Start from --recipe article instead of {recipe.name!r}."
         )
 
 
