@@ -17,8 +17,9 @@ from pathlib import Path
 
 import simplejpeg
 
-from belvedere.cache import PLACE_VARIABLE, read_pixels
+from belvedere.cache import PLACE_VARIABLE
 from belvedere.dataset import read_folder
+from belvedere.pixels import read_pixels
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
 from belvedere.splits import Contents, read_contents

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.cache import Pixels, read_pixels
 from belvedere.dataset import read_folder
+from belvedere.pixels import Pixels, read_pixels
 from belvedere.progress import LineProgress, Progress
 from belvedere.records import Preprocess
 from belvedere.splits import Contents, keep_back, of_part, read_contents

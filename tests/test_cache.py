@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from belvedere import cache, images
-from belvedere.cache import INDEX, PIXELS, Pixels, cache_folder, clear_cache, list_stores, read_pixels
+from belvedere import cache, images, pixels
+from belvedere.cache import INDEX, ROWS, Store, cache_folder, clear_cache, list_stores
 from belvedere.errors import CacheError
 from belvedere.images import read_input
+from belvedere.pixels import Pixels, open_store, read_pixels
 from belvedere.progress import Progress, Task
 from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
@@ -44,13 +45,13 @@ def photos(tmp_path: Path) -> list[Path]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Which files are decoded, as it happens."""
     seen: list[Path] = []
-    decode = cache._decode
+    decode = pixels._decode
 
     def watched(key: str, path: Path, preprocess: Preprocess) -> object:
         seen.append(path)
         return decode(key, path, preprocess)
 
-    monkeypatch.setattr(cache, "_decode", watched)
+    monkeypatch.setattr(pixels, "_decode", watched)
     return seen
 
 
@@ -129,7 +130,7 @@ def test_another_rule_of_reading_is_another_store(
         assert_right(read(photos, preprocess), photos, preprocess)
         assert sorted(decoded) == photos
     decoded.clear()
-    monkeypatch.setattr(cache, "READING_VERSION", images.READING_VERSION + 1)
+    monkeypatch.setattr(pixels, "READING_VERSION", images.READING_VERSION + 1)
     assert_right(read(photos), photos)
     assert sorted(decoded) == photos
     assert len(list_stores()) == 4
@@ -141,7 +142,7 @@ def test_identical_files_are_decoded_and_kept_once(photos: list[Path], decoded: 
         copy.write_bytes(photo.read_bytes())
     assert_right(read(twice), twice)
     assert len(decoded) == len(index_lines()) == 5
-    assert store(PIXELS).stat().st_size == 5 * PICTURE_BYTES
+    assert store(ROWS).stat().st_size == 5 * PICTURE_BYTES
 
 
 def test_unreadable_files_are_named_and_asked_again_next_time(photos: list[Path], decoded: list[Path]) -> None:
@@ -188,7 +189,7 @@ def test_a_torn_last_line_is_no_line(torn: bytes, photos: list[Path], decoded: l
 def test_pixels_without_their_lines_are_overwritten(photos: list[Path]) -> None:
     """Killed between the one and the other."""
     read(photos[:3])
-    with store(PIXELS).open("ab") as file:
+    with store(ROWS).open("ab") as file:
         file.write(b"?" * (PICTURE_BYTES + 7))
     assert_right(read(photos), photos)
     assert_right(read(photos), photos)
@@ -215,7 +216,7 @@ def test_a_damaged_line_costs_its_own_picture_only(line: bytes, photos: list[Pat
 
 def test_a_damaged_picture_is_decoded_anew(photos: list[Path], decoded: list[Path]) -> None:
     read(photos)
-    with store(PIXELS).open("r+b") as file:
+    with store(ROWS).open("r+b") as file:
         file.seek(2 * PICTURE_BYTES + 5)
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
@@ -231,7 +232,7 @@ def test_a_damaged_picture_is_decoded_anew(photos: list[Path], decoded: list[Pat
 @pytest.mark.parametrize("left", [0, 1, PICTURE_BYTES - 1, 3 * PICTURE_BYTES + 1])
 def test_pixels_that_were_cut_short_are_decoded_anew(left: int, photos: list[Path], decoded: list[Path]) -> None:
     read(photos)
-    os.truncate(store(PIXELS), left)
+    os.truncate(store(ROWS), left)
     decoded.clear()
     assert_right(read(photos), photos)
     assert len(decoded) >= 5 - left // PICTURE_BYTES
@@ -242,7 +243,7 @@ def test_pixels_that_were_cut_short_are_decoded_anew(left: int, photos: list[Pat
 
 def test_pixels_that_are_cut_short_while_they_are_in_use_are_no_pixels(photos: list[Path]) -> None:
     rows = read(photos).images
-    os.truncate(store(PIXELS), 5 * PICTURE_BYTES - 1)
+    os.truncate(store(ROWS), 5 * PICTURE_BYTES - 1)
     cut = []
     for row in range(5):
         try:
@@ -261,7 +262,7 @@ def test_a_cache_that_is_cleared_while_it_is_opened_is_named(
         return {}
 
     read(photos)
-    monkeypatch.setattr(cache._Store, "fill", fill_and_clear)
+    monkeypatch.setattr(pixels, "_fill", fill_and_clear)
     with pytest.raises(CacheError, match=r"Can't read the cache.*Start again"):
         read(photos)
 
@@ -273,21 +274,21 @@ def test_a_cache_that_is_cleared_while_it_is_filled_is_named(
     begun_anew: bool, missing: int, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where another training has begun it anew since, whose places are others."""
-    find_missing = cache._Store.find_missing
+    find_missing = Store.find_missing
 
-    def find_and_clear(self: cache._Store, keys: list[str]) -> list[str]:
+    def find_and_clear(self: Store, keys: list[str]) -> list[str]:
         found = find_missing(self, keys)
         clear_cache()
         if begun_anew:
-            monkeypatch.setattr(cache._Store, "find_missing", find_missing)
+            monkeypatch.setattr(Store, "find_missing", find_missing)
             read(photos[::-1])
         return found
 
     read(photos[: 5 - missing])
-    monkeypatch.setattr(cache._Store, "find_missing", find_and_clear)
+    monkeypatch.setattr(Store, "find_missing", find_and_clear)
     with pytest.raises(CacheError, match="Start again"):
         read_pixels(contents_of(photos), SIZE, Progress())
-    monkeypatch.setattr(cache._Store, "find_missing", find_missing)
+    monkeypatch.setattr(Store, "find_missing", find_missing)
     assert_right(read(photos), photos)
 
 
@@ -300,11 +301,11 @@ def test_index_that_is_gone_is_made_anew(photos: list[Path]) -> None:
 @given(st.binary(max_size=400), st.booleans())
 def test_no_index_makes_it_fail(content: bytes, as_lines: bool) -> None:
     """Random bytes, whole or a JSON document each between line ends, are at worst an empty store."""
-    made = cache._Store(SIZE)
+    made = open_store(SIZE)
     lines = content if not as_lines else b"\n".join(json.dumps(list(part)).encode() for part in content.split(b"\0"))
     (made.folder / INDEX).write_bytes(lines)
-    (made.folder / PIXELS).write_bytes(content)
-    again = cache._Store(SIZE)
+    (made.folder / ROWS).write_bytes(content)
+    again = open_store(SIZE)
     assert again.find_missing(["0" * 64]) == ["0" * 64]
     list_stores()
 
@@ -314,26 +315,26 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size
 
 @given(st.fixed_dictionaries({"sha256": st.just("key") | JSON, "crc32": JSON, "notes": JSON}))
 def test_no_line_makes_a_picture_of_nothing(values: dict[str, object]) -> None:
-    made = cache._Store(SIZE)
+    made = open_store(SIZE)
     (made.folder / INDEX).write_bytes(json.dumps(values).encode() + b"\n")
-    (made.folder / PIXELS).write_bytes(b"\x01" * PICTURE_BYTES)
-    assert cache._Store(SIZE).find_missing(["key"]) == ["key"]
+    (made.folder / ROWS).write_bytes(b"\x01" * PICTURE_BYTES)
+    assert open_store(SIZE).find_missing(["key"]) == ["key"]
 
 
 READ = """
 import sys
 from pathlib import Path
 import numpy as np
-from belvedere import cache
+from belvedere import pixels
 from belvedere.images import read_input
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
 from test_cache import contents_of
 
-cache.TOGETHER = 2
+pixels.TOGETHER = 2
 paths = sorted(Path(sys.argv[1]).iterdir(), reverse=len(sys.argv) > 2)
-pixels = cache.read_pixels(contents_of(paths), Preprocess(8, 8), Progress())
-found = pixels.images[np.arange(len(paths))]
+read = pixels.read_pixels(contents_of(paths), Preprocess(8, 8), Progress())
+found = read.images[np.arange(len(paths))]
 for image, path in zip(found, paths, strict=True):
     assert np.array_equal(image, read_input(path, Preprocess(8, 8)).pixels)
 """
@@ -373,7 +374,7 @@ class Interrupts(Progress):
     """Presses Ctrl-C when the first pictures are in."""
 
     @contextmanager
-    def task(self, description: str, images: int) -> Iterator[Task]:
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
         class Raises(Task):
             def advance(self, images: int, figures: str = "") -> None:
                 if images:
@@ -385,7 +386,7 @@ class Interrupts(Progress):
 def test_what_was_decoded_stays_when_it_is_cut_off(
     photos: list[Path], decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "TOGETHER", 2)
+    monkeypatch.setattr(pixels, "TOGETHER", 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         read_pixels(contents_of(photos), SIZE, Interrupts())

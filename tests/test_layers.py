@@ -15,12 +15,13 @@ OWNERS = {  # library -> the modules that may import it
     "onnxruntime": {"model"},
     "onnx": {"training"},
     "torch": {"training"},
+    "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"plots"},
     "jinja2": {"report"},
     "typer": {"cli"},
     "pyarrow": {"dataset"},
-    "sklearn": {"evaluate"},
+    "sklearn": {"evaluation"},
     "rich": {"progress", "tables", "cli"},
 }
 FREE = {"__init__", "__main__"}  # the public face and the entry load what they are asked for

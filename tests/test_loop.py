@@ -170,7 +170,7 @@ def test_an_unfinished_epoch_shows_what_it_has_taken_of_all(tmp_path: Path, monk
 
     class Counts(Progress):
         @contextmanager
-        def task(self, description: str, images: int) -> Iterator[Task]:
+        def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
             class Counting(Task):
                 def advance(self, images: int, figures: str = "") -> None:
                     taken.append(images)

@@ -86,14 +86,14 @@ def take_step(network: Network, optimisers: Optimisers, pixels: Tensor, labels: 
 @pytest.mark.parametrize("recipe", [ADAM, MUON], ids=["adam", "muon"])
 def test_a_state_that_was_kept_goes_on_exactly(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(0)
-    network = Tiny().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Tiny().to(memory_format=torch.channels_last)
     pixels, labels = torch.randn(8, 3, 8, 8), torch.arange(8) % 2
     optimisers = Optimisers(network, recipe)
     for factor in (0.5, 1.0, 0.7):
         take_step(network, optimisers, pixels, labels, factor)
     path = tmp_path_factory.mktemp("state") / "state"
     write_checkpoint(State(tensors=optimisers.tensors()), path)
-    other = Tiny().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    other = Tiny().to(memory_format=torch.channels_last)
     other.load_state_dict(network.state_dict())
     restored = Optimisers(other, recipe)
     restored.restore(read_checkpoint(path).tensors)

@@ -80,7 +80,7 @@ def test_failure_leaves_the_old_file(photos: Path, opened: Model, tmp_path: Path
 
     class Failing(Progress):
         @contextmanager
-        def task(self, description: str, images: int) -> Iterator[Task]:
+        def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
             yield Interrupted()
 
     out = tmp_path / "out.csv"

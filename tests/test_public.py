@@ -67,3 +67,9 @@ except belvedere.MissingExtra as error:
 def test_the_version_is_the_changelogs() -> None:
     changelog = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
     assert f"## {belvedere.__version__}" in changelog
+
+
+def test_no_public_name_is_hidden_by_a_module() -> None:
+    """Importing `belvedere.x` sets the attribute `x` of the package, in front of a lazy name `x`."""
+    modules = {path.stem for path in Path(belvedere.__file__).parent.glob("*")}
+    assert not modules & set(belvedere.__all__)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from belvedere.dataset import Dataset, read_folder
-from belvedere.evaluate import evaluate
+from belvedere.evaluation import evaluate
 from belvedere.images import JPEG_AGREEMENT, read_image
 from belvedere.model import BUNDLED, load
 from belvedere.progress import Progress

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from belvedere.errors import BelvedereError, DatasetError, FolderExists, UnreadableModel
-from belvedere.evaluate import measure
+from belvedere.evaluation import measure
 from belvedere.model import Model
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Sample

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from belvedere.errors import UnknownName, UsageError
-from belvedere.evaluate import measure
+from belvedere.evaluation import measure
 from belvedere.records import Layer, Prediction
 from belvedere.tables import (
     TABLE_ROWS,

@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 
 import belvedere
-from belvedere.evaluate import evaluate
+from belvedere.evaluation import evaluate
 from belvedere.model import BUNDLED, MODEL_NAME, Model
 from belvedere.progress import LineProgress
 from belvedere.records import Evaluation

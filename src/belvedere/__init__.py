@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         BelvedereError,
         CacheError,
         DatasetError,
+        DownloadError,
         FolderExists,
         MissingExtra,
         TrainingError,
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
         UnreadableImage,
         UnreadableModel,
         UsageError,
+        WeightsError,
     )
-    from belvedere.evaluate import evaluate
+    from belvedere.evaluation import evaluate
     from belvedere.images import read_image
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Evaluation, Prediction
     from belvedere.training.config import print_recipe
-    from belvedere.training.networks import describe_network
+    from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
 
 __version__ = "0.1.0"
@@ -44,6 +46,7 @@ _HOMES = {
     "BelvedereError": "errors",
     "CacheError": "errors",
     "DatasetError": "errors",
+    "DownloadError": "errors",
     "FolderExists": "errors",
     "MissingExtra": "errors",
     "TrainingError": "errors",
@@ -51,7 +54,8 @@ _HOMES = {
     "UnreadableImage": "errors",
     "UnreadableModel": "errors",
     "UsageError": "errors",
-    "evaluate": "evaluate",
+    "WeightsError": "errors",
+    "evaluate": "evaluation",
     "read_image": "images",
     "Model": "model",
     "load": "model",
@@ -59,6 +63,7 @@ _HOMES = {
     "Evaluation": "records",
     "Prediction": "records",
     "print_recipe": "training.config",
+    "list_backbones": "training.networks",
     "describe_network": "training.networks",
     "Run": "training.run",
     "train": "training.run",
@@ -71,6 +76,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "evaluate",
     "read_image",
     "print_recipe",
+    "list_backbones",
     "describe_network",
     "draw_practice_set",
     "run_demo",
@@ -88,6 +94,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "DatasetError",
     "UnreadableImage",
     "UnreadableModel",
+    "DownloadError",
+    "WeightsError",
     "TrainingError",
     "__version__",
 ]

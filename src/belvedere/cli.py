@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -36,6 +36,26 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable answer on stdout.")]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same result, on a CPU bit for bit.")
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="How to train: quick, standard, best, pretrained, finetuned or article. Without: standard, or pretrained "
+        "with --backbone or --weights.",
+    ),
+]
+BackboneName = Annotated[
+    str | None, typer.Option("--backbone", help="Pretrained network of timm's to stand on; see belvedere backbones.")
+]
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", help="File of its weights; without, downloaded on first use.")
+]
+TeacherModel = Annotated[
+    Path | None, typer.Option("--teacher", help="Run or model whose answers are learnt beside the labels.")
+]
+Unlabelled = Annotated[
+    Path | None, typer.Option("--unlabelled", help="Folder of photographs for which only the teacher answers.")
 ]
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
@@ -99,7 +119,12 @@ def train(
     photos: Annotated[
         Path | None, typer.Argument(help="Folder of class folders, or with train and test; or a table.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="How to train: quick, standard, best or article.")] = "standard",
+    recipe: RecipeName = None,
+    backbone: BackboneName = None,
+    weights: WeightsFile = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+    teacher: TeacherModel = None,
+    unlabelled: Unlabelled = None,
     config: Annotated[Path | None, typer.Option(help="TOML file whose values take the place of the recipe's.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and end.")] = False,
     out: Out = Path("run"),
@@ -115,8 +140,11 @@ def train(
     from belvedere.progress import for_stderr
     from belvedere.tables import show_evaluation
 
+    recipe = recipe or ("pretrained" if backbone or weights else "standard")
+    given = {"network": backbone, "weights": weights, "teacher": teacher, "unlabelled": unlabelled}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if print_config:
-        print(belvedere.print_recipe(recipe, config, epochs), end="")  # noqa: T201
+        print(belvedere.print_recipe(recipe, config, epochs, **changes), end="")  # noqa: T201
         return
     if photos is None:
         raise UsageError("PHOTOS is missing: give a folder of labelled photographs, or a table.")
@@ -131,7 +159,9 @@ def train(
         device=device,
         overwrite=overwrite,
         resume=resume,
+        offline=offline,
         progress=for_stderr(),
+        **changes,
     )
     if not run.leads:
         return  # one of the processes that torch's launcher started speaks for all
@@ -231,10 +261,26 @@ def show(
 
 @app.command()
 @_told
+def backbones(as_json: AsJson = False) -> None:
+    """List pretrained networks to stand on, from small and quick to large."""
+    from belvedere.tables import show_backbones
+
+    if as_json:
+        _print_json({"backbones": [dataclasses.asdict(each) for each in belvedere.list_backbones()]})
+    else:
+        show_backbones(_console(), belvedere.list_backbones())
+        _tell(
+            "M: million parameters; side in pixels; images a second on two cores. "
+            "Take one with: belvedere train PHOTOS --backbone NAME"
+        )
+
+
+@app.command()
+@_told
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False, as_json: AsJson = False
 ) -> None:
-    """List the decoded pictures that trainings keep on disk, or delete them."""
+    """List what is kept on disk of photographs, decoded pictures and embeddings, or delete it."""
     from belvedere.cache import cache_folder, clear_cache, list_stores
     from belvedere.tables import show_stores
 

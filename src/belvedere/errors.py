@@ -12,6 +12,8 @@ code, and says nothing else.
     ├── DatasetError            the photographs can't be read as a data set            exit code 1
     ├── UnreadableImage         one file is not a picture that can be read             exit code 1
     ├── UnreadableModel         a file is not a model of ours, or a damaged one        exit code 1
+    ├── DownloadError           a file could not be had from the internet             exit code 1
+    ├── WeightsError            pretrained weights can't be had, or are not right     exit code 1
     └── TrainingError           training can't go on, or gave nothing to keep          exit code 1
 """
 
@@ -86,6 +88,14 @@ class UnreadableImage(BelvedereError):
 
 class UnreadableModel(BelvedereError):
     """A file is not a model of Belvedere's, or is damaged."""
+
+
+class DownloadError(BelvedereError):
+    """A file could not be had from the internet; the message is the reason."""
+
+
+class WeightsError(BelvedereError):
+    """Pretrained weights can't be had, can't be read, or are not what they should be."""
 
 
 class TrainingError(BelvedereError):

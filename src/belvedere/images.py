@@ -42,6 +42,7 @@ MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
 MAX_BYTES = 200_000_000  # of one file
 LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
 RESIZE_RULES = ("stretch", "crop")
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
 COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
 
@@ -151,7 +152,7 @@ def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     Args:
         pixels: (H, W, 3).
         preprocess: The size and the rule: "stretch" scales both sides to it; "crop" scales until the picture covers
-            it and keeps the middle. Scaling is bilinear with antialiasing (Pillow's).
+            it and keeps the middle. Scaling is bilinear or bicubic with antialiasing (Pillow's).
 
     Returns:
         (preprocess.height, preprocess.width, 3); the same array where it already has that size.
@@ -159,11 +160,8 @@ def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     size = (preprocess.width, preprocess.height)
     if pixels.shape[:2] == (preprocess.height, preprocess.width):
         return pixels
-    image = Image.fromarray(pixels)
-    if preprocess.resize == "crop":
-        fitted = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    else:
-        fitted = image.resize(size, Image.Resampling.BILINEAR)
+    image, scaling = Image.fromarray(pixels), INTERPOLATIONS[preprocess.interpolation]
+    fitted = ImageOps.fit(image, size, scaling) if preprocess.resize == "crop" else image.resize(size, scaling)
     return np.array(fitted)
 
 

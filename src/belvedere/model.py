@@ -16,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
-from belvedere.images import RESIZE_RULES, DecodedImage, list_pictures, read_inputs
+from belvedere.images import INTERPOLATIONS, RESIZE_RULES, DecodedImage, list_pictures, read_inputs
 from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
 
 INPUT = "images"
@@ -82,6 +82,12 @@ class Model:
         """The K classes, in the order of the probabilities."""
         return self.card.class_names
 
+    @property
+    def embedding_width(self) -> int:
+        """D, of the embedding."""
+        outputs = {output.name: output for output in self._session.get_outputs()}
+        return int(outputs["embedding"].shape[1])
+
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
 
@@ -124,9 +130,10 @@ class Model:
                 if isinstance(outcome, UnreadableImage):
                     yield Prediction(name, error=outcome.reason)
                 else:
-                    yield self._answer(name, next(answers), outcome.notes)
+                    yield self.answer(name, next(answers), outcome.notes)
 
-    def _answer(self, name: str, probabilities: NDArray[np.float32], notes: tuple[str, ...]) -> Prediction:
+    def answer(self, name: str, probabilities: NDArray[np.float32], notes: tuple[str, ...]) -> Prediction:
+        """Puts a picture's probabilities, (K,), into words."""
         best = int(probabilities.argmax())
         return Prediction(
             name,
@@ -247,6 +254,8 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
             raise ValueError(f"class_names: {names!r}")
         if preprocess.resize not in RESIZE_RULES:
             raise ValueError(f"resize: {preprocess.resize!r}")
+        if preprocess.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation: {preprocess.interpolation!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
     return card

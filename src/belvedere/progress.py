@@ -36,12 +36,13 @@ class Progress:
             self.say(f"Note: {note.message}{names}")
 
     @contextmanager
-    def task(self, description: str, images: int) -> Iterator[Task]:
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
         """Shows one job while the block runs.
 
         Args:
             description: What is being done, such as "Reading".
-            images: How many images it takes.
+            images: How many images it takes, or other things.
+            unit: What they are.
 
         Yields:
             The task to report to.
@@ -52,8 +53,8 @@ class Progress:
 class _LineTask(Task):
     """A line every ten seconds, for a log or a pipe."""
 
-    def __init__(self, description: str, images: int) -> None:
-        self._description, self._images = description, images
+    def __init__(self, description: str, images: int, unit: str) -> None:
+        self._description, self._images, self._unit = description, images, unit
         self._done, self._figures = 0, ""
         self._start = self._last = time.monotonic()
 
@@ -66,7 +67,7 @@ class _LineTask(Task):
             rate = self._done / (now - self._start)
             left = (self._images - self._done) / rate if rate else 0.0
             print(  # noqa: T201
-                f"{self._description}: {self._done}/{self._images} images, {rate:.0f} images/s, "
+                f"{self._description}: {self._done}/{self._images} {self._unit}, {rate:.0f} {self._unit}/s, "
                 f"{left:.0f} s left {self._figures}".rstrip(),
                 file=sys.stderr,
                 flush=True,
@@ -80,8 +81,8 @@ class LineProgress(Progress):
         print(message, file=sys.stderr, flush=True)  # noqa: T201
 
     @contextmanager
-    def task(self, description: str, images: int) -> Iterator[Task]:
-        yield _LineTask(description, images)
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        yield _LineTask(description, images, unit)
 
 
 class TerminalProgress(Progress):
@@ -96,7 +97,7 @@ class TerminalProgress(Progress):
         self._console.print(message, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, description: str, images: int) -> Iterator[Task]:
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
         from rich.markup import escape
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
@@ -117,7 +118,7 @@ class TerminalProgress(Progress):
                 def advance(self, images: int, figures: str = "") -> None:
                     bars.advance(identity, images)
                     rate = bars.tasks[0].completed / max(time.monotonic() - start, 1e-9)
-                    bars.update(identity, rate=f"{rate:.0f} images/s", figures=escape(figures))
+                    bars.update(identity, rate=f"{rate:.0f} {unit}/s", figures=escape(figures))
 
             yield BarTask()
 

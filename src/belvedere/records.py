@@ -34,13 +34,15 @@ class Preprocess:
     height: int
     width: int
     resize: str = "stretch"  # "stretch": both sides, as the article did; "crop": shorter side, then the middle
+    interpolation: str = "bilinear"  # or "bicubic": how it is scaled, with antialiasing either way
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFigures:
-    """A store of decoded pictures, all read by one rule."""
+    """A store of the cache: rows of one kind, made by one rule."""
 
     folder: Path
+    kind: str  # "pixels", "embeddings" or "weights"
     rule: str  # such as "150x150-stretch-1": size, way of fitting, version of the reading
     images: int
     size_bytes: int
@@ -56,6 +58,18 @@ class Layer:
     shape: tuple[int, ...]  # output without the batch: (H, W, C) or (D,)
     parameters: int
     trainable: int
+
+
+@dataclass(frozen=True, slots=True)
+class CuratedBackbone:
+    """A pretrained network worth starting with."""
+
+    name: str  # timm's
+    parameters_millions: float  # without its classifier
+    side: int  # of its pictures, pixels
+    licence: str  # of the weights
+    images_per_second: int  # on two cores (AMD EPYC, bfloat16)
+    suits: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,7 @@ class Provenance:
     created: str  # UTC, ISO 8601
     versions: Mapping[str, str]  # package -> version
     parity: float  # largest relative difference between the framework's outputs and the model file's
+    base: Mapping[str, str] = field(default_factory=dict)  # of a pretrained network: its weights, their hash, licence
 
 
 @dataclass(frozen=True, slots=True)

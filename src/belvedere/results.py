@@ -15,7 +15,7 @@ from pathlib import Path
 
 from belvedere.dataset import read_folder
 from belvedere.errors import UnreadableImage
-from belvedere.evaluate import evaluate, surest_mistakes, to_metrics
+from belvedere.evaluation import evaluate, surest_mistakes, to_metrics
 from belvedere.images import fit_image, read_image, within
 from belvedere.model import load
 from belvedere.plots import Tile

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from belvedere.errors import find_named
-from belvedere.records import Evaluation, Layer, ModelCard, Prediction, StoreFigures
+from belvedere.records import CuratedBackbone, Evaluation, Layer, ModelCard, Prediction, StoreFigures
 from belvedere.storage import replace_when_whole
 
 # Empty where the model does not say them: this version's models know neither tags nor "none of these".
@@ -257,14 +257,34 @@ def show_layers(console: Console, layers: Sequence[Layer]) -> None:
 
 
 def show_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
-    """Prints what the cache of decoded pictures holds."""
+    """Prints what the cache holds."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("reading rule", overflow="fold")
+    table.add_column("kind")
+    table.add_column("made by", overflow="fold")
     for title in ("images", "MB", "last used"):
         table.add_column(title, justify="right", no_wrap=True)
     for store in stores:
         used = datetime.fromtimestamp(store.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(_text(store.rule), f"{store.images:,}", f"{store.size_bytes / 1e6:,.0f}", used)
+        table.add_row(
+            store.kind,
+            _text(store.rule),
+            f"{store.images:,}" if store.images else "-",
+            f"{store.size_bytes / 1e6:,.0f}",
+            used,
+        )
+    console.print(table)
+
+
+def show_backbones(console: Console, backbones: Sequence[CuratedBackbone]) -> None:
+    """Prints the list of pretrained networks."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("backbone", no_wrap=True)
+    for title in ("M", "side", "images/s"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("licence", no_wrap=True)
+    for each in backbones:
+        figures = (f"{each.parameters_millions:.1f}", f"{each.side}", f"{each.images_per_second}")
+        table.add_row(f"{each.name}\n  {each.suits}", *figures, each.licence)
     console.print(table)
 
 
@@ -281,8 +301,10 @@ def show_card(console: Console, card: ModelCard) -> None:
         + (" (ended early)" if made.interrupted else ""),
         "device": f"{made.device}, {made.precision}",
     }
+    if made.base:
+        lines["stands on"] = f"{made.network}, weights {made.base['weights']}, licence {made.base['licence']}"
     for title, text in lines.items():
-        console.print(_text(f"{title:<8} {text}"))
+        console.print(_text(f"{title:<9} {text}"))
 
 
 def _six(value: float) -> str:

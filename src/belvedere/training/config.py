@@ -17,13 +17,13 @@ TABLE = "recipe"  # of the file; others, which a run's config.toml has too, are 
 FIELDS = {entry.name: entry for entry in dataclasses.fields(Recipe)}
 
 
-def print_recipe(recipe: str, config: Path | str | None = None, epochs: int | None = None) -> str:
+def print_recipe(recipe: str, config: Path | str | None = None, epochs: int | None = None, **changes: object) -> str:
     """Returns the recipe that `train` would take as TOML: a table `[recipe]`, each key that is set with what it is.
 
     Raises:
         UsageError: As `choose_recipe`.
     """
-    return recipe_to_toml(choose_recipe(recipe, config, epochs))
+    return recipe_to_toml(choose_recipe(recipe, config, epochs, **changes))
 
 
 def recipe_to_toml(recipe: Recipe) -> str:
@@ -66,21 +66,28 @@ def read_config(file: Path, base: Recipe) -> Recipe:
     return change_recipe(base, values, str(file))
 
 
-def choose_recipe(recipe: Recipe | str, config: Path | str | None = None, epochs: int | None = None) -> Recipe:
+def choose_recipe(
+    recipe: Recipe | str, config: Path | str | None = None, epochs: int | None = None, **changes: object
+) -> Recipe:
     """Returns the recipe to train by.
 
     Args:
         recipe: A name, or a recipe.
         config: A file whose values take the place of the recipe's.
-        epochs: Instead of the recipe's.
+        epochs: Instead of the recipe's; of few photographs an epoch is then one round.
+        **changes: Further values, by the recipe's keys, which take the place of both.
 
     Raises:
-        UnknownName: There is no such recipe, or a key in the file that no recipe has.
+        UnknownName: There is no such recipe, or a key that no recipe has.
         UsageError: A value is not possible.
     """
     chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
     if config is not None:
         chosen = read_config(Path(config), chosen)
+    for name in changes:
+        find_named("recipe key", name, FIELDS)
+    if changes:
+        chosen = change_recipe(chosen, changes, "The arguments")
     return chosen if epochs is None else change_recipe(chosen, {"epochs": epochs, "least_steps": 0}, "--epochs")
 
 
@@ -96,7 +103,8 @@ def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recip
         UsageError: A value is not possible.
     """
     try:
-        return Recipe(**{**dataclasses.asdict(base), **values})
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return Recipe(**{**dataclasses.asdict(base), **given})
     except ValidationError as error:
         first = error.errors()[0]
         reason = first["msg"].removeprefix("Value error, ")

@@ -20,6 +20,7 @@ class Division:
     train: Contents
     validation: Contents
     test: tuple[Sample, ...]  # empty where the recipe keeps none back and the data set names none
+    test_contents: Contents  # those of them that can be opened
     notes: tuple[Note, ...]
     sha256: str  # of the photographs to learn from and to validate on, with their labels
 
@@ -66,17 +67,17 @@ def divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
     if not test.samples:
         rest, test = keep_back(rest, recipe.test_share, seed)
         notes += _kept_note("test", "to report on", test)
-    if not validation.samples:
+    if not validation.samples and not recipe.probes_only:
         rest, validation = keep_back(rest, recipe.validation_share, seed + 1)
         notes += _kept_note("validation", "to choose the epoch by", validation)
-    if not validation.samples:
+    if not validation.samples and not recipe.probes_only:
         raise DatasetError(
             f"{dataset.source} has too few photographs to keep some back for choosing the epoch. "
             "Expected at least four in each class, or a val part."
         )
     learnt = Contents(rest.samples + validation.samples, rest.hashes + validation.hashes, ())
     tested = dataset.part("test") or test.samples
-    return Division(rest, validation, tested, tuple(notes), fingerprint(learnt))
+    return Division(rest, validation, tested, test, tuple(notes), fingerprint(learnt))
 
 
 def _kept_note(part: str, purpose: str, kept: Contents) -> list[Note]:

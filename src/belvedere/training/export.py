@@ -6,12 +6,13 @@ Knows torch's exporter and ONNX files; what the metadata hold is `model`'s busin
 import logging
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxscript  # noqa: F401 - what torch exports with: better missed now than after the last epoch
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,6 +21,9 @@ from belvedere.model import INPUT, OUTPUTS, Model, card_to_metadata
 from belvedere.records import ModelCard, Preprocess
 from belvedere.storage import write_bytes
 from belvedere.training.networks.registry import Network
+
+if find_spec("onnxscript") is None:  # what torch exports with: better missed now than after the last epoch
+    raise ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript")
 
 OPSET = 18
 HALVED_FROM = 1000
@@ -53,13 +57,16 @@ class Exported:
     parity: float  # largest relative difference of an output between torch and ONNX Runtime
 
 
-def export_graph(network: Network, preprocess: Preprocess, sample: NDArray[np.uint8]) -> Exported:
+def export_graph(
+    network: Network, preprocess: Preprocess, sample: NDArray[np.uint8], kept: Path | None = None
+) -> Exported:
     """Exports a network and compares it with the original on real pictures.
 
     Args:
         network: On the CPU, in float32; is put into evaluation mode.
         preprocess: Its input.
         sample: Pictures to compare on, (N, H, W, 3).
+        kept: A file that keeps the graph for networks that differ in their last layer only, as tracing takes seconds.
 
     Returns:
         The graph and the largest difference of an output.
@@ -68,6 +75,26 @@ def export_graph(network: Network, preprocess: Preprocess, sample: NDArray[np.ui
         TrainingError: The difference is over `PARITY_BOUND`: the file would not be the model that was trained.
     """
     graph = Graph(network).eval()
+    with torch.inference_mode():
+        expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
+    if kept is not None and (proto := _read_kept(kept, network.classify)) is not None:
+        parity = _compare(proto, sample, expected)
+        if parity <= PARITY_BOUND:
+            return Exported(proto, parity)
+    proto = _trace(graph, preprocess)
+    parity = _compare(proto, sample, expected)
+    if not parity <= PARITY_BOUND:
+        raise TrainingError(
+            f"The exported graph differs from the trained network by {parity:.2g}, over the bound of "
+            f"{PARITY_BOUND:g}: it was not written. The weights are in weights.safetensors."
+        )
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(kept, proto.SerializeToString())
+    return Exported(proto, parity)
+
+
+def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
     example = torch.zeros(2, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
     batch = {0: torch.export.Dim("N")}
     with warnings.catch_warnings(), _quiet_exporter():
@@ -86,17 +113,29 @@ def export_graph(network: Network, preprocess: Preprocess, sample: NDArray[np.ui
         raise TrainingError("torch's ONNX exporter gave no graph. Please report this with torch's version.")
     proto = program.model_proto
     strip_traces(proto)
-    with torch.inference_mode():
-        expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
+    return proto
+
+
+def _read_kept(file: Path, classify: nn.Linear) -> onnx.ModelProto | None:
+    """A graph that was kept, with this last layer; None where there is none that can be used."""
+    try:
+        proto = onnx.load_from_string(file.read_bytes())
+    except (OSError, DecodeError):
+        return None
+    layer = {f"network.classify.{name}": values.detach().numpy() for name, values in classify.named_parameters()}
+    held = {weights.name: weights for weights in proto.graph.initializer if weights.name in layer}
+    if {name: tuple(weights.dims) for name, weights in held.items()} != {n: v.shape for n, v in layer.items()}:
+        return None
+    for name, weights in held.items():
+        weights.CopyFrom(onnx.numpy_helper.from_array(layer[name], name))
+    return proto
+
+
+def _compare(proto: onnx.ModelProto, sample: NDArray[np.uint8], expected: list[NDArray[np.float32]]) -> float:
+    """The largest difference of an output, which may be no number."""
     said = Model.from_bytes(proto.SerializeToString(), None).run(sample)
     found = (said.logits, said.probabilities, said.embedding)
-    parity = max(_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
-    if not parity <= PARITY_BOUND:
-        raise TrainingError(
-            f"The exported graph differs from the trained network by {parity:.2g}, over the bound of "
-            f"{PARITY_BOUND:g}: it was not written. The weights are in weights.safetensors."
-        )
-    return Exported(proto, parity)
+    return float(np.max([_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]))
 
 
 def strip_traces(graph: onnx.ModelProto) -> None:

@@ -30,6 +30,7 @@ class Part:
 
     images: Rows  # (N, H, W, 3) uint8
     labels: NDArray[np.int64]  # (N,)
+    targets: NDArray[np.float32] | None = None  # (N, K), instead of the labels: what a teacher makes of them
 
 
 class Feed:
@@ -55,6 +56,12 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self._part.labels) * self._repeats
+
+    def targets(self, rows: NDArray[np.intp]) -> Tensor | None:
+        """Returns what a teacher makes of some rows' labels, (n, K), on the device; None where there is no teacher."""
+        if self._part.targets is None:
+            return None
+        return torch.from_numpy(self._part.targets[rows % len(self._part.labels)]).to(self._device, non_blocking=True)
 
     def take(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Returns pictures, (n, H, W, 3) uint8, and labels, (n,), of some rows, on the device."""

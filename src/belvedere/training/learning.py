@@ -5,7 +5,7 @@ Knows what the unfinished run folder holds; does not know model files or reports
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +13,29 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from belvedere.cache import Pixels, read_pixels
 from belvedere.dataset import Dataset
+from belvedere.embeddings import Embeddings
 from belvedere.errors import TrainingError
+from belvedere.pixels import Pixels, read_pixels
 from belvedere.records import Note, Preprocess
 from belvedere.results import write_history
 from belvedere.splits import Contents
 from belvedere.storage import write_bytes
 from belvedere.training.augment import scale_whole
+from belvedere.training.between import choose_between
 from belvedere.training.budget import fit_steps
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
 from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.feed import Feed, Part, Rows
 from belvedere.training.log import LoggedProgress
-from belvedere.training.loop import Fit, Plan, fit
+from belvedere.training.loop import Fit, Plan, copy_weights, fit
 from belvedere.training.memory import kept_blocks
-from belvedere.training.networks import Network, find_network
+from belvedere.training.networks import Network, find_network, find_recipes_network
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import count_repeats, count_steps, side_at
+from belvedere.training.teaching import UNLABELLED, Teacher, find_teacher, find_unlabelled
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
@@ -53,6 +56,7 @@ class Job:
     ranks: Ranks
     log: LoggedProgress
     ends: float | None  # when the weights shall be there, by time.perf_counter
+    offline: bool = False  # whether pretrained weights may not be downloaded
 
 
 @dataclass(frozen=True)
@@ -64,29 +68,44 @@ class Learnt:
     photographs: dict[str, int]  # part -> how many were used
     samples: NDArray[np.uint8]  # some of them, (n, H, W, 3), to compare the model file on
     notes: tuple[Note, ...]
+    preprocess: Preprocess  # of the network
+    described_by: str = ""  # a pretrained network that stayed as it was, for the cache of its embeddings
+    base: dict[str, str] = field(default_factory=dict)  # of a pretrained network: its weights, their hash, licence
 
 
-def learn(job: Job) -> Learnt:
+def learn(job: Job, network: Network | None = None) -> Learnt:
     """Reads the photographs and trains on them; writes history, weights and checkpoint as it goes.
+
+    Args:
+        job: What is to be done.
+        network: What to start from; without, the recipe's network with fresh weights.
+
+    Returns:
+        The network with the weights of the best epoch.
 
     Raises:
         TrainingError: Photographs to learn from are missing, training was ended before its first epoch was complete, or
             it came to nothing.
     """
-    entry = find_network(job.recipe.network)
+    entry = find_recipes_network(job.recipe)
     source = entry.preprocess
     if job.recipe.side_plan is not None:  # crops are cut from a larger picture
         source = Preprocess(job.recipe.source_side, job.recipe.source_side, source.resize)
-    pixels, held = _read(job, job.division.train, source), _read(job, job.division.validation, entry.preprocess)
-    notes = job.division.notes + _reading_notes(pixels, held)
+    teacher = find_teacher(job.recipe, job.dataset.class_names)
+    pixels, held = _read(job, _to_learn(job), source), _read(job, job.division.validation, entry.preprocess)
+    notes = job.division.notes + notes_of(pixels, held)
     job.log.say_notes(notes)
     class_names = job.dataset.class_names
     train, validation = _to_part(pixels, class_names), _to_part(held, class_names)
+    if teacher is not None:
+        train = _teach(job, teacher, train, pixels)
     _check_parts(train, validation, class_names)
-    network = start_network(job.recipe, len(class_names), job.seed, train.images)
+    start = None if network is None else copy_weights(network)
+    network = network or start_network(job.recipe, len(class_names), job.seed, train.images)
+    kept_back = Feed(validation, job.hardware)
     with kept_blocks():
         repeats = count_repeats(len(train.labels), job.recipe)
-        outcome = _train(job, network, Feed(train, job.hardware, repeats), Feed(validation, job.hardware))
+        outcome = _train(job, network, Feed(train, job.hardware, repeats), kept_back)
     if not outcome.history:
         raise TrainingError("Training was ended before its first epoch was complete: there is no model to keep.")
     if not outcome.weights:
@@ -95,11 +114,15 @@ def learn(job: Job) -> Learnt:
         )
     if outcome.interrupted:
         job.log.say(f"Ended early: epoch {outcome.best_epoch} of the {len(outcome.history)} completed is kept.")
+    if start is not None:
+        chosen = choose_between(network, start, outcome.weights, kept_back, job.hardware, job.ranks)
+        outcome = replace(outcome, weights=chosen[1])
+        job.log.say(f"Between the start and epoch {outcome.best_epoch}, {chosen[0]:.0%} of the way is best.")
     network.load_state_dict(outcome.weights)
     network.both_ways = job.recipe.both_ways  # epochs were compared from one view, which takes half the time
     photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
-    samples = validation.images[_spread(len(validation.labels), PARITY_PICTURES)]
-    return Learnt(network.cpu(), outcome, photographs, samples, notes)
+    samples = validation.images[spread_rows(len(validation.labels), PARITY_PICTURES)]
+    return Learnt(network.cpu(), outcome, photographs, samples, notes, entry.preprocess)
 
 
 def start_network(recipe: Recipe, classes: int, seed: int, images: Rows) -> Network:
@@ -119,14 +142,14 @@ def start_network(recipe: Recipe, classes: int, seed: int, images: Rows) -> Netw
         network = find_network(recipe.network).create(classes)
     if recipe.whiten:
         side = None if recipe.side_plan is None else side_at(recipe.side_plan, 1.0)
-        chunks = np.array_split(_spread(len(images), WHITENED_ON), 16)  # all at once would take much memory
+        chunks = np.array_split(spread_rows(len(images), WHITENED_ON), 16)  # all at once would take much memory
         scaled = [scale_whole(torch.from_numpy(images[rows]), side) for rows in chunks]
         network.whiten(torch.cat(scaled))
     return network
 
 
-def _spread(count: int, wanted: int) -> NDArray[np.intp]:
-    """Rows of a part that are spread over all of it, and so over the classes."""
+def spread_rows(count: int, wanted: int) -> NDArray[np.intp]:
+    """Returns rows of a part that are spread over all of it, and so over the classes."""
     return np.linspace(0, count - 1, wanted).astype(np.intp)
 
 
@@ -172,7 +195,8 @@ def _read(job: Job, contents: Contents, preprocess: Preprocess) -> Pixels:
     return pixels
 
 
-def _reading_notes(*parts: Pixels) -> tuple[Note, ...]:
+def notes_of(*parts: Pixels | Embeddings) -> tuple[Note, ...]:
+    """Says what could not be read, and what needed a decision."""
     unreadable = tuple(f"{sample.image}: {reason}" for part in parts for sample, reason in part.unreadable)
     remarked = tuple(f"{sample.image}: {remark}" for part in parts for sample, remark in part.remarked)
     notes = {f"{len(unreadable)} left out: can't be read": unreadable}
@@ -181,14 +205,49 @@ def _reading_notes(*parts: Pixels) -> tuple[Note, ...]:
 
 
 def _to_part(pixels: Pixels, class_names: Sequence[str]) -> Part:
-    return Part(pixels.images, np.array([class_names.index(sample.label) for sample in pixels.samples], np.int64))
+    index = {name: place for place, name in enumerate(class_names)} | {UNLABELLED: -1}
+    return Part(pixels.images, np.array([index[sample.label] for sample in pixels.samples], np.int64))
 
 
-def _check_parts(train: Part, validation: Part, class_names: Sequence[str]) -> None:
+def _to_learn(job: Job) -> Contents:
+    """The training photographs, and those without a label that are not among any others."""
+    train, folder = job.division.train, job.recipe.unlabelled
+    if not folder:
+        return train
+    known = {*train.hashes, *job.division.validation.hashes, *job.division.test_contents.hashes}
+    found = find_unlabelled(folder, job.log)
+    new = [(sample, key) for sample, key in zip(found.samples, found.hashes, strict=True) if key not in known]
+    job.log.say(
+        f"{len(new)} photographs without labels join in; {len(found.samples) - len(new)} were among the others."
+    )
+    samples, hashes = zip(*new, strict=True) if new else ((), ())
+    return Contents(train.samples + samples, train.hashes + hashes, ())
+
+
+def _teach(job: Job, teacher: Teacher, train: Part, pixels: Pixels) -> Part:
+    """A part whose targets are a teacher's; the first process asks it, the others take its answers from the cache."""
+    if not job.ranks.leads:
+        job.ranks.wait()
+    targets = teacher.targets(Contents(pixels.samples, pixels.hashes, ()), train.labels, job.log)
+    if job.ranks.leads:
+        job.ranks.wait()
+    return Part(train.images, np.where(train.labels < 0, targets.argmax(1), train.labels), targets)
+
+
+def check_classes(labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
+    """Checks that every class has a photograph.
+
+    Raises:
+        TrainingError: One has none.
+    """
     for index, name in enumerate(class_names):
-        if not np.any(train.labels == index):
+        if not np.any(labels == index):
             raise TrainingError(
                 f"No photograph of the class {name!r} can be read to learn from. Add some, or remove it."
             )
+
+
+def _check_parts(train: Part, validation: Part, class_names: Sequence[str]) -> None:
+    check_classes(train.labels, class_names)
     if not len(validation.labels):
         raise TrainingError("None of the photographs kept back for validation can be read. Add more photographs.")

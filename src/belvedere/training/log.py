@@ -35,7 +35,7 @@ class LoggedProgress(Progress):
                 self.record(f"  {name}")
 
     @contextmanager
-    def task(self, description: str, images: int) -> Iterator[Task]:
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
         """Shows one job, as the inner progress does."""
-        with self._inner.task(description, images) as task:
+        with self._inner.task(description, images, unit) as task:
             yield task

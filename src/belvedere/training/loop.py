@@ -178,7 +178,9 @@ class Training:
             pixels, own_share = mix(pixels, recipe, random)
         with hardware.autocast():
             logits = self._forward(pixels)
-        loss = _loss(logits.float(), labels, own_share, recipe.label_smoothing)
+        targets = self._train.targets(rows)  # a teacher's are smooth already
+        smoothing = recipe.label_smoothing if targets is None else 0.0
+        loss = _loss(logits.float(), labels if targets is None else targets, own_share, smoothing)
         torch.autograd.backward(loss)
         ranks.average([weights.grad for weights in self.network.parameters() if weights.grad is not None])
         self._optimisers.step(value_at(recipe.learning_rate_plan, share))
@@ -200,7 +202,7 @@ class Training:
             found = validate(self.network, self._validation, self._plan.hardware, self._plan.ranks)
             score = (found[1], -found[0]) if self._recipe.choose_by == "accuracy" else (-found[0], found[1])
             if score > state.best:
-                state.best, state.best_epoch, self.best_weights = score, number, _copy_weights(self.network)
+                state.best, state.best_epoch, self.best_weights = score, number, copy_weights(self.network)
         speed = state.epoch_images / state.epoch_seconds
         learnt = (number, state.epoch_seconds, speed, rate * self._recipe.learning_rate, *self._epoch_figures())
         state.history.append(EpochFigures(*learnt, *found))
@@ -265,12 +267,12 @@ def validate(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> 
     return loss_sum, correct
 
 
-def _loss(logits: Tensor, labels: Tensor, own_share: float, smoothing: float) -> Tensor:
-    """Cross-entropy; of a mixed batch, to the labels of both of its pictures."""
-    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+def _loss(logits: Tensor, targets: Tensor, own_share: float, smoothing: float) -> Tensor:
+    """Cross-entropy to labels, (n,), or probabilities, (n, K); of a mixed batch, to those of both of its pictures."""
+    loss = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
     if own_share == 1:
         return loss
-    other = nn.functional.cross_entropy(logits, labels.flip(0), label_smoothing=smoothing)
+    other = nn.functional.cross_entropy(logits, targets.flip(0), label_smoothing=smoothing)
     return own_share * loss + (1 - own_share) * other
 
 
@@ -282,7 +284,8 @@ def _seeded(seed: int, hardware: Hardware) -> Iterator[None]:
         yield
 
 
-def _copy_weights(network: Network) -> dict[str, Tensor]:
+def copy_weights(network: Network) -> dict[str, Tensor]:
+    """Returns a copy of the weights on the CPU, which stays as it is while the network learns on."""
     return {name: weights.detach().to("cpu", copy=True).contiguous() for name, weights in network.state_dict().items()}
 
 

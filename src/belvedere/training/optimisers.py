@@ -86,7 +86,7 @@ class Optimisers:
     """The one or two optimisers of a recipe, stepped and scheduled together."""
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
-        self.parts = _adam(network, recipe) if recipe.optimiser == "adam" else _muon(network, recipe)
+        self.parts = MAKERS[recipe.optimiser](network, recipe)
         self._rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, factor: float) -> None:
@@ -128,6 +128,19 @@ def _adam(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return [torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon)]
 
 
+def _adamw(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW, whose rate falls from the last block of a pretrained network to its first (Clark et al. 2020, ELECTRA)."""
+    scale = network.rate_scales(recipe.layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, weights in network.named_parameters():
+        groups.setdefault((scale.get(name, 1.0), weights.ndim >= 2), []).append(weights)
+    parts = [
+        {"params": members, "lr": recipe.learning_rate * factor, "weight_decay": recipe.weight_decay * decayed}
+        for (factor, decayed), members in groups.items()
+    ]
+    return [torch.optim.AdamW(parts, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon)]
+
+
 def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the kernels within the blocks; AdamW for the stem, the last layer, and all that is no matrix."""
     first = next(name for name, weights in network.named_parameters() if weights.ndim == 4)
@@ -140,3 +153,6 @@ def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
         Muon(kernels, recipe.muon_learning_rate, recipe.muon_momentum, recipe.weight_decay),
         torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon),
     ]
+
+
+MAKERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}

@@ -34,17 +34,36 @@ class Recipe:
     """One way to train. Every field goes into the run's config.toml, and can be given in a `--config` file."""
 
     name: Annotated[str, Field(description="of this recipe")]
-    network: Annotated[str, Field(description="one of those that `belvedere show` knows")]
-    epochs: Annotated[int, Field(ge=1, description="how often every photograph is shown")]
+    network: Annotated[str, Field(description="one of those that `belvedere show` knows; pretrained: one of timm's")]
+    epochs: Annotated[
+        int, Field(ge=0, description="how often every photograph is shown; pretrained, 0: only the last layer learns")
+    ]
     batch_size: Annotated[int, Field(ge=2, description="photographs a step")]
     optimiser: Annotated[
-        Literal["adam", "muon"], Field(description="muon: Muon for the kernels of the blocks, AdamW for the rest")
+        Literal["adam", "adamw", "muon"],
+        Field(description="muon: Muon for the kernels of the blocks, AdamW for the rest"),
     ]
     learning_rate: Annotated[Positive, Field(description="of Adam or AdamW")]
     least_steps: Annotated[
         int,
         Field(ge=0, description="of few photographs an epoch shows each several times, to make so many steps in all"),
     ] = 0
+    pretrained: Annotated[
+        bool,
+        Field(description="whether the network starts from weights that others learnt, and a probe of its embeddings"),
+    ] = False
+    weights: Annotated[str, Field(description="file of the pretrained weights; without: from the hub")] = ""
+    weights_sha256: Annotated[str, Field(description="checksum that this file must have")] = ""
+    input_side: Annotated[
+        int | None,
+        Field(ge=32, le=1024, description="of a pretrained network's pictures, pixels; without: its own"),
+    ] = None
+    layer_decay: Annotated[
+        Part, Field(description="factor of the rate from each block of a pretrained network to the one before it")
+    ] = 1.0
+    teacher: Annotated[str, Field(description="model or run whose answers are learnt beside the labels")] = ""
+    teacher_share: Annotated[Part, Field(description="of the teacher's answers in what is learnt")] = 0.8
+    unlabelled: Annotated[str, Field(description="folder of photographs for which the teacher's answer is all")] = ""
     learning_rate_plan: Annotated[Plan, Field(description="factor of both rates")] = ((0.0, 1.0),)
     muon_learning_rate: Annotated[Positive, Field(description="of Muon")] = 0.05
     muon_momentum: Annotated[Share, Field(description="of Muon")] = 0.9
@@ -100,12 +119,28 @@ class Recipe:
         Share, Field(description="of all photographs, kept back to report on where no part is named")
     ] = 0.15
 
+    @property
+    def probes_only(self) -> bool:
+        """Whether nothing but the last layer is learnt, so that no photograph is needed to choose an epoch by."""
+        return self.pretrained and not self.epochs
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.mix + self.paste > 1:
             raise ValueError(
                 f"mix and paste are shares of the same batches. Received: {self.mix} + {self.paste}, over 1"
             )
+        if not self.epochs and not self.pretrained:
+            raise ValueError("epochs must be 1 or more for a network that is not pretrained. Received: epochs = 0")
+        if self.weights and not self.pretrained:
+            raise ValueError(
+                f"weights are for recipes that start from a pretrained network, such as 'pretrained'. "
+                f"Received: {self.weights!r}"
+            )
+        if self.unlabelled and not self.teacher:
+            raise ValueError(f"without a teacher nothing is learnt from unlabelled = {self.unlabelled!r}")
+        if self.teacher and self.probes_only:
+            raise ValueError("a probe learns from labels only: a teacher is for recipes with epochs")
         if self.l2 and self.optimiser != "adam":
             raise ValueError(
                 f"l2 is for the optimiser 'adam'; {self.optimiser!r} takes weight_decay. Received: {self.l2}"
@@ -167,5 +202,35 @@ _BEST = replace(
     paste=0.2,
     validation_share=0.05,
 )
-RECIPES = {recipe.name: recipe for recipe in (_QUICK, _STANDARD, _BEST, _ARTICLE)}
+_PRETRAINED = Recipe(
+    name="pretrained",
+    network="vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    pretrained=True,
+    epochs=0,
+    batch_size=64,
+    optimiser="adamw",
+    learning_rate=0.0005,
+)
+_FINETUNED = replace(
+    _PRETRAINED,
+    name="finetuned",
+    epochs=6,
+    least_steps=400,
+    learning_rate=0.0002,
+    learning_rate_plan=((0.0, 0.0), (0.1, 1.0), (1.0, 0.0)),
+    layer_decay=0.75,
+    source_side=256,
+    weight_decay=0.05,
+    label_smoothing=0.1,
+    side_plan=((0.0, 128), (0.7, 224)),
+    crop_area=(0.35, 1.0),
+    crop_ratio=4 / 3,
+    flip=True,
+    colour=0.2,
+    erase=0.2,
+    mix=0.1,
+    paste=0.1,
+    average_decay=0.998,
+)
+RECIPES = {recipe.name: recipe for recipe in (_QUICK, _STANDARD, _BEST, _PRETRAINED, _FINETUNED, _ARTICLE)}
 DEFAULT_RECIPE = "standard"

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ import tomli_w
 
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, UnreadableImage, UsageError
-from belvedere.evaluate import evaluate_samples
+from belvedere.evaluation import evaluate_samples
 from belvedere.images import read_image
 from belvedere.model import MODEL_NAME, Model, load
 from belvedere.progress import Progress
@@ -33,9 +33,10 @@ from belvedere.training.export import export_graph, write_model
 from belvedere.training.finishing import in_peace
 from belvedere.training.learning import CHECKPOINT, Job, Learnt, learn
 from belvedere.training.log import LoggedProgress
-from belvedere.training.networks import find_network, list_layers
+from belvedere.training.networks import find_recipes_network, list_layers
 from belvedere.training.ranks import Ranks, join_ranks
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
+from belvedere.training.transfer import answer_known, kept_graph, transfer
 
 MAX_SEED = 2**32
 PART_TITLES = {"test": "Test photographs", "val": "Validation photographs"}
@@ -69,7 +70,9 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    offline: bool = False,
     progress: Progress | None = None,
+    **changes: object,
 ) -> Run:
     """Trains a classifier, measures it and writes its run folder.
 
@@ -87,36 +90,41 @@ def train(
         device: "auto", "cpu" or "cuda".
         overwrite: Whether an older folder of results there may be replaced.
         resume: Whether to go on where a training with the same arguments was cut off; if there is none, it begins.
+        offline: Whether only weights may be taken that were downloaded before.
         progress: Shows how far it is; nothing is shown without.
+        **changes: Values in place of the recipe's, by its keys, such as network, weights, teacher or batch_size.
 
     Raises:
-        UsageError: An argument can't be what was meant, or `out` may not be written.
-        DatasetError: The photographs can't be learnt from.
-        TrainingError: Training failed, or was ended before its first epoch was complete.
+        BelvedereError: An argument can't be what was meant, `out` may not be written, the photographs can't be learnt
+            from, pretrained weights can't be had, or training failed or was ended before its first epoch.
     """
     started = time.perf_counter()
-    recipe = choose_recipe(recipe, config, epochs)
+    recipe = choose_recipe(recipe, config, epochs, **changes)
     _check_arguments(seed, minutes, epochs, overwrite, resume)
     _check_network(recipe)
-    ranks = join_ranks(device)
-    hardware = choose_hardware(device)
+    ranks, hardware = join_ranks(device), choose_hardware(device)
     dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
     with _run_folder(Path(out), overwrite, resume, ranks) as folder:
-        shown = progress if progress and ranks.leads else Progress()
-        log = LoggedProgress(folder / "train.log" if ranks.leads else Path(os.devnull), shown)
+        log = _open_log(folder, progress, ranks)
         log.say(f"Training by recipe {recipe.name!r} on {hardware.description}, seed {seed}, into {out}")
-        division = divide(dataset, recipe, seed, log)
-        job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, _end_training(started, minutes))
+        division = _divide(dataset, recipe, seed, log)
+        ends = None if minutes is None else started + minutes * 60 - WRITING_SECONDS
+        job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, ends, offline)
         settings = _write_config(job, minutes)
-        _check_readable(division.test)
-        learnt = learn(job)
+        learnt = transfer(job) if recipe.pretrained else learn(job)
         if ranks.leads:
             with in_peace(log):
-                evaluation, metrics = _write_run(job, learnt, str(out), settings, started)
-    if not ranks.leads:  # every process has an answer, but one has written and shown it
-        evaluation = _measure(division, load(out), Progress())
-        metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))
-    return Run(Path(out), evaluation, metrics, ranks.leads)
+                return _write_run(job, learnt, Path(out), settings, started)
+    # Every process has an answer, but one has written and shown it.
+    metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))
+    return Run(Path(out), _measure(division, load(out), Progress()), metrics, leads=False)
+
+
+def _open_log(folder: Path, progress: Progress | None, ranks: Ranks) -> LoggedProgress:
+    """Progress that is also written down; only the first process shows and writes."""
+    if ranks.leads:
+        return LoggedProgress(folder / "train.log", progress or Progress())
+    return LoggedProgress(Path(os.devnull), Progress())
 
 
 def _check_arguments(seed: int, minutes: float | None, epochs: int | None, overwrite: bool, resume: bool) -> None:
@@ -131,17 +139,13 @@ def _check_arguments(seed: int, minutes: float | None, epochs: int | None, overw
 
 
 def _check_network(recipe: Recipe) -> None:
-    entry = find_network(recipe.network)
-    if not entry.flexible and (recipe.whiten or recipe.side_plan is not None):
+    entry = find_recipes_network(recipe)
+    if not (entry.flexible or recipe.pretrained) and (recipe.whiten or recipe.side_plan is not None):
         size = f"{entry.preprocess.width} x {entry.preprocess.height}"
         raise UsageError(
             f"The network {entry.name!r} takes pictures of {size} only and trains its first layer: side_plan and "
             f"whiten are not for it. Start from --recipe article instead of {recipe.name!r}."
         )
-
-
-def _end_training(started: float, minutes: float | None) -> float | None:
-    return None if minutes is None else started + minutes * 60 - WRITING_SECONDS
 
 
 @contextmanager
@@ -151,7 +155,7 @@ def _run_folder(out: Path, overwrite: bool, resume: bool, ranks: Ranks) -> Itera
         with new_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume) as folder:
             ranks.wait()
             yield folder
-            (folder / CHECKPOINT).unlink()
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # a probe needs none
     else:
         ranks.wait()
         yield partial_of(out)
@@ -195,15 +199,13 @@ def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> N
                 )
 
 
-def _write_run(
-    job: Job, learnt: Learnt, title: str, settings: str, started: float
-) -> tuple[Evaluation, dict[str, object]]:
-    """Writes the model, measures it, and writes everything else."""
+def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: float) -> Run:
+    """Writes the model, measures it, and writes everything else; the folder is then about to be named `out`."""
     card = _write_model(job, learnt)
-    evaluation = _measure(job.division, load(job.folder), job.log)
+    evaluation = _measure(job.division, load(job.folder), job.log, learnt)
     job.log.say_notes(unreadable_note(evaluation))
     results = Results(
-        title=title,
+        title=str(out),
         evaluation=evaluation,
         card=card,
         notes=learnt.notes + unreadable_note(evaluation),
@@ -216,23 +218,24 @@ def _write_run(
         history=learnt.fit.history,
         config=settings,
     )
-    return evaluation, write_results(job.folder, results)
+    return Run(out, evaluation, write_results(job.folder, results))
 
 
 def _to_measure(division: Division) -> tuple[Sample, ...]:
     return division.test or division.validation.samples
 
 
-def _measure(division: Division, model: Model, progress: Progress) -> Evaluation:
-    return evaluate_samples(model, _to_measure(division), progress, part="test" if division.test else "val")
+def _measure(division: Division, model: Model, progress: Progress, learnt: Learnt | None = None) -> Evaluation:
+    known = answer_known(division, model, learnt, progress) if learnt and learnt.described_by else None
+    part = "test" if division.test else "val"
+    return evaluate_samples(model, _to_measure(division), progress, part=part, known=known)
 
 
 def _write_model(job: Job, learnt: Learnt) -> ModelCard:
     """Writes model.onnx, compared with the network first, and returns its card."""
     # Again, although the best were written as they came: Ctrl-C may have come between an epoch and its writing.
     write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(learnt.fit.weights))
-    preprocess = find_network(job.recipe.network).preprocess
-    exported = export_graph(learnt.network, preprocess, learnt.samples)
+    exported = export_graph(learnt.network, learnt.preprocess, learnt.samples, kept_graph(learnt))
     job.log.say(f"The model file's answers differ from the network's by {exported.parity:.1e} at most.")
     provenance = Provenance(
         recipe=job.recipe.name,
@@ -249,23 +252,25 @@ def _write_model(job: Job, learnt: Learnt) -> ModelCard:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=list_versions(*VERSIONS_OF),
         parity=exported.parity,
+        base=learnt.base,
     )
-    layers = list_layers(learnt.network, preprocess)
-    card = ModelCard(job.dataset.class_names, preprocess, layers, provenance)
+    layers = list_layers(learnt.network, learnt.preprocess)
+    card = ModelCard(job.dataset.class_names, learnt.preprocess, layers, provenance)
     write_model(exported, card, job.folder / MODEL_NAME)
     job.log.say("The model is written; now it is measured.")
     return card
 
 
-def _check_readable(test: Sequence[Sample]) -> None:
-    """Refuses, before the work, a test part of which nothing can be measured."""
-    reason = ""
-    for sample in test:
+def _divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> Division:
+    """Divides a data set; refuses, before the work, a test part of which nothing can be measured."""
+    division, reason = divide(dataset, recipe, seed, progress), ""
+    for sample in division.test:
         try:
             read_image(sample.path)
         except UnreadableImage as error:
             reason = reason or str(error)
         else:
-            return
-    if test:
-        raise DatasetError(f"None of the {len(test)} test photographs can be read. The first: {reason}.")
+            return division
+    if division.test:
+        raise DatasetError(f"None of the {len(division.test)} test photographs can be read. The first: {reason}.")
+    return division

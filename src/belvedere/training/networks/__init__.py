@@ -1,20 +1,44 @@
 """The networks that Belvedere trains, by name."""
 
+from belvedere.errors import UnknownName
 from belvedere.records import Layer
 from belvedere.training.networks.article import ArticleNetwork
 from belvedere.training.networks.compact import CompactNetwork
+from belvedere.training.networks.curated import BACKBONES, list_backbones
+from belvedere.training.networks.pretrained import PretrainedNetwork, find_backbone
 from belvedere.training.networks.registry import NETWORKS, Network, NetworkEntry, find_network, list_layers
+from belvedere.training.recipes import Recipe
 
 __all__ = [
+    "BACKBONES",
     "NETWORKS",
     "ArticleNetwork",
     "CompactNetwork",
     "Network",
     "NetworkEntry",
+    "PretrainedNetwork",
     "describe_network",
+    "find_backbone",
     "find_network",
+    "find_recipes_network",
+    "list_backbones",
     "list_layers",
 ]
+
+
+def find_recipes_network(recipe: Recipe) -> NetworkEntry:
+    """Finds the network that a recipe trains.
+
+    Raises:
+        UnknownName: There is none of that name; the nearest is suggested.
+    """
+    if recipe.pretrained:
+        return find_backbone(recipe.network, recipe.input_side)
+    try:
+        return find_network(recipe.network)
+    except UnknownName as error:
+        error.add_note("A network of timm's is for recipes that stand on one: --recipe pretrained or finetuned.")
+        raise
 
 
 def describe_network(name: str, classes: int) -> tuple[NetworkEntry, tuple[Layer, ...]]:

@@ -18,6 +18,7 @@ class Network(nn.Module):
 
     features: nn.Module  # (N, 3, H, W), RGB of 0..255, floating point -> embeddings (N, D)
     classify: nn.Linear  # (N, D) -> logits (N, K)
+    shown_depth: int | None = None  # of the names of layers that have a row of their own in the layer table
     both_ways = False  # whether, when not training, a picture is described as the mean of itself and its mirror image
 
     def embed(self, pixels: Tensor) -> Tensor:
@@ -31,6 +32,10 @@ class Network(nn.Module):
         """Returns the logits, (N, K), of pixels as `embed` takes them."""
         logits: Tensor = self.classify(self.embed(pixels))
         return logits
+
+    def rate_scales(self, layer_decay: float) -> dict[str, float]:  # noqa: ARG002 - for those that have blocks
+        """Returns a factor of the learning rate by parameter, where it is not 1."""
+        return {}
 
     def whiten(self, pixels: Tensor) -> None:  # noqa: ARG002 - for those that are flexible
         """Computes the first layer from pictures, (N, 3, H, W) as `embed` takes them, and fixes it."""
@@ -48,6 +53,7 @@ class NetworkEntry:
     preprocess: Preprocess
     create: Callable[[int], Network]  # number of classes -> a network with fresh weights
     flexible: bool  # whether it takes pictures of any size, and its first layer can be whitened
+    repository: str = ""  # of the hub, where its pretrained weights are published
 
 
 NETWORKS: dict[str, NetworkEntry] = {}
@@ -87,8 +93,11 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     """
     rows: list[Layer] = []
 
+    shown: set[int] = set()  # parameters with a row
+
     def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, _: object, output: Tensor) -> None:
+            shown.update(id(weights) for weights in module.parameters())
             if isinstance(module, nn.ReLU) and rows:
                 last = rows.pop()
                 rows.append(Layer(last.name, f"{last.kind}, ReLU", last.shape, last.parameters, last.trainable))
@@ -100,7 +109,7 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     leaves = [
         (name, module)
         for name, module in network.named_modules()
-        if not any(module.children()) and not isinstance(module, nn.Identity)
+        if _is_shown(name, module, network.shown_depth) and not isinstance(module, nn.Identity)
     ]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
     training = network.training
@@ -110,14 +119,27 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     network.train(training)
     for handle in handles:
         handle.remove()
-    return tuple(rows)
+    loose = [(name, weights) for name, weights in network.named_parameters() if id(weights) not in shown]
+    return (*(_loose(name, weights) for name, weights in loose), *rows)
+
+
+def _is_shown(name: str, module: nn.Module, depth: int | None) -> bool:
+    """Whether a module has a row: it is at the depth that is shown, or above it and holds no others."""
+    level = name.count(".") + 1
+    return level == depth or ((depth is None or level < depth) and not any(module.children()))
+
+
+def _loose(name: str, weights: nn.Parameter) -> Layer:
+    """Parameters that belong to no layer, such as positions."""
+    return Layer(name, "Parameter", tuple(weights.shape[1:]), weights.numel(), weights.numel() * weights.requires_grad)
 
 
 def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     _, *shape = output.shape  # (C, H, W) or (D,)
     trainable = sum(weights.numel() for weights in module.parameters() if weights.requires_grad)
     held = (*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point()))
-    return Layer(name, _kind(module), tuple(shape[1:] + shape[:1]), sum(each.numel() for each in held), trainable)
+    placed = tuple(shape[1:] + shape[:1]) if len(shape) == 3 else tuple(shape)
+    return Layer(name, _kind(module), placed, sum(each.numel() for each in held), trainable)
 
 
 def _kind(module: nn.Module) -> str:

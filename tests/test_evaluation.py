@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from belvedere.dataset import read_folder
 from belvedere.errors import DatasetError, UnknownName
-from belvedere.evaluate import evaluate, measure, surest_mistakes, to_metrics
+from belvedere.evaluation import evaluate, measure, surest_mistakes, to_metrics
 from belvedere.model import Model
 from belvedere.records import Evaluation
 from conftest import CLASS_NAMES, answer, write_classes, write_picture

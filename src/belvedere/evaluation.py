@@ -3,7 +3,7 @@
 Knows what accuracy, calibration and confusion are; does not know how they are drawn or written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -40,14 +40,32 @@ def evaluate(model: Model, dataset: Dataset, progress: Progress | None = None) -
     raise DatasetError(f"{dataset.source} has a training part only. Give a test part, or a folder of class folders.")
 
 
-def evaluate_samples(model: Model, samples: Sequence[Sample], progress: Progress, *, part: str) -> Evaluation:
-    """Measures a model on samples, as `evaluate`; `part` says which they are."""
+def evaluate_samples(
+    model: Model,
+    samples: Sequence[Sample],
+    progress: Progress,
+    *,
+    part: str,
+    known: Mapping[str, Prediction] | None = None,
+) -> Evaluation:
+    """Measures a model on samples, as `evaluate`.
+
+    Args:
+        model: The model.
+        samples: Labelled photographs.
+        progress: Shows how far it is.
+        part: Says which they are.
+        known: Answers of the model's by image, where it has been asked already.
+    """
+    known = known or {}
     for label in sorted({sample.label for sample in samples}):
         if label not in model.class_names:
             raise UnknownName(f"class in {model.name} for the label", label, model.class_names)
     predictions = []
     with progress.task("Evaluating", len(samples)) as task:
-        for sample, answer in zip(samples, model.stream(sample.path for sample in samples), strict=True):
+        asked = model.stream(sample.path for sample in samples if sample.image not in known)
+        for sample in samples:
+            answer = known[sample.image] if sample.image in known else next(asked)
             predictions.append(replace(answer, image=sample.image, label=sample.label))
             task.advance(1)
     return measure(predictions, model.class_names, part=part)

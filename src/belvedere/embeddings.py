@@ -1,0 +1,139 @@
+"""What a network sees in photographs, worked out once for each: kept in the cache by content, network and reading rule.
+
+Knows how pictures come to a network in batches and how its answers are kept; does not know what network it is, or what
+is learnt from it.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.cache import Addition, Store
+from belvedere.images import DecodedImage
+from belvedere.model import Model
+from belvedere.pixels import read_known, rule_name
+from belvedere.progress import Progress
+from belvedere.records import Preprocess, Sample
+from belvedere.splits import Contents
+from belvedere.threads import map_ahead
+
+TOGETHER = 32  # pictures that go through the network, and then into the cache, at once
+
+
+class Embedder(Protocol):
+    """A network that describes pictures."""
+
+    @property
+    def name(self) -> str:
+        """Names all that decides an embedding beside picture and reading rule, in characters of a file's name."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The pictures it takes."""
+
+    @property
+    def width(self) -> int:
+        """D."""
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Describes pictures, (n, H, W, 3), as (n, D)."""
+
+
+@dataclass(frozen=True)
+class ModelEmbedder:
+    """A model file that describes pictures."""
+
+    model: Model
+    name: str
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The pictures it takes."""
+        return self.model.card.preprocess
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.model.embedding_width
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Describes pictures, (n, H, W, 3), as (n, D)."""
+        return self.model.run(images).embedding
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Photographs as a network sees them."""
+
+    values: NDArray[np.float32]  # (N, D)
+    samples: tuple[Sample, ...]  # N, one a row
+    hashes: tuple[str, ...]  # N, of their files
+    unreadable: tuple[tuple[Sample, str], ...]  # not among them, with the reason
+    remarked: tuple[tuple[Sample, str], ...]  # among them, with what was decided in reading
+
+
+def read_embeddings(contents: Contents, embedder: Embedder, progress: Progress) -> Embeddings:
+    """Describes the photographs that the cache does not hold yet, and returns what it holds for all of them.
+
+    What was described stays when this is cut off; other processes may do the same at the same time.
+
+    Args:
+        contents: The photographs with the hashes of their files.
+        embedder: Describes them.
+        progress: Shows how far it is.
+
+    Returns:
+        The embeddings of those that can be read, in the given order, and the others by name.
+
+    Raises:
+        CacheError: The cache can't be written, or the disk is full.
+    """
+    store = Store("embeddings", store_name(embedder.name, embedder.preprocess), (embedder.width,), np.float32)
+    samples = dict(zip(contents.hashes, contents.samples, strict=True))
+    reasons: dict[str, str] = {}
+    with progress.task("Describing", len(samples)) as task:
+        missing = store.find_missing(samples)
+        task.advance(len(samples) - len(missing))
+        for batch in _read_batches(missing, samples, embedder.preprocess):
+            readable = {key: outcome for key, outcome in batch if isinstance(outcome, DecodedImage)}
+            reasons |= {key: outcome for key, outcome in batch if isinstance(outcome, str)}
+            if readable:
+                values = embedder.embed(np.stack([decoded.pixels for decoded in readable.values()]))
+                rows = zip(readable.items(), np.ascontiguousarray(values, np.float32), strict=True)
+                store.add([Addition(key, row, zlib.crc32(row.data), decoded.notes) for (key, decoded), row in rows])
+            task.advance(len(batch))
+    return _gather(contents, store, reasons)
+
+
+def store_name(embedder: str, preprocess: Preprocess) -> str:
+    """Names the store of what an embedder sees in pictures that are read by a rule."""
+    return f"{embedder}-{rule_name(preprocess)}"
+
+
+def _read_batches(
+    keys: list[str], samples: dict[str, Sample], preprocess: Preprocess
+) -> Iterator[list[tuple[str, DecodedImage | str]]]:
+    def read(key: str) -> tuple[str, DecodedImage | str]:
+        return key, read_known(key, samples[key].path, preprocess)
+
+    outcomes = map_ahead(read, keys)
+    return iter(lambda: list(islice(outcomes, TOGETHER)), [])
+
+
+def _gather(contents: Contents, store: Store, reasons: dict[str, str]) -> Embeddings:
+    pairs = list(zip(contents.hashes, contents.samples, strict=True))
+    kept = [(key, sample) for key, sample in pairs if key not in reasons]
+    rows = store.rows(key for key, _ in kept)
+    store.check_there()
+    return Embeddings(
+        values=rows[np.arange(len(kept))],
+        samples=tuple(sample for _, sample in kept),
+        hashes=tuple(key for key, _ in kept),
+        unreadable=tuple((sample, reasons[key]) for key, sample in pairs if key in reasons),
+        remarked=tuple((sample, note) for key, sample in kept for note in store.entries[key].notes),
+    )

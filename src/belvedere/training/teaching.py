@@ -1,0 +1,108 @@
+"""A teacher's answers as something to learn from beside the labels, and photographs that have no labels at all.
+
+Knows how answers and labels are mixed (Hinton et al. 2015, https://arxiv.org/abs/1503.02531); does not know how either
+is learnt.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.embeddings import read_embeddings
+from belvedere.errors import UsageError
+from belvedere.images import list_pictures
+from belvedere.model import Model, find_model, load
+from belvedere.progress import Progress
+from belvedere.records import Preprocess, Sample
+from belvedere.splits import Contents, read_contents
+from belvedere.training.recipes import Recipe
+
+UNLABELLED = ""  # in place of a class
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model whose probabilities are kept in the cache as other networks' embeddings are."""
+
+    model: Model
+    name: str
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The pictures it takes."""
+        return self.model.card.preprocess
+
+    @property
+    def width(self) -> int:
+        """K."""
+        return len(self.model.class_names)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Answers for pictures, (n, H, W, 3), as probabilities (n, K)."""
+        return self.model.run(images).probabilities
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model that is learnt from."""
+
+    answerer: Answerer
+    share: float  # of its answers in what is learnt
+    smoothing: float  # of the labels
+
+    def targets(self, contents: Contents, labels: NDArray[np.int64], progress: Progress) -> NDArray[np.float32]:
+        """Mixes its answers with the labels.
+
+        Args:
+            contents: N photographs that can be read.
+            labels: (N,); -1 where there is none, and the teacher's answer is all.
+            progress: Shows how far it is.
+
+        Returns:
+            (N, K), each row with the sum 1.
+        """
+        answers = read_embeddings(contents, self.answerer, progress).values
+        given = np.eye(answers.shape[1], dtype=np.float32)[labels]
+        given = (1 - self.smoothing) * given + self.smoothing / answers.shape[1]
+        share = np.where(labels < 0, 1.0, self.share).astype(np.float32)[:, None]
+        mixed: NDArray[np.float32] = share * answers + (1 - share) * given
+        return mixed
+
+
+def find_teacher(recipe: Recipe, class_names: Sequence[str]) -> Teacher | None:
+    """Opens the teacher that a recipe names, if it names one.
+
+    Raises:
+        UnreadableModel: There is no model.
+        UsageError: It tells other classes apart.
+    """
+    if not recipe.teacher:
+        return None
+    model = load(recipe.teacher)
+    if model.class_names != tuple(class_names):
+        raise UsageError(
+            f"The teacher {recipe.teacher} knows other classes: expected {', '.join(class_names)}. "
+            f"Received: {', '.join(model.class_names)}. Train a teacher on these photographs."
+        )
+    sha256 = hashlib.sha256(find_model(recipe.teacher).read_bytes()).hexdigest()
+    return Teacher(Answerer(model, f"answers-{sha256[:16]}"), recipe.teacher_share, recipe.label_smoothing)
+
+
+def find_unlabelled(folder: str, progress: Progress) -> Contents:
+    """Finds the pictures of a folder, for a teacher to answer for; what can't be opened is left out.
+
+    Raises:
+        UsageError: It is no folder, or holds no picture.
+    """
+    place = Path(folder)
+    try:
+        paths = list(list_pictures(place))
+    except OSError as error:
+        raise UsageError(f"Can't read the folder {folder}: {error.strerror}. Give another --unlabelled.") from error
+    if not paths:
+        raise UsageError(f"There are no pictures in {folder}. Give another --unlabelled.")
+    return read_contents([Sample(path, str(path), UNLABELLED, "train") for path in paths], progress)

@@ -1,0 +1,241 @@
+"""From pretrained weights to a classifier: embeddings once, a probe of them, and, if asked, fine-tuning from there.
+
+Knows the order of these; does not know how a probe is fitted, or how a step is taken.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from belvedere.cache import cache_folder
+from belvedere.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
+from belvedere.errors import TrainingError
+from belvedere.images import DecodedImage, read_inputs
+from belvedere.model import Model
+from belvedere.progress import Progress
+from belvedere.records import EpochFigures, Prediction, Preprocess
+from belvedere.splits import Contents
+from belvedere.training.device import Hardware
+from belvedere.training.division import Division
+from belvedere.training.learning import PARITY_PICTURES, Job, Learnt, check_classes, learn, notes_of, spread_rows
+from belvedere.training.loop import Fit, copy_weights
+from belvedere.training.networks import PretrainedNetwork, find_recipes_network
+from belvedere.training.networks.registry import Network, NetworkEntry
+from belvedere.training.probing import Probe, fit_probe
+from belvedere.training.recipes import Recipe
+from belvedere.training.weights import Weights, find_weights, weights_name
+
+SIDES = (1.0, 6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of a network's own side, tried where time is short: multiples of 32 of 224
+TIMED = 32  # pictures
+
+
+@dataclass(frozen=True)
+class NetworkEmbedder:
+    """A network that describes pictures where training runs."""
+
+    network: Network
+    hardware: Hardware
+    preprocess: Preprocess
+    name: str
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.network.classify.in_features
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Describes pictures, (n, H, W, 3), as (n, D)."""
+        with torch.inference_mode(), self.hardware.autocast():
+            pixels = torch.from_numpy(images).to(self.hardware.device).permute(0, 3, 1, 2).float()
+            described: NDArray[np.float32] = self.network.embed(pixels).float().cpu().numpy()
+        return described
+
+
+def transfer(job: Job) -> Learnt:
+    """Starts from a pretrained network, and learns the photographs' classes on it.
+
+    Raises:
+        WeightsError: Its weights can't be had, or are another network's.
+        TrainingError: Photographs to learn from are missing, or training was ended before its first epoch was complete.
+    """
+    recipe = job.recipe
+    repository = find_recipes_network(recipe).repository
+    weights = find_weights(repository, recipe.weights, recipe.weights_sha256, job.log, job.offline)
+    job = replace(job, recipe=_choose_side(job, weights))
+    entry = find_recipes_network(job.recipe)
+    network = open_backbone(entry, weights, len(job.dataset.class_names), job.recipe)
+    base = {"weights": weights.source, "sha256": weights.sha256, "licence": entry.licence}
+    if job.recipe.probes_only:
+        return replace(_learn_probe(job, network, entry, weights), base=base)
+    _start_from_probe(job, network, entry, weights)
+    return replace(learn(job, network), base=base)
+
+
+def open_backbone(entry: NetworkEntry, weights: Weights, classes: int, recipe: Recipe) -> PretrainedNetwork:
+    """Makes a backbone's network with its weights, ready to describe pictures."""
+    network = entry.create(classes)
+    if not isinstance(network, PretrainedNetwork):
+        raise TypeError(f"{entry.name} is no pretrained network.")
+    network.take_weights(weights.tensors, weights.source)
+    network.both_ways = recipe.both_ways
+    return network.eval()
+
+
+def answer_known(division: Division, model: Model, learnt: Learnt, progress: Progress) -> dict[str, Prediction]:
+    """Answers for test photographs from the model file's embeddings of them, which the cache may hold already.
+
+    Returns:
+        Answers by image, as the model file gives them but for the rounding of its last layer.
+    """
+    embedder = ModelEmbedder(model, onnx_name(learnt.described_by))
+    found = read_embeddings(division.test_contents, embedder, progress)
+    logits = nn.functional.linear(torch.from_numpy(found.values), *learnt.network.classify.parameters())
+    notes: dict[str, tuple[str, ...]] = {}
+    for sample, note in found.remarked:
+        notes[sample.image] = (*notes.get(sample.image, ()), note)
+    rows = logits.softmax(1).detach().numpy()
+    return {
+        sample.image: model.answer(sample.image, row, notes.get(sample.image, ()))
+        for sample, row in zip(found.samples, rows, strict=True)
+    }
+
+
+def onnx_name(described_by: str) -> str:
+    """Names what describes pictures as a model file does, which computes in float32."""
+    return f"{described_by}-onnx"
+
+
+def kept_graph(learnt: Learnt) -> Path | None:
+    """Returns the file that keeps the graph of a pretrained network, whose last layer alone differs between runs."""
+    if not learnt.described_by:
+        return None
+    folder = store_name(onnx_name(learnt.described_by), learnt.preprocess)
+    return cache_folder() / "embeddings" / folder / f"graph-{learnt.network.classify.out_features}.onnx"
+
+
+def _choose_side(job: Job, weights: Weights) -> Recipe:
+    """The recipe with the largest pictures that can all be described in the time that is given."""
+    recipe = job.recipe
+    if job.ends is None or not recipe.probes_only or recipe.input_side is not None:
+        return recipe
+    own = find_recipes_network(recipe).preprocess.height
+    count = len(job.division.train.samples) + len(job.division.test)
+    for share in SIDES:
+        tried = replace(recipe, input_side=round(own * share / 32) * 32)
+        entry = find_recipes_network(tried)
+        seconds = count * _time_picture(open_backbone(entry, weights, 2, recipe), job.hardware, entry.preprocess)
+        if seconds < job.ends - time.perf_counter():
+            break
+    job.log.say(
+        f"Pictures of {tried.input_side} pixels a side: {count} of them take about {seconds:.0f} s to describe."
+    )
+    return tried
+
+
+def _time_picture(network: Network, hardware: Hardware, size: Preprocess) -> float:
+    embedder = NetworkEmbedder(network.to(hardware.device), hardware, size, "")
+    pictures = np.zeros((TIMED, size.height, size.width, 3), np.uint8)
+    embedder.embed(pictures)  # the first sets things up
+    start = time.perf_counter()
+    embedder.embed(pictures)
+    return (time.perf_counter() - start) / TIMED
+
+
+def _describe(job: Job, contents: Contents, network: Network, entry: NetworkEntry, weights: Weights) -> Embeddings:
+    """Embeddings of photographs; the first process works out what is missing, the others wait for it."""
+    network.to(device=job.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    name = f"{described_name(job.recipe, weights)}-{job.hardware.device.type}-{job.hardware.precision_name}"
+    if not job.ranks.leads:
+        job.ranks.wait()
+    found = read_embeddings(contents, NetworkEmbedder(network, job.hardware, entry.preprocess, name), job.log)
+    if job.ranks.leads:
+        job.ranks.wait()
+    return found
+
+
+def described_name(recipe: Recipe, weights: Weights) -> str:
+    """Names what describes the pictures: backbone, weights, and whether from both sides."""
+    return weights_name(recipe.network, weights) + ("-both" if recipe.both_ways else "")
+
+
+def _labels(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
+    class_names = job.dataset.class_names
+    labels = np.array([class_names.index(sample.label) for sample in embeddings.samples], np.int64)
+    check_classes(labels, class_names)
+    return labels
+
+
+def _take(network: Network, probe: Probe) -> None:
+    with torch.no_grad():
+        network.classify.weight.copy_(torch.from_numpy(probe.weight))
+        network.classify.bias.copy_(torch.from_numpy(probe.bias))
+
+
+def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weights) -> Learnt:
+    started = time.perf_counter()
+    train = _describe(job, job.division.train, network, entry, weights)
+    held = _describe(job, job.division.validation, network, entry, weights)
+    notes = job.division.notes + notes_of(train, held)
+    job.log.say_notes(notes)
+    labels, held_labels = _labels(job, train), _labels_of_some(job, held)
+    probe = fit_probe(train.values, labels, train.hashes, len(job.dataset.class_names), job.seed)
+    _take(network, probe)
+    network.cpu()
+    seconds = time.perf_counter() - started
+    figures = _figures(_answer(network, train.values), labels)
+    if len(held_labels):
+        held_figures = _figures(_answer(network, held.values), held_labels)
+    elif probe.held_out is not None:
+        held_figures = _figures(probe.held_out, labels)
+    else:
+        held_figures = figures
+        job.log.say("A class has one photograph only: nothing could be kept back to choose the probe's strength by.")
+    row = EpochFigures(1, seconds, len(labels) / seconds, probe.penalty, *figures, *held_figures)
+    job.log.say(
+        f"Probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}, on photographs it had not seen "
+        f"{row.validation_accuracy:.4f}"
+    )
+    counts = {"train": len(labels), "validation": len(held_labels), "test": len(job.division.test)}
+    samples = _pictures(train, entry.preprocess)
+    fit = Fit((row,), 1, copy_weights(network), interrupted=False)
+    return Learnt(network, fit, counts, samples, notes, entry.preprocess, described_name(job.recipe, weights))
+
+
+def _start_from_probe(job: Job, network: PretrainedNetwork, entry: NetworkEntry, weights: Weights) -> None:
+    """Gives a network the probe of the photographs to learn from, so that its first steps do not undo what it knows."""
+    train = _describe(job, job.division.train, network, entry, weights)
+    probe = fit_probe(train.values, _labels(job, train), train.hashes, len(job.dataset.class_names), job.seed)
+    _take(network, probe)
+    network.both_ways = False  # while it learns
+
+
+def _labels_of_some(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
+    """Labels of photographs that need not hold every class."""
+    return np.array([job.dataset.class_names.index(sample.label) for sample in embeddings.samples], np.int64)
+
+
+def _answer(network: Network, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        answers: NDArray[np.float32] = network.classify(torch.from_numpy(values)).softmax(1).numpy()
+    return answers
+
+
+def _figures(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean cross-entropy, nats, and accuracy."""
+    given = probabilities[np.arange(len(labels)), labels]
+    loss = -np.log(np.maximum(given, np.finfo(np.float32).tiny)).mean()
+    return float(loss), float((probabilities.argmax(1) == labels).mean())
+
+
+def _pictures(embeddings: Embeddings, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Some photographs, to compare the model file on."""
+    chosen = [embeddings.samples[row].path for row in spread_rows(len(embeddings.samples), PARITY_PICTURES)]
+    read = [found.pixels for found in read_inputs(chosen, preprocess) if isinstance(found, DecodedImage)]
+    if not read:
+        raise TrainingError("The photographs have been moved or deleted while they were learnt from. Start again.")
+    return np.stack(read)
