@@ -45,7 +45,7 @@ def open_embedder(backbone: str, weights: Path) -> NetworkEmbedder:
     """The network that training would describe photographs with, under the same name in the cache."""
     recipe, hardware = RECIPES["pretrained"], choose_hardware("auto")
     entry, found = find_backbone(backbone), find_weights("", str(weights), "", PROGRESS)
-    network = open_backbone(entry, found, 2, recipe)
+    network = open_backbone(entry, found, 2, recipe, PROGRESS)
     name = f"{described_name(recipe, found)}-{hardware.device.type}-{hardware.precision_name}"
     return NetworkEmbedder(network.to(hardware.device), hardware, entry.preprocess, name)
 
@@ -146,7 +146,7 @@ def main() -> None:
     given, flipped = flip(labels, arguments.flipped)
     probe = fit_probe(train.values, given, train.hashes, labels.max() + 1, 0)
     if probe.held_out is not None:
-        print_wrong_labels("out-of-fold probes", probe.held_out, given, flipped)
+        print_wrong_labels("out-of-fold probes", softmax(probe.held_out), given, flipped)
     if arguments.scratch:
         print_wrong_labels("quick from scratch", hold_out_scratch(train, given, dataset.class_names), given, flipped)
 

@@ -69,8 +69,8 @@ def measure(network: Network, part: Part, hardware: Hardware) -> NDArray[np.floa
     figures: list[float] = []
     for both in (False, True):
         network.both_ways = both
-        loss, accuracy = validate(network, Feed(part, hardware), hardware, Ranks())
-        figures += [accuracy, loss]
+        found = validate(network, Feed(part, hardware), hardware, Ranks())
+        figures += [found.accuracy, found.loss]
     return np.array(figures)
 
 

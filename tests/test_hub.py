@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -56,18 +57,28 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.server.asked.append(f"HEAD {self.path}")
+        self.server.tokens.append(self.headers.get("Authorization") or "")
         self._answer(len(CONTENT), 200)
 
     def do_GET(self) -> None:
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        self.server.tokens.append(self.headers.get("Authorization") or "")
+        if self.server.fault == "knows no ranges":
+            start = 0
         self.server.asked.append(f"GET {start}")
+        if self.server.leads_to:
+            self.send_response(302)
+            self.send_header("Location", self.server.leads_to + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         content = (CONTENT if self.server.fault != "wrong" else CONTENT[::-1])[start:]
         self._answer(len(content), 206 if start else 200)
         if self.path.endswith("safetensors"):
-            self._send(content, first=start == 0)
+            self._send(content, first=len(self.server.asked) < 3)
 
     def _send(self, content: bytes, first: bool) -> None:
-        if self.server.fault == "breaks off" and first:
+        if self.server.fault in ("breaks off", "knows no ranges") and first:
             self.wfile.write(content[: len(content) // 2])
             self.wfile.flush()
             self.close_connection = True
@@ -89,11 +100,14 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response(status)
+        self.send_response(302 if self.server.leads_to else status)
         self.send_header("X-Repo-Commit", "a" * 40)
         self.send_header("ETag", f'"{SHA256}"')
         self.send_header("X-Linked-Etag", f'"{SHA256}"')
         self.send_header("X-Linked-Size", str(len(CONTENT)))
+        if self.server.leads_to:
+            self.send_header("Location", self.server.leads_to + self.path)
+            length = 0
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(length))
         if status == 206:
@@ -106,7 +120,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, fault: str) -> None:
         super().__init__(("127.0.0.1", 0), Hub)
-        self.fault, self.asked = fault, list[str]()
+        self.fault, self.leads_to = fault, ""
+        self.asked, self.tokens = list[str](), list[str]()
 
 
 @contextmanager
@@ -131,7 +146,7 @@ def address_of(server: Server) -> str:
     return f"http://127.0.0.1:{server.server_address[1]}"
 
 
-@pytest.mark.parametrize("fault", ["", "slow", "breaks off", "stands still"])
+@pytest.mark.parametrize("fault", ["", "slow", "breaks off", "stands still", "knows no ranges"])
 def test_it_arrives_whole(fault: str, tmp_path: Path) -> None:
     """What broke off is gone on with from where it stood; a second time nothing is downloaded."""
     with hub(fault) as server:
@@ -144,6 +159,8 @@ def test_it_arrives_whole(fault: str, tmp_path: Path) -> None:
         if fault in ("breaks off", "stands still"):
             assert len(starts) == 2
             assert starts[1] > 0
+        if fault == "knows no ranges":
+            assert starts == [0, 0]
         server.asked.clear()
         assert download(address_of(server), tmp_path)[1] == said
         assert not [asked for asked in server.asked if asked.startswith("GET")]
@@ -160,6 +177,29 @@ def test_wrong_bytes_are_thrown_away(tmp_path: Path) -> None:
         server.fault = ""
         code, said, _ = download(address_of(server), tmp_path)
         assert (code, Path(said).read_bytes()) == (0, CONTENT)
+
+
+def test_it_is_followed_to_where_the_file_is_and_a_token_is_not_taken_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub does it: it says size and checksum, and another host has the bytes."""
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    with hub() as store, hub() as server:
+        server.leads_to = address_of(store)
+        code, said, _ = download(address_of(server), tmp_path)
+        assert (code, Path(said).read_bytes()) == (0, CONTENT)
+        assert set(server.tokens) == {"Bearer secret"}
+        assert store.asked == ["GET 0"]
+        assert store.tokens == [""]
+
+
+def test_two_at_once_download_it_once(tmp_path: Path) -> None:
+    with hub("slow") as server:
+        address = address_of(server)
+        with ThreadPoolExecutor(2) as both:
+            done = list(both.map(lambda _: download(address, tmp_path), range(2)))
+        assert [code for code, _, _ in done] == [0, 0]
+        assert sum(asked.startswith("GET") for asked in server.asked) == 1
 
 
 def test_a_repository_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ OWNERS = {  # library -> the modules that may import it
     "typer": {"cli"},
     "pyarrow": {"dataset"},
     "sklearn": {"evaluation"},
+    "scipy": {"trust"},
     "rich": {"progress", "tables", "cli"},
 }
 FREE = {"__init__", "__main__"}  # the public face and the entry load what they are asked for

@@ -123,8 +123,9 @@ def test_it_learns_and_keeps_the_best_epoch(recipe: Recipe, tmp_path: Path) -> N
     assert len(kept.files) == 25
     network = Tiny()
     network.load_state_dict(outcome.weights)
-    loss, accuracy = validate(network, feeds()[1], CPU, Ranks())
-    assert (loss, accuracy) == pytest.approx((best.validation_loss, best.validation_accuracy))
+    found = validate(network, feeds()[1], CPU, Ranks())
+    assert (found.loss, found.accuracy) == pytest.approx((best.validation_loss, best.validation_accuracy))
+    assert found.calibrated_loss <= found.loss + 1e-6
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, RICH], ids=["adam", "muon"])

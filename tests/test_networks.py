@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from belvedere.errors import UnknownName
+from belvedere.model import Model
 from belvedere.training.export import export_graph
 from belvedere.training.networks import NETWORKS, describe_network, find_network, list_layers
 from belvedere.training.networks.article import ArticleNetwork
@@ -72,8 +73,15 @@ def test_every_network_exports(name: str) -> None:
     entry = find_network(name)
     size = entry.preprocess
     pictures = torch.randint(0, 256, (3, size.height, size.width, 3), dtype=torch.uint8).numpy()
-    exported = export_graph(entry.create(4), size, pictures)
+    network = entry.create(4)
+    network.both_ways = True
+    exported = export_graph(network, size, pictures)
     assert exported.parity < 1e-4
+    model = Model.from_bytes(exported.graph.SerializeToString(), None)
+    assert model.explain(pictures).mean((2, 3)) == pytest.approx(model.run(pictures).logits, abs=1e-4)
+    with torch.no_grad():
+        logits = network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
+    assert model.run(pictures).logits == pytest.approx(logits.numpy(), abs=1e-4)
     assert str(Path(__file__).parents[1]).encode() not in exported.graph.SerializeToString()  # no path of the machine
     [images] = exported.graph.graph.input
     assert images.type.tensor_type.elem_type == 2  # uint8

@@ -9,6 +9,7 @@ import timm
 import torch
 
 from belvedere.errors import UnknownName, UsageError, WeightsError
+from belvedere.model import Model
 from belvedere.records import Preprocess
 from belvedere.training.export import export_graph
 from belvedere.training.networks import PretrainedNetwork, find_backbone, list_layers
@@ -60,7 +61,12 @@ def test_it_conforms_and_exports(name: str) -> None:
     assert sum(layer.trainable for layer in layers) == sum(weights.numel() for weights in network.parameters())
     assert len(layers) < 40  # blocks, not what is in them
     pictures = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3)).astype(np.uint8)
-    assert export_graph(network, size, pictures).parity < 1e-4
+    exported = export_graph(network, size, pictures)
+    assert exported.parity < 1e-4
+    model = Model.from_bytes(exported.graph.SerializeToString(), None)
+    evidence = model.explain(pictures)
+    assert evidence.shape[2] == evidence.shape[3] > 1
+    assert evidence.mean((2, 3)) == pytest.approx(model.run(pictures).logits, abs=1e-4)
 
 
 def test_both_ways_is_the_mean_of_a_picture_and_its_mirror_image() -> None:
@@ -137,18 +143,18 @@ def test_the_kept_graph_is_taken_with_another_last_layer(tmp_path: Path) -> None
     size, kept = find_backbone(VIT, 32).preprocess, tmp_path / "kept" / "graph.onnx"
     pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     network = make(VIT, 32)
-    first = export_graph(network, size, pictures, kept)
+    first = export_graph(network, size, pictures, kept=kept)
     written = kept.stat().st_mtime_ns
     torch.nn.init.normal_(network.classify.weight)
-    second = export_graph(network, size, pictures, kept)
+    second = export_graph(network, size, pictures, 2.5, kept)
     assert kept.stat().st_mtime_ns == written
     assert first.graph != second.graph
     for content in (kept.read_bytes()[:-100], b"", b"junk"):
         kept.write_bytes(content)
-        assert export_graph(network, size, pictures, kept).graph == second.graph
+        assert export_graph(network, size, pictures, 2.5, kept).graph == second.graph
         assert kept.stat().st_size > len(content)
     other = make(VIT, 32)
-    assert export_graph(other, size, pictures, kept).parity < 1e-4
+    assert export_graph(other, size, pictures, kept=kept).parity < 1e-4
 
 
 def test_weights_in_half_precision_are_taken_in_full(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ import belvedere
 from belvedere.cache import list_stores
 from belvedere.errors import UsageError, WeightsError
 from belvedere.progress import Progress, Task
+from belvedere.training import sides
+from belvedere.training.device import Hardware
+from belvedere.training.networks import NetworkEntry
 from belvedere.training.run import Run, train
 
 BACKBONE = "test_vit.r160_in1k"
@@ -174,16 +177,15 @@ def test_a_teacher_of_other_classes_is_refused(tiny_model: Path, photographs: Pa
 def test_minutes_choose_the_size_of_the_pictures(
     photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from belvedere.training import transfer
+    def slow(entry: NetworkEntry, _: Hardware) -> float:
+        return 1.0 if entry.preprocess.height > 100 else 0.001
 
-    def slow(network: object, hardware: object, size: object) -> float:  # noqa: ARG001
-        return 1.0 if getattr(size, "height") > 100 else 0.001  # noqa: B009
-
-    monkeypatch.setattr(transfer, "_time_picture", slow)
+    monkeypatch.setattr(sides, "_time_picture", slow)
     short = train(
         photographs, out=tmp_path / "run", recipe="pretrained", network=BACKBONE, weights=weights, minutes=0.5
     )
     assert short.load().card.preprocess.height == 96
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]["input_side"] == 96
 
 
 @pytest.mark.parametrize(

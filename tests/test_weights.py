@@ -44,7 +44,7 @@ def test_safetensors(file: Path) -> None:
     assert_same(found)
     assert found.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found.source == "weights.safetensors"  # no path of the machine: it goes into the model's card
-    assert weights_name("a/b", found) == f"a_b-{found.sha256[:12]}"
+    assert weights_name("a/b", found).startswith(f"a_b-{found.sha256[:12]}-timm")
 
 
 @pytest.mark.parametrize("wrapped", [TENSORS, {"state_dict": TENSORS, "epoch": 3}, {"model": TENSORS}])
@@ -92,6 +92,16 @@ def test_a_wrong_checksum_is_refused(file: Path) -> None:
     assert_same(read(file, right.upper()))
     with pytest.raises(WeightsError, match=f"expected the SHA-256 {'0' * 64}. Received: {right}"):
         read(file, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>404: not found</html>", b"version https://git-lfs.github.com/spec/v1", b""]
+)
+def test_what_is_no_such_file_at_all_is_not_called_dangerous(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "odd.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"odd\.pth is damaged, or no file of weights") as told:
+        read(tmp_path / "odd.pth")
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, {"state_dict": {"a": "b"}}])

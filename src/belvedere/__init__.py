@@ -109,7 +109,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         from belvedere.errors import MissingExtra
 
-        if error.name in ("torch", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w"):
+        if error.name in ("torch", "timm", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w"):
             raise MissingExtra("Training", error.name, "train") from error
         raise
 

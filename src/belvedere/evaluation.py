@@ -13,7 +13,8 @@ from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.errors import DatasetError, UnknownName
 from belvedere.model import Model
 from belvedere.progress import Progress
-from belvedere.records import CalibrationBin, ClassFigures, Confusion, Evaluation, Prediction, Sample
+from belvedere.records import CalibrationBin, ClassFigures, Confusion, Evaluation, Prediction, Reliability, Sample
+from belvedere.trust import undo_temperature
 
 CALIBRATION_BINS = 15
 
@@ -68,16 +69,19 @@ def evaluate_samples(
             answer = known[sample.image] if sample.image in known else next(asked)
             predictions.append(replace(answer, image=sample.image, label=sample.label))
             task.advance(1)
-    return measure(predictions, model.class_names, part=part)
+    return measure(predictions, model.class_names, part=part, temperature=model.card.trust.temperature)
 
 
-def measure(predictions: Sequence[Prediction], class_names: Sequence[str], *, part: str) -> Evaluation:
+def measure(
+    predictions: Sequence[Prediction], class_names: Sequence[str], *, part: str, temperature: float = 1.0
+) -> Evaluation:
     """Works out the figures of merit.
 
     Args:
         predictions: One a photograph, each with its label; unreadable ones are counted and left out.
         class_names: The model's K classes.
         part: What was measured: "test", "val" or "all".
+        temperature: The model's: where it is not 1, the figures without it are worked out as well.
 
     Returns:
         The figures.
@@ -101,22 +105,22 @@ def measure(predictions: Sequence[Prediction], class_names: Sequence[str], *, pa
     indices = np.arange(len(class_names))
     confusion = confusion_matrix(labels, answers, labels=indices)  # (K, K)
     per_class = _per_class(labels, answers, class_names)
-    confidence, right = probabilities.max(1), answers == labels
-    calibration = _calibration(confidence, right)
+    right, reliability = answers == labels, _reliability(labels, probabilities)
     return Evaluation(
         class_names=tuple(class_names),
         images=len(read),
         unreadable=len(predictions) - len(read),
         accuracy=float(right.mean()),
         macro_f1=float(np.mean([row.f1 for row in per_class if row.images and row.f1 is not None])),
-        log_loss=_log_loss(labels, probabilities),
-        ece=sum(row.images * abs(row.confidence - row.accuracy) for row in calibration) / len(read),
+        log_loss=reliability.log_loss,
+        ece=reliability.ece,
         per_class=per_class,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         confused_pairs=_confused_pairs(confusion, class_names),
-        calibration=calibration,
+        calibration=reliability.bins,
         predictions=tuple(predictions),
         part=part,
+        uncalibrated=_reliability(labels, undo_temperature(probabilities, temperature)) if temperature != 1 else None,
     )
 
 
@@ -131,6 +135,12 @@ def to_metrics(evaluation: Evaluation) -> dict[str, object]:
     figures = asdict(replace(evaluation, predictions=()))
     del figures["predictions"]
     return {"classes": figures.pop("class_names"), **figures}
+
+
+def _reliability(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> Reliability:
+    bins = _calibration(probabilities.max(1), probabilities.argmax(1) == labels)
+    ece = sum(row.images * abs(row.confidence - row.accuracy) for row in bins) / len(labels)
+    return Reliability(_log_loss(labels, probabilities), ece, bins)
 
 
 def _log_loss(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> float:

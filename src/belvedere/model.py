@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
 from belvedere.images import INTERPOLATIONS, RESIZE_RULES, DecodedImage, list_pictures, read_inputs
-from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
+from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance, Trust
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "embedding")
+EVIDENCE = "evidence"  # models of older versions have none
 FORMAT = "belvedere/1"
 BATCH = 64
 MODEL_NAME = "model.onnx"
@@ -98,6 +99,25 @@ class Model:
             Its outputs for the N pictures.
         """
         return Outputs(*self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(images)}))
+
+    def explain(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Says where in pictures the evidence for each class is.
+
+        Args:
+            images: (N, H, W, 3), RGB, of the model's input size.
+
+        Returns:
+            (N, K, h, w): the logits of each place of the network's last map; their mean over the places is the
+            picture's logits. A network that tells no places, such as the article's, has one.
+
+        Raises:
+            UnreadableModel: The model was written by a version that had no evidence.
+        """
+        if EVIDENCE not in [output.name for output in self._session.get_outputs()]:
+            raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
+        [evidence] = self._session.run([EVIDENCE], {INPUT: np.ascontiguousarray(images)})
+        found: NDArray[np.float32] = evidence
+        return found
 
     def predict(self, sources: Source | Iterable[Source]) -> list[Prediction]:
         """Answers for pictures.
@@ -246,8 +266,9 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
         layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
         preprocess = Preprocess(**json.loads(metadata["preprocess"]))
         provenance = Provenance(**json.loads(metadata["provenance"]))
-        card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance)
-        for record in (card, preprocess, provenance, *layers):
+        trust = Trust(**json.loads(metadata.get("trust", "{}")))  # models of older versions have none
+        card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
+        for record in (card, preprocess, provenance, trust, *layers):
             _check_kinds(record)
         names = fields["class_names"]
         if not isinstance(names, list) or len(set(names)) < len(names) or not all(names):

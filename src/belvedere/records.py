@@ -94,6 +94,14 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """What was fitted on photographs that a model had not learnt from."""
+
+    temperature: float = 1.0  # by which the logits are divided before the softmax
+    fitted_on: int = 0  # photographs; 0: nothing was fitted
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """What a model file says about itself."""
 
@@ -101,6 +109,7 @@ class ModelCard:
     preprocess: Preprocess
     layers: tuple[Layer, ...]
     provenance: Provenance
+    trust: Trust = Trust()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,15 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True, slots=True)
+class Reliability:
+    """How well confidence and accuracy go together."""
+
+    log_loss: float  # natural logarithm
+    ece: float  # expected calibration error, 15 equal bins
+    bins: tuple[CalibrationBin, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Confusion:
     """How often one class was taken for another."""
 
@@ -164,6 +182,7 @@ class Evaluation:
     confused_pairs: tuple[Confusion, ...]  # most frequent first
     calibration: tuple[CalibrationBin, ...]
     predictions: tuple[Prediction, ...] = field(repr=False)  # one a photograph, each with its label
+    uncalibrated: Reliability | None = None  # before the temperature, where one was fitted
     part: str = "test"  # the part of the data set that was measured
 
 

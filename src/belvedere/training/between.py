@@ -38,6 +38,6 @@ def choose_between(
             name: start[name].lerp(value, share) if value.is_floating_point() else value for name, value in end.items()
         }
         network.load_state_dict(weights)
-        tried.append((validate(network, validation, hardware, ranks)[0], share, weights))
+        tried.append((validate(network, validation, hardware, ranks).calibrated_loss, share, weights))
     _, share, weights = min(tried, key=lambda each: each[0])
     return share, weights

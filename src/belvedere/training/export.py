@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from belvedere.errors import TrainingError
-from belvedere.model import INPUT, OUTPUTS, Model, card_to_metadata
+from belvedere.model import EVIDENCE, INPUT, OUTPUTS, Model, card_to_metadata
 from belvedere.records import ModelCard, Preprocess
 from belvedere.storage import write_bytes
 from belvedere.training.networks.registry import Network
@@ -27,6 +27,7 @@ if find_spec("onnxscript") is None:  # what torch exports with: better missed no
 
 OPSET = 18
 HALVED_FROM = 1000
+PLACEHOLDER = 1.2345679  # a temperature like no other number of a graph, since the exporter makes equal ones one
 PARITY_BOUND = 1e-3  # float32 on two engines differs by about 1e-6
 
 
@@ -36,17 +37,24 @@ def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> fl
 
 
 class Graph(nn.Module):
-    """What model.onnx computes: uint8 pictures to logits, probabilities and embedding."""
+    """What model.onnx computes: uint8 pictures to logits, probabilities, embedding, and evidence by place."""
 
-    def __init__(self, network: Network) -> None:
+    temperature: Tensor
+
+    def __init__(self, network: Network, temperature: float) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("temperature", torch.tensor(temperature))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (N, H, W, 3) uint8
-        """Returns logits (N, K), probabilities (N, K) and embedding (N, D)."""
-        embedding: Tensor = self.network.embed(images.permute(0, 3, 1, 2).float())
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # (N, H, W, 3) uint8
+        """Returns logits (N, K), probabilities (N, K), embedding (N, D) and evidence (N, K, h, w)."""
+        places = self.network.look(images.permute(0, 3, 1, 2).float())
+        embedding = places.mean((2, 3))
         logits: Tensor = self.network.classify(embedding)
-        return logits, torch.softmax(logits, 1), embedding
+        count, width, rows, columns = places.shape
+        flat = self.network.classify(places.permute(0, 2, 3, 1).reshape(-1, width))
+        evidence = flat.view(count, rows, columns, -1).permute(0, 3, 1, 2)
+        return logits, torch.softmax(logits / self.temperature, 1), embedding, evidence
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,11 @@ class Exported:
 
 
 def export_graph(
-    network: Network, preprocess: Preprocess, sample: NDArray[np.uint8], kept: Path | None = None
+    network: Network,
+    preprocess: Preprocess,
+    sample: NDArray[np.uint8],
+    temperature: float = 1.0,
+    kept: Path | None = None,
 ) -> Exported:
     """Exports a network and compares it with the original on real pictures.
 
@@ -66,6 +78,7 @@ def export_graph(
         network: On the CPU, in float32; is put into evaluation mode.
         preprocess: Its input.
         sample: Pictures to compare on, (N, H, W, 3).
+        temperature: By which the logits are divided before the softmax.
         kept: A file that keeps the graph for networks that differ in their last layer only, as tracing takes seconds.
 
     Returns:
@@ -74,14 +87,15 @@ def export_graph(
     Raises:
         TrainingError: The difference is over `PARITY_BOUND`: the file would not be the model that was trained.
     """
-    graph = Graph(network).eval()
+    graph = Graph(network, temperature).eval()
     with torch.inference_mode():
         expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
-    if kept is not None and (proto := _read_kept(kept, network.classify)) is not None:
+    if kept is not None and (proto := _read_kept(kept, graph)) is not None:
         parity = _compare(proto, sample, expected)
         if parity <= PARITY_BOUND:
             return Exported(proto, parity)
-    proto = _trace(graph, preprocess)
+    proto = _trace(Graph(network, PLACEHOLDER).eval(), preprocess)
+    _give(proto, graph)
     parity = _compare(proto, sample, expected)
     if not parity <= PARITY_BOUND:
         raise TrainingError(
@@ -99,16 +113,22 @@ def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
     batch = {0: torch.export.Dim("N")}
     with warnings.catch_warnings(), _quiet_exporter():
         warnings.simplefilter("ignore")  # the exporter warns of torch's own internals
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            dynamic_shapes={"images": batch},
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                input_names=[INPUT],
+                output_names=[*OUTPUTS, EVIDENCE],
+                dynamic_shapes={"images": batch},
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise TrainingError(
+                f"torch can't write this network as ONNX: {' '.join(str(error).split())[:200]}. Its weights are in "
+                "weights.safetensors; take another network."
+            ) from error
     if program is None:
         raise TrainingError("torch's ONNX exporter gave no graph. Please report this with torch's version.")
     proto = program.model_proto
@@ -116,25 +136,34 @@ def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
     return proto
 
 
-def _read_kept(file: Path, classify: nn.Linear) -> onnx.ModelProto | None:
-    """A graph that was kept, with this last layer; None where there is none that can be used."""
+def _read_kept(file: Path, graph: Graph) -> onnx.ModelProto | None:
+    """A graph that was kept, with this last layer and temperature; None where there is none that can be used."""
     try:
         proto = onnx.load_from_string(file.read_bytes())
     except (OSError, DecodeError):
         return None
-    layer = {f"network.classify.{name}": values.detach().numpy() for name, values in classify.named_parameters()}
+    return proto if _give(proto, graph) else None
+
+
+def _give(proto: onnx.ModelProto, graph: Graph) -> bool:
+    """Gives a traced graph this last layer and temperature; whether it has places for them."""
+    layer = {
+        f"network.classify.{name}": each.detach().numpy() for name, each in graph.network.classify.named_parameters()
+    }
+    layer["temperature"] = graph.temperature.numpy()
     held = {weights.name: weights for weights in proto.graph.initializer if weights.name in layer}
     if {name: tuple(weights.dims) for name, weights in held.items()} != {n: v.shape for n, v in layer.items()}:
-        return None
+        return False
     for name, weights in held.items():
         weights.CopyFrom(onnx.numpy_helper.from_array(layer[name], name))
-    return proto
+    return True
 
 
 def _compare(proto: onnx.ModelProto, sample: NDArray[np.uint8], expected: list[NDArray[np.float32]]) -> float:
     """The largest difference of an output, which may be no number."""
-    said = Model.from_bytes(proto.SerializeToString(), None).run(sample)
-    found = (said.logits, said.probabilities, said.embedding)
+    model = Model.from_bytes(proto.SerializeToString(), None)
+    said = model.run(sample)
+    found = (said.logits, said.probabilities, said.embedding, model.explain(sample))
     return float(np.max([_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]))
 
 

@@ -57,6 +57,11 @@ class Feed:
     def __len__(self) -> int:
         return len(self._part.labels) * self._repeats
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels of the part, (N,), without repeats."""
+        return self._part.labels
+
     def targets(self, rows: NDArray[np.intp]) -> Tensor | None:
         """Returns what a teacher makes of some rows' labels, (n, K), on the device; None where there is no teacher."""
         if self._part.targets is None:

@@ -29,13 +29,13 @@ from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.feed import Feed, Part, Rows
 from belvedere.training.log import LoggedProgress
-from belvedere.training.loop import Fit, Plan, copy_weights, fit
+from belvedere.training.loop import Fit, Plan, answer, copy_weights, fit
 from belvedere.training.memory import kept_blocks
 from belvedere.training.networks import Network, find_network, find_recipes_network
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import count_repeats, count_steps, side_at
-from belvedere.training.teaching import UNLABELLED, Teacher, find_teacher, find_unlabelled
+from belvedere.training.teaching import UNLABELLED, Teacher, find_teacher, find_unlabelled, unopened_note
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
@@ -60,6 +60,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """What a network says of photographs that it has not learnt from, to fit on how far it can be trusted."""
+
+    logits: NDArray[np.float32]  # (M, K)
+    labels: NDArray[np.int64]  # (M,)
+
+
+@dataclass(frozen=True)
 class Learnt:
     """What training gave, not yet written."""
 
@@ -69,6 +77,7 @@ class Learnt:
     samples: NDArray[np.uint8]  # some of them, (n, H, W, 3), to compare the model file on
     notes: tuple[Note, ...]
     preprocess: Preprocess  # of the network
+    held_out: HeldOut
     described_by: str = ""  # a pretrained network that stayed as it was, for the cache of its embeddings
     base: dict[str, str] = field(default_factory=dict)  # of a pretrained network: its weights, their hash, licence
 
@@ -90,7 +99,7 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     entry = find_recipes_network(job.recipe)
     source = entry.preprocess
     if job.recipe.side_plan is not None:  # crops are cut from a larger picture
-        source = Preprocess(job.recipe.source_side, job.recipe.source_side, source.resize)
+        source = replace(source, height=job.recipe.source_side, width=job.recipe.source_side)
     teacher = find_teacher(job.recipe, job.dataset.class_names)
     pixels, held = _read(job, _to_learn(job), source), _read(job, job.division.validation, entry.preprocess)
     notes = job.division.notes + notes_of(pixels, held)
@@ -100,7 +109,7 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     if teacher is not None:
         train = _teach(job, teacher, train, pixels)
     _check_parts(train, validation, class_names)
-    start = None if network is None else copy_weights(network)
+    start, base = None if network is None else copy_weights(network), dict[str, str]()
     network = network or start_network(job.recipe, len(class_names), job.seed, train.images)
     kept_back = Feed(validation, job.hardware)
     with kept_blocks():
@@ -118,11 +127,15 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
         chosen = choose_between(network, start, outcome.weights, kept_back, job.hardware, job.ranks)
         outcome = replace(outcome, weights=chosen[1])
         job.log.say(f"Between the start and epoch {outcome.best_epoch}, {chosen[0]:.0%} of the way is best.")
+        base["tuned"] = f"{chosen[0]:.0%} of the way"
     network.load_state_dict(outcome.weights)
     network.both_ways = job.recipe.both_ways  # epochs were compared from one view, which takes half the time
+    held_out = HeldOut(answer(network, kept_back, job.hardware, job.ranks), validation.labels)
+    if teacher is not None:
+        base["teacher"] = teacher.name
     photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
     samples = validation.images[spread_rows(len(validation.labels), PARITY_PICTURES)]
-    return Learnt(network.cpu(), outcome, photographs, samples, notes, entry.preprocess)
+    return Learnt(network.cpu(), outcome, photographs, samples, notes, entry.preprocess, held_out, base=base)
 
 
 def start_network(recipe: Recipe, classes: int, seed: int, images: Rows) -> Network:
@@ -216,6 +229,7 @@ def _to_learn(job: Job) -> Contents:
         return train
     known = {*train.hashes, *job.division.validation.hashes, *job.division.test_contents.hashes}
     found = find_unlabelled(folder, job.log)
+    job.log.say_notes(unopened_note(found))
     new = [(sample, key) for sample, key in zip(found.samples, found.hashes, strict=True) if key not in known]
     job.log.say(
         f"{len(new)} photographs without labels join in; {len(found.samples) - len(new)} were among the others."

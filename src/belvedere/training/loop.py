@@ -26,6 +26,7 @@ from belvedere.training.optimisers import Optimisers
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import Steps, side_at, value_at
+from belvedere.trust import fit_temperature, log_loss
 
 VALIDATION_BATCH = 128
 SECONDS_BETWEEN_FIGURES = 0.5  # beside the bar
@@ -200,12 +201,13 @@ class Training:
         started = time.perf_counter()
         with self._average.applied():
             found = validate(self.network, self._validation, self._plan.hardware, self._plan.ranks)
-            score = (found[1], -found[0]) if self._recipe.choose_by == "accuracy" else (-found[0], found[1])
+            figures = (found.accuracy, -found.calibrated_loss)
+            score = figures if self._recipe.choose_by == "accuracy" else figures[::-1]
             if score > state.best:
                 state.best, state.best_epoch, self.best_weights = score, number, copy_weights(self.network)
         speed = state.epoch_images / state.epoch_seconds
         learnt = (number, state.epoch_seconds, speed, rate * self._recipe.learning_rate, *self._epoch_figures())
-        state.history.append(EpochFigures(*learnt, *found))
+        state.history.append(EpochFigures(*learnt, found.loss, found.accuracy))
         state.seconds += state.epoch_seconds + time.perf_counter() - started
         state.epoch_images, state.epoch_seconds = 0, 0.0
         self._sums.zero_()
@@ -247,24 +249,36 @@ class Training:
             self._order.permutation(len(self._train))
 
 
-def validate(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> tuple[float, float]:
-    """Measures a network; each process takes its part.
+@dataclass(frozen=True)
+class Validation:
+    """What a network is worth on photographs that it does not learn from."""
 
-    Returns:
-        Mean cross-entropy in nats, and accuracy.
-    """
+    loss: float  # mean cross-entropy, nats
+    accuracy: float
+    calibrated_loss: float  # the loss after the temperature that lowers it most, as the model file will have it
+
+
+def validate(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> Validation:
+    """Measures a network; each process takes its part."""
+    logits, labels = answer(network, part, hardware, ranks), part.labels
+    temperature = fit_temperature(logits, labels)
+    accuracy = float((logits.argmax(1) == labels).mean())
+    return Validation(log_loss(logits, labels), accuracy, log_loss(logits / temperature, labels))
+
+
+def answer(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> NDArray[np.float32]:
+    """Returns a network's logits, (N, K), for all pictures of a part; each process works out its share of them."""
     network.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=hardware.device)
+    logits = torch.zeros(len(part), network.classify.out_features, device=hardware.device)
     rows = np.arange(len(part))[ranks.rank :: ranks.count]
     with torch.inference_mode(), hardware.autocast():
         for start in range(0, len(rows), VALIDATION_BATCH):
-            images, labels = part.take(rows[start : start + VALIDATION_BATCH])
-            logits = network(images.permute(0, 3, 1, 2).float()).float()
-            loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.stack([loss.double(), (logits.argmax(1) == labels).sum()])
-    ranks.average([sums])
-    loss_sum, correct = (sums * ranks.count / len(part)).tolist()
-    return loss_sum, correct
+            chosen = rows[start : start + VALIDATION_BATCH]
+            images, _ = part.take(chosen)
+            logits[torch.from_numpy(chosen).to(hardware.device)] = network(images.permute(0, 3, 1, 2).float()).float()
+    ranks.average([logits])
+    found: NDArray[np.float32] = (logits * ranks.count).cpu().numpy()
+    return found
 
 
 def _loss(logits: Tensor, targets: Tensor, own_share: float, smoothing: float) -> Tensor:

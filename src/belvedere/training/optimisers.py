@@ -130,10 +130,11 @@ def _adam(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 def _adamw(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW, whose rate falls from the last block of a pretrained network to its first (Clark et al. 2020, ELECTRA)."""
-    scale = network.rate_scales(recipe.layer_decay)
+    scale, kept = network.rate_scales(recipe.layer_decay), network.not_decayed()
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, weights in network.named_parameters():
-        groups.setdefault((scale.get(name, 1.0), weights.ndim >= 2), []).append(weights)
+        decayed = weights.ndim >= 2 and name not in kept
+        groups.setdefault((scale.get(name, 1.0), decayed), []).append(weights)
     parts = [
         {"params": members, "lr": recipe.learning_rate * factor, "weight_decay": recipe.weight_decay * decayed}
         for (factor, decayed), members in groups.items()

@@ -28,7 +28,9 @@ class Probe:
     weight: NDArray[np.float32]  # (K, D)
     bias: NDArray[np.float32]  # (K,)
     penalty: float
-    held_out: NDArray[np.float32] | None  # (N, K) probabilities, each from a probe that has not seen the photograph
+    held_out: (
+        NDArray[np.float32] | None
+    )  # (N, K) logits of probes that have not seen the photograph; NaN: there is none
 
 
 def fit_probe(
@@ -70,16 +72,18 @@ def draw_folds(labels: NDArray[np.int64], groups: Sequence[str], seed: int) -> N
         seed: Of the draw.
 
     Returns:
-        (N,), 0 to 4, or fewer where a class has fewer groups; None where a class has one only.
+        (N,), 0 to 4, or fewer where a class has fewer groups. A class with one group can't be held out: -1. None where
+        that is so of all.
     """
     first = {group: row for row, group in reversed(list(enumerate(groups)))}  # the row that a group is drawn by
     members = [np.array([row for row in first.values() if labels[row] == label]) for label in np.unique(labels)]
-    count = min(FOLDS, *(len(rows) for rows in members))
-    if count < 2:
+    several = [rows for rows in members if len(rows) > 1]
+    if not several:
         return None
+    count = min(FOLDS, *(len(rows) for rows in several))
     random = np.random.default_rng(seed)
-    of_group: dict[str, int] = {}
-    for rows in members:
+    of_group = dict.fromkeys(first, -1)
+    for rows in several:
         of_group |= {groups[row]: place % count for place, row in enumerate(random.permutation(np.sort(rows)))}
     return np.array([of_group[group] for group in groups], np.intp)
 
@@ -128,17 +132,17 @@ class _Problem:
 
 def _choose_penalty(problem: _Problem, folds: NDArray[np.intp]) -> tuple[float, NDArray[np.float32]]:
     """From strong to weak, each starting where the stronger one came to, until it gets worse."""
-    rows = [torch.from_numpy(np.flatnonzero(folds == fold)) for fold in range(folds.max() + 1)]
-    parts = [problem.part(torch.from_numpy(np.flatnonzero(folds != fold))) for fold in range(folds.max() + 1)]
-    layers = [problem.zeros() for _ in parts]
+    layers = [problem.zeros() for _ in range(folds.max() + 1)]
     best, penalty, held_out = float("inf"), PENALTIES[0], np.empty(0, np.float32)
+    told = torch.from_numpy(folds >= 0)
     for tried in [each for each in PENALTIES if each < STRONGEST / len(problem.labels)]:
-        logits = torch.empty(len(problem.labels), problem.classes)
-        for fold, part in enumerate(parts):
-            layers[fold] = part.fit(tried, layers[fold], ROUGH)
-            logits[rows[fold]] = nn.functional.linear(problem.turned[rows[fold]], *layers[fold])
-        loss = float(nn.functional.cross_entropy(logits, problem.labels))
+        logits = torch.full((len(problem.labels), problem.classes), torch.nan)
+        for fold, layer in enumerate(layers):
+            rows = torch.from_numpy(folds == fold)
+            layers[fold] = problem.part(~rows).fit(tried, layer, ROUGH)
+            logits[rows] = nn.functional.linear(problem.turned[rows], *layers[fold])
+        loss = float(nn.functional.cross_entropy(logits[told], problem.labels[told]))
         if loss > best:
             break
-        best, penalty, held_out = loss, tried, logits.softmax(1).numpy()
+        best, penalty, held_out = loss, tried, logits.numpy()
     return penalty, held_out

@@ -110,7 +110,7 @@ class Recipe:
     )
     choose_by: Annotated[
         Literal["loss", "accuracy"],
-        Field(description="which epoch is kept: the best of all on the validation photographs"),
+        Field(description="which epoch is kept, by the validation photographs; loss: after the best temperature"),
     ] = "loss"
     validation_share: Annotated[
         Share, Field(description="of the training photographs, kept back to choose the epoch by where no part is named")

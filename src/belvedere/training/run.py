@@ -3,12 +3,13 @@
 Knows the order of the steps and what a run folder holds; each step is another module's.
 """
 
+import hashlib
 import json
 import os
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +22,9 @@ from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, UnreadableImage, UsageError
 from belvedere.evaluation import evaluate_samples
 from belvedere.images import read_image
-from belvedere.model import MODEL_NAME, Model, load
+from belvedere.model import MODEL_NAME, Model, find_model, load
 from belvedere.progress import Progress
-from belvedere.records import Evaluation, ModelCard, Provenance, Sample
+from belvedere.records import Evaluation, ModelCard, Provenance, Sample, Trust
 from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
 from belvedere.storage import new_folder, partial_of, write_bytes, write_text
 from belvedere.training.config import choose_recipe, recipe_to_toml
@@ -31,12 +32,14 @@ from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division, divide
 from belvedere.training.export import export_graph, write_model
 from belvedere.training.finishing import in_peace
-from belvedere.training.learning import CHECKPOINT, Job, Learnt, learn
+from belvedere.training.learning import CHECKPOINT, HeldOut, Job, Learnt, learn
 from belvedere.training.log import LoggedProgress
 from belvedere.training.networks import find_recipes_network, list_layers
 from belvedere.training.ranks import Ranks, join_ranks
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
+from belvedere.training.sides import fit_plan, fit_side
 from belvedere.training.transfer import answer_known, kept_graph, transfer
+from belvedere.trust import fit_temperature, log_loss
 
 MAX_SEED = 2**32
 PART_TITLES = {"test": "Test photographs", "val": "Validation photographs"}
@@ -109,15 +112,20 @@ def train(
         log.say(f"Training by recipe {recipe.name!r} on {hardware.description}, seed {seed}, into {out}")
         division = _divide(dataset, recipe, seed, log)
         ends = None if minutes is None else started + minutes * 60 - WRITING_SECONDS
+        recipe = fit_side(fit_plan(recipe, log), division, hardware, ends, ranks, log)
         job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, ends, offline)
         settings = _write_config(job, minutes)
         learnt = transfer(job) if recipe.pretrained else learn(job)
         if ranks.leads:
             with in_peace(log):
                 return _write_run(job, learnt, Path(out), settings, started)
-    # Every process has an answer, but one has written and shown it.
-    metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))
-    return Run(Path(out), _measure(division, load(out), Progress()), metrics, leads=False)
+    return _follow(Path(out), division)
+
+
+def _follow(out: Path, division: Division) -> Run:
+    """The run that another process has written and shown."""
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return Run(out, _measure(division, load(out), Progress()), metrics, leads=False)
 
 
 def _open_log(folder: Path, progress: Progress | None, ranks: Ranks) -> LoggedProgress:
@@ -178,6 +186,7 @@ def _write_config(job: Job, minutes: float | None) -> str:
             "precision": job.hardware.precision_name,
             "processes": job.ranks.count,
             **({} if minutes is None else {"minutes": minutes}),
+            **_hash_files(job.recipe),
         },
     }
     text, file = f"{tomli_w.dumps(values)}\n{recipe_to_toml(job.recipe)}", job.folder / "config.toml"
@@ -186,6 +195,16 @@ def _write_config(job: Job, minutes: float | None) -> str:
     elif job.ranks.leads:
         write_text(file, text)
     return text
+
+
+def _hash_files(recipe: Recipe) -> dict[str, object]:
+    """Checksums of what a recipe names by its path: the same path may hold something else when it is resumed."""
+    files = {"teacher": find_model(recipe.teacher) if recipe.teacher else None, "weights": recipe.weights or None}
+    hashed: dict[str, object] = {}
+    for name, file in files.items():
+        with suppress(OSError):  # whoever opens it says what is wrong
+            hashed |= {f"{name}_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()} if file else {}
+    return hashed
 
 
 def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
@@ -235,7 +254,8 @@ def _write_model(job: Job, learnt: Learnt) -> ModelCard:
     """Writes model.onnx, compared with the network first, and returns its card."""
     # Again, although the best were written as they came: Ctrl-C may have come between an epoch and its writing.
     write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(learnt.fit.weights))
-    exported = export_graph(learnt.network, learnt.preprocess, learnt.samples, kept_graph(learnt))
+    trust = fit_trust(learnt.held_out, job.log)
+    exported = export_graph(learnt.network, learnt.preprocess, learnt.samples, trust.temperature, kept_graph(learnt))
     job.log.say(f"The model file's answers differ from the network's by {exported.parity:.1e} at most.")
     provenance = Provenance(
         recipe=job.recipe.name,
@@ -255,10 +275,21 @@ def _write_model(job: Job, learnt: Learnt) -> ModelCard:
         base=learnt.base,
     )
     layers = list_layers(learnt.network, learnt.preprocess)
-    card = ModelCard(job.dataset.class_names, learnt.preprocess, layers, provenance)
+    card = ModelCard(job.dataset.class_names, learnt.preprocess, layers, provenance, trust)
     write_model(exported, card, job.folder / MODEL_NAME)
     job.log.say("The model is written; now it is measured.")
     return card
+
+
+def fit_trust(held_out: HeldOut, progress: Progress) -> Trust:
+    """Fits on photographs that were not learnt from how far the answers can be trusted."""
+    temperature = fit_temperature(held_out.logits, held_out.labels)
+    if temperature == 1:
+        progress.say("Too few photographs were held out to calibrate the probabilities on: they are the network's own.")
+        return Trust()
+    before, after = (log_loss(held_out.logits / each, held_out.labels) for each in (1.0, temperature))
+    progress.say(f"Calibrated by a temperature of {temperature:.2f}: log loss {before:.4f} before, {after:.4f} after.")
+    return Trust(temperature, len(held_out.labels))
 
 
 def _divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> Division:

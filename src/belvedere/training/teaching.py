@@ -17,7 +17,7 @@ from belvedere.errors import UsageError
 from belvedere.images import list_pictures
 from belvedere.model import Model, find_model, load
 from belvedere.progress import Progress
-from belvedere.records import Preprocess, Sample
+from belvedere.records import Note, Preprocess, Sample
 from belvedere.splits import Contents, read_contents
 from belvedere.training.recipes import Recipe
 
@@ -51,6 +51,7 @@ class Teacher:
     """A trained model that is learnt from."""
 
     answerer: Answerer
+    name: str  # of its file and content
     share: float  # of its answers in what is learnt
     smoothing: float  # of the labels
 
@@ -89,11 +90,12 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str]) -> Teacher | None:
             f"Received: {', '.join(model.class_names)}. Train a teacher on these photographs."
         )
     sha256 = hashlib.sha256(find_model(recipe.teacher).read_bytes()).hexdigest()
-    return Teacher(Answerer(model, f"answers-{sha256[:16]}"), recipe.teacher_share, recipe.label_smoothing)
+    name = f"{recipe.teacher}, SHA-256 {sha256}"
+    return Teacher(Answerer(model, f"answers-{sha256[:16]}"), name, recipe.teacher_share, recipe.label_smoothing)
 
 
 def find_unlabelled(folder: str, progress: Progress) -> Contents:
-    """Finds the pictures of a folder, for a teacher to answer for; what can't be opened is left out.
+    """Finds the pictures of a folder, for a teacher to answer for.
 
     Raises:
         UsageError: It is no folder, or holds no picture.
@@ -106,3 +108,9 @@ def find_unlabelled(folder: str, progress: Progress) -> Contents:
     if not paths:
         raise UsageError(f"There are no pictures in {folder}. Give another --unlabelled.")
     return read_contents([Sample(path, str(path), UNLABELLED, "train") for path in paths], progress)
+
+
+def unopened_note(found: Contents) -> list[Note]:
+    """Names what of an unlabelled folder can't be opened."""
+    names = tuple(f"{sample.image}: {reason}" for sample, reason in found.unreadable)
+    return [Note(f"{len(names)} without labels left out: can't be opened", names)] if names else []

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from belvedere.cache import cache_folder
 from belvedere.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
@@ -22,16 +21,23 @@ from belvedere.records import EpochFigures, Prediction, Preprocess
 from belvedere.splits import Contents
 from belvedere.training.device import Hardware
 from belvedere.training.division import Division
-from belvedere.training.learning import PARITY_PICTURES, Job, Learnt, check_classes, learn, notes_of, spread_rows
+from belvedere.training.learning import (
+    PARITY_PICTURES,
+    HeldOut,
+    Job,
+    Learnt,
+    check_classes,
+    learn,
+    notes_of,
+    spread_rows,
+)
 from belvedere.training.loop import Fit, copy_weights
 from belvedere.training.networks import PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network, NetworkEntry
 from belvedere.training.probing import Probe, fit_probe
 from belvedere.training.recipes import Recipe
 from belvedere.training.weights import Weights, find_weights, weights_name
-
-SIDES = (1.0, 6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of a network's own side, tried where time is short: multiples of 32 of 224
-TIMED = 32  # pictures
+from belvedere.trust import log_loss
 
 
 @dataclass(frozen=True)
@@ -64,24 +70,28 @@ def transfer(job: Job) -> Learnt:
         TrainingError: Photographs to learn from are missing, or training was ended before its first epoch was complete.
     """
     recipe = job.recipe
-    repository = find_recipes_network(recipe).repository
-    weights = find_weights(repository, recipe.weights, recipe.weights_sha256, job.log, job.offline)
-    job = replace(job, recipe=_choose_side(job, weights))
-    entry = find_recipes_network(job.recipe)
-    network = open_backbone(entry, weights, len(job.dataset.class_names), job.recipe)
+    weights = find_weights(
+        find_recipes_network(recipe).repository, recipe.weights, recipe.weights_sha256, job.log, job.offline
+    )
+    entry = find_recipes_network(recipe)
+    network = open_backbone(entry, weights, len(job.dataset.class_names), recipe, job.log)
     base = {"weights": weights.source, "sha256": weights.sha256, "licence": entry.licence}
-    if job.recipe.probes_only:
+    if recipe.probes_only:
         return replace(_learn_probe(job, network, entry, weights), base=base)
     _start_from_probe(job, network, entry, weights)
-    return replace(learn(job, network), base=base)
+    learnt = learn(job, network)
+    return replace(learnt, base=base | learnt.base)
 
 
-def open_backbone(entry: NetworkEntry, weights: Weights, classes: int, recipe: Recipe) -> PretrainedNetwork:
+def open_backbone(
+    entry: NetworkEntry, weights: Weights, classes: int, recipe: Recipe, progress: Progress
+) -> PretrainedNetwork:
     """Makes a backbone's network with its weights, ready to describe pictures."""
     network = entry.create(classes)
     if not isinstance(network, PretrainedNetwork):
         raise TypeError(f"{entry.name} is no pretrained network.")
-    network.take_weights(weights.tensors, weights.source)
+    if missing := network.take_weights(weights.tensors, weights.source):
+        progress.say(f"{weights.source} ends before {missing[0]}: so does the network.")
     network.both_ways = recipe.both_ways
     return network.eval()
 
@@ -94,11 +104,11 @@ def answer_known(division: Division, model: Model, learnt: Learnt, progress: Pro
     """
     embedder = ModelEmbedder(model, onnx_name(learnt.described_by))
     found = read_embeddings(division.test_contents, embedder, progress)
-    logits = nn.functional.linear(torch.from_numpy(found.values), *learnt.network.classify.parameters())
+    logits = torch.from_numpy(_answer(learnt.network, found.values)) / model.card.trust.temperature
     notes: dict[str, tuple[str, ...]] = {}
     for sample, note in found.remarked:
         notes[sample.image] = (*notes.get(sample.image, ()), note)
-    rows = logits.softmax(1).detach().numpy()
+    rows = logits.softmax(1).numpy()
     return {
         sample.image: model.answer(sample.image, row, notes.get(sample.image, ()))
         for sample, row in zip(found.samples, rows, strict=True)
@@ -116,34 +126,6 @@ def kept_graph(learnt: Learnt) -> Path | None:
         return None
     folder = store_name(onnx_name(learnt.described_by), learnt.preprocess)
     return cache_folder() / "embeddings" / folder / f"graph-{learnt.network.classify.out_features}.onnx"
-
-
-def _choose_side(job: Job, weights: Weights) -> Recipe:
-    """The recipe with the largest pictures that can all be described in the time that is given."""
-    recipe = job.recipe
-    if job.ends is None or not recipe.probes_only or recipe.input_side is not None:
-        return recipe
-    own = find_recipes_network(recipe).preprocess.height
-    count = len(job.division.train.samples) + len(job.division.test)
-    for share in SIDES:
-        tried = replace(recipe, input_side=round(own * share / 32) * 32)
-        entry = find_recipes_network(tried)
-        seconds = count * _time_picture(open_backbone(entry, weights, 2, recipe), job.hardware, entry.preprocess)
-        if seconds < job.ends - time.perf_counter():
-            break
-    job.log.say(
-        f"Pictures of {tried.input_side} pixels a side: {count} of them take about {seconds:.0f} s to describe."
-    )
-    return tried
-
-
-def _time_picture(network: Network, hardware: Hardware, size: Preprocess) -> float:
-    embedder = NetworkEmbedder(network.to(hardware.device), hardware, size, "")
-    pictures = np.zeros((TIMED, size.height, size.width, 3), np.uint8)
-    embedder.embed(pictures)  # the first sets things up
-    start = time.perf_counter()
-    embedder.embed(pictures)
-    return (time.perf_counter() - start) / TIMED
 
 
 def _describe(job: Job, contents: Contents, network: Network, entry: NetworkEntry, weights: Weights) -> Embeddings:
@@ -187,23 +169,22 @@ def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weigh
     _take(network, probe)
     network.cpu()
     seconds = time.perf_counter() - started
-    figures = _figures(_answer(network, train.values), labels)
+    figures = _figures(HeldOut(_answer(network, train.values), labels))
     if len(held_labels):
-        held_figures = _figures(_answer(network, held.values), held_labels)
+        held_out = HeldOut(_answer(network, held.values), held_labels)
     elif probe.held_out is not None:
-        held_figures = _figures(probe.held_out, labels)
+        told = ~np.isnan(probe.held_out[:, 0])
+        held_out = HeldOut(probe.held_out[told], labels[told])
     else:
-        held_figures = figures
-        job.log.say("A class has one photograph only: nothing could be kept back to choose the probe's strength by.")
+        held_out = HeldOut(np.empty((0, len(job.dataset.class_names)), np.float32), labels[:0])
+    held_figures = _figures(held_out)
     row = EpochFigures(1, seconds, len(labels) / seconds, probe.penalty, *figures, *held_figures)
-    job.log.say(
-        f"Probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}, on photographs it had not seen "
-        f"{row.validation_accuracy:.4f}"
-    )
+    unseen = f", on photographs it had not seen {row.validation_accuracy:.4f}" if len(held_out.labels) else ""
+    job.log.say(f"Probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}{unseen}")
     counts = {"train": len(labels), "validation": len(held_labels), "test": len(job.division.test)}
     samples = _pictures(train, entry.preprocess)
     fit = Fit((row,), 1, copy_weights(network), interrupted=False)
-    return Learnt(network, fit, counts, samples, notes, entry.preprocess, described_name(job.recipe, weights))
+    return Learnt(network, fit, counts, samples, notes, entry.preprocess, held_out, described_name(job.recipe, weights))
 
 
 def _start_from_probe(job: Job, network: PretrainedNetwork, entry: NetworkEntry, weights: Weights) -> None:
@@ -220,16 +201,17 @@ def _labels_of_some(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
 
 
 def _answer(network: Network, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits of embeddings."""
     with torch.inference_mode():
-        answers: NDArray[np.float32] = network.classify(torch.from_numpy(values)).softmax(1).numpy()
-    return answers
+        logits: NDArray[np.float32] = network.classify(torch.from_numpy(values)).numpy()
+    return logits
 
 
-def _figures(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean cross-entropy, nats, and accuracy."""
-    given = probabilities[np.arange(len(labels)), labels]
-    loss = -np.log(np.maximum(given, np.finfo(np.float32).tiny)).mean()
-    return float(loss), float((probabilities.argmax(1) == labels).mean())
+def _figures(answers: HeldOut) -> tuple[float, float]:
+    """Mean cross-entropy, nats, and accuracy; not a number where there is nothing to tell them by."""
+    if not len(answers.labels):
+        return float("nan"), float("nan")
+    return log_loss(answers.logits, answers.labels), float((answers.logits.argmax(1) == answers.labels).mean())
 
 
 def _pictures(embeddings: Embeddings, preprocess: Preprocess) -> NDArray[np.uint8]:

@@ -4,10 +4,12 @@ Knows files of weights, their checksums and where timm's are published; does not
 """
 
 import hashlib
+import io
 import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import safetensors
@@ -20,6 +22,8 @@ from belvedere.progress import Progress
 from belvedere.training.hub import fetch_weights
 
 WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")  # keys under which training scripts keep weights
+EMBEDDING_VERSION = 1  # of how an embedding is made of a map or tokens
+CODE_SIGNS = ("GLOBAL ", "Can only create new object", "Can only build", "Trying to call reduce")  # what would run code
 PREFIXES = ("module.", "model.", "backbone.")  # which they put before names
 
 
@@ -70,15 +74,15 @@ def _parse(content: bytes, path: Path) -> object:
     if path.suffix == ".safetensors":
         raise WeightsError(f"{path} is damaged or truncated: {reason}. Get the file again.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch meets in a file that is none of its own
+        if not isinstance(error, pickle.UnpicklingError) or not any(sign in str(error) for sign in CODE_SIGNS):
+            raise WeightsError(
+                f"{path} is damaged, or no file of weights: {_line(error)}. Give a .safetensors file or a state dict."
+            ) from error
         raise WeightsError(
             f"{path} holds more than weights, such as code that loading it would run: it was not loaded. "
             "Give a .safetensors file, or a state dict saved with torch.save."
-        ) from error
-    except Exception as error:  # whatever torch meets in a file that is none of its own
-        raise WeightsError(
-            f"{path} is damaged, or no file of weights: {_line(error)}. Give a .safetensors file or a state dict."
         ) from error
 
 
@@ -100,5 +104,6 @@ def _line(error: Exception) -> str:
 
 
 def weights_name(backbone: str, weights: Weights) -> str:
-    """Names a backbone and its weights, in characters of a file's name."""
-    return f"{backbone.replace(os.sep, '_')}-{weights.sha256[:12]}"
+    """Names all that makes a backbone see what it sees, in characters of a file's name."""
+    made = f"timm{version('timm')}-{EMBEDDING_VERSION}"  # sizes, means and old weights are put right by timm
+    return f"{backbone.replace(os.sep, '_')}-{weights.sha256[:12]}-{made}"

@@ -77,6 +77,11 @@ class CompactNetwork(Network):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def places(self, pixels: Tensor) -> Tensor:
+        """Returns the last map, (N, D, H / 16, W / 16), whose mean is the embedding."""
+        seen: Tensor = self.features[:-2](pixels)  # type: ignore[index]  # all but pool and flatten
+        return seen
+
     @torch.no_grad()
     def whiten(self, pixels: Tensor) -> None:
         """Fixes the stem at the strongest principal directions of its squares, scaled to unit variance.

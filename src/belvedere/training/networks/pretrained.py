@@ -5,6 +5,7 @@ or how they are learnt from.
 """
 
 import difflib
+import math
 import sys
 import warnings
 from collections import OrderedDict
@@ -48,15 +49,30 @@ class Summary(nn.Module):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.prefix = int(getattr(backbone, "num_prefix_tokens", 0))  # tokens that stand for no place
-        self.classed = bool(getattr(backbone, "has_class_token", self.prefix > 0)) and self.prefix > 0
+        self.classed = getattr(backbone, "cls_token", None) is not None  # the others are registers
         self.channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, seen: Tensor) -> Tensor:
-        """(N, T, C), (N, C, H, W) or (N, H, W, C) -> (N, D)."""
+        """(N, T, C), (N, C, h, w) or (N, h, w, C) -> (N, D)."""
         if seen.ndim == 4:
             return seen.mean((1, 2)) if self.channels_last else seen.mean((2, 3))
         places = seen[:, self.prefix :].mean(1)
         return torch.cat([seen[:, 0], places], 1) if self.classed else places
+
+    def place(self, seen: Tensor) -> Tensor:
+        """The same before the mean, (N, D, h, w): the class token, which stands for no place, is at each of them."""
+        if seen.ndim == 4:
+            return seen.permute(0, 3, 1, 2) if self.channels_last else seen
+        count, tokens, channels = seen.shape
+        side = math.isqrt(tokens - self.prefix)
+        if (
+            side * side != tokens - self.prefix
+        ):  # such as tokens in a resolution of their own: nothing tells their places
+            return self.forward(seen)[:, :, None, None]
+        places = seen[:, self.prefix :].transpose(1, 2).reshape(count, channels, side, side)
+        if not self.classed:
+            return places
+        return torch.cat([seen[:, 0, :, None, None].expand(-1, -1, side, side), places], 1)
 
 
 class Backbone(nn.Module):
@@ -69,6 +85,8 @@ class Backbone(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels to tokens (N, T, C), or a map."""
         seen: Tensor = self.model.forward_features(pixels)  # type: ignore[operator]
+        if not isinstance(seen, Tensor):
+            raise TypeError(f"forward_features gives {type(seen).__name__}, not one map or tokens")
         return seen
 
 
@@ -98,6 +116,12 @@ class PretrainedNetwork(Network):
         wrapped: nn.Module = self.features.get_submodule("backbone.model")
         return wrapped
 
+    def places(self, pixels: Tensor) -> Tensor:
+        """Returns what the backbone sees at each place, (N, D, h, w), whose mean is the embedding."""
+        seen = self.features.get_submodule("backbone")(self.features.get_submodule("normalise")(pixels))
+        summary: Summary = self.features.get_submodule("summary")  # type: ignore[assignment]
+        return summary.place(seen)
+
     def rate_scales(self, layer_decay: float) -> dict[str, float]:
         """Returns a factor of the learning rate by parameter, lower by `layer_decay` with each block further in.
 
@@ -105,12 +129,19 @@ class PretrainedNetwork(Network):
         """
         from timm.models import group_parameters
 
+        if not hasattr(self.backbone, "group_matcher"):
+            return {}
         matcher = self.backbone.group_matcher(coarse=False)  # type: ignore[operator]
         groups = group_parameters(self.backbone, matcher, reverse=True)  # parameter -> its block
         behind = max(groups.values()) + 1
         return {f"features.backbone.model.{name}": layer_decay ** (behind - block) for name, block in groups.items()}
 
-    def take_weights(self, weights: Mapping[str, Tensor], name: str) -> None:
+    def not_decayed(self) -> set[str]:
+        """Returns what timm says of the backbone, such as its positions."""
+        named: set[str] = getattr(self.backbone, "no_weight_decay", set)()
+        return {f"features.backbone.model.{name}" for name in named}
+
+    def take_weights(self, weights: Mapping[str, Tensor], name: str) -> tuple[str, ...]:
         """Loads the backbone's weights.
 
         A classifier among them is left out. The backbone's last layers may be missing, each with all of its weights:
@@ -119,6 +150,9 @@ class PretrainedNetwork(Network):
         Args:
             weights: As timm names them, or as its converters for older checkpoints take them.
             name: Of the file, for errors.
+
+        Returns:
+            The last layers that were missing.
 
         Raises:
             WeightsError: They are another architecture's.
@@ -143,6 +177,7 @@ class PretrainedNetwork(Network):
                 setattr(model, layer, nn.Identity())
             width = _width(self.features, self.preprocess)
             self.classify = nn.Linear(width, self.classify.out_features)
+        return tuple(lost)
 
 
 def find_backbone(name: str, side: int | None = None) -> NetworkEntry:
@@ -160,10 +195,17 @@ def find_backbone(name: str, side: int | None = None) -> NetworkEntry:
     """
     import timm
 
-    config: Any = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    try:
+        config: Any = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # the model is there, such weights are not
+        config = None
     if config is None:
         raise UnknownName("backbone of timm's", name, _near(name))
     usual = int(config.input_size[-1])
+    if config.fixed_input_size and usual != config.input_size[-2]:
+        raise UsageError(
+            f"{name} takes pictures that are not square, which are not for it here. Take another backbone."
+        )
     scaling = config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic"
     preprocess = Preprocess(side or usual, side or usual, "stretch", scaling)
     resized: dict[str, Any] = {"img_size": side} if config.fixed_input_size and side else {}
@@ -171,7 +213,9 @@ def find_backbone(name: str, side: int | None = None) -> NetworkEntry:
     def create(classes: int) -> Network:
         try:
             return PretrainedNetwork(classes, _create_model(name, resized), config.mean, config.std, preprocess)
-        except (RuntimeError, AssertionError) as error:
+        except TypeError as error:
+            raise UsageError(f"{name} can't be stood on: {error}. Take another backbone.") from error
+        except (RuntimeError, AssertionError, ValueError) as error:
             raise UsageError(
                 f"{name} can't take pictures of {preprocess.height} pixels a side. Give another input_side, such as "
                 f"{usual}."

@@ -28,6 +28,18 @@ class Network(nn.Module):
             embedding = (embedding + self.features(pixels.flip(3))) / 2
         return embedding
 
+    def places(self, pixels: Tensor) -> Tensor:
+        """Returns what is seen at each place, (N, D, h, w), whose mean is the embedding; one place if none is told."""
+        seen: Tensor = self.features(pixels)[:, :, None, None]
+        return seen
+
+    def look(self, pixels: Tensor) -> Tensor:
+        """Returns `places` as `embed` describes pictures: where `both_ways`, the mean with the mirror image's."""
+        seen = self.places(pixels)
+        if self.both_ways and not self.training:
+            seen = (seen + self.places(pixels.flip(3)).flip(3)) / 2
+        return seen
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Returns the logits, (N, K), of pixels as `embed` takes them."""
         logits: Tensor = self.classify(self.embed(pixels))
@@ -36,6 +48,10 @@ class Network(nn.Module):
     def rate_scales(self, layer_decay: float) -> dict[str, float]:  # noqa: ARG002 - for those that have blocks
         """Returns a factor of the learning rate by parameter, where it is not 1."""
         return {}
+
+    def not_decayed(self) -> set[str]:
+        """Returns the parameters that weight decay is not for, beside those that are no matrix."""
+        return set()
 
     def whiten(self, pixels: Tensor) -> None:  # noqa: ARG002 - for those that are flexible
         """Computes the first layer from pictures, (N, 3, H, W) as `embed` takes them, and fixes it."""
@@ -96,8 +112,9 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     shown: set[int] = set()  # parameters with a row
 
     def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, _: object, output: Tensor) -> None:
+        def hook(module: nn.Module, _: object, output: Tensor | tuple[Tensor, ...]) -> None:
             shown.update(id(weights) for weights in module.parameters())
+            output = output if isinstance(output, Tensor) else output[0]  # some blocks give their size along
             if isinstance(module, nn.ReLU) and rows:
                 last = rows.pop()
                 rows.append(Layer(last.name, f"{last.kind}, ReLU", last.shape, last.parameters, last.trainable))
@@ -106,16 +123,17 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
 
         return hook
 
+    lists = {name for name, module in network.named_modules() if isinstance(module, nn.ModuleList)}
     leaves = [
         (name, module)
         for name, module in network.named_modules()
-        if _is_shown(name, module, network.shown_depth) and not isinstance(module, nn.Identity)
+        if _is_shown(name, module, network.shown_depth, lists) and not isinstance(module, nn.Identity)
     ]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
     training = network.training
     network.eval()
     with torch.no_grad():
-        network.classify(network.features(torch.zeros(1, 3, preprocess.height, preprocess.width)))
+        network(torch.zeros(1, 3, preprocess.height, preprocess.width))
     network.train(training)
     for handle in handles:
         handle.remove()
@@ -123,9 +141,14 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     return (*(_loose(name, weights) for name, weights in loose), *rows)
 
 
-def _is_shown(name: str, module: nn.Module, depth: int | None) -> bool:
-    """Whether a module has a row: it is at the depth that is shown, or above it and holds no others."""
-    level = name.count(".") + 1
+def _is_shown(name: str, module: nn.Module, depth: int | None, lists: set[str]) -> bool:
+    """Whether a module has a row: it is at the depth that is shown, or above it and holds no others.
+
+    What is in a list of modules, which is none itself, counts as being where the list is.
+    """
+    level = name.count(".") + 1 - (name.rpartition(".")[0] in lists)
+    if name in lists:
+        return False
     return level == depth or ((depth is None or level < depth) and not any(module.children()))
 
 
@@ -138,7 +161,8 @@ def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     _, *shape = output.shape  # (C, H, W) or (D,)
     trainable = sum(weights.numel() for weights in module.parameters() if weights.requires_grad)
     held = (*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point()))
-    placed = tuple(shape[1:] + shape[:1]) if len(shape) == 3 else tuple(shape)
+    # Of maps with as many rows as columns, the channels are the odd one out; some layers have them last already.
+    placed = tuple(shape[1:] + shape[:1]) if len(shape) == 3 and shape[0] != shape[1] else tuple(shape)
     return Layer(name, _kind(module), placed, sum(each.numel() for each in held), trainable)
 
 
