@@ -113,11 +113,14 @@ class Model:
         Raises:
             UnreadableModel: The model was written by a version that had no evidence.
         """
+        return self.run_all(images)[1]
+
+    def run_all(self, images: NDArray[np.uint8]) -> tuple[Outputs, NDArray[np.float32]]:
+        """Runs the graph once for what `run` and `explain` give."""
         if EVIDENCE not in [output.name for output in self._session.get_outputs()]:
             raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
-        [evidence] = self._session.run([EVIDENCE], {INPUT: np.ascontiguousarray(images)})
-        found: NDArray[np.float32] = evidence
-        return found
+        *said, evidence = self._session.run([*OUTPUTS, EVIDENCE], {INPUT: np.ascontiguousarray(images)})
+        return Outputs(*said), evidence
 
     def predict(self, sources: Source | Iterable[Source]) -> list[Prediction]:
         """Answers for pictures.

@@ -39,7 +39,7 @@ from belvedere.training.teaching import UNLABELLED, Teacher, find_teacher, find_
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
-PARITY_PICTURES = 32
+PARITY_PICTURES = 16
 WHITENED_ON = 512  # pictures: of as many squares as make chance small
 
 

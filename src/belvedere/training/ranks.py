@@ -5,6 +5,7 @@
 Knows who is who and how to agree; does not know what is learnt. One process alone is a group of one.
 """
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -81,4 +82,5 @@ def join_ranks(device: str = "auto") -> Ranks:
                 raise UsageError(f"More processes than GPUs: start {gpus}, with --nproc-per-node {gpus}.")
             torch.cuda.set_device(local)
         distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+        atexit.register(distributed.destroy_process_group)  # its threads must not outlive the interpreter
     return Ranks(distributed.get_rank(), distributed.get_world_size())

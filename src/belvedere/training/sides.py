@@ -27,7 +27,7 @@ PLACES = 50  # of a plan, that are asked for their size
 
 
 def fit_plan(recipe: Recipe, progress: Progress) -> Recipe:
-    """Makes the pictures of a fine-tuning grow to the network's own size; where it takes no others, they are not changed.
+    """Makes the pictures of a fine-tuning grow to the network's own size; where it takes no others, they don't grow.
 
     Raises:
         UsageError: The network can't be stood on.
