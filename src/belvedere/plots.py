@@ -273,11 +273,11 @@ def draw_calibration(evaluation: Evaluation) -> Figure:
     if evaluation.uncalibrated is not None:
         before = [each for each in evaluation.uncalibrated.bins if each.images]
         places, heights = [each.confidence for each in before], [each.accuracy for each in before]
-        reliability.plot(places, heights, "o", color=COLOURS["muted"], ms=4, mfc="none", label="before the temperature")
+        label = f"uncalibrated: {evaluation.uncalibrated.ece:.1%}"
+        reliability.plot(places, heights, "o", color=COLOURS["muted"], ms=4, mfc="none", label=label)
     reliability.vlines(confidence, confidence, accuracy, color=COLOURS["contrast"], lw=2.2, label="the gap")
     reliability.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="Share answered right")
-    before_ece = f" ({evaluation.uncalibrated.ece:.1%} before)" if evaluation.uncalibrated else ""
-    reliability.set_title(f"Calibration error {evaluation.ece:.1%}{before_ece}", loc="left")
+    reliability.set_title(f"Calibration error {evaluation.ece:.1%}")
     reliability.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2)
     reliability.yaxis.set_major_formatter(_write_share)
     counts.bar(lows, [each.images for each in bins], widths, **bars, alpha=0.45)

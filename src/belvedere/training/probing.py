@@ -18,7 +18,7 @@ STRONGEST = 1500  # divided by N: the more photographs, the weaker the penalty t
 FALLBACK = 1e-2  # where a class has one photograph, and nothing can be kept back to choose by
 ITERATIONS = 200
 CURVATURE = 0.1  # of the loss along a direction of variance 1: p (1 - p) of a fairly sure answer
-ROUGH, FINE = 1e-3, 3e-5  # largest gradient that may be left: to compare penalties, and in the end
+ROUGH, FINE = 1e-3, 1e-4  # largest gradient that may be left: to compare penalties, and in the end
 
 
 @dataclass(frozen=True)
