@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from belvedere.cache import Addition, Store
 from belvedere.images import DecodedImage
 from belvedere.model import Model
-from belvedere.pixels import read_known, rule_name
+from belvedere.pixels import Held, open_held, read_known, rule_name
 from belvedere.progress import Progress
 from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
@@ -46,10 +46,11 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class ModelEmbedder:
-    """A model file that describes pictures."""
+    """A model file that describes pictures, by its embedding or, as a teacher, by its probabilities."""
 
     model: Model
     name: str
+    output: str = "embedding"
 
     @property
     def preprocess(self) -> Preprocess:
@@ -59,22 +60,19 @@ class ModelEmbedder:
     @property
     def width(self) -> int:
         """D."""
-        return self.model.embedding_width
+        return self.model.width_of(self.output)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describes pictures, (n, H, W, 3), as (n, D)."""
-        return self.model.run(images).embedding
+        described: NDArray[np.float32] = getattr(self.model.run(images), self.output)
+        return described
 
 
 @dataclass(frozen=True)
-class Embeddings:
+class Embeddings(Held):
     """Photographs as a network sees them."""
 
     values: NDArray[np.float32]  # (N, D)
-    samples: tuple[Sample, ...]  # N, one a row
-    hashes: tuple[str, ...]  # N, of their files
-    unreadable: tuple[tuple[Sample, str], ...]  # not among them, with the reason
-    remarked: tuple[tuple[Sample, str], ...]  # among them, with what was decided in reading
 
 
 def read_embeddings(contents: Contents, embedder: Embedder, progress: Progress) -> Embeddings:
@@ -107,7 +105,9 @@ def read_embeddings(contents: Contents, embedder: Embedder, progress: Progress) 
                 rows = zip(readable.items(), np.ascontiguousarray(values, np.float32), strict=True)
                 store.add([Addition(key, row, zlib.crc32(row.data), decoded.notes) for (key, decoded), row in rows])
             task.advance(len(batch))
-    return _gather(contents, store, reasons)
+    held, stored = open_held(contents, store, reasons)
+    values = stored[np.arange(len(stored))]
+    return Embeddings(held.samples, held.hashes, held.unreadable, held.remarked, values)
 
 
 def store_name(embedder: str, preprocess: Preprocess) -> str:
@@ -123,17 +123,3 @@ def _read_batches(
 
     outcomes = map_ahead(read, keys)
     return iter(lambda: list(islice(outcomes, TOGETHER)), [])
-
-
-def _gather(contents: Contents, store: Store, reasons: dict[str, str]) -> Embeddings:
-    pairs = list(zip(contents.hashes, contents.samples, strict=True))
-    kept = [(key, sample) for key, sample in pairs if key not in reasons]
-    rows = store.rows(key for key, _ in kept)
-    store.check_there()
-    return Embeddings(
-        values=rows[np.arange(len(kept))],
-        samples=tuple(sample for _, sample in kept),
-        hashes=tuple(key for key, _ in kept),
-        unreadable=tuple((sample, reasons[key]) for key, sample in pairs if key in reasons),
-        remarked=tuple((sample, note) for key, sample in kept for note in store.entries[key].notes),
-    )

@@ -83,11 +83,10 @@ class Model:
         """The K classes, in the order of the probabilities."""
         return self.card.class_names
 
-    @property
-    def embedding_width(self) -> int:
-        """D, of the embedding."""
-        outputs = {output.name: output for output in self._session.get_outputs()}
-        return int(outputs["embedding"].shape[1])
+    def width_of(self, output: str) -> int:
+        """How many numbers one of `OUTPUTS` has for a picture."""
+        outputs = {each.name: each for each in self._session.get_outputs()}
+        return int(outputs[output].shape[1])
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.

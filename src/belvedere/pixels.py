@@ -7,7 +7,7 @@ learnt.
 import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,20 @@ TOGETHER = 64  # pictures that a thread decodes and then adds under one lock, at
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Photographs ready to learn from."""
+class Held:
+    """Which photographs a store holds."""
 
-    images: StoredRows  # (N, H, W, 3) uint8
     samples: tuple[Sample, ...]  # N, one a row
     hashes: tuple[str, ...]  # N, of their files
     unreadable: tuple[tuple[Sample, str], ...]  # not among them, with the reason
     remarked: tuple[tuple[Sample, str], ...]  # among them, with what was decided in reading
+
+
+@dataclass(frozen=True)
+class Pixels(Held):
+    """Photographs ready to learn from."""
+
+    images: StoredRows  # (N, H, W, 3) uint8
 
 
 def read_pixels(contents: Contents, preprocess: Preprocess, progress: Progress) -> Pixels:
@@ -57,20 +63,32 @@ def read_pixels(contents: Contents, preprocess: Preprocess, progress: Progress) 
         missing = store.find_missing(paths)
         task.advance(len(paths) - len(missing))
         reasons = _fill(store, [(key, paths[key]) for key in missing], preprocess, task)
-    samples: list[Sample] = []
-    kept: list[str] = []
-    unreadable: list[tuple[Sample, str]] = []
-    remarked: list[tuple[Sample, str]] = []
-    for key, sample in zip(contents.hashes, contents.samples, strict=True):
-        if key in reasons:
-            unreadable.append((sample, reasons[key]))
-        else:
-            samples.append(sample)
-            kept.append(key)
-            remarked += [(sample, note) for note in store.entries[key].notes]
-    rows = store.rows(kept)
+    held, rows = open_held(contents, store, reasons)
+    return Pixels(held.samples, held.hashes, held.unreadable, held.remarked, rows)
+
+
+def open_held(contents: Contents, store: Store, reasons: Mapping[str, str]) -> tuple[Held, StoredRows]:
+    """Opens a store for the photographs that can be read.
+
+    Args:
+        contents: All of them.
+        store: Holds a row for each but those with a reason.
+        reasons: Why the others can't be read, by their hash.
+
+    Raises:
+        CacheError: It was cleared meanwhile.
+    """
+    pairs = list(zip(contents.hashes, contents.samples, strict=True))
+    kept = [(key, sample) for key, sample in pairs if key not in reasons]
+    rows = store.rows(key for key, _ in kept)
     store.check_there()
-    return Pixels(rows, tuple(samples), tuple(kept), tuple(unreadable), tuple(remarked))
+    held = Held(
+        samples=tuple(sample for _, sample in kept),
+        hashes=tuple(key for key, _ in kept),
+        unreadable=tuple((sample, reasons[key]) for key, sample in pairs if key in reasons),
+        remarked=tuple((sample, note) for key, sample in kept for note in store.entries[key].notes),
+    )
+    return held, rows
 
 
 def rule_name(preprocess: Preprocess) -> str:

@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from belvedere.dataset import Dataset
-from belvedere.embeddings import Embeddings
 from belvedere.errors import TrainingError
-from belvedere.pixels import Pixels, read_pixels
+from belvedere.pixels import Held, Pixels, read_pixels
 from belvedere.records import Note, Preprocess
 from belvedere.results import write_history
 from belvedere.splits import Contents
@@ -208,7 +207,7 @@ def _read(job: Job, contents: Contents, preprocess: Preprocess) -> Pixels:
     return pixels
 
 
-def notes_of(*parts: Pixels | Embeddings) -> tuple[Note, ...]:
+def notes_of(*parts: Held) -> tuple[Note, ...]:
     """Says what could not be read, and what needed a decision."""
     unreadable = tuple(f"{sample.image}: {reason}" for part in parts for sample, reason in part.unreadable)
     remarked = tuple(f"{sample.image}: {remark}" for part in parts for sample, remark in part.remarked)

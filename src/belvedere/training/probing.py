@@ -15,7 +15,7 @@ FOLDS = 5
 # From strong to weak: the penalty of the mean loss is |weights|^2 / 2 times these, over standardised embeddings.
 PENALTIES = tuple(10.0**-exponent for exponent in np.arange(-0.5, 4.75, 0.5))
 STRONGEST = 1500  # divided by N: the more photographs, the weaker the penalty they need
-FALLBACK = 1e-2  # where a class has one photograph, and nothing can be kept back to choose by
+FALLBACK = 1e-2  # where every class has one photograph, and nothing can be kept back to choose by
 ITERATIONS = 200
 CURVATURE = 0.1  # of the loss along a direction of variance 1: p (1 - p) of a fairly sure answer
 ROUGH, FINE = 1e-3, 1e-4  # largest gradient that may be left: to compare penalties, and in the end
@@ -28,9 +28,7 @@ class Probe:
     weight: NDArray[np.float32]  # (K, D)
     bias: NDArray[np.float32]  # (K,)
     penalty: float
-    held_out: (
-        NDArray[np.float32] | None
-    )  # (N, K) logits of probes that have not seen the photograph; NaN: there is none
+    held_out: NDArray[np.float32] | None  # (N, K) logits of probes that had not seen the photograph; NaN without one
 
 
 def fit_probe(

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.embeddings import read_embeddings
+from belvedere.embeddings import ModelEmbedder, read_embeddings
 from belvedere.errors import UsageError
 from belvedere.images import list_pictures
-from belvedere.model import Model, find_model, load
+from belvedere.model import find_model, load
 from belvedere.progress import Progress
-from belvedere.records import Note, Preprocess, Sample
+from belvedere.records import Note, Sample
 from belvedere.splits import Contents, read_contents
 from belvedere.training.recipes import Recipe
 
@@ -25,32 +25,10 @@ UNLABELLED = ""  # in place of a class
 
 
 @dataclass(frozen=True)
-class Answerer:
-    """A model whose probabilities are kept in the cache as other networks' embeddings are."""
-
-    model: Model
-    name: str
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """The pictures it takes."""
-        return self.model.card.preprocess
-
-    @property
-    def width(self) -> int:
-        """K."""
-        return len(self.model.class_names)
-
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Answers for pictures, (n, H, W, 3), as probabilities (n, K)."""
-        return self.model.run(images).probabilities
-
-
-@dataclass(frozen=True)
 class Teacher:
     """A trained model that is learnt from."""
 
-    answerer: Answerer
+    answerer: ModelEmbedder  # its probabilities
     name: str  # of its file and content
     share: float  # of its answers in what is learnt
     smoothing: float  # of the labels
@@ -90,8 +68,9 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str]) -> Teacher | None:
             f"Received: {', '.join(model.class_names)}. Train a teacher on these photographs."
         )
     sha256 = hashlib.sha256(find_model(recipe.teacher).read_bytes()).hexdigest()
-    name = f"{recipe.teacher}, SHA-256 {sha256}"
-    return Teacher(Answerer(model, f"answers-{sha256[:16]}"), name, recipe.teacher_share, recipe.label_smoothing)
+    answerer = ModelEmbedder(model, f"answers-{sha256[:16]}", "probabilities")
+    name = f"{Path(recipe.teacher).name}, SHA-256 {sha256}"  # no path of this machine: it goes into the card
+    return Teacher(answerer, name, recipe.teacher_share, recipe.label_smoothing)
 
 
 def find_unlabelled(folder: str, progress: Progress) -> Contents:

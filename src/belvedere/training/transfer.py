@@ -70,10 +70,8 @@ def transfer(job: Job) -> Learnt:
         TrainingError: Photographs to learn from are missing, or training was ended before its first epoch was complete.
     """
     recipe = job.recipe
-    weights = find_weights(
-        find_recipes_network(recipe).repository, recipe.weights, recipe.weights_sha256, job.log, job.offline
-    )
     entry = find_recipes_network(recipe)
+    weights = find_weights(entry.repository, recipe.weights, recipe.weights_sha256, job.log, job.offline)
     network = open_backbone(entry, weights, len(job.dataset.class_names), recipe, job.log)
     base = {"weights": weights.source, "sha256": weights.sha256, "licence": entry.licence}
     if recipe.probes_only:
@@ -146,10 +144,13 @@ def described_name(recipe: Recipe, weights: Weights) -> str:
 
 
 def _labels(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
+    return np.array([job.dataset.class_names.index(sample.label) for sample in embeddings.samples], np.int64)
+
+
+def _fit(job: Job, train: Embeddings, labels: NDArray[np.int64]) -> Probe:
     class_names = job.dataset.class_names
-    labels = np.array([class_names.index(sample.label) for sample in embeddings.samples], np.int64)
     check_classes(labels, class_names)
-    return labels
+    return fit_probe(train.values, labels, train.hashes, len(class_names), job.seed)
 
 
 def _take(network: Network, probe: Probe) -> None:
@@ -164,8 +165,8 @@ def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weigh
     held = _describe(job, job.division.validation, network, entry, weights)
     notes = job.division.notes + notes_of(train, held)
     job.log.say_notes(notes)
-    labels, held_labels = _labels(job, train), _labels_of_some(job, held)
-    probe = fit_probe(train.values, labels, train.hashes, len(job.dataset.class_names), job.seed)
+    labels, held_labels = _labels(job, train), _labels(job, held)
+    probe = _fit(job, train, labels)
     _take(network, probe)
     network.cpu()
     seconds = time.perf_counter() - started
@@ -178,7 +179,7 @@ def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weigh
     else:
         held_out = HeldOut(np.empty((0, len(job.dataset.class_names)), np.float32), labels[:0])
     held_figures = _figures(held_out)
-    row = EpochFigures(1, seconds, len(labels) / seconds, probe.penalty, *figures, *held_figures)
+    row = EpochFigures(1, seconds, len(labels) / seconds, 0.0, *figures, *held_figures)  # a probe has no rate
     unseen = f", on photographs it had not seen {row.validation_accuracy:.4f}" if len(held_out.labels) else ""
     job.log.say(f"Probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}{unseen}")
     counts = {"train": len(labels), "validation": len(held_labels), "test": len(job.division.test)}
@@ -190,14 +191,8 @@ def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weigh
 def _start_from_probe(job: Job, network: PretrainedNetwork, entry: NetworkEntry, weights: Weights) -> None:
     """Gives a network the probe of the photographs to learn from, so that its first steps do not undo what it knows."""
     train = _describe(job, job.division.train, network, entry, weights)
-    probe = fit_probe(train.values, _labels(job, train), train.hashes, len(job.dataset.class_names), job.seed)
-    _take(network, probe)
+    _take(network, _fit(job, train, _labels(job, train)))
     network.both_ways = False  # while it learns
-
-
-def _labels_of_some(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
-    """Labels of photographs that need not hold every class."""
-    return np.array([job.dataset.class_names.index(sample.label) for sample in embeddings.samples], np.int64)
 
 
 def _answer(network: Network, values: NDArray[np.float32]) -> NDArray[np.float32]:

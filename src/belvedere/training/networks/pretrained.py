@@ -65,9 +65,7 @@ class Summary(nn.Module):
             return seen.permute(0, 3, 1, 2) if self.channels_last else seen
         count, tokens, channels = seen.shape
         side = math.isqrt(tokens - self.prefix)
-        if (
-            side * side != tokens - self.prefix
-        ):  # such as tokens in a resolution of their own: nothing tells their places
+        if side * side != tokens - self.prefix:  # not a square of places: nothing tells which is where
             return self.forward(seen)[:, :, None, None]
         places = seen[:, self.prefix :].transpose(1, 2).reshape(count, channels, side, side)
         if not self.classed:
