@@ -113,6 +113,15 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Tag:
+    """A class that is in a picture, the main one or another."""
+
+    name: str
+    share: float  # of the picture, 0 to 1; the shares of a picture's tags add up to 1
+    confidence: float  # that it is in the picture, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The answer for one picture, or the reason why there is none."""
 
@@ -123,6 +132,10 @@ class Prediction:
     error: str | None = None  # why the file could not be read; the other answers are empty then
     notes: tuple[str, ...] = ()  # what was decided in reading it, such as "first of 12 frames"
     label: str | None = None  # the given label, where there is one
+    tags: tuple[Tag, ...] = ()  # what is in the picture, the answer first; empty where the model tells no places
+    prediction_set: tuple[str, ...] = ()  # the classes that can't be ruled out, likeliest first; empty where unknown
+    none_of_these: bool | None = None  # whether the picture is unlike every class; None where the model can't tell
+    none_score: float | None = None  # how unlike: the share of true pictures that are less unlike, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)

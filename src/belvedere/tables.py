@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -138,6 +139,10 @@ def to_json(answer: Prediction, class_names: Sequence[str]) -> dict[str, object]
         "prediction": answer.prediction,
         "confidence": answer.confidence,
         "probabilities": dict(zip(class_names, answer.probabilities, strict=True)) if read else None,
+        "tags": [asdict(tag) for tag in answer.tags],
+        "prediction_set": list(answer.prediction_set),
+        "none_of_these": answer.none_of_these,
+        "none_score": answer.none_score,
         "notes": list(answer.notes),
         "error": answer.error,
     }
