@@ -10,8 +10,9 @@ from belvedere.images import RGB, fit_image
 from belvedere.records import Preprocess
 
 OPACITY = 0.75  # of the strongest evidence; weaker evidence lets more of the picture through
-# Black-red-yellow-white as seen over a picture: (0 to 1, colour); the dark half is transparent.
-COLOURS = ((0.0, (70, 0, 110)), (0.35, (190, 30, 90)), (0.7, (255, 130, 30)), (1.0, (255, 240, 120)))
+# From violet over red to yellow, lighter as the evidence grows, so that it also reads in grey.
+STRENGTHS = (0.0, 0.35, 0.7, 1.0)
+COLOURS = np.array([(70, 0, 110), (190, 30, 90), (255, 130, 30), (255, 240, 120)], np.float32)
 
 
 def overlay(pixels: RGB, evidence: NDArray[np.float32]) -> RGB:
@@ -28,9 +29,7 @@ def overlay(pixels: RGB, evidence: NDArray[np.float32]) -> RGB:
     strength = _enlarge(np.clip(evidence, 0, 1), height, width)[..., None]  # (H, W, 1)
     grey = pixels.mean(2, keepdims=True) * 0.8
     base = grey + (pixels - grey) * (0.35 + 0.65 * strength)
-    stops, colours = zip(*COLOURS, strict=True)
-    table = np.array(colours, np.float32)  # (4, 3)
-    colour = np.stack([np.interp(strength[..., 0], stops, table[:, k]) for k in range(3)], -1)
+    colour = np.stack([np.interp(strength[..., 0], STRENGTHS, COLOURS[:, k]) for k in range(3)], -1)
     opacity = OPACITY * strength
     return np.asarray(base * (1 - opacity) + colour * opacity).round().clip(0, 255).astype(np.uint8)
 
@@ -48,4 +47,5 @@ def relative(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
 def _enlarge(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Values from 0 to 1, (h, w), at the size of a picture, as smoothly as 8 bits have it."""
     levels = np.repeat((values * 255).round().astype(np.uint8)[..., None], 3, 2)
-    return fit_image(levels, Preprocess(height, width, interpolation="bicubic"))[..., 0] / np.float32(255)
+    enlarged = fit_image(levels, Preprocess(height, width, interpolation="bicubic"))[..., 0]
+    return (enlarged / np.float32(255)).astype(np.float32)
