@@ -93,8 +93,6 @@ def measure(
     read = [prediction for prediction in predictions if prediction.error is None]
     if not read:
         raise DatasetError(f"None of the {len(predictions)} photographs to measure on could be read.")
-    from sklearn.metrics import confusion_matrix  # here: it takes a second, which training need not wait for
-
     index = {name: position for position, name in enumerate(class_names)}
     for prediction in read:
         if prediction.label not in index:
@@ -102,9 +100,9 @@ def measure(
     labels = np.array([index[str(prediction.label)] for prediction in read])  # (N,)
     probabilities = np.array([prediction.probabilities for prediction in read])  # (N, K)
     answers = probabilities.argmax(1)  # (N,)
-    indices = np.arange(len(class_names))
-    confusion = confusion_matrix(labels, answers, labels=indices)  # (K, K)
-    per_class = _per_class(labels, answers, class_names)
+    confusion = np.zeros((len(class_names), len(class_names)), np.intp)  # (K, K): labels by answers
+    np.add.at(confusion, (labels, answers), 1)
+    per_class = _per_class(confusion, class_names)
     right, reliability = answers == labels, _reliability(labels, probabilities)
     return Evaluation(
         class_names=tuple(class_names),
@@ -149,22 +147,23 @@ def _log_loss(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> f
     return float(-np.log(np.maximum(given, np.finfo(np.float32).eps)).mean())
 
 
-def _per_class(
-    labels: NDArray[np.intp], answers: NDArray[np.intp], class_names: Sequence[str]
-) -> tuple[ClassFigures, ...]:
-    from sklearn.metrics import precision_recall_fscore_support
-
-    precision, recall, f1, images = precision_recall_fscore_support(
-        labels, answers, labels=np.arange(len(class_names)), zero_division=np.nan
-    )
+def _per_class(confusion: NDArray[np.intp], class_names: Sequence[str]) -> tuple[ClassFigures, ...]:
+    right, images, answered = confusion.diagonal(), confusion.sum(1), confusion.sum(0)  # (K,) each
     return tuple(
-        ClassFigures(name, _known(precision[k]), _known(recall[k]), _known(f1[k]), int(images[k]))
+        ClassFigures(
+            name,
+            _share(right[k], answered[k]),
+            _share(right[k], images[k]),
+            _share(2 * right[k], images[k] + answered[k]),
+            int(images[k]),
+        )
         for k, name in enumerate(class_names)
     )
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _share(part: int, whole: int) -> float | None:
+    """A share; None, not 0, of nothing."""
+    return float(part / whole) if whole else None
 
 
 def _confused_pairs(confusion: NDArray[np.intp], class_names: Sequence[str]) -> tuple[Confusion, ...]:
