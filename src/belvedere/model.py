@@ -5,23 +5,25 @@ Knows the model file and how to keep its cores busy with files; does not know to
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from dataclasses import fields as fields_of
 from itertools import islice, tee
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from belvedere.answers import Outputs, put_into_words
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
 from belvedere.images import INTERPOLATIONS, RESIZE_RULES, DecodedImage, list_pictures, read_inputs
-from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance, Trust
+from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance, TagRule, Trust
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "embedding")
-EVIDENCE = "evidence"  # models of older versions have none
+EVIDENCE, OUTLIER_SCORE = FURTHER_OUTPUTS = ("evidence", "outlier_score")  # models of older versions have none
 FORMAT = "belvedere/1"
 BATCH = 64
 MODEL_NAME = "model.onnx"
@@ -31,22 +33,16 @@ WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
 Source = Path | str | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """What the graph says of N pictures."""
-
-    logits: NDArray[np.float32]  # (N, K)
-    probabilities: NDArray[np.float32]  # (N, K)
-    embedding: NDArray[np.float32]  # (N, D)
-
-
 class Model:
     """A trained model: opened with `load`, asked with `predict`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, card: ModelCard | None, name: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, card: ModelCard | None, name: str, accept_rate: float | None = None
+    ) -> None:
         self._session = session
         self._card = card
         self.name = name
+        self.accept_rate = accept_rate  # share of true pictures not called "none of these"; None for the card's
 
     @classmethod
     def from_bytes(cls, content: bytes, card: ModelCard | None, name: str = MODEL_NAME) -> "Model":
@@ -112,14 +108,17 @@ class Model:
         Raises:
             UnreadableModel: The model was written by a version that had no evidence.
         """
-        return self.run_all(images)[1]
-
-    def run_all(self, images: NDArray[np.uint8]) -> tuple[Outputs, NDArray[np.float32]]:
-        """Runs the graph once for what `run` and `explain` give."""
-        if EVIDENCE not in [output.name for output in self._session.get_outputs()]:
+        evidence = self.run_all(images).evidence
+        if evidence is None:
             raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
-        *said, evidence = self._session.run([*OUTPUTS, EVIDENCE], {INPUT: np.ascontiguousarray(images)})
-        return Outputs(*said), evidence
+        return evidence
+
+    def run_all(self, images: NDArray[np.uint8]) -> Outputs:
+        """Runs the graph once for all that it can say; what it can't is None."""
+        held = {output.name for output in self._session.get_outputs()}
+        asked = [*OUTPUTS, *(name for name in FURTHER_OUTPUTS if name in held)]
+        said = self._session.run(asked, {INPUT: np.ascontiguousarray(images)})
+        return Outputs(**dict(zip(asked, said, strict=True)))
 
     def predict(self, sources: Source | Iterable[Source]) -> list[Prediction]:
         """Answers for pictures.
@@ -145,40 +144,50 @@ class Model:
         named, taken = tee(sources)
         outcomes = zip(named, read_inputs(taken, self.card.preprocess), strict=True)
         while batch := list(islice(outcomes, BATCH)):
-            readable = [outcome.pixels for _, outcome in batch if isinstance(outcome, DecodedImage)]
-            answers = iter(self.run(np.stack(readable)).probabilities if readable else ())
+            read = [(_name(source), outcome) for source, outcome in batch if isinstance(outcome, DecodedImage)]
+            answers = iter(self.answer([name for name, _ in read], [outcome for _, outcome in read]))
             for source, outcome in batch:
-                name = "picture" if isinstance(source, bytes) else str(source)
                 if isinstance(outcome, UnreadableImage):
-                    yield Prediction(name, error=outcome.reason)
+                    yield Prediction(_name(source), error=outcome.reason)
                 else:
-                    yield self.answer(name, next(answers), outcome.notes)
+                    yield next(answers)
 
-    def answer(self, name: str, probabilities: NDArray[np.float32], notes: tuple[str, ...]) -> Prediction:
-        """Puts a picture's probabilities, (K,), into words."""
-        best = int(probabilities.argmax())
-        return Prediction(
-            name,
-            self.class_names[best],
-            float(probabilities[best]),
-            tuple(float(value) for value in probabilities),
-            notes=notes,
-        )
+    def answer(self, names: Sequence[str], pictures: Sequence[DecodedImage]) -> list[Prediction]:
+        """Answers for pictures that have been read as the model's input."""
+        if not pictures:
+            return []
+        outputs = self.run_all(np.stack([picture.pixels for picture in pictures]))
+        return self.put_into_words(outputs, names, [picture.notes for picture in pictures])
+
+    def put_into_words(
+        self, outputs: Outputs, names: Sequence[str], notes: Sequence[tuple[str, ...]]
+    ) -> list[Prediction]:
+        """Makes answers of what the graph said of pictures."""
+        return put_into_words(outputs, self.card, names, notes, self.accept_rate)
 
 
-def load(path: Path | str = BUNDLED) -> Model:
+def _name(source: Source) -> str:
+    return "picture" if isinstance(source, bytes) else str(source)
+
+
+def load(path: Path | str = BUNDLED, *, accept_rate: float | None = None) -> Model:
     """Opens a model.
 
     Args:
         path: A `model.onnx`, or the run folder that holds one; without, the model that comes with Belvedere, which
             tells buildings, forest, glacier, mountain, sea and street apart.
+        accept_rate: Share of pictures of its classes that it does not call "none of these", 0 to 1, instead of the 0.95
+            that it was made with: more accepts more of everything.
 
     Returns:
         The model, ready to answer.
 
     Raises:
         UnreadableModel: It isn't there, is damaged, or is no model of Belvedere's.
+        UsageError: The accept rate is no share, or the model can't tell "none of these".
     """
+    if accept_rate is not None and not 0 < accept_rate <= 1:
+        raise UsageError(f"The accept rate is a share over 0 and up to 1, such as 0.95. Received: {accept_rate}.")
     try:
         file = find_model(path)
         content = file.read_bytes()
@@ -188,7 +197,11 @@ def load(path: Path | str = BUNDLED) -> Model:
     plain = Model.from_bytes(content, None, str(file))
     card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, str(file))
     _check_shapes(plain._session, card, str(file))
-    return Model(plain._session, card, str(file))
+    if accept_rate is not None and not card.trust.outlier_quantiles:
+        raise UsageError(
+            f"{file} can't tell what is none of its classes: leave out the accept rate, or train it again."
+        )
+    return Model(plain._session, card, str(file), accept_rate)
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: str) -> None:
@@ -268,9 +281,9 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
         layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
         preprocess = Preprocess(**json.loads(metadata["preprocess"]))
         provenance = Provenance(**json.loads(metadata["provenance"]))
-        trust = Trust(**json.loads(metadata.get("trust", "{}")))  # models of older versions have none
+        trust = _read_trust(json.loads(metadata.get("trust", "{}")))  # models of older versions have none
         card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
-        for record in (card, preprocess, provenance, trust, *layers):
+        for record in (card, preprocess, provenance, trust, *layers, *([trust.tags] if trust.tags else [])):
             _check_kinds(record)
         names = fields["class_names"]
         if not isinstance(names, list) or len(set(names)) < len(names) or not all(names):
@@ -282,6 +295,18 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
     return card
+
+
+def _read_trust(fields: dict[str, Any]) -> Trust:
+    """Makes JSON's lists the tuples that they were."""
+    tags = fields.pop("tags", None)
+    quantiles = tuple(fields.pop("outlier_quantiles", ()))
+    rule = None
+    if tags is not None:
+        context = tuple(tuple(row) for row in tags.pop("context"))
+        scales, biases = tuple(tags.pop("scales")), tuple(tags.pop("biases"))
+        rule = TagRule(scales, biases, context, **tags)
+    return Trust(**fields, outlier_quantiles=quantiles, tags=rule)
 
 
 def _check_kinds(record: object) -> None:
@@ -298,6 +323,8 @@ def _is_kind(value: object, kind: Any) -> bool:
         return isinstance(value, bool) and origin is bool
     if origin is float:
         return isinstance(value, int | float)
+    if origin is UnionType:
+        return any(_is_kind(value, each) for each in inner)
     if origin is tuple:
         return isinstance(value, tuple) and all(_is_kind(each, inner[0]) for each in value)
     if origin is Mapping:

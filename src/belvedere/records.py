@@ -94,11 +94,31 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class TagRule:
+    """How evidence by place becomes the confidence that a class is in a picture: a logistic regression a class.
+
+    The confidence in class c is the logistic function of `scales[c] * e[c] + context[c] . e + biases[c]`, where e,
+    (K,), is the mean of each class's strongest places.
+    """
+
+    scales: tuple[float, ...]  # (K,)
+    biases: tuple[float, ...]  # (K,)
+    context: tuple[tuple[float, ...], ...] = ()  # (K, K) what other classes say; empty where nothing is known of that
+    fitted_on: int = 0  # photographs
+    several_labels: bool = False  # whether they had all their labels; else one each
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """What was fitted on photographs that a model had not learnt from."""
 
     temperature: float = 1.0  # by which the logits are divided before the softmax
     fitted_on: int = 0  # photographs; 0: nothing was fitted
+    set_mass: float | None = None  # a class is in the prediction set where likelier ones hold no more than this
+    set_coverage: float = 0.95  # how often the true class is in the set
+    outlier_quantiles: tuple[float, ...] = ()  # of the outlier score of such photographs, from the least to the most
+    accept_rate: float = 0.95  # share of true pictures that are not called "none of these"
+    tags: TagRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
