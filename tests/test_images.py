@@ -22,6 +22,7 @@ from belvedere import images
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
 from belvedere.threads import AHEAD
+from belvedere.walking import list_pictures
 
 READABLE = odd_files.readable_files()
 UNREADABLE = odd_files.unreadable_files()
@@ -103,7 +104,7 @@ def test_truncated_file_says_so(kind: str) -> None:
 
 def test_written_folder_is_what_is_listed(tmp_path: Path) -> None:
     readable, unreadable = odd_files.write_odd_files(tmp_path)
-    assert [path.name for path in images.list_pictures(tmp_path)] == sorted(readable + unreadable)
+    assert [path.name for path in list_pictures(tmp_path)] == sorted(readable + unreadable)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -510,7 +511,7 @@ def test_pictures_are_listed_in_order_without_hidden_ones_or_linked_folders(tmp_
     (folder / "linked").symlink_to(elsewhere)
     (folder / "circle").symlink_to(folder)
     (folder / "linked.jpg").symlink_to(elsewhere / "w.jpg")
-    listed = [path.relative_to(folder).as_posix() for path in images.list_pictures(folder)]
+    listed = [path.relative_to(folder).as_posix() for path in list_pictures(folder)]
     assert listed == ["a/deep/er/y.tiff", "a/x.webp", "b/10.jpg", "b/2.PNG", "c.jpg", "linked.jpg"]
 
 

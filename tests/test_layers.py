@@ -12,15 +12,16 @@ SOURCE = ROOT / "src" / "belvedere"
 OWNERS = {  # library -> the modules that may import it
     "PIL": {"images", "practice", "report"},  # the last two only encode
     "simplejpeg": {"images"},
-    "onnxruntime": {"model"},
-    "onnx": {"training"},
+    "onnxruntime": {"model", "exporting"},
+    "onnx": {"training", "exporting"},
     "torch": {"training"},
     "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"plots"},
     "jinja2": {"report"},
     "typer": {"cli"},
-    "pyarrow": {"dataset"},
+    "pyarrow": {"dataset", "parquet", "scale"},
+    "ray": {"scale"},
     "sklearn": set(),  # the tests' reference only
     "scipy": set(),
     "rich": {"progress", "tables", "cli"},

@@ -1,4 +1,5 @@
 import json
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -223,13 +224,14 @@ def test_folders_are_expanded_and_counted(tmp_path: Path) -> None:
     sources: list[Source] = [tmp_path, b"bytes", "gone.png", "x" * 300, "nul\0"]
     assert list(expand(sources)) == [tmp_path / "red/0.png", tmp_path / "red/1.png", *sources[1:]]
     assert count_pictures(sources) == 6
+    assert count_pictures(sources, most=5) is None
 
 
 def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def fail(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(Path, "iterdir", fail)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(UsageError, match=f"Can't read the folder {tmp_path}: Permission denied. Give another."):
         list(expand([tmp_path]))
 

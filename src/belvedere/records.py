@@ -159,6 +159,14 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenRow:
+    """What is known of a row that an earlier process wrote."""
+
+    image: str
+    unreadable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ClassFigures:
     """How well one class is recognised; a figure is None where the test photographs can't tell."""
 

@@ -12,19 +12,20 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from belvedere.errors import find_named
 from belvedere.records import CuratedBackbone, Evaluation, Layer, ModelCard, Prediction, StoreFigures
 from belvedere.storage import replace_when_whole
 
+if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer than an answer
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
 # Empty where the model does not say them: this version's models know neither tags nor "none of these".
 ANSWERS_TO_COME = ("tags", "none_of_these", "none_score")
+FIRST_COLUMNS = ("image", "prediction", "confidence")
 IMAGE_COLUMN_WIDTH = 18  # at least, where all classes are shown
 NUMBER_WIDTH = 8  # "0.123 *" and "not read"
 NAME_WIDTH = 16  # a longer class name is folded
@@ -33,25 +34,30 @@ TABLE_ROWS = 500  # printed at once
 TOP = 3  # classes shown where the terminal is too narrow for all
 
 
+def class_columns(class_names: Sequence[str]) -> list[str]:
+    """Names a column for each class: one that is called as a column is gets a prefix, so that none stands twice."""
+    taken = {*FIRST_COLUMNS, *ANSWERS_TO_COME, "error", "label", "prediction_set", "notes"}
+    named: list[str] = []
+    for name in class_names:
+        column = name
+        while column in taken:
+            column = f"class:{column}"
+        taken.add(column)
+        named.append(column)
+    return named
+
+
 class CsvWriter:
     """One row a picture: image, prediction, confidence, a column a class, tags, none-of-these, error, label."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str], *, labels: bool = False) -> None:
+    def __init__(self, file: TextIO, class_names: Sequence[str], *, labels: bool = False, header: bool = True) -> None:
         self._file, self._line = file, io.StringIO()
         self._csv = csv.writer(self._line, lineterminator="\r\n")  # else Python leaves a \r in a cell unquoted
         self._classes = len(class_names)
         self._labels = labels
-        fixed = ("image", "prediction", "confidence")
-        last = (*ANSWERS_TO_COME, "error", *(("label",) if labels else ()))
-        taken = {*fixed, *last, "label"}
-        named: list[str] = []
-        for name in class_names:
-            column = name
-            while column in taken:  # called as a column is: a prefix, so that no column stands twice
-                column = f"class:{column}"
-            taken.add(column)
-            named.append(column)
-        self._write_row([*fixed, *named, *last])
+        if header:
+            last = (*ANSWERS_TO_COME, "error", *(("label",) if labels else ()))
+            self._write_row([*FIRST_COLUMNS, *class_columns(class_names), *last])
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer; where there is none, all cells but image and error are empty."""
@@ -105,6 +111,8 @@ class TableWriter:
     """A table for a terminal, printed in pieces so that any number of answers fits in memory."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
+        from rich.console import Console
+
         self._console = Console(file=file, highlight=False)
         self._class_names = class_names
         self._answers: list[Prediction] = []
@@ -196,11 +204,13 @@ def write_predictions(path: Path, predictions: Iterable[Prediction], class_names
             writer.write(answer)
 
 
-def show_predictions(console: Console, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+def show_predictions(console: "Console", predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
     """Prints a table of class probabilities, three decimals, the winner marked; the likeliest few if not all fit."""
+    from rich.cells import cell_len
+
     widths = [min(max(NUMBER_WIDTH, cell_len(_printable(name))), NAME_WIDTH) for name in class_names]
     fits = IMAGE_COLUMN_WIDTH + sum(COLUMN_GAP + width for width in widths) <= console.width
-    table = Table(box=None, pad_edge=False)
+    table = _table()
     table.add_column("image", overflow="fold", min_width=12)
     if fits:
         for name, width in zip(class_names, widths, strict=True):
@@ -222,7 +232,7 @@ def show_predictions(console: Console, predictions: Iterable[Prediction], class_
         console.print(_text(note), style="dim")
 
 
-def show_evaluation(console: Console, evaluation: Evaluation) -> None:
+def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     """Prints figures of merit: the verdict, then a row a class, then the most confused pairs."""
     right = round(evaluation.accuracy * evaluation.images)
     console.print(f"accuracy {evaluation.accuracy:.4f} ({right:,} of {evaluation.images:,} right)", highlight=False)
@@ -233,7 +243,7 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     )
     if evaluation.unreadable:
         console.print(f"{evaluation.unreadable} could not be read and are not counted.", style="red")
-    table = Table(box=None, pad_edge=False)
+    table = _table()
     table.add_column("class", overflow="fold")
     for title in ("precision", "recall", "F1", "images"):
         table.add_column(title, justify="right")
@@ -245,9 +255,9 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
         console.print(_text(f"{pair.label} taken for {pair.prediction}: {pair.images} ({pair.share:.1%})"))
 
 
-def show_layers(console: Console, layers: Sequence[Layer]) -> None:
+def show_layers(console: "Console", layers: Sequence[Layer]) -> None:
     """Prints a network's layer table, and its parameters below."""
-    table = Table(box=None, pad_edge=False)
+    table = _table()
     table.add_column("layer", overflow="fold")
     table.add_column("kind", overflow="fold")
     table.add_column("output", justify="right", no_wrap=True)
@@ -261,9 +271,9 @@ def show_layers(console: Console, layers: Sequence[Layer]) -> None:
     console.print(f"{total:,} parameters, {fixed:,} of which do not train", highlight=False)
 
 
-def show_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
+def show_stores(console: "Console", stores: Sequence[StoreFigures]) -> None:
     """Prints what the cache holds."""
-    table = Table(box=None, pad_edge=False)
+    table = _table()
     table.add_column("kind")
     table.add_column("made by", overflow="fold")
     for title in ("images", "MB", "last used"):
@@ -280,9 +290,9 @@ def show_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
     console.print(table)
 
 
-def show_backbones(console: Console, backbones: Sequence[CuratedBackbone]) -> None:
+def show_backbones(console: "Console", backbones: Sequence[CuratedBackbone]) -> None:
     """Prints the list of pretrained networks."""
-    table = Table(box=None, pad_edge=False)
+    table = _table()
     table.add_column("backbone", no_wrap=True)
     for title in ("M", "side", "images/s"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -293,7 +303,7 @@ def show_backbones(console: Console, backbones: Sequence[CuratedBackbone]) -> No
     console.print(table)
 
 
-def show_card(console: Console, card: ModelCard) -> None:
+def show_card(console: "Console", card: ModelCard) -> None:
     """Prints what a model file says about itself, apart from its layers."""
     made, size = card.provenance, card.preprocess
     lines = {
@@ -316,7 +326,15 @@ def _six(value: float) -> str:
     return f"{value:.6f}"
 
 
-def _text(text: str, style: str = "") -> Text:
+def _table() -> "Table":
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False)
+
+
+def _text(text: str, style: str = "") -> "Text":
+    from rich.text import Text
+
     return Text(_printable(text), style=style)
 
 
@@ -325,14 +343,14 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def _all_classes(answer: Prediction, class_names: Sequence[str]) -> list[Text]:
+def _all_classes(answer: Prediction, class_names: Sequence[str]) -> "list[Text]":
     return [
-        Text(f"{value:.3f} *", style="bold green") if name == answer.prediction else Text(f"{value:.3f}  ")
+        _text(f"{value:.3f} *", style="bold green") if name == answer.prediction else _text(f"{value:.3f}  ")
         for name, value in zip(class_names, answer.probabilities, strict=True)
     ]
 
 
-def _likeliest(answer: Prediction, class_names: Sequence[str]) -> list[Text]:
+def _likeliest(answer: Prediction, class_names: Sequence[str]) -> "list[Text]":
     ranked = sorted(zip(answer.probabilities, class_names, strict=True), key=lambda pair: -pair[0])[:TOP]
     return [
         # The number first: a name that must be folded never takes it apart.

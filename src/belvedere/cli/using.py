@@ -1,4 +1,4 @@
-"""Commands that use what is there: predict, show, backbones and cache. Arguments and printing only."""
+"""Commands that show what is there: show, backbones and cache. Arguments and printing only."""
 
 import dataclasses
 from pathlib import Path
@@ -9,37 +9,6 @@ import typer
 import belvedere
 from belvedere.cli.edge import AsJson, app, console, print_json, tell, told
 from belvedere.errors import UsageError
-
-
-@app.command()
-@told
-def predict(
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            show_default=False,
-            help="Pictures, and folders of them; before them a model.onnx or run folder, if not the bundled model.",
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File for the answers; its suffix names the format.")
-    ] = None,
-    form: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl or json.")] = None,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG with the pictures and their answers.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Answer for IMAGES with MODEL: class probabilities as a table, CSV or JSON lines, and a contact sheet."""
-    from belvedere.predict import choose_model, predict_files
-    from belvedere.progress import for_stderr
-
-    if as_json and (form or out):
-        raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
-    form = _choose_form("json" if as_json else form, out)
-    model, images = choose_model(images)
-    done = predict_files(model, images, form, out=out, sheet=sheet, progress=for_stderr())
-    if done.unreadable:
-        tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -108,13 +77,3 @@ def cache(
     else:
         show_stores(console(), stores)
         tell(f"The cache is in {cache_folder()}. Empty it with: belvedere cache --clear")
-
-
-def _choose_form(form: str | None, out: Path | None) -> str:
-    """The form of the answers: the one named, else by the suffix of the file, else a table."""
-    suffix = out.suffix.lower().removeprefix(".") if out else ""
-    if out is not None and form is None and not suffix:
-        raise UsageError(f"{out} has no suffix that says the form. Give it one, or add --format csv, jsonl or json.")
-    if out is not None and (form or suffix) == "table":
-        raise UsageError(f"A table goes to the terminal only. For {out} take --format csv, jsonl or json.")
-    return form or suffix or "table"

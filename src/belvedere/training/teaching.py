@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from belvedere.embeddings import ModelEmbedder, read_embeddings
 from belvedere.errors import UsageError
-from belvedere.images import list_pictures
 from belvedere.model import find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.splits import Contents, read_contents
 from belvedere.training.recipes import Recipe
+from belvedere.walking import list_pictures
 
 UNLABELLED = ""  # in place of a class
 
