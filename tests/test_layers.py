@@ -17,7 +17,7 @@ OWNERS = {  # library -> the modules that may import it
     "torch": {"training"},
     "timm": {"training"},
     "safetensors": {"training"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "pictures"},
     "jinja2": {"report"},
     "typer": {"cli"},
     "pyarrow": {"dataset", "parquet", "scale"},

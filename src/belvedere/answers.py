@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from belvedere.outliers import rank_scores
 from belvedere.prediction_sets import choose_sets
 from belvedere.records import ModelCard, Prediction, Tag
-from belvedere.tags import choose_tags
+from belvedere.tags import choose_tags, share_places, tag_confidences
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def put_into_words(
         notes,
         best.tolist(),
         outputs.probabilities.tolist(),
-        _name_tags(outputs, card, best),
+        *_name_tags(outputs, card, best),
         _name_sets(outputs, card),
         _rank_outliers(outputs, card),
         strict=True,
@@ -65,18 +65,25 @@ def put_into_words(
             tuple(probabilities),
             notes=note,
             tags=tags,
+            presence=presence,
             prediction_set=names_in_set,
             none_of_these=None if score is None else score > limit,
             none_score=score,
         )
-        for name, note, place, probabilities, tags, names_in_set, score in rows
+        for name, note, place, probabilities, tags, presence, names_in_set, score in rows
     ]
 
 
-def _name_tags(outputs: Outputs, card: ModelCard, best: NDArray[np.intp]) -> Sequence[tuple[Tag, ...]]:
-    if card.trust.tags is None or outputs.evidence is None:
-        return [()] * len(best)
-    return choose_tags(card.trust.tags, outputs.evidence, best, card.class_names, card.trust.temperature)
+def _name_tags(
+    outputs: Outputs, card: ModelCard, best: NDArray[np.intp]
+) -> tuple[Sequence[tuple[Tag, ...]], Sequence[tuple[float, ...]]]:
+    """The tags of each picture, and how sure it is that each class is there."""
+    rule, evidence = card.trust.tags, outputs.evidence
+    if rule is None or evidence is None:
+        return [()] * len(best), [()] * len(best)
+    confidences = tag_confidences(rule, evidence)
+    shares = share_places(evidence, card.trust.temperature)
+    return choose_tags(confidences, shares, best, card.class_names), [tuple(row) for row in confidences.tolist()]
 
 
 def _name_sets(outputs: Outputs, card: ModelCard) -> Sequence[tuple[str, ...]]:

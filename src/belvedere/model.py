@@ -86,8 +86,8 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over what the file says of itself: the same for the same model in the same form."""
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        """SHA-256 over what the file says of itself, and how it is asked: the same where the answers are the same."""
+        metadata = self._session.get_modelmeta().custom_metadata_map | {"accept_rate": self.accept_rate}
         return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
     def width_of(self, output: str) -> int:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer 
     from rich.table import Table
     from rich.text import Text
 
-# Empty where the model does not say them: this version's models know neither tags nor "none of these".
-ANSWERS_TO_COME = ("tags", "none_of_these", "none_score")
+FURTHER_COLUMNS = ("tags", "none_of_these", "none_score")  # empty where a model can't tell
 FIRST_COLUMNS = ("image", "prediction", "confidence")
 IMAGE_COLUMN_WIDTH = 18  # at least, where all classes are shown
 NUMBER_WIDTH = 8  # "0.123 *" and "not read"
@@ -36,7 +35,7 @@ TOP = 3  # classes shown where the terminal is too narrow for all
 
 def class_columns(class_names: Sequence[str]) -> list[str]:
     """Names a column for each class: one that is called as a column is gets a prefix, so that none stands twice."""
-    taken = {*FIRST_COLUMNS, *ANSWERS_TO_COME, "error", "label", "prediction_set", "notes"}
+    taken = {*FIRST_COLUMNS, *FURTHER_COLUMNS, "error", "label", "prediction_set", "notes"}
     named: list[str] = []
     for name in class_names:
         column = name
@@ -56,7 +55,7 @@ class CsvWriter:
         self._classes = len(class_names)
         self._labels = labels
         if header:
-            last = (*ANSWERS_TO_COME, "error", *(("label",) if labels else ()))
+            last = (*FURTHER_COLUMNS, "error", *(("label",) if labels else ()))
             self._write_row([*FIRST_COLUMNS, *class_columns(class_names), *last])
 
     def write(self, answer: Prediction) -> None:
@@ -66,14 +65,23 @@ class CsvWriter:
             cells += [_six(answer.confidence or 0.0), *map(_six, answer.probabilities)]
         else:
             cells += [None] * (1 + self._classes)
-        cells += [None] * len(ANSWERS_TO_COME) + [answer.error]
-        self._write_row(cells + [answer.label] * self._labels)
+        self._write_row([*cells, *_further_cells(answer), answer.error, *[answer.label] * self._labels])
 
     def _write_row(self, cells: Sequence[object]) -> None:
         self._csv.writerow(cells)
         self._file.write(self._line.getvalue().removesuffix("\r\n") + "\n")
         self._line.seek(0)
         self._line.truncate()
+
+
+def _further_cells(answer: Prediction) -> list[object]:
+    """Tags as `sea:0.58|mountain:0.27`, a flag, and the score."""
+    none = answer.none_of_these
+    return [
+        "|".join(f"{tag.name}:{tag.share:.2f}" for tag in answer.tags),
+        None if none is None else str(none).lower(),
+        None if answer.none_score is None else _six(answer.none_score),
+    ]
 
 
 class JsonLinesWriter:
@@ -148,6 +156,7 @@ def to_json(answer: Prediction, class_names: Sequence[str]) -> dict[str, object]
         "confidence": answer.confidence,
         "probabilities": dict(zip(class_names, answer.probabilities, strict=True)) if read else None,
         "tags": [asdict(tag) for tag in answer.tags],
+        "presence": dict(zip(class_names, answer.presence, strict=True)) if answer.presence else None,
         "prediction_set": list(answer.prediction_set),
         "none_of_these": answer.none_of_these,
         "none_score": answer.none_score,
@@ -224,12 +233,24 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
             notes.append(f"{answer.image}: not read: {answer.error}")
             table.add_row(_text(answer.image), _text("not read", style="red"))
             continue
-        notes += [f"{answer.image}: {note}" for note in answer.notes]
+        notes += [f"{answer.image}: {note}" for note in (*describe_beside(answer), *answer.notes)]
         cells = _all_classes(answer, class_names) if fits else _likeliest(answer, class_names)
         table.add_row(_text(answer.image), *cells)
     console.print(table)
     for note in notes:
         console.print(_text(note), style="dim")
+
+
+def describe_beside(answer: Prediction) -> list[str]:
+    """Says in lines what the probabilities don't: none of these, what else is in it, what can't be ruled out."""
+    lines = []
+    if answer.none_of_these:
+        lines.append(f"none of these: stranger than {answer.none_score:.0%} of the pictures of its classes")
+    if len(answer.tags) > 1:
+        lines.append("in it: " + ", ".join(f"{tag.name} {tag.share:.0%}" for tag in answer.tags))
+    if len(answer.prediction_set) > 1:
+        lines.append("can't be ruled out: " + ", ".join(answer.prediction_set))
+    return lines
 
 
 def show_evaluation(console: "Console", evaluation: Evaluation) -> None:

@@ -18,6 +18,7 @@ COMPOSITES = 4000  # of two photographs each, to learn from what a part of a pic
 SMALLEST_PART = 0.1  # of a composite
 LEAST_FITTED_ON = 30  # photographs
 PENALTY = 1.0  # on how far photographs with several labels move the rule, in units of their evidence's deviations
+LEAST_SHARE = 0.01  # of a picture, for what is surely there and nowhere the strongest
 NEVER = -20.0  # the bias of a class that is no tag
 NEWTON_STEPS = 100
 
@@ -113,33 +114,30 @@ def tag_confidences(rule: TagRule, evidence: Evidence) -> NDArray[np.float64]:
 
 
 def choose_tags(
-    rule: TagRule, evidence: Evidence, main: NDArray[np.intp], class_names: Sequence[str], temperature: float
+    confidences: NDArray[np.float64], shares: NDArray[np.float32], main: NDArray[np.intp], class_names: Sequence[str]
 ) -> list[tuple[Tag, ...]]:
     """Names what is in pictures.
 
     Args:
-        rule: Says when a class is there.
-        evidence: (N, K, h, w).
+        confidences: (N, K), that each class is there.
+        shares: (N, K), of the picture, as `share_places` gives them.
         main: (N,), the class that each is answered as: always a tag, and the first.
         class_names: K names.
-        temperature: The model's, by which evidence is divided to share out a place.
 
     Returns:
         The tags of each picture: the main class, then the others by their share; the shares add up to 1.
     """
-    confidences, shares = tag_confidences(rule, evidence), share_places(evidence, temperature)
+    rows = np.arange(len(main))
     chosen = confidences >= PRESENT
-    chosen[np.arange(len(main)), main] = True
-    shares = np.where(chosen, np.maximum(shares, 1e-6), 0)
-    shares /= shares.sum(1, keepdims=True)
-    ranks = np.where(chosen, shares, -1.0)
-    ranks[np.arange(len(main)), main] = 2.0
+    chosen[rows, main] = True
+    covered = np.where(chosen, np.maximum(shares, LEAST_SHARE), 0.0)
+    covered /= covered.sum(1, keepdims=True)
+    ranks = covered.copy()
+    ranks[rows, main] = 2.0  # over any share
+    order = np.argsort(-ranks, 1, kind="stable")
     return [
-        tuple(
-            Tag(class_names[place], float(share[place]), float(sure[place]))
-            for place in np.argsort(-rank, kind="stable")[: int(there.sum())]
-        )
-        for rank, there, share, sure in zip(ranks, chosen, shares, confidences, strict=True)
+        tuple(Tag(class_names[k], float(covered[row, k]), float(confidences[row, k])) for k in order[row, :count])
+        for row, count in enumerate(chosen.sum(1))
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from belvedere.cli.edge import AsJson, app, tell, told
+from belvedere.cli.edge import AcceptRate, AsJson, app, tell, told
 from belvedere.errors import UsageError
 
 STDIN = Path("-")
@@ -34,20 +34,26 @@ def predict(
         bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")
     ] = False,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG with the pictures and their answers.")] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option("--heatmaps", help="Folder for pictures of where the evidence for each tag is.")
+    ] = None,
+    accept_rate: AcceptRate = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer for IMAGES with MODEL: class probabilities as a table, CSV, JSON lines or Parquet, and a contact sheet."""
+    """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as a table, CSV, JSON lines or Parquet."""
     from belvedere.predict import choose_model, predict_files, read_names
     from belvedere.progress import for_stderr
 
     if as_json and (form or out):
         raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
     form = _choose_form("json" if as_json else form, out)
-    model, named = choose_model(images)
+    model, named = choose_model(images, accept_rate)
     if STDIN in named and named != [STDIN]:
         raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
     sources = read_names(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
-    done = predict_files(model, sources, form, out=out, sheet=sheet, resume=resume, progress=for_stderr())
+    done = predict_files(
+        model, sources, form, out=out, sheet=sheet, heatmaps=heatmaps, resume=resume, progress=for_stderr()
+    )
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ import typer
 
 import belvedere
 from belvedere.cli.edge import (
+    AcceptRate,
     AsJson,
     ModelPath,
     Out,
@@ -129,15 +130,28 @@ def evaluate(
     model: ModelPath,
     photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train; a test part is taken if named.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
+    outliers: Annotated[
+        Path | None,
+        typer.Option("--outliers", help="Folder of pictures of none of the classes: is it told that they are?"),
+    ] = None,
+    accept_rate: AcceptRate = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure MODEL on PHOTOS: accuracy, confusion, calibration and the surest mistakes."""
+    """Measure MODEL on PHOTOS: accuracy, confusion, calibration, tags, none of these, and the surest mistakes."""
     from belvedere.progress import for_stderr
     from belvedere.results import evaluate_into
     from belvedere.tables import show_evaluation
 
-    evaluation, metrics = evaluate_into(model, photos, out, overwrite=overwrite, progress=for_stderr())
+    evaluation, metrics = evaluate_into(
+        model,
+        photos,
+        out,
+        overwrite=overwrite,
+        progress=for_stderr(),
+        outliers=outliers,
+        accept_rate=accept_rate,
+    )
     if as_json:
         print_json(metrics)
         return

@@ -237,6 +237,7 @@ def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: floa
         },
         command=command_line(),
         seconds_total=time.perf_counter() - started,
+        model=model,
         history=learnt.fit.history,
         config=settings,
     )
