@@ -40,7 +40,7 @@ def predict(
     accept_rate: AcceptRate = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as a table, CSV, JSON lines or Parquet."""
+    """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
     from belvedere.predict import choose_model, predict_files, read_names
     from belvedere.progress import for_stderr
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from belvedere.errors import TrainingError
 from belvedere.model import FURTHER_OUTPUTS, INPUT, OUTPUTS, Model, card_to_metadata
-from belvedere.outliers import OutlierScore
+from belvedere.outliers import NEAREST, OutlierScore
 from belvedere.records import ModelCard, Preprocess
 from belvedere.storage import write_bytes
 from belvedere.training.networks.registry import Network
@@ -29,7 +29,8 @@ if find_spec("onnxscript") is None:  # what torch exports with: better missed no
 OPSET = 18
 HALVED_FROM = 1000
 KEPT_PICTURES = 4  # to compare a graph on that was compared on all of them when it was traced
-FITTED = ("temperature", "quadratic", "linear", "offsets", "energy")  # what a graph holds beside the network
+# What a graph holds beside the network.
+FITTED = ("temperature", "quadratic", "linear", "offsets", "energy", "neighbours", "nearness")
 PLACEHOLDER = 1.2345679  # a temperature like no other number of a graph, since the exporter makes equal ones one
 PARITY_BOUND = 1e-3  # float32 on two engines differs by about 1e-6
 
@@ -47,6 +48,8 @@ class Graph(nn.Module):
     fitted_linear: Tensor
     fitted_offsets: Tensor
     fitted_energy: Tensor
+    fitted_neighbours: Tensor
+    fitted_nearness: Tensor
 
     def __init__(self, network: Network, temperature: float, outliers: OutlierScore) -> None:
         super().__init__()
@@ -66,6 +69,9 @@ class Graph(nn.Module):
         nearest = nn.functional.linear(embedding, self.fitted_linear, self.fitted_offsets).amin(1)
         distance = ((embedding @ self.fitted_quadratic) * embedding).sum(1) + nearest
         score = distance - self.fitted_energy * torch.logsumexp(logits, 1)
+        if len(self.fitted_neighbours):
+            cosines = nn.functional.linear(nn.functional.normalize(embedding, dim=1), self.fitted_neighbours)
+            score = score - self.fitted_nearness * cosines.topk(NEAREST, 1).values.mean(1)
         return logits, torch.softmax(logits / self.fitted_temperature, 1), embedding, evidence, score
 
 
@@ -107,7 +113,7 @@ def export_graph(
         parity = _compare(proto, graph, sample[:KEPT_PICTURES])
         if parity <= PARITY_BOUND:
             return Exported(proto, parity)
-    proto = _trace_like(network, preprocess)
+    proto = _trace_like(network, preprocess, len(graph.fitted_neighbours))
     if not _give(proto, graph):
         raise TrainingError("torch's ONNX exporter changed the names of the last layer. Please report this.")
     parity = _compare(proto, graph, sample)
@@ -122,25 +128,26 @@ def export_graph(
     return Exported(proto, parity)
 
 
-def _trace_like(network: Network, preprocess: Preprocess) -> onnx.ModelProto:
+def _trace_like(network: Network, preprocess: Preprocess, neighbours: int) -> onnx.ModelProto:
     """Traces a network with a last layer, temperature and score of numbers like no others, to be replaced."""
     layer = network.classify
     network.classify = nn.Linear(layer.in_features, layer.out_features)
     try:
-        score = _draw_score(layer.out_features, layer.in_features)
+        score = _draw_score(layer.out_features, layer.in_features, neighbours)
         return _trace(Graph(network, PLACEHOLDER, score).eval(), preprocess)
     finally:
         network.classify = layer
 
 
-def _draw_score(classes: int, width: int) -> OutlierScore:
+def _draw_score(classes: int, width: int, neighbours: int) -> OutlierScore:
     random = np.random.default_rng(0)
-    quadratic, linear = random.normal(size=(width, width)), random.normal(size=(classes, width))
+
+    def draw(*shape: int) -> NDArray[np.float32]:
+        return random.normal(size=shape).astype(np.float32)
+
+    energy, nearness = random.normal(size=2).tolist()
     return OutlierScore(
-        quadratic.astype(np.float32),
-        linear.astype(np.float32),
-        random.normal(size=classes).astype(np.float32),
-        float(random.normal()),
+        draw(width, width), draw(classes, width), draw(classes), energy, draw(neighbours, width), nearness
     )
 
 
@@ -186,7 +193,8 @@ def _give(proto: onnx.ModelProto, graph: Graph) -> bool:
     layer = {
         f"network.classify.{name}": each.detach().numpy() for name, each in graph.network.classify.named_parameters()
     }
-    layer |= {name: getattr(graph, name).numpy() for name in (f"fitted_{each}" for each in FITTED)}
+    used = FITTED if len(graph.fitted_neighbours) else FITTED[:5]
+    layer |= {name: getattr(graph, name).numpy() for name in (f"fitted_{each}" for each in used)}
     held = {weights.name: weights for weights in proto.graph.initializer if weights.name in layer}
     if {name: tuple(weights.dims) for name, weights in held.items()} != {n: v.shape for n, v in layer.items()}:
         return False
