@@ -13,7 +13,7 @@ OWNERS = {  # library -> the modules that may import it
     "PIL": {"images", "practice", "report"},  # the last two only encode
     "simplejpeg": {"images"},
     "onnxruntime": {"model", "exporting"},
-    "onnx": {"training", "exporting"},
+    "onnx": {"training", "exporting", "model"},
     "torch": {"training"},
     "timm": {"training"},
     "safetensors": {"training"},

@@ -73,7 +73,7 @@ def test_against_mapie() -> None:
             return values
 
         def predict(self, values: NDArray[np.float64]) -> NDArray[np.intp]:
-            return values.argmax(1)
+            return np.asarray(values.argmax(1))
 
     fitted_on, test = draw(3000, 7), draw(5000, 8)
     peer = SplitConformalClassifier(

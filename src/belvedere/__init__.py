@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from belvedere.calibrating import calibrate
     from belvedere.dataset import Dataset, read_folder
     from belvedere.demo import run_demo
     from belvedere.errors import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "calibrate": "calibrating",
     "Dataset": "dataset",
     "read_folder": "dataset",
     "run_demo": "demo",
@@ -74,6 +76,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "train",
     "load",
     "evaluate",
+    "calibrate",
     "read_image",
     "print_recipe",
     "list_backbones",

@@ -314,6 +314,19 @@ def card_to_metadata(card: ModelCard) -> dict[str, str]:
     return {"format": FORMAT, **fields}
 
 
+def replace_metadata(content: bytes, card: ModelCard) -> bytes:
+    """Returns a model file with another card and the same graph.
+
+    Raises:
+        ModuleNotFoundError: onnx, which writes model files, is not installed.
+    """
+    from onnx import ModelProto, helper
+
+    graph = ModelProto.FromString(content)
+    helper.set_model_props(graph, card_to_metadata(card))
+    return bytes(graph.SerializeToString())
+
+
 def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
     """Reads a card from the metadata of an ONNX file.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from belvedere.trust import Floats
 
 FLOOR = 0.01  # of the mean variance, added to each: the weakest directions are mostly noise
-NEIGHBOURS = 512  # embeddings that are kept
+NEIGHBOURS = 2048  # embeddings that are kept
 NEAREST = 10  # of them are asked
 QUANTILES = 201  # of the scores of true pictures that a model keeps
 LEAST_FITTED_ON = 30  # photographs

@@ -46,6 +46,7 @@ class Report:
     mistakes: Sequence[Tile]  # the surest, worst first
     config: str  # the text of config.toml, may be empty
     command: str  # how it was made
+    overlaid: bool = False  # whether beside each mistake is shown where the evidence is
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ def _describe(report: Report) -> dict[str, object]:
         "rows": _rows(evaluation),
         "numbered": len(evaluation.class_names) <= plots.NUMBERED_CLASSES,
         "calibration": _describe_calibration(evaluation),
+        "overlaid": report.overlaid,
         "mistakes": [_embed(tile) for tile in report.mistakes],
         "grids": {heading: [_embed(tile) for tile in tiles] for heading, tiles in report.grids.items()},
         "parameters": sum(layer.parameters for layer in layers),

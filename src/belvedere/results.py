@@ -42,9 +42,9 @@ class Results:
     samples: Mapping[str, Sequence[Sample]]  # title of a sample grid -> photographs to choose from
     command: str
     seconds_total: float
-    model: Model | None = None  # to show where its evidence is; None for photographs alone
     history: tuple[EpochFigures, ...] = ()
     config: str = ""
+    model: Model | None = None  # to show where its evidence is; None for photographs alone
 
 
 def evaluate_into(
@@ -128,6 +128,7 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
         notes=results.notes,
         grids={title: sample_tiles(samples, class_names) for title, samples in results.samples.items()},
         mistakes=mistake_tiles(results.evaluation, results.samples, results.model),
+        overlaid=results.model is not None and tells_places(results.model),
         config=results.config,
         command=results.command,
     )

@@ -30,6 +30,7 @@ NUMBER_WIDTH = 8  # "0.123 *" and "not read"
 NAME_WIDTH = 16  # a longer class name is folded
 COLUMN_GAP = 2
 TABLE_ROWS = 500  # printed at once
+SUREST_SHARE = 0.8  # of the photographs, for which the accuracy is told
 TOP = 3  # classes shown where the terminal is too narrow for all
 
 
@@ -272,8 +273,31 @@ def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
         shares = [f"{value:.3f}" if value is not None else "-" for value in (row.precision, row.recall, row.f1)]
         table.add_row(_text(row.name), *shares, f"{row.images:,}")
     console.print(table)
+    for line in _describe_trust(evaluation):
+        console.print(line, highlight=False)
     for pair in evaluation.confused_pairs[:5]:
         console.print(_text(f"{pair.label} taken for {pair.prediction}: {pair.images} ({pair.share:.1%})"))
+
+
+def _describe_trust(evaluation: Evaluation) -> list[str]:
+    """Lines on abstaining, sets, tags and none of these; what was not measured is left out."""
+    lines = [
+        f"right on {point.accuracy:.1%} of the {point.share:.0%} it is surest of"
+        for point in evaluation.abstaining
+        if point.share == SUREST_SHARE
+    ]
+    if (sets := evaluation.sets) is not None:
+        lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
+    if (tags := evaluation.tags) is not None:
+        figures = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
+        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+        lines.append(f"tags: {told}")
+    if (outliers := evaluation.outliers) is not None:
+        lines.append(
+            f"none of these: AUROC {outliers.auroc:.3f}, {outliers.accepted:.1%} accepted at 95% kept "
+            f"(by largest probability {outliers.baseline_auroc:.3f}, {outliers.baseline_accepted:.1%})"
+        )
+    return lines
 
 
 def show_layers(console: "Console", layers: Sequence[Layer]) -> None:

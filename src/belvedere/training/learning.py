@@ -35,8 +35,16 @@ from belvedere.training.networks import Network, find_network, find_recipes_netw
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import count_repeats, count_steps, side_at
-from belvedere.training.teaching import UNLABELLED, Teacher, find_teacher, find_unlabelled, unopened_note
-from belvedere.training.trusting import EVIDENCE_OF, LEARNT_FROM, HeldOut, in_batches, look_at, mark_present
+from belvedere.training.teaching import (
+    UNLABELLED,
+    Teacher,
+    find_teacher,
+    find_unlabelled,
+    mark_present,
+    share_labels,
+    unopened_note,
+)
+from belvedere.training.trusting import EVIDENCE_OF, LEARNT_FROM, HeldOut, in_batches, look_at
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
@@ -101,6 +109,8 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     train, validation = _to_part(pixels, class_names), _to_part(held, class_names)
     if teacher is not None:
         train = _teach(job, teacher, train, pixels)
+    elif (shared := share_labels(pixels.samples, class_names, job.recipe.label_smoothing)) is not None:
+        train = replace(train, targets=shared)
     _check_parts(train, validation, class_names)
     start, base = None if network is None else copy_weights(network), dict[str, str]()
     network = network or start_network(job.recipe, len(class_names), job.seed, train.images)

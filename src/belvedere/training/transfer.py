@@ -38,7 +38,8 @@ from belvedere.training.networks import PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network, NetworkEntry
 from belvedere.training.probing import Probe, fit_probe
 from belvedere.training.recipes import Recipe
-from belvedere.training.trusting import HeldOut, mark_present, weigh_places
+from belvedere.training.teaching import mark_present, share_labels
+from belvedere.training.trusting import HeldOut, weigh_places
 from belvedere.training.weights import Weights, find_weights, weights_name
 from belvedere.trust import log_loss
 
@@ -187,7 +188,8 @@ def _labels(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
 def _fit(job: Job, train: Embeddings, labels: NDArray[np.int64]) -> Probe:
     class_names = job.dataset.class_names
     check_classes(labels, class_names)
-    return fit_probe(train.values, labels, train.hashes, len(class_names), job.seed)
+    shared = share_labels(train.samples, class_names, 0.0)
+    return fit_probe(train.values, labels, train.hashes, len(class_names), job.seed, shared)
 
 
 def _take(network: Network, probe: Probe) -> None:

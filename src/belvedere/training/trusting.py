@@ -3,7 +3,7 @@
 Knows which photographs that takes; how each thing is fitted is `trust`'s, `prediction_sets`', `outliers`' and `tags`'.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from belvedere.outliers import OutlierScore, fit_outlier_score, fit_quantiles, score_outliers
 from belvedere.prediction_sets import fit_set_mass
 from belvedere.progress import Progress
-from belvedere.records import Sample, TagRule, Trust
+from belvedere.records import TagRule, Trust
 from belvedere.tags import fit_tags, refit_tags
 from belvedere.training.device import Hardware
 from belvedere.training.networks.registry import Network
@@ -87,15 +87,6 @@ def weigh_places(network: Network, places: Tensor) -> Tensor:
 def in_batches(rows: NDArray[np.intp], take: Callable[[NDArray[np.intp]], Tensor]) -> Iterator[Tensor]:
     """Yields what `take` gives for rows, some at once."""
     return (take(rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE))
-
-
-def mark_present(samples: Sequence[Sample], class_names: Sequence[str]) -> NDArray[np.bool_]:
-    """Marks the labels of samples, (N, K); labels that are no class are left out."""
-    index = {name: place for place, name in enumerate(class_names)}
-    present = np.zeros((len(samples), len(class_names)), bool)
-    for row, sample in enumerate(samples):
-        present[row, [index[label] for label in (sample.label, *sample.also) if label in index]] = True
-    return present
 
 
 def fit_trust(held_out: HeldOut, progress: Progress) -> Fitted:
