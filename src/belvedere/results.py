@@ -46,7 +46,13 @@ class Results:
 
 
 def evaluate_into(
-    model: Path | str, photos: Path | str, out: Path | None, *, overwrite: bool, progress: Progress
+    model: Path | str,
+    photos: Path | str,
+    out: Path | None,
+    *,
+    overwrite: bool,
+    progress: Progress,
+    labels: Path | str | None = None,
 ) -> tuple[Evaluation, dict[str, object]]:
     """Measures a model and, if asked, writes the folder of results.
 
@@ -56,6 +62,7 @@ def evaluate_into(
         out: The folder to write; None to write nothing.
         overwrite: Whether an older folder of results there may be replaced.
         progress: Shows how far it is.
+        labels: A journal of corrections, as `read_folder` takes it.
 
     Returns:
         The figures, and the content of metrics.json.
@@ -66,7 +73,7 @@ def evaluate_into(
     started = time.perf_counter()
     opened = load(model)
     with nullcontext() if out is None else new_folder(out, overwrite=overwrite) as folder:
-        dataset = read_folder(photos)
+        dataset = read_folder(photos, labels, progress)
         evaluation = evaluate(opened, dataset, progress)
         notes = dataset.notes + unreadable_note(evaluation)
         progress.say_notes(notes)

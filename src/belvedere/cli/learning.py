@@ -8,6 +8,7 @@ import typer
 import belvedere
 from belvedere.cli.edge import (
     AsJson,
+    Labels,
     ModelPath,
     Out,
     Overwrite,
@@ -76,6 +77,7 @@ def train(
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     teacher: TeacherModel = None,
     unlabelled: Unlabelled = None,
+    labels: Labels = None,
     config: Annotated[Path | None, typer.Option(help="TOML file whose values take the place of the recipe's.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and end.")] = False,
     out: Out = Path("run"),
@@ -111,6 +113,7 @@ def train(
         overwrite=overwrite,
         resume=resume,
         offline=offline,
+        labels=labels,
         progress=for_stderr(),
         **changes,
     )
@@ -128,6 +131,7 @@ def train(
 def evaluate(
     model: ModelPath,
     photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train; a test part is taken if named.")],
+    labels: Labels = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -137,7 +141,9 @@ def evaluate(
     from belvedere.results import evaluate_into
     from belvedere.tables import show_evaluation
 
-    evaluation, metrics = evaluate_into(model, photos, out, overwrite=overwrite, progress=for_stderr())
+    evaluation, metrics = evaluate_into(
+        model, photos, out, overwrite=overwrite, progress=for_stderr(), labels=labels
+    )
     if as_json:
         print_json(metrics)
         return
