@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import write_classes, write_picture
 
 from belvedere.corrected import export_decisions, export_folder, export_table, summarise
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, FolderExists, UsageError
 from belvedere.journal import Journal, new_id, now
 from belvedere.records import Decision
+from conftest import write_classes, write_picture
 
 
 def decide(journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label") -> Decision:

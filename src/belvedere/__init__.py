@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     )
     from belvedere.evaluation import evaluate
     from belvedere.images import read_image
+    from belvedere.journal import read_journal
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Evaluation, Prediction
+    from belvedere.review.serving import run_review
     from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
@@ -60,6 +62,8 @@ _HOMES = {
     "Model": "model",
     "load": "model",
     "draw_practice_set": "practice.folder",
+    "read_journal": "journal",
+    "run_review": "review.serving",
     "Evaluation": "records",
     "Prediction": "records",
     "print_recipe": "training.config",
@@ -80,6 +84,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "describe_network",
     "draw_practice_set",
     "run_demo",
+    "run_review",
+    "read_journal",
     "Dataset",
     "Run",
     "Model",

@@ -46,8 +46,8 @@ def read_answers(folder: Path | str) -> Answers:
     except (OSError, ValueError, IndexError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{folder} is no folder of results with answers for labelled photographs: {PREDICTIONS}: {reason}. Give one "
-            "that belvedere train or belvedere evaluate --out wrote."
+            f"{folder} is no folder of results with answers for labelled photographs: {PREDICTIONS}: {reason}. Give "
+            "one that belvedere train or belvedere evaluate --out wrote."
         ) from error
     return Answers(Path(folder), class_names, answers)
 

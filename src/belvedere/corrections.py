@@ -21,8 +21,8 @@ def apply_journal(
 ) -> tuple[list[Sample], list[Note]]:
     """Applies a person's decisions.
 
-    A photograph is found by the hash of its file, so folders may have moved and files been renamed. Only files of a size
-    that the journal names are hashed.
+    A photograph is found by the hash of its file, so folders may have moved and files been renamed. Only files of a
+    size that the journal names are hashed.
 
     Args:
         samples: Of a data set, as it was found.

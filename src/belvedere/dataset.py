@@ -44,9 +44,7 @@ class Dataset:
         return tuple(sample for sample in self.samples if sample.part == name)
 
 
-def read_folder(
-    photos: Path | str, labels: Path | str | None = None, progress: Progress | None = None
-) -> Dataset:
+def read_folder(photos: Path | str, labels: Path | str | None = None, progress: Progress | None = None) -> Dataset:
     """Reads a data set: a folder in one of the known layouts, or a table.
 
     Args:

@@ -209,8 +209,8 @@ def list_living(decisions: Sequence[Decision]) -> list[Decision]:
 def rule(decisions: Sequence[Decision]) -> dict[str, Ruling]:
     """Works out what holds for each photograph.
 
-    The last word on a label counts, and the last on its secondary labels. "Keep" confirms the label it was said of; said
-    of a duplicate or a leak it only takes back that the copy is left out.
+    The last word on a label counts, and the last on its secondary labels. "Keep" confirms the label it was said of;
+    said of a duplicate or a leak it only takes back that the copy is left out.
 
     Args:
         decisions: All of them, in their order.

@@ -36,7 +36,8 @@ Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same result, on a CPU bit for bit.")
 ]
 Labels = Annotated[
-    Path | None, typer.Option("--labels", help="Journal of corrections that belvedere review wrote.", show_default=False)
+    Path | None,
+    typer.Option("--labels", help="Journal of corrections that belvedere review wrote.", show_default=False),
 ]
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 

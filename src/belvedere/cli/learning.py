@@ -141,9 +141,7 @@ def evaluate(
     from belvedere.results import evaluate_into
     from belvedere.tables import show_evaluation
 
-    evaluation, metrics = evaluate_into(
-        model, photos, out, overwrite=overwrite, progress=for_stderr(), labels=labels
-    )
+    evaluation, metrics = evaluate_into(model, photos, out, overwrite=overwrite, progress=for_stderr(), labels=labels)
     if as_json:
         print_json(metrics)
         return
