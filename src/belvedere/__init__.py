@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from belvedere.comparing.runs import Comparison, compare
     from belvedere.dataset import Dataset, read_folder
     from belvedere.demo import run_demo
     from belvedere.errors import (
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "comparing.runs",
+    "compare": "comparing.runs",
     "Dataset": "dataset",
     "read_folder": "dataset",
     "run_demo": "demo",
@@ -78,6 +81,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "train",
     "load",
     "evaluate",
+    "compare",
     "read_image",
     "print_recipe",
     "list_backbones",
@@ -91,6 +95,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Model",
     "Prediction",
     "Evaluation",
+    "Comparison",
     "BelvedereError",
     "UsageError",
     "UnknownName",

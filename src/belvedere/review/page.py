@@ -46,7 +46,7 @@ class ClassRow:
 class CompanionRow:
     """A copy as the page shows it."""
 
-    picture: int | None
+    picture: int
     image: str
     label: str
     part: str
@@ -124,10 +124,9 @@ def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[Class
 
 
 def _companions(scene: Scene, entry: Entry) -> list[CompanionRow]:
-    hashes = {each.doubt.path: each.sha256 for each in scene.queue.entries.values()}
     return [
         CompanionRow(
-            picture=scene.gallery.add(other.path, hashes[other.path]) if other.path in hashes else None,
+            picture=scene.gallery.add(other.path),
             image=other.image,
             label=other.label or "no label",
             part=other.part,

@@ -20,12 +20,13 @@ from belvedere.model import BUNDLED, Model, load, takes_model
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.review.app import create_app
-from belvedere.review.doubts import Doubts, read_doubts
+from belvedere.review.doubts import Doubts
 from belvedere.review.guard import ENTRANCE, Guard
 from belvedere.review.neighbours import Neighbours, thin_out
 from belvedere.review.page import Scene
 from belvedere.review.pictures import Gallery, tells_places
 from belvedere.review.queue import Entry, Queue, make_id
+from belvedere.review.sources import read_doubts
 from belvedere.splits import Contents, read_contents
 
 HOST, PORT = "127.0.0.1", 8642
