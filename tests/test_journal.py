@@ -54,8 +54,8 @@ def decisions(draw: st.DrawFn) -> Decision:
     )
 
 
-def decide(action: str = "keep", *to: str, image: str = "sea/1.jpg", **values: str) -> Decision:
-    return Decision(new_id(), now(), "Ana", HASH, image, action, "sea", to, **values)
+def decide(action: str = "keep", *to: str, image: str = "sea/1.jpg", about: str = "label") -> Decision:
+    return Decision(new_id(), now(), "Ana", HASH, image, action, "sea", to, about=about)
 
 
 @given(decisions())

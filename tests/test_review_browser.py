@@ -49,8 +49,9 @@ class Server:
         raise AssertionError("the server did not start")
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
     def end(self) -> str:
         self.process.send_signal(signal.SIGINT)

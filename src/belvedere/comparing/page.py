@@ -68,7 +68,7 @@ def judge(comparison: Comparison) -> str:
 
 def explain(paired: Paired) -> str:
     """Says whether chance alone explains a difference."""
-    interval = f"{CONFIDENCE:.0%} interval {_points(paired.low)} to {_points(paired.high)}"
+    interval = f"{CONFIDENCE:.0%} interval {100 * paired.low:+.1f} to {_points(paired.high)}"
     if paired.gained + paired.lost == 0:
         return "Both are right and wrong on the same photographs."
     sure = "Chance alone hardly explains it" if paired.p_value < 1 - CONFIDENCE else "It may be chance"
@@ -89,6 +89,7 @@ def _describe(comparison: Comparison) -> dict[str, object]:
         "explanation": explain(comparison.overall),
         "rows": [("All", comparison.overall), *rows],
         "reach": reach,
+        "confidence": CONFIDENCE,
         "sides": sides,
     }
 

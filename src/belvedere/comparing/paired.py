@@ -54,7 +54,7 @@ def mcnemar_exact(gained: int, lost: int) -> float:
     """
     differing = gained + lost
     tail = sum(math.comb(differing, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**differing)  # whole numbers of any size, divided once
+    return min(1.0, float(2 * tail / 2**differing))  # whole numbers of any size, divided once
 
 
 def bootstrap_interval(gained: int, lost: int, images: int, seed: int = 0) -> tuple[float, float]:

@@ -75,7 +75,7 @@ def tells_places(model: Model) -> bool:
         evidence = model.explain(np.zeros((1, preprocess.height, preprocess.width, 3), np.uint8))
     except UnreadableModel:
         return False
-    return evidence.shape[2] * evidence.shape[3] > 1
+    return bool(evidence.shape[2] * evidence.shape[3] > 1)
 
 
 def _cut_middle(pixels: RGB, preprocess: Preprocess) -> RGB:

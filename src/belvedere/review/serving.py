@@ -4,6 +4,7 @@ Knows the order of these steps and what may be missing; does not know pages.
 """
 
 import getpass
+import json
 import socket
 import tomllib
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from belvedere.review.neighbours import Neighbours, thin_out
 from belvedere.review.page import Scene
 from belvedere.review.pictures import Gallery, tells_places
 from belvedere.review.queue import Entry, Queue, make_id
-from belvedere.review.sources import read_doubts
+from belvedere.review.sources import AUDIT, read_doubts
 from belvedere.splits import Contents, read_contents
 
 HOST, PORT = "127.0.0.1", 8642
@@ -127,16 +128,27 @@ def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None,
 
 
 def _find_photos(folder: Path, photos: Path | str | None, progress: Progress) -> Dataset | None:
-    """The data set that is named, or else that the run was trained on, if it is still there."""
+    """The data set that is named, or else that of the run or audit, if it is still there."""
     if photos is not None:
         return read_folder(photos)
-    try:
-        named = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["run"]["photographs"]
-        return read_folder(named)
-    except (OSError, ValueError, LookupError, TypeError):
+    if (named := _named_photos(folder)) is None:
         return None
+    try:
+        return read_folder(named)
     except BelvedereError as error:
-        progress.say(f"Note: the photographs the run was trained on are not read ({error}) Name them with --photos.")
+        progress.say(f"Note: the photographs that {folder} is about are not read. {error} Name them with --photos.")
+        return None
+
+
+def _named_photos(folder: Path) -> str | None:
+    """The data set that a run or an audit says it was made of."""
+    try:
+        if (folder / AUDIT).exists():
+            named = json.loads((folder / AUDIT).read_text(encoding="utf-8"))["photographs"]
+        else:
+            named = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["run"]["photographs"]
+        return named if isinstance(named, str) else None
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 

@@ -4,6 +4,7 @@ Knows the files that runs and audits leave; does not know what becomes of a doub
 say, or among those of the data set by the end of their path.
 """
 
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from belvedere.errors import UsageError
 from belvedere.records import Prediction, Sample
 from belvedere.review.doubts import Companion, Doubt, Doubts, Finder, in_order
 
-AUDIT = "audit.json"
+AUDIT, ISSUES = "audit.json", "issues.csv"
 WRONG_LABEL = "wrong_label"
 HELD_BACK = ("test", "val")  # of a leak, the copy in such a part stays, and the other is in doubt
 
@@ -68,28 +69,38 @@ def _read_audit(source: Path, samples: Sequence[Sample], class_names: Sequence[s
         told: dict[str, Any] = json.loads((source / AUDIT).read_text(encoding="utf-8"))
         finder = Finder(source, samples)
         doubts = [
-            *(doubt for issue in told["issues"] if (doubt := _doubt_of_label(issue, finder)) is not None),
+            *(
+                doubt
+                for issue in _read_issues(source / ISSUES)
+                if (doubt := _doubt_of_label(issue, finder)) is not None
+            ),
             *(doubt for group in told["groups"] for doubt in _doubts_of_group(group, finder)),
         ]
         names = tuple(class_names) or tuple(str(name) for name in told["classes"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
-        raise UsageError(f"Can't read {source / AUDIT}: {reason}. Give a folder that belvedere audit wrote.") from error
+        raise UsageError(
+            f"Can't read the audit in {source}: {reason}. Give a folder that belvedere audit wrote."
+        ) from error
     return Doubts(source, names, in_order(doubts), tuple(finder.lost))
 
 
-def _doubt_of_label(issue: Mapping[str, Any], finder: Finder) -> Doubt | None:
-    if issue["check"] != WRONG_LABEL or not issue["flagged"] or (path := finder.find(issue["image"])) is None:
+def _read_issues(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as rows:
+        return list(csv.DictReader(rows, strict=True))
+
+
+def _doubt_of_label(issue: Mapping[str, str], finder: Finder) -> Doubt | None:
+    if issue["check"] != WRONG_LABEL or issue["flagged"] != "true" or (path := finder.find(issue["image"])) is None:
         return None
-    sample, suggested = finder.sample_of(issue["image"]), issue.get("suggestion")
-    known = issue.get("probabilities") or {suggested: issue.get("probability")}
+    sample, suggested = finder.sample_of(issue["image"]), issue["suggestion"] or None
     return Doubt(
         image=issue["image"],
         path=path,
         kind="label",
-        given=str(issue["label"]),
+        given=issue["label"],
         suggested=suggested,
-        probabilities={str(name): float(value) for name, value in known.items() if value is not None},
+        probabilities={suggested: float(issue["probability"])} if suggested and issue["probability"] else {},
         score=float(issue["score"]),
         part=sample.part if sample else "",
     )
