@@ -130,10 +130,12 @@ def test_a_class_spelt_otherwise_in_the_journal_is_refused(photos: Path, tmp_pat
 def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = write_picture(photos / "red" / "large.png", "red", 5, side=64)
     read: list[str] = []
-    from belvedere import splits
 
-    original = splits.read_content
-    monkeypatch.setattr(splits, "read_content", lambda path: read.append(str(path)) or original(path))
+    def note_and_read(path: Path) -> bytes:
+        read.append(str(path))
+        return path.read_bytes()
+
+    monkeypatch.setattr("belvedere.splits.read_content", note_and_read)
     read_folder(photos, labels=journal)
     assert read
     assert str(large) not in read

@@ -21,7 +21,7 @@ OWNERS = {  # library -> the modules that may import it
     "jinja2": {"report", "comparing", "review"},
     "fastapi": {"review", "serve"},
     "uvicorn": {"review", "serve"},
-    "filelock": {"cache", "journal"},
+    "filelock": {"cache", "journal", "training"},
     "typer": {"cli"},
     "pyarrow": {"dataset"},
     "sklearn": {"evaluation"},

@@ -115,7 +115,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
         chosen = [images[name] for name in names]
         return {"number": 1, "kind": kind, "images": chosen, "labels": labels, "parts": sides, "likeness": 0.99}
 
-    issues = [
+    issues: list[tuple[object, ...]] = [
         ("image", "check", "score", "flagged", "detail", "label", "suggestion", "probability", "group"),
         (images["train/red/1.png"], "wrong_label", 0.9, "true", "", "red", "blue", 0.8, None),
         (images["train/red/2.png"], "wrong_label", 0.2, "false", "", "red", "blue", 0.3, None),
@@ -131,7 +131,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
     }
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit" / "audit.json").write_text(json.dumps(audit))
-    write_csv(tmp_path / "audit" / "issues.csv", issues[0], issues[1:])
+    write_csv(tmp_path / "audit" / "issues.csv", [str(name) for name in issues[0]], issues[1:])
     found = read_doubts(tmp_path / "audit")
     told = [(each.kind, str(Path(each.image).relative_to(photos))) for each in found.doubts]
     assert told == [

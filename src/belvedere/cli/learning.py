@@ -102,7 +102,7 @@ def train(
     if photos is None:
         raise UsageError("PHOTOS is missing: give a folder of labelled photographs, or a table.")
     run = belvedere.train(
-        photos,
+        photos if labels is None else belvedere.read_folder(photos, labels, for_stderr()),
         out=out,
         recipe=recipe,
         config=config,
@@ -113,7 +113,6 @@ def train(
         overwrite=overwrite,
         resume=resume,
         offline=offline,
-        labels=labels,
         progress=for_stderr(),
         **changes,
     )

@@ -182,7 +182,8 @@ def give_reason(entry: Entry) -> str:
     """Why a photograph is in doubt, in a sentence."""
     doubt = entry.doubt
     if doubt.kind == "label":
-        sure = f", {doubt.probabilities[doubt.suggested]:.1%} sure" if doubt.suggested in doubt.probabilities else ""
+        probability = doubt.probabilities.get(doubt.suggested or "")
+        sure = "" if probability is None else f", {probability:.1%} sure"
         return f"Its label says {doubt.given}; the model says {doubt.suggested}{sure}."
     copies = len(doubt.companions)
     also = f"There {'is another' if copies == 1 else f'are {copies} others'} like it."

@@ -74,7 +74,6 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     offline: bool = False,
-    labels: Path | str | None = None,
     progress: Progress | None = None,
     **changes: object,
 ) -> Run:
@@ -95,7 +94,6 @@ def train(
         overwrite: Whether an older folder of results there may be replaced.
         resume: Whether to go on where a training with the same arguments was cut off; if there is none, it begins.
         offline: Whether only weights may be taken that were downloaded before.
-        labels: A journal of corrections, as `read_folder` takes it.
         progress: Shows how far it is; nothing is shown without.
         **changes: Values in place of the recipe's, by its keys, such as network, weights, teacher or batch_size.
 
@@ -108,7 +106,7 @@ def train(
     _check_arguments(seed, minutes, epochs, overwrite, resume)
     _check_network(recipe)
     ranks, hardware = join_ranks(device), choose_hardware(device)
-    dataset = photos if isinstance(photos, Dataset) else read_folder(photos, labels, progress)
+    dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
     with _run_folder(Path(out), overwrite, resume, ranks) as folder:
         log = _open_log(folder, progress, ranks)
         log.say(f"Training by recipe {recipe.name!r} on {hardware.description}, seed {seed}, into {out}")

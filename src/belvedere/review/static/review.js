@@ -48,28 +48,37 @@ function wait(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-// Asks until the server answers; a refusal is thrown.
+// Asks until a whole answer is here, and returns its text; a refusal is thrown.
 async function ask(url, options, waiting) {
   for (;;) {
     let response;
+    let text;
     try {
       response = await fetch(url, options);
+      text = await response.text();
     } catch {
       say(waiting, true);
       await wait(RETRY_MILLISECONDS);
       continue;
     }
-    if (response.ok) return response;
-    const answer = await response.json().catch(() => ({}));
-    throw new Error(answer.error || `The server answered ${response.status}.`);
+    if (response.ok) return text;
+    throw new Error(readError(text) || `The server answered ${response.status}.`);
+  }
+}
+
+function readError(text) {
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return "";
   }
 }
 
 async function send(url, content) {
   const body = JSON.stringify({ id: randomId(), tab, who: who.value.trim(), ...content });
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-  const response = await ask(url, options, "Not recorded yet: the server does not answer. Trying again.");
-  return { ...(await response.json()), id: JSON.parse(body).id };
+  const text = await ask(url, options, "Not recorded yet: the server does not answer. Trying again.");
+  return { ...JSON.parse(text), id: JSON.parse(body).id };
 }
 
 // Does one thing at a time; what is pressed meanwhile is not taken for a decision on the next picture.
@@ -89,8 +98,7 @@ async function alone(work) {
 
 async function show(place = "next", focus = true) {
   const query = new URLSearchParams({ tab, choice: choice.value });
-  const response = await ask(`/doubts/${place}?${query}`, {}, "The server does not answer. Trying again.");
-  main.innerHTML = await response.text();
+  main.innerHTML = await ask(`/doubts/${place}?${query}`, {}, "The server does not answer. Trying again.");
   tags = null;
   heat = 0;
   if (focus) document.getElementById("question").focus();
@@ -99,10 +107,10 @@ async function show(place = "next", focus = true) {
 }
 
 async function fillChoices() {
-  const response = await ask("/choices", {}, "The server does not answer. Trying again.");
+  const text = await ask("/choices", {}, "The server does not answer. Trying again.");
   const chosen = choice.value;
   const words = choice.selectedOptions[0].dataset.words;
-  const options = (await response.json()).map((each) => makeOption(each.value, each.text, each.left));
+  const options = JSON.parse(text).map((each) => makeOption(each.value, each.text, each.left));
   const all = new Option("Everything", "");
   if (chosen && !options.some((each) => each.value === chosen)) options.push(makeOption(chosen, words, 0));
   choice.replaceChildren(all, ...options);
