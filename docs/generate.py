@@ -10,7 +10,19 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-VERBS = ("demo", "train", "evaluate", "calibrate", "predict", "show", "backbones", "cache")
+VERBS = (
+    "demo",
+    "train",
+    "evaluate",
+    "review",
+    "journal",
+    "compare",
+    "calibrate",
+    "predict",
+    "show",
+    "backbones",
+    "cache",
+)
 BEGIN, END = "<!-- help -->", "<!-- /help -->"
 
 

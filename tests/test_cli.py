@@ -56,7 +56,19 @@ def test_version_and_help() -> None:
 
     assert belvedere("--version").stdout.strip() == package.__version__
     help_page = belvedere("--help").stdout
-    for verb in ("demo", "train", "evaluate", "calibrate", "predict", "show", "backbones", "cache"):
+    for verb in (
+        "demo",
+        "train",
+        "evaluate",
+        "review",
+        "journal",
+        "compare",
+        "calibrate",
+        "predict",
+        "show",
+        "backbones",
+        "cache",
+    ):
         assert verb in help_page
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "belvedere"
 OWNERS = {  # library -> the modules that may import it
-    "PIL": {"images", "practice", "report"},  # the last two only encode
+    "PIL": {"images", "practice", "report", "encoding"},  # all but the first only encode
     "simplejpeg": {"images"},
     "onnxruntime": {"model", "exporting"},
     "onnx": {"training", "exporting", "model"},
@@ -18,7 +18,10 @@ OWNERS = {  # library -> the modules that may import it
     "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"plots", "pictures"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "comparing", "review"},
+    "fastapi": {"review", "serve"},
+    "uvicorn": {"review", "serve"},
+    "filelock": {"cache", "journal", "training"},
     "typer": {"cli"},
     "pyarrow": {"dataset", "parquet", "scale"},
     "ray": {"scale"},

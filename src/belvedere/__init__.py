@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from belvedere.calibrating import calibrate
+    from belvedere.comparing.runs import Comparison, compare
     from belvedere.dataset import Dataset, read_folder
     from belvedere.demo import run_demo
     from belvedere.errors import (
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     )
     from belvedere.evaluation import evaluate
     from belvedere.images import read_image
+    from belvedere.journal import read_journal
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Evaluation, Prediction
+    from belvedere.review.serving import run_review
     from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
@@ -42,6 +45,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibrate": "calibrating",
+    "Comparison": "comparing.runs",
+    "compare": "comparing.runs",
     "Dataset": "dataset",
     "read_folder": "dataset",
     "run_demo": "demo",
@@ -62,6 +67,8 @@ _HOMES = {
     "Model": "model",
     "load": "model",
     "draw_practice_set": "practice.folder",
+    "read_journal": "journal",
+    "run_review": "review.serving",
     "Evaluation": "records",
     "Prediction": "records",
     "print_recipe": "training.config",
@@ -77,17 +84,21 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "load",
     "evaluate",
     "calibrate",
+    "compare",
     "read_image",
     "print_recipe",
     "list_backbones",
     "describe_network",
     "draw_practice_set",
     "run_demo",
+    "run_review",
+    "read_journal",
     "Dataset",
     "Run",
     "Model",
     "Prediction",
     "Evaluation",
+    "Comparison",
     "BelvedereError",
     "UsageError",
     "UnknownName",

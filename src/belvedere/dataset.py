@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from belvedere.corrections import apply_journal
 from belvedere.errors import DatasetError, MissingExtra, UnknownName
 from belvedere.images import PICTURE_SUFFIXES
+from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.storage import MARK
 
@@ -45,11 +47,13 @@ class Dataset:
         return tuple(sample for sample in self.samples if sample.part == name)
 
 
-def read_folder(photos: Path | str) -> Dataset:
+def read_folder(photos: Path | str, labels: Path | str | None = None, progress: Progress | None = None) -> Dataset:
     """Reads a data set: a folder in one of the known layouts, or a table.
 
     Args:
         photos: The folder, or a CSV or Parquet file.
+        labels: A journal of corrections, which hold in place of the labels found; nothing on disk changes.
+        progress: Shows how far the photographs of the journal are found.
 
     Returns:
         Its samples, in sorted order (a table's in its own), and its class names, sorted.
@@ -58,6 +62,7 @@ def read_folder(photos: Path | str) -> Dataset:
         DatasetError: It isn't there, can't be read, holds no classes, has an empty class, spells one class in two ways,
             or its test part has a class that its training part has not.
         UnknownName: A table's split is no part of a data set.
+        UsageError: There is no such journal.
         MissingExtra: A Parquet table is given and pyarrow is not installed.
     """
     try:
@@ -69,6 +74,9 @@ def read_folder(photos: Path | str) -> Dataset:
             f"{photos} holds no labelled photographs. Expected one folder a class with pictures in it "
             f"(or train/ and test/ with such folders), or a table with the columns image and label."
         )
+    if labels is not None:
+        samples, corrections = apply_journal(samples, labels, progress)
+        notes += corrections
     class_names = _class_names(samples, str(photos))
     notes += _further_labels(samples, class_names) + _missing_classes(samples, class_names)
     return Dataset(str(photos), class_names, tuple(samples), tuple(notes))

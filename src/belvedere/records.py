@@ -290,3 +290,29 @@ class EpochFigures:
     accuracy: float  # of the training batches, while training on them
     validation_loss: float
     validation_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One line of a journal: what a person said of a photograph."""
+
+    id: str  # made by whoever decides, so that a line sent twice counts once
+    when: str  # UTC, ISO 8601
+    who: str
+    sha256: str  # of the photograph's file, hexadecimal
+    image: str  # its path at that time
+    action: str  # "keep", "relabel", "tag", "exclude" or "undo"
+    given: str | None = None  # the label it had; `from` in the file
+    to: tuple[str, ...] = ()  # the label, the secondary labels, or the id of what is undone
+    why: str = ""
+    about: str = "label"  # what was in doubt: "label", "duplicate" or "leak"
+    size_bytes: int | None = None  # of the file; `bytes` in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What all living decisions on one photograph's content come to."""
+
+    label: str | None = None  # None: as it was given
+    also: tuple[str, ...] | None = None  # secondary labels; None: as they were given
+    excluded: tuple[str, ...] = ()  # paths of the copies that are left out, as they were then

@@ -56,6 +56,7 @@ def evaluate_into(
     progress: Progress,
     outliers: Path | None = None,
     accept_rate: float | None = None,
+    labels: Path | str | None = None,
 ) -> tuple[Evaluation, dict[str, object]]:
     """Measures a model and, if asked, writes the folder of results.
 
@@ -67,6 +68,7 @@ def evaluate_into(
         progress: Shows how far it is.
         outliers: Folder of pictures that show none of the classes, to measure how well they are told from the others.
         accept_rate: Share of true pictures not called "none of these", instead of the model's.
+        labels: A journal of corrections, as `read_folder` takes it.
 
     Returns:
         The figures, and the content of metrics.json.
@@ -77,7 +79,7 @@ def evaluate_into(
     started = time.perf_counter()
     opened = load(model, accept_rate=accept_rate)
     with nullcontext() if out is None else new_folder(out, overwrite=overwrite) as folder:
-        dataset = read_folder(photos)
+        dataset = read_folder(photos, labels, progress)
         evaluation = evaluate(opened, dataset, progress, outliers)
         notes = dataset.notes + unreadable_note(evaluation)
         progress.say_notes(notes)

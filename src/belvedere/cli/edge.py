@@ -42,6 +42,10 @@ AcceptRate = Annotated[
         help="Share of pictures of the classes that are not called none of these; without, the model's 0.95.",
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Journal of corrections that belvedere review wrote.", show_default=False),
+]
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
 
