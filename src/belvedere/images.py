@@ -171,12 +171,13 @@ def within(height: int, width: int, side: int) -> Preprocess:
     return Preprocess(max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def read_input(source: Path | str | bytes, preprocess: Preprocess) -> DecodedImage:
+def read_input(source: Path | str | bytes, preprocess: Preprocess, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Reads a picture as a model's input: the one way from a file to pixels, in training and in use.
 
     Args:
         source: A path, or the bytes of a file.
         preprocess: The model's input.
+        max_pixels: As `decode_image`.
 
     Returns:
         Pixels (preprocess.height, preprocess.width, 3) and the notes.
@@ -184,7 +185,7 @@ def read_input(source: Path | str | bytes, preprocess: Preprocess) -> DecodedIma
     Raises:
         UnreadableImage: As `read_image`.
     """
-    decoded = decode_image(source)
+    decoded = decode_image(source, max_pixels=max_pixels)
     return DecodedImage(fit_image(decoded.pixels, preprocess), decoded.notes)
 
 

@@ -88,6 +88,11 @@ class Model:
         outputs = {each.name: each for each in self._session.get_outputs()}
         return int(outputs[output].shape[1])
 
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the graph says where in a picture it found what (see `explain`)."""
+        return EVIDENCE in [output.name for output in self._session.get_outputs()]
+
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
 
@@ -116,7 +121,7 @@ class Model:
 
     def run_all(self, images: NDArray[np.uint8]) -> tuple[Outputs, NDArray[np.float32]]:
         """Runs the graph once for what `run` and `explain` give."""
-        if EVIDENCE not in [output.name for output in self._session.get_outputs()]:
+        if not self.has_evidence:
             raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
         *said, evidence = self._session.run([*OUTPUTS, EVIDENCE], {INPUT: np.ascontiguousarray(images)})
         return Outputs(*said), evidence
