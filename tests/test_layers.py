@@ -18,11 +18,16 @@ OWNERS = {  # library -> the modules that may import it
     "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"plots"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "serve"},
     "typer": {"cli"},
     "pyarrow": {"dataset"},
     "sklearn": {"evaluation"},
     "scipy": {"trust"},
+    "fastapi": {"serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
+    "python_multipart": {"serve"},
+    "prometheus_client": {"serve"},
     "rich": {"progress", "tables", "cli"},
 }
 FREE = {"__init__", "__main__"}  # the public face and the entry load what they are asked for

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Evaluation, Prediction
+    from belvedere.serve.server import run_server
     from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
@@ -62,6 +63,7 @@ _HOMES = {
     "draw_practice_set": "practice.folder",
     "Evaluation": "records",
     "Prediction": "records",
+    "run_server": "serve.server",
     "print_recipe": "training.config",
     "list_backbones": "training.networks",
     "describe_network": "training.networks",
@@ -74,6 +76,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "train",
     "load",
     "evaluate",
+    "run_server",
     "read_image",
     "print_recipe",
     "list_backbones",

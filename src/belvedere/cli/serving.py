@@ -1,11 +1,15 @@
 """Commands that put a model to work for others: serve. Arguments and printing only."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from belvedere.cli.edge import AsJson, app, print_json, tell, told
+
+if TYPE_CHECKING:
+    from belvedere.serve.reload import Served
 
 
 @app.command()
@@ -44,11 +48,12 @@ def serve(
     )
     token = read_token(token_file)
 
-    def started(address: str, served: object) -> None:
+    def started(address: str, served: "Served") -> None:
         if as_json:
-            print_json({"address": address, "model": getattr(served, "name", None)})
+            print_json({"address": address, "model": served.name, "sha256": served.sha256})
+            sys.stdout.flush()  # whoever started this in a pipe waits for it
         else:
-            tell(f"Serving {getattr(served, 'name', '')} on {address} (the API: {address}/docs). Ctrl-C ends it.")
+            tell(f"Serving {served.name} on {address} (the API: {address}/docs). Ctrl-C ends it.")
         if token is None and not is_local(host):
             tell("Everybody who reaches this machine may ask: --token-file, or BELVEDERE_TOKEN, asks for a token.")
 

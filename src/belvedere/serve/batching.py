@@ -38,6 +38,9 @@ class Answered:
     shares: NDArray[np.float32] | None = None  # (K, h, w): each class's share of the evidence at each place
 
 
+GIVEN_UP = Answered(Prediction("", error="given up"))  # seen by nobody: its request is gone
+
+
 @dataclass(slots=True)
 class _Job:
     served: Served
@@ -120,7 +123,7 @@ class Batcher:
             began = time.perf_counter()
             try:
                 if job.future.cancelled():
-                    self._deliver([job], [Answered(Prediction(job.name, error="given up"))])
+                    self._deliver([job], [GIVEN_UP])
                     continue
                 preprocess = job.served.model.card.preprocess
                 job.decoded = read_input(job.content, preprocess, max_pixels=self._limits.pixels)
@@ -133,7 +136,15 @@ class Batcher:
             self._metrics.decode_seconds.observe(time.perf_counter() - began)
 
     def _run_all(self) -> None:
-        while batch := self._gather():
+        while gathered := self._gather():
+            batch: list[_Job] = []
+            for job in gathered:
+                if job.future.cancelled():
+                    self._deliver([job], [GIVEN_UP])
+                else:
+                    batch.append(job)
+            if not batch:
+                continue
             began = time.perf_counter()
             outcomes: Sequence[Answered | Exception]
             try:

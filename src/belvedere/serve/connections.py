@@ -40,7 +40,7 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._head_timer is not None and self._head_bytes > self.limits.head_bytes:
-            self._refuse(431, f"A request's head may be {self.limits.head_bytes:,} bytes.")
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
         """Begins to wait for the head of a further request."""
@@ -50,7 +50,10 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._head_came()
-        super().on_headers_complete()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.head_bytes:
+            self._refuse_head()
+        else:
+            super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP."""
@@ -76,6 +79,9 @@ class Connection(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         self._refuse(408, f"The head of the request was not whole after {self.limits.head_seconds:g} s.")
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"The head of a request may be {self.limits.head_bytes:,} bytes.")
 
     def _refuse(self, status: int, message: str) -> None:
         """Answers before there is a request that the application could answer, and hangs up."""

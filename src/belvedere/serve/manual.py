@@ -26,7 +26,7 @@ def render_manual(document: dict[str, Any]) -> str:
             "path": path,
             "method": method.upper(),
             "summary": route["summary"],
-            "description": route.get("description", ""),
+            "paragraphs": [" ".join(each.split()) for each in route.get("description", "").split("\n\n")],
             "parameters": route.get("parameters", []),
             "answers": {status: answer["description"] for status, answer in route["responses"].items()},
             "fields": list(_fields(_good_schema(route))),

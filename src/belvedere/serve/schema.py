@@ -68,11 +68,11 @@ PREDICTION = record(
 )
 ANSWER = record(
     {
-        "model": record({"name": text("Its file."), "sha256": text("Of its file.")}),
+        "model": record({"name": text("Its file."), "sha256": text("Of its file.")}, description="The one that said it."),
         "input": record(
             {
-                "height": {"type": "integer"},
-                "width": {"type": "integer"},
+                "height": {"type": "integer", "description": "Pixels."},
+                "width": {"type": "integer", "description": "Pixels."},
                 "resize": text(
                     "How a picture is fitted: stretch, or crop (the middle is seen).", enum=["stretch", "crop"]
                 ),
@@ -85,7 +85,7 @@ ANSWER = record(
 PROBLEM = record(
     {"error": record({"code": text("For programs, such as `too_many_files`."), "message": text("For people.")})}
 )
-STATUS = record({"status": text("In a word.")})
+STATUS = record({"status": text("`ok` or `ready`.")})
 CARD = record(
     {
         "name": text("The model's file."),
