@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
-from conftest import CARD, CLASS_NAMES, model_bytes, picture
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from belvedere.model import card_to_metadata
+from conftest import CARD, CLASS_NAMES, model_bytes, picture
 
 BOUNDARY = "a-boundary-of-the-tests"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -65,9 +65,7 @@ class Server:
         parts = urlsplit(self.address)
         self.host, self.port = str(parts.hostname), int(parts.port or 0)
 
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Reply:
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
         try:

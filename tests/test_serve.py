@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import CLASS_NAMES
 from serving import BOUNDARY, FORM, PATIENCE, Server, evidence_model, form, head, png, serve, slow_model
 

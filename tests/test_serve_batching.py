@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from serving import evidence_model, png
 
 from belvedere.errors import UsageError
 from belvedere.model import Model, Outputs, load
@@ -18,6 +17,7 @@ from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.problems import Busy
 from belvedere.serve.reload import Served
+from serving import evidence_model, png
 
 
 class Gated:

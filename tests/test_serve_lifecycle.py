@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from conftest import CARD, CLASS_NAMES, model_bytes
-from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model
 
 from belvedere.errors import UnreadableModel
 from belvedere.model import card_to_metadata
 from belvedere.serve.reload import ModelWatch, Served
+from conftest import CARD, CLASS_NAMES, model_bytes
+from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model
 
 OTHERS = ("ash", "birch", "cedar")  # the classes of the second model
 CLIENTS = 8

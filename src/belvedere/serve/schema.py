@@ -68,7 +68,9 @@ PREDICTION = record(
 )
 ANSWER = record(
     {
-        "model": record({"name": text("Its file."), "sha256": text("Of its file.")}, description="The one that said it."),
+        "model": record(
+            {"name": text("Its file."), "sha256": text("Of its file.")}, description="The one that said it."
+        ),
         "input": record(
             {
                 "height": {"type": "integer", "description": "Pixels."},

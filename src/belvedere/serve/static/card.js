@@ -146,7 +146,7 @@ function verdict(said) {
     return make("div", {}, make("h3", { className: "verdict", textContent: "None of these" }),
       make("p", { className: "caution", textContent: `This photograph is unlike everything the model has learnt. Of its classes, ${said.prediction} comes nearest.` }));
   }
-  return make("h3", { className: "verdict" }, said.prediction, make("span", { className: "sure", textContent: percent(said.confidence) }));
+  return make("h3", { className: "verdict" }, said.prediction, " ", make("span", { className: "sure", textContent: percent(said.confidence) }));
 }
 
 function tags(said) {
