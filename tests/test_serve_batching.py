@@ -158,4 +158,4 @@ def test_two_models_never_share_a_batch(gated: Gated, tmp_path: Path) -> None:
 def test_limits_that_make_no_sense_are_refused() -> None:
     for wrong in ({"queue": 0}, {"body_seconds": float("inf")}, {"files": 9, "queue": 8}, {"body_bytes": 10**10}):
         with pytest.raises(UsageError):
-            Limits(**wrong)  # type: ignore[arg-type]
+            Limits(**wrong)

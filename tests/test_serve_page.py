@@ -13,7 +13,7 @@ from conftest import CLASS_NAMES
 from serving import Server, evidence_model, png, serve
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, FilePayload, Page, Route
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE: Mapping[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -61,7 +61,7 @@ def open_page(browser: "Browser", server: Server) -> Iterator[Opener]:
     assert wrong == []
 
 
-def file_of(name: str, content: bytes, kind: str = "image/png") -> dict[str, Any]:
+def file_of(name: str, content: bytes, kind: str = "image/png") -> "FilePayload":
     return {"name": name, "mimeType": kind, "buffer": content}
 
 

@@ -63,7 +63,7 @@ class Service:
         app.add_exception_handler(Refused, _tell_refusal)
         app.add_exception_handler(HTTPException, _tell_http)
         app.add_exception_handler(RequestValidationError, _tell_invalid)
-        asked = [Depends(self._check_token)]
+        asked = [Depends(self._check_token)] if self._token else []
         ok, card = schema.answers("Yes.", schema.STATUS), schema.answers("The model.", schema.CARD, 401)
         app.add_api_route(
             "/predict",
@@ -103,15 +103,12 @@ class Service:
     async def _check_token(
         self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
     ) -> None:
-        if self._token is None:
+        if given is not None and hmac.compare_digest(given.credentials.encode(), self._token or b""):
             return
-        if given is None or not hmac.compare_digest(given.credentials.encode(), self._token):
-            what = "The token is wrong." if given else "This server needs a token."
-            raise Refused(
-                401,
-                f"{what} Send the header Authorization: Bearer TOKEN.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+        what = "The token is wrong." if given else "This server needs a token."
+        raise Refused(
+            401, f"{what} Send the header Authorization: Bearer TOKEN.", headers={"WWW-Authenticate": "Bearer"}
+        )
 
     async def predict(
         self,
