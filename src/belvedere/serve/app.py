@@ -80,9 +80,8 @@ class Service:
         app.add_api_route("/healthz", self.tell_health, summary="Whether the process works", responses=ok)
         ready = schema.answers("Yes.", schema.STATUS, 503)
         app.add_api_route("/readyz", self.tell_ready, summary="Whether to send requests here", responses=ready)
-        figures: dict[int | str, dict[str, Any]] = {
-            200: {"description": "Figures.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-        }
+        figures = schema.answers("Figures.", {}, 401)
+        figures[200]["content"] = {"text/plain": {"schema": {"type": "string"}}}
         app.add_api_route(
             "/metrics", self.show_metrics, summary="Figures for Prometheus", responses=figures, dependencies=asked
         )
