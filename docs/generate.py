@@ -19,6 +19,7 @@ VERBS = (
     "compare",
     "calibrate",
     "predict",
+    "serve",
     "show",
     "backbones",
     "cache",

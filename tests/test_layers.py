@@ -18,7 +18,7 @@ OWNERS = {  # library -> the modules that may import it
     "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"plots", "pictures"},
-    "jinja2": {"report", "comparing", "review"},
+    "jinja2": {"report", "comparing", "review", "serve"},
     "fastapi": {"review", "serve"},
     "uvicorn": {"review", "serve"},
     "filelock": {"cache", "journal", "training"},
@@ -27,6 +27,9 @@ OWNERS = {  # library -> the modules that may import it
     "ray": {"scale"},
     "sklearn": set(),  # the tests' reference only
     "scipy": set(),
+    "starlette": {"review", "serve"},
+    "python_multipart": {"serve"},
+    "prometheus_client": {"serve"},
     "rich": {"progress", "tables", "cli"},
 }
 FREE = {"__init__", "__main__"}  # the public face and the entry load what they are asked for

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Evaluation, Prediction
     from belvedere.review.serving import run_review
+    from belvedere.serve.server import run_server
     from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
@@ -71,6 +72,7 @@ _HOMES = {
     "run_review": "review.serving",
     "Evaluation": "records",
     "Prediction": "records",
+    "run_server": "serve.server",
     "print_recipe": "training.config",
     "list_backbones": "training.networks",
     "describe_network": "training.networks",
@@ -85,6 +87,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "evaluate",
     "calibrate",
     "compare",
+    "run_server",
     "read_image",
     "print_recipe",
     "list_backbones",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.heatmaps import overlay, relative
-from belvedere.images import RGB, fit_image, read_image, within
+from belvedere.images import RGB, cut_seen, fit_image, read_image, within
 from belvedere.model import Model
 from belvedere.pictures import Tile, draw_grid
 from belvedere.plots import Figure
@@ -61,12 +61,14 @@ def draw_strip(model: Model, path: Path, class_names: Sequence[str], side: int) 
 
 
 def look_again(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.float32]]:
-    """Reads a photograph; returns it with its longer side scaled down to `side`, and each class's share of each place.
+    """Reads a photograph again.
 
     Returns:
-        (H, W, 3), and (K, h, w) of the whole picture.
+        What the model sees of it, (H, W, 3), the longer side scaled down to `side`, and the share that each class has
+        of each place of that, (K, h, w).
     """
     whole = read_image(path)
     evidence = model.explain(fit_image(whole, model.card.preprocess)[None])[0]
-    pixels = fit_image(whole, within(whole.shape[0], whole.shape[1], side))
+    seen = cut_seen(whole, model.card.preprocess)
+    pixels = fit_image(seen, within(seen.shape[0], seen.shape[1], side))
     return pixels, relative(evidence / model.card.trust.temperature)

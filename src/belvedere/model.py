@@ -95,6 +95,11 @@ class Model:
         outputs = {each.name: each for each in self._session.get_outputs()}
         return int(outputs[output].shape[1])
 
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the graph says where in a picture it found what (see `explain`)."""
+        return EVIDENCE in [output.name for output in self._session.get_outputs()]
+
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
 

@@ -13,9 +13,8 @@ import numpy as np
 from belvedere.encoding import to_jpeg
 from belvedere.errors import UnreadableImage, UnreadableModel
 from belvedere.heatmaps import overlay, relative
-from belvedere.images import RGB, fit_image, read_content, read_image, within
+from belvedere.images import RGB, cut_seen, fit_image, read_content, read_image, within
 from belvedere.model import Model
-from belvedere.records import Preprocess
 
 LARGE_PIXELS, SMALL_PIXELS = 1400, 200  # longer side of a picture on the page
 
@@ -62,10 +61,12 @@ def draw_heatmap(model: Model, pixels: RGB, class_name: str) -> bytes:
     Where the model sees the middle of a picture only, the middle is shown.
     """
     preprocess = model.card.preprocess
-    evidence = relative(model.explain(fit_image(pixels, preprocess)[None])[0])  # (K, h, w)
-    seen = _cut_middle(pixels, preprocess) if preprocess.resize == "crop" else pixels
+    evidence = relative(
+        model.explain(fit_image(pixels, preprocess)[None])[0] / model.card.trust.temperature
+    )  # (K, h, w)
+    seen = cut_seen(pixels, preprocess)
     shown = fit_image(seen, within(seen.shape[0], seen.shape[1], LARGE_PIXELS))
-    return to_jpeg(overlay(shown, evidence[model.class_names.index(class_name)]))
+    return to_jpeg(overlay(shown, relative(evidence)[model.class_names.index(class_name)]))
 
 
 def tells_places(model: Model) -> bool:
@@ -76,11 +77,3 @@ def tells_places(model: Model) -> bool:
     except UnreadableModel:
         return False
     return bool(evidence.shape[2] * evidence.shape[3] > 1)
-
-
-def _cut_middle(pixels: RGB, preprocess: Preprocess) -> RGB:
-    height, width = pixels.shape[:2]
-    scale = min(height / preprocess.height, width / preprocess.width)
-    high, wide = max(1, round(preprocess.height * scale)), max(1, round(preprocess.width * scale))
-    top, left = (height - high) // 2, (width - wide) // 2
-    return pixels[top : top + high, left : left + wide]
