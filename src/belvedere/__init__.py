@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CacheError,
         DatasetError,
         DownloadError,
+        ExportError,
         FolderExists,
         MissingExtra,
         TrainingError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from belvedere.evaluation import evaluate
+    from belvedere.exporting import export_model
     from belvedere.images import read_image
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
@@ -47,6 +49,7 @@ _HOMES = {
     "CacheError": "errors",
     "DatasetError": "errors",
     "DownloadError": "errors",
+    "ExportError": "errors",
     "FolderExists": "errors",
     "MissingExtra": "errors",
     "TrainingError": "errors",
@@ -56,6 +59,7 @@ _HOMES = {
     "UsageError": "errors",
     "WeightsError": "errors",
     "evaluate": "evaluation",
+    "export_model": "exporting",
     "read_image": "images",
     "Model": "model",
     "load": "model",
@@ -74,6 +78,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "train",
     "load",
     "evaluate",
+    "export_model",
     "read_image",
     "print_recipe",
     "list_backbones",
@@ -95,6 +100,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "UnreadableImage",
     "UnreadableModel",
     "DownloadError",
+    "ExportError",
     "WeightsError",
     "TrainingError",
     "__version__",

@@ -45,7 +45,7 @@ LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs sev
 RESIZE_RULES = ("stretch", "crop")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
-REDUCED_STILL = 2.0  # times the model's input that a picture decoded at a reduced scale still has, at least
+REDUCED_STILL = 3.0  # times the model's input that a picture decoded at a reduced scale still has, at least
 COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
 
 RGB = NDArray[np.uint8]

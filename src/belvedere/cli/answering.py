@@ -1,12 +1,14 @@
 """Commands that put a model to work: predict and export. Arguments and printing only."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from belvedere.cli.edge import AsJson, app, tell, told
+import belvedere
+from belvedere.cli.edge import AsJson, ModelPath, Overwrite, app, print_json, tell, told
 from belvedere.errors import UsageError
 
 STDIN = Path("-")
@@ -51,6 +53,41 @@ def predict(
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)
+
+
+@app.command()
+@told
+def export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option("--out", help="File to write, such as model-int8.onnx.")],
+    form: Annotated[str, typer.Option("--form", help="int8, float16 or plain.")],
+    photos: Annotated[
+        Path, typer.Option("--calibration", help="Photographs like those it is for: to calibrate and to compare on.")
+    ],
+    views: Annotated[
+        int | None, typer.Option("--views", min=1, max=1, help="1: look once, not also at the mirror image.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it although its answers are over the bound.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write MODEL in another form, if its answers stay those of the original."""
+    from belvedere.progress import for_stderr
+
+    done = belvedere.export_model(
+        model, out, form, photos=photos, views=views, force=force, overwrite=overwrite, progress=for_stderr()
+    )
+    if as_json:
+        print_json(asdict(done) | {"holds": done.holds, "file": str(out)})
+        return
+    print(  # noqa: T201
+        f"{out}: {done.size_bytes / 1e6:.2f} MB (original {done.original_bytes / 1e6:.2f} MB)\n"
+        f"top class equal on {done.agreement:.2%} of {done.images} photographs (bound {done.bound.agreement:.1%})\n"
+        f"largest change of a probability {done.largest_change:.4f} (bound {done.bound.change}), "
+        f"mean {done.mean_change:.4f}"
+    )
+    if not done.holds:
+        tell("belvedere: its answers are over the bound; it was written because of --force")
 
 
 def _choose_form(form: str | None, out: Path | None) -> str:

@@ -26,7 +26,6 @@ if find_spec("onnxscript") is None:  # what torch exports with: better missed no
     raise ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript")
 
 OPSET = 18
-HALVED_FROM = 1000
 KEPT_PICTURES = 4  # to compare a graph on that was compared on all of them when it was traced
 PLACEHOLDER = 1.2345679  # a temperature like no other number of a graph, since the exporter makes equal ones one
 PARITY_BOUND = 1e-3  # float32 on two engines differs by about 1e-6
@@ -179,29 +178,6 @@ def write_model(exported: Exported, card: ModelCard, path: Path) -> None:
     onnx.helper.set_model_props(exported.graph, card_to_metadata(card))
     onnx.checker.check_model(exported.graph, full_check=True)
     write_bytes(path, exported.graph.SerializeToString())
-
-
-def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a graph that keeps its large weights in 16 bits and still computes in 32: half the file.
-
-    Args:
-        graph: A model of ours; stays as it is.
-
-    Returns:
-        Another, with a `Cast` behind each weight of `HALVED_FROM` numbers or more.
-    """
-    halved = onnx.ModelProto()
-    halved.CopyFrom(graph)
-    casts = []
-    for weights in halved.graph.initializer:
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size >= HALVED_FROM:
-            name = weights.name
-            weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    for place, cast in enumerate(casts):
-        halved.graph.node.insert(place, cast)
-    return halved
 
 
 class _quiet_exporter:  # noqa: N801 - reads as a verb in a with statement
