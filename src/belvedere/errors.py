@@ -15,6 +15,7 @@ code, and says nothing else.
     ├── DownloadError           a file could not be had from the internet             exit code 1
     ├── WeightsError            pretrained weights can't be had, or are not right     exit code 1
     ├── ExportError             another form of a model answers otherwise than it      exit code 1
+    ├── ScaleError              work on several machines failed                        exit code 1
     └── TrainingError           training can't go on, or gave nothing to keep          exit code 1
 """
 
@@ -101,6 +102,10 @@ class WeightsError(BelvedereError):
 
 class ExportError(BelvedereError):
     """Another form of a model answers otherwise than the model, by more than its bound."""
+
+
+class ScaleError(BelvedereError):
+    """Work that was spread over processes or machines failed."""
 
 
 class TrainingError(BelvedereError):

@@ -171,11 +171,12 @@ class Model:
         """
 
         def answer(batch: list[Source]) -> list[Prediction]:
-            return self._answer_batch(batch, reduced)
+            return self.answer_batch(batch, reduced=reduced)
 
         return chain.from_iterable(map_ahead(answer, chunks_of(sources, BATCH), BATCHES_AHEAD))
 
-    def _answer_batch(self, sources: Sequence[Source], reduced: bool) -> list[Prediction]:
+    def answer_batch(self, sources: Sequence[Source], *, reduced: bool = False) -> list[Prediction]:
+        """Answers for a few files in the thread that asks, as `stream`."""
         outcomes = [_read(source, self.card.preprocess, reduced) for source in sources]
         readable = [outcome.pixels for outcome in outcomes if isinstance(outcome, DecodedImage)]
         said = iter(self._ask(["probabilities"], np.stack(readable))[0] if readable else ())
@@ -236,10 +237,15 @@ def load(path: Path | str = BUNDLED) -> Model:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableModel(f"There is no model in {path}: {reason}. {WHAT_TO_GIVE}") from error
-    plain = Model.from_bytes(content, None, str(file))
-    card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, str(file))
-    _check_shapes(plain._session, card, str(file))
-    return Model(plain._session, card, str(file))
+    return open_model(content, str(file))
+
+
+def open_model(content: bytes, name: str) -> Model:
+    """Opens a model from the bytes of its file, as `load`; `name` is for messages."""
+    plain = Model.from_bytes(content, None, name)
+    card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, name)
+    _check_shapes(plain._session, card, name)
+    return Model(plain._session, card, name)
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: str) -> None:

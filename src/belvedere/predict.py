@@ -99,7 +99,7 @@ def predict_files(
         for file in (out, sheet):
             if file is not None:
                 _check_writable(file, sources)
-    pictures = _some(expand(sources), sources)
+    pictures = some_of(expand(sources), sources)
     shown: list[Prediction] = []
     with _open(model, form, out, resume) as (writer, rows), progress.task("Predicting", total or 0) as task:
         images, unreadable = _skip(pictures, rows, str(out))
@@ -144,7 +144,7 @@ def _open(
             yield writer, ()
 
 
-def _some(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
+def some_of(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
     """Refuses to begin where there is no picture."""
     first = next(pictures, None)
     if first is None:

@@ -9,7 +9,7 @@ import typer
 
 import belvedere
 from belvedere.cli.edge import AsJson, ModelPath, Overwrite, app, print_json, tell, told
-from belvedere.errors import UsageError
+from belvedere.errors import UsageError, find_named
 
 STDIN = Path("-")
 
@@ -32,6 +32,10 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same command was cut off (csv, jsonl, parquet).")
     ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, or ray: many machines, into a folder of Parquet files.")
+    ] = "local",
+    overwrite: Overwrite = False,
     null: Annotated[
         bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")
     ] = False,
@@ -44,12 +48,20 @@ def predict(
 
     if as_json and (form or out):
         raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
+    find_named("engine", engine, dict.fromkeys(("local", "ray")))
     form = _choose_form("json" if as_json else form, out)
     model, named = choose_model(images)
     if STDIN in named and named != [STDIN]:
         raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
     sources = read_names(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
-    done = predict_files(model, sources, form, out=out, sheet=sheet, resume=resume, progress=for_stderr())
+    if engine == "ray":
+        if out is None or form != "parquet" or resume or sheet:
+            raise UsageError("--engine ray writes a folder: give --out answers.parquet, without --resume and --sheet.")
+        from belvedere.scale import predict_at_scale  # here, since Ray is an extra and takes seconds
+
+        done = predict_at_scale(model.name, sources, out, overwrite=overwrite, progress=for_stderr())
+    else:
+        done = predict_files(model, sources, form, out=out, sheet=sheet, resume=resume, progress=for_stderr())
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)
