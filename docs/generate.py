@@ -19,6 +19,7 @@ VERBS = (
     "compare",
     "calibrate",
     "predict",
+    "export",
     "serve",
     "show",
     "backbones",

@@ -65,6 +65,7 @@ def test_version_and_help() -> None:
         "compare",
         "calibrate",
         "predict",
+        "export",
         "serve",
         "show",
         "backbones",

@@ -13,7 +13,7 @@ OWNERS = {  # library -> the modules that may import it
     "PIL": {"images", "practice", "report", "encoding"},  # all but the first only encode
     "simplejpeg": {"images"},
     "onnxruntime": {"model", "exporting"},
-    "onnx": {"training", "exporting", "model"},
+    "onnx": {"training", "exporting", "cards"},
     "torch": {"training"},
     "timm": {"training"},
     "safetensors": {"training"},

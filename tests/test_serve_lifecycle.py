@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from belvedere.cards import card_to_metadata
 from belvedere.errors import UnreadableModel
-from belvedere.model import card_to_metadata
 from belvedere.serve.reload import ModelWatch, Served
 from conftest import CARD, CLASS_NAMES, model_bytes
 from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model

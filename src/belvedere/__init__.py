@@ -21,8 +21,10 @@ if TYPE_CHECKING:
         CacheError,
         DatasetError,
         DownloadError,
+        ExportError,
         FolderExists,
         MissingExtra,
+        ScaleError,
         TrainingError,
         UnknownName,
         UnreadableImage,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from belvedere.evaluation import evaluate
+    from belvedere.exporting import export_model
     from belvedere.images import read_image
     from belvedere.journal import read_journal
     from belvedere.model import Model, load
@@ -55,8 +58,10 @@ _HOMES = {
     "CacheError": "errors",
     "DatasetError": "errors",
     "DownloadError": "errors",
+    "ExportError": "errors",
     "FolderExists": "errors",
     "MissingExtra": "errors",
+    "ScaleError": "errors",
     "TrainingError": "errors",
     "UnknownName": "errors",
     "UnreadableImage": "errors",
@@ -64,6 +69,7 @@ _HOMES = {
     "UsageError": "errors",
     "WeightsError": "errors",
     "evaluate": "evaluation",
+    "export_model": "exporting",
     "read_image": "images",
     "Model": "model",
     "load": "model",
@@ -88,6 +94,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "calibrate",
     "compare",
     "run_server",
+    "export_model",
     "read_image",
     "print_recipe",
     "list_backbones",
@@ -112,6 +119,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "UnreadableImage",
     "UnreadableModel",
     "DownloadError",
+    "ExportError",
+    "ScaleError",
     "WeightsError",
     "TrainingError",
     "__version__",

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.cards import replace_metadata
 from belvedere.dataset import read_folder
 from belvedere.errors import DatasetError, MissingExtra, UnknownName, UnreadableImage, UsageError
 from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import Model, find_model, load, replace_metadata
+from belvedere.model import Model, find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Sample, TagFigures
 from belvedere.reliability import measure_tags

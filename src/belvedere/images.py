@@ -42,10 +42,11 @@ JPEG_AGREEMENT = 0  # largest difference between the two paths for one JPEG, in 
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
 MAX_BYTES = 200_000_000  # of one file
 LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
+EMPTY_PIXELS, EMPTY_PER_BYTE = 20_000_000, 2000  # more of both: made to keep a reader busy; of one colour, PNG has 344
 RESIZE_RULES = ("stretch", "crop")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
-REDUCED_STILL = 2.0  # times the model's input that a picture decoded at a reduced scale still has, at least
+REDUCED_STILL = 3.0  # times the model's input that a picture decoded at a reduced scale still has, at least
 COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
 
 RGB = NDArray[np.uint8]
@@ -267,9 +268,11 @@ class _PillowWarnings:
 _pillow_warnings = _PillowWarnings()
 
 
-def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+def _check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
     if width * height > max_pixels:
         raise _Refused(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}")
+    if width * height > max(EMPTY_PIXELS, EMPTY_PER_BYTE * size_bytes):
+        raise _Refused(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes: no photograph is that empty")
 
 
 def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedImage:
@@ -277,7 +280,7 @@ def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedIma
     damage = ""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        _check_pixels(width, height, max_pixels)
+        _check_pixels(width, height, max_pixels, len(content))
         try:
             if colours in ("YCbCr", "Gray", "RGB"):
                 size = {"min_height": least_side, "min_width": least_side, "min_factor": 2} if least_side else {}
@@ -314,7 +317,7 @@ def _may_be_turned(content: bytes) -> bool:
 
 def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
     with _pillow_warnings.ignored(), _open(content) as image:
-        _check_pixels(*image.size, max_pixels)
+        _check_pixels(*image.size, max_pixels, len(content))
         try:
             with _alone if image.width * image.height > LARGE_PIXELS else nullcontext():
                 pixels = _to_rgb(image)

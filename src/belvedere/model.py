@@ -5,29 +5,25 @@ Knows the model file and how to keep its cores busy with files; does not know to
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from dataclasses import fields as fields_of
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from belvedere.answers import Outputs, put_into_words
+from belvedere.cards import card_from_metadata
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
-from belvedere.images import INTERPOLATIONS, RESIZE_RULES, DecodedImage, read_input
-from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance, TagRule, Trust
+from belvedere.images import DecodedImage, read_input
+from belvedere.records import ModelCard, Prediction, Preprocess
 from belvedere.threads import chunks_of, map_ahead
 from belvedere.walking import list_pictures
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "embedding")
 EVIDENCE, OUTLIER_SCORE = FURTHER_OUTPUTS = ("evidence", "outlier_score")  # models of older versions have none
-FORMAT = "belvedere/1"
 BATCH = 16  # pictures that a thread reads and answers for at once: as quick as more, and gentle to the caches
 BATCHES_AHEAD = 16  # answered before they are asked for
 COUNTED = 1_000_000  # files that are counted before the work; of more, nobody is told how many are left
@@ -175,11 +171,12 @@ class Model:
         """
 
         def answer(batch: list[Source]) -> list[Prediction]:
-            return self._answer_batch(batch, reduced)
+            return self.answer_batch(batch, reduced=reduced)
 
         return chain.from_iterable(map_ahead(answer, chunks_of(sources, BATCH), BATCHES_AHEAD))
 
-    def _answer_batch(self, sources: Sequence[Source], reduced: bool) -> list[Prediction]:
+    def answer_batch(self, sources: Sequence[Source], *, reduced: bool = False) -> list[Prediction]:
+        """Answers for a few files in the thread that asks, as `stream`."""
         outcomes = [(_name(source), _read(source, self.card.preprocess, reduced)) for source in sources]
         read = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, DecodedImage)]
         answers = iter(self.answer([name for name, _ in read], [outcome for _, outcome in read]))
@@ -247,14 +244,19 @@ def load(path: Path | str = BUNDLED, *, accept_rate: float | None = None) -> Mod
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableModel(f"There is no model in {path}: {reason}. {WHAT_TO_GIVE}") from error
-    plain = Model.from_bytes(content, None, str(file))
-    card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, str(file))
-    _check_shapes(plain._session, card, str(file))
+    return open_model(content, str(file), accept_rate)
+
+
+def open_model(content: bytes, name: str, accept_rate: float | None = None) -> Model:
+    """Opens a model from the bytes of its file, as `load`; `name` is for messages."""
+    plain = Model.from_bytes(content, None, name)
+    card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, name)
+    _check_shapes(plain._session, card, name)
     if accept_rate is not None and not card.trust.outlier_quantiles:
         raise UsageError(
-            f"{file} can't tell what is none of its classes: leave out the accept rate, or train it again."
+            f"{name} can't tell what is none of its classes: leave out the accept rate, or train it again."
         )
-    return Model(plain._session, card, str(file), accept_rate)
+    return Model(plain._session, card, name, accept_rate)
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: str) -> None:
@@ -311,89 +313,3 @@ def count_pictures(sources: Iterable[Source], most: int = COUNTED) -> int | None
     """Counts what `expand` gives, by names alone; None where it is more than `most`."""
     counted = sum(1 for _ in islice(expand(sources), most + 1))
     return counted if counted <= most else None
-
-
-def card_to_metadata(card: ModelCard) -> dict[str, str]:
-    """Writes a card as the metadata of an ONNX file: each key holds JSON."""
-    fields = {key: json.dumps(value, ensure_ascii=False) for key, value in asdict(card).items()}
-    return {"format": FORMAT, **fields}
-
-
-def replace_metadata(content: bytes, card: ModelCard) -> bytes:
-    """Returns a model file with another card and the same graph.
-
-    Raises:
-        ModuleNotFoundError: onnx, which writes model files, is not installed.
-    """
-    from onnx import ModelProto, helper
-
-    graph = ModelProto.FromString(content)
-    helper.set_model_props(graph, card_to_metadata(card))
-    return bytes(graph.SerializeToString())
-
-
-def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
-    """Reads a card from the metadata of an ONNX file.
-
-    Raises:
-        UnreadableModel: It isn't there, or is of another format.
-    """
-    if metadata.get("format") != FORMAT:
-        raise UnreadableModel(
-            f"{name} does not hold the metadata of a Belvedere model: expected format {FORMAT!r}. "
-            f"Received: {metadata.get('format')!r}. Train it with this version, or use the version it was trained with."
-        )
-    try:
-        fields: dict[str, Any] = {key: json.loads(metadata[key]) for key in ("class_names", "layers")}
-        layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
-        preprocess = Preprocess(**json.loads(metadata["preprocess"]))
-        provenance = Provenance(**json.loads(metadata["provenance"]))
-        trust = _read_trust(json.loads(metadata.get("trust", "{}")))  # models of older versions have none
-        card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
-        for record in (card, preprocess, provenance, trust, *layers, *([trust.tags] if trust.tags else [])):
-            _check_kinds(record)
-        names = fields["class_names"]
-        if not isinstance(names, list) or len(set(names)) < len(names) or not all(names):
-            raise ValueError(f"class_names: {names!r}")
-        if preprocess.resize not in RESIZE_RULES:
-            raise ValueError(f"resize: {preprocess.resize!r}")
-        if preprocess.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation: {preprocess.interpolation!r}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
-    return card
-
-
-def _read_trust(fields: dict[str, Any]) -> Trust:
-    """Makes JSON's lists the tuples that they were."""
-    tags = fields.pop("tags", None)
-    quantiles = tuple(fields.pop("outlier_quantiles", ()))
-    rule = None
-    if tags is not None:
-        context = tuple(tuple(row) for row in tags.pop("context"))
-        scales, biases = tuple(tags.pop("scales")), tuple(tags.pop("biases"))
-        rule = TagRule(scales, biases, context, **tags)
-    return Trust(**fields, outlier_quantiles=quantiles, tags=rule)
-
-
-def _check_kinds(record: object) -> None:
-    """Raises TypeError where a field of a record holds another kind of value than its annotation says."""
-    for entry in fields_of(record):  # type: ignore[arg-type]
-        value = getattr(record, entry.name)
-        if not _is_kind(value, entry.type):
-            raise TypeError(f"{entry.name}: {value!r}")
-
-
-def _is_kind(value: object, kind: Any) -> bool:
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if isinstance(value, bool) or origin is bool:
-        return isinstance(value, bool) and origin is bool
-    if origin is float:
-        return isinstance(value, int | float)
-    if origin is UnionType:
-        return any(_is_kind(value, each) for each in inner)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is_kind(each, inner[0]) for each in value)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(_is_kind(each, inner[1]) for each in value.values())
-    return isinstance(value, origin)

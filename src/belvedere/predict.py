@@ -105,7 +105,7 @@ def predict_files(
         for file in (out, sheet):
             if file is not None:
                 _check_writable(file, sources)
-    pictures = _some(expand(sources), sources)
+    pictures = some_of(expand(sources), sources)
     shown: list[Prediction] = []
     with (
         _heatmap_writer(model, heatmaps) as draw,
@@ -176,7 +176,7 @@ def _open(
             yield writer, ()
 
 
-def _some(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
+def some_of(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
     """Refuses to begin where there is no picture."""
     first = next(pictures, None)
     if first is None:

@@ -16,8 +16,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from belvedere.cards import card_to_metadata
 from belvedere.errors import TrainingError
-from belvedere.model import FURTHER_OUTPUTS, INPUT, OUTPUTS, Model, card_to_metadata
+from belvedere.model import FURTHER_OUTPUTS, INPUT, OUTPUTS, Model
 from belvedere.outliers import NEAREST, OutlierScore
 from belvedere.records import ModelCard, Preprocess
 from belvedere.storage import write_bytes
@@ -27,7 +28,6 @@ if find_spec("onnxscript") is None:  # what torch exports with: better missed no
     raise ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript")
 
 OPSET = 18
-HALVED_FROM = 1000
 KEPT_PICTURES = 4  # to compare a graph on that was compared on all of them when it was traced
 # What a graph holds beside the network.
 FITTED = ("temperature", "quadratic", "linear", "offsets", "energy", "neighbours", "nearness")
@@ -224,29 +224,6 @@ def write_model(exported: Exported, card: ModelCard, path: Path) -> None:
     onnx.helper.set_model_props(exported.graph, card_to_metadata(card))
     onnx.checker.check_model(exported.graph, full_check=True)
     write_bytes(path, exported.graph.SerializeToString())
-
-
-def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a graph that keeps its large weights in 16 bits and still computes in 32: half the file.
-
-    Args:
-        graph: A model of ours; stays as it is.
-
-    Returns:
-        Another, with a `Cast` behind each weight of `HALVED_FROM` numbers or more.
-    """
-    halved = onnx.ModelProto()
-    halved.CopyFrom(graph)
-    casts = []
-    for weights in halved.graph.initializer:
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size >= HALVED_FROM:
-            name = weights.name
-            weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    for place, cast in enumerate(casts):
-        halved.graph.node.insert(place, cast)
-    return halved
 
 
 class _quiet_exporter:  # noqa: N801 - reads as a verb in a with statement
