@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from belvedere.cards import card_to_metadata
 from conftest import CARD, CLASS_NAMES, model_bytes, picture
 
 BOUNDARY = "a-boundary-of-the-tests"

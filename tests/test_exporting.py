@@ -63,7 +63,7 @@ def network_bytes(*, mirrored: bool = False) -> bytes:
         held,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    helper.set_model_props(model(CARD))
+    helper.set_model_props(model, card_to_metadata(CARD))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

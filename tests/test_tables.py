@@ -15,14 +15,13 @@ from rich.console import Console
 
 from belvedere.errors import UnknownName, UsageError
 from belvedere.evaluation import measure
+from belvedere.listings import show_card, show_layers
 from belvedere.records import Layer, Prediction, Tag
 from belvedere.tables import (
     TABLE_ROWS,
     CsvWriter,
     open_writer,
-    show_card,
     show_evaluation,
-    show_layers,
     show_predictions,
     to_json,
     write_predictions,

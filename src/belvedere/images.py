@@ -176,9 +176,8 @@ def cut_seen(pixels: RGB, preprocess: Preprocess) -> RGB:
         return pixels
     height, width = pixels.shape[:2]
     scale = min(height / preprocess.height, width / preprocess.width)
-    high, wide = max(1, round(preprocess.height * scale)), max(1, round(preprocess.width * scale))
-    top, left = (height - high) // 2, (width - wide) // 2
-    return pixels[top : top + high, left : left + wide]
+    top, left = round((height - preprocess.height * scale) / 2), round((width - preprocess.width * scale) / 2)
+    return pixels[top : height - top, left : width - left]
 
 
 def within(height: int, width: int, side: int) -> Preprocess:
