@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from belvedere import exporting
+from belvedere.cards import card_to_metadata
 from belvedere.errors import ExportError, UnknownName, UnreadableModel, UsageError
 from belvedere.exporting import Bound, export_model
 from belvedere.model import BUNDLED, Model, load

@@ -99,12 +99,7 @@ def predict_files(
     """
     progress = progress or Progress()
     _check_form(form, out, sheet, resume)
-    total: int | None = None
-    if isinstance(sources, Sequence):
-        total = count_pictures(sources)
-        for file in (out, sheet):
-            if file is not None:
-                _check_writable(file, sources)
+    total = _check_sources(sources, out, sheet)
     pictures = some_of(expand(sources), sources)
     shown: list[Prediction] = []
     with (
@@ -129,6 +124,16 @@ def predict_files(
         if images > SHEET_PICTURES:
             progress.say(f"{sheet} shows the first {SHEET_PICTURES} of {images:,} pictures.")
     return Answered(images, unreadable)
+
+
+def _check_sources(sources: Iterable[Source], *files: Path | None) -> int | None:
+    """Counts the pictures, where that can be done before the work; refuses to write over one of them."""
+    if not isinstance(sources, Sequence):
+        return None
+    for file in files:
+        if file is not None:
+            _check_writable(file, sources)
+    return count_pictures(sources)
 
 
 @contextmanager
