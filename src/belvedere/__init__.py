@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from belvedere.auditing.run import audit
     from belvedere.dataset import Dataset, read_folder
     from belvedere.demo import run_demo
     from belvedere.errors import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from belvedere.images import read_image
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
-    from belvedere.records import Evaluation, Prediction
+    from belvedere.records import Audit, Evaluation, Issue, Prediction
     from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "audit": "auditing.run",
     "Dataset": "dataset",
     "read_folder": "dataset",
     "run_demo": "demo",
@@ -60,7 +62,9 @@ _HOMES = {
     "Model": "model",
     "load": "model",
     "draw_practice_set": "practice.folder",
+    "Audit": "records",
     "Evaluation": "records",
+    "Issue": "records",
     "Prediction": "records",
     "print_recipe": "training.config",
     "list_backbones": "training.networks",
@@ -71,6 +75,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - in the order of the work
     "read_folder",
+    "audit",
     "train",
     "load",
     "evaluate",
@@ -85,6 +90,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Model",
     "Prediction",
     "Evaluation",
+    "Audit",
+    "Issue",
     "BelvedereError",
     "UsageError",
     "UnknownName",

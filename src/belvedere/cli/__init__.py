@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli import learning, using
+from belvedere.cli import auditing, learning, using
 from belvedere.cli.edge import app
 
-__all__ = ["app", "learning", "main", "using"]
+__all__ = ["app", "auditing", "learning", "main", "using"]
 
 
 def main() -> None:
