@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-VERBS = ("demo", "train", "evaluate", "predict", "show", "backbones", "cache")
+VERBS = ("demo", "audit", "train", "evaluate", "predict", "show", "backbones", "cache")
 BEGIN, END = "<!-- help -->", "<!-- /help -->"
 
 

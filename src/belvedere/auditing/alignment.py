@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Pair = tuple[Floats, Floats]  # pictures, (n, s, s), and those they are compared with
+Pair = tuple[Floats, Floats]  # pictures, (n, s, s), and the details they are compared with
 Best = tuple[Floats, Floats]  # windows, (n, 4), and likeness, (n,)
 
 SMALLEST_WINDOW, LARGEST_WINDOW = 0.8, 1.02  # half sides, where the picture runs from -1 to 1
 LARGEST_STEP = 0.1
 DAMPING = 1e-3  # of the steps: a plain sky says nothing of where the window is
 SHADE = 7  # pixels: what is broader is shade
-_BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 def align(wholes: Floats, parts: Floats, windows: Floats, steps: int) -> Floats:
@@ -39,13 +39,14 @@ def align(wholes: Floats, parts: Floats, windows: Floats, steps: int) -> Floats:
     side = wholes.shape[1]
     across = _grid(side)
     down = across[:, None]
-    slope_down, slope_across = (slope * side / 2 for slope in np.gradient(wholes, axis=(1, 2)))
     target = _unit(parts)
     for _ in range(steps):
         seen = look(wholes, windows)
         centred = seen - seen.mean((1, 2), keepdims=True)
         length = np.maximum(np.sqrt((centred**2).sum((1, 2), keepdims=True)), 1e-3)
-        right, lower = look(slope_across, windows), look(slope_down, windows)
+        slope_down, slope_across = np.gradient(seen, axis=(1, 2))  # of what is seen, which is a window's share
+        right = slope_across * (side / 2 / windows[:, 0, None, None])
+        lower = slope_down * (side / 2 / windows[:, 1, None, None])
         changes = np.stack([right * across, lower * down, right, lower], 1) / length[:, None]  # (n, 4, s, s)
         changes = (changes - changes.mean((2, 3), keepdims=True)).reshape(len(seen), 4, -1)
         unit = (centred / length).reshape(len(seen), 1, -1)
@@ -54,14 +55,16 @@ def align(wholes: Floats, parts: Floats, windows: Floats, steps: int) -> Floats:
         damping = DAMPING * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-6
         missing = target.reshape(len(seen), -1, 1) - unit.transpose(0, 2, 1)
         step = np.linalg.solve(normal + damping * np.eye(4, dtype=np.float32), changes @ missing)[..., 0]
-        windows = windows + np.clip(step, -LARGEST_STEP, LARGEST_STEP)
+        windows = (windows + np.clip(step, -LARGEST_STEP, LARGEST_STEP)).astype(np.float32)
         windows[:, :2] = np.clip(windows[:, :2], SMALLEST_WINDOW, LARGEST_WINDOW)
         room = LARGEST_WINDOW - windows[:, :2]  # a window stays within the picture
         windows[:, 2:] = np.clip(windows[:, 2:], -room, room)
     return windows
 
 
-def align_best(wholes: Floats, parts: Floats, begins: Sequence[Floats], steps: int, compared: Pair) -> Best:
+def align_best(
+    wholes: Floats, parts: Floats, begins: Sequence[Floats], steps: int, compared: Pair, detailed: bool = True
+) -> Best:
     """Aligns from several beginnings, by light and shade and by detail alone, and keeps what makes most alike.
 
     Light and shade lead further, but in a picture with few details astray.
@@ -71,19 +74,22 @@ def align_best(wholes: Floats, parts: Floats, begins: Sequence[Floats], steps: i
         parts: (n, s, s).
         begins: Windows, (n, 4) each.
         steps: How many to take from each.
-        compared: The same pictures, perhaps larger, by which likeness is measured.
+        compared: The wholes, perhaps larger, and the details of the parts, by which likeness is measured.
+        detailed: Whether to align by detail alone too.
 
     Returns:
         The windows, (n, 4), and how alike they make the pictures, (n,).
     """
-    windows, alike = begins[0], np.full(len(wholes), -np.inf, np.float32)
-    detailed = _take_shade(wholes), _take_shade(parts)
+    windows: Floats = begins[0].copy()
+    alike: Floats = np.full(len(wholes), -np.inf, np.float32)
+    pairs = [(wholes, parts), *([(_take_shade(wholes), _take_shade(parts))] if detailed else ())]
     for begin in begins:
-        for first, second in ((wholes, parts), detailed):
+        for first, second in pairs:
             found = align(first, second, begin, steps)
             value = likeness(look(compared[0], found), compared[1])
             better = value > alike
-            windows, alike = np.where(better[:, None], found, windows), np.where(better, value, alike)
+            windows[better] = found[better]
+            alike[better] = value[better]
     return windows, alike
 
 
@@ -97,10 +103,17 @@ def look(pictures: Floats, windows: Floats) -> Floats:
     return seen
 
 
-def likeness(seen: Floats, parts: Floats) -> Floats:
-    """Says how alike pictures, (n, s, s) each, are in detail: the correlation of what a blur takes away, (n,)."""
-    alike: Floats = (_unit(_detail(seen)) * _unit(_detail(parts))).sum((1, 2))
+def likeness(seen: Floats, details: Floats) -> Floats:
+    """Says how alike pictures, (n, s, s), are to what `find_details` made of others: the correlation, (n,)."""
+    alike: Floats = np.einsum("nij,nij->n", find_details(seen), details)
     return alike
+
+
+def find_details(pictures: Floats) -> Floats:
+    """Takes away from pictures, (n, s, s), what a blur leaves; at mean 0 and length 1."""
+    detail = pictures - _blur(pictures, _BINOMIAL)
+    usual = np.maximum(np.abs(detail).mean((1, 2), keepdims=True), 1e-3)
+    return _unit(np.tanh(detail / (2 * usual)))  # compressed, else one black border would decide alone
 
 
 def _grid(side: int) -> Floats:
@@ -120,23 +133,19 @@ def _samplers(places: Floats, side: int) -> Floats:
     return samplers
 
 
-def _blur(pictures: Floats, weights: Floats) -> Floats:
+def _blur(pictures: Floats, weights: Sequence[float]) -> Floats:
     side, margin = pictures.shape[1], len(weights) // 2
     padded = np.pad(pictures, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
-    rows = sum(weight * padded[:, place : place + side] for place, weight in enumerate(weights))
-    blurred: Floats = sum(weight * rows[:, :, place : place + side] for place, weight in enumerate(weights))
+    rows, blurred = np.zeros_like(padded[:, :side]), np.zeros_like(pictures)
+    for place, weight in enumerate(weights):
+        rows += np.float32(weight) * padded[:, place : place + side]
+    for place, weight in enumerate(weights):
+        blurred += np.float32(weight) * rows[:, :, place : place + side]
     return blurred
 
 
 def _take_shade(pictures: Floats) -> Floats:
-    return pictures - _blur(pictures, np.full(SHADE, 1 / SHADE, np.float32))
-
-
-def _detail(pictures: Floats) -> Floats:
-    detail = pictures - _blur(pictures, _BINOMIAL)
-    usual = np.maximum(np.abs(detail).mean((1, 2), keepdims=True), 1e-3)
-    compressed: Floats = np.tanh(detail / (2 * usual))  # else one black border would decide alone
-    return compressed
+    return np.subtract(pictures, _blur(pictures, [1 / SHADE] * SHADE))
 
 
 def _unit(pictures: Floats) -> Floats:

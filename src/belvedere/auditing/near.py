@@ -6,6 +6,7 @@ Candidates are the nearest few by a small descriptor, view by view; most are tol
 two rounds, and those that are left are laid over each other at twice the size, read from their files again.
 """
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +14,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.alignment import align_best
-from belvedere.auditing.descriptors import VIEWS, WHOLE, describe
+from belvedere.auditing.alignment import align_best, find_details
+from belvedere.auditing.descriptors import VIEWS, WHOLE, View, describe
 from belvedere.auditing.measures import to_grey
 from belvedere.auditing.neighbours import Neighbours
 from belvedere.cache import StoredRows
 from belvedere.images import DecodedImage, read_inputs
 from belvedere.progress import Progress, Task
 from belvedere.records import Preprocess
-from belvedere.threads import chunks_of
+from belvedere.threads import chunks_of, map_ahead
 
 NEAREST = 3  # of a view that are looked at
 LEAST_COSINE = 0.82  # of copies that were cut by a tenth of their sides, 999 in 1000 are nearer
 DESCRIBED_TOGETHER = 4096
-COMPARED_TOGETHER = 512  # pairs
-COARSE_STEPS, THUMB_STEPS, FINE_STEPS = 3, 8, 4
+COMPARED_TOGETHER = 256  # pairs that a thread takes at once
+AHEAD = 8  # such handfuls
+VERY_NEAR = 0.93  # cosine from which a pair is worth a second look
+COARSE_STEPS, CUT_STEPS, THUMB_STEPS, FINE_STEPS = 3, 2, 8, 4
 COARSE_LIKENESS, THUMB_LIKENESS = 0.2, 0.4  # below which a pair is no copy, after each round
 FINE_SIDE = 64  # pixels
-COPY = 0.75  # likeness from which a pair is a copy
+COPY = 0.7  # likeness from which a pair is a copy
+
+_reading = threading.Lock()  # rows are read from one file by seeking in it
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -43,13 +48,14 @@ class Pairs:
     firsts: Rows  # (P,) places of the larger views
     seconds: Rows  # (P,)
     views: Rows  # (P,) of the firsts, places in VIEWS
+    cosines: Floats  # (P,) of the descriptors
 
     def __len__(self) -> int:
         return len(self.firsts)
 
     def take(self, chosen: NDArray[np.bool_] | Rows) -> "Pairs":
         """Returns some of them."""
-        return Pairs(self.firsts[chosen], self.seconds[chosen], self.views[chosen])
+        return Pairs(self.firsts[chosen], self.seconds[chosen], self.views[chosen], self.cosines[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +109,11 @@ def find_candidates(thumbs: StoredRows, progress: Progress) -> Pairs:
                 found.append((own[queries], seconds, np.full(len(queries), view), cosines))
                 start += len(part)
     firsts, seconds, views, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    low, high = np.minimum(firsts, seconds), np.maximum(firsts, seconds)
-    order = np.lexsort((-cosines, high, low))
-    again = np.r_[False, (low[order][1:] == low[order][:-1]) & (high[order][1:] == high[order][:-1])]
-    kept = order[~again]
-    return Pairs(firsts[kept], seconds[kept], views[kept])
+    nearest_first = np.argsort(-cosines, kind="stable")
+    names = np.minimum(firsts, seconds) * len(thumbs) + np.maximum(firsts, seconds)
+    _, first_found = np.unique(names[nearest_first], return_index=True)
+    kept = nearest_first[first_found]
+    return Pairs(firsts[kept], seconds[kept], views[kept], cosines[kept])
 
 
 def _each(thumbs: StoredRows, task: Task) -> Iterable[NDArray[np.uint8]]:
@@ -120,23 +126,43 @@ def _each(thumbs: StoredRows, task: Task) -> Iterable[NDArray[np.uint8]]:
 def _compare_thumbs(pairs: Pairs, thumbs: StoredRows, task: Task) -> tuple[Pairs, Floats]:
     """Keeps the pairs whose thumbs may be copies, with the windows in which they are."""
     kept, windows = [np.empty(0, np.intp)], [np.empty((0, 4), np.float32)]
-    for start in range(0, len(pairs), COMPARED_TOGETHER):
-        rows = np.arange(start, min(start + COMPARED_TOGETHER, len(pairs)))
-        task.advance(len(rows))
-        some = pairs.take(rows)
-        first, second = (thumbs[places].astype(np.float32) for places in (some.firsts, some.seconds))
-        first = _mirror(first, some.views)
-        begin = np.array([VIEWS[view].window for view in some.views], np.float32)
-        begins = begin, np.broadcast_to(np.array(WHOLE.window, np.float32), begin.shape)  # a view may be near by chance
-        found, alike = align_best(_halve(first), _halve(second), begins, COARSE_STEPS, (first, second))
-        likely = alike >= COARSE_LIKENESS
-        first, second, rows = first[likely], second[likely], rows[likely]
-        if len(rows):
-            found, alike = align_best(first, second, [found[likely]], THUMB_STEPS, (first, second))
-            likely = alike >= THUMB_LIKENESS
-            kept.append(rows[likely])
-            windows.append(found[likely])
+    places = chunks_of(range(len(pairs)), COMPARED_TOGETHER)
+    for rows, found in map_ahead(lambda chunk: _compare_some(np.array(chunk), pairs, thumbs), places, AHEAD):
+        kept.append(rows)
+        windows.append(found)
+        task.advance(COMPARED_TOGETHER)
     return pairs.take(np.concatenate(kept)), np.concatenate(windows)
+
+
+def _compare_some(rows: Rows, pairs: Pairs, thumbs: StoredRows) -> tuple[Rows, Floats]:
+    some = pairs.take(rows)
+    with _reading:
+        first, second = (thumbs[places].astype(np.float32) for places in (some.firsts, some.seconds))
+    first = _mirror(first, some.views)
+    details = find_details(second)
+    found, likely = _align_coarsely(first, second, details, some)
+    if likely.any():
+        first, second, details, rows = first[likely], second[likely], details[likely], rows[likely]
+        found, alike = align_best(first, second, [found[likely]], THUMB_STEPS, (first, details))
+        likely = alike >= THUMB_LIKENESS
+    return rows[likely], found[likely]
+
+
+def _align_coarsely(first: Floats, second: Floats, details: Floats, pairs: Pairs) -> tuple[Floats, NDArray[np.bool_]]:
+    """Windows to go on from, and which pairs may be copies; those that are very near get a second chance."""
+    begin = np.array([VIEWS[view].window for view in pairs.views], np.float32)
+    begins = begin, _repeat(WHOLE, len(begin))  # a view may be near by chance
+    found, alike = align_best(_halve(first), _halve(second), begins, COARSE_STEPS, (first, details), detailed=False)
+    again = (alike < COARSE_LIKENESS) & (pairs.cosines >= VERY_NEAR)
+    if again.any():  # a cut copy with fine details only, or one that another cut view is nearer to by chance
+        first, second, details = first[again], second[again], details[again]
+        cut = [_repeat(view, len(first)) for view in VIEWS if view.size < 1]
+        found[again], alike[again] = align_best(first, second, cut, CUT_STEPS, (first, details), detailed=False)
+    return found, alike >= COARSE_LIKENESS
+
+
+def _repeat(view: View, count: int) -> Floats:
+    return np.tile(np.array(view.window, np.float32), (count, 1))
 
 
 def _compare_files(pairs: Pairs, windows: Floats, paths: Sequence[Path]) -> Floats:
@@ -156,7 +182,7 @@ def _compare_files(pairs: Pairs, windows: Floats, paths: Sequence[Path]) -> Floa
             np.stack([pictures.get(place, missing) for place in part.tolist()]) for part in (some.firsts, some.seconds)
         )
         first = _mirror(first, some.views)
-        alike.append(align_best(first, second, [windows[rows]], FINE_STEPS, (first, second))[1])
+        alike.append(align_best(first, second, [windows[rows]], FINE_STEPS, (first, find_details(second)))[1])
     return np.concatenate(alike)
 
 

@@ -30,7 +30,7 @@ from belvedere.errors import MissingExtra
 from belvedere.model import Model, load
 from belvedere.progress import Progress
 from belvedere.records import Audit, DuplicateGroup, Issue, Note, Sample
-from belvedere.splits import Contents
+from belvedere.splits import Contents, of_part
 from belvedere.storage import new_folder
 
 LISTED = 0.25  # scores of pictures from which on a check names them though they are not flagged
@@ -140,7 +140,7 @@ def _check_labels(
     if len(names) < 2 or len(contents.samples) < LEAST_TO_LEARN:
         return [], "", (Note("Wrong labels were not looked for: too few photographs of two classes or more"),)
     if route.model is not None:
-        check_model(route.model, contents, names)
+        check_model(route.model, of_part(contents, "train", "val", UNDIVIDED), names)
     reduced = replace(dataset, class_names=names)
     try:
         unseen = answer_unseen(reduced, contents, _name_groups(contents, groups), route, seed, progress)

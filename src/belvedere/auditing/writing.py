@@ -4,7 +4,7 @@ Knows which files there are and their columns; does not know how the page looks.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,6 +51,6 @@ def collect(audit: Audit, samples: Sequence[Sample] = ()) -> dict[str, object]:
     }
 
 
-def _row(issue: Issue) -> Iterator[object]:
+def _row(issue: Issue) -> list[object]:
     values = asdict(issue) | {"flagged": "true" if issue.flagged else "false"}
-    return (values[name] for name in COLUMNS)
+    return [values[name] for name in COLUMNS]

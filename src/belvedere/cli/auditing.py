@@ -55,7 +55,9 @@ def audit(
     if as_json:
         print_json(collect(found))
     else:
-        show_findings(console(), [(one.title, one.flagged, one.worst) for one in summarise(found)])
+        summaries = summarise(found)
+        show_findings(console(), [(one.title, one.flagged, one.worst) for one in summaries if one.flagged])
+        tell(f"{sum(not one.flagged for one in summaries)} of {len(summaries)} checks found nothing.")
         if found.route:
             tell(f"Labels were doubted by {found.route}.")
         say_where(out / "report.html")
