@@ -299,18 +299,6 @@ def _describe_trust(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def show_findings(console: Console, findings: Iterable[tuple[str, int, str]]) -> None:
-    """Prints what checks found: the title of each, how many photographs or classes, and the surest of them."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("check", no_wrap=True)
-    table.add_column("found", justify="right", no_wrap=True)
-    table.add_column("the surest", overflow="fold")
-    for title, count, surest in findings:
-        style = "" if count else "dim"
-        table.add_row(plain_text(title, style), plain_text(f"{count:,}", style), plain_text(surest, style))
-    console.print(table)
-
-
 def _six(value: float) -> str:
     return f"{value:.6f}"
 
