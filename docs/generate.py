@@ -10,7 +10,21 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-VERBS = ("demo", "train", "evaluate", "predict", "export", "show", "backbones", "cache")
+VERBS = (
+    "demo",
+    "train",
+    "evaluate",
+    "review",
+    "journal",
+    "compare",
+    "calibrate",
+    "predict",
+    "export",
+    "serve",
+    "show",
+    "backbones",
+    "cache",
+)
 BEGIN, END = "<!-- help -->", "<!-- /help -->"
 
 

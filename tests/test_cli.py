@@ -56,7 +56,21 @@ def test_version_and_help() -> None:
 
     assert belvedere("--version").stdout.strip() == package.__version__
     help_page = belvedere("--help").stdout
-    for verb in ("demo", "train", "evaluate", "predict", "export", "show", "backbones", "cache"):
+    for verb in (
+        "demo",
+        "train",
+        "evaluate",
+        "review",
+        "journal",
+        "compare",
+        "calibrate",
+        "predict",
+        "export",
+        "serve",
+        "show",
+        "backbones",
+        "cache",
+    ):
         assert verb in help_page
 
 

@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from belvedere import exporting
+from belvedere.cards import card_to_metadata
 from belvedere.errors import ExportError, UnknownName, UnreadableModel, UsageError
 from belvedere.exporting import Bound, export_model
-from belvedere.model import BUNDLED, Model, card_to_metadata, load
+from belvedere.model import BUNDLED, Model, load
 from conftest import CARD, CLASS_NAMES, picture, write_classes
 
 SIDE = 8

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
+from belvedere.cards import card_from_metadata, card_to_metadata
 from belvedere.errors import UnreadableModel, UsageError
-from belvedere.model import BATCH, Model, Source, card_from_metadata, card_to_metadata, count_pictures, expand, load
+from belvedere.model import BATCH, Model, Source, count_pictures, expand, load
 from belvedere.records import Preprocess
 from conftest import CARD, CLASS_NAMES, COLOURS, model_bytes, picture, write_classes, write_picture
 

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belvedere import parquet
+from belvedere.cards import card_to_metadata
 from belvedere.errors import FolderExists, UsageError
-from belvedere.model import Model, card_to_metadata, load
+from belvedere.model import Model, load
 from belvedere.predict import predict_files
 from belvedere.resuming import LineRows, open_rows
 from conftest import CARD, CLASS_NAMES, answer, model_bytes, write_classes

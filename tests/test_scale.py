@@ -26,7 +26,7 @@ WORKERS = 2
 def _cluster() -> Iterator[None]:
     """A local cluster that takes two workers, with a processor for reading and writing."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's spelling; its 15 starves workers beside other tests
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's 15 would let workers starve beside other tests
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the workers, which inherit it
     ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False)

@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from belvedere.calibrating import calibrate
+    from belvedere.comparing.runs import Comparison, compare
     from belvedere.dataset import Dataset, read_folder
     from belvedere.demo import run_demo
     from belvedere.errors import (
@@ -33,9 +35,12 @@ if TYPE_CHECKING:
     from belvedere.evaluation import evaluate
     from belvedere.exporting import export_model
     from belvedere.images import read_image
+    from belvedere.journal import read_journal
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Evaluation, Prediction
+    from belvedere.review.serving import run_review
+    from belvedere.serve.server import run_server
     from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
@@ -43,6 +48,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "calibrate": "calibrating",
+    "Comparison": "comparing.runs",
+    "compare": "comparing.runs",
     "Dataset": "dataset",
     "read_folder": "dataset",
     "run_demo": "demo",
@@ -66,8 +74,11 @@ _HOMES = {
     "Model": "model",
     "load": "model",
     "draw_practice_set": "practice.folder",
+    "read_journal": "journal",
+    "run_review": "review.serving",
     "Evaluation": "records",
     "Prediction": "records",
+    "run_server": "serve.server",
     "print_recipe": "training.config",
     "list_backbones": "training.networks",
     "describe_network": "training.networks",
@@ -80,6 +91,9 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "train",
     "load",
     "evaluate",
+    "calibrate",
+    "compare",
+    "run_server",
     "export_model",
     "read_image",
     "print_recipe",
@@ -87,11 +101,14 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "describe_network",
     "draw_practice_set",
     "run_demo",
+    "run_review",
+    "read_journal",
     "Dataset",
     "Run",
     "Model",
     "Prediction",
     "Evaluation",
+    "Comparison",
     "BelvedereError",
     "UsageError",
     "UnknownName",

@@ -16,7 +16,7 @@ from belvedere.training.run import Run, train
 
 TRAIN_PER_CLASS = 100
 TEST_PER_CLASS = 40
-EPOCHS = 15
+EPOCHS = 30
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def run_demo(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Demo:
-    """Draws a practice set, trains the article's network on it, measures it and answers for a fjord.
+    """Draws a practice set, trains a compact network on it, measures it and answers for a fjord.
 
     Args:
         out: Folder for all of it: `photographs/`, `run/`, `fjord.csv` and `fjord.png`.
@@ -65,7 +65,7 @@ def run_demo(
     truth = draw_practice_set(
         photographs, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress
     )
-    run = train(photographs, out=folder / "run", recipe="article", epochs=epochs, seed=seed, progress=progress)
+    run = train(photographs, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
     fjord = photographs / "fjord.jpg"
     model = run.load()
     [answer] = model.predict(fjord)

@@ -16,9 +16,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from belvedere.cards import card_to_metadata
 from belvedere.errors import ExportError, MissingExtra, UsageError, find_named
 from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import INPUT, Model, card_to_metadata, expand, find_model, load, open_session
+from belvedere.model import INPUT, Model, expand, find_model, load, open_session
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
 from belvedere.storage import write_bytes

@@ -170,13 +170,25 @@ def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     return np.array(fitted)
 
 
+def cut_seen(pixels: RGB, preprocess: Preprocess) -> RGB:
+    """Returns the part of a picture that a model sees: all of it, or the middle where its rule is "crop"."""
+    if preprocess.resize != "crop":
+        return pixels
+    height, width = pixels.shape[:2]
+    scale = min(height / preprocess.height, width / preprocess.width)
+    top, left = round((height - preprocess.height * scale) / 2), round((width - preprocess.width * scale) / 2)
+    return pixels[top : height - top, left : width - left]
+
+
 def within(height: int, width: int, side: int) -> Preprocess:
     """Returns the size of a picture scaled down, if need be, until its longer side is at most `side` pixels."""
     scale = min(1.0, side / max(height, width))
     return Preprocess(max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def read_input(source: Path | str | bytes, preprocess: Preprocess, *, reduced: bool = False) -> DecodedImage:
+def read_input(
+    source: Path | str | bytes, preprocess: Preprocess, *, reduced: bool = False, max_pixels: int = MAX_PIXELS
+) -> DecodedImage:
     """Reads a picture as a model's input: the one way from a file to pixels, in training and in use.
 
     Args:
@@ -184,6 +196,7 @@ def read_input(source: Path | str | bytes, preprocess: Preprocess, *, reduced: b
         preprocess: The model's input.
         reduced: Whether a JPEG much larger than the input may be decoded at a reduced scale, which is several times
             quicker and moves pixels by a level or two. Never in training: what is learnt from is read in full.
+        max_pixels: As `decode_image`.
 
     Returns:
         Pixels (preprocess.height, preprocess.width, 3) and the notes.
@@ -192,7 +205,7 @@ def read_input(source: Path | str | bytes, preprocess: Preprocess, *, reduced: b
         UnreadableImage: As `read_image`.
     """
     least_side = math.ceil(REDUCED_STILL * max(preprocess.height, preprocess.width)) if reduced else 0
-    decoded = decode_image(source, least_side=least_side)
+    decoded = decode_image(source, max_pixels=max_pixels, least_side=least_side)
     return DecodedImage(fit_image(decoded.pixels, preprocess), decoded.notes)
 
 

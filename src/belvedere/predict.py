@@ -4,7 +4,7 @@ Knows how answers stream from a model to a table, a file and a contact sheet; do
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +17,7 @@ from belvedere.model import Model, Source, count_pictures, expand, load, takes_m
 from belvedere.progress import Progress
 from belvedere.records import Prediction, WrittenRow
 from belvedere.resuming import RESUMABLE, Rows, open_rows
-from belvedere.storage import write_bytes
+from belvedere.storage import new_folder, write_bytes
 from belvedere.tables import FORMS, Writer, open_writer
 
 SHEET_PICTURES = 60  # a contact sheet shows the first so many
@@ -34,15 +34,19 @@ class Answered:
     unreadable: int
 
 
-def choose_model(paths: Sequence[Path]) -> tuple[Model, list[Path]]:
+def choose_model(paths: Sequence[Path], accept_rate: float | None = None) -> tuple[Model, list[Path]]:
     """Opens the model that the first path means, or the bundled one, and returns the others.
+
+    Args:
+        paths: A model, or not, and pictures.
+        accept_rate: As `load` takes it.
 
     Raises:
         UnreadableModel: The file is no model of Belvedere's.
     """
     if paths and takes_model(paths[0]):
-        return load(paths[0]), list(paths[1:])
-    return load(), list(paths)
+        return load(paths[0], accept_rate=accept_rate), list(paths[1:])
+    return load(accept_rate=accept_rate), list(paths)
 
 
 def read_names(file: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
@@ -68,6 +72,7 @@ def predict_files(
     *,
     out: Path | None = None,
     sheet: Path | None = None,
+    heatmaps: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Answered:
@@ -79,6 +84,7 @@ def predict_files(
         form: "table", "csv", "jsonl", "json" or "parquet".
         out: The file to write; None for stdout.
         sheet: A PNG to draw, with the first pictures and their answers.
+        heatmaps: A new folder for pictures of where the evidence for each tag is.
         resume: Whether to go on where the same job was cut off: with "csv", "jsonl" and "parquet", to a file.
         progress: Shows how far it is.
 
@@ -93,20 +99,20 @@ def predict_files(
     """
     progress = progress or Progress()
     _check_form(form, out, sheet, resume)
-    total: int | None = None
-    if isinstance(sources, Sequence):
-        total = count_pictures(sources)
-        for file in (out, sheet):
-            if file is not None:
-                _check_writable(file, sources)
+    total = _check_sources(sources, out, sheet)
     pictures = some_of(expand(sources), sources)
     shown: list[Prediction] = []
-    with _open(model, form, out, resume) as (writer, rows), progress.task("Predicting", total or 0) as task:
+    with (
+        _heatmap_writer(model, heatmaps) as draw,
+        _open(model, form, out, resume) as (writer, rows),
+        progress.task("Predicting", total or 0) as task,
+    ):
         images, unreadable = _skip(pictures, rows, str(out))
         task.advance(images)
         for answer in model.stream(pictures, reduced=True):
             writer.write(answer)
             images += 1
+            draw(images, answer)
             unreadable += answer.error is not None
             if sheet is not None and len(shown) < SHEET_PICTURES:
                 shown.append(answer)
@@ -118,6 +124,37 @@ def predict_files(
         if images > SHEET_PICTURES:
             progress.say(f"{sheet} shows the first {SHEET_PICTURES} of {images:,} pictures.")
     return Answered(images, unreadable)
+
+
+def _check_sources(sources: Iterable[Source], *files: Path | None) -> int | None:
+    """Counts the pictures, where that can be done before the work; refuses to write over one of them."""
+    if not isinstance(sources, Sequence):
+        return None
+    for file in files:
+        if file is not None:
+            _check_writable(file, sources)
+    return count_pictures(sources)
+
+
+@contextmanager
+def _heatmap_writer(model: Model, folder: Path | None) -> Iterator[Callable[[int, Prediction], None]]:
+    """What writes the pictures of where the evidence of an answer is into a new folder, a file an answer."""
+    if folder is None:
+        yield lambda _number, _answer: None
+        return
+    from belvedere.explaining import draw_tags, tells_places
+    from belvedere.plots import figure_bytes
+
+    if not tells_places(model):
+        raise UsageError(f"{model.name} can't tell where its evidence is: leave out --heatmaps, or train it again.")
+    with new_folder(folder, overwrite=False) as unfinished:
+
+        def draw(number: int, answer: Prediction) -> None:
+            if answer.error is None:
+                name = f"{number:05}-{Path(answer.image).stem}.png"
+                write_bytes(unfinished / name, figure_bytes(draw_tags(model, answer), "png"))
+
+        yield draw
 
 
 def _check_form(form: str, out: Path | None, sheet: Path | None, resume: bool) -> None:
@@ -175,7 +212,8 @@ def _written(name: str) -> str:
 
 
 def _draw_sheet(file: Path, shown: Sequence[Prediction], class_names: Sequence[str]) -> None:
-    from belvedere.plots import draw_sheet, figure_bytes  # here, since loading matplotlib takes longer than an answer
+    from belvedere.pictures import draw_sheet  # here, since loading matplotlib takes longer than an answer
+    from belvedere.plots import figure_bytes
 
     entries = [(_sheet_pixels(answer), answer) for answer in shown]
     write_bytes(file, figure_bytes(draw_sheet(entries, class_names), "png"))

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli import answering, learning, using
+from belvedere.cli import answering, calibrating, learning, reviewing, serving, using
 from belvedere.cli.edge import app
 
-__all__ = ["answering", "app", "learning", "main", "using"]
+__all__ = ["answering", "app", "calibrating", "learning", "main", "reviewing", "serving", "using"]
 
 
 def main() -> None:

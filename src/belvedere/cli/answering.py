@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, ModelPath, Overwrite, app, print_json, tell, told
+from belvedere.cli.edge import AcceptRate, AsJson, ModelPath, Overwrite, app, print_json, tell, told
 from belvedere.errors import UsageError, find_named
 
 STDIN = Path("-")
@@ -40,9 +40,13 @@ def predict(
         bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")
     ] = False,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG with the pictures and their answers.")] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option("--heatmaps", help="Folder for pictures of where the evidence for each tag is.")
+    ] = None,
+    accept_rate: AcceptRate = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer for IMAGES with MODEL: class probabilities as a table, CSV, JSON lines or Parquet, and a contact sheet."""
+    """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
     from belvedere.predict import choose_model, predict_files, read_names
     from belvedere.progress import for_stderr
 
@@ -50,18 +54,19 @@ def predict(
         raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
     find_named("engine", engine, dict.fromkeys(("local", "ray")))
     form = _choose_form("json" if as_json else form, out)
-    model, named = choose_model(images)
+    model, named = choose_model(images, accept_rate)
     if STDIN in named and named != [STDIN]:
         raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
     sources = read_names(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
     if engine == "ray":
-        if out is None or form != "parquet" or resume or sheet:
-            raise UsageError("--engine ray writes a folder: give --out answers.parquet, without --resume and --sheet.")
+        if out is None or form != "parquet" or resume or sheet or heatmaps or accept_rate:
+            raise UsageError("--engine ray writes a folder: give --out answers.parquet, and no other files or rates.")
         from belvedere.scale import predict_at_scale  # here, since Ray is an extra and takes seconds
 
         done = predict_at_scale(model.name, sources, out, overwrite=overwrite, progress=for_stderr())
     else:
-        done = predict_files(model, sources, form, out=out, sheet=sheet, resume=resume, progress=for_stderr())
+        files = {"out": out, "sheet": sheet, "heatmaps": heatmaps}
+        done = predict_files(model, sources, form, **files, resume=resume, progress=for_stderr())
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)

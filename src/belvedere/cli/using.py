@@ -22,7 +22,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show MODEL's layers with their output shapes and parameters, and where it comes from."""
-    from belvedere.tables import show_card, show_layers
+    from belvedere.listings import show_card, show_layers
 
     if model is None or Path(model).exists():
         card = (belvedere.load() if model is None else belvedere.load(model)).card
@@ -46,7 +46,7 @@ def show(
 @told
 def backbones(as_json: AsJson = False) -> None:
     """List pretrained networks to stand on, from small and quick to large."""
-    from belvedere.tables import show_backbones
+    from belvedere.listings import show_backbones
 
     if as_json:
         print_json({"backbones": [dataclasses.asdict(each) for each in belvedere.list_backbones()]})
@@ -65,7 +65,7 @@ def cache(
 ) -> None:
     """List what is kept on disk of photographs, decoded pictures and embeddings, or delete it."""
     from belvedere.cache import cache_folder, clear_cache, list_stores
-    from belvedere.tables import show_stores
+    from belvedere.listings import show_stores
 
     freed = clear_cache() if clear else 0
     stores = list_stores()
