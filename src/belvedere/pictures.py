@@ -39,17 +39,18 @@ def draw_grid(tiles: Sequence[Tile], title: str, columns: int = 6) -> Figure:
         columns: How many stand in a row.
     """
     side, gap, head = 1.5, 0.16, 0.5  # inches
+    long = side * max(1.0, min((tile.pixels.shape[1] / tile.pixels.shape[0] for tile in tiles), default=1.0))
     lines = max((tile.caption.count("\n") + 1 for tile in tiles), default=1)
     step = side + 0.08 + 0.13 * lines + gap
     rows = -(-len(tiles) // columns)
-    width, height = columns * (side + gap) + gap, head + max(rows, 1) * step
+    width, height = columns * (long + gap) + gap, head + max(rows, 1) * step
     figure = Figure(figsize=(width, height))
     figure.text(gap / width, 1 - 0.17 / height, shorten(title, 14 * columns), fontsize=12, weight="bold", va="top")
     if not tiles:
         figure.text(gap / width, 0.5, "There are none.", color=COLOURS["muted"])
     for index, tile in enumerate(tiles):
-        left, top = gap + index % columns * (side + gap), height - head - index // columns * step
-        axes = figure.add_axes((left / width, (top - side) / height, side / width, side / height))
+        left, top = gap + index % columns * (long + gap), height - head - index // columns * step
+        axes = figure.add_axes((left / width, (top - side) / height, long / width, side / height))
         _draw_picture(axes, tile.pixels, _TONES[tile.tone], 2.5 if tile.tone != "plain" else 0.8)
         caption = MARKS[tile.tone] + "\n".join(shorten(line, 23) for line in tile.caption.split("\n"))
         colour = COLOURS["ink" if tile.tone == "plain" else _TONES[tile.tone]]

@@ -98,7 +98,8 @@ def write_report(folder: Path, report: Report) -> None:
     for name, figure in figures.items():
         plots.save_figure(figure, place, name)
     for name, (heading, tiles) in _name_grids(report).items():
-        plots.save_figure(pictures.draw_grid(tiles, heading), place, name, vector=False)
+        columns = 2 if name == "mistakes" and report.overlaid else 6
+        plots.save_figure(pictures.draw_grid(tiles, heading, columns), place, name, vector=False)
     charts = {name: _inline((place / f"{name}.svg").read_text(encoding="utf-8"), name) for name in figures}
     page = _environment().get_template("report.html").render(_describe(report), charts=charts)
     # A file's name may hold bytes that are no text; they are shown as escapes.

@@ -50,7 +50,7 @@ Unlabelled = Annotated[
 def demo(
     out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
 ) -> None:
-    """Draw a practice set, run the whole job on it and say where the report is (about a minute)."""
+    """Draw a practice set, run the whole job on it and say where the report is (a minute or two)."""
     from belvedere.progress import for_stderr
     from belvedere.tables import show_evaluation, show_predictions
 

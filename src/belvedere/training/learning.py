@@ -133,7 +133,7 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
         base["tuned"] = f"{chosen[0]:.0%} of the way"
     network.load_state_dict(outcome.weights)
     network.both_ways = job.recipe.both_ways  # epochs were compared from one view, which takes half the time
-    held_out = _hold_out(job, network, Feed(train, job.hardware), kept_back, held)
+    held_out = hold_out(job, network, Feed(train, job.hardware), kept_back, held)
     if teacher is not None:
         base["teacher"] = teacher.name
     photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
@@ -141,7 +141,7 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     return Learnt(network.cpu(), outcome, photographs, samples, notes, entry.preprocess, held_out, base=base)
 
 
-def _hold_out(job: Job, network: Network, train: Feed, validation: Feed, held: Pixels) -> HeldOut:
+def hold_out(job: Job, network: Network, train: Feed, validation: Feed, held: Pixels) -> HeldOut:
     """Asks the network about all validation photographs and some that it has learnt from."""
     side = find_recipes_network(job.recipe).preprocess.height
 
@@ -242,6 +242,12 @@ def notes_of(*parts: Held) -> tuple[Note, ...]:
     notes = {f"{len(unreadable)} left out: can't be read": unreadable}
     notes[f"{len(remarked)} photographs needed a decision to read"] = remarked
     return tuple(Note(message, names) for message, names in notes.items() if names)
+
+
+def read_part(job: Job, contents: Contents, preprocess: Preprocess) -> tuple[Part, Pixels]:
+    """Reads photographs as a network's input, and their labels."""
+    pixels = _read(job, contents, preprocess)
+    return _to_part(pixels, job.dataset.class_names), pixels
 
 
 def _to_part(pixels: Pixels, class_names: Sequence[str]) -> Part:
