@@ -216,7 +216,7 @@ def test_resume_goes_with_files_that_can_be_gone_on_with(opened: Model, photos: 
     for form, out in (("csv", None), ("json", tmp_path / "x.json"), ("table", None)):
         with pytest.raises(UsageError, match="--resume goes with a file"):
             predict_files(opened, [photos], form, out=out, resume=True)
-    with pytest.raises(UsageError, match="--sheet can't be drawn"):
+    with pytest.raises(UsageError, match=r"s\.png can't be drawn"):
         predict_files(opened, [photos], "csv", out=tmp_path / "o.csv", sheet=tmp_path / "s.png", resume=True)
 
 

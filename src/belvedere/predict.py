@@ -98,7 +98,7 @@ def predict_files(
         MissingExtra: Parquet is asked for and pyarrow is not installed.
     """
     progress = progress or Progress()
-    _check_form(form, out, sheet, resume)
+    _check_form(form, out, sheet or heatmaps, resume)
     total = _check_sources(sources, out, sheet)
     pictures = some_of(expand(sources), sources)
     shown: list[Prediction] = []
@@ -157,15 +157,15 @@ def _heatmap_writer(model: Model, folder: Path | None) -> Iterator[Callable[[int
         yield draw
 
 
-def _check_form(form: str, out: Path | None, sheet: Path | None, resume: bool) -> None:
+def _check_form(form: str, out: Path | None, drawn: Path | None, resume: bool) -> None:
     if form not in (known := (*FORMS, "parquet")):
         raise UnknownName("form of answers", form, known)
     if form == "parquet" and out is None:
         raise UsageError("Parquet can't be printed: give a file to write, such as --out answers.parquet.")
     if resume and (out is None or form not in RESUMABLE):
         raise UsageError("--resume goes with a file of CSV, JSON lines or Parquet: give --out, such as answers.csv.")
-    if resume and sheet is not None:
-        raise UsageError("--sheet can't be drawn of a job that is taken up again. Leave out one of the two.")
+    if resume and drawn is not None:
+        raise UsageError(f"{drawn} can't be drawn of a job that is taken up again. Leave it out, or --resume.")
 
 
 @contextmanager
