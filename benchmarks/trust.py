@@ -24,7 +24,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import belvedere
 from belvedere.dataset import Dataset, read_folder
 from belvedere.embeddings import Embeddings, read_embeddings
-from belvedere.images import list_pictures
 from belvedere.progress import LineProgress
 from belvedere.records import Sample
 from belvedere.splits import Contents, of_part, read_contents
@@ -35,6 +34,7 @@ from belvedere.training.probing import FOLDS, draw_folds, fit_probe
 from belvedere.training.recipes import RECIPES
 from belvedere.training.transfer import NetworkEmbedder, described_name, open_backbone
 from belvedere.training.weights import find_weights
+from belvedere.walking import list_pictures
 
 NEIGHBOURS = 10
 KEPT = 0.95

@@ -10,7 +10,22 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-VERBS = ("demo", "audit", "train", "evaluate", "predict", "show", "backbones", "cache")
+VERBS = (
+    "demo",
+    "audit",
+    "train",
+    "evaluate",
+    "review",
+    "journal",
+    "compare",
+    "calibrate",
+    "predict",
+    "export",
+    "serve",
+    "show",
+    "backbones",
+    "cache",
+)
 BEGIN, END = "<!-- help -->", "<!-- /help -->"
 
 

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from belvedere.cache import PLACE_VARIABLE
-from belvedere.model import Model, card_to_metadata, load
+from belvedere.cards import card_to_metadata
+from belvedere.model import Model, load
 from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
 
 # Where the tests run in the background of a script, Ctrl-C is ignored from the start, which children would inherit.

@@ -56,7 +56,22 @@ def test_version_and_help() -> None:
 
     assert belvedere("--version").stdout.strip() == package.__version__
     help_page = belvedere("--help").stdout
-    for verb in ("demo", "audit", "train", "evaluate", "predict", "show", "backbones", "cache"):
+    for verb in (
+        "demo",
+        "audit",
+        "train",
+        "evaluate",
+        "review",
+        "journal",
+        "compare",
+        "calibrate",
+        "predict",
+        "export",
+        "serve",
+        "show",
+        "backbones",
+        "cache",
+    ):
         assert verb in help_page
 
 

@@ -40,7 +40,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_command_of_the_pages_exists() -> None:
-    listed = re.findall(r"^VERBS = \((.*)\)$", (ROOT / "docs" / "generate.py").read_text(), flags=re.MULTILINE)[0]
+    listed = re.findall(
+        r"^VERBS = \((.*?)\)$", (ROOT / "docs" / "generate.py").read_text(), flags=re.MULTILINE | re.DOTALL
+    )[0]
     verbs = set(re.findall(r'"(\w+)"', listed))
     from belvedere.cli import app
 

@@ -22,6 +22,7 @@ from belvedere import images
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
 from belvedere.threads import AHEAD
+from belvedere.walking import list_pictures
 
 READABLE = odd_files.readable_files()
 UNREADABLE = odd_files.unreadable_files()
@@ -103,7 +104,7 @@ def test_truncated_file_says_so(kind: str) -> None:
 
 def test_written_folder_is_what_is_listed(tmp_path: Path) -> None:
     readable, unreadable = odd_files.write_odd_files(tmp_path)
-    assert [path.name for path in images.list_pictures(tmp_path)] == sorted(readable + unreadable)
+    assert [path.name for path in list_pictures(tmp_path)] == sorted(readable + unreadable)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -510,7 +511,7 @@ def test_pictures_are_listed_in_order_without_hidden_ones_or_linked_folders(tmp_
     (folder / "linked").symlink_to(elsewhere)
     (folder / "circle").symlink_to(folder)
     (folder / "linked.jpg").symlink_to(elsewhere / "w.jpg")
-    listed = [path.relative_to(folder).as_posix() for path in images.list_pictures(folder)]
+    listed = [path.relative_to(folder).as_posix() for path in list_pictures(folder)]
     assert listed == ["a/deep/er/y.tiff", "a/x.webp", "b/10.jpg", "b/2.PNG", "c.jpg", "linked.jpg"]
 
 
@@ -518,3 +519,47 @@ def test_import_is_light() -> None:
     program = "import sys, belvedere.images; print(sorted({'torch', 'onnxruntime', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_small_file_of_very_many_pixels_is_refused_before_it_is_decoded() -> None:
+    """What a damaged head of an animated WebP came to: 75 million pixels in 4 kB, which took seconds."""
+    file = BytesIO()
+    small = Image.new("RGB", (64, 64), "red")
+    small.save(file, "WEBP", save_all=True, append_images=[small.rotate(5)])
+    content = bytearray(file.getvalue())
+    place = content.index(b"VP8X") + 12  # of the canvas: width - 1 and height - 1, three bytes each
+    content[place : place + 6] = (9000 - 1).to_bytes(3, "little") * 2
+    with pytest.raises(UnreadableImage, match=r"9,000 x 9,000 pixels in [\d,]+ bytes: no photograph is that empty"):
+        images.read_image(bytes(content))
+
+
+def test_a_large_picture_of_one_colour_is_read() -> None:
+    file = BytesIO()
+    Image.new("RGB", (5000, 5000), "white").save(file, "PNG")
+    assert images.read_image(file.getvalue()).shape == (5000, 5000, 3)
+
+
+LARGE = Preprocess(24, 24)
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_reduced_decoding_stays_close_to_the_whole(turned: int) -> None:
+    """A JPEG much larger than the input is decoded at a part of its scale; the input hardly shows it."""
+    random = np.random.default_rng(0)
+    small = Image.fromarray(random.integers(0, 255, (20, 30, 3), np.uint8))
+    exif, file = Image.Exif(), BytesIO()
+    exif[0x0112] = turned
+    small.resize((900, 600), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90, exif=exif)
+    whole, reduced = (images.read_input(file.getvalue(), LARGE, reduced=reduced) for reduced in (False, True))
+    assert whole.notes == reduced.notes
+    difference = np.abs(whole.pixels.astype(int) - reduced.pixels)
+    assert 0 < difference.max() <= 25  # not the same, so it was reduced; of noise, which is the worst
+    assert difference.mean() < 4
+
+
+def test_what_is_not_much_larger_than_the_input_is_read_whole() -> None:
+    random = np.random.default_rng(0)
+    file = BytesIO()
+    Image.fromarray(random.integers(0, 255, (140, 140, 3), np.uint8)).save(file, "JPEG")
+    whole, reduced = (images.read_input(file.getvalue(), LARGE, reduced=reduced) for reduced in (False, True))
+    assert (whole.pixels == reduced.pixels).all()

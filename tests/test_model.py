@@ -1,4 +1,5 @@
 import json
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
+from belvedere.cards import card_from_metadata, card_to_metadata
 from belvedere.errors import UnreadableModel, UsageError
-from belvedere.model import BATCH, Model, Source, card_from_metadata, card_to_metadata, count_pictures, expand, load
+from belvedere.model import BATCH, Model, Source, count_pictures, expand, load
 from belvedere.records import Preprocess
 from conftest import CARD, CLASS_NAMES, COLOURS, model_bytes, picture, write_classes, write_picture
 
@@ -223,13 +225,14 @@ def test_folders_are_expanded_and_counted(tmp_path: Path) -> None:
     sources: list[Source] = [tmp_path, b"bytes", "gone.png", "x" * 300, "nul\0"]
     assert list(expand(sources)) == [tmp_path / "red/0.png", tmp_path / "red/1.png", *sources[1:]]
     assert count_pictures(sources) == 6
+    assert count_pictures(sources, most=5) is None
 
 
 def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def fail(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(Path, "iterdir", fail)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(UsageError, match=f"Can't read the folder {tmp_path}: Permission denied. Give another."):
         list(expand([tmp_path]))
 

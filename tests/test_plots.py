@@ -14,9 +14,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from belvedere import plots
+from belvedere import pictures, plots
 from belvedere.errors import UsageError
-from belvedere.plots import Tile
+from belvedere.pictures import Tile
 from belvedere.records import CalibrationBin, ClassFigures, Confusion, EpochFigures, Evaluation, Prediction
 
 NASTY = ("<script>alert(1)</script>", "..", "naïve café", "$x^2$", "日本", "a\nb\x07", "\udcff", "x" * 300)
@@ -161,7 +161,7 @@ def test_calibration_shows_a_bar_a_filled_bin_and_the_error() -> None:
 
 def test_grid_places_every_photograph_and_marks_tones_by_more_than_colour() -> None:
     tiles = [Tile(make_pixels(), "sea"), Tile(make_pixels(), "a\nb", "right"), Tile(make_pixels(), "x", "wrong")]
-    figure = plots.draw_grid(tiles, "Photographs", columns=2)
+    figure = pictures.draw_grid(tiles, "Photographs", columns=2)
     assert len(figure.axes) == 3
     assert write_texts(figure) == ["Photographs", "sea", "✓ a\nb", "✗ x"]
     places = [axes.get_position() for axes in figure.axes]
@@ -171,7 +171,7 @@ def test_grid_places_every_photograph_and_marks_tones_by_more_than_colour() -> N
 
 @pytest.mark.parametrize("tiles", [[], [Tile(make_pixels(1, 1), name) for name in NASTY]], ids=["none", "nasty"])
 def test_grid_of_nothing_and_of_any_caption(tiles: list[Tile]) -> None:
-    figure = plots.draw_grid(tiles, NASTY[0])
+    figure = pictures.draw_grid(tiles, NASTY[0])
     assert Image.open(io.BytesIO(plots.figure_bytes(figure, "png"))).width > 1000
 
 
@@ -180,7 +180,7 @@ def test_sheet_shows_three_decimals_the_given_label_and_why_a_file_could_not_be_
     wrong = Prediction("peak.jpg", "sea", 0.5, (0.5, 0.3, 0.2), label="glacier")
     broken = Prediction("broken.jpg", error="The file is cut off after 1,203 bytes")
     entries = [(make_pixels(), right), (make_pixels(), wrong), (None, broken), (None, right)]
-    figure = plots.draw_sheet(entries, ("sea", "mountain", "glacier"))
+    figure = pictures.draw_sheet(entries, ("sea", "mountain", "glacier"))
     texts = write_texts(figure)
     assert {"fjord.jpg", "peak.jpg", "broken.jpg", "0.580", "0.270", "✓ given: sea", "✗ given: glacier"} <= set(texts)
     assert "The file is cut off\nafter 1,203 bytes" in texts
@@ -190,8 +190,8 @@ def test_sheet_shows_three_decimals_the_given_label_and_why_a_file_could_not_be_
 
 def test_sheet_of_any_name_and_of_many_pictures_fits_a_png() -> None:
     answer = Prediction(NASTY[6], NASTY[0], 1.0, (1.0, *[0.0] * 7), label=NASTY[7])
-    assert plots.figure_bytes(plots.draw_sheet([(None, answer), (make_pixels(), answer)], NASTY), "png")
-    assert plots.figure_bytes(plots.draw_sheet([], NASTY), "png")
+    assert plots.figure_bytes(pictures.draw_sheet([(None, answer), (make_pixels(), answer)], NASTY), "png")
+    assert plots.figure_bytes(pictures.draw_sheet([], NASTY), "png")
     figure = Figure(figsize=(0.1, 900))
     assert Image.open(io.BytesIO(plots.figure_bytes(figure, "png"))).height <= 60_000
 

@@ -13,7 +13,7 @@ import pytest
 
 from belvedere.errors import UsageError
 from belvedere.model import Model
-from belvedere.plots import Tile
+from belvedere.pictures import Tile
 from belvedere.records import (
     CalibrationBin,
     ClassFigures,

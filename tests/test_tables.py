@@ -15,15 +15,15 @@ from rich.console import Console
 
 from belvedere.errors import UnknownName, UsageError
 from belvedere.evaluation import measure
-from belvedere.records import Layer, Prediction
+from belvedere.listings import show_card, show_layers
+from belvedere.records import Layer, Prediction, Tag
 from belvedere.tables import (
     TABLE_ROWS,
     CsvWriter,
     open_writer,
-    show_card,
     show_evaluation,
-    show_layers,
     show_predictions,
+    to_json,
     write_predictions,
 )
 from conftest import CARD, CLASS_NAMES, answer
@@ -110,6 +110,11 @@ def test_every_form_for_programs_parses_back(
             "prediction": each.prediction,
             "confidence": each.confidence,
             "probabilities": dict(zip(names, each.probabilities, strict=True)) if each.error is None else None,
+            "tags": [],
+            "presence": None,
+            "prediction_set": [],
+            "none_of_these": None,
+            "none_score": None,
             "notes": list(each.notes),
             "error": each.error,
         }
@@ -311,3 +316,36 @@ def test_card_is_shown_whole(width: int) -> None:
         "cpu, float32",
     ):
         assert expected in flat
+
+
+# Tags, sets and "none of these"
+
+
+def fjord() -> Prediction:
+    tags = (Tag("blue", 0.58, 0.99), Tag("green", 0.42, 0.8))
+    found = answer("fjord.jpg", None, 0.6, 0.3, 0.1)
+    return replace(found, tags=tags, none_of_these=True, none_score=0.9712, prediction_set=("blue", "green"))
+
+
+def test_csv_holds_tags_with_shares_and_none_of_these() -> None:
+    header, row = csv_rows([fjord()], CLASS_NAMES)
+    cells = dict(zip(header, row, strict=True))
+    assert cells["tags"] == "blue:0.58|green:0.42"
+    assert cells["none_of_these"] == "true"
+    assert cells["none_score"] == "0.971200"
+
+
+def test_json_holds_tags_with_confidence_and_the_set() -> None:
+    found = to_json(fjord(), CLASS_NAMES)
+    assert found["tags"][1] == {"name": "green", "share": 0.42, "confidence": 0.8}  # type: ignore[index]
+    assert found["prediction_set"] == ["blue", "green"]
+    assert found["none_of_these"] is True
+
+
+def test_a_table_says_below_it_what_the_probabilities_do_not() -> None:
+    console = Console(file=io.StringIO(), width=90)
+    show_predictions(console, [fjord()], CLASS_NAMES)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "none of these: stranger than 97% of the pictures of its classes" in shown
+    assert "in it: blue 58%, green 42%" in shown
+    assert "can't be ruled out: blue, green" in shown

@@ -16,12 +16,12 @@ import onnx
 
 import belvedere
 from belvedere.evaluation import evaluate
+from belvedere.exporting import store_half
 from belvedere.model import BUNDLED, MODEL_NAME, Model
 from belvedere.progress import LineProgress
 from belvedere.records import Evaluation
 from belvedere.storage import write_bytes, write_text
 from belvedere.training.config import change_recipe
-from belvedere.training.export import store_half
 from belvedere.training.recipes import RECIPES
 
 MOST_BYTES = 4_000_000

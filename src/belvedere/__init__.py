@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from belvedere.auditing.run import audit
+    from belvedere.calibrating import calibrate
+    from belvedere.comparing.runs import Comparison, compare
     from belvedere.dataset import Dataset, read_folder
     from belvedere.demo import run_demo
     from belvedere.errors import (
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
         CacheError,
         DatasetError,
         DownloadError,
+        ExportError,
         FolderExists,
         MissingExtra,
+        ScaleError,
         TrainingError,
         UnknownName,
         UnreadableImage,
@@ -30,10 +34,14 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from belvedere.evaluation import evaluate
+    from belvedere.exporting import export_model
     from belvedere.images import read_image
+    from belvedere.journal import read_journal
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
     from belvedere.records import Audit, Evaluation, Issue, Prediction
+    from belvedere.review.serving import run_review
+    from belvedere.serve.server import run_server
     from belvedere.training.config import print_recipe
     from belvedere.training.networks import describe_network, list_backbones
     from belvedere.training.run import Run, train
@@ -41,6 +49,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "calibrate": "calibrating",
+    "Comparison": "comparing.runs",
+    "compare": "comparing.runs",
     "audit": "auditing.run",
     "Dataset": "dataset",
     "read_folder": "dataset",
@@ -49,8 +60,10 @@ _HOMES = {
     "CacheError": "errors",
     "DatasetError": "errors",
     "DownloadError": "errors",
+    "ExportError": "errors",
     "FolderExists": "errors",
     "MissingExtra": "errors",
+    "ScaleError": "errors",
     "TrainingError": "errors",
     "UnknownName": "errors",
     "UnreadableImage": "errors",
@@ -58,14 +71,18 @@ _HOMES = {
     "UsageError": "errors",
     "WeightsError": "errors",
     "evaluate": "evaluation",
+    "export_model": "exporting",
     "read_image": "images",
     "Model": "model",
     "load": "model",
     "draw_practice_set": "practice.folder",
+    "read_journal": "journal",
+    "run_review": "review.serving",
     "Audit": "records",
     "Evaluation": "records",
     "Issue": "records",
     "Prediction": "records",
+    "run_server": "serve.server",
     "print_recipe": "training.config",
     "list_backbones": "training.networks",
     "describe_network": "training.networks",
@@ -79,17 +96,24 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "train",
     "load",
     "evaluate",
+    "calibrate",
+    "compare",
+    "run_server",
+    "export_model",
     "read_image",
     "print_recipe",
     "list_backbones",
     "describe_network",
     "draw_practice_set",
     "run_demo",
+    "run_review",
+    "read_journal",
     "Dataset",
     "Run",
     "Model",
     "Prediction",
     "Evaluation",
+    "Comparison",
     "Audit",
     "Issue",
     "BelvedereError",
@@ -102,6 +126,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "UnreadableImage",
     "UnreadableModel",
     "DownloadError",
+    "ExportError",
+    "ScaleError",
     "WeightsError",
     "TrainingError",
     "__version__",

@@ -4,17 +4,21 @@ Knows the layouts people keep photographs in, and what in them is no photograph;
 
     PHOTOS/<class>/...                     class folders
     PHOTOS/train|val|test/<class>/...      also valid, validation, seg_train, seg_test, and seg_train/seg_train
-    PHOTOS.csv, PHOTOS.parquet             columns image, label and, if there, split; `a|b` gives several labels
+    PHOTOS.csv, PHOTOS.parquet             columns image, label and, if there, split; `a|b` gives several labels, and
+                                           `a:0.6|b:0.3` the share of the picture that each covers
 """
 
 import csv
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from belvedere.corrections import apply_journal
 from belvedere.errors import DatasetError, MissingExtra, UnknownName
 from belvedere.images import PICTURE_SUFFIXES
+from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.storage import MARK
 
@@ -24,6 +28,7 @@ PART_NAMES = {
     "test": ("test", "testing", "seg_test"),
 }
 FOREIGN_FOLDERS = ("__macosx", "@eadir")  # what macOS's archives and Synology's disks put beside photographs
+AREA = re.compile(r"0?\.\d+|0|1(\.0*)?")  # a share, written as 0.27
 UNDIVIDED = ""  # the part of a sample where the layout names none
 _PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
 
@@ -42,11 +47,13 @@ class Dataset:
         return tuple(sample for sample in self.samples if sample.part == name)
 
 
-def read_folder(photos: Path | str) -> Dataset:
+def read_folder(photos: Path | str, labels: Path | str | None = None, progress: Progress | None = None) -> Dataset:
     """Reads a data set: a folder in one of the known layouts, or a table.
 
     Args:
         photos: The folder, or a CSV or Parquet file.
+        labels: A journal of corrections, which hold in place of the labels found; nothing on disk changes.
+        progress: Shows how far the photographs of the journal are found.
 
     Returns:
         Its samples, in sorted order (a table's in its own), and its class names, sorted.
@@ -55,6 +62,7 @@ def read_folder(photos: Path | str) -> Dataset:
         DatasetError: It isn't there, can't be read, holds no classes, has an empty class, spells one class in two ways,
             or its test part has a class that its training part has not.
         UnknownName: A table's split is no part of a data set.
+        UsageError: There is no such journal.
         MissingExtra: A Parquet table is given and pyarrow is not installed.
     """
     try:
@@ -66,6 +74,9 @@ def read_folder(photos: Path | str) -> Dataset:
             f"{photos} holds no labelled photographs. Expected one folder a class with pictures in it "
             f"(or train/ and test/ with such folders), or a table with the columns image and label."
         )
+    if labels is not None:
+        samples, corrections = apply_journal(samples, labels, progress)
+        notes += corrections
     class_names = _class_names(samples, str(photos))
     notes += _further_labels(samples, class_names) + _missing_classes(samples, class_names)
     return Dataset(str(photos), class_names, tuple(samples), tuple(notes))
@@ -175,18 +186,30 @@ def _read_table(path: Path) -> tuple[list[Sample], list[Note]]:
     samples = []
     for place, row in rows:
         image = row["image"] or ""
-        labels = list(dict.fromkeys(label.strip() for label in (row["label"] or "").split("|")))
+        labels, areas = _split_label(row["label"] or "")
         if not image.strip() or not all(labels):
             raise DatasetError(
                 f"{path}, {place}: the cells image and label must both be filled. "
                 f"Received: image {image[:80]!r}, label {(row['label'] or '')[:80]!r}."
             )
         part = _table_part(row, f"{path}, {place}")
-        samples.append(Sample(path.parent / image, str(path.parent / image), labels[0], part, tuple(labels[1:])))
+        samples.append(Sample(path.parent / image, str(path.parent / image), labels[0], part, labels[1:], areas))
     unnamed = tuple(sample.image for sample in samples if sample.part == UNDIVIDED)
     if 0 < len(unnamed) < len(samples):
         return samples, [Note(f"{len(unnamed)} rows name no split: they count as photographs to train on", unnamed)]
     return samples, []
+
+
+def _split_label(cell: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The labels of a cell, each once, and the share of the picture of each where all name one."""
+    entries = [entry.strip() for entry in cell.split("|")]
+    areas: dict[str, float] = {}
+    for entry in entries:
+        name, colon, area = entry.rpartition(":")
+        if not colon or not AREA.fullmatch(area.strip()) or not name.strip():
+            return tuple(dict.fromkeys(entries)), ()
+        areas[name.strip()] = float(area)
+    return tuple(areas), tuple(areas.values())
 
 
 def _table_part(row: Mapping[str, str | None], place: str) -> str:

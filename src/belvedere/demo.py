@@ -18,7 +18,7 @@ from belvedere.training.run import Run, train
 
 TRAIN_PER_CLASS = 100
 TEST_PER_CLASS = 40
-EPOCHS = 15
+EPOCHS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def run_demo(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Demo:
-    """Draws a practice set, audits it, trains the article's network on it, measures it and answers for a fjord.
+    """Draws a practice set, audits it, trains a compact network on it, measures it and answers for a fjord.
 
     Args:
         out: Folder for all of it: `photographs/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
@@ -91,7 +91,7 @@ def run_demo(
     )
     # The model that comes with Belvedere has not seen these pictures, so it may judge their labels.
     audited = audit(photographs, out=folder / "audit", model=load(), seed=seed, progress=progress)
-    run = train(photographs, out=folder / "run", recipe="article", epochs=epochs, seed=seed, progress=progress)
+    run = train(photographs, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
     fjord = photographs / "fjord.jpg"
     model = run.load()
     [answer] = model.predict(fjord)

@@ -14,6 +14,8 @@ code, and says nothing else.
     ├── UnreadableModel         a file is not a model of ours, or a damaged one        exit code 1
     ├── DownloadError           a file could not be had from the internet             exit code 1
     ├── WeightsError            pretrained weights can't be had, or are not right     exit code 1
+    ├── ExportError             another form of a model answers otherwise than it      exit code 1
+    ├── ScaleError              work on several machines failed                        exit code 1
     └── TrainingError           training can't go on, or gave nothing to keep          exit code 1
 """
 
@@ -96,6 +98,14 @@ class DownloadError(BelvedereError):
 
 class WeightsError(BelvedereError):
     """Pretrained weights can't be had, can't be read, or are not what they should be."""
+
+
+class ExportError(BelvedereError):
+    """Another form of a model answers otherwise than the model, by more than its bound."""
+
+
+class ScaleError(BelvedereError):
+    """Work that was spread over processes or machines failed."""
 
 
 class TrainingError(BelvedereError):

@@ -5,39 +5,51 @@ Knows what accuracy, calibration and confusion are; does not know how they are d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.dataset import UNDIVIDED, Dataset
-from belvedere.errors import DatasetError, UnknownName
-from belvedere.model import Model
+from belvedere.errors import DatasetError, UnknownName, UsageError
+from belvedere.model import Model, expand
+from belvedere.prediction_sets import COVERAGE
 from belvedere.progress import Progress
-from belvedere.records import CalibrationBin, ClassFigures, Confusion, Evaluation, Prediction, Reliability, Sample
+from belvedere.records import ClassFigures, Confusion, Evaluation, OutlierFigures, Prediction, Sample, TagFigures
+from belvedere.reliability import (
+    measure_abstaining,
+    measure_outliers,
+    measure_reliability,
+    measure_sets,
+    measure_tags,
+)
 from belvedere.trust import undo_temperature
 
-CALIBRATION_BINS = 15
 
-
-def evaluate(model: Model, dataset: Dataset, progress: Progress | None = None) -> Evaluation:
+def evaluate(
+    model: Model, dataset: Dataset, progress: Progress | None = None, outliers: Path | str | None = None
+) -> Evaluation:
     """Measures a model on a data set's test part, else its validation part, or on all of it where it names no parts.
 
     Args:
         model: The model.
         dataset: Labelled photographs; their classes must be the model's.
         progress: Shows how far it is.
+        outliers: Folder of pictures that show none of the classes, to measure how well they are told from the others.
 
     Returns:
         The figures, with the answer for every photograph.
 
     Raises:
         UnknownName: A label is no class of the model's.
+        UsageError: The model can't tell what is none of its classes, or there are no pictures of such.
         DatasetError: There is nothing to measure on, or nothing of it can be read.
     """
     named = any(sample.part != UNDIVIDED for sample in dataset.samples)
     for part in ("test", "val") if named else (UNDIVIDED,):
         if samples := dataset.part(part):
-            return evaluate_samples(model, samples, progress or Progress(), part=part or "all")
+            found = evaluate_samples(model, samples, progress or Progress(), part=part or "all")
+            return found if outliers is None else replace(found, outliers=_ask(model, found, outliers, progress))
     raise DatasetError(f"{dataset.source} has a training part only. Give a test part, or a folder of class folders.")
 
 
@@ -69,7 +81,9 @@ def evaluate_samples(
             answer = known[sample.image] if sample.image in known else next(asked)
             predictions.append(replace(answer, image=sample.image, label=sample.label))
             task.advance(1)
-    return measure(predictions, model.class_names, part=part, temperature=model.card.trust.temperature)
+    trust = model.card.trust
+    found = measure(predictions, model.class_names, part=part, temperature=trust.temperature)
+    return replace(found, tags=_compare_tags(predictions, samples, model.class_names))
 
 
 def measure(
@@ -93,8 +107,6 @@ def measure(
     read = [prediction for prediction in predictions if prediction.error is None]
     if not read:
         raise DatasetError(f"None of the {len(predictions)} photographs to measure on could be read.")
-    from sklearn.metrics import confusion_matrix  # here: it takes a second, which training need not wait for
-
     index = {name: position for position, name in enumerate(class_names)}
     for prediction in read:
         if prediction.label not in index:
@@ -102,10 +114,12 @@ def measure(
     labels = np.array([index[str(prediction.label)] for prediction in read])  # (N,)
     probabilities = np.array([prediction.probabilities for prediction in read])  # (N, K)
     answers = probabilities.argmax(1)  # (N,)
-    indices = np.arange(len(class_names))
-    confusion = confusion_matrix(labels, answers, labels=indices)  # (K, K)
-    per_class = _per_class(labels, answers, class_names)
-    right, reliability = answers == labels, _reliability(labels, probabilities)
+    confusion = np.zeros((len(class_names), len(class_names)), np.intp)  # (K, K): labels by answers
+    np.add.at(confusion, (labels, answers), 1)
+    per_class = _per_class(confusion, class_names)
+    right, reliability = answers == labels, measure_reliability(labels, probabilities)
+    before = undo_temperature(probabilities, temperature)
+    inside = np.array([[name in answer.prediction_set for name in class_names] for answer in read])  # (N, K)
     return Evaluation(
         class_names=tuple(class_names),
         images=len(read),
@@ -120,8 +134,53 @@ def measure(
         calibration=reliability.bins,
         predictions=tuple(predictions),
         part=part,
-        uncalibrated=_reliability(labels, undo_temperature(probabilities, temperature)) if temperature != 1 else None,
+        uncalibrated=measure_reliability(labels, before) if temperature != 1 else None,
+        abstaining=measure_abstaining(probabilities.max(1), right),
+        sets=measure_sets(inside, labels, COVERAGE) if inside.any(1).all() else None,
     )
+
+
+def _compare_tags(
+    predictions: Sequence[Prediction], samples: Sequence[Sample], class_names: Sequence[str]
+) -> TagFigures | None:
+    """Measures tags, where the photographs have several labels and the model has told what is in all of them."""
+    pairs = [pair for pair in zip(predictions, samples, strict=True) if pair[0].error is None]
+    if not any(sample.also for _, sample in pairs) or not all(answer.presence for answer, _ in pairs):
+        return None
+    index = {name: place for place, name in enumerate(class_names)}
+    size = (len(pairs), len(index))
+    shares, areas, present = np.zeros(size), np.zeros(size), np.zeros(size, bool)
+    for row, (answer, sample) in enumerate(pairs):
+        for tag in answer.tags:
+            shares[row, index[tag.name]] = tag.share
+        labels = [(place, name) for place, name in enumerate((sample.label, *sample.also)) if name in index]
+        present[row, [index[name] for _, name in labels]] = True
+        for place, name in labels if sample.areas else []:
+            areas[row, index[name]] = sample.areas[place]
+        if not sample.areas:
+            areas[row] = np.nan
+    confidence = np.array([answer.presence for answer, _ in pairs])
+    return measure_tags(shares > 0, confidence, shares, present, areas)
+
+
+def _ask(model: Model, found: Evaluation, outliers: Path | str, progress: Progress | None) -> OutlierFigures:
+    """Asks about pictures of none of the classes."""
+    pictures = list(expand([outliers]))
+    with (progress or Progress()).task("Evaluating outliers", len(pictures)) as task:
+        answers = []
+        for answer in model.stream(pictures):
+            answers.append(answer)
+            task.advance(1)
+    inside, outside = ([each for each in group if each.error is None] for group in (found.predictions, answers))
+    scores = [[each.none_score for each in group] for group in (inside, outside)]
+    if not outside:
+        raise UsageError(f"There are no pictures that can be read in {outliers}. Give a folder with some.")
+    if None in scores[0] + scores[1]:
+        raise UsageError(f"{model.name} can't tell what is none of its classes: leave out the outliers.")
+    limit = model.card.trust.accept_rate if model.accept_rate is None else model.accept_rate
+    surest = [[each.confidence for each in group] for group in (inside, outside)]
+    numbers = [np.array(each, np.float64) for each in (*scores, *surest)]
+    return measure_outliers(numbers[0], numbers[1], numbers[2], numbers[3], limit)
 
 
 def surest_mistakes(evaluation: Evaluation, count: int) -> list[Prediction]:
@@ -137,34 +196,23 @@ def to_metrics(evaluation: Evaluation) -> dict[str, object]:
     return {"classes": figures.pop("class_names"), **figures}
 
 
-def _reliability(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> Reliability:
-    bins = _calibration(probabilities.max(1), probabilities.argmax(1) == labels)
-    ece = sum(row.images * abs(row.confidence - row.accuracy) for row in bins) / len(labels)
-    return Reliability(_log_loss(labels, probabilities), ece, bins)
-
-
-def _log_loss(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> float:
-    # A float32 softmax can give exactly 0 for the true class, which would be an infinite loss.
-    given = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(given, np.finfo(np.float32).eps)).mean())
-
-
-def _per_class(
-    labels: NDArray[np.intp], answers: NDArray[np.intp], class_names: Sequence[str]
-) -> tuple[ClassFigures, ...]:
-    from sklearn.metrics import precision_recall_fscore_support
-
-    precision, recall, f1, images = precision_recall_fscore_support(
-        labels, answers, labels=np.arange(len(class_names)), zero_division=np.nan
-    )
+def _per_class(confusion: NDArray[np.intp], class_names: Sequence[str]) -> tuple[ClassFigures, ...]:
+    right, images, answered = confusion.diagonal(), confusion.sum(1), confusion.sum(0)  # (K,) each
     return tuple(
-        ClassFigures(name, _known(precision[k]), _known(recall[k]), _known(f1[k]), int(images[k]))
+        ClassFigures(
+            name,
+            _share(right[k], answered[k]),
+            _share(right[k], images[k]),
+            _share(2 * right[k], images[k] + answered[k]),
+            int(images[k]),
+        )
         for k, name in enumerate(class_names)
     )
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _share(part: int, whole: int) -> float | None:
+    """A share; None, not 0, of nothing."""
+    return float(part / whole) if whole else None
 
 
 def _confused_pairs(confusion: NDArray[np.intp], class_names: Sequence[str]) -> tuple[Confusion, ...]:
@@ -175,16 +223,3 @@ def _confused_pairs(confusion: NDArray[np.intp], class_names: Sequence[str]) -> 
         if i != j
     ]
     return tuple(sorted(pairs, key=lambda pair: (-pair.images, pair.label, pair.prediction)))
-
-
-def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[CalibrationBin, ...]:
-    """Equal bins over the confidence, as Guo et al., On Calibration of Modern Neural Networks (2017)."""
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    inside = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, CALIBRATION_BINS - 1)
-    rows = []
-    for k in range(CALIBRATION_BINS):
-        chosen = inside == k
-        count = int(chosen.sum())
-        mean = (float(confidence[chosen].mean()), float(right[chosen].mean())) if count else (0.0, 0.0)
-        rows.append(CalibrationBin(float(edges[k]), float(edges[k + 1]), count, *mean))
-    return tuple(rows)

@@ -9,6 +9,7 @@ through Pillow. Both decode a JPEG with the accurate inverse transform and smoot
 bits keeps its high byte, which is all that Pillow gives: at most one level apart.
 """
 
+import math
 import stat
 import struct
 import threading
@@ -41,9 +42,11 @@ JPEG_AGREEMENT = 0  # largest difference between the two paths for one JPEG, in 
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
 MAX_BYTES = 200_000_000  # of one file
 LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
+EMPTY_PIXELS, EMPTY_PER_BYTE = 20_000_000, 2000  # more of both: made to keep a reader busy; of one colour, PNG has 344
 RESIZE_RULES = ("stretch", "crop")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
+REDUCED_STILL = 3.0  # times the model's input that a picture decoded at a reduced scale still has, at least
 COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
 
 RGB = NDArray[np.uint8]
@@ -93,7 +96,7 @@ def read_image(source: Path | str | bytes) -> RGB:
 
 
 def decode_image(
-    source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES, least_side: int = 0
 ) -> DecodedImage:
     """Reads a picture as `read_image`, and says what was decided in reading it.
 
@@ -101,6 +104,8 @@ def decode_image(
         source: A path, or the bytes of a file.
         max_pixels: Height times width that is refused above, before anything of that size is decoded.
         max_bytes: Size of the file that is refused above, before it is read.
+        least_side: Where over 0, a JPEG may be decoded at half its scale or less, as long as no side of it becomes
+            shorter than this.
 
     Returns:
         The pixels, (H, W, 3), and the notes.
@@ -112,7 +117,7 @@ def decode_image(
     try:
         content = read_content(source, max_bytes)
         is_jpeg = content[:3] == b"\xff\xd8\xff"
-        return _decode_jpeg(content, max_pixels) if is_jpeg else _decode_any(content, max_pixels)
+        return _decode_jpeg(content, max_pixels, least_side) if is_jpeg else _decode_any(content, max_pixels)
     except _Refused as refused:
         raise UnreadableImage(name, str(refused)) from None
 
@@ -165,18 +170,33 @@ def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     return np.array(fitted)
 
 
+def cut_seen(pixels: RGB, preprocess: Preprocess) -> RGB:
+    """Returns the part of a picture that a model sees: all of it, or the middle where its rule is "crop"."""
+    if preprocess.resize != "crop":
+        return pixels
+    height, width = pixels.shape[:2]
+    scale = min(height / preprocess.height, width / preprocess.width)
+    top, left = round((height - preprocess.height * scale) / 2), round((width - preprocess.width * scale) / 2)
+    return pixels[top : height - top, left : width - left]
+
+
 def within(height: int, width: int, side: int) -> Preprocess:
     """Returns the size of a picture scaled down, if need be, until its longer side is at most `side` pixels."""
     scale = min(1.0, side / max(height, width))
     return Preprocess(max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def read_input(source: Path | str | bytes, preprocess: Preprocess) -> DecodedImage:
+def read_input(
+    source: Path | str | bytes, preprocess: Preprocess, *, reduced: bool = False, max_pixels: int = MAX_PIXELS
+) -> DecodedImage:
     """Reads a picture as a model's input: the one way from a file to pixels, in training and in use.
 
     Args:
         source: A path, or the bytes of a file.
         preprocess: The model's input.
+        reduced: Whether a JPEG much larger than the input may be decoded at a reduced scale, which is several times
+            quicker and moves pixels by a level or two. Never in training: what is learnt from is read in full.
+        max_pixels: As `decode_image`.
 
     Returns:
         Pixels (preprocess.height, preprocess.width, 3) and the notes.
@@ -184,7 +204,8 @@ def read_input(source: Path | str | bytes, preprocess: Preprocess) -> DecodedIma
     Raises:
         UnreadableImage: As `read_image`.
     """
-    decoded = decode_image(source)
+    least_side = math.ceil(REDUCED_STILL * max(preprocess.height, preprocess.width)) if reduced else 0
+    decoded = decode_image(source, max_pixels=max_pixels, least_side=least_side)
     return DecodedImage(fit_image(decoded.pixels, preprocess), decoded.notes)
 
 
@@ -208,17 +229,6 @@ def read_inputs(
             return error
 
     return map_ahead(read, sources)
-
-
-def list_pictures(folder: Path) -> Iterator[Path]:
-    """Walks a folder for files whose suffix is a picture's, in sorted order, hidden ones left out."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from list_pictures(path)
-        elif path.suffix.lower() in PICTURE_SUFFIXES:
-            yield path
 
 
 class _Refused(Exception):
@@ -257,20 +267,23 @@ class _PillowWarnings:
 _pillow_warnings = _PillowWarnings()
 
 
-def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+def _check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
     if width * height > max_pixels:
         raise _Refused(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}")
+    if width * height > max(EMPTY_PIXELS, EMPTY_PER_BYTE * size_bytes):
+        raise _Refused(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes: no photograph is that empty")
 
 
-def _decode_jpeg(content: bytes, max_pixels: int) -> DecodedImage:
+def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedImage:
     """The fast path, or the slow one where that must decide: CMYK, damage, a header the fast one does not know."""
     damage = ""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        _check_pixels(width, height, max_pixels)
+        _check_pixels(width, height, max_pixels, len(content))
         try:
             if colours in ("YCbCr", "Gray", "RGB"):
-                pixels: RGB = simplejpeg.decode_jpeg(content, colorspace="RGB")
+                size = {"min_height": least_side, "min_width": least_side, "min_factor": 2} if least_side else {}
+                pixels: RGB = simplejpeg.decode_jpeg(content, colorspace="RGB", **size)
                 return _turn(pixels, _jpeg_orientation(content))
             simplejpeg.decode_jpeg(content, colorspace="CMYK")  # only to hear of damage: Pillow converts the colours
         except ValueError as error:
@@ -303,7 +316,7 @@ def _may_be_turned(content: bytes) -> bool:
 
 def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
     with _pillow_warnings.ignored(), _open(content) as image:
-        _check_pixels(*image.size, max_pixels)
+        _check_pixels(*image.size, max_pixels, len(content))
         try:
             with _alone if image.width * image.height > LARGE_PIXELS else nullcontext():
                 pixels = _to_rgb(image)

@@ -3,27 +3,30 @@
 Knows the model file and how to keep its cores busy with files; does not know torch, labels or figures of merit.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from dataclasses import fields as fields_of
-from itertools import islice, tee
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, get_args, get_origin
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from belvedere.answers import Outputs, put_into_words
+from belvedere.cards import card_from_metadata
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
-from belvedere.images import INTERPOLATIONS, RESIZE_RULES, DecodedImage, list_pictures, read_inputs
-from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance, Trust
+from belvedere.images import DecodedImage, read_input
+from belvedere.records import ModelCard, Prediction, Preprocess
+from belvedere.threads import chunks_of, map_ahead
+from belvedere.walking import list_pictures
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "embedding")
-EVIDENCE = "evidence"  # models of older versions have none
-FORMAT = "belvedere/1"
-BATCH = 64
+EVIDENCE, OUTLIER_SCORE = FURTHER_OUTPUTS = ("evidence", "outlier_score")  # models of older versions have none
+BATCH = 16  # pictures that a thread reads and answers for at once: as quick as more, and gentle to the caches
+BATCHES_AHEAD = 16  # answered before they are asked for
+COUNTED = 1_000_000  # files that are counted before the work; of more, nobody is told how many are left
 MODEL_NAME = "model.onnx"
 BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # answers where no model is named
 WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
@@ -31,22 +34,16 @@ WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
 Source = Path | str | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """What the graph says of N pictures."""
-
-    logits: NDArray[np.float32]  # (N, K)
-    probabilities: NDArray[np.float32]  # (N, K)
-    embedding: NDArray[np.float32]  # (N, D)
-
-
 class Model:
     """A trained model: opened with `load`, asked with `predict`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, card: ModelCard | None, name: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, card: ModelCard | None, name: str, accept_rate: float | None = None
+    ) -> None:
         self._session = session
         self._card = card
         self.name = name
+        self.accept_rate = accept_rate  # share of true pictures not called "none of these"; None for the card's
 
     @classmethod
     def from_bytes(cls, content: bytes, card: ModelCard | None, name: str = MODEL_NAME) -> "Model":
@@ -57,7 +54,7 @@ class Model:
                 graph that the card describes.
         """
         try:
-            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            session = open_session(content)
         except Exception as error:  # ONNX Runtime's exceptions have no other common parent
             reason = str(error).splitlines()[0][:200]
             raise UnreadableModel(f"{name} is not an ONNX model that can be run: {reason}. {WHAT_TO_GIVE}") from error
@@ -83,10 +80,21 @@ class Model:
         """The K classes, in the order of the probabilities."""
         return self.card.class_names
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over what the file says of itself, and how it is asked: the same where the answers are the same."""
+        metadata = self._session.get_modelmeta().custom_metadata_map | {"accept_rate": self.accept_rate}
+        return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
     def width_of(self, output: str) -> int:
         """How many numbers one of `OUTPUTS` has for a picture."""
         outputs = {each.name: each for each in self._session.get_outputs()}
         return int(outputs[output].shape[1])
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the graph says where in a picture it found what (see `explain`)."""
+        return EVIDENCE in [output.name for output in self._session.get_outputs()]
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
@@ -97,7 +105,19 @@ class Model:
         Returns:
             Its outputs for the N pictures.
         """
-        return Outputs(*self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(images)}))
+        return Outputs(*self._ask(OUTPUTS, images))
+
+    def _ask(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Computes some of the graph's outputs, a batch to each core at a time."""
+
+        def ask(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+            said: list[NDArray[np.float32]] = self._session.run(outputs, {INPUT: np.ascontiguousarray(batch)})
+            return said
+
+        if len(images) <= BATCH:
+            return ask(images)
+        batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+        return [np.concatenate(parts) for parts in zip(*map_ahead(ask, batches, BATCHES_AHEAD), strict=True)]
 
     def explain(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Says where in pictures the evidence for each class is.
@@ -112,14 +132,17 @@ class Model:
         Raises:
             UnreadableModel: The model was written by a version that had no evidence.
         """
-        return self.run_all(images)[1]
-
-    def run_all(self, images: NDArray[np.uint8]) -> tuple[Outputs, NDArray[np.float32]]:
-        """Runs the graph once for what `run` and `explain` give."""
-        if EVIDENCE not in [output.name for output in self._session.get_outputs()]:
+        evidence = self.run_all(images).evidence
+        if evidence is None:
             raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
-        *said, evidence = self._session.run([*OUTPUTS, EVIDENCE], {INPUT: np.ascontiguousarray(images)})
-        return Outputs(*said), evidence
+        return evidence
+
+    def run_all(self, images: NDArray[np.uint8]) -> Outputs:
+        """Runs the graph once for all that it can say; what it can't is None."""
+        held = {output.name for output in self._session.get_outputs()}
+        asked = [*OUTPUTS, *(name for name in FURTHER_OUTPUTS if name in held)]
+        said = self._ask(asked, images)
+        return Outputs(**dict(zip(asked, said, strict=True)))
 
     def predict(self, sources: Source | Iterable[Source]) -> list[Prediction]:
         """Answers for pictures.
@@ -131,64 +154,109 @@ class Model:
             One answer a picture, in order; a file that can't be read has its reason in `error`.
         """
         several = [sources] if isinstance(sources, Path | str | bytes) else sources
-        return list(self.stream(expand(several)))
+        return list(self.stream(expand(several), reduced=True))
 
-    def stream(self, sources: Iterable[Source]) -> Iterator[Prediction]:
-        """Answers for files one after the other, decoding ahead in threads, in memory that stays flat.
+    def stream(self, sources: Iterable[Source], *, reduced: bool = False) -> Iterator[Prediction]:
+        """Answers for files one after the other, ahead of the caller and on every core, in memory that stays flat.
+
+        Each thread reads a batch and runs it through the graph by itself, so that decoding and computing overlap and
+        no core waits for another.
 
         Args:
-            sources: Files, or their bytes; folders are not opened here (see `expand`).
+            sources: Files, or their bytes; folders are not opened here (see `expand`). Taken as they are needed.
+            reduced: Whether JPEGs much larger than the input are decoded at a reduced scale: see `read_input`.
 
-        Yields:
+        Returns:
             One answer a source, in order.
         """
-        named, taken = tee(sources)
-        outcomes = zip(named, read_inputs(taken, self.card.preprocess), strict=True)
-        while batch := list(islice(outcomes, BATCH)):
-            readable = [outcome.pixels for _, outcome in batch if isinstance(outcome, DecodedImage)]
-            answers = iter(self.run(np.stack(readable)).probabilities if readable else ())
-            for source, outcome in batch:
-                name = "picture" if isinstance(source, bytes) else str(source)
-                if isinstance(outcome, UnreadableImage):
-                    yield Prediction(name, error=outcome.reason)
-                else:
-                    yield self.answer(name, next(answers), outcome.notes)
 
-    def answer(self, name: str, probabilities: NDArray[np.float32], notes: tuple[str, ...]) -> Prediction:
-        """Puts a picture's probabilities, (K,), into words."""
-        best = int(probabilities.argmax())
-        return Prediction(
-            name,
-            self.class_names[best],
-            float(probabilities[best]),
-            tuple(float(value) for value in probabilities),
-            notes=notes,
-        )
+        def answer(batch: list[Source]) -> list[Prediction]:
+            return self.answer_batch(batch, reduced=reduced)
+
+        return chain.from_iterable(map_ahead(answer, chunks_of(sources, BATCH), BATCHES_AHEAD))
+
+    def answer_batch(self, sources: Sequence[Source], *, reduced: bool = False) -> list[Prediction]:
+        """Answers for a few files in the thread that asks, as `stream`."""
+        outcomes = [(_name(source), _read(source, self.card.preprocess, reduced)) for source in sources]
+        read = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, DecodedImage)]
+        answers = iter(self.answer([name for name, _ in read], [outcome for _, outcome in read]))
+        return [
+            Prediction(name, error=outcome.reason) if isinstance(outcome, UnreadableImage) else next(answers)
+            for name, outcome in outcomes
+        ]
+
+    def answer(self, names: Sequence[str], pictures: Sequence[DecodedImage]) -> list[Prediction]:
+        """Answers for pictures that have been read as the model's input."""
+        if not pictures:
+            return []
+        outputs = self.run_all(np.stack([picture.pixels for picture in pictures]))
+        return self.put_into_words(outputs, names, [picture.notes for picture in pictures])
+
+    def put_into_words(
+        self, outputs: Outputs, names: Sequence[str], notes: Sequence[tuple[str, ...]]
+    ) -> list[Prediction]:
+        """Makes answers of what the graph said of pictures."""
+        return put_into_words(outputs, self.card, names, notes, self.accept_rate)
 
 
-def load(path: Path | str = BUNDLED) -> Model:
+def _name(source: Source) -> str:
+    return "picture" if isinstance(source, bytes) else str(source)
+
+
+def open_session(content: bytes | str) -> onnxruntime.InferenceSession:
+    """Opens a graph that computes in the thread that asks it.
+
+    Threads that share the pictures among them are a third quicker than threads that share each layer.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _read(source: Source, preprocess: Preprocess, reduced: bool) -> DecodedImage | UnreadableImage:
+    try:
+        return read_input(source, preprocess, reduced=reduced)
+    except UnreadableImage as error:
+        return error
+
+
+def load(path: Path | str = BUNDLED, *, accept_rate: float | None = None) -> Model:
     """Opens a model.
 
     Args:
         path: A `model.onnx`, or the run folder that holds one; without, the model that comes with Belvedere, which
             tells buildings, forest, glacier, mountain, sea and street apart.
+        accept_rate: Share of pictures of its classes that it does not call "none of these", 0 to 1, instead of the 0.95
+            that it was made with: more accepts more of everything.
 
     Returns:
         The model, ready to answer.
 
     Raises:
         UnreadableModel: It isn't there, is damaged, or is no model of Belvedere's.
+        UsageError: The accept rate is no share, or the model can't tell "none of these".
     """
+    if accept_rate is not None and not 0 < accept_rate <= 1:
+        raise UsageError(f"The accept rate is a share over 0 and up to 1, such as 0.95. Received: {accept_rate}.")
     try:
         file = find_model(path)
         content = file.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableModel(f"There is no model in {path}: {reason}. {WHAT_TO_GIVE}") from error
-    plain = Model.from_bytes(content, None, str(file))
-    card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, str(file))
-    _check_shapes(plain._session, card, str(file))
-    return Model(plain._session, card, str(file))
+    return open_model(content, str(file), accept_rate)
+
+
+def open_model(content: bytes, name: str, accept_rate: float | None = None) -> Model:
+    """Opens a model from the bytes of its file, as `load`; `name` is for messages."""
+    plain = Model.from_bytes(content, None, name)
+    card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, name)
+    _check_shapes(plain._session, card, name)
+    if accept_rate is not None and not card.trust.outlier_quantiles:
+        raise UsageError(
+            f"{name} can't tell what is none of its classes: leave out the accept rate, or train it again."
+        )
+    return Model(plain._session, card, name, accept_rate)
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: str) -> None:
@@ -241,65 +309,7 @@ def _is_folder(source: Source) -> bool:
         return False  # such as a name that is too long: reading it as a file says so
 
 
-def count_pictures(sources: Sequence[Source]) -> int:
-    """Counts what `expand` gives, without opening a file."""
-    return sum(1 for _ in expand(sources))
-
-
-def card_to_metadata(card: ModelCard) -> dict[str, str]:
-    """Writes a card as the metadata of an ONNX file: each key holds JSON."""
-    fields = {key: json.dumps(value, ensure_ascii=False) for key, value in asdict(card).items()}
-    return {"format": FORMAT, **fields}
-
-
-def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
-    """Reads a card from the metadata of an ONNX file.
-
-    Raises:
-        UnreadableModel: It isn't there, or is of another format.
-    """
-    if metadata.get("format") != FORMAT:
-        raise UnreadableModel(
-            f"{name} does not hold the metadata of a Belvedere model: expected format {FORMAT!r}. "
-            f"Received: {metadata.get('format')!r}. Train it with this version, or use the version it was trained with."
-        )
-    try:
-        fields: dict[str, Any] = {key: json.loads(metadata[key]) for key in ("class_names", "layers")}
-        layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
-        preprocess = Preprocess(**json.loads(metadata["preprocess"]))
-        provenance = Provenance(**json.loads(metadata["provenance"]))
-        trust = Trust(**json.loads(metadata.get("trust", "{}")))  # models of older versions have none
-        card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
-        for record in (card, preprocess, provenance, trust, *layers):
-            _check_kinds(record)
-        names = fields["class_names"]
-        if not isinstance(names, list) or len(set(names)) < len(names) or not all(names):
-            raise ValueError(f"class_names: {names!r}")
-        if preprocess.resize not in RESIZE_RULES:
-            raise ValueError(f"resize: {preprocess.resize!r}")
-        if preprocess.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation: {preprocess.interpolation!r}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
-    return card
-
-
-def _check_kinds(record: object) -> None:
-    """Raises TypeError where a field of a record holds another kind of value than its annotation says."""
-    for entry in fields_of(record):  # type: ignore[arg-type]
-        value = getattr(record, entry.name)
-        if not _is_kind(value, entry.type):
-            raise TypeError(f"{entry.name}: {value!r}")
-
-
-def _is_kind(value: object, kind: Any) -> bool:
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if isinstance(value, bool) or origin is bool:
-        return isinstance(value, bool) and origin is bool
-    if origin is float:
-        return isinstance(value, int | float)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is_kind(each, inner[0]) for each in value)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(_is_kind(each, inner[1]) for each in value.values())
-    return isinstance(value, origin)
+def count_pictures(sources: Iterable[Source], most: int = COUNTED) -> int | None:
+    """Counts what `expand` gives, by names alone; None where it is more than `most`."""
+    counted = sum(1 for _ in islice(expand(sources), most + 1))
+    return counted if counted <= most else None

@@ -1,4 +1,4 @@
-"""Figures: curves, confusion, calibration and photographs in rows.
+"""Figures: curves, confusion and calibration.
 
 Knows colours, axes and how to write names that may hold anything, and is the only owner of matplotlib; does not know
 how a picture is read, what a figure is for or on which page it stands. Nothing here touches pyplot or leaves a setting
@@ -6,11 +6,9 @@ of matplotlib's changed.
 """
 
 import io
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from belvedere import storage
-from belvedere.records import EpochFigures, Evaluation, Prediction
+from belvedere.records import EpochFigures, Evaluation
 
 # Each colour has one job, so that a page may exchange them (by these names) for those of its dark mode.
 COLOURS: Mapping[str, str] = {
@@ -39,10 +37,8 @@ COLOURS: Mapping[str, str] = {
     "good": "#2a7a56",
     "on-accent": "#fdfdfd",
 }
-MARKS: Mapping[str, str] = {"plain": "", "right": "✓ ", "wrong": "✗ "}
 NUMBERED_CLASSES = 40  # beyond, a confusion matrix is a picture without numbers, with at most so many names
 
-_TONES: Mapping[str, str] = {"plain": "line", "right": "good", "wrong": "contrast"}
 _DOTS_PER_INCH = 150
 _STRENGTH = 0.6  # a cell's share to this power: an error of a few per cent is seen beside a diagonal near one
 _LARGEST_SIDE_PIXELS = 60_000  # the PNG writer stops at 2^16
@@ -56,15 +52,6 @@ _OTHER_SCRIPTS = (
     "Malgun Gothic",
 )
 _METADATA: Mapping[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One photograph in a grid."""
-
-    pixels: NDArray[np.uint8]  # (H, W, 3)
-    caption: str  # may hold line breaks
-    tone: str = "plain"  # "plain", "right" or "wrong"
 
 
 @cache
@@ -98,8 +85,8 @@ def _settings() -> dict[Any, Any]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
-    """Our settings while the block runs, whatever the user's matplotlibrc says."""
+def styled() -> Iterator[None]:
+    """Holds our settings while the block runs, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_settings())
@@ -115,7 +102,7 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     """
     content = io.BytesIO()
     dots = min(_DOTS_PER_INCH, _LARGEST_SIDE_PIXELS / max(figure.get_size_inches()))
-    with _style(), warnings.catch_warnings():
+    with styled(), warnings.catch_warnings():
         # A name in a script without an installed font is drawn as boxes; its letters stand in the page and the tables.
         warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from font", UserWarning)
         figure.savefig(content, format=kind, dpi=dots, metadata=_METADATA[kind])
@@ -132,7 +119,7 @@ def save_figure(figure: Figure, folder: Path, name: str, *, vector: bool = True)
         storage.write_bytes(folder / f"{name}.{kind}", figure_bytes(figure, kind))
 
 
-@_style()
+@styled()
 def draw_history(history: Sequence[EpochFigures], best_epoch: int) -> Figure:
     """Draws loss and accuracy by epoch, of training and validation, with the epoch that was kept marked."""
     figure = Figure(figsize=(7.6, 3.1), layout="constrained")
@@ -166,7 +153,7 @@ def _draw_curves(
     _calm(axes)
 
 
-@_style()
+@styled()
 def draw_confusion(evaluation: Evaluation, *, shares: bool) -> Figure:
     """Draws the confusion matrix: a row a given label, a column an answer.
 
@@ -259,7 +246,7 @@ def _set_class_axes(axes: Axes, names: Sequence[str], size: float, cell: float) 
     axes.spines[:].set_visible(False)
 
 
-@_style()
+@styled()
 def draw_calibration(evaluation: Evaluation) -> Figure:
     """Draws what share is right at each confidence, and how often each confidence is given."""
     figure = Figure(figsize=(5.8, 4.7), layout="constrained")
@@ -295,89 +282,6 @@ def _calm(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-@_style()
-def draw_grid(tiles: Sequence[Tile], title: str, columns: int = 6) -> Figure:
-    """Draws photographs in rows, each with its caption below.
-
-    Args:
-        tiles: The photographs, in reading order.
-        title: What they are.
-        columns: How many stand in a row.
-    """
-    side, gap, head = 1.5, 0.16, 0.5  # inches
-    lines = max((tile.caption.count("\n") + 1 for tile in tiles), default=1)
-    step = side + 0.08 + 0.13 * lines + gap
-    rows = -(-len(tiles) // columns)
-    width, height = columns * (side + gap) + gap, head + max(rows, 1) * step
-    figure = Figure(figsize=(width, height))
-    figure.text(gap / width, 1 - 0.17 / height, shorten(title, 14 * columns), fontsize=12, weight="bold", va="top")
-    if not tiles:
-        figure.text(gap / width, 0.5, "There are none.", color=COLOURS["muted"])
-    for index, tile in enumerate(tiles):
-        left, top = gap + index % columns * (side + gap), height - head - index // columns * step
-        axes = figure.add_axes((left / width, (top - side) / height, side / width, side / height))
-        _draw_picture(axes, tile.pixels, _TONES[tile.tone], 2.5 if tile.tone != "plain" else 0.8)
-        caption = MARKS[tile.tone] + "\n".join(shorten(line, 23) for line in tile.caption.split("\n"))
-        colour = COLOURS["ink" if tile.tone == "plain" else _TONES[tile.tone]]
-        figure.text(left / width, (top - side - 0.06) / height, caption, color=colour, fontsize=7.3, va="top")
-    return figure
-
-
-def _draw_picture(axes: Axes, pixels: NDArray[np.uint8] | None, frame: str, frame_width: float) -> None:
-    axes.set(xticks=[], yticks=[], facecolor=COLOURS["line" if pixels is None else "paper"])
-    if pixels is not None:
-        axes.imshow(pixels)
-        axes.set_anchor("N")
-    axes.spines[:].set(visible=True, color=COLOURS[frame], linewidth=frame_width)
-
-
-@_style()
-def draw_sheet(entries: Sequence[tuple[NDArray[np.uint8] | None, Prediction]], class_names: Sequence[str]) -> Figure:
-    """Draws a contact sheet: every picture with its answer and the probabilities of its likeliest classes.
-
-    Args:
-        entries: Pixels `(H, W, 3)` and answer of every picture; None for one that could not be read.
-        class_names: The model's classes, in the order of the probabilities.
-    """
-    side, bars, gap, step = 1.45, 1.55, 0.2, 2.0  # inches
-    columns = min(3, max(len(entries), 1))
-    rows = max(-(-len(entries) // columns), 1)
-    width, height = columns * (side + bars + 2 * gap) + gap, rows * step + gap
-    figure = Figure(figsize=(width, height))
-    for index, (pixels, answer) in enumerate(entries):
-        left = gap + index % columns * (side + bars + 2 * gap)
-        top = height - gap - index // columns * step
-        figure.text(left / width, top / height, shorten(answer.image, 44), fontsize=7, va="top", color=COLOURS["muted"])
-        base = (top - 0.2 - side) / height
-        picture = figure.add_axes((left / width, base, side / width, side / height))
-        _draw_picture(picture, pixels, "line", 0.8)
-        if answer.error is not None or pixels is None:
-            reason = answer.error or "There is no picture to show."
-            picture.text(0.5, 0.5, _wrap(reason, 24), transform=picture.transAxes, ha="center", va="center", fontsize=7)
-        if answer.error is None:
-            place = ((left + side + 0.12) / width, base, bars / width, side / height)
-            _draw_answer(figure.add_axes(place), answer, class_names)
-    return figure
-
-
-def _draw_answer(axes: Axes, answer: Prediction, class_names: Sequence[str]) -> None:
-    """One answer as a short bar chart: the class in bold, three decimals, and the given label where there is one."""
-    axes.set(xlim=(0, 1), ylim=(5.0, 0), xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    order = np.argsort(np.negative(answer.probabilities), kind="stable")[:4]
-    for line, index in enumerate(order):
-        name, probability = shorten(class_names[index], 16), answer.probabilities[index]
-        weight, colour = ("bold", "accent") if line == 0 else ("normal", "muted")
-        axes.text(0, line + 0.55, name, fontsize=8, weight=weight, va="bottom")
-        axes.text(1, line + 0.55, f"{probability:.3f}", fontsize=8, weight=weight, va="bottom", ha="right")
-        axes.add_patch(Rectangle((0, line + 0.62), 1, 0.12, color=COLOURS["line"], lw=0))
-        axes.add_patch(Rectangle((0, line + 0.62), probability, 0.12, color=COLOURS[colour], lw=0))
-    if answer.label is not None:
-        tone = "right" if answer.label == answer.prediction else "wrong"
-        text = f"{MARKS[tone]}given: {shorten(answer.label, 18)}"
-        axes.text(0, 4.75, text, fontsize=7.5, color=COLOURS[_TONES[tone]], va="bottom")
-
-
 def shorten(text: str, letters: int) -> str:
     """Makes a text fit one line: what can't be printed becomes an escape, and a long middle an ellipsis."""
     line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
@@ -385,9 +289,3 @@ def shorten(text: str, letters: int) -> str:
         return line
     tail = (letters - 1) // 2
     return f"{line[: letters - 1 - tail]}…{line[-tail:]}"
-
-
-def _wrap(text: str, letters: int) -> str:
-    """Breaks a text into at most six lines; a long word is cut, as names of files are."""
-    line = shorten(text, 6 * letters - 24)
-    return "\n".join(textwrap.wrap(line, letters)[:6])

@@ -3,20 +3,27 @@
 Knows how answers stream from a model to a table, a file and a contact sheet; does not know how a picture is read.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
-from belvedere.errors import UnreadableImage, UsageError
+from belvedere.errors import UnknownName, UnreadableImage, UsageError
 from belvedere.images import RGB, fit_image, read_image, within
 from belvedere.model import Model, Source, count_pictures, expand, load, takes_model
 from belvedere.progress import Progress
-from belvedere.records import Prediction
-from belvedere.storage import write_bytes
-from belvedere.tables import open_writer
+from belvedere.records import Prediction, WrittenRow
+from belvedere.resuming import RESUMABLE, Rows, open_rows
+from belvedere.storage import new_folder, write_bytes
+from belvedere.tables import FORMS, Writer, open_writer
 
 SHEET_PICTURES = 60  # a contact sheet shows the first so many
 SHEET_SIDE = 240  # longer side of a picture on it, pixels
+TOLD_TOGETHER = 16  # pictures; telling of each would take as long as reading it
+LONGEST_NAME = 1 << 20  # bytes between two separators, above which a list of names is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +34,58 @@ class Answered:
     unreadable: int
 
 
-def choose_model(paths: Sequence[Path]) -> tuple[Model, list[Path]]:
+def choose_model(paths: Sequence[Path], accept_rate: float | None = None) -> tuple[Model, list[Path]]:
     """Opens the model that the first path means, or the bundled one, and returns the others.
+
+    Args:
+        paths: A model, or not, and pictures.
+        accept_rate: As `load` takes it.
 
     Raises:
         UnreadableModel: The file is no model of Belvedere's.
     """
     if paths and takes_model(paths[0]):
-        return load(paths[0]), list(paths[1:])
-    return load(), list(paths)
+        return load(paths[0], accept_rate=accept_rate), list(paths[1:])
+    return load(accept_rate=accept_rate), list(paths)
+
+
+def read_names(file: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
+    """Reads names of files, such as `find` prints, as they come; empty ones are left out.
+
+    Raises:
+        UsageError: What comes is no list of names.
+    """
+    rest = b""
+    while block := file.read1(1 << 16):  # type: ignore[attr-defined]  # what there is, so that a slow list is followed
+        *names, rest = (rest + block).split(separator)
+        if len(rest) > LONGEST_NAME:
+            raise UsageError("What comes on stdin is no list of names: one a line, or between NULs with --null.")
+        yield from (os.fsdecode(name) for name in names if name)
+    if rest:
+        yield os.fsdecode(rest)
 
 
 def predict_files(
     model: Model,
-    sources: Sequence[Source],
+    sources: Iterable[Source],
     form: str,
     *,
     out: Path | None = None,
     sheet: Path | None = None,
+    heatmaps: Path | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Answered:
     """Answers for files and folders, and writes the answers as they come.
 
     Args:
         model: The model.
-        sources: Files and folders.
-        form: "table", "csv", "jsonl" or "json".
+        sources: Files and folders. An iterator is taken as it comes; then nobody is told how many are left.
+        form: "table", "csv", "jsonl", "json" or "parquet".
         out: The file to write; None for stdout.
         sheet: A PNG to draw, with the first pictures and their answers.
+        heatmaps: A new folder for pictures of where the evidence for each tag is.
+        resume: Whether to go on where the same job was cut off: with "csv", "jsonl" and "parquet", to a file.
         progress: Shows how far it is.
 
     Returns:
@@ -62,26 +93,32 @@ def predict_files(
 
     Raises:
         UnknownName: There is no such form.
-        UsageError: There is nothing to answer for, or a file can't be written or is one of the sources.
+        UsageError: There is nothing to answer for, a file can't be written or is one of the sources, or what was left
+            is of another job.
+        MissingExtra: Parquet is asked for and pyarrow is not installed.
     """
     progress = progress or Progress()
-    total = count_pictures(sources)
-    if not total:
-        where = f" in {', '.join(map(str, sources))}" if sources else ""
-        raise UsageError(f"There are no pictures{where}. Give files, or folders with some.")
-    for file in (out, sheet):
-        if file is not None:
-            _check_writable(file, sources)
+    _check_form(form, out, sheet or heatmaps, resume)
+    total = _check_sources(sources, out, sheet)
+    pictures = some_of(expand(sources), sources)
     shown: list[Prediction] = []
-    images = unreadable = 0
-    with open_writer(form, out, model.class_names) as writer, progress.task("Predicting", total) as task:
-        for answer in model.stream(expand(sources)):
+    with (
+        _heatmap_writer(model, heatmaps) as draw,
+        _open(model, form, out, resume) as (writer, rows),
+        progress.task("Predicting", total or 0) as task,
+    ):
+        images, unreadable = _skip(pictures, rows, str(out))
+        task.advance(images)
+        for answer in model.stream(pictures, reduced=True):
             writer.write(answer)
             images += 1
+            draw(images, answer)
             unreadable += answer.error is not None
             if sheet is not None and len(shown) < SHEET_PICTURES:
                 shown.append(answer)
-            task.advance(1)
+            if images % TOLD_TOGETHER == 0:
+                task.advance(TOLD_TOGETHER)
+        task.advance(images % TOLD_TOGETHER)
     if sheet is not None:
         _draw_sheet(sheet, shown, model.class_names)
         if images > SHEET_PICTURES:
@@ -89,8 +126,94 @@ def predict_files(
     return Answered(images, unreadable)
 
 
+def _check_sources(sources: Iterable[Source], *files: Path | None) -> int | None:
+    """Counts the pictures, where that can be done before the work; refuses to write over one of them."""
+    if not isinstance(sources, Sequence):
+        return None
+    for file in files:
+        if file is not None:
+            _check_writable(file, sources)
+    return count_pictures(sources)
+
+
+@contextmanager
+def _heatmap_writer(model: Model, folder: Path | None) -> Iterator[Callable[[int, Prediction], None]]:
+    """What writes the pictures of where the evidence of an answer is into a new folder, a file an answer."""
+    if folder is None:
+        yield lambda _number, _answer: None
+        return
+    from belvedere.explaining import draw_tags, tells_places
+    from belvedere.plots import figure_bytes
+
+    if not tells_places(model):
+        raise UsageError(f"{model.name} can't tell where its evidence is: leave out --heatmaps, or train it again.")
+    with new_folder(folder, overwrite=False) as unfinished:
+
+        def draw(number: int, answer: Prediction) -> None:
+            if answer.error is None:
+                name = f"{number:05}-{Path(answer.image).stem}.png"
+                write_bytes(unfinished / name, figure_bytes(draw_tags(model, answer), "png"))
+
+        yield draw
+
+
+def _check_form(form: str, out: Path | None, drawn: Path | None, resume: bool) -> None:
+    if form not in (known := (*FORMS, "parquet")):
+        raise UnknownName("form of answers", form, known)
+    if form == "parquet" and out is None:
+        raise UsageError("Parquet can't be printed: give a file to write, such as --out answers.parquet.")
+    if resume and (out is None or form not in RESUMABLE):
+        raise UsageError("--resume goes with a file of CSV, JSON lines or Parquet: give --out, such as answers.csv.")
+    if resume and drawn is not None:
+        raise UsageError(f"{drawn} can't be drawn of a job that is taken up again. Leave it out, or --resume.")
+
+
+@contextmanager
+def _open(
+    model: Model, form: str, out: Path | None, resume: bool
+) -> Iterator[tuple[Writer | Rows, Iterable[WrittenRow]]]:
+    special = out is not None and out.exists() and not out.is_file()  # such as a pipe, which has nothing to go on with
+    if out is not None and form in RESUMABLE and not special:
+        with open_rows(out, form, model.class_names, model.fingerprint, resume=resume) as opened:
+            yield opened
+    else:
+        with open_writer(form, out, model.class_names) as writer:
+            yield writer, ()
+
+
+def some_of(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
+    """Refuses to begin where there is no picture."""
+    first = next(pictures, None)
+    if first is None:
+        where = f" in {', '.join(map(str, sources))}" if isinstance(sources, Sequence) and sources else ""
+        raise UsageError(f"There are no pictures{where}. Give files, or folders with some.")
+    return chain([first], pictures)
+
+
+def _skip(pictures: Iterator[Source], rows: Iterable[WrittenRow], out: str) -> tuple[int, int]:
+    """Takes the pictures that have been answered for; returns how many, and how many of them were unreadable."""
+    images = unreadable = 0
+    for row in rows:
+        picture = next(pictures, None)
+        name = "picture" if isinstance(picture, bytes) else str(picture)
+        if picture is None or _written(name) != _written(row.image):
+            raise UsageError(
+                f"The pictures are not those that {out} was begun with: expected {row.image} as number {images + 1:,}. "
+                f"Received: {name}. Give the same ones in the same order, or leave out --resume to start anew."
+            )
+        images += 1
+        unreadable += row.unreadable
+    return images, unreadable
+
+
+def _written(name: str) -> str:
+    """A name as it stands in a file: bytes that are not UTF-8 as escapes."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _draw_sheet(file: Path, shown: Sequence[Prediction], class_names: Sequence[str]) -> None:
-    from belvedere.plots import draw_sheet, figure_bytes  # here, since loading matplotlib takes longer than an answer
+    from belvedere.pictures import draw_sheet  # here, since loading matplotlib takes longer than an answer
+    from belvedere.plots import figure_bytes
 
     entries = [(_sheet_pixels(answer), answer) for answer in shown]
     write_bytes(file, figure_bytes(draw_sheet(entries, class_names), "png"))

@@ -16,7 +16,7 @@ WIDE = 100  # columns of a terminal that has room for a long bar
 
 
 class Task:
-    """One job of a known length; this kind shows nothing."""
+    """One job; this kind shows nothing."""
 
     def advance(self, images: int, figures: str = "") -> None:
         """Says that so many more images are done, with a few figures to show beside the bar."""
@@ -41,7 +41,7 @@ class Progress:
 
         Args:
             description: What is being done, such as "Reading".
-            images: How many images it takes, or other things.
+            images: How many images it takes, or other things; 0 where nobody knows.
             unit: What they are.
 
         Yields:
@@ -65,10 +65,11 @@ class _LineTask(Task):
         if now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
             rate = self._done / (now - self._start)
-            left = (self._images - self._done) / rate if rate else 0.0
+            of = f"/{self._images}" if self._images else ""
+            left = f", {(self._images - self._done) / rate if rate else 0:.0f} s left" if self._images else ""
             print(  # noqa: T201
-                f"{self._description}: {self._done}/{self._images} {self._unit}, {rate:.0f} {self._unit}/s, "
-                f"{left:.0f} s left {self._figures}".rstrip(),
+                f"{self._description}: {self._done}{of} {self._unit}, {rate:.0f} {self._unit}/s{left} "
+                f"{self._figures}".rstrip(),
                 file=sys.stderr,
                 flush=True,
             )
@@ -111,7 +112,7 @@ class TerminalProgress(Progress):
             TextColumn("{task.fields[figures]}"),
         )
         with Bars(*columns, console=self._console, transient=True) as bars:
-            identity = bars.add_task(escape(description), total=images, rate="", figures="")
+            identity = bars.add_task(escape(description), total=images or None, rate="", figures="")
             start = time.monotonic()
 
             class BarTask(Task):

@@ -17,6 +17,7 @@ class Sample:
     label: str  # its class; where a table gives several, the first
     part: str  # "train", "val" or "test"
     also: tuple[str, ...] = ()  # further classes that a table gives (`a|b`)
+    areas: tuple[float, ...] = ()  # share of the picture of each, where the table gives them (`a:0.6|b:0.3`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,31 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class TagRule:
+    """How evidence by place becomes the confidence that a class is in a picture: a logistic regression a class.
+
+    The confidence in class c is the logistic function of `scales[c] * e[c] + context[c] . e + biases[c]`, where e,
+    (K,), is the mean of each class's strongest places.
+    """
+
+    scales: tuple[float, ...]  # (K,)
+    biases: tuple[float, ...]  # (K,)
+    context: tuple[tuple[float, ...], ...] = ()  # (K, K) what other classes say; empty where nothing is known of that
+    fitted_on: int = 0  # photographs
+    several_labels: bool = False  # whether they had all their labels; else one each
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """What was fitted on photographs that a model had not learnt from."""
 
     temperature: float = 1.0  # by which the logits are divided before the softmax
     fitted_on: int = 0  # photographs; 0: nothing was fitted
+    set_mass: float | None = None  # a class is in the prediction set where likelier ones hold no more than this
+    set_coverage: float = 0.95  # how often the true class is in the set
+    outlier_quantiles: tuple[float, ...] = ()  # of the outlier score of such photographs, from the least to the most
+    accept_rate: float = 0.95  # share of true pictures that are not called "none of these"
+    tags: TagRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +157,15 @@ class Prediction:
     prediction_set: tuple[str, ...] = ()  # the classes that can't be ruled out, likeliest first; empty where unknown
     none_of_these: bool | None = None  # whether the picture is unlike every class; None where the model can't tell
     none_score: float | None = None  # how unlike: the share of true pictures that are less unlike, 0 to 1
+    presence: tuple[float, ...] = ()  # (K,) how sure it is that each class is in the picture; empty where unknown
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRow:
+    """What is known of a row that an earlier process wrote."""
+
+    image: str
+    unreadable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +200,51 @@ class Reliability:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectivePoint:
+    """How good the answers are when only the surest are taken."""
+
+    share: float  # of the photographs that are answered
+    images: int
+    accuracy: float  # of these answers
+    confidence: float  # the least of them
+
+
+@dataclass(frozen=True, slots=True)
+class SetFigures:
+    """What prediction sets are worth."""
+
+    promised: float  # share of photographs whose label shall be in their set
+    coverage: float  # share whose label is
+    mean_size: float  # classes in a set
+    per_class: tuple[float | None, ...]  # coverage of each class's photographs; None where there are none
+
+
+@dataclass(frozen=True, slots=True)
+class TagFigures:
+    """What tags are worth, on photographs of which all labels are known."""
+
+    images: int
+    mean_average_precision: float | None  # mean over the classes that are there
+    micro_f1: float | None  # over all tags
+    macro_f1: float | None  # mean over the classes
+    average_precision: tuple[float | None, ...]  # of each class; None where it is in no photograph
+    share_error: float | None  # mean absolute error of a class's share of a picture; None where areas are not known
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierFigures:
+    """How well pictures that show none of the classes are told from the others."""
+
+    images: int  # of none of the classes
+    auroc: float  # area under the ROC curve
+    accepted: float  # share of them that pass where 95% of the others do: the false-positive rate
+    kept_by_model: float  # share of the others that the model, as it is, calls one of its classes
+    accepted_by_model: float  # and of the outliers
+    baseline_auroc: float  # the same by the largest probability
+    baseline_accepted: float
+
+
+@dataclass(frozen=True, slots=True)
 class Confusion:
     """How often one class was taken for another."""
 
@@ -197,6 +272,10 @@ class Evaluation:
     predictions: tuple[Prediction, ...] = field(repr=False)  # one a photograph, each with its label
     uncalibrated: Reliability | None = None  # before the temperature, where one was fitted
     part: str = "test"  # the part of the data set that was measured
+    abstaining: tuple[SelectivePoint, ...] = ()  # from answering all photographs to half of them
+    sets: SetFigures | None = None  # where the model gives prediction sets
+    tags: TagFigures | None = None  # where the photographs have several labels
+    outliers: OutlierFigures | None = None  # where some were given
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +290,32 @@ class EpochFigures:
     accuracy: float  # of the training batches, while training on them
     validation_loss: float
     validation_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One line of a journal: what a person said of a photograph."""
+
+    id: str  # made by whoever decides, so that a line sent twice counts once
+    when: str  # UTC, ISO 8601
+    who: str
+    sha256: str  # of the photograph's file, hexadecimal
+    image: str  # its path at that time
+    action: str  # "keep", "relabel", "tag", "exclude" or "undo"
+    given: str | None = None  # the label it had; `from` in the file
+    to: tuple[str, ...] = ()  # the label, the secondary labels, or the id of what is undone
+    why: str = ""
+    about: str = "label"  # what was in doubt: "label", "duplicate" or "leak"
+    size_bytes: int | None = None  # of the file; `bytes` in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What all living decisions on one photograph's content come to."""
+
+    label: str | None = None  # None: as it was given
+    also: tuple[str, ...] | None = None  # secondary labels; None: as they were given
+    excluded: tuple[str, ...] = ()  # paths of the copies that are left out, as they were then
 
 
 @dataclass(frozen=True, slots=True)

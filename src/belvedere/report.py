@@ -17,9 +17,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from belvedere import plots, storage
+from belvedere import pictures, plots, storage
 from belvedere.errors import UsageError
-from belvedere.plots import Figure, Tile
+from belvedere.pictures import Tile
+from belvedere.plots import Figure
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note
 
 # What was measured, by the part an evaluation names.
@@ -45,6 +46,7 @@ class Report:
     mistakes: Sequence[Tile]  # the surest, worst first
     config: str  # the text of config.toml, may be empty
     command: str  # how it was made
+    overlaid: bool = False  # whether beside each mistake is shown where the evidence is
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ def write_report(folder: Path, report: Report) -> None:
     for name, figure in figures.items():
         plots.save_figure(figure, place, name)
     for name, (heading, tiles) in _name_grids(report).items():
-        plots.save_figure(plots.draw_grid(tiles, heading), place, name, vector=False)
+        columns = 2 if name == "mistakes" and report.overlaid else 6
+        plots.save_figure(pictures.draw_grid(tiles, heading, columns), place, name, vector=False)
     charts = {name: _inline((place / f"{name}.svg").read_text(encoding="utf-8"), name) for name in figures}
     page = environment().get_template("report.html").render(_describe(report), charts=charts)
     # A file's name may hold bytes that are no text; they are shown as escapes.
@@ -152,6 +155,7 @@ def _describe(report: Report) -> dict[str, object]:
         "rows": _rows(evaluation),
         "numbered": len(evaluation.class_names) <= plots.NUMBERED_CLASSES,
         "calibration": _describe_calibration(evaluation),
+        "overlaid": report.overlaid,
         "mistakes": [embed_tile(tile) for tile in report.mistakes],
         "grids": {heading: [embed_tile(tile) for tile in tiles] for heading, tiles in report.grids.items()},
         "parameters": sum(layer.parameters for layer in layers),
@@ -261,7 +265,7 @@ def embed_tile(tile: Tile) -> EmbeddedPicture:
     picture.save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
     lines = tuple(tile.caption.split("\n"))
-    return EmbeddedPicture(source, picture.width, picture.height, lines, tile.tone, plots.MARKS[tile.tone])
+    return EmbeddedPicture(source, picture.width, picture.height, lines, tile.tone, pictures.MARKS[tile.tone])
 
 
 def _inline(svg: str, name: str) -> str:

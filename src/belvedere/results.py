@@ -16,9 +16,10 @@ from pathlib import Path
 from belvedere.dataset import read_folder
 from belvedere.errors import UnreadableImage
 from belvedere.evaluation import evaluate, surest_mistakes, to_metrics
+from belvedere.explaining import draw_strip, tells_places
 from belvedere.images import fit_image, read_image, within
-from belvedere.model import load
-from belvedere.plots import Tile
+from belvedere.model import Model, load
+from belvedere.pictures import Tile
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Sample
 from belvedere.report import Report, write_report
@@ -43,10 +44,19 @@ class Results:
     seconds_total: float
     history: tuple[EpochFigures, ...] = ()
     config: str = ""
+    model: Model | None = None  # to show where its evidence is; None for photographs alone
 
 
 def evaluate_into(
-    model: Path | str, photos: Path | str, out: Path | None, *, overwrite: bool, progress: Progress
+    model: Path | str,
+    photos: Path | str,
+    out: Path | None,
+    *,
+    overwrite: bool,
+    progress: Progress,
+    outliers: Path | None = None,
+    accept_rate: float | None = None,
+    labels: Path | str | None = None,
 ) -> tuple[Evaluation, dict[str, object]]:
     """Measures a model and, if asked, writes the folder of results.
 
@@ -56,6 +66,9 @@ def evaluate_into(
         out: The folder to write; None to write nothing.
         overwrite: Whether an older folder of results there may be replaced.
         progress: Shows how far it is.
+        outliers: Folder of pictures that show none of the classes, to measure how well they are told from the others.
+        accept_rate: Share of true pictures not called "none of these", instead of the model's.
+        labels: A journal of corrections, as `read_folder` takes it.
 
     Returns:
         The figures, and the content of metrics.json.
@@ -64,10 +77,10 @@ def evaluate_into(
         BelvedereError: The model or the photographs can't be read, or the folder not be written.
     """
     started = time.perf_counter()
-    opened = load(model)
+    opened = load(model, accept_rate=accept_rate)
     with nullcontext() if out is None else new_folder(out, overwrite=overwrite) as folder:
-        dataset = read_folder(photos)
-        evaluation = evaluate(opened, dataset, progress)
+        dataset = read_folder(photos, labels, progress)
+        evaluation = evaluate(opened, dataset, progress, outliers)
         notes = dataset.notes + unreadable_note(evaluation)
         progress.say_notes(notes)
         seconds_total = time.perf_counter() - started
@@ -82,6 +95,7 @@ def evaluate_into(
             samples={"Photographs": [sample for sample in dataset.samples if sample.image in measured]},
             command=command_line(),
             seconds_total=seconds_total,
+            model=opened,
         )
         return evaluation, write_results(folder, results)
 
@@ -115,7 +129,8 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
         history=results.history,
         notes=results.notes,
         grids={title: sample_tiles(samples, class_names) for title, samples in results.samples.items()},
-        mistakes=mistake_tiles(results.evaluation, results.samples),
+        mistakes=mistake_tiles(results.evaluation, results.samples, results.model),
+        overlaid=results.model is not None and tells_places(results.model),
         config=results.config,
         command=results.command,
     )
@@ -179,19 +194,26 @@ def sample_tiles(samples: Sequence[Sample], class_names: Sequence[str]) -> list[
     return [tile for sample in chosen[: 2 * SAMPLE_TILES] if (tile := _tile(sample.path, sample.label)) is not None]
 
 
-def mistake_tiles(evaluation: Evaluation, samples: Mapping[str, Sequence[Sample]]) -> list[Tile]:
-    """Shows the surest mistakes, with given and predicted label."""
+def mistake_tiles(
+    evaluation: Evaluation, samples: Mapping[str, Sequence[Sample]], model: Model | None = None
+) -> list[Tile]:
+    """Shows the surest mistakes, with given and predicted label, and beside each the evidence for both."""
     paths = {sample.image: sample.path for group in samples.values() for sample in group}
     tiles = []
     for answer in surest_mistakes(evaluation, MISTAKE_TILES):
         caption = f"given {answer.label}\nsaid {answer.prediction} {answer.confidence:.3f}\n{Path(answer.image).name}"
-        tile = _tile(paths[answer.image], caption, "wrong")
+        classes = (str(answer.prediction), str(answer.label))
+        tile = _tile(paths[answer.image], caption, "wrong", model, classes)
         tiles += [tile] if tile is not None else []
     return tiles
 
 
-def _tile(path: Path, caption: str, tone: str = "plain") -> Tile | None:
+def _tile(
+    path: Path, caption: str, tone: str = "plain", model: Model | None = None, classes: Sequence[str] = ()
+) -> Tile | None:
     try:
+        if model is not None and tells_places(model):
+            return Tile(draw_strip(model, path, classes, TILE_PIXELS), caption, tone)
         pixels = read_image(path)
     except UnreadableImage:
         return None  # named among the notes already

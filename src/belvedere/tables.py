@@ -10,48 +10,53 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import TextIO
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from belvedere.errors import find_named
-from belvedere.records import CuratedBackbone, Evaluation, Layer, ModelCard, Prediction, StoreFigures
+from belvedere.records import Evaluation, Prediction
 from belvedere.storage import replace_when_whole
 
-# Empty where the model does not say them: this version's models know neither tags nor "none of these".
-ANSWERS_TO_COME = ("tags", "none_of_these", "none_score")
+if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer than an answer
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+FURTHER_COLUMNS = ("tags", "none_of_these", "none_score")  # empty where a model can't tell
+FIRST_COLUMNS = ("image", "prediction", "confidence")
 IMAGE_COLUMN_WIDTH = 18  # at least, where all classes are shown
 NUMBER_WIDTH = 8  # "0.123 *" and "not read"
 NAME_WIDTH = 16  # a longer class name is folded
 COLUMN_GAP = 2
 TABLE_ROWS = 500  # printed at once
+SUREST_SHARE = 0.8  # of the photographs, for which the accuracy is told
 TOP = 3  # classes shown where the terminal is too narrow for all
+
+
+def class_columns(class_names: Sequence[str]) -> list[str]:
+    """Names a column for each class: one that is called as a column is gets a prefix, so that none stands twice."""
+    taken = {*FIRST_COLUMNS, *FURTHER_COLUMNS, "error", "label", "prediction_set", "notes"}
+    named: list[str] = []
+    for name in class_names:
+        column = name
+        while column in taken:
+            column = f"class:{column}"
+        taken.add(column)
+        named.append(column)
+    return named
 
 
 class CsvWriter:
     """One row a picture: image, prediction, confidence, a column a class, tags, none-of-these, error, label."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str], *, labels: bool = False) -> None:
+    def __init__(self, file: TextIO, class_names: Sequence[str], *, labels: bool = False, header: bool = True) -> None:
         self._file, self._line = file, io.StringIO()
         self._csv = csv.writer(self._line, lineterminator="\r\n")  # else Python leaves a \r in a cell unquoted
         self._classes = len(class_names)
         self._labels = labels
-        fixed = ("image", "prediction", "confidence")
-        last = (*ANSWERS_TO_COME, "error", *(("label",) if labels else ()))
-        taken = {*fixed, *last, "label"}
-        named: list[str] = []
-        for name in class_names:
-            column = name
-            while column in taken:  # called as a column is: a prefix, so that no column stands twice
-                column = f"class:{column}"
-            taken.add(column)
-            named.append(column)
-        self._write_row([*fixed, *named, *last])
+        if header:
+            last = (*FURTHER_COLUMNS, "error", *(("label",) if labels else ()))
+            self._write_row([*FIRST_COLUMNS, *class_columns(class_names), *last])
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer; where there is none, all cells but image and error are empty."""
@@ -60,14 +65,23 @@ class CsvWriter:
             cells += [_six(answer.confidence or 0.0), *map(_six, answer.probabilities)]
         else:
             cells += [None] * (1 + self._classes)
-        cells += [None] * len(ANSWERS_TO_COME) + [answer.error]
-        self._write_row(cells + [answer.label] * self._labels)
+        self._write_row([*cells, *_further_cells(answer), answer.error, *[answer.label] * self._labels])
 
     def _write_row(self, cells: Sequence[object]) -> None:
         self._csv.writerow(cells)
         self._file.write(self._line.getvalue().removesuffix("\r\n") + "\n")
         self._line.seek(0)
         self._line.truncate()
+
+
+def _further_cells(answer: Prediction) -> list[object]:
+    """Tags as `sea:0.58|mountain:0.27`, a flag, and the score."""
+    none = answer.none_of_these
+    return [
+        "|".join(f"{tag.name}:{tag.share:.2f}" for tag in answer.tags),
+        None if none is None else str(none).lower(),
+        None if answer.none_score is None else _six(answer.none_score),
+    ]
 
 
 class JsonLinesWriter:
@@ -105,6 +119,8 @@ class TableWriter:
     """A table for a terminal, printed in pieces so that any number of answers fits in memory."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
+        from rich.console import Console
+
         self._console = Console(file=file, highlight=False)
         self._class_names = class_names
         self._answers: list[Prediction] = []
@@ -140,6 +156,7 @@ def to_json(answer: Prediction, class_names: Sequence[str]) -> dict[str, object]
         "confidence": answer.confidence,
         "probabilities": dict(zip(class_names, answer.probabilities, strict=True)) if read else None,
         "tags": [asdict(tag) for tag in answer.tags],
+        "presence": dict(zip(class_names, answer.presence, strict=True)) if answer.presence else None,
         "prediction_set": list(answer.prediction_set),
         "none_of_these": answer.none_of_these,
         "none_score": answer.none_score,
@@ -196,15 +213,17 @@ def write_predictions(path: Path, predictions: Iterable[Prediction], class_names
             writer.write(answer)
 
 
-def show_predictions(console: Console, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+def show_predictions(console: "Console", predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
     """Prints a table of class probabilities, three decimals, the winner marked; the likeliest few if not all fit."""
+    from rich.cells import cell_len
+
     widths = [min(max(NUMBER_WIDTH, cell_len(_printable(name))), NAME_WIDTH) for name in class_names]
     fits = IMAGE_COLUMN_WIDTH + sum(COLUMN_GAP + width for width in widths) <= console.width
-    table = Table(box=None, pad_edge=False)
+    table = plain_table()
     table.add_column("image", overflow="fold", min_width=12)
     if fits:
         for name, width in zip(class_names, widths, strict=True):
-            table.add_column(_text(name), justify="right", overflow="fold", width=width)
+            table.add_column(plain_text(name), justify="right", overflow="fold", width=width)
     else:
         for place in range(min(TOP, len(class_names))):
             table.add_column(f"{place + 1}.", overflow="fold", min_width=NUMBER_WIDTH)
@@ -212,17 +231,29 @@ def show_predictions(console: Console, predictions: Iterable[Prediction], class_
     for answer in predictions:
         if answer.error is not None:
             notes.append(f"{answer.image}: not read: {answer.error}")
-            table.add_row(_text(answer.image), _text("not read", style="red"))
+            table.add_row(plain_text(answer.image), plain_text("not read", style="red"))
             continue
-        notes += [f"{answer.image}: {note}" for note in answer.notes]
+        notes += [f"{answer.image}: {note}" for note in (*describe_beside(answer), *answer.notes)]
         cells = _all_classes(answer, class_names) if fits else _likeliest(answer, class_names)
-        table.add_row(_text(answer.image), *cells)
+        table.add_row(plain_text(answer.image), *cells)
     console.print(table)
     for note in notes:
-        console.print(_text(note), style="dim")
+        console.print(plain_text(note), style="dim")
 
 
-def show_evaluation(console: Console, evaluation: Evaluation) -> None:
+def describe_beside(answer: Prediction) -> list[str]:
+    """Says in lines what the probabilities don't: none of these, what else is in it, what can't be ruled out."""
+    lines = []
+    if answer.none_of_these:
+        lines.append(f"none of these: stranger than {answer.none_score:.0%} of the pictures of its classes")
+    if len(answer.tags) > 1:
+        lines.append("in it: " + ", ".join(f"{tag.name} {tag.share:.0%}" for tag in answer.tags))
+    if len(answer.prediction_set) > 1:
+        lines.append("can't be ruled out: " + ", ".join(answer.prediction_set))
+    return lines
+
+
+def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     """Prints figures of merit: the verdict, then a row a class, then the most confused pairs."""
     right = round(evaluation.accuracy * evaluation.images)
     console.print(f"accuracy {evaluation.accuracy:.4f} ({right:,} of {evaluation.images:,} right)", highlight=False)
@@ -233,102 +264,56 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     )
     if evaluation.unreadable:
         console.print(f"{evaluation.unreadable} could not be read and are not counted.", style="red")
-    table = Table(box=None, pad_edge=False)
+    table = plain_table()
     table.add_column("class", overflow="fold")
     for title in ("precision", "recall", "F1", "images"):
         table.add_column(title, justify="right")
     for row in evaluation.per_class:
         shares = [f"{value:.3f}" if value is not None else "-" for value in (row.precision, row.recall, row.f1)]
-        table.add_row(_text(row.name), *shares, f"{row.images:,}")
+        table.add_row(plain_text(row.name), *shares, f"{row.images:,}")
     console.print(table)
+    for line in _describe_trust(evaluation):
+        console.print(line, highlight=False)
     for pair in evaluation.confused_pairs[:5]:
-        console.print(_text(f"{pair.label} taken for {pair.prediction}: {pair.images} ({pair.share:.1%})"))
+        console.print(plain_text(f"{pair.label} taken for {pair.prediction}: {pair.images} ({pair.share:.1%})"))
 
 
-def show_layers(console: Console, layers: Sequence[Layer]) -> None:
-    """Prints a network's layer table, and its parameters below."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", overflow="fold")
-    table.add_column("kind", overflow="fold")
-    table.add_column("output", justify="right", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    for layer in layers:
-        shape = " x ".join(map(str, layer.shape))
-        table.add_row(_text(layer.name), _text(layer.kind), shape, f"{layer.parameters:,}")
-    console.print(table)
-    total = sum(layer.parameters for layer in layers)
-    fixed = total - sum(layer.trainable for layer in layers)
-    console.print(f"{total:,} parameters, {fixed:,} of which do not train", highlight=False)
-
-
-def show_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
-    """Prints what the cache holds."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("kind")
-    table.add_column("made by", overflow="fold")
-    for title in ("images", "MB", "last used"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for store in stores:
-        used = datetime.fromtimestamp(store.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(
-            store.kind,
-            _text(store.rule),
-            f"{store.images:,}" if store.images else "-",
-            f"{store.size_bytes / 1e6:,.0f}",
-            used,
+def _describe_trust(evaluation: Evaluation) -> list[str]:
+    """Lines on abstaining, sets, tags and none of these; what was not measured is left out."""
+    lines = [
+        f"right on {point.accuracy:.1%} of the {point.share:.0%} it is surest of"
+        for point in evaluation.abstaining
+        if point.share == SUREST_SHARE
+    ]
+    if (sets := evaluation.sets) is not None:
+        lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
+    if (tags := evaluation.tags) is not None:
+        figures = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
+        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+        lines.append(f"tags: {told}")
+    if (outliers := evaluation.outliers) is not None:
+        lines.append(
+            f"none of these: AUROC {outliers.auroc:.3f}, {outliers.accepted:.1%} accepted at 95% kept "
+            f"(by largest probability {outliers.baseline_auroc:.3f}, {outliers.baseline_accepted:.1%})"
         )
-    console.print(table)
-
-
-def show_backbones(console: Console, backbones: Sequence[CuratedBackbone]) -> None:
-    """Prints the list of pretrained networks."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("backbone", no_wrap=True)
-    for title in ("M", "side", "images/s"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("licence", no_wrap=True)
-    for each in backbones:
-        figures = (f"{each.parameters_millions:.1f}", f"{each.side}", f"{each.images_per_second}")
-        table.add_row(f"{each.name}\n  {each.suits}", *figures, each.licence)
-    console.print(table)
-
-
-def show_card(console: Console, card: ModelCard) -> None:
-    """Prints what a model file says about itself, apart from its layers."""
-    made, size = card.provenance, card.preprocess
-    lines = {
-        "classes": ", ".join(card.class_names),
-        "input": f"{size.height} x {size.width} RGB, fitted by {size.resize!r}",
-        "trained": f"{made.created}, by recipe {made.recipe!r}, seed {made.seed}",
-        "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
-        "on": ", ".join(f"{count:,} {part}" for part, count in made.photographs.items()) + " photographs",
-        "epochs": f"{made.epochs} in {made.seconds_train:.0f} s, of which number {made.best_epoch} was kept"
-        + (" (ended early)" if made.interrupted else ""),
-        "device": f"{made.device}, {made.precision}",
-    }
-    if made.base:
-        lines["stands on"] = f"{made.network}, weights {made.base['weights']}, licence {made.base['licence']}"
-    for title, text in lines.items():
-        console.print(_text(f"{title:<9} {text}"))
-
-
-def show_findings(console: Console, findings: Iterable[tuple[str, int, str]]) -> None:
-    """Prints what checks found: the title of each, how many photographs or classes, and the surest of them."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("check", no_wrap=True)
-    table.add_column("found", justify="right", no_wrap=True)
-    table.add_column("the surest", overflow="fold")
-    for title, count, surest in findings:
-        style = "" if count else "dim"
-        table.add_row(_text(title, style), _text(f"{count:,}", style), _text(surest, style))
-    console.print(table)
+    return lines
 
 
 def _six(value: float) -> str:
     return f"{value:.6f}"
 
 
-def _text(text: str, style: str = "") -> Text:
+def plain_table() -> "Table":
+    """Makes a table without lines around it."""
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False)
+
+
+def plain_text(text: str, style: str = "") -> "Text":
+    """Makes a text of a table's cell, of which nothing can move the cursor or be taken for markup."""
+    from rich.text import Text
+
     return Text(_printable(text), style=style)
 
 
@@ -337,17 +322,17 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def _all_classes(answer: Prediction, class_names: Sequence[str]) -> list[Text]:
+def _all_classes(answer: Prediction, class_names: Sequence[str]) -> "list[Text]":
     return [
-        Text(f"{value:.3f} *", style="bold green") if name == answer.prediction else Text(f"{value:.3f}  ")
+        plain_text(f"{value:.3f} *", style="bold green") if name == answer.prediction else plain_text(f"{value:.3f}  ")
         for name, value in zip(class_names, answer.probabilities, strict=True)
     ]
 
 
-def _likeliest(answer: Prediction, class_names: Sequence[str]) -> list[Text]:
+def _likeliest(answer: Prediction, class_names: Sequence[str]) -> "list[Text]":
     ranked = sorted(zip(answer.probabilities, class_names, strict=True), key=lambda pair: -pair[0])[:TOP]
     return [
         # The number first: a name that must be folded never takes it apart.
-        _text(f"{value:.3f}{' *' if place == 0 else ''} {name}", style="bold green" if place == 0 else "")
+        plain_text(f"{value:.3f}{' *' if place == 0 else ''} {name}", style="bold green" if place == 0 else "")
         for place, (value, name) in enumerate(ranked)
     ]

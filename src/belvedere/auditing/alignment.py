@@ -99,7 +99,7 @@ def look(pictures: Floats, windows: Floats) -> Floats:
     grid = _grid(side)
     across = _samplers(windows[:, 0:1] * grid + windows[:, 2:3], side)
     down = _samplers(windows[:, 1:2] * grid + windows[:, 3:4], side)
-    return np.asarray(down @ pictures @ across.transpose(0, 2, 1), np.float32)
+    return np.asarray(np.matmul(down @ pictures, across.transpose(0, 2, 1)), np.float32)
 
 
 def likeness(seen: Floats, details: Floats) -> Floats:

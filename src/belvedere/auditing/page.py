@@ -12,7 +12,7 @@ from belvedere.auditing.duplicates import CONTRADICTION, LEAK, NEAR, SAME_BYTES,
 from belvedere.auditing.findings import FINDINGS, IMBALANCE, SMALL_CLASS, WRONG_LABEL, Summary, summarise
 from belvedere.errors import UnreadableImage
 from belvedere.images import fit_image, read_image, within
-from belvedere.plots import Tile
+from belvedere.pictures import Tile
 from belvedere.records import Audit, DuplicateGroup, Issue, Sample
 from belvedere.report import EmbeddedPicture, embed_tile, environment
 

@@ -70,8 +70,7 @@ def audit(
         What was found.
 
     Raises:
-        BelvedereError: The photographs can't be read as a data set, `out` may not be written, the model has learnt
-            from these photographs, or the pretrained weights can't be had.
+        BelvedereError: Photographs or weights can't be read, `out` not be written, or the model has learnt from them.
     """
     started, progress = time.perf_counter(), progress or Progress()
     route = Route(load(model) if isinstance(model, Path | str) else model, backbone, Path(weights) if weights else None)

@@ -36,8 +36,8 @@ def audit(
     """Look for unreadable, odd, duplicate, leaking and wrongly labelled photographs in PHOTOS."""
     from belvedere.auditing.findings import summarise
     from belvedere.auditing.writing import collect
+    from belvedere.listings import show_findings
     from belvedere.progress import for_stderr
-    from belvedere.tables import show_findings
 
     progress = for_stderr()
     found = belvedere.audit(

@@ -35,6 +35,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable a
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same result, on a CPU bit for bit.")
 ]
+AcceptRate = Annotated[
+    float | None,
+    typer.Option(
+        "--accept-rate",
+        help="Share of pictures of the classes that are not called none of these; without, the model's 0.95.",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Journal of corrections that belvedere review wrote.", show_default=False),
+]
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
 

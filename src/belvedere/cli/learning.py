@@ -7,7 +7,9 @@ import typer
 
 import belvedere
 from belvedere.cli.edge import (
+    AcceptRate,
     AsJson,
+    Labels,
     ModelPath,
     Out,
     Overwrite,
@@ -48,7 +50,7 @@ Unlabelled = Annotated[
 def demo(
     out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
 ) -> None:
-    """Draw a practice set, run the whole job on it and say where the report is (about a minute)."""
+    """Draw a practice set, run the whole job on it and say where the report is (a minute or two)."""
     from belvedere.progress import for_stderr
     from belvedere.tables import show_evaluation, show_predictions
 
@@ -84,6 +86,7 @@ def train(
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     teacher: TeacherModel = None,
     unlabelled: Unlabelled = None,
+    labels: Labels = None,
     config: Annotated[Path | None, typer.Option(help="TOML file whose values take the place of the recipe's.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and end.")] = False,
     out: Out = Path("run"),
@@ -108,7 +111,7 @@ def train(
     if photos is None:
         raise UsageError("PHOTOS is missing: give a folder of labelled photographs, or a table.")
     run = belvedere.train(
-        photos,
+        photos if labels is None else belvedere.read_folder(photos, labels, for_stderr()),
         out=out,
         recipe=recipe,
         config=config,
@@ -136,16 +139,31 @@ def train(
 def evaluate(
     model: ModelPath,
     photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train; a test part is taken if named.")],
+    labels: Labels = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
+    outliers: Annotated[
+        Path | None,
+        typer.Option("--outliers", help="Folder of pictures of none of the classes: is it told that they are?"),
+    ] = None,
+    accept_rate: AcceptRate = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure MODEL on PHOTOS: accuracy, confusion, calibration and the surest mistakes."""
+    """Measure MODEL on PHOTOS: accuracy, confusion, calibration, tags, none of these, and the surest mistakes."""
     from belvedere.progress import for_stderr
     from belvedere.results import evaluate_into
     from belvedere.tables import show_evaluation
 
-    evaluation, metrics = evaluate_into(model, photos, out, overwrite=overwrite, progress=for_stderr())
+    evaluation, metrics = evaluate_into(
+        model,
+        photos,
+        out,
+        overwrite=overwrite,
+        progress=for_stderr(),
+        outliers=outliers,
+        accept_rate=accept_rate,
+        labels=labels,
+    )
     if as_json:
         print_json(metrics)
         return

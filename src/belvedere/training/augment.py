@@ -72,6 +72,13 @@ def scale_whole(images: Tensor, side: int | None) -> Tensor:
     return cut(images, whole, side or height, torch.float32)
 
 
+def fit_whole(images: Tensor, side: int) -> Tensor:
+    """Fits whole pictures, (N, H, W, 3) uint8, to a side: (N, 3, side, side), float32; as they are if they have it."""
+    if images.shape[1] == side:
+        return images.permute(0, 3, 1, 2).float()
+    return scale_whole(images, side)
+
+
 def _weights(
     start: NDArray[np.float64], length: NDArray[np.float64], size: int, side: int, device: torch.device
 ) -> Tensor:

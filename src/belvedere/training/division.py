@@ -91,4 +91,4 @@ def _share_notes(dataset: Dataset) -> list[Note]:
     several = tuple(sample.image for sample in dataset.samples if sample.also)
     if not several:
         return []
-    return [Note(f"{len(several)} photographs have several labels: this recipe learns the first of each", several)]
+    return [Note(f"{len(several)} photographs have several labels: each is learnt, the first is the answer", several)]

@@ -5,7 +5,7 @@ Knows torch's exporter and ONNX files; what the metadata hold is `model`'s busin
 
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from belvedere.cards import card_to_metadata
 from belvedere.errors import TrainingError
-from belvedere.model import EVIDENCE, INPUT, OUTPUTS, Model, card_to_metadata
+from belvedere.model import FURTHER_OUTPUTS, INPUT, OUTPUTS, Model
+from belvedere.outliers import NEAREST, OutlierScore
 from belvedere.records import ModelCard, Preprocess
 from belvedere.storage import write_bytes
 from belvedere.training.networks.registry import Network
@@ -26,8 +28,9 @@ if find_spec("onnxscript") is None:  # what torch exports with: better missed no
     raise ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript")
 
 OPSET = 18
-HALVED_FROM = 1000
 KEPT_PICTURES = 4  # to compare a graph on that was compared on all of them when it was traced
+# What a graph holds beside the network.
+FITTED = ("temperature", "quadratic", "linear", "offsets", "energy", "neighbours", "nearness")
 PLACEHOLDER = 1.2345679  # a temperature like no other number of a graph, since the exporter makes equal ones one
 PARITY_BOUND = 1e-3  # float32 on two engines differs by about 1e-6
 
@@ -38,24 +41,38 @@ def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> fl
 
 
 class Graph(nn.Module):
-    """What model.onnx computes: uint8 pictures to logits, probabilities, embedding, and evidence by place."""
+    """What model.onnx computes: uint8 pictures to logits, probabilities, embedding, evidence and outlier score."""
 
-    temperature: Tensor
+    fitted_temperature: Tensor
+    fitted_quadratic: Tensor
+    fitted_linear: Tensor
+    fitted_offsets: Tensor
+    fitted_energy: Tensor
+    fitted_neighbours: Tensor
+    fitted_nearness: Tensor
 
-    def __init__(self, network: Network, temperature: float) -> None:
+    def __init__(self, network: Network, temperature: float, outliers: OutlierScore) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("temperature", torch.tensor(temperature))
+        fitted = {"temperature": np.array(temperature, np.float32), **asdict(outliers)}
+        for name in FITTED:
+            self.register_buffer(f"fitted_{name}", torch.from_numpy(np.array(fitted[name], np.float32)))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # (N, H, W, 3) uint8
-        """Returns logits (N, K), probabilities (N, K), embedding (N, D) and evidence (N, K, h, w)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # (N, H, W, 3) uint8
+        """Returns logits and probabilities (N, K), embedding (N, D), evidence (N, K, h, w), outlier score (N,)."""
         places = self.network.look(images.permute(0, 3, 1, 2).float())
         embedding = places.mean((2, 3))
         logits: Tensor = self.network.classify(embedding)
         count, width, rows, columns = places.shape
         flat = self.network.classify(places.permute(0, 2, 3, 1).reshape(-1, width))
         evidence = flat.view(count, rows, columns, -1).permute(0, 3, 1, 2)
-        return logits, torch.softmax(logits / self.temperature, 1), embedding, evidence
+        nearest = nn.functional.linear(embedding, self.fitted_linear, self.fitted_offsets).amin(1)
+        distance = ((embedding @ self.fitted_quadratic) * embedding).sum(1) + nearest
+        score = distance - self.fitted_energy * torch.logsumexp(logits, 1)
+        if len(self.fitted_neighbours):
+            cosines = nn.functional.linear(nn.functional.normalize(embedding, dim=1), self.fitted_neighbours)
+            score = score - self.fitted_nearness * cosines.topk(NEAREST, 1).values.mean(1)
+        return logits, torch.softmax(logits / self.fitted_temperature, 1), embedding, evidence, score
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ def export_graph(
     sample: NDArray[np.uint8],
     temperature: float = 1.0,
     kept: Path | None = None,
+    outliers: OutlierScore | None = None,
 ) -> Exported:
     """Exports a network and compares it with the original on real pictures.
 
@@ -81,6 +99,7 @@ def export_graph(
         sample: Pictures to compare on, (N, H, W, 3).
         temperature: By which the logits are divided before the softmax.
         kept: A file that keeps the graph for networks that differ in their last layer only, as tracing takes seconds.
+        outliers: What the score for "none of these" is computed by; without, it is 0.
 
     Returns:
         The graph and the largest difference of an output.
@@ -88,13 +107,15 @@ def export_graph(
     Raises:
         TrainingError: The difference is over `PARITY_BOUND`: the file would not be the model that was trained.
     """
-    graph = Graph(network, temperature).eval()
+    classes, width = network.classify.weight.shape
+    graph = Graph(network, temperature, outliers or OutlierScore.unknown(classes, width)).eval()
     if kept is not None and (proto := _read_kept(kept, graph)) is not None:
         parity = _compare(proto, graph, sample[:KEPT_PICTURES])
         if parity <= PARITY_BOUND:
             return Exported(proto, parity)
-    proto = _trace(Graph(network, PLACEHOLDER).eval(), preprocess)
-    _give(proto, graph)
+    proto = _trace_like(network, preprocess, len(graph.fitted_neighbours))
+    if not _give(proto, graph):
+        raise TrainingError("torch's ONNX exporter changed the names of the last layer. Please report this.")
     parity = _compare(proto, graph, sample)
     if not parity <= PARITY_BOUND:
         raise TrainingError(
@@ -107,6 +128,29 @@ def export_graph(
     return Exported(proto, parity)
 
 
+def _trace_like(network: Network, preprocess: Preprocess, neighbours: int) -> onnx.ModelProto:
+    """Traces a network with a last layer, temperature and score of numbers like no others, to be replaced."""
+    layer = network.classify
+    network.classify = nn.Linear(layer.in_features, layer.out_features)
+    try:
+        score = _draw_score(layer.out_features, layer.in_features, neighbours)
+        return _trace(Graph(network, PLACEHOLDER, score).eval(), preprocess)
+    finally:
+        network.classify = layer
+
+
+def _draw_score(classes: int, width: int, neighbours: int) -> OutlierScore:
+    random = np.random.default_rng(0)
+
+    def draw(*shape: int) -> NDArray[np.float32]:
+        return random.normal(size=shape).astype(np.float32)
+
+    energy, nearness = random.normal(size=2).tolist()
+    return OutlierScore(
+        draw(width, width), draw(classes, width), draw(classes), energy, draw(neighbours, width), nearness
+    )
+
+
 def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
     example = torch.zeros(2, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
     batch = {0: torch.export.Dim("N")}
@@ -117,7 +161,7 @@ def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
                 graph,
                 (example,),
                 input_names=[INPUT],
-                output_names=[*OUTPUTS, EVIDENCE],
+                output_names=[*OUTPUTS, *FURTHER_OUTPUTS],
                 dynamic_shapes={"images": batch},
                 opset_version=OPSET,
                 dynamo=True,
@@ -145,11 +189,12 @@ def _read_kept(file: Path, graph: Graph) -> onnx.ModelProto | None:
 
 
 def _give(proto: onnx.ModelProto, graph: Graph) -> bool:
-    """Gives a traced graph this last layer and temperature; whether it has places for them."""
+    """Gives a traced graph this last layer and all that was fitted; whether it has places for them."""
     layer = {
         f"network.classify.{name}": each.detach().numpy() for name, each in graph.network.classify.named_parameters()
     }
-    layer["temperature"] = graph.temperature.numpy()
+    used = FITTED if len(graph.fitted_neighbours) else FITTED[:5]
+    layer |= {name: getattr(graph, name).numpy() for name in (f"fitted_{each}" for each in used)}
     held = {weights.name: weights for weights in proto.graph.initializer if weights.name in layer}
     if {name: tuple(weights.dims) for name, weights in held.items()} != {n: v.shape for n, v in layer.items()}:
         return False
@@ -162,8 +207,8 @@ def _compare(proto: onnx.ModelProto, graph: Graph, sample: NDArray[np.uint8]) ->
     """The largest difference of an output, which may be no number."""
     with torch.inference_mode():
         expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
-    said, evidence = Model.from_bytes(proto.SerializeToString(), None).run_all(sample)
-    found = (said.logits, said.probabilities, said.embedding, evidence)
+    said = Model.from_bytes(proto.SerializeToString(), None).run_all(sample)
+    found = (getattr(said, name) for name in (*OUTPUTS, *FURTHER_OUTPUTS))
     return float(np.max([_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]))
 
 
@@ -179,29 +224,6 @@ def write_model(exported: Exported, card: ModelCard, path: Path) -> None:
     onnx.helper.set_model_props(exported.graph, card_to_metadata(card))
     onnx.checker.check_model(exported.graph, full_check=True)
     write_bytes(path, exported.graph.SerializeToString())
-
-
-def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a graph that keeps its large weights in 16 bits and still computes in 32: half the file.
-
-    Args:
-        graph: A model of ours; stays as it is.
-
-    Returns:
-        Another, with a `Cast` behind each weight of `HALVED_FROM` numbers or more.
-    """
-    halved = onnx.ModelProto()
-    halved.CopyFrom(graph)
-    casts = []
-    for weights in halved.graph.initializer:
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size >= HALVED_FROM:
-            name = weights.name
-            weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    for place, cast in enumerate(casts):
-        halved.graph.node.insert(place, cast)
-    return halved
 
 
 class _quiet_exporter:  # noqa: N801 - reads as a verb in a with statement

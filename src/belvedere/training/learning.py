@@ -4,7 +4,7 @@ Knows what the unfinished run folder holds; does not know model files or reports
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from belvedere.dataset import Dataset
 from belvedere.errors import TrainingError
@@ -20,7 +21,7 @@ from belvedere.records import Note, Preprocess
 from belvedere.results import write_history
 from belvedere.splits import Contents
 from belvedere.storage import write_bytes
-from belvedere.training.augment import scale_whole
+from belvedere.training.augment import fit_whole, scale_whole
 from belvedere.training.between import choose_between
 from belvedere.training.budget import fit_steps
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
@@ -28,13 +29,22 @@ from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.feed import Feed, Part, Rows
 from belvedere.training.log import LoggedProgress
-from belvedere.training.loop import Fit, Plan, answer, copy_weights, fit
+from belvedere.training.loop import Fit, Plan, copy_weights, fit
 from belvedere.training.memory import kept_blocks
 from belvedere.training.networks import Network, find_network, find_recipes_network
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import count_repeats, count_steps, side_at
-from belvedere.training.teaching import UNLABELLED, Teacher, find_teacher, find_unlabelled, unopened_note
+from belvedere.training.teaching import (
+    UNLABELLED,
+    Teacher,
+    find_teacher,
+    find_unlabelled,
+    mark_present,
+    share_labels,
+    unopened_note,
+)
+from belvedere.training.trusting import EVIDENCE_OF, LEARNT_FROM, HeldOut, in_batches, look_at
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best/"  # before the names of the best epoch's weights in a checkpoint
@@ -56,14 +66,6 @@ class Job:
     log: LoggedProgress
     ends: float | None  # when the weights shall be there, by time.perf_counter
     offline: bool = False  # whether pretrained weights may not be downloaded
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What a network says of photographs that it has not learnt from, to fit on how far it can be trusted."""
-
-    logits: NDArray[np.float32]  # (M, K)
-    labels: NDArray[np.int64]  # (M,)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     train, validation = _to_part(pixels, class_names), _to_part(held, class_names)
     if teacher is not None:
         train = _teach(job, teacher, train, pixels)
+    elif (shared := share_labels(pixels.samples, class_names, job.recipe.label_smoothing)) is not None:
+        train = replace(train, targets=shared)
     _check_parts(train, validation, class_names)
     start, base = None if network is None else copy_weights(network), dict[str, str]()
     network = network or start_network(job.recipe, len(class_names), job.seed, train.images)
@@ -129,12 +133,36 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
         base["tuned"] = f"{chosen[0]:.0%} of the way"
     network.load_state_dict(outcome.weights)
     network.both_ways = job.recipe.both_ways  # epochs were compared from one view, which takes half the time
-    held_out = HeldOut(answer(network, kept_back, job.hardware, job.ranks), validation.labels)
+    held_out = hold_out(job, network, Feed(train, job.hardware), kept_back, held)
     if teacher is not None:
         base["teacher"] = teacher.name
     photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
     samples = validation.images[spread_rows(len(validation.labels), PARITY_PICTURES)]
     return Learnt(network.cpu(), outcome, photographs, samples, notes, entry.preprocess, held_out, base=base)
+
+
+def hold_out(job: Job, network: Network, train: Feed, validation: Feed, held: Pixels) -> HeldOut:
+    """Asks the network about all validation photographs and some that it has learnt from."""
+    side = find_recipes_network(job.recipe).preprocess.height
+
+    def take(part: Feed) -> Callable[[NDArray[np.intp]], Tensor]:
+        return lambda rows: fit_whole(part.take(rows)[0], side)
+
+    chosen = spread_rows(len(train), min(LEARNT_FROM, len(train)))
+    seen = look_at(network, in_batches(chosen, take(train)), job.hardware)
+    rows = np.arange(len(validation))
+    found = look_at(network, in_batches(rows, take(validation)), job.hardware, evidence=True)
+    some = spread_rows(len(rows), min(EVIDENCE_OF, len(rows)))
+    present = mark_present([held.samples[row] for row in some], job.dataset.class_names)
+    return HeldOut(
+        found.logits,
+        validation.labels,
+        found.embeddings,
+        found.evidence[some],
+        present,
+        seen.embeddings,
+        train.labels[chosen],
+    )
 
 
 def start_network(recipe: Recipe, classes: int, seed: int, images: Rows) -> Network:
@@ -214,6 +242,12 @@ def notes_of(*parts: Held) -> tuple[Note, ...]:
     notes = {f"{len(unreadable)} left out: can't be read": unreadable}
     notes[f"{len(remarked)} photographs needed a decision to read"] = remarked
     return tuple(Note(message, names) for message, names in notes.items() if names)
+
+
+def read_part(job: Job, contents: Contents, preprocess: Preprocess) -> tuple[Part, Pixels]:
+    """Reads photographs as a network's input, and their labels."""
+    pixels = _read(job, contents, preprocess)
+    return _to_part(pixels, job.dataset.class_names), pixels
 
 
 def _to_part(pixels: Pixels, class_names: Sequence[str]) -> Part:

@@ -32,7 +32,12 @@ class Probe:
 
 
 def fit_probe(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], groups: Sequence[str], classes: int, seed: int
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    classes: int,
+    seed: int,
+    targets: NDArray[np.float32] | None = None,
 ) -> Probe:
     """Fits a probe.
 
@@ -42,6 +47,7 @@ def fit_probe(
         groups: N names; what has the same name, such as copies of one file, stays in one fold.
         classes: K.
         seed: Of the folds.
+        targets: (N, K), what is learnt in place of the labels, such as several to a photograph.
 
     Returns:
         The probe for all of it, with the penalty whose probes did best, by log loss, on photographs that they had not
@@ -50,7 +56,9 @@ def fit_probe(
     mean, spread = embeddings.mean(0), embeddings.std(0) + 1e-6
     standard = torch.from_numpy((embeddings - mean) / spread)
     variances, directions = torch.linalg.eigh(standard.T @ standard / len(standard))
-    problem = _Problem(standard @ directions, torch.from_numpy(labels), variances, classes)
+    problem = _Problem(
+        standard @ directions, torch.from_numpy(labels if targets is None else targets), variances, classes
+    )
     folds = draw_folds(labels, groups, seed)
     penalty, held_out = FALLBACK, None
     if folds is not None:
@@ -91,7 +99,7 @@ class _Problem:
     """What is fitted, in directions that do not correlate: it has the same answer, and is found in fewer steps."""
 
     turned: Tensor  # (N, D)
-    labels: Tensor  # (N,)
+    labels: Tensor  # (N,), or (N, K) where several are learnt
     variances: Tensor  # (D,) of `turned`
     classes: int  # K
 

@@ -24,7 +24,7 @@ from belvedere.evaluation import evaluate_samples
 from belvedere.images import read_image
 from belvedere.model import MODEL_NAME, Model, find_model, load
 from belvedere.progress import Progress
-from belvedere.records import Evaluation, ModelCard, Provenance, Sample, Trust
+from belvedere.records import Evaluation, ModelCard, Prediction, Provenance, Sample
 from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
 from belvedere.storage import new_folder, partial_of, write_bytes, write_text
 from belvedere.training.config import choose_recipe, recipe_to_toml
@@ -32,14 +32,14 @@ from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division, divide
 from belvedere.training.export import export_graph, write_model
 from belvedere.training.finishing import in_peace
-from belvedere.training.learning import CHECKPOINT, HeldOut, Job, Learnt, learn
+from belvedere.training.learning import CHECKPOINT, Job, Learnt, learn
 from belvedere.training.log import LoggedProgress
 from belvedere.training.networks import find_recipes_network, list_layers
 from belvedere.training.ranks import Ranks, join_ranks
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.sides import fit_plan, fit_side
 from belvedere.training.transfer import answer_known, kept_graph, transfer
-from belvedere.trust import fit_temperature, log_loss
+from belvedere.training.trusting import Fitted, fit_trust
 
 MAX_SEED = 2**32
 PART_TITLES = {"test": "Test photographs", "val": "Validation photographs"}
@@ -220,8 +220,11 @@ def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> N
 
 def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: float) -> Run:
     """Writes the model, measures it, and writes everything else; the folder is then about to be named `out`."""
-    card = _write_model(job, learnt)
-    evaluation = _measure(job.division, load(job.folder), job.log, learnt)
+    fitted = fit_trust(learnt.held_out, job.log)
+    card = _write_model(job, learnt, fitted)
+    model = load(job.folder)
+    known = answer_known(job.division, model, learnt, fitted.outliers, job.log) if learnt.described_by else None
+    evaluation = _measure(job.division, model, job.log, known)
     job.log.say_notes(unreadable_note(evaluation))
     results = Results(
         title=str(out),
@@ -234,6 +237,7 @@ def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: floa
         },
         command=command_line(),
         seconds_total=time.perf_counter() - started,
+        model=model,
         history=learnt.fit.history,
         config=settings,
     )
@@ -244,18 +248,25 @@ def _to_measure(division: Division) -> tuple[Sample, ...]:
     return division.test or division.validation.samples
 
 
-def _measure(division: Division, model: Model, progress: Progress, learnt: Learnt | None = None) -> Evaluation:
-    known = answer_known(division, model, learnt, progress) if learnt and learnt.described_by else None
+def _measure(
+    division: Division, model: Model, progress: Progress, known: dict[str, Prediction] | None = None
+) -> Evaluation:
     part = "test" if division.test else "val"
     return evaluate_samples(model, _to_measure(division), progress, part=part, known=known)
 
 
-def _write_model(job: Job, learnt: Learnt) -> ModelCard:
+def _write_model(job: Job, learnt: Learnt, fitted: Fitted) -> ModelCard:
     """Writes model.onnx, compared with the network first, and returns its card."""
     # Again, although the best were written as they came: Ctrl-C may have come between an epoch and its writing.
     write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(learnt.fit.weights))
-    trust = fit_trust(learnt.held_out, job.log)
-    exported = export_graph(learnt.network, learnt.preprocess, learnt.samples, trust.temperature, kept_graph(learnt))
+    exported = export_graph(
+        learnt.network,
+        learnt.preprocess,
+        learnt.samples,
+        fitted.trust.temperature,
+        kept_graph(learnt),
+        fitted.outliers,
+    )
     job.log.say(f"The model file's answers differ from the network's by {exported.parity:.1e} at most.")
     provenance = Provenance(
         recipe=job.recipe.name,
@@ -275,21 +286,10 @@ def _write_model(job: Job, learnt: Learnt) -> ModelCard:
         base=learnt.base,
     )
     layers = list_layers(learnt.network, learnt.preprocess)
-    card = ModelCard(job.dataset.class_names, learnt.preprocess, layers, provenance, trust)
+    card = ModelCard(job.dataset.class_names, learnt.preprocess, layers, provenance, fitted.trust)
     write_model(exported, card, job.folder / MODEL_NAME)
     job.log.say("The model is written; now it is measured.")
     return card
-
-
-def fit_trust(held_out: HeldOut, progress: Progress) -> Trust:
-    """Fits on photographs that were not learnt from how far the answers can be trusted."""
-    temperature = fit_temperature(held_out.logits, held_out.labels)
-    if temperature == 1:
-        progress.say("Too few photographs were held out to calibrate the probabilities on: they are the network's own.")
-        return Trust()
-    before, after = (log_loss(held_out.logits / each, held_out.labels) for each in (1.0, temperature))
-    progress.say(f"Calibrated by a temperature of {temperature:.2f}: log loss {before:.4f} before, {after:.4f} after.")
-    return Trust(temperature, len(held_out.labels))
 
 
 def _divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> Division:

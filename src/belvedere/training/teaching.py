@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from belvedere.embeddings import ModelEmbedder, read_embeddings
 from belvedere.errors import UsageError
-from belvedere.images import list_pictures
 from belvedere.model import find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.splits import Contents, read_contents
 from belvedere.training.recipes import Recipe
+from belvedere.walking import list_pictures
 
 UNLABELLED = ""  # in place of a class
 
@@ -71,6 +71,31 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str]) -> Teacher | None:
     answerer = ModelEmbedder(model, f"answers-{sha256[:16]}", "probabilities")
     name = f"{Path(recipe.teacher).name}, SHA-256 {sha256}"  # no path of this machine: it goes into the card
     return Teacher(answerer, name, recipe.teacher_share, recipe.label_smoothing)
+
+
+def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothing: float) -> NDArray[np.float32] | None:
+    """Divides what is learnt from a photograph evenly among its labels.
+
+    With a softmax this learns as well as a sigmoid for each class does, or better (Mahajan et al. 2018,
+    https://arxiv.org/abs/1805.00932), and the answer for one main class stays what it is.
+
+    Returns:
+        (N, K), each row with the sum 1; None where every photograph has one label.
+    """
+    if not any(sample.also for sample in samples):
+        return None
+    present = mark_present(samples, class_names).astype(np.float32)
+    shared: NDArray[np.float32] = present / np.maximum(present.sum(1, keepdims=True), 1)
+    return (1 - smoothing) * shared + np.float32(smoothing / len(class_names))
+
+
+def mark_present(samples: Sequence[Sample], class_names: Sequence[str]) -> NDArray[np.bool_]:
+    """Marks the labels of samples, (N, K); labels that are no class are left out."""
+    index = {name: place for place, name in enumerate(class_names)}
+    present = np.zeros((len(samples), len(class_names)), bool)
+    for row, sample in enumerate(samples):
+        present[row, [index[label] for label in (sample.label, *sample.also) if label in index]] = True
+    return present
 
 
 def find_unlabelled(folder: str, progress: Progress) -> Contents:

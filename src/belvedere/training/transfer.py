@@ -3,6 +3,7 @@
 Knows the order of these; does not know how a probe is fitted, or how a step is taken.
 """
 
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from belvedere.answers import Outputs
 from belvedere.cache import cache_folder
 from belvedere.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
 from belvedere.errors import TrainingError
 from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import Model
+from belvedere.outliers import OutlierScore, score_outliers
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Prediction, Preprocess
 from belvedere.splits import Contents
@@ -23,7 +26,6 @@ from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.learning import (
     PARITY_PICTURES,
-    HeldOut,
     Job,
     Learnt,
     check_classes,
@@ -36,8 +38,13 @@ from belvedere.training.networks import PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network, NetworkEntry
 from belvedere.training.probing import Probe, fit_probe
 from belvedere.training.recipes import Recipe
+from belvedere.training.teaching import mark_present, share_labels
+from belvedere.training.trusting import HeldOut, weigh_places
 from belvedere.training.weights import Weights, find_weights, weights_name
 from belvedere.trust import log_loss
+
+PLACES_OF = 400  # photographs of which every place is described
+KEPT_ASIDE = 5  # every such photograph tells what true pictures score
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,32 @@ class NetworkEmbedder:
             pixels = torch.from_numpy(images).to(self.hardware.device).permute(0, 3, 1, 2).float()
             described: NDArray[np.float32] = self.network.embed(pixels).float().cpu().numpy()
         return described
+
+
+@dataclass(frozen=True)
+class PlaceEmbedder(NetworkEmbedder):
+    """A network that describes every place of pictures."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, h, w)."""
+        size = self.preprocess
+        with torch.inference_mode():
+            blank = torch.zeros(1, 3, size.height, size.width, device=self.hardware.device)
+            found = self.network.places(blank).shape
+        return found[1], found[2], found[3]
+
+    @property
+    def width(self) -> int:
+        """D h w."""
+        return math.prod(self.shape)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Describes pictures, (n, H, W, 3), as (n, D h w)."""
+        with torch.inference_mode(), self.hardware.autocast():
+            pixels = torch.from_numpy(images).to(self.hardware.device).permute(0, 3, 1, 2).float()
+            seen: NDArray[np.float32] = self.network.look(pixels).flatten(1).float().cpu().numpy()
+        return seen
 
 
 def transfer(job: Job) -> Learnt:
@@ -94,23 +127,28 @@ def open_backbone(
     return network.eval()
 
 
-def answer_known(division: Division, model: Model, learnt: Learnt, progress: Progress) -> dict[str, Prediction]:
+def answer_known(
+    division: Division, model: Model, learnt: Learnt, outliers: OutlierScore | None, progress: Progress
+) -> dict[str, Prediction]:
     """Answers for test photographs from the model file's embeddings of them, which the cache may hold already.
+
+    Tags are left out of them: they would take evidence by place, which the cache does not hold.
 
     Returns:
         Answers by image, as the model file gives them but for the rounding of its last layer.
     """
     embedder = ModelEmbedder(model, onnx_name(learnt.described_by))
     found = read_embeddings(division.test_contents, embedder, progress)
-    logits = torch.from_numpy(_answer(learnt.network, found.values)) / model.card.trust.temperature
+    logits = torch.from_numpy(_answer(learnt.network, found.values))
     notes: dict[str, tuple[str, ...]] = {}
     for sample, note in found.remarked:
         notes[sample.image] = (*notes.get(sample.image, ()), note)
-    rows = logits.softmax(1).numpy()
-    return {
-        sample.image: model.answer(sample.image, row, notes.get(sample.image, ()))
-        for sample, row in zip(found.samples, rows, strict=True)
-    }
+    names = [sample.image for sample in found.samples]
+    probabilities = (logits / model.card.trust.temperature).softmax(1).numpy()
+    score = None if outliers is None else score_outliers(outliers, found.values, logits.numpy()).astype(np.float32)
+    outputs = Outputs(logits.numpy(), probabilities, found.values, outlier_score=score)
+    answers = model.put_into_words(outputs, names, [notes.get(name, ()) for name in names])
+    return dict(zip(names, answers, strict=True))
 
 
 def onnx_name(described_by: str) -> str:
@@ -150,7 +188,8 @@ def _labels(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
 def _fit(job: Job, train: Embeddings, labels: NDArray[np.int64]) -> Probe:
     class_names = job.dataset.class_names
     check_classes(labels, class_names)
-    return fit_probe(train.values, labels, train.hashes, len(class_names), job.seed)
+    shared = share_labels(train.samples, class_names, 0.0)
+    return fit_probe(train.values, labels, train.hashes, len(class_names), job.seed, shared)
 
 
 def _take(network: Network, probe: Probe) -> None:
@@ -168,17 +207,16 @@ def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weigh
     labels, held_labels = _labels(job, train), _labels(job, held)
     probe = _fit(job, train, labels)
     _take(network, probe)
-    network.cpu()
     seconds = time.perf_counter() - started
-    figures = _figures(HeldOut(_answer(network, train.values), labels))
+    figures = _figures(_answer(network.cpu(), train.values), labels)
+    shown = held if len(held_labels) else train
+    evidence, present = _look_again(job, network, shown, entry, weights)
     if len(held_labels):
-        held_out = HeldOut(_answer(network, held.values), held_labels)
-    elif probe.held_out is not None:
-        told = ~np.isnan(probe.held_out[:, 0])
-        held_out = HeldOut(probe.held_out[told], labels[told])
+        answers = _answer(network, held.values)
+        held_out = HeldOut(answers, held_labels, held.values, evidence, present, train.values, labels)
     else:
-        held_out = HeldOut(np.empty((0, len(job.dataset.class_names)), np.float32), labels[:0])
-    held_figures = _figures(held_out)
+        held_out = _hold_out(probe, train, labels, evidence, present)
+    held_figures = _figures(held_out.logits, held_out.labels)
     row = EpochFigures(1, seconds, len(labels) / seconds, 0.0, *figures, *held_figures)  # a probe has no rate
     unseen = f", on photographs it had not seen {row.validation_accuracy:.4f}" if len(held_out.labels) else ""
     job.log.say(f"Probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}{unseen}")
@@ -202,11 +240,53 @@ def _answer(network: Network, values: NDArray[np.float32]) -> NDArray[np.float32
     return logits
 
 
-def _figures(answers: HeldOut) -> tuple[float, float]:
+def _figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """Mean cross-entropy, nats, and accuracy; not a number where there is nothing to tell them by."""
-    if not len(answers.labels):
+    if not len(labels):
         return float("nan"), float("nan")
-    return log_loss(answers.logits, answers.labels), float((answers.logits.argmax(1) == answers.labels).mean())
+    return log_loss(logits, labels), float((logits.argmax(1) == labels).mean())
+
+
+def _hold_out(
+    probe: Probe,
+    train: Embeddings,
+    labels: NDArray[np.int64],
+    evidence: NDArray[np.float32],
+    present: NDArray[np.bool_],
+) -> HeldOut:
+    """What probes say of photographs they had not seen; every fifth of these is not counted as learnt from."""
+    logits = np.full((len(labels), present.shape[1]), np.nan, np.float32) if probe.held_out is None else probe.held_out
+    told = ~np.isnan(logits[:, 0])
+    aside = told & (np.arange(len(labels)) % KEPT_ASIDE == 0)
+    if len(np.unique(labels[~aside])) < len(np.unique(labels)):
+        aside[:] = False  # a class would be left without any
+    return HeldOut(
+        logits[told],
+        labels[told],
+        train.values[told],
+        evidence,
+        present,
+        train.values[~aside],
+        labels[~aside],
+        aside[told],
+    )
+
+
+def _look_again(
+    job: Job, network: Network, shown: Embeddings, entry: NetworkEntry, weights: Weights
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Evidence by place of some photographs, and their labels; what is seen at each place is kept in the cache."""
+    rows = spread_rows(len(shown.samples), min(PLACES_OF, len(shown.samples)))
+    some = Contents(tuple(shown.samples[row] for row in rows), tuple(shown.hashes[row] for row in rows), ())
+    network.to(device=job.hardware.device)
+    name = f"{described_name(job.recipe, weights)}-places-{job.hardware.device.type}-{job.hardware.precision_name}"
+    embedder = PlaceEmbedder(network, job.hardware, entry.preprocess, name)
+    seen = read_embeddings(some, embedder, job.log)
+    network.cpu()
+    places = torch.from_numpy(seen.values).view(-1, *embedder.shape)
+    with torch.inference_mode():
+        evidence: NDArray[np.float32] = weigh_places(network, places).numpy()
+    return evidence, mark_present(seen.samples, job.dataset.class_names)
 
 
 def _pictures(embeddings: Embeddings, preprocess: Preprocess) -> NDArray[np.uint8]:

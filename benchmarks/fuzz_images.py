@@ -1,0 +1,209 @@
+"""Feeds mutated pictures to `read_image`: no crash, no hang over a second, memory that does not grow.
+
+Run as `python benchmarks/fuzz_images.py [--pictures 100000] [--seed 0]`. Pictures of every format and of many kinds are
+made, and each is damaged by flipped bits, cuts, foreign heads, doubled and missing pieces, and fields of extreme size.
+The work is done in a child process, so that a crash is seen; what it was about is printed and the next seed is taken.
+Ends with 1 where something was found.
+"""
+
+import argparse
+import io
+import multiprocessing
+import os
+import platform
+import random
+import resource
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
+
+from belvedere.errors import UnreadableImage
+from belvedere.images import read_image
+
+LONGEST_SECONDS = 1.0  # of the processor
+EXTREMES = (b"\x00\x00", b"\xff\xff", b"\x7f\xff", b"\x27\x10", b"\x10\x27", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f")
+
+
+def make_pictures() -> dict[str, bytes]:
+    """Writes small pictures of every format and of many kinds."""
+    noise = np.random.default_rng(0)
+    soft = Image.fromarray(noise.integers(0, 255, (9, 12, 3), np.uint8)).resize((96, 72), Image.Resampling.BICUBIC)
+    grey = soft.convert("L")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = Image.fromarray(noise.integers(0, 65535, (40, 50), np.uint16))
+    made: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+        "jpeg": (soft, "JPEG", {"quality": 90}),
+        "jpeg progressive": (soft, "JPEG", {"progressive": True}),
+        "jpeg turned": (soft, "JPEG", {"exif": exif}),
+        "jpeg cmyk": (soft.convert("CMYK"), "JPEG", {}),
+        "jpeg grey": (grey, "JPEG", {}),
+        "png": (soft, "PNG", {}),
+        "png palette": (soft.quantize(16), "PNG", {}),
+        "png alpha": (soft.convert("RGBA"), "PNG", {}),
+        "png wide": (wide, "PNG", {}),
+        "apng": (soft, "PNG", {"save_all": True, "append_images": [soft.rotate(9)]}),
+        "gif": (soft, "GIF", {"save_all": True, "append_images": [soft.rotate(9), soft.rotate(20)]}),
+        "bmp": (soft, "BMP", {}),
+        "tiff": (soft, "TIFF", {}),
+        "tiff deflate": (soft, "TIFF", {"compression": "tiff_adobe_deflate"}),
+        "tiff lzw": (soft, "TIFF", {"compression": "tiff_lzw"}),
+        "tiff pages": (grey, "TIFF", {"save_all": True, "append_images": [grey, grey]}),
+        "webp": (soft, "WEBP", {}),
+        "webp lossless": (soft.convert("RGBA"), "WEBP", {"lossless": True}),
+        "webp moving": (soft, "WEBP", {"save_all": True, "append_images": [soft.rotate(9)]}),
+        "avif": (soft, "AVIF", {"speed": 10}),
+        "ppm": (soft, "PPM", {}),
+        "pgm": (grey, "PPM", {}),
+    }
+    written = {}
+    for name, (image, form, options) in made.items():
+        file = io.BytesIO()
+        image.save(file, form, **options)
+        written[name] = file.getvalue()
+    return written
+
+
+def mutate(content: bytes, other: bytes, chance: random.Random) -> bytes:
+    """Damages a file in one to three ways."""
+    damaged = bytearray(content)
+    for _ in range(chance.randint(1, 3)):
+        if damaged:
+            _damage(damaged, other, chance)
+    return bytes(damaged)
+
+
+def _damage(damaged: bytearray, other: bytes, chance: random.Random) -> None:
+    # Heads decide how the rest is read: every second time the damage is there.
+    place = chance.randrange(min(len(damaged), 64) if chance.random() < 0.5 else len(damaged))
+    length = chance.randint(1, 200)
+    match chance.randrange(8):
+        case 0:
+            damaged[place] ^= 1 << chance.randrange(8)
+        case 1:
+            for _ in range(chance.randint(2, 64)):
+                damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        case 2:
+            del damaged[chance.randrange(len(damaged)) :]
+        case 3:
+            damaged[: length // 6] = other[: length // 6]
+        case 4:
+            extreme = chance.choice(EXTREMES)
+            damaged[place : place + len(extreme)] = extreme
+        case 5:
+            damaged[place:place] = damaged[place : place + length] * chance.randint(1, 20)
+        case 6:
+            del damaged[place : place + length]
+        case _:
+            damaged[place:place] = chance.randbytes(length)
+
+
+def bomb(chance: random.Random) -> bytes:
+    """A small file of very many pixels, below and above the limit."""
+    side = chance.choice((3000, 7000, 9999, 10_001, 20_000, 60_000, 1_000_000))
+    form = chance.choice(("ppm", "bmp", "gif"))
+    if form == "ppm":
+        return b"P6 %d %d 255\n" % (side, side) + bytes(100)
+    if form == "bmp":
+        head = (14 + 40).to_bytes(4, "little")
+        sizes = (40).to_bytes(4, "little") + side.to_bytes(4, "little") * 2
+        return b"BM" + bytes(8) + head + sizes + b"\x01\x00\x18\x00" + bytes(24 + 50)
+    sides = min(side, 65_535).to_bytes(2, "little") * 2
+    return b"GIF89a" + sides + b"\x80\x00\x00" + bytes(6) + b"\x2c" + bytes(4) + sides + b"\x00\x02\x02\x4c\x01\x00\x3b"
+
+
+def picture_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:
+    """The damaged picture of a seed, and what it was."""
+    chance = random.Random(seed)  # noqa: S311 - nothing secret
+    if chance.random() < 0.002:
+        return "bomb", bomb(chance)
+    name = chance.choice(sorted(made))
+    return name, mutate(made[name], made[chance.choice(sorted(made))], chance)
+
+
+def work(first: int, last: int, sender: Connection) -> None:
+    """Reads the pictures of seeds, and tells of each one before and after."""
+    warnings.simplefilter("error")  # a warning that comes through would be one that users see
+    made = make_pictures()
+    for seed in range(first, last):
+        name, content = picture_of(seed, made)
+        sender.send(seed)
+        start = time.process_time()
+        try:
+            read_image(content)
+            outcome = "read"
+        except UnreadableImage:
+            outcome = "refused"
+        except BaseException as error:  # noqa: BLE001 - this is what is looked for
+            outcome = f"{type(error).__name__}: {error}"
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sender.send((name, outcome, time.process_time() - start, peak, _resident()))
+    sender.close()
+
+
+def _resident() -> float:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def run(pictures: int, seed: int, tell: Callable[[str], None]) -> int:
+    """Reads so many pictures in child processes and returns how often something was wrong."""
+    found, longest, peak, resident = 0, 0.0, 0.0, []
+    outcomes: Counter[str] = Counter()
+    first, last = seed, seed + pictures
+    while first < last:
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        child = multiprocessing.get_context("spawn").Process(target=work, args=(first, last, sender))
+        child.start()
+        sender.close()
+        try:
+            while True:
+                first = receiver.recv() + 1
+                if not receiver.poll(60):
+                    child.kill()
+                name, outcome, seconds, peak_here, now = receiver.recv()
+                outcomes[outcome if outcome in ("read", "refused") else "error"] += 1
+                longest, peak = max(longest, seconds), max(peak, peak_here)
+                resident.append(now)
+                if outcome not in ("read", "refused") or seconds > LONGEST_SECONDS:
+                    found += 1
+                    tell(f"seed {first - 1} ({name}): {outcome}, {seconds:.2f} s")
+        except EOFError:
+            child.join()
+            if child.exitcode:
+                found += 1
+                tell(f"seed {first - 1}: the process ended with {child.exitcode}")
+    tenth = max(1, len(resident) // 10)
+    begin, end = (float(np.median(part)) for part in (resident[tenth : 2 * tenth], resident[-tenth:]))
+    tell(f"{sum(outcomes.values()):,} pictures, seeds {seed} to {last - 1}: {dict(outcomes)}; {found} found")
+    tell(
+        f"longest {longest:.2f} s of the processor; memory {begin:.0f} MB early, {end:.0f} MB late, peak {peak:.0f} MB"
+    )
+    return found
+
+
+def main() -> int:
+    """Prints what was found; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(f"{platform.system()}, Python {platform.python_version()}, Pillow {PIL.__version__}")
+    return 1 if run(options.pictures, options.seed, lambda line: print(line, flush=True)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""A folder of photographs to a table of answers, from files: Belvedere beside the article's program and its own limits.
+
+Run as `python benchmarks/predict.py PHOTOS --models A.onnx B.onnx --peer article_keras.py --peer-python PYTHON`. PYTHON
+has tensorflow-cpu and opencv-python-headless, and the peer's file has a function `network` that makes the article's
+network (its weights decide nothing here). The programs take turns, round by round, each in a process of its own; a rate
+leaves out the start of the process, the cold single photograph is all start. The two limits are measured on both cores:
+reading alone, and computing alone.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("belvedere", "onnxruntime", "simplejpeg", "pillow", "numpy")
+PEER = """
+import json, os, sys, time
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import csv, importlib.util, cv2, keras, numpy as np
+task, file, out, *photos = sys.argv[1:]
+if task == "cold":
+    model = keras.models.load_model(file)
+    pixels = cv2.resize(cv2.imread(photos[0]), (150, 150))
+    print(model.predict(pixels[None], verbose=0)[0].argmax())
+    sys.exit()
+spec = importlib.util.spec_from_file_location("peer", file)
+peer = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(peer)
+model = peer.network()
+if task == "save":
+    model.save(out)
+    sys.exit()
+model.predict(np.zeros((32, 150, 150, 3), np.uint8), verbose=0)  # traced, as a program that goes on would be
+start = time.perf_counter()
+names = sorted(os.listdir(photos[0]))
+images = np.array([cv2.resize(cv2.imread(os.path.join(photos[0], name)), (150, 150)) for name in names])
+answers = model.predict(images, verbose=0)
+with open(out, "w", newline="") as table:
+    csv.writer(table).writerows([name, int(row.argmax()), *row] for name, row in zip(names, answers))
+print(json.dumps({"images": len(names), "seconds": time.perf_counter() - start}))
+"""
+OURS = """
+import json, sys, time
+from pathlib import Path
+from belvedere.model import load
+from belvedere.predict import predict_files
+model = load(sys.argv[1])
+start = time.perf_counter()
+done = predict_files(model, [Path(sys.argv[2])], "csv", out=Path(sys.argv[3]))
+print(json.dumps({"images": done.images, "seconds": time.perf_counter() - start}))
+"""
+LIMITS = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+from belvedere.images import read_input
+from belvedere.model import BATCH, load
+from belvedere.threads import chunks_of, map_ahead
+model = load(sys.argv[1])
+files = sorted(Path(sys.argv[2]).iterdir())
+pixels = np.stack([read_input(file, model.card.preprocess).pixels for file in files[:BATCH]])
+figures = {}
+for name, work in (
+    ("reading", lambda some: [read_input(file, model.card.preprocess, reduced=True) for file in some]),
+    ("computing", lambda some: model._ask(["probabilities"], pixels[: len(some)])),
+):
+    start = time.perf_counter()
+    count = sum(1 for _ in map_ahead(work, chunks_of(files, BATCH), 16))
+    figures[name] = len(files) / (time.perf_counter() - start)
+print(json.dumps(figures))
+"""
+
+
+def run(python: str, code: str, *arguments: object) -> str:
+    """Runs a program in a process of its own and returns the last line it prints."""
+    command = [python, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def rate(line: str) -> float:
+    """Images a second, of what a program printed."""
+    figures = json.loads(line)
+    return float(figures["images"] / figures["seconds"])
+
+
+def seconds_of(python: str, *arguments: object, code: str = "") -> float:
+    """How long a process takes from its start to its end."""
+    command = [python, *(["-c", code] if code else []), *map(str, arguments)]
+    start = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+def link_photographs(photos: Path, count: int, folder: Path) -> Path:
+    """Makes a flat folder of links to so many photographs from all over a folder."""
+    found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    folder.mkdir()
+    for number in range(min(count, len(found))):
+        path = found[number * len(found) // min(count, len(found))]
+        (folder / f"{number:05}{path.suffix}").symlink_to(path.resolve())
+    return folder
+
+
+def show(title: str, values: Sequence[float], unit: str = "images/s") -> float:
+    """Prints the median of some runs and their range; returns the median."""
+    middle = statistics.median(values)
+    spread = f"{min(values):.3g} to {max(values):.3g}" if unit == "s" else f"{min(values):,.0f} to {max(values):,.0f}"
+    print(
+        f"| {title} | {middle:,.3g} {unit} | {spread} |" if unit == "s" else f"| {title} | {middle:,.0f} | {spread} |"
+    )
+    return middle
+
+
+def compare_cold(models: Sequence[Path], peer: Path, peer_python: str, folder: Path, rounds: int) -> None:
+    """Prints how long one photograph takes in a new process, model and all."""
+    photograph = min(folder.iterdir())
+    saved = folder.parent / "article.keras"
+    run(peer_python, PEER, "save", peer, saved)
+    print("\n| one photograph, cold | s, median | least to most |\n|---|---|---|")
+    theirs = [seconds_of(peer_python, "cold", saved, "-", photograph, code=PEER) for _ in range(rounds)]
+    middle = show("the article's (Keras)", theirs, "s")
+    for model in models:
+        command = ["-m", "belvedere", "predict", model, photograph]
+        ours = show(
+            f"belvedere predict, {model.name}", [seconds_of(sys.executable, *command) for _ in range(rounds)], "s"
+        )
+        print(f"|   quicker by | {middle / ours:.1f} | |")
+
+
+def main() -> None:
+    """Prints rates, limits and cold starts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--models", type=Path, nargs="+", required=True)
+    parser.add_argument("--peer", type=Path, required=True)
+    parser.add_argument("--peer-python", required=True)
+    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}\n")
+    with tempfile.TemporaryDirectory() as place:
+        folder = link_photographs(options.photos, options.count, Path(place) / "photographs")
+        out = Path(place) / "answers.csv"
+        theirs: list[float] = []
+        ours: dict[Path, list[float]] = {model: [] for model in options.models}
+        limits: dict[Path, list[dict[str, float]]] = {model: [] for model in options.models}
+        for _ in range(options.rounds):
+            theirs.append(rate(run(options.peer_python, PEER, "folder", options.peer, out, folder)))
+            for model in options.models:
+                ours[model].append(rate(run(sys.executable, OURS, model, folder, out)))
+                limits[model].append(json.loads(run(sys.executable, LIMITS, model, folder)))
+        print(f"| {options.count:,} photographs to CSV | images/s, median | least to most |\n|---|---|---|")
+        peer = show("the article's (OpenCV, Keras)", theirs)
+        for model in options.models:
+            rates = show(f"belvedere, {model.name}", ours[model])
+            reading = show("  reading alone", [each["reading"] for each in limits[model]])
+            computing = show("  computing alone", [each["computing"] for each in limits[model]])
+            both = 1 / (1 / reading + 1 / computing)
+            print(f"|   times the article's | {rates / peer:.2f} | |")
+            print(f"|   of the slower limit | {rates / min(reading, computing):.2f} | |")
+            print(f"|   of both in turn on the same cores, {both:,.0f} | {rates / both:.2f} | |")
+        compare_cold(options.models, options.peer, options.peer_python, folder, options.rounds + 2)
+
+
+if __name__ == "__main__":
+    main()

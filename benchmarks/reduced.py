@@ -1,0 +1,100 @@
+"""How far answers move where large JPEGs are decoded at a reduced scale.
+
+Run as `python benchmarks/reduced.py PHOTOS [--model M]`. Photographs are made larger in several ways, which gives edges
+of every sharpness, and 64 at a time are laid beside each other into pictures with detail in every pixel. Each is read
+in full and at a reduced scale, and answered for; the largest and mean change of a probability, the share with the same
+top class, and the times of both readings are printed as Markdown.
+"""
+
+import argparse
+import io
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
+
+from belvedere import images
+from belvedere.model import BUNDLED, load
+from belvedere.walking import list_pictures
+
+Resampling = Image.Resampling
+Way = tuple[tuple[int, int], Resampling, int, int]  # size, scaling, quality and subsampling
+WAYS: dict[str, Way | None] = {
+    "as it is": None,
+    "1200 x 1200, Lanczos": ((1200, 1200), Resampling.LANCZOS, 90, 2),
+    "1600 x 1200, bicubic": ((1600, 1200), Resampling.BICUBIC, 85, 2),
+    "700 x 700, nearest": ((700, 700), Resampling.NEAREST, 95, 0),
+    "4000 x 3000, Lanczos": ((4000, 3000), Resampling.LANCZOS, 90, 2),
+}
+MOSAICS, ACROSS = 40, 8
+
+
+def enlarge(files: Sequence[Path], way: Way | None) -> Iterator[bytes]:
+    """Writes photographs as larger JPEGs."""
+    for file in files:
+        if way is None:
+            yield file.read_bytes()
+            continue
+        size, scaling, quality, subsampling = way
+        with Image.open(file) as image:
+            yield to_jpeg(image.convert("RGB").resize(size, scaling), quality, subsampling)
+
+
+def to_jpeg(image: Image.Image, quality: int = 90, subsampling: int = 2) -> bytes:
+    """Returns a picture as the bytes of a JPEG."""
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=quality, subsampling=subsampling)
+    return written.getvalue()
+
+
+def lay_mosaics(files: Sequence[Path]) -> Iterator[bytes]:
+    """Lays 8 x 8 photographs beside each other, again and again."""
+    chance = np.random.default_rng(0)
+    for _ in range(MOSAICS):
+        whole = Image.new("RGB", (150 * ACROSS, 150 * ACROSS))
+        for place, index in enumerate(chance.choice(len(files), ACROSS**2)):
+            with Image.open(files[index]) as image:
+                small = image.convert("RGB").resize((150, 150))
+            whole.paste(small, (150 * (place % ACROSS), 150 * (place // ACROSS)))
+        yield to_jpeg(whole)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--model", type=Path, default=BUNDLED)
+    parser.add_argument("--count", type=int, default=150)
+    options = parser.parse_args()
+    model = load(options.model)
+    side = model.card.preprocess
+    found = list(list_pictures(options.photos))
+    files = found[:: max(1, len(found) // options.count)][: options.count]
+    cases = {name: enlarge(files, way) for name, way in WAYS.items()} | {"mosaics of 64": lay_mosaics(files)}
+    print(f"{model.name}, input {side.height} x {side.width}; at least {images.REDUCED_STILL} times that is decoded\n")
+    print("| pictures | | largest change | mean | same top class | ms, in full | ms, reduced |")
+    print("|---|---|---|---|---|---|---|")
+    for name, contents in cases.items():
+        pixels: dict[bool, list[images.RGB]] = {False: [], True: []}
+        seconds = {False: 0.0, True: 0.0}
+        for content in contents:
+            for reduced in (False, True):
+                start = time.process_time()
+                pixels[reduced].append(images.read_input(content, side, reduced=reduced).pixels)
+                seconds[reduced] += time.process_time() - start
+        full, less = (model.run(np.stack(pixels[reduced])).probabilities for reduced in (False, True))
+        change = np.abs(full - less).max(1)
+        same = (full.argmax(1) == less.argmax(1)).mean()
+        times = " | ".join(f"{seconds[reduced] / len(change) * 1000:.1f}" for reduced in (False, True))
+        print(
+            f"| {name} | {len(change)} | {change.max():.4f} | {change.mean():.5f} | {same:.2%} | {times} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The service under load, from outside its process, beside `belvedere predict` on the same pictures.
+
+python benchmarks/serve.py PHOTOGRAPHS [--model MODEL] [--seconds 60] [--clients 64]
+
+Prints a Markdown table: the throughput of offline `predict`, of the service with all clients at once, and of the
+service with broken, oversized and slow-sending clients mixed in; statuses, times and memory. PHOTOGRAPHS is a folder.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BROKEN, OVERSIZED, SLOW = 0.05, 0.05, 0.01  # shares of the clients' requests
+LARGE = bytes(1_500_000)
+MEGABYTES, SECONDS = 1, 10
+SLOW_PIECE_SECONDS = 1.0
+WARM_UP_SECONDS = 5.0
+
+
+@dataclass
+class Seen:
+    """What a group of clients met."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+
+
+async def ask(host: str, port: int, request: bytes, *, slowly: bool = False) -> str:
+    """One request on a connection of its own; returns the status, or what went wrong."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        if slowly:
+            for place in range(0, len(request), 100):
+                writer.write(request[place : place + 100])
+                await writer.drain()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), SLOW_PIECE_SECONDS)
+                    return "cut off"  # the server has had enough
+        writer.write(request)
+        return await read_reply(reader)
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return "connection lost"
+    finally:
+        writer.close()
+
+
+async def read_reply(reader: asyncio.StreamReader) -> str:
+    """Reads one answer and returns its status."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+    await reader.readexactly(length)
+    return head.split(b" ", 2)[1].decode()
+
+
+def post(content: bytes) -> bytes:
+    """A request for one picture."""
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+async def good_client(host: str, port: int, requests: list[bytes], until: float, seen: Seen) -> None:
+    """Asks one picture after the other on a connection that it keeps."""
+    reader, writer = await asyncio.open_connection(host, port)
+    while (began := time.perf_counter()) < until:
+        writer.write(random.choice(requests))  # noqa: S311 - nothing is guarded by it
+        try:
+            status = await read_reply(reader)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            seen.statuses["connection lost"] += 1
+            reader, writer = await asyncio.open_connection(host, port)
+            continue
+        seen.statuses[status] += 1
+        seen.seconds.append(time.perf_counter() - began)
+        if status == "503":
+            await asyncio.sleep(1)
+    writer.close()
+
+
+async def bad_client(host: str, port: int, kind: str, requests: list[bytes], until: float, seen: Seen) -> None:
+    """Sends what must be refused, about as often as a good client asks."""
+    wrong = {"broken": post(requests[0][200:4000]), "oversized": post(LARGE), "slow": post(LARGE[:100_000])}
+    while time.perf_counter() < until:
+        try:
+            seen.statuses[await ask(host, port, wrong[kind], slowly=kind == "slow")] += 1
+        except OSError:
+            seen.statuses["connection lost"] += 1
+        await asyncio.sleep(0.05)
+
+
+async def load(address: str, files: list[Path], clients: int, seconds: float, mixed: bool) -> dict[str, Seen]:
+    """Lets all clients ask at once for so long."""
+    host, port = address.removeprefix("http://").split(":")
+    requests = [post(file.read_bytes()) for file in files]
+    groups = {"broken": round(clients * BROKEN), "oversized": round(clients * OVERSIZED), "slow": 1} if mixed else {}
+    seen = {kind: Seen() for kind in ("good", *groups)}
+    until = time.perf_counter() + seconds
+    work = [
+        bad_client(host, int(port), kind, requests, until, seen[kind])
+        for kind, count in groups.items()
+        for _ in range(max(1, count))
+    ]
+    work += [good_client(host, int(port), requests, until, seen["good"]) for _ in range(clients - len(work))]
+    await asyncio.gather(*work)
+    return seen
+
+
+def run_load(address: str, folder: Path, clients: int, seconds: float, mixed: bool) -> dict[str, dict[str, object]]:
+    """Runs the clients in a process of their own."""
+    command = [sys.executable, __file__, str(folder), "--clients", str(clients), "--seconds", str(seconds)]
+    command += ["--load", address] + (["--mixed"] if mixed else [])
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer: dict[str, dict[str, object]] = json.loads(done.stdout)
+    return answer
+
+
+def report_load(options: argparse.Namespace, files: list[Path]) -> None:
+    """Of the process with the clients: prints what they met, as JSON."""
+    seen = asyncio.run(load(options.load, files, options.clients, options.seconds, options.mixed))
+    shown = {}
+    for kind, group in seen.items():
+        times = sorted(group.seconds) or [0.0]
+        quantiles = {f"p{each}": times[min(len(times) - 1, len(times) * each // 100)] for each in (50, 95, 99)}
+        shown[kind] = {"statuses": dict(group.statuses), "answers": group.statuses["200"], **quantiles}
+    print(json.dumps(shown))
+
+
+def predict_offline(model: list[str], folder: Path) -> float:
+    """Images a second of `belvedere predict`, between two lengths, so that its start does not count."""
+    with tempfile.TemporaryDirectory() as place:
+        halves = {}
+        files = sorted(folder.rglob("*.jpg"))
+        few = Path(place) / "few"
+        few.mkdir()
+        for file in files[: len(files) // 5]:
+            (few / file.name).symlink_to(file.resolve())
+        for name, source in (("few", few), ("all", folder)):
+            command = [sys.executable, "-m", "belvedere", "predict", *model, str(source)]
+            began = time.perf_counter()
+            subprocess.run([*command, "--out", f"{place}/{name}.csv"], check=True, capture_output=True)
+            halves[name] = time.perf_counter() - began
+        return (len(files) - len(files) // 5) / (halves["all"] - halves["few"])
+
+
+def memory_mb(process: int) -> float:
+    """What a process holds of the machine's memory."""
+    text = Path(f"/proc/{process}/status").read_text()
+    return int(text.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def metric(address: str, name: str) -> float:
+    """A figure of the server's, over its labels."""
+    with urllib.request.urlopen(f"{address}/metrics") as reply:  # noqa: S310 - our own server
+        lines = reply.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--mixed", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    files = sorted(options.photographs.rglob("*.jpg"))
+    if options.load:
+        report_load(options, files)
+        return
+    model = [options.model] if options.model else []
+    command = [sys.executable, "-m", "belvedere", "serve", *model, "--port", "0", "--json"]
+    command += ["--megabytes", str(MEGABYTES), "--seconds", str(SECONDS)]
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        lines: list[str] = []
+        while server.stdout and (not lines or lines[-1] != "}\n"):
+            lines.append(server.stdout.readline())
+        started = time.perf_counter() - began
+        measure(options, model, json.loads("".join(lines))["address"], server, started, len(files))
+
+
+def measure(
+    options: argparse.Namespace,
+    model: list[str],
+    address: str,
+    server: subprocess.Popen[str],
+    started: float,
+    files: int,
+) -> None:
+    """Runs the three parts and prints their table."""
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {files:,} photographs")
+    print(f"server started in {started:.1f} s; {options.clients} clients at once for {options.seconds:g} s\n")
+    print("| part | images/s | of offline | p50 / p95 / p99 | statuses | pictures a batch | memory, MB |")
+    print("|---|---|---|---|---|---|---|")
+    offline = predict_offline(model, options.photographs)
+    print(f"| `belvedere predict` | {offline:.1f} | 1 | | | | |", flush=True)
+    run_load(address, options.photographs, options.clients, WARM_UP_SECONDS, mixed=False)
+    for name, mixed in (("service", False), ("service, bad clients mixed in", True), ("service, again", False)):
+        before = {each: metric(address, f"belvedere_batch_pictures_{each}") for each in ("sum", "count")}
+        memory = memory_mb(server.pid)
+        seen = run_load(address, options.photographs, options.clients, options.seconds, mixed)
+        good = seen["good"]
+        rate = float(str(good["answers"])) / options.seconds
+        after = {each: metric(address, f"belvedere_batch_pictures_{each}") for each in ("sum", "count")}
+        batch = (after["sum"] - before["sum"]) / max(1, after["count"] - before["count"])
+        times = " / ".join(f"{float(str(good[each])):.2f}" for each in ("p50", "p95", "p99"))
+        statuses = "; ".join(f"{kind}: {group['statuses']}" for kind, group in seen.items()).replace("'", "")
+        memories = f"{memory:.0f} to {memory_mb(server.pid):.0f}"
+        print(
+            f"| {name} | {rate:.1f} | {rate / offline:.2f} | {times} s | {statuses} | {batch:.1f} | {memories} |",
+            flush=True,
+        )
+    offline = predict_offline(model, options.photographs)
+    print(f"| `belvedere predict`, again | {offline:.1f} | | | | | |", flush=True)
+    server.terminate()
+    print(f"\nexit code after SIGTERM: {server.wait()}")
+
+
+if __name__ == "__main__":
+    main()

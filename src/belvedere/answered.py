@@ -1,0 +1,71 @@
+"""predictions.csv read back: the answers that a run or an evaluation left.
+
+Knows the columns that `tables` writes; does not know models or figures of merit.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from belvedere.errors import UsageError
+from belvedere.records import Prediction
+
+PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
+_AFTER_CLASSES = "tags"  # the first column behind those of the classes
+_PREFIX = "class:"  # of a class that is called as a column is
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answered for labelled photographs."""
+
+    folder: Path
+    class_names: tuple[str, ...]
+    predictions: tuple[Prediction, ...]  # each with its label
+
+
+def read_answers(folder: Path | str) -> Answers:
+    """Reads the answers of a folder of results.
+
+    Args:
+        folder: What `belvedere train` or `belvedere evaluate --out` wrote.
+
+    Raises:
+        UsageError: It is no such folder, or its tables are damaged.
+    """
+    file = Path(folder) / PREDICTIONS
+    try:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as rows:
+            reader = csv.reader(rows, strict=True)
+            header = next(reader, [])
+            end = header.index(_AFTER_CLASSES)
+            class_names = _read_class_names(Path(folder), header[3:end])
+            places = {name: header.index(name) for name in ("error", "label")}
+            answers = tuple(_read_row(row, len(class_names), places) for row in reader)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{folder} is no folder of results with answers for labelled photographs: {PREDICTIONS}: {reason}. Give "
+            "one that belvedere train or belvedere evaluate --out wrote."
+        ) from error
+    return Answers(Path(folder), class_names, answers)
+
+
+def _read_row(row: list[str], classes: int, places: dict[str, int]) -> Prediction:
+    label = row[places["label"]]
+    if error := row[places["error"]]:
+        return Prediction(row[0], error=error, label=label)
+    probabilities = tuple(float(cell) for cell in row[3 : 3 + classes])
+    return Prediction(row[0], row[1], float(row[2]), probabilities, label=label)
+
+
+def _read_class_names(folder: Path, columns: list[str]) -> tuple[str, ...]:
+    """The names in full: a column of the table may bear a prefix, which metrics.json does not."""
+    try:
+        named = json.loads((folder / METRICS).read_text(encoding="utf-8"))["classes"]
+        if len(named) == len(columns) and all(isinstance(name, str) for name in named):
+            return tuple(named)
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # the table alone will do
+    return tuple(name.removeprefix(_PREFIX) for name in columns)

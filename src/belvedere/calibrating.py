@@ -1,0 +1,117 @@
+"""A model's tags fitted to photographs of which all labels are known.
+
+Knows which photographs that takes and how the model file is written anew; the fit itself is `tags`'.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.cards import replace_metadata
+from belvedere.dataset import read_folder
+from belvedere.errors import DatasetError, MissingExtra, UnknownName, UnreadableImage, UsageError
+from belvedere.images import DecodedImage, read_inputs
+from belvedere.model import Model, find_model, load
+from belvedere.progress import Progress
+from belvedere.records import Sample, TagFigures
+from belvedere.reliability import measure_tags
+from belvedere.storage import write_bytes
+from belvedere.tags import LEAST_FITTED_ON, PRESENT, refit_tags, tag_confidences
+
+AT_ONCE = 64  # pictures
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What came of fitting tags to a table."""
+
+    file: Path  # the model that was written
+    images: int  # fitted on
+    before: TagFigures  # of the tags as they were
+    after: TagFigures  # of tags fitted on the other four fifths of the table
+
+
+def calibrate(
+    model: Path | str, table: Path | str, *, out: Path | None = None, progress: Progress | None = None
+) -> Calibrated:
+    """Fits a model's tags to a table of photographs with all their labels, and writes the model with them.
+
+    Args:
+        model: A model.onnx, or the run folder that holds one.
+        table: A table with the columns image and label (`sea|mountain`); a few dozen photographs do.
+        out: The file to write; without, the model itself is replaced.
+        progress: Shows how far it is.
+
+    Returns:
+        What the tags were worth before, and what they are worth now on photographs they were not fitted on.
+
+    Raises:
+        DatasetError: The table has too few photographs, or none with several labels.
+        UnknownName: A label is no class of the model's.
+        UsageError: The model can't tell places, or the file can't be written.
+        MissingExtra: onnx is not installed.
+    """
+    progress = progress or Progress()
+    opened = load(model)
+    rule = opened.card.trust.tags
+    if rule is None:
+        raise UsageError(f"{opened.name} can't tell where its evidence is, so it has no tags. Train it again.")
+    samples = _check(read_folder(table).samples, opened, table)
+    evidence, read = _look_at(opened, samples, progress)
+    if len(read) < LEAST_FITTED_ON:
+        raise DatasetError(f"{len(read)} photographs of {table} can be read. Expected {LEAST_FITTED_ON} or more.")
+    present = np.array([[name in (each.label, *each.also) for name in opened.class_names] for each in read])
+    unseen = np.empty(present.shape)
+    for fold in range(FOLDS):
+        held = np.arange(len(read)) % FOLDS == fold
+        unseen[held] = tag_confidences(refit_tags(rule, evidence[~held], present[~held]), evidence[held])
+    fitted = refit_tags(rule, evidence, present)
+    file = out or find_model(model)
+    card = replace(opened.card, trust=replace(opened.card.trust, tags=fitted))
+    try:
+        content = replace_metadata(find_model(model).read_bytes(), card)
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Writing a model", "onnx", "train") from error
+    write_bytes(file, content)
+    return Calibrated(file, len(read), _figures(tag_confidences(rule, evidence), present), _figures(unseen, present))
+
+
+def _check(samples: tuple[Sample, ...], model: Model, table: Path | str) -> tuple[Sample, ...]:
+    if not any(sample.also for sample in samples):
+        raise DatasetError(f"No photograph of {table} has several labels. Expected some such as sea|mountain.")
+    for label in sorted({label for sample in samples for label in (sample.label, *sample.also)}):
+        if label not in model.class_names:
+            raise UnknownName(f"class in {model.name} for the label", label, model.class_names)
+    return samples
+
+
+def _look_at(model: Model, samples: tuple[Sample, ...], progress: Progress) -> tuple[NDArray[np.float32], list[Sample]]:
+    """Evidence by place, (N, K, h, w), of the photographs that can be read, and these."""
+    found, read, waiting = [], [], []
+    with progress.task("Looking", len(samples)) as task:
+        outcomes = read_inputs([sample.path for sample in samples], model.card.preprocess)
+        for sample, outcome in zip(samples, outcomes, strict=True):
+            task.advance(1)
+            if isinstance(outcome, UnreadableImage):
+                progress.say(f"Left out: {sample.image}: {outcome.reason}")
+                continue
+            if isinstance(outcome, DecodedImage):
+                waiting.append(outcome.pixels)
+                read.append(sample)
+            if len(waiting) == AT_ONCE:
+                found.append(model.explain(np.stack(waiting)))
+                waiting.clear()
+        if waiting:
+            found.append(model.explain(np.stack(waiting)))
+    if not found:
+        raise DatasetError("None of the photographs can be read.")
+    return np.concatenate(found), read
+
+
+def _figures(confidence: NDArray[np.float64], present: NDArray[np.bool_]) -> TagFigures:
+    chosen = confidence >= PRESENT
+    unknown = np.full(present.shape, np.nan)
+    return measure_tags(chosen, confidence, np.zeros(present.shape), present, unknown)

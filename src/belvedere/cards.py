@@ -1,0 +1,103 @@
+"""A model's card in the metadata of its file, and back.
+
+Knows how each field is written and checked; does not know graphs, or how a model is asked.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import fields as fields_of
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from belvedere.errors import UnreadableModel
+from belvedere.images import INTERPOLATIONS, RESIZE_RULES
+from belvedere.records import Layer, ModelCard, Preprocess, Provenance, TagRule, Trust
+
+FORMAT = "belvedere/1"
+
+
+def card_to_metadata(card: ModelCard) -> dict[str, str]:
+    """Writes a card as the metadata of an ONNX file: each key holds JSON."""
+    fields = {key: json.dumps(value, ensure_ascii=False) for key, value in asdict(card).items()}
+    return {"format": FORMAT, **fields}
+
+
+def replace_metadata(content: bytes, card: ModelCard) -> bytes:
+    """Returns a model file with another card and the same graph.
+
+    Raises:
+        ModuleNotFoundError: onnx, which writes model files, is not installed.
+    """
+    from onnx import ModelProto, helper
+
+    graph = ModelProto.FromString(content)
+    helper.set_model_props(graph, card_to_metadata(card))
+    return bytes(graph.SerializeToString())
+
+
+def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
+    """Reads a card from the metadata of an ONNX file.
+
+    Raises:
+        UnreadableModel: It isn't there, or is of another format.
+    """
+    if metadata.get("format") != FORMAT:
+        raise UnreadableModel(
+            f"{name} does not hold the metadata of a Belvedere model: expected format {FORMAT!r}. "
+            f"Received: {metadata.get('format')!r}. Train it with this version, or use the version it was trained with."
+        )
+    try:
+        fields: dict[str, Any] = {key: json.loads(metadata[key]) for key in ("class_names", "layers")}
+        layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
+        preprocess = Preprocess(**json.loads(metadata["preprocess"]))
+        provenance = Provenance(**json.loads(metadata["provenance"]))
+        trust = _read_trust(json.loads(metadata.get("trust", "{}")))  # models of older versions have none
+        card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
+        for record in (card, preprocess, provenance, trust, *layers, *([trust.tags] if trust.tags else [])):
+            _check_kinds(record)
+        names = fields["class_names"]
+        if not isinstance(names, list) or len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"class_names: {names!r}")
+        if preprocess.resize not in RESIZE_RULES:
+            raise ValueError(f"resize: {preprocess.resize!r}")
+        if preprocess.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation: {preprocess.interpolation!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
+    return card
+
+
+def _read_trust(fields: dict[str, Any]) -> Trust:
+    """Makes JSON's lists the tuples that they were."""
+    tags = fields.pop("tags", None)
+    quantiles = tuple(fields.pop("outlier_quantiles", ()))
+    rule = None
+    if tags is not None:
+        context = tuple(tuple(row) for row in tags.pop("context"))
+        scales, biases = tuple(tags.pop("scales")), tuple(tags.pop("biases"))
+        rule = TagRule(scales, biases, context, **tags)
+    return Trust(**fields, outlier_quantiles=quantiles, tags=rule)
+
+
+def _check_kinds(record: object) -> None:
+    """Raises TypeError where a field of a record holds another kind of value than its annotation says."""
+    for entry in fields_of(record):  # type: ignore[arg-type]
+        value = getattr(record, entry.name)
+        if not _is_kind(value, entry.type):
+            raise TypeError(f"{entry.name}: {value!r}")
+
+
+def _is_kind(value: object, kind: Any) -> bool:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if isinstance(value, bool) or origin is bool:
+        return isinstance(value, bool) and origin is bool
+    if origin is float:
+        return isinstance(value, int | float)
+    if origin is UnionType:
+        return any(_is_kind(value, each) for each in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_kind(each, inner[0]) for each in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_kind(each, inner[1]) for each in value.values())
+    return isinstance(value, origin)

@@ -1,0 +1,117 @@
+"""Commands that put a model to work: predict and export. Arguments and printing only."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import belvedere
+from belvedere.cli.edge import AcceptRate, AsJson, ModelPath, Overwrite, app, print_json, tell, told
+from belvedere.errors import UsageError, find_named
+
+STDIN = Path("-")
+
+
+@app.command()
+@told
+def predict(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            show_default=False,
+            help="Pictures and folders of them, or - for names on stdin; before them a model.onnx or run folder, if "
+            "not the bundled model.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for the answers; its suffix names the format.")
+    ] = None,
+    form: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, json or parquet.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was cut off (csv, jsonl, parquet).")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, or ray: many machines, into a folder of Parquet files.")
+    ] = "local",
+    overwrite: Overwrite = False,
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")
+    ] = False,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG with the pictures and their answers.")] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option("--heatmaps", help="Folder for pictures of where the evidence for each tag is.")
+    ] = None,
+    accept_rate: AcceptRate = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
+    from belvedere.predict import choose_model, predict_files, read_names
+    from belvedere.progress import for_stderr
+
+    if as_json and (form or out):
+        raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
+    find_named("engine", engine, dict.fromkeys(("local", "ray")))
+    form = _choose_form("json" if as_json else form, out)
+    model, named = choose_model(images, accept_rate)
+    if STDIN in named and named != [STDIN]:
+        raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
+    sources = read_names(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
+    if engine == "ray":
+        if out is None or form != "parquet" or resume or sheet or heatmaps or accept_rate:
+            raise UsageError("--engine ray writes a folder: give --out answers.parquet, and no other files or rates.")
+        from belvedere.scale import predict_at_scale  # here, since Ray is an extra and takes seconds
+
+        done = predict_at_scale(model.name, sources, out, overwrite=overwrite, progress=for_stderr())
+    else:
+        files = {"out": out, "sheet": sheet, "heatmaps": heatmaps}
+        done = predict_files(model, sources, form, **files, resume=resume, progress=for_stderr())
+    if done.unreadable:
+        tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
+        raise typer.Exit(1)
+
+
+@app.command()
+@told
+def export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option("--out", help="File to write, such as model-int8.onnx.")],
+    form: Annotated[str, typer.Option("--form", help="int8, float16 or plain.")],
+    photos: Annotated[
+        Path, typer.Option("--calibration", help="Photographs like those it is for: to calibrate and to compare on.")
+    ],
+    views: Annotated[
+        int | None, typer.Option("--views", min=1, max=1, help="1: look once, not also at the mirror image.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it although its answers are over the bound.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write MODEL in another form, if its answers stay those of the original."""
+    from belvedere.progress import for_stderr
+
+    done = belvedere.export_model(
+        model, out, form, photos=photos, views=views, force=force, overwrite=overwrite, progress=for_stderr()
+    )
+    if as_json:
+        print_json(asdict(done) | {"holds": done.holds, "file": str(out)})
+        return
+    print(  # noqa: T201
+        f"{out}: {done.size_bytes / 1e6:.2f} MB (original {done.original_bytes / 1e6:.2f} MB)\n"
+        f"top class equal on {done.agreement:.2%} of {done.images} photographs (bound {done.bound.agreement:.1%})\n"
+        f"largest change of a probability {done.largest_change:.4f} (bound {done.bound.change}), "
+        f"mean {done.mean_change:.4f}"
+    )
+    if not done.holds:
+        tell("belvedere: its answers are over the bound; it was written because of --force")
+
+
+def _choose_form(form: str | None, out: Path | None) -> str:
+    """The form of the answers: the one named, else by the suffix of the file, else a table."""
+    suffix = out.suffix.lower().removeprefix(".") if out else ""
+    if out is not None and form is None and not suffix:
+        raise UsageError(f"{out} has no suffix that says the form. Give it one, or add --format csv, jsonl or json.")
+    if out is not None and (form or suffix) == "table":
+        raise UsageError(f"A table goes to the terminal only. For {out} take --format csv, jsonl or json.")
+    return form or suffix or "table"

@@ -1,0 +1,36 @@
+"""The command that fits tags: calibrate. Arguments and printing only."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import belvedere
+from belvedere.cli.edge import AsJson, ModelPath, app, print_json, tell, told
+
+
+@app.command()
+@told
+def calibrate(
+    model: ModelPath,
+    table: Annotated[
+        Path, typer.Argument(help="Table with the columns image and label, the latter such as sea|mountain.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Model file to write; without, MODEL itself is replaced.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit MODEL's tags to a TABLE of a few dozen photographs with all their labels."""
+    from belvedere.progress import for_stderr
+
+    done = belvedere.calibrate(model, table, out=out, progress=for_stderr())
+    if as_json:
+        print_json(dataclasses.asdict(done) | {"file": str(done.file)})
+        return
+    for when, figures in (("before", done.before), ("after, on photographs not fitted on", done.after)):
+        values = {"micro F1": figures.micro_f1, "mean average precision": figures.mean_average_precision}
+        told_values = "   ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
+        print(f"{told_values}   ({when})")  # noqa: T201
+    tell(f"Fitted on {done.images} photographs, and written: {done.file}")

@@ -1,0 +1,60 @@
+"""Commands that put a model to work for others: serve. Arguments and printing only."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from belvedere.cli.edge import AsJson, app, print_json, tell, told
+
+if TYPE_CHECKING:
+    from belvedere.serve.reload import Served
+
+
+@app.command()
+@told
+def serve(
+    model: Annotated[
+        Path | None, typer.Argument(help="A model.onnx, or a run folder; without, the bundled model.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="File with the token to ask for; without, the variable BELVEDERE_TOKEN."),
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are refused with 503.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the model at once.")] = 32,
+    files: Annotated[int, typer.Option(min=1, help="Pictures of one request.")] = 32,
+    megabytes: Annotated[float, typer.Option(help="Of one request.")] = 32,
+    megapixels: Annotated[float, typer.Option(help="Of one picture.")] = 50,
+    seconds: Annotated[float, typer.Option(help="For a request to come, and again for its answer.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Serve MODEL over HTTP, with a page to drop photographs on, until Ctrl-C or SIGTERM."""
+    from belvedere.serve.limits import Limits
+    from belvedere.serve.server import is_local, read_token, run_server
+
+    limits = Limits(
+        body_bytes=int(megabytes * 1e6),
+        pixels=int(megapixels * 1e6),
+        files=files,
+        queue=queue,
+        batch=batch,
+        body_seconds=seconds,
+        answer_seconds=seconds,
+        head_seconds=min(seconds, 10.0),
+    )
+    token = read_token(token_file)
+
+    def started(address: str, served: "Served") -> None:
+        if as_json:
+            print_json({"address": address, "model": served.name, "sha256": served.sha256})
+            sys.stdout.flush()  # whoever started this in a pipe waits for it
+        else:
+            tell(f"Serving {served.name} on {address} (the API: {address}/docs). Ctrl-C ends it.")
+        if token is None and not is_local(host):
+            tell("Everybody who reaches this machine may ask: --token-file, or BELVEDERE_TOKEN, asks for a token.")
+
+    run_server(*([] if model is None else [model]), host=host, port=port, limits=limits, token=token, started=started)

@@ -1,0 +1,144 @@
+"""A comparison told to a person: the verdict, the classes, and the photographs that changed sides, on one page.
+
+Knows the order and the words; does not know how the figures came about. The page stands alone: its pictures are inside,
+it fetches nothing and runs nothing, and everything that comes from a user is escaped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from belvedere.comparing.paired import CONFIDENCE, Paired
+from belvedere.comparing.runs import Comparison, Pair, to_json
+from belvedere.encoding import to_data_uri
+from belvedere.errors import UnreadableImage
+from belvedere.images import fit_image, read_image, within
+from belvedere.storage import new_folder, write_json, write_text
+
+PICTURES = 48  # of each side, at most
+PICTURE_PIXELS = 220  # longer side
+HEADINGS = {
+    "gained": ("Right now, wrong before", "right"),
+    "lost": ("Wrong now, right before", "wrong"),
+    "wrong otherwise": ("Wrong both times, in different ways", "plain"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """One photograph on the page."""
+
+    source: str  # a data URI; empty where it can't be read any more
+    name: str
+    label: str
+    before: str
+    after: str
+    confidence: str
+
+
+def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool) -> Path:
+    """Writes `report.html` and `comparison.json`.
+
+    Args:
+        folder: It appears when it is whole.
+        comparison: What to tell.
+        overwrite: Whether an older folder of Belvedere's there may be replaced.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: The folder may not, or can't, be written.
+    """
+    with new_folder(folder, overwrite=overwrite) as place:
+        write_json(place / "comparison.json", to_json(comparison))
+        page = _environment().get_template("compare.html").render(_describe(comparison))
+        write_text(place / "report.html", page)
+    return folder / "report.html"
+
+
+def judge(comparison: Comparison) -> str:
+    """Says in a sentence what changed, and how sure that is."""
+    paired = comparison.overall
+    words = f"{_points(paired.change)} ({paired.right_before:,} to {paired.right_after:,} of {paired.images:,} right)"
+    return f"{words}. {explain(paired)}"
+
+
+def explain(paired: Paired) -> str:
+    """Says whether chance alone explains a difference."""
+    interval = f"{CONFIDENCE:.0%} interval {100 * paired.low:+.1f} to {_points(paired.high)}"
+    if paired.gained + paired.lost == 0:
+        return "Both are right and wrong on the same photographs."
+    sure = "Chance alone hardly explains it" if paired.p_value < 1 - CONFIDENCE else "It may be chance"
+    return f"{sure}: {paired.gained:,} gained, {paired.lost:,} lost, p = {paired.p_value:.3g}, {interval}."
+
+
+def _describe(comparison: Comparison) -> dict[str, object]:
+    rows = sorted(comparison.per_class.items())
+    reach = max([0.01, *(max(abs(each.low), abs(each.high)) for _, each in [("", comparison.overall), *rows])])
+    sides = {
+        heading: (tone, len(chosen), [_picture(pair) for pair in chosen[:PICTURES]])
+        for side, (heading, tone) in HEADINGS.items()
+        if (chosen := comparison.changed(side))
+    }
+    return {
+        "comparison": comparison,
+        "overall": comparison.overall,
+        "explanation": explain(comparison.overall),
+        "rows": [("All", comparison.overall), *rows],
+        "reach": reach,
+        "confidence": CONFIDENCE,
+        "sides": sides,
+    }
+
+
+def _picture(pair: Pair) -> _Picture:
+    try:
+        pixels = read_image(pair.after.image)
+        source = to_data_uri(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], PICTURE_PIXELS)))
+    except UnreadableImage:
+        source = ""
+    return _Picture(
+        source=source,
+        name=Path(pair.image).name,
+        label=pair.label,
+        before=str(pair.before.prediction),
+        after=str(pair.after.prediction),
+        confidence=f"{pair.after.confidence or 0:.1%}",
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(points=_points, percent=_percent)
+    return environment
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f} points"
+
+
+def _percent(right: int, images: int) -> str:
+    return f"{right / images:.1%}" if images else "-"
+
+
+def table_rows(comparison: Comparison) -> Sequence[tuple[str, str, str, str, str]]:
+    """Rows for a terminal: class, before, after, change, interval."""
+    return [
+        (
+            name,
+            _percent(paired.right_before, paired.images),
+            _percent(paired.right_after, paired.images),
+            f"{100 * paired.change:+.1f}",
+            f"{100 * paired.low:+.1f} to {100 * paired.high:+.1f}",
+        )
+        for name, paired in [*sorted(comparison.per_class.items()), ("all", comparison.overall)]
+    ]

@@ -1,0 +1,124 @@
+"""A journal and what it corrects, written down for other programs: decisions as CSV, a data set as a table or a folder.
+
+Knows how a corrected folder is laid out; does not know what was decided or why. Photographs are linked to, or copied
+where that is asked for, and never changed.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from belvedere.dataset import UNDIVIDED, Dataset
+from belvedere.errors import UsageError
+from belvedere.journal import list_living, read_journal
+from belvedere.storage import new_folder, write_csv
+
+COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id")
+
+
+def export_decisions(journal: Path | str, out: Path) -> int:
+    """Writes every decision as a row of a CSV file; `holds` says which were not undone.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        UsageError: There is no such journal, or the file can't be written.
+    """
+    decisions = read_journal(journal).decisions
+    living = {decision.id for decision in list_living(decisions)}
+    rows = [
+        (
+            *(each.when, each.who, each.image, each.sha256, each.action, each.given, "|".join(each.to), each.about),
+            *(each.why, "true" if each.id in living else "false", each.id),
+        )
+        for each in decisions
+    ]
+    write_csv(out, COLUMNS, rows)
+    return len(rows)
+
+
+def export_table(dataset: Dataset, out: Path) -> None:
+    """Writes a data set as the table that `read_folder` reads: image, label (`a|b` for several), split.
+
+    Raises:
+        UsageError: The file can't be written.
+    """
+    place = out.resolve().parent
+    rows = [
+        (_relative(sample.path.absolute(), place), "|".join((sample.label, *sample.also)), sample.part)
+        for sample in dataset.samples
+    ]
+    write_csv(out, ("image", "label", "split"), rows)
+
+
+def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -> None:
+    """Writes a data set as a folder of class folders, in train, val and test where it has parts.
+
+    Secondary labels have no place in a folder; a table holds them.
+
+    Args:
+        dataset: What `read_folder` made of photographs and a journal.
+        out: The folder. It appears when it is whole.
+        copy: Whether the photographs are copied; else they are linked to (symbolic links).
+        overwrite: Whether an older folder of Belvedere's there may be replaced.
+
+    Raises:
+        FolderExists: Something is there that may not be replaced.
+        UsageError: The folder can't be written, links can't be made there, or a label is no name for a folder.
+    """
+    for label in sorted({sample.label for sample in dataset.samples}):
+        if label in (".", "..") or any(each in label for each in "/\\\0"):
+            raise UsageError(f"The label {label!r} can't be the name of a folder. Give --out a name that ends in .csv.")
+    put: Callable[[Path, Path], object] = shutil.copyfile if copy else _link
+    with new_folder(out, overwrite=overwrite) as folder:
+        for sample in dataset.samples:
+            place = folder / sample.part / sample.label if sample.part != UNDIVIDED else folder / sample.label
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                put(sample.path.resolve(), _free_name(place / sample.path.name))
+            except OSError as error:
+                way = "Give another --out." if copy else "Add --copy to copy the photographs instead of linking them."
+                raise UsageError(f"Can't write {out}: {error.strerror} ({sample.image}). {way}") from error
+
+
+def summarise(journal: Path | str) -> dict[str, object]:
+    """Counts what a journal holds, ready for JSON.
+
+    Raises:
+        UsageError: There is no such journal.
+    """
+    text = read_journal(journal)
+    living = list_living(text.decisions)
+    actions = sorted({decision.action for decision in living})
+    people = sorted({decision.who for decision in living})
+    return {
+        "journal": str(journal),
+        "lines": len(text.decisions),
+        "hold": len(living),
+        "photographs": len({decision.sha256 for decision in living}),
+        "actions": {name: sum(decision.action == name for decision in living) for name in actions},
+        "people": {name: sum(decision.who == name for decision in living) for name in people},
+        "damaged_lines": list(text.damaged),
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive of Windows
+        return str(path)
+
+
+def _link(photograph: Path, place: Path) -> None:
+    place.symlink_to(photograph)
+
+
+def _free_name(path: Path) -> Path:
+    """The path, with a number where one of that name was put there from another folder."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

@@ -1,0 +1,103 @@
+"""The decisions of a journal applied to the samples of a data set.
+
+Knows how a photograph is found again by its content; does not know layouts, pages or models. Nothing on disk changes:
+the samples come out with other labels, and some not at all, and every change is counted in a note.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from belvedere.errors import DatasetError
+from belvedere.journal import damaged_note, find_copy, list_living, read_journal, rule
+from belvedere.progress import Progress
+from belvedere.records import Decision, Note, Ruling, Sample
+from belvedere.splits import Contents, read_contents
+
+
+def apply_journal(
+    samples: Sequence[Sample], journal: Path | str, progress: Progress | None = None
+) -> tuple[list[Sample], list[Note]]:
+    """Applies a person's decisions.
+
+    A photograph is found by the hash of its file, so folders may have moved and files been renamed. Only files of a
+    size that the journal names are hashed.
+
+    Args:
+        samples: Of a data set, as it was found.
+        journal: What `belvedere review` wrote.
+        progress: Shows how far it is.
+
+    Returns:
+        The samples in their order, with the labels that hold, those left out missing; and what was changed.
+
+    Raises:
+        UsageError: There is no such journal.
+        DatasetError: Every photograph is left out.
+    """
+    text = read_journal(journal)
+    rulings = rule(text.decisions)
+    contents = read_contents(_find_candidates(samples, list_living(text.decisions)), progress or Progress())
+    corrected, notes = _apply(samples, contents, rulings, f"the journal {journal}")
+    if samples and not corrected:
+        raise DatasetError(f"The journal {journal} leaves out every photograph. Undo some of it with belvedere review.")
+    return corrected, notes + damaged_note(journal, text.damaged)
+
+
+def _find_candidates(samples: Sequence[Sample], decisions: Sequence[Decision]) -> list[Sample]:
+    """The samples whose files may be ones that were decided on, by their size."""
+    sizes = {decision.size_bytes for decision in decisions}
+    return [sample for sample in samples if None in sizes or _size_of(sample.path) in sizes]
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return -1  # can't be read: whoever reads the pictures says so
+
+
+def _apply(
+    samples: Sequence[Sample], contents: Contents, rulings: Mapping[str, Ruling], journal: str
+) -> tuple[list[Sample], list[Note]]:
+    hashes = {id(sample): key for key, sample in zip(contents.hashes, contents.samples, strict=True)}
+    left_out = _find_excluded(contents, rulings)
+    changed: dict[str, list[str]] = {"relabelled": [], "given other secondary labels": [], "left out": []}
+    corrected = []
+    for sample in samples:
+        ruling = rulings.get(hashes.get(id(sample), ""))
+        if id(sample) in left_out:
+            changed["left out"].append(sample.image)
+            continue
+        after = sample if ruling is None else _correct(sample, ruling)
+        if after.label != sample.label:
+            changed["relabelled"].append(f"{sample.image}: {sample.label} to {after.label}")
+        if set(after.also) != set(sample.also):
+            changed["given other secondary labels"].append(f"{sample.image}: {', '.join(after.also) or 'none'}")
+        corrected.append(after)
+    notes = [Note(f"{len(names)} {what} by {journal}", tuple(names)) for what, names in changed.items() if names]
+    strangers = len(rulings.keys() - set(contents.hashes))
+    if strangers:
+        notes.append(Note(f"{strangers} decided on in {journal} not here, or changed since"))
+    return corrected, notes
+
+
+def _correct(sample: Sample, ruling: Ruling) -> Sample:
+    label = ruling.label or sample.label
+    also = sample.also if ruling.also is None else ruling.also
+    return replace(sample, label=label, also=tuple(name for name in dict.fromkeys(also) if name != label))
+
+
+def _find_excluded(contents: Contents, rulings: Mapping[str, Ruling]) -> set[int]:
+    """The copies that are left out, by identity: of identical files, those whose paths are most like the recorded."""
+    copies: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample, key in zip(contents.samples, contents.hashes, strict=True):
+        copies[key].append(sample)
+    left_out = set()
+    for key, there in copies.items():
+        for recorded in rulings[key].excluded if key in rulings else ():
+            place = find_copy(recorded, [sample.image for sample in there])
+            if place is not None:
+                left_out.add(id(there.pop(place)))
+    return left_out

@@ -1,0 +1,74 @@
+"""Pictures that show where the evidence for a class is.
+
+Knows how a model is asked for it and what is drawn beside a photograph; does not know files or pages.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.heatmaps import overlay, relative
+from belvedere.images import RGB, cut_seen, fit_image, read_image, within
+from belvedere.model import Model
+from belvedere.pictures import Tile, draw_grid
+from belvedere.plots import Figure
+from belvedere.records import Prediction
+
+SIDE = 300  # longer side of a picture, pixels
+MOST_TAGS = 5  # of a picture are drawn
+GAP = 6  # pixels between pictures in a strip
+
+
+def tells_places(model: Model) -> bool:
+    """Whether a model says where its evidence is."""
+    return model.card.trust.tags is not None
+
+
+def draw_tags(model: Model, answer: Prediction) -> Figure:
+    """Draws a picture, and beside it where the evidence for each of its tags is.
+
+    Args:
+        model: It tells places.
+        answer: Its answer for a file, which is read again.
+
+    Raises:
+        UnreadableImage: The file can't be read any more.
+    """
+    pixels, shares = look_again(model, Path(answer.image), SIDE)
+    tiles = [Tile(pixels, Path(answer.image).name)]
+    for tag in answer.tags[:MOST_TAGS]:
+        place = model.class_names.index(tag.name)
+        caption = f"{tag.name} {tag.share:.0%}\nsure to {tag.confidence:.0%}"
+        tiles.append(Tile(overlay(pixels, shares[place]), caption))
+    title = "None of these" if answer.none_of_these else f"{answer.prediction} {answer.confidence:.3f}"
+    return draw_grid(tiles, title, columns=len(tiles))
+
+
+def draw_strip(model: Model, path: Path, class_names: Sequence[str], side: int) -> RGB:
+    """Draws a photograph, and right of it the evidence for each of some classes.
+
+    Raises:
+        UnreadableImage: The file can't be read.
+    """
+    pixels, shares = look_again(model, path, side)
+    parts = [pixels]
+    for name in class_names:
+        parts.append(np.full((len(pixels), GAP, 3), 255, np.uint8))
+        parts.append(overlay(pixels, shares[model.class_names.index(name)]))
+    return np.concatenate(parts, 1)
+
+
+def look_again(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.float32]]:
+    """Reads a photograph again.
+
+    Returns:
+        What the model sees of it, (H, W, 3), the longer side scaled down to `side`, and the share that each class has
+        of each place of that, (K, h, w).
+    """
+    whole = read_image(path)
+    evidence = model.explain(fit_image(whole, model.card.preprocess)[None])[0]
+    seen = cut_seen(whole, model.card.preprocess)
+    pixels = fit_image(seen, within(seen.shape[0], seen.shape[1], side))
+    return pixels, relative(evidence / model.card.trust.temperature)

@@ -1,0 +1,319 @@
+"""A model in other forms: whole numbers of 8 bits, weights of 16 bits, a graph for other runtimes; each one checked.
+
+Knows what may be changed in a model's graph and how far its answers may move by it; does not know how a model is
+trained.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from belvedere.cards import card_to_metadata
+from belvedere.errors import ExportError, MissingExtra, UsageError, find_named
+from belvedere.images import DecodedImage, read_inputs
+from belvedere.model import INPUT, Model, expand, find_model, load, open_session
+from belvedere.progress import Progress
+from belvedere.records import Preprocess
+from belvedere.storage import write_bytes
+
+try:
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+except ModuleNotFoundError as error:
+    raise MissingExtra("Exporting", "onnx", "export") from error
+
+PLAIN_FORMAT = "belvedere-plain/1"  # of a file that is not for Belvedere to open
+HALVED_FROM = 1000  # numbers: smaller weights are kept in 32 bits
+CALIBRATED_ON = 128  # pictures; every fifth of those that are taken
+CHECKED_ON = 512  # others
+LEAST_PICTURES = 30
+TOGETHER = 16  # pictures at once
+
+Pictures = NDArray[np.uint8]  # (N, H, W, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How far the answers of a form may be from the original's."""
+
+    agreement: float  # share of pictures with the same top class, at least
+    change: float  # of any probability, at most
+
+
+BOUNDS: Mapping[str, Bound] = {
+    "int8": Bound(0.99, 0.25),
+    "float16": Bound(0.998, 0.02),
+    "plain": Bound(0.998, 0.001),
+}
+ONE_VIEW = Bound(0.97, 0.5)  # of any form that looks once where the original looks twice
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A form of a model, and how it compares with the original."""
+
+    form: str
+    views: int | None  # 1: one view instead of two; None: as the original
+    original: str  # fingerprint of the model it was made from
+    images: int  # compared on
+    agreement: float  # share of them with the same top class
+    largest_change: float  # of any probability
+    mean_change: float  # of the largest of a picture's, on average
+    bound: Bound
+    calibrated_on: int  # pictures
+    size_bytes: int
+    original_bytes: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the answers are within the bound; not where a probability is no number."""
+        return self.agreement >= self.bound.agreement and self.largest_change <= self.bound.change
+
+
+def export_model(
+    model: Path | str,
+    out: Path | str,
+    form: str,
+    *,
+    photos: Path | str,
+    views: int | None = None,
+    force: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Export:
+    """Writes a model in another form, if its answers stay close to the original's.
+
+    Args:
+        model: A `model.onnx`, or the run folder that holds one.
+        out: The file to write.
+        form: "int8": weights and activations in 8 bits, calibrated on photographs; "float16": weights stored in 16
+            bits; "plain": input float32 (N, 3, H, W), RGB from 0 to 255, for other runtimes.
+        photos: Photographs like those the model is for, such as its training photographs: to calibrate on, and others
+            of them to compare on.
+        views: 1: look once, where the original means the answers over a picture and its mirror image.
+        force: Whether to write it although it is over the bound.
+        overwrite: Whether a file that is there may be replaced.
+        progress: Shows how far it is.
+
+    Returns:
+        The comparison, which is also in the file's metadata.
+
+    Raises:
+        UsageError: There is no such form, the file may not be written, or there are too few photographs.
+        ExportError: The answers are over the bound of the form.
+        UnreadableModel: The model can't be opened.
+    """
+    bound = ONE_VIEW if views == 1 else find_named("form of a model", form, BOUNDS)
+    find_named("form of a model", form, BOUNDS)
+    out, source = Path(out), find_model(model)
+    original = load(model)
+    _check_out(out, source, overwrite)
+    chosen, compared = _read_pictures(Path(photos), original.card.preprocess, progress or Progress())
+    graph = onnx.load(source)
+    graph = _one_view(graph) if views == 1 else graph
+    changed = to_int8(graph, chosen) if form == "int8" else store_half(graph) if form == "float16" else to_plain(graph)
+    export = Export(
+        form,
+        views,
+        original.fingerprint,
+        *_compare(original, changed.SerializeToString(), compared, form),
+        bound=bound,
+        calibrated_on=len(chosen) if form == "int8" else 0,
+        size_bytes=changed.ByteSize(),
+        original_bytes=source.stat().st_size,
+    )
+    if not (export.holds or force):
+        raise ExportError(_refusal(export))
+    metadata = card_to_metadata(original.card) | {"export": json.dumps(asdict(export))}
+    onnx.helper.set_model_props(changed, metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {}))
+    onnx.checker.check_model(changed)
+    write_bytes(out, changed.SerializeToString())
+    return export
+
+
+def _refusal(export: Export) -> str:
+    return (
+        f"The {export.form} form answers otherwise than the original: the top class is equal on {export.agreement:.1%} "
+        f"of {export.images} photographs (bound: {export.bound.agreement:.1%}), and a probability moves by up to "
+        f"{export.largest_change:.3f} (bound: {export.bound.change}). Nothing was written. Give more photographs like "
+        "those it is for, take another form, or add --force."
+    )
+
+
+def _check_out(out: Path, source: Path, overwrite: bool) -> None:
+    if out.is_dir() or not out.parent.is_dir():
+        what = "is a folder" if out.is_dir() else f"is in {out.parent}, which is not a folder"
+        raise UsageError(f"{out} {what}. Expected the name of a file to write, such as model-int8.onnx.")
+    if out.exists() and out.samefile(source):
+        raise UsageError(f"{out} is the model that is exported: it stays as it is. Give another --out.")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} is there already. Give another --out, or add --overwrite to replace it.")
+
+
+def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> tuple[Pictures, Pictures]:
+    """Reads pictures from all over a folder: some to calibrate on, and others to compare on."""
+    listed = list(expand([photos]))
+    step = max(1, len(listed) // (CALIBRATED_ON + CHECKED_ON))
+    taken = listed[::step][: CALIBRATED_ON + CHECKED_ON]
+    read = []
+    with progress.task("Reading", len(taken)) as task:
+        for outcome in read_inputs(taken, preprocess):
+            if isinstance(outcome, DecodedImage):
+                read.append(outcome.pixels)
+            task.advance(1)
+    if len(read) < LEAST_PICTURES:
+        raise UsageError(
+            f"{photos} holds {len(read)} pictures that can be read: expected {LEAST_PICTURES} or more, and better "
+            f"{CALIBRATED_ON + CHECKED_ON}. Give a folder of photographs like those that the model is for."
+        )
+    pictures = np.stack(read)
+    fifth = np.arange(len(pictures)) % 5 == 0
+    return pictures[fifth], pictures[~fifth]
+
+
+def _compare(original: Model, content: bytes, pictures: Pictures, form: str) -> tuple[int, float, float, float]:
+    """How many pictures, how often their top class is equal, the largest change, and the mean of each one's largest."""
+    session = open_session(content)
+    expected = original.run(pictures).probabilities
+    found = []
+    for batch in _batches(pictures):
+        given = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) if form == "plain" else batch
+        found.append(session.run(["probabilities"], {INPUT: given})[0])
+    probabilities = np.concatenate(found)
+    change = np.abs(probabilities - expected).max(1)
+    same = probabilities.argmax(1) == expected.argmax(1)
+    return len(pictures), float(same.mean()), float(change.max()), float(change.mean())
+
+
+def _batches(pictures: Pictures) -> Iterator[Pictures]:
+    return (pictures[start : start + TOGETHER] for start in range(0, len(pictures), TOGETHER))
+
+
+def to_int8(graph: onnx.ModelProto, pictures: Pictures) -> onnx.ModelProto:
+    """Returns a graph that computes in 8 bits, with `QuantizeLinear` and `DequantizeLinear` around each operation.
+
+    Weights, by channel, have 7 bits of them: processors without VNNI add products of 8 by 8 bits in 16, which overflow
+    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+
+    Args:
+        graph: A model of ours; stays as it is.
+        pictures: (N, H, W, 3), whose activations set the ranges.
+    """
+
+    class Pictures(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime's has no types
+        def __init__(self) -> None:
+            self._batches = _batches(pictures)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        file = Path(folder) / "int8.onnx"
+        quantize_static(
+            _fold(graph),
+            file,
+            Pictures(),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(file)
+
+
+def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a graph that keeps its large weights in 16 bits and still computes in 32: half the file.
+
+    Args:
+        graph: A model of ours; stays as it is.
+
+    Returns:
+        Another, with a `Cast` behind each weight of `HALVED_FROM` numbers or more.
+    """
+    halved = _copy(graph)
+    casts = []
+    for weights in halved.graph.initializer:
+        values = onnx.numpy_helper.to_array(weights)
+        if values.dtype == np.float32 and values.size >= HALVED_FROM:
+            name = weights.name
+            weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    for place, cast in enumerate(casts):
+        halved.graph.node.insert(place, cast)
+    return halved
+
+
+def to_plain(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a graph whose input is float32 (N, 3, H, W), RGB from 0 to 255; what that makes needless is folded away.
+
+    Args:
+        graph: A model of ours; stays as it is.
+    """
+    plain = _copy(graph)
+    [taken] = plain.graph.input
+    count, height, width, _ = taken.type.tensor_type.shape.dim
+    sizes = [count.dim_param or count.dim_value, 3, height.dim_value, width.dim_value]
+    for node in plain.graph.node:
+        node.input[:] = [f"{INPUT}.last" if name == INPUT else name for name in node.input]
+    turn = onnx.helper.make_node("Transpose", [INPUT], [f"{INPUT}.last"], perm=[0, 2, 3, 1])
+    plain.graph.node.insert(0, turn)
+    taken.CopyFrom(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, sizes))
+    del plain.graph.value_info[:]  # they speak of bytes
+    return _fold(plain)
+
+
+def _one_view(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Takes each mirroring out of a graph: both halves are then the same, and folding makes them one."""
+    single = _copy(graph)
+    constants = {weights.name: weights for weights in single.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in single.graph.node if node.op_type == "Constant"}
+    mirrored = [node for node in single.graph.node if node.op_type == "Slice" and _turns_round(node.input, constants)]
+    if not mirrored:
+        raise UsageError("This model answers from one view already. Leave out --views.")
+    for node in mirrored:
+        node.op_type = "Identity"
+        del node.input[1:]
+    return _fold(single)
+
+
+def _turns_round(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto]) -> bool:
+    steps = constants.get(inputs[4]) if len(inputs) > 4 else None
+    return steps is not None and bool((onnx.numpy_helper.to_array(steps) < 0).all())
+
+
+def _fold(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Lets ONNX Runtime work out what is constant, and make one of what is there twice, in the standard's operators."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3  # it warns that the file is for this machine, which holds of higher levels only
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(file)
+        onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(file)
+
+
+def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(graph)
+    return copied
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser recommends on the root logger what has been done."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

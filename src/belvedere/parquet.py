@@ -1,0 +1,115 @@
+"""Answers as Parquet: columns with types, for tools that work on millions of rows.
+
+Knows the columns and how parts become one file; does not know where the answers come from.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from belvedere.errors import MissingExtra
+from belvedere.records import Prediction, WrittenRow
+from belvedere.storage import write_bytes
+from belvedere.tables import class_columns
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ModuleNotFoundError as error:
+    raise MissingExtra("Parquet", "pyarrow", "parquet") from error
+
+PART_ROWS = 4096  # kept in memory until they are written as a part: as many at most are worked out anew after a kill
+
+
+def schema_of(class_names: Sequence[str]) -> pa.Schema:
+    """The columns: those of the CSV, with tags, prediction set and notes as lists."""
+    tag = pa.struct([("name", pa.string()), ("share", pa.float64()), ("confidence", pa.float64())])
+    return pa.schema(
+        [
+            ("image", pa.string()),
+            ("prediction", pa.string()),
+            ("confidence", pa.float32()),
+            *((column, pa.float32()) for column in class_columns(class_names)),
+            ("tags", pa.list_(tag)),
+            ("prediction_set", pa.list_(pa.string())),
+            ("none_of_these", pa.bool_()),
+            ("none_score", pa.float64()),
+            ("notes", pa.list_(pa.string())),
+            ("error", pa.string()),
+        ]
+    )
+
+
+def to_table(answers: Sequence[Prediction], class_names: Sequence[str]) -> pa.Table:
+    """Puts answers into columns; what isn't known is null."""
+    read = [answer.error is None for answer in answers]
+    classes: list[list[object]] = [
+        [answer.probabilities[k] if there else None for answer, there in zip(answers, read, strict=True)]
+        for k in range(len(class_names))
+    ]
+    columns: list[list[object]] = [
+        [_writable(answer.image) for answer in answers],
+        [answer.prediction for answer in answers],
+        [answer.confidence for answer in answers],
+        *classes,
+        [[asdict(tag) for tag in answer.tags] for answer in answers],
+        [list(answer.prediction_set) for answer in answers],
+        [answer.none_of_these for answer in answers],
+        [answer.none_score for answer in answers],
+        [list(answer.notes) for answer in answers],
+        [answer.error if answer.error is None else _writable(answer.error) for answer in answers],
+    ]
+    schema = schema_of(class_names)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+class ParquetRows:
+    """Rows in parts, each written at once; one file of all of them in the end."""
+
+    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
+        self._folder, self._class_names = folder, class_names
+        self._waiting: list[Prediction] = []
+        self._number = len(self._parts())
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._folder.glob("part-*.parquet"))
+
+    def read(self) -> Iterator[WrittenRow]:
+        """As `Rows`."""
+        for part in self._parts():
+            table = pq.read_table(part, columns=["image", "error"])
+            for row in table.to_pylist():
+                yield WrittenRow(row["image"], row["error"] is not None)
+
+    def write(self, answer: Prediction) -> None:
+        """As `Rows`."""
+        self._waiting.append(answer)
+        if len(self._waiting) == PART_ROWS:
+            self._write_part()
+
+    def _write_part(self) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(to_table(self._waiting, self._class_names), sink)
+        write_bytes(self._folder / f"part-{self._number:08}.parquet", sink.getvalue().to_pybytes())
+        self._number += 1
+        self._waiting.clear()
+
+    def finish(self) -> Path:
+        """As `Rows`."""
+        self.leave()
+        whole = self._folder / "rows.parquet"
+        with pq.ParquetWriter(whole, schema_of(self._class_names)) as writer:
+            for part in self._parts():
+                writer.write_table(pq.read_table(part))
+        return whole
+
+    def leave(self) -> None:
+        """As `Rows`."""
+        if self._waiting:
+            self._write_part()
+
+
+def _writable(text: str) -> str:
+    """Bytes of a name that are not UTF-8 as escapes, as in the other forms."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,213 @@
+"""Answers written bit by bit, so that a job that was killed can go on: no row is lost, none stands twice.
+
+Knows what an unfinished file of answers looks like and where its last whole row ends; does not know where the answers
+come from. Beside FILE, until it is whole, stands the folder FILE.partial with the rows so far and, in job.json, what
+they are answers of.
+"""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+from belvedere.errors import FolderExists, UsageError
+from belvedere.records import Prediction, WrittenRow
+from belvedere.storage import MARK, write_json
+from belvedere.tables import CsvWriter, JsonLinesWriter
+
+RESUMABLE = ("csv", "jsonl", "parquet")
+JOB = "job.json"
+
+
+class Rows(Protocol):
+    """Rows that are kept in a folder until they are all there."""
+
+    def read(self) -> Iterator[WrittenRow]:
+        """Reads what is there, in order; what was torn by a kill is cut off."""
+
+    def write(self, answer: Prediction) -> None:
+        """Adds a row."""
+
+    def finish(self) -> Path:
+        """Ends the writing and returns the whole file."""
+
+    def leave(self) -> None:
+        """Ends the writing, with what is there kept."""
+
+
+class LineRows:
+    """Rows of a CSV or JSON lines file."""
+
+    def __init__(self, folder: Path, class_names: Sequence[str], form: str) -> None:
+        self._path = folder / f"rows.{form}"
+        self._form = form
+        _cut_torn(self._path, form)
+        begun = self._path.stat().st_size > 0
+        self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+        if form == "csv":
+            self._writer: CsvWriter | JsonLinesWriter = CsvWriter(self._file, class_names, header=not begun)
+        else:
+            self._writer = JsonLinesWriter(self._file, class_names)
+
+    def read(self) -> Iterator[WrittenRow]:
+        """As `Rows`."""
+        with self._path.open("rb") as file:
+            records = (record.decode("utf-8") for record in _whole_records(file, self._form))
+            if self._form == "jsonl":
+                for record in records:
+                    answer = json.loads(record)
+                    yield WrittenRow(answer["image"], answer["error"] is not None)
+            elif header := next(records, None):
+                error = next(csv.reader([header])).index("error")
+                for record in records:
+                    cells = next(csv.reader(io.StringIO(record, newline="")))
+                    yield WrittenRow(cells[0], bool(cells[error]))
+
+    def write(self, answer: Prediction) -> None:
+        """As `Rows`."""
+        self._writer.write(answer)
+
+    def finish(self) -> Path:
+        """As `Rows`."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return self._path
+
+    def leave(self) -> None:
+        """As `Rows`."""
+        self._file.close()
+
+
+def _whole_records(file: IO[bytes], form: str) -> Iterator[bytes]:
+    """Cuts a file into its whole records: lines, and in CSV as many as a cell with line ends in it takes."""
+    record = b""
+    for line in file:
+        record += line
+        if line.endswith(b"\n") and (form == "jsonl" or record.count(b'"') % 2 == 0):
+            yield record
+            record = b""
+
+
+def _cut_torn(path: Path, form: str) -> None:
+    with path.open("a+b") as file:
+        file.seek(0)
+        file.truncate(sum(map(len, _whole_records(file, form))))
+
+
+@contextmanager
+def open_rows(
+    out: Path, form: str, class_names: Sequence[str], model: str, *, resume: bool
+) -> Iterator[tuple[Rows, Iterable[WrittenRow]]]:
+    """Opens a file of answers that appears when it is whole, and can be taken up again until then.
+
+    Args:
+        out: The file.
+        form: One of `RESUMABLE`.
+        class_names: The K classes.
+        model: The fingerprint of the model that answers.
+        resume: Whether the rows that an earlier process left are kept.
+
+    Yields:
+        What writes the rows, and the rows that are there already.
+
+    Raises:
+        UsageError: The file can't be written, another process is at it, or what was left is of another job.
+        FolderExists: The partial folder is not Belvedere's.
+        MissingExtra: Parquet is asked for and pyarrow is not installed.
+    """
+    create = _find_rows(form)
+    target = out.resolve()
+    folder = target.with_name(f"{target.name}.partial")
+    job: dict[str, object] = {"form": form, "classes": list(class_names), "model": model}
+    try:
+        with _claimed(folder) as left:
+            if left and resume:
+                _check_job(folder, job)
+            else:
+                _empty(folder)
+                write_json(folder / JOB, job)
+            rows = create(folder, class_names)
+            with _kept(folder, rows):
+                yield rows, rows.read() if resume else ()
+            rows.finish().replace(target)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(f"Can't write {out}: {error.strerror or error}. Give another place.") from error
+
+
+@contextmanager
+def _kept(folder: Path, rows: Rows) -> Iterator[None]:
+    """Says where the rows are, should the block raise; leaves nothing where there are none."""
+    try:
+        yield
+    except BaseException as error:
+        rows.leave()
+        if next(iter(rows.read()), None) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            error.add_note(f"What was answered so far is in {folder}: the same command with --resume goes on.")
+        raise
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Makes the folder, and holds it against other processes; yields whether it was left by an earlier one."""
+    left = folder.exists()
+    if left and not (folder / MARK).is_file() and any(folder.iterdir()):
+        raise FolderExists(folder, "It was not made by Belvedere, so it is never replaced: give another --out.")
+    folder.mkdir(exist_ok=True)
+    with (folder / MARK).open("a") as mark:
+        if not _lock(mark.fileno()):
+            raise UsageError(f"Another process is writing into {folder}. Wait for it, or give another --out.")
+        mark.truncate(0)
+        mark.write(str(os.getpid()))
+        mark.flush()
+        yield left and (folder / JOB).is_file()
+
+
+def _lock(descriptor: int) -> bool:
+    """Locks a file until this process ends, however it does; where the system has no such locks, nothing is locked."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # such as on a network's disk
+    return True
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != MARK:
+            path.unlink()
+
+
+def _check_job(folder: Path, job: dict[str, object]) -> None:
+    try:
+        begun = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    except ValueError:
+        begun = {}
+    for what in ("form", "classes", "model"):
+        if begun.get(what) != job[what]:
+            raise UsageError(
+                f"{folder} was begun with another {what.removesuffix('es')}: its rows can't be gone on with. "
+                "Give the same model and form as then, or leave out --resume to start anew."
+            )
+
+
+def _find_rows(form: str) -> Callable[[Path, Sequence[str]], Rows]:
+    if form == "parquet":
+        from belvedere.parquet import ParquetRows  # here, since pyarrow is an extra
+
+        return ParquetRows
+    return lambda folder, class_names: LineRows(folder, class_names, form)

@@ -1,0 +1,226 @@
+"""What the browser can ask for, and what it is answered.
+
+Knows requests and their bounds; does not know how a decision is kept or a page is worded. A decision is answered when
+it is on disk, and not before. The same request sent twice counts once: the browser makes its id.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from belvedere.errors import UnreadableImage, UsageError
+from belvedere.journal import now
+from belvedere.model import Model
+from belvedere.records import Decision
+from belvedere.review.guard import Guard
+from belvedere.review.page import (
+    Scene,
+    describe_doubt,
+    describe_recent,
+    list_choices,
+    open_templates,
+    read_choice,
+    tell,
+)
+from belvedere.review.pictures import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
+from belvedere.review.queue import Choice, Entry
+
+STATIC = {
+    "belvedere.svg": "image/svg+xml",
+    "review.css": "text/css; charset=utf-8",
+    "review.js": "text/javascript; charset=utf-8",
+}
+KEPT = {"Cache-Control": "private, max-age=3600"}  # a number means one content as long as the server lives
+FRESH = {"Cache-Control": "no-store"}
+
+Tab = Annotated[str, Query(pattern=r"^[0-9a-f]{8,64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+
+
+class _Message(BaseModel):
+    """What a page sends with every change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: Id
+    tab: Id
+    who: Annotated[str, Field(max_length=60)] = ""
+
+
+class Said(_Message):
+    """A decision."""
+
+    doubt: Id
+    action: Literal["keep", "relabel", "tag", "exclude"]
+    to: Annotated[list[Name], Field(max_length=50)] = []
+    why: Annotated[str, Field(max_length=500)] = ""
+
+
+class Undone(_Message):
+    """An undoing."""
+
+    undoes: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{8,64}$")]
+
+
+class Skipped(_Message):
+    """A doubt that is left for later; without one, all that were left come back."""
+
+    doubt: Id | None = None
+
+
+def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
+    """Builds the application.
+
+    Args:
+        scene: What is reviewed.
+        guard: Stands before every answer.
+        model: For heat-maps.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.middleware("http")(guard)
+    _add_errors(app)
+    _add_pages(app, scene)
+    _add_pictures(app, scene, model)
+    _add_changes(app, scene)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    def refuse(code: int) -> Callable[[Request, Exception], Response]:
+        return lambda _, error: JSONResponse({"error": str(error)}, code, FRESH)
+
+    def refuse_body(_: Request, error: Exception) -> Response:
+        where = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+        place = ".".join(str(each) for each in where.get("loc", ()))
+        return JSONResponse({"error": f"{place}: {where.get('msg', 'not understood')}"}, 422, FRESH)
+
+    app.exception_handler(UsageError)(refuse(409))
+    app.exception_handler(UnreadableImage)(refuse(404))
+    app.exception_handler(RequestValidationError)(refuse_body)
+
+
+def _add_pages(app: FastAPI, scene: Scene) -> None:
+    templates = open_templates()
+    files = {name: (Path(__file__).parent / "static" / name).read_bytes() for name in STATIC}
+
+    @app.get("/")
+    def page() -> HTMLResponse:
+        return HTMLResponse(templates.get_template("review.html").render(scene=scene), headers=FRESH)
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in files:
+            raise UnreadableImage(name, "is no part of this page")
+        return Response(files[name], media_type=STATIC[name], headers={"Cache-Control": "no-cache"})
+
+    def show(entry: Entry | None, tab: str, choice: Choice) -> HTMLResponse:
+        if entry is None:
+            counts = scene.queue.count(tab, choice)
+            recent = describe_recent(scene.queue)
+            text = templates.get_template("end.html").render(scene=scene, counts=counts, recent=recent)
+        else:
+            text = templates.get_template("doubt.html").render(describe_doubt(scene, entry, tab, choice))
+        return HTMLResponse(text, headers=FRESH)
+
+    @app.get("/doubts/next")
+    def next_doubt(tab: Tab, choice: str = "") -> HTMLResponse:
+        wanted = read_choice(choice)
+        return show(scene.queue.next(tab, wanted), tab, wanted)
+
+    @app.get("/doubts/{doubt_id}")
+    def doubt(doubt_id: str, tab: Tab, choice: str = "") -> HTMLResponse:
+        return show(_known(scene, scene.queue.show(tab, doubt_id)), tab, read_choice(choice))
+
+    @app.get("/choices")
+    def choices() -> JSONResponse:
+        return JSONResponse(
+            [{"value": v, "text": t, "left": n} for v, t, n in list_choices(scene.queue)], headers=FRESH
+        )
+
+
+def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
+    @app.get("/pictures/{number}/{size}")
+    def picture(number: int, size: Literal["large", "small"]) -> Response:
+        side = LARGE_PIXELS if size == "large" else SMALL_PIXELS
+        return Response(draw(scene.gallery.read(number), side), media_type="image/jpeg", headers=KEPT)
+
+    @app.get("/heatmaps/{number}")
+    def heatmap(number: int, of: str) -> Response:
+        if model is None or of not in scene.heatmap_classes:
+            raise UnreadableImage(f"heat-map of picture {number}", scene.no_heatmap or f"{of!r} is no class")
+        return Response(draw_heatmap(model, scene.gallery.read(number), of), media_type="image/jpeg", headers=KEPT)
+
+
+def _add_changes(app: FastAPI, scene: Scene) -> None:
+    queue = scene.queue
+
+    @app.post("/decisions")
+    def decide(said: Said) -> dict[str, object]:
+        entry = _known(scene, queue.entries.get(said.doubt))
+        before = queue.find_decided(entry)
+        decision = _to_decision(scene, entry, said)
+        queue.record(said.tab, decision)
+        return {
+            "recorded": True,
+            "said": f"{Path(entry.doubt.image).name}: {tell(decision)}.",
+            "before": None if before is None or before.id == said.id else f"{before.who} had said: {tell(before)}.",
+        }
+
+    @app.post("/undo")
+    def undo(undone: Undone) -> dict[str, object]:
+        target = queue.find_decision(undone.undoes)
+        if target is None:
+            raise UsageError("There is no such decision to undo.")
+        decision = Decision(
+            *(undone.id, now(), undone.who or scene.who, target.sha256, target.image, "undo"),
+            *(target.given, (target.id,)),
+            about=target.about,
+            size_bytes=target.size_bytes,
+        )
+        queue.record(undone.tab, decision)
+        entry = queue.find_entry_of(target)
+        said = f"Undone: {Path(target.image).name}, {tell(target)}."
+        return {"recorded": True, "said": said, "doubt": entry.id if entry else None}
+
+    @app.post("/skip")
+    def skip(skipped: Skipped) -> dict[str, object]:
+        if skipped.doubt is None:
+            queue.unskip(skipped.tab)
+        else:
+            queue.skip(skipped.tab, skipped.doubt)
+        return {"recorded": False, "said": "Left for later." if skipped.doubt else "Here is what you skipped."}
+
+
+def _known(scene: Scene, entry: Entry | None) -> Entry:
+    if entry is None:
+        raise UsageError(f"This doubt is not of {scene.title}. Reload the page.")
+    return entry
+
+
+def _to_decision(scene: Scene, entry: Entry, said: Said) -> Decision:
+    """The line for the journal; to give a photograph the label it has is to keep it."""
+    doubt = entry.doubt
+    if not set(said.to) <= set(scene.class_names):
+        raise UsageError(f"There is no class {', '.join(sorted(set(said.to) - set(scene.class_names)))}.")
+    if said.action == "relabel" and len(said.to) != 1:
+        raise UsageError("A photograph gets one label; secondary ones are tags.")
+    keeps = said.action == "relabel" and said.to == [doubt.given] and not doubt.contradicts
+    return Decision(
+        id=said.id,
+        when=now(),
+        who=said.who.strip() or scene.who,
+        sha256=entry.sha256,
+        image=doubt.image,
+        action="keep" if keeps else said.action,
+        given=doubt.given,
+        to=tuple(said.to) if said.action in ("relabel", "tag") and not keeps else (),
+        why=said.why.strip(),
+        about=doubt.kind,
+        size_bytes=entry.size_bytes,
+    )

@@ -1,0 +1,104 @@
+"""The nearest neighbours of a photograph in each class, as a model sees them.
+
+Knows embeddings and their angles; does not know what a person decides. They are worked out beside the page, which is
+there at once, and kept in the cache.
+"""
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.embeddings import ModelEmbedder, read_embeddings
+from belvedere.errors import BelvedereError
+from belvedere.model import Model
+from belvedere.progress import Progress
+from belvedere.records import Sample
+from belvedere.splits import Contents
+
+EACH = 4  # neighbours of a class
+MOST_PHOTOGRAPHS = 50_000  # to look among; of more, every n-th
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A photograph like the one in doubt."""
+
+    path: Path
+    sha256: str
+    label: str
+    likeness: float  # cosine of the angle between the embeddings
+
+
+class Neighbours:
+    """Finds neighbours, as soon as the photographs are described."""
+
+    def __init__(self) -> None:
+        self.problem = ""  # why there are none
+        self._ready = threading.Event()
+        self._samples: Sequence[Sample] = ()
+        self._hashes: NDArray[np.str_] = np.array([], np.str_)
+        self._values: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (N, D), each of length 1
+        self._rows: Mapping[str, int] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the photographs are described."""
+        return self._ready.is_set()
+
+    def start(self, model: Model, contents: Contents, progress: Progress) -> threading.Thread:
+        """Describes the photographs in a thread, which ends with the process."""
+        thread = threading.Thread(target=self._describe, args=(model, contents, progress), daemon=True)
+        thread.start()
+        return thread
+
+    def _describe(self, model: Model, contents: Contents, progress: Progress) -> None:
+        try:
+            sha256 = hashlib.sha256(Path(model.name).read_bytes()).hexdigest()
+            found = read_embeddings(contents, ModelEmbedder(model, f"model-{sha256[:16]}"), progress)
+        except (BelvedereError, OSError) as error:
+            self.problem = str(error)
+            return
+        lengths = np.linalg.norm(found.values, axis=1, keepdims=True)
+        self._values = found.values / np.maximum(lengths, 1e-12)
+        self._samples, self._hashes = found.samples, np.array(found.hashes)
+        self._rows = {key: row for row, key in enumerate(found.hashes)}
+        self._ready.set()
+
+    def find(self, sha256: str, labels: Mapping[str, str], class_names: Sequence[str]) -> dict[str, list[Neighbour]]:
+        """Finds the nearest photographs of each class.
+
+        Args:
+            sha256: Of the photograph in doubt; itself and its copies are left out.
+            labels: Corrected labels by hash, which hold in place of the given ones.
+            class_names: The classes.
+
+        Returns:
+            The nearest few of each class, nearest first; nothing while they are not ready.
+        """
+        if not self.ready or sha256 not in self._rows:
+            return {}
+        likeness = self._values @ self._values[self._rows[sha256]]  # (N,)
+        likeness[self._hashes == sha256] = -2
+        found: dict[str, list[Neighbour]] = {name: [] for name in class_names}
+        open_classes = set(class_names)
+        for row in np.argsort(-likeness):
+            if not open_classes or likeness[row] < -1.5:
+                break
+            key, sample = str(self._hashes[row]), self._samples[row]
+            label = labels.get(key, sample.label)
+            if label in open_classes and all(key != other.sha256 for other in found[label]):
+                found[label].append(Neighbour(sample.path, key, label, float(likeness[row])))
+                if len(found[label]) == EACH:
+                    open_classes.discard(label)
+        return found
+
+
+def thin_out(contents: Contents) -> Contents:
+    """Leaves every n-th photograph of a large data set."""
+    step = -(-len(contents.samples) // MOST_PHOTOGRAPHS) or 1
+    return Contents(contents.samples[::step], contents.hashes[::step], ())

@@ -1,0 +1,212 @@
+"""What the page says: a doubt, its classes and what was decided, in words for the templates.
+
+Knows the templates and the keys; does not know how the browser asks. Everything that comes from names of files and
+classes is escaped by the templates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from belvedere.records import Decision
+from belvedere.review.neighbours import Neighbours
+from belvedere.review.pictures import Gallery
+from belvedere.review.queue import Choice, Entry, Queue
+
+COMMAND_KEYS = "hkstuwx"  # heat-map, keep, skip, tag, undo, why, exclude
+CLASS_KEYS = "123456789" + "".join(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in COMMAND_KEYS)
+RECENT = 8  # decisions shown
+_BETWEEN = "\x1f"  # parts of a choice: a character that is in no name
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourRow:
+    """A neighbour as the page shows it."""
+
+    picture: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """A class that can be chosen."""
+
+    name: str
+    key: str  # empty where there are more classes than keys
+    probability: float | None
+    is_given: bool
+    is_suggested: bool
+    is_tagged: bool
+    neighbours: tuple[NeighbourRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompanionRow:
+    """A copy as the page shows it."""
+
+    picture: int
+    image: str
+    label: str
+    part: str
+    differs: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every page of one review shares."""
+
+    title: str
+    class_names: tuple[str, ...]
+    queue: Queue
+    gallery: Gallery
+    neighbours: Neighbours
+    heatmap_classes: frozenset[str]  # for which the model says where its evidence is
+    no_heatmap: str  # why there is none
+    who: str
+    journal: str
+
+
+def open_templates() -> Environment:
+    """Opens the templates."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, clock=_clock)
+    return environment
+
+
+def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict[str, object]:
+    """Everything that the template of one doubt shows."""
+    doubt = entry.doubt
+    ruling = scene.queue.find_ruling(entry.sha256)
+    decided = scene.queue.find_decided(entry)
+    return {
+        "entry": entry,
+        "doubt": doubt,
+        "picture": scene.gallery.add(doubt.path, entry.sha256),
+        "question": ask(entry),
+        "reason": give_reason(entry),
+        "rows": _class_rows(scene, entry, ruling.also or ()),
+        "companions": _companions(scene, entry),
+        "counts": scene.queue.count(tab, choice),
+        "decided": None if decided is None else tell(decided),
+        "decided_by": "" if decided is None else decided.who,
+        "now": ruling.label or doubt.given,
+        "heat": [name for name in (doubt.suggested, doubt.given) if name in scene.heatmap_classes],
+        "scene": scene,
+        "recent": describe_recent(scene.queue),
+    }
+
+
+def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[ClassRow]:
+    doubt = entry.doubt
+    found = scene.neighbours.find(entry.sha256, scene.queue.corrected_labels(), scene.class_names)
+    return [
+        ClassRow(
+            name=name,
+            key=CLASS_KEYS[place] if place < len(CLASS_KEYS) else "",
+            probability=doubt.probabilities.get(name),
+            is_given=name == doubt.given,
+            is_suggested=name == doubt.suggested,
+            is_tagged=name in tagged,
+            neighbours=tuple(
+                NeighbourRow(scene.gallery.add(each.path, each.sha256), each.path.name) for each in found.get(name, ())
+            ),
+        )
+        for place, name in enumerate(scene.class_names)
+    ]
+
+
+def _companions(scene: Scene, entry: Entry) -> list[CompanionRow]:
+    return [
+        CompanionRow(
+            picture=scene.gallery.add(other.path),
+            image=other.image,
+            label=other.label or "no label",
+            part=other.part,
+            differs=other.label not in (None, entry.doubt.given),
+        )
+        for other in entry.doubt.companions
+    ]
+
+
+def describe_recent(queue: Queue) -> list[dict[str, str]]:
+    """The last decisions that hold, each with what undoing it needs."""
+    return [
+        {"id": each.id, "text": tell(each), "image": Path(each.image).name, "who": each.who, "when": each.when}
+        for each in queue.last_decisions(RECENT)
+    ]
+
+
+def list_choices(queue: Queue) -> list[tuple[str, str, int]]:
+    """What a page can be narrowed to: value, words and how many are left, most first."""
+    names = {"leak": "Leaks", "duplicate": "Duplicates", "label": "Labels"}
+    counts = queue.count_pairs()
+    kinds = [(choice.kind, names[choice.kind], counts[choice]) for choice in counts if not choice.given]
+    pairs = [
+        (write_choice(choice), f"{choice.given}, perhaps {choice.suggested}", count)
+        for choice, count in counts.most_common()
+        if choice.given
+    ]
+    return sorted(kinds, key=lambda each: list(names.values()).index(each[1])) + pairs
+
+
+def write_choice(choice: Choice) -> str:
+    """Writes a choice as the value of an option."""
+    return _BETWEEN.join((choice.kind, choice.given, choice.suggested))
+
+
+def read_choice(value: str) -> Choice:
+    """Reads what `write_choice` wrote."""
+    kind, given, suggested = [*value.split(_BETWEEN), "", "", ""][:3]
+    return Choice(kind, given, suggested)
+
+
+def ask(entry: Entry) -> str:
+    """The question that a doubt puts."""
+    doubt = entry.doubt
+    if doubt.kind == "label":
+        return f"{doubt.given}, or {doubt.suggested}?" if doubt.suggested else f"Is this {doubt.given}?"
+    if doubt.kind == "leak":
+        return "The same picture in two parts"
+    return "Copies with different labels" if doubt.contradicts else "Copies of one picture"
+
+
+def give_reason(entry: Entry) -> str:
+    """Why a photograph is in doubt, in a sentence."""
+    doubt = entry.doubt
+    if doubt.kind == "label":
+        probability = doubt.probabilities.get(doubt.suggested or "")
+        sure = "" if probability is None else f", {probability:.1%} sure"
+        return f"Its label says {doubt.given}; the model says {doubt.suggested}{sure}."
+    copies = len(doubt.companions)
+    also = f"There {'is another' if copies == 1 else f'are {copies} others'} like it."
+    if doubt.kind == "leak":
+        return f"{also} A model that has learnt from one is flattered by the other: exclude one."
+    return f"{also} Choose the label that is right, or exclude what is too much."
+
+
+def tell(decision: Decision) -> str:
+    """A decision in a few words."""
+    words = {
+        "keep": f"kept as {decision.given}" if decision.about == "label" else "left as it is",
+        "relabel": f"{decision.given} to {next(iter(decision.to), '')}",
+        "tag": f"also {', '.join(decision.to)}" if decision.to else "no secondary labels",
+        "exclude": "excluded",
+        "undo": "undone",
+    }
+    return words[decision.action]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _clock(when: str) -> str:
+    return when[11:16] or when

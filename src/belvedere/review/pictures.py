@@ -1,0 +1,79 @@
+"""The photographs that the page shows: by number only, decoded and encoded anew.
+
+Knows files and their hashes; does not know the browser. No path comes from outside: what is not in the list has no
+number, and a file that was changed since it was listed is not shown, so that a decision is always about what was seen.
+"""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from belvedere.encoding import to_jpeg
+from belvedere.errors import UnreadableImage, UnreadableModel
+from belvedere.heatmaps import overlay, relative
+from belvedere.images import RGB, cut_seen, fit_image, read_content, read_image, within
+from belvedere.model import Model
+
+LARGE_PIXELS, SMALL_PIXELS = 1400, 200  # longer side of a picture on the page
+
+
+class Gallery:
+    """Photographs by number."""
+
+    def __init__(self) -> None:
+        self._files: list[tuple[Path, str]] = []
+        self._numbers: dict[tuple[Path, str], int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, path: Path, sha256: str = "") -> int:
+        """Lists a photograph by its file and the hash of its content, if that matters; returns its number."""
+        with self._lock:
+            if (path, sha256) not in self._numbers:
+                self._numbers[path, sha256] = len(self._files)
+                self._files.append((path, sha256))
+            return self._numbers[path, sha256]
+
+    def read(self, number: int) -> RGB:
+        """Reads a photograph, (H, W, 3).
+
+        Raises:
+            UnreadableImage: No photograph has this number, or it can't be read, or was changed.
+        """
+        if not 0 <= number < len(self._files):
+            raise UnreadableImage(f"picture {number}", "is not in the list")
+        path, sha256 = self._files[number]
+        content = read_content(path)
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise UnreadableImage(path.name, "was changed since this page was started")
+        return read_image(content)
+
+
+def draw(pixels: RGB, side: int) -> bytes:
+    """Returns a picture as a JPEG of at most `side` pixels."""
+    return to_jpeg(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], side)))
+
+
+def draw_heatmap(model: Model, pixels: RGB, class_name: str) -> bytes:
+    """Returns a picture as a JPEG with the evidence for a class laid over it.
+
+    Where the model sees the middle of a picture only, the middle is shown.
+    """
+    preprocess = model.card.preprocess
+    evidence = relative(
+        model.explain(fit_image(pixels, preprocess)[None])[0] / model.card.trust.temperature
+    )  # (K, h, w)
+    seen = cut_seen(pixels, preprocess)
+    shown = fit_image(seen, within(seen.shape[0], seen.shape[1], LARGE_PIXELS))
+    return to_jpeg(overlay(shown, relative(evidence)[model.class_names.index(class_name)]))
+
+
+def tells_places(model: Model) -> bool:
+    """Whether a model says where in a picture its evidence is."""
+    preprocess = model.card.preprocess
+    try:
+        evidence = model.explain(np.zeros((1, preprocess.height, preprocess.width, 3), np.uint8))
+    except UnreadableModel:
+        return False
+    return bool(evidence.shape[2] * evidence.shape[3] > 1)

@@ -1,0 +1,209 @@
+"""Starting the review: what is in doubt, the model, the photographs and the journal put together, and the server run.
+
+Knows the order of these steps and what may be missing; does not know pages.
+"""
+
+import getpass
+import json
+import socket
+import tomllib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from belvedere.dataset import Dataset, read_folder
+from belvedere.errors import BelvedereError, UsageError
+from belvedere.journal import Journal, damaged_note
+from belvedere.model import BUNDLED, Model, load, takes_model
+from belvedere.progress import Progress
+from belvedere.records import Note, Sample
+from belvedere.review.app import create_app
+from belvedere.review.doubts import Doubts
+from belvedere.review.guard import ENTRANCE, Guard
+from belvedere.review.neighbours import Neighbours, thin_out
+from belvedere.review.page import Scene
+from belvedere.review.pictures import Gallery, tells_places
+from belvedere.review.queue import Entry, Queue, make_id
+from belvedere.review.sources import AUDIT, read_doubts
+from belvedere.splits import Contents, read_contents
+
+HOST, PORT = "127.0.0.1", 8642
+JOURNAL_SUFFIX = ".journal.jsonl"  # behind the name of the folder that is reviewed, beside it
+GRACE_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What came of a review."""
+
+    journal: Path
+    recorded: int  # decisions, those undone among them
+    left: int  # doubts
+
+
+def run_review(
+    source: Path | str,
+    *,
+    photos: Path | str | None = None,
+    model: Path | str | None = None,
+    journal: Path | str | None = None,
+    host: str = HOST,
+    port: int = PORT,
+    who: str | None = None,
+    progress: Progress | None = None,
+) -> Reviewed:
+    """Serves the page for going through doubts, until Ctrl-C.
+
+    Args:
+        source: A folder that `belvedere train`, `evaluate --out` or `audit` wrote.
+        photos: The data set: for neighbours, and to find photographs that were moved. Without, what the run names.
+        model: Shows where its evidence is, and what it takes to be alike. Without, the run's, or the bundled one where
+            that knows the same classes.
+        journal: The file for the decisions; without, one beside the folder.
+        host: The address to listen on. Away from this machine a token is needed, which is said.
+        port: 0 for any that is free.
+        who: Stands with each decision, where the page is not told another name; without, the user's name.
+        progress: Says the address, and shows how far it is.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        BelvedereError: The folder, the data set, the model or the journal can't be read, or the address not be had.
+    """
+    folder, progress = Path(source), progress or Progress()
+    dataset = _find_photos(folder, photos, progress)
+    found = read_doubts(folder, dataset.samples if dataset else (), dataset.class_names if dataset else ())
+    book = Journal(Path(journal) if journal else folder.resolve().with_name(folder.resolve().name + JOURNAL_SUFFIX))
+    chosen = _find_model(folder, model, found)
+    entries, lost = list_entries(found, progress)
+    progress.say_notes(lost + damaged_note(book.path, book.damaged))
+    scene = create_scene(folder, found, Queue(entries, book), chosen, who or _user_name())
+    guard = Guard(host)
+    with _listen(host, port) as listening:
+        if chosen is not None:
+            scene.neighbours.start(chosen, _describable(entries, dataset, progress), progress)
+        _say_where(listening, guard, host, progress)
+        _serve(create_app(scene, guard, chosen), listening)
+    return Reviewed(book.path, len(book.decisions), sum(scene.queue.find_decided(each) is None for each in entries))
+
+
+def list_entries(found: Doubts, progress: Progress) -> tuple[list[Entry], list[Note]]:
+    """Lists the doubts whose photographs are there, in their order, and names the others."""
+    samples = [Sample(doubt.path, doubt.image, doubt.given, doubt.part) for doubt in found.doubts]
+    contents = read_contents(samples, progress)
+    hashes = {id(sample): key for sample, key in zip(contents.samples, contents.hashes, strict=True)}
+    entries = [
+        Entry(make_id(doubt, key), doubt, key, doubt.path.stat().st_size)
+        for doubt, sample in zip(found.doubts, samples, strict=True)
+        if (key := hashes.get(id(sample))) is not None
+    ]
+    lost = (*found.lost, *(f"{sample.image}: {reason}" for sample, reason in contents.unreadable))
+    notes = [Note(f"{len(lost)} in doubt not found: say with --photos where they are", lost)] if lost else []
+    return entries, notes
+
+
+def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None, who: str) -> Scene:
+    """Puts together what the pages of one review share."""
+    if model is None:
+        no_heatmap = "There is no heat-map: no model was given."
+    elif not tells_places(model):
+        no_heatmap = "There is no heat-map: this model does not say where in a picture its evidence is."
+    else:
+        no_heatmap = ""
+    return Scene(
+        title=str(source),
+        class_names=found.class_names,
+        queue=queue,
+        gallery=Gallery(),
+        neighbours=Neighbours(),
+        heatmap_classes=frozenset(model.class_names if model is not None and not no_heatmap else ()),
+        no_heatmap=no_heatmap,
+        who=who,
+        journal=queue.journal.path.name,
+    )
+
+
+def _find_photos(folder: Path, photos: Path | str | None, progress: Progress) -> Dataset | None:
+    """The data set that is named, or else that of the run or audit, if it is still there."""
+    if photos is not None:
+        return read_folder(photos)
+    if (named := _named_photos(folder)) is None:
+        return None
+    try:
+        return read_folder(named)
+    except BelvedereError as error:
+        progress.say(f"Note: the photographs that {folder} is about are not read. {error} Name them with --photos.")
+        return None
+
+
+def _named_photos(folder: Path) -> str | None:
+    """The data set that a run or an audit says it was made of."""
+    try:
+        if (folder / AUDIT).exists():
+            named = json.loads((folder / AUDIT).read_text(encoding="utf-8"))["photographs"]
+        else:
+            named = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["run"]["photographs"]
+        return named if isinstance(named, str) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _find_model(folder: Path, model: Path | str | None, found: Doubts) -> Model | None:
+    if model is not None:
+        return load(model)
+    if takes_model(folder):
+        return load(folder)
+    bundled = load(BUNDLED)
+    return bundled if set(bundled.class_names) == set(found.class_names) else None
+
+
+def _describable(entries: list[Entry], dataset: Dataset | None, progress: Progress) -> Contents:
+    """The photographs in doubt, and those to look for neighbours among."""
+    doubtful = {entry.sha256: Sample(entry.doubt.path, entry.doubt.image, entry.doubt.given, "") for entry in entries}
+    if dataset is None:
+        return Contents(tuple(doubtful.values()), tuple(doubtful), ())
+    known = thin_out(read_contents(dataset.samples, progress))
+    there = set(known.hashes)
+    more = {key: sample for key, sample in doubtful.items() if key not in there}
+    return Contents((*known.samples, *more.values()), (*known.hashes, *more), ())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --port or --host.") from error
+
+
+def _say_where(listening: socket.socket, guard: Guard, host: str, progress: Progress) -> None:
+    port = listening.getsockname()[1]
+    name = f"[{host}]" if ":" in host else host
+    entrance = f"{ENTRANCE}?token={guard.token}" if guard.token else "/"
+    progress.say(f"Review: http://{name}:{port}{entrance}  (Ctrl-C ends it)")
+    if guard.token:
+        progress.say("Whoever has this address can see the photographs and decide. It is not encrypted.")
+
+
+def _serve(app: Callable[..., object], listening: socket.socket) -> None:
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    with suppress(KeyboardInterrupt):  # how it is meant to end
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "someone"

@@ -1,0 +1,275 @@
+// The keys and buttons of the review. A decision counts when the server says that it is on disk; until then it is sent
+// again with the same id, which counts once. Nothing else is kept here but this tab's name and what it may undo.
+"use strict";
+
+const RETRY_MILLISECONDS = 1000;
+const COMMANDS = { k: "keep", x: "exclude", t: "tag", s: "skip", u: "undo" };
+const main = document.getElementById("main");
+const statusLine = document.getElementById("status");
+const choice = document.getElementById("choice");
+const who = document.getElementById("who");
+const shortcuts = document.getElementById("shortcuts");
+
+let tab = sessionStorage.getItem("tab") || randomId();
+let done = JSON.parse(sessionStorage.getItem("done") || "[]"); // ids of this tab's decisions, the last at the end
+let busy = false;
+let tags = null; // the secondary labels while tagging
+let heat = 0; // 0: the picture; n: the n-th heat-map
+
+function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// A duplicated tab starts with the same name: whoever comes second takes another.
+function claimTab() {
+  sessionStorage.setItem("tab", tab);
+  if (!navigator.locks) return Promise.resolve();
+  return new Promise((resolve) => {
+    navigator.locks.request(`tab-${tab}`, { ifAvailable: true }, (lock) => {
+      if (!lock) {
+        tab = randomId();
+        done = [];
+        resolve(claimTab());
+        return undefined;
+      }
+      resolve();
+      return new Promise(() => {});
+    });
+  });
+}
+
+function say(text, trouble = false) {
+  statusLine.textContent = text;
+  statusLine.classList.toggle("trouble", trouble);
+}
+
+function wait(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// Asks until a whole answer is here, and returns its text; a refusal is thrown.
+async function ask(url, options, waiting) {
+  for (;;) {
+    let response;
+    let text;
+    try {
+      response = await fetch(url, options);
+      text = await response.text();
+    } catch {
+      say(waiting, true);
+      await wait(RETRY_MILLISECONDS);
+      continue;
+    }
+    if (response.ok) return text;
+    throw new Error(readError(text) || `The server answered ${response.status}.`);
+  }
+}
+
+function readError(text) {
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return "";
+  }
+}
+
+async function send(url, content) {
+  const body = JSON.stringify({ id: randomId(), tab, who: who.value.trim(), ...content });
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body };
+  const text = await ask(url, options, "Not recorded yet: the server does not answer. Trying again.");
+  return { ...JSON.parse(text), id: JSON.parse(body).id };
+}
+
+// Does one thing at a time; what is pressed meanwhile is not taken for a decision on the next picture.
+async function alone(work) {
+  if (busy) return;
+  busy = true;
+  main.setAttribute("aria-busy", "true");
+  try {
+    await work();
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    busy = false;
+    main.setAttribute("aria-busy", "false");
+  }
+}
+
+async function show(place = "next", focus = true) {
+  const query = new URLSearchParams({ tab, choice: choice.value });
+  main.innerHTML = await ask(`/doubts/${place}?${query}`, {}, "The server does not answer. Trying again.");
+  tags = null;
+  heat = 0;
+  if (focus) document.getElementById("question").focus();
+  if (statusLine.classList.contains("trouble")) say("The server is back.");
+  await fillChoices();
+}
+
+async function fillChoices() {
+  const text = await ask("/choices", {}, "The server does not answer. Trying again.");
+  const chosen = choice.value;
+  const words = choice.selectedOptions[0].dataset.words;
+  const options = JSON.parse(text).map((each) => makeOption(each.value, each.text, each.left));
+  const all = new Option("Everything", "");
+  if (chosen && !options.some((each) => each.value === chosen)) options.push(makeOption(chosen, words, 0));
+  choice.replaceChildren(all, ...options);
+  choice.value = chosen;
+}
+
+function makeOption(value, words, left) {
+  const option = new Option(`${words} (${left})`, value);
+  option.dataset.words = words;
+  return option;
+}
+
+function remember() {
+  sessionStorage.setItem("done", JSON.stringify(done.slice(-500)));
+}
+
+function article() {
+  return main.querySelector("article[data-doubt]");
+}
+
+function decide(action, to = []) {
+  return alone(async () => {
+    const here = article();
+    if (!here) return;
+    const why = document.getElementById("why").value;
+    const answer = await send("/decisions", { doubt: here.dataset.doubt, action, to, why });
+    done.push(answer.id);
+    remember();
+    say(answer.before ? `${answer.said} ${answer.before} The last word counts.` : answer.said);
+    await (action === "tag" ? show(here.dataset.doubt) : show());
+  });
+}
+
+function skip() {
+  return alone(async () => {
+    const here = article();
+    if (!here) return;
+    say((await send("/skip", { doubt: here.dataset.doubt })).said);
+    await show();
+  });
+}
+
+function unskip() {
+  return alone(async () => {
+    say((await send("/skip", {})).said);
+    await show();
+  });
+}
+
+function undo(id) {
+  return alone(async () => {
+    const newest = main.querySelector("[data-undo]");
+    const undoes = id || done.at(-1) || (newest && newest.dataset.undo);
+    if (!undoes) {
+      say("There is nothing to undo.");
+      return;
+    }
+    const answer = await send("/undo", { undoes });
+    done = done.filter((each) => each !== undoes);
+    remember();
+    say(answer.said);
+    await show(answer.doubt || "next");
+  });
+}
+
+function startTagging() {
+  tags = new Set([...main.querySelectorAll('.class[aria-pressed="true"]')].map((each) => each.dataset.class));
+  showTags();
+  say("Tagging: choose what else is in the picture, then Enter. Escape leaves.");
+}
+
+function showTags() {
+  document.getElementById("tagging").hidden = tags === null;
+  main.querySelector('[data-action="tag"]').setAttribute("aria-pressed", String(tags !== null));
+  for (const button of main.querySelectorAll(".class")) {
+    const isTagged = tags !== null && tags.has(button.dataset.class);
+    button.setAttribute("aria-pressed", String(isTagged));
+    button.querySelector(".tagged").hidden = !isTagged;
+  }
+}
+
+function leaveTagging() {
+  return alone(() => show(article().dataset.doubt));
+}
+
+function choose(name) {
+  if (tags === null) return decide("relabel", [name]);
+  if (!tags.delete(name)) tags.add(name);
+  showTags();
+  say(tags.size ? `Also: ${[...tags].join(", ")}. Enter records it.` : "No secondary label. Enter records it.");
+  return undefined;
+}
+
+function turnHeat() {
+  const button = document.getElementById("heat");
+  if (!button) return say(main.querySelector(".look .quiet")?.textContent || "There is no heat-map.");
+  const classes = JSON.parse(button.dataset.classes);
+  heat = (heat + 1) % (classes.length + 1);
+  const name = classes[heat - 1];
+  const picture = document.getElementById("picture");
+  picture.src = name ? `${button.dataset.source}?of=${encodeURIComponent(name)}` : article().dataset.picture;
+  button.setAttribute("aria-pressed", String(Boolean(name)));
+  document.getElementById("heat-caption").textContent = name ? `Heat-map: where the model sees ${name}` : "";
+  return say(name ? `Heat-map for ${name}.` : "The picture as it is.");
+}
+
+function act(action) {
+  if (action === "keep" || action === "exclude") return decide(action);
+  if (action === "tag") return tags === null ? startTagging() : decide("tag", [...tags]);
+  if (action === "tag-done") return decide("tag", [...tags]);
+  if (action === "tag-leave") return leaveTagging();
+  if (action === "skip") return skip();
+  if (action === "unskip") return unskip();
+  return undo();
+}
+
+main.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button || busy) return;
+  if (button.id === "heat") turnHeat();
+  else if (button.dataset.undo) undo(button.dataset.undo);
+  else if (button.dataset.class !== undefined) choose(button.dataset.class);
+  else if (button.dataset.action) act(button.dataset.action);
+});
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
+  if (typing) {
+    if (event.key === "Escape" || (event.key === "Enter" && event.target.id === "why")) {
+      event.preventDefault();
+      document.getElementById("question")?.focus();
+    }
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || busy) return;
+  if (tags !== null && event.key === "Escape") {
+    event.preventDefault();
+    leaveTagging();
+  } else if (tags !== null && event.key === "Enter" && !event.target.closest("button")) {
+    event.preventDefault();
+    act("tag-done");
+  } else if (shortcuts.checked && takeKey(event.key.toLowerCase())) {
+    event.preventDefault();
+  }
+});
+
+function takeKey(key) {
+  const button = [...main.querySelectorAll(".class")].find((each) => each.getAttribute("aria-keyshortcuts") === key);
+  if (button) choose(button.dataset.class);
+  else if (key === "h") turnHeat();
+  else if (key === "w" && document.getElementById("why")) document.getElementById("why").focus();
+  else if (COMMANDS[key] && (article() || key === "u")) act(COMMANDS[key]);
+  else return false;
+  return true;
+}
+
+choice.addEventListener("change", () => alone(() => show()));
+who.value = localStorage.getItem("who") || "";
+who.addEventListener("change", () => localStorage.setItem("who", who.value.trim()));
+shortcuts.checked = localStorage.getItem("shortcuts") !== "off";
+shortcuts.addEventListener("change", () => localStorage.setItem("shortcuts", shortcuts.checked ? "on" : "off"));
+claimTab().then(() => alone(() => show("next", false)));

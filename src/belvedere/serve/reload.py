@@ -1,0 +1,110 @@
+"""The model that answers, and the watch over its file: a new one takes over between two batches.
+
+Knows when a file has changed and is whole; does not know requests. A request keeps the model that it began with, so
+that none is dropped; a new file that can't be used changes nothing but `error`.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from belvedere.errors import BelvedereError, UnreadableModel
+from belvedere.model import Model, find_model, load
+
+LOOK_SECONDS = 1.0  # between two looks at the file
+
+Signature = tuple[int, int, int]  # number of the file on its disk, time of its last change in ns, bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model in use."""
+
+    model: Model
+    name: str  # of its file and folder, without the path to them
+    sha256: str  # of the file
+    loaded: str  # UTC, ISO 8601
+
+    def __repr__(self) -> str:
+        return f"Served({self.name}, {self.sha256[:12]})"
+
+
+class ModelWatch:
+    """Holds the model in use, and puts a new file's in its place."""
+
+    def __init__(self, path: Path | str, said: Callable[[str, Served, str | None], None]) -> None:
+        """Opens the model; `said` hears "loaded" or "kept", the model in use and, where it was kept, why.
+
+        Raises:
+            UnreadableModel: As `load`.
+        """
+        self._path = Path(path)
+        self._said = said
+        self.current, self._signature = _open(self._path)
+        self.error: str | None = None  # why the file that is there now is not the one in use
+        self._refused: Signature | None = None
+        self._seen: Signature | None = self._signature
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="model-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look at the file, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._end.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Takes the file if it is another than before and did not change since the last look."""
+        signature = _signature(self._path)
+        settled, self._seen = signature == self._seen, signature
+        if signature in (None, self._signature, self._refused) or not settled:
+            if signature == self._signature:
+                self.error = None  # the file in use is back in its place
+            return
+        try:
+            served, opened = _open(self._path)
+        except BelvedereError as error:
+            self.error, self._refused = str(error), signature
+            self._said("kept", self.current, self.error)
+            return
+        self._signature, self._refused, self.error = opened, None, None
+        self.current = served
+        self._said("loaded", served, None)
+
+    def _watch(self) -> None:
+        while not self._end.wait(LOOK_SECONDS):
+            self.look()
+
+
+def _open(path: Path) -> tuple[Served, Signature]:
+    """Opens a model, asks it about a blank picture, and says which file it was."""
+    model = load(path)
+    file = find_model(path)
+    signature = _signature(path)
+    try:
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        size = model.card.preprocess
+        model.run(np.zeros((1, size.height, size.width, 3), np.uint8))  # the first run is slow, and may fail
+    except Exception as error:  # whatever keeps it from answering keeps it from being used
+        reason = " ".join(str(error).split())[:200]
+        raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error
+    if signature is None or signature != _signature(path):
+        raise UnreadableModel(f"{file} changed while it was read. It is read again when it rests.")
+    name = f"{file.resolve().parent.name}/{file.name}"
+    return Served(model, name, sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
+
+
+def _signature(path: Path) -> Signature | None:
+    try:
+        status = find_model(path).stat()
+    except OSError:
+        return None  # between two files, or gone: the model in use stays
+    return status.st_ino, status.st_mtime_ns, status.st_size

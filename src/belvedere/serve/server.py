@@ -1,0 +1,172 @@
+"""The process that serves: its socket, its signals, and an end that answers what was taken.
+
+Knows how a server starts and ends; does not know what it is asked.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from belvedere.errors import UsageError
+from belvedere.model import BUNDLED
+from belvedere.serve.app import Service
+from belvedere.serve.connections import limited
+from belvedere.serve.limits import Limits
+from belvedere.serve.logs import start_log
+from belvedere.serve.metrics import Metrics
+from belvedere.serve.reload import ModelWatch, Served
+
+TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
+BACKLOG = 2048
+END_SECONDS = 10  # beside the limits on one request: then what is left is cut off
+
+log = logging.getLogger("belvedere.serve")
+
+
+def run_server(
+    model: Path | str = BUNDLED,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    token: str | None = None,
+    started: Callable[[str, Served], None] | None = None,
+) -> None:
+    """Serves a model over HTTP until the process is told to end.
+
+    On SIGTERM or Ctrl-C the server says that it is not ready, still answers for `limits.drain_seconds` while closing
+    every connection that it answers on, then takes no more and answers what it has. A second signal ends it at once.
+
+    Args:
+        model: A `model.onnx`, or the run folder that holds one; watched, so that a new file takes over.
+        host: Address to listen on; "0.0.0.0" or "::" for every one of this machine.
+        port: 0 for one that is free.
+        limits: What is taken at most.
+        token: What requests must bring as `Authorization: Bearer TOKEN`; none: everybody who reaches it may ask.
+        started: Called with the server's address and the model, once it listens.
+
+    Raises:
+        UnreadableModel: There is no model.
+        UsageError: The address can't be listened on, or the token can't be one.
+    """
+    limits = limits or Limits()
+    _check_token(token)
+    metrics = Metrics()
+
+    def said(what: str, served: Served, reason: str | None) -> None:
+        metrics.reloads.labels(what).inc()
+        if reason is None:
+            metrics.show_model(served.name, served.sha256)
+        fields = {"model": served.name, "sha256": served.sha256} | ({"reason": reason} if reason else {})
+        word = f"A new model file is {'in use' if reason is None else 'kept out: the one before it goes on'}."
+        log.log(logging.INFO if reason is None else logging.WARNING, word, extra={"fields": fields})
+
+    watch = ModelWatch(model, said)
+    metrics.show_model(watch.current.name, watch.current.sha256)
+    listener = _listen(host, port)
+    service = Service(watch, limits, metrics, token)
+    start_log()
+    config = uvicorn.Config(
+        service.gate,
+        http=limited(limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(limits.body_seconds + limits.answer_seconds + END_SECONDS),
+    )
+    address = _url(host, listener.getsockname()[1])
+    _Server(config, service, lambda: started and started(address, watch.current)).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's, with an end that loses no request, and an exit code that is the command's own."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._service = service
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._say_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.gate.is_closing = True
+        until = asyncio.get_running_loop().time() + self._service.limits.drain_seconds
+        while not self.force_exit and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ends on a signal without raising it again: the job was done, and the exit code says so."""
+        before = {each: signal.signal(each, self._end) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _end(self, *_: object) -> None:
+        self.force_exit, self.should_exit = self.should_exit, True
+
+
+def read_token(file: Path | None) -> str | None:
+    """Reads the token from a file, else from the variable BELVEDERE_TOKEN.
+
+    Raises:
+        UsageError: The file can't be read.
+    """
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"Can't read the token in {file}: {reason}. Give another --token-file.") from error
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_token(token: str | None) -> None:
+    if token is not None and (not token.isascii() or not token.isprintable() or " " in token or len(token) < 8):
+        raise UsageError("A token is 8 or more letters, digits and signs of ASCII, without spaces. Give such a one.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --host or --port.") from error
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where a browser finds it
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"

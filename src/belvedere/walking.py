@@ -1,0 +1,67 @@
+"""Folders of pictures, walked in order and in flat memory, however many files they hold.
+
+Knows names and the order of a folder; does not open a file, nor ask the disk about one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+
+from belvedere.images import PICTURE_SUFFIXES
+
+NAMES_AT_ONCE = 100_000  # of one folder, sorted in memory; a larger folder is sorted in pieces on disk
+
+Entry = tuple[str, bool]  # a name, and whether it is a folder's
+
+
+def list_pictures(folder: Path) -> Iterator[Path]:
+    """Walks a folder for files whose suffix is a picture's, in sorted order.
+
+    Hidden ones are left out, and links to folders not followed, lest one leads in a circle.
+
+    Raises:
+        OSError: A folder can't be read.
+    """
+    for name, is_folder in _sorted_entries(folder):
+        if is_folder:
+            yield from list_pictures(folder / name)
+        else:
+            yield folder / name
+
+
+def _sorted_entries(folder: Path) -> Iterator[Entry]:
+    with os.scandir(folder) as listing:
+        entries = (
+            (entry.name, is_folder)
+            for entry in listing
+            if not entry.name.startswith(".")
+            and ((is_folder := entry.is_dir(follow_symlinks=False)) or _is_picture(entry.name))
+        )
+        pieces: list[Iterable[Entry]] = []
+        while piece := sorted(islice(entries, NAMES_AT_ONCE)):
+            # Most folders are one piece, which need not touch the disk.
+            pieces.append(piece if len(piece) < NAMES_AT_ONCE else _through_disk(piece))
+    return merge(*pieces)
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 - a Path for each name takes longer
+
+
+def _through_disk(entries: list[Entry]) -> Iterator[Entry]:
+    """Keeps entries in a file without a name until they are asked for."""
+    file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - closed when it has been read
+    file.writelines(f"{json.dumps(entry)}\n" for entry in entries)
+    file.seek(0)
+
+    def read() -> Iterator[Entry]:
+        with file:
+            for line in file:
+                name, is_folder = json.loads(line)
+                yield name, is_folder
+
+    return read()

@@ -1,0 +1,180 @@
+"""Two runs compared: the arithmetic against brute force, the matching, and the page."""
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from belvedere import compare
+from belvedere.answered import read_answers
+from belvedere.comparing.page import judge, write_comparison
+from belvedere.comparing.paired import bootstrap_interval, compare_paired, mcnemar_exact
+from belvedere.comparing.runs import to_json
+from belvedere.errors import FolderExists, UsageError
+from belvedere.records import Prediction
+from belvedere.tables import write_predictions
+from conftest import CLASS_NAMES, answer, write_picture
+
+SURE = {"blue": (0.9, 0.06, 0.04), "green": (0.06, 0.9, 0.04), "red": (0.04, 0.06, 0.9)}
+
+
+def write_run(folder: Path, answers: Sequence[Prediction], names: Sequence[str] = CLASS_NAMES) -> Path:
+    folder.mkdir(parents=True)
+    write_predictions(folder / "predictions.csv", answers, names)
+    return folder
+
+
+def write_both(folder: Path, said: Sequence[tuple[str, str, str]]) -> tuple[Path, Path]:
+    """Two runs on the same photographs: of each its label and both answers."""
+    images = [
+        write_picture(folder / "photos" / label / f"{number}.png", label, number)
+        for number, (label, _, _) in enumerate(said)
+    ]
+    for place, name in ((1, "a"), (2, "b")):
+        answers = [answer(str(image), each[0], *SURE[each[place]]) for image, each in zip(images, said, strict=True)]
+        write_run(folder / name, answers)
+    return folder / "a", folder / "b"
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_binomial_test(gained: int, lost: int) -> None:
+    n = gained + lost
+    point = [math.comb(n, k) / 2**n for k in range(n + 1)]
+    expected = sum(p for k, p in enumerate(point) if abs(k - n / 2) >= abs(gained - n / 2))
+    assert mcnemar_exact(gained, lost) == pytest.approx(min(1.0, expected))
+
+
+def test_mcnemar_known_values() -> None:
+    assert mcnemar_exact(0, 0) == 1.0
+    assert mcnemar_exact(1, 9) == pytest.approx(22 / 1024)
+    assert 0 < mcnemar_exact(3000, 2000) < 1e-40  # whole numbers do not overflow
+
+
+def test_the_interval_is_that_of_resampled_photographs() -> None:
+    random = np.random.default_rng(1)
+    gained, lost, images = 30, 12, 400
+    changes = np.array([1] * gained + [-1] * lost + [0] * (images - gained - lost))
+    drawn = changes[random.integers(0, images, (20_000, images))].mean(1)
+    expected = np.quantile(drawn, [0.025, 0.975])
+    assert bootstrap_interval(gained, lost, images) == pytest.approx(expected, abs=0.004)
+    assert bootstrap_interval(gained, lost, images) == bootstrap_interval(gained, lost, images)
+    assert bootstrap_interval(0, 0, 0) == (0.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=50))
+def test_figures_hold_together(pairs: list[tuple[bool, bool]]) -> None:
+    before, after = (np.array(column) for column in zip(*pairs, strict=True))
+    paired = compare_paired(before, after)
+    assert paired.right_after - paired.right_before == paired.gained - paired.lost
+    assert paired.change == pytest.approx(after.mean() - before.mean())
+    assert paired.low <= paired.change + 1e-9
+    assert paired.high >= paired.change - 1e-9
+    assert 0 < paired.p_value <= 1
+
+
+def test_who_changed_sides(tmp_path: Path) -> None:
+    said = [
+        ("blue", "blue", "blue"),
+        ("blue", "red", "blue"),
+        ("green", "green", "red"),
+        ("red", "blue", "green"),
+        ("red", "green", "red"),
+    ]
+    comparison = compare(*write_both(tmp_path, said))
+    sides = {side: [Path(p.image).stem for p in comparison.changed(side)] for side in ("gained", "lost")}
+    assert sides == {"gained": ["1", "4"], "lost": ["2"]}
+    assert [Path(p.image).stem for p in comparison.changed("wrong otherwise")] == ["3"]
+    assert (comparison.overall.gained, comparison.overall.lost, comparison.overall.images) == (2, 1, 5)
+    assert comparison.per_class["blue"].change == pytest.approx(0.5)
+    assert comparison.notes == ()
+    told = json.loads(json.dumps(to_json(comparison)))
+    assert told["accuracy_change"] == pytest.approx(0.2)
+    assert len(told["changed"]) == 4
+    assert "It may be chance" in judge(comparison)
+
+
+def test_photographs_are_matched_by_content_where_paths_differ(tmp_path: Path) -> None:
+    run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red"), ("green", "green", "green")])
+    moved = tmp_path / "moved"
+    shutil.copytree(tmp_path / "photos", moved)
+    text = (run_b / "predictions.csv").read_text().replace(str(tmp_path / "photos"), str(moved))
+    (run_b / "predictions.csv").write_text(text)
+    comparison = compare(run_a, run_b)
+    assert (comparison.overall.images, comparison.overall.gained, comparison.overall.lost) == (3, 1, 1)
+
+
+def test_what_does_not_match_is_told(tmp_path: Path) -> None:
+    run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red")])
+    lines = (run_b / "predictions.csv").read_text().splitlines()
+    lines[2] = lines[2].removesuffix("red") + "green"  # a corrected label
+    torn = answer("torn.png", "red")
+    (run_b / "predictions.csv").write_text("\n".join(lines) + "\n")
+    old = [*read_answers(run_a).predictions, torn]
+    shutil.rmtree(run_a)
+    comparison = compare(write_run(run_a, old), run_b)
+    messages = [note.message for note in comparison.notes]
+    assert messages[0] == "1 have another label in the second run, which holds for both"
+    assert messages[1] == f"1 only in {run_a}: not compared"
+    assert comparison.per_class["green"].right_after == 0
+
+
+def test_runs_without_a_common_photograph_are_refused(tmp_path: Path) -> None:
+    run_a, _ = write_both(tmp_path / "one", [("blue", "blue", "red")])
+    run_b = write_run(tmp_path / "two", [answer("other.png", "red", *SURE["red"])])
+    with pytest.raises(UsageError, match="no photograph in common"):
+        compare(run_a, run_b)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"image,label\n", b"image,prediction,confidence,a,tags,error,label\nx\n"]
+)
+def test_no_run_is_told(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "run").mkdir()
+    if content is not None:
+        (tmp_path / "run" / "predictions.csv").write_bytes(content)
+    with pytest.raises(UsageError, match="no folder of results"):
+        read_answers(tmp_path / "run")
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=4, unique=True), st.text(min_size=1, max_size=9))
+def test_answers_are_read_back(tmp_path: Path, names: list[str], image: str) -> None:
+    names = [name for name in names if name.encode(errors="replace").decode() == name] + ["image", "tags"]
+    if image.encode(errors="replace").decode() != image:
+        return
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    probabilities = [0.5, 0.5, *([0.0] * (len(set(names)) - 2))]
+    names = list(dict.fromkeys(names))
+    written = [answer(image, names[0], *probabilities, names=names), answer("torn", names[1])]
+    run = write_run(tmp_path / "run", written, names)
+    (run / "metrics.json").write_text(json.dumps({"classes": names}))
+    read = read_answers(run)
+    assert read.class_names == tuple(names)
+    assert list(read.predictions) == written
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red"), ("green", "red", "blue")])
+    (tmp_path / "photos" / "green" / "2.png").unlink()
+    page = write_comparison(tmp_path / "out", compare(run_a, run_b), overwrite=False).read_text()
+    assert page.count("data:image/jpeg") == 2
+    assert "no longer there" in page
+    assert not re.search(r"https?://|<script|@import|src=\"(?!data:)", page)
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["gained"] == 1
+    with pytest.raises(FolderExists):
+        write_comparison(tmp_path / "out", compare(run_a, run_b), overwrite=False)
+
+
+def test_names_of_a_user_are_escaped(tmp_path: Path) -> None:
+    names = ("<b>", "x")
+    for run, said in (("a", (0.9, 0.1)), ("b", (0.1, 0.9))):
+        write_run(tmp_path / run, [answer("<img src=x>.png", "<b>", *said, names=names)], names)
+    page = write_comparison(tmp_path / "out", compare(tmp_path / "a", tmp_path / "b"), overwrite=False).read_text()
+    assert "<b>" not in page
+    assert "<img src=x>" not in page

@@ -1,0 +1,195 @@
+"""Decisions applied when a data set is read: found by content, counted, and nothing on disk changed."""
+
+import csv
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from belvedere.corrected import export_decisions, export_folder, export_table, summarise
+from belvedere.dataset import Dataset, read_folder
+from belvedere.errors import DatasetError, FolderExists, UsageError
+from belvedere.journal import Journal, new_id, now
+from belvedere.records import Decision
+from conftest import write_classes, write_picture
+
+
+def decide(journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label") -> Decision:
+    content = image.read_bytes()
+    decision = Decision(
+        *(new_id(), now(), "Ana", hashlib.sha256(content).hexdigest(), str(image), action, given or image.parent.name),
+        to=to,
+        about=about,
+        size_bytes=len(content),
+    )
+    Journal(journal).append(decision)
+    return decision
+
+
+def labels(dataset: Dataset) -> dict[str, str]:
+    return {"/".join(sample.path.parts[-2:]): sample.label for sample in dataset.samples}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_classes(tmp_path / "photos", 3)
+
+
+@pytest.fixture
+def journal(tmp_path: Path, photos: Path) -> Path:
+    """One relabelled, one left out, one with a secondary label, one kept."""
+    file = tmp_path / "j.jsonl"
+    decide(file, photos / "blue" / "0.png", "relabel", "green")
+    decide(file, photos / "blue" / "1.png", "exclude")
+    decide(file, photos / "red" / "0.png", "tag", "blue", "green")
+    decide(file, photos / "red" / "1.png", "keep")
+    return file
+
+
+def test_decisions_hold_when_reading(photos: Path, journal: Path) -> None:
+    before = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    dataset = read_folder(photos, labels=journal)
+
+    assert labels(dataset)["blue/0.png"] == "green"
+    assert "blue/1.png" not in labels(dataset)
+    [tagged] = [sample for sample in dataset.samples if sample.also]
+    assert (tagged.label, tagged.also) == ("red", ("blue", "green"))
+    messages = [note.message for note in dataset.notes]
+    assert messages == [
+        f"1 relabelled by the journal {journal}",
+        f"1 given other secondary labels by the journal {journal}",
+        f"1 left out by the journal {journal}",
+    ]
+    assert before == {path: path.read_bytes() for path in photos.rglob("*.png")}
+    assert labels(read_folder(photos))["blue/0.png"] == "blue"
+
+
+def test_moved_folders_and_renamed_files_are_found(photos: Path, journal: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "pictures"
+    moved.parent.mkdir()
+    shutil.move(photos, moved)
+    for path in sorted(moved.rglob("*.png")):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+
+    found = labels(read_folder(moved, labels=journal))
+
+    assert found["blue/renamed-0.png"] == "green"
+    assert "blue/renamed-1.png" not in found
+    assert len(found) == 8
+
+
+def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> None:
+    photos = write_classes(tmp_path / "old" / "train", 2).parent
+    write_classes(photos / "test", 2)  # the same contents: leaks
+    decide(tmp_path / "j.jsonl", photos / "train" / "red" / "0.png", "exclude", about="leak")
+    moved = tmp_path / "new"
+    shutil.move(photos, moved)
+
+    dataset = read_folder(moved, labels=tmp_path / "j.jsonl")
+
+    assert len(dataset.part("train")) == 5
+    assert len(dataset.part("test")) == 6
+    both = Journal(tmp_path / "j.jsonl")
+    decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="leak")
+    assert len(read_folder(moved, labels=both.path).samples) == 10
+
+
+def test_one_content_has_one_label(tmp_path: Path) -> None:
+    """Identical files with contradicting labels: the label that was confirmed is that of all."""
+    photos = write_classes(tmp_path / "photos", 2)
+    copy = photos / "blue" / "9.png"
+    copy.write_bytes((photos / "red" / "0.png").read_bytes())
+    decide(tmp_path / "j.jsonl", photos / "red" / "0.png", "keep")
+    assert labels(read_folder(photos, labels=tmp_path / "j.jsonl"))["blue/9.png"] == "red"
+
+
+def test_strangers_and_torn_lines_are_named(photos: Path, journal: Path, tmp_path: Path) -> None:
+    decide(journal, write_picture(tmp_path / "other" / "gone.png", "red", 77), "exclude")
+    with journal.open("ab") as file:
+        file.write(b'{"id": "torn')
+    messages = [note.message for note in read_folder(photos, labels=journal).notes]
+    assert f"1 decided on in the journal {journal} not here, or changed since" in messages
+    assert f"1 torn or damaged in the journal {journal}: left out" in messages
+
+
+def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
+    photos = write_classes(tmp_path / "photos", 1)
+    for path in photos.rglob("*.png"):
+        decide(tmp_path / "j.jsonl", path, "exclude")
+    with pytest.raises(DatasetError, match="leaves out every photograph"):
+        read_folder(photos, labels=tmp_path / "j.jsonl")
+
+
+def test_a_class_spelt_otherwise_in_the_journal_is_refused(photos: Path, tmp_path: Path) -> None:
+    decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "Green")
+    with pytest.raises(DatasetError, match="spelt in two ways"):
+        read_folder(photos, labels=tmp_path / "j.jsonl")
+
+
+def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = write_picture(photos / "red" / "large.png", "red", 5, side=64)
+    read: list[str] = []
+
+    def note_and_read(path: Path) -> bytes:
+        read.append(str(path))
+        return path.read_bytes()
+
+    monkeypatch.setattr("belvedere.splits.read_content", note_and_read)
+    read_folder(photos, labels=journal)
+    assert read
+    assert str(large) not in read
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_corrected_folder(photos: Path, journal: Path, tmp_path: Path, copy: bool) -> None:
+    dataset = read_folder(photos, labels=journal)
+    export_folder(dataset, tmp_path / "corrected", copy=copy, overwrite=False)
+
+    again = read_folder(tmp_path / "corrected")
+    assert sorted(again.class_names) == ["blue", "green", "red"]
+    assert len(again.samples) == 8
+    assert again.notes == ()
+    assert labels(again)["green/0-2.png"] == "green"  # two files had the name 0.png
+    assert all(sample.path.is_symlink() != copy for sample in again.samples)
+    with pytest.raises(FolderExists):
+        export_folder(dataset, tmp_path / "corrected", copy=copy, overwrite=False)
+
+
+def test_a_corrected_folder_keeps_its_parts(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_classes(tmp_path / "photos" / part, 2)
+    export_folder(read_folder(tmp_path / "photos"), tmp_path / "out", copy=False, overwrite=False)
+    again = read_folder(tmp_path / "out")
+    assert (len(again.part("train")), len(again.part("test"))) == (6, 6)
+
+
+@pytest.mark.parametrize("label", ["..", "a/b", "a\\b"])
+def test_no_label_leads_out_of_the_folder(photos: Path, tmp_path: Path, label: str) -> None:
+    decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", label)
+    dataset = read_folder(photos, labels=tmp_path / "j.jsonl")
+    with pytest.raises(UsageError, match="can't be the name of a folder"):
+        export_folder(dataset, tmp_path / "corrected", copy=False, overwrite=False)
+
+
+def test_a_corrected_table_keeps_secondary_labels(photos: Path, journal: Path, tmp_path: Path) -> None:
+    dataset = read_folder(photos, labels=journal)
+    (tmp_path / "tables").mkdir()
+    export_table(dataset, tmp_path / "tables" / "corrected.csv")
+    again = read_folder(tmp_path / "tables" / "corrected.csv")
+    assert [(s.label, s.also, s.path.resolve()) for s in again.samples] == [
+        (s.label, s.also, s.path.resolve()) for s in dataset.samples
+    ]
+
+
+def test_decisions_as_csv_and_counted(journal: Path, tmp_path: Path) -> None:
+    first = next(iter(Journal(journal).decisions))
+    Journal(journal).append(Decision(new_id(), now(), "Ben", first.sha256, first.image, "undo", to=(first.id,)))
+    assert export_decisions(journal, tmp_path / "d.csv") == 5
+    with (tmp_path / "d.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["holds"] for row in rows] == ["false", "true", "true", "true", "false"]
+    assert rows[2]["to"] == "blue|green"
+    told = summarise(journal)
+    assert (told["lines"], told["hold"], told["photographs"]) == (5, 3, 3)
+    assert told["people"] == {"Ana": 3}

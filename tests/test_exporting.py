@@ -1,0 +1,215 @@
+"""Models in other forms: each one answers as the original does, or is not written."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from belvedere import exporting
+from belvedere.cards import card_to_metadata
+from belvedere.errors import ExportError, UnknownName, UnreadableModel, UsageError
+from belvedere.exporting import Bound, export_model
+from belvedere.model import BUNDLED, Model, load
+from conftest import CARD, CLASS_NAMES, picture, write_classes
+
+SIDE = 8
+
+
+def network_bytes(*, mirrored: bool = False) -> bytes:
+    """A small convolutional graph as the exporter writes them: from bytes, perhaps mean of a picture and its mirror."""
+    random = np.random.default_rng(0)
+    weights = {
+        "conv": random.normal(0, 0.2, (128, 3, 3, 3)),
+        "classify": np.zeros((128, 3)),
+        "mean_": np.array(115.0),
+        "deviation": np.array(60.0),
+    }
+    weights["conv"][:3] = np.eye(3)[:, :, None, None] / 9  # channels of the mean colour, which decide
+    weights["classify"][:3] = np.eye(3)[:, ::-1] * 4
+    nodes = [
+        helper.make_node("Transpose", ["images"], ["first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["first"], ["float"], to=TensorProto.FLOAT),
+    ]
+    views = ["float", "turned"] if mirrored else ["float"]
+    if mirrored:
+        nodes.append(helper.make_node("Slice", ["float", "end", "start", "axis", "step"], ["turned"]))
+    for number, view in enumerate(views):
+        nodes += [
+            helper.make_node("Sub", [view, "mean_"], [f"shifted{number}"]),
+            helper.make_node("Div", [f"shifted{number}", "deviation"], [f"scaled{number}"]),
+            helper.make_node("Conv", [f"scaled{number}", "conv"], [f"map{number}"]),
+            helper.make_node("ReduceMean", [f"map{number}"], [f"seen{number}"], axes=[2, 3], keepdims=0),
+        ]
+    nodes += [
+        helper.make_node("Mean", [f"seen{number}" for number in range(len(views))], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "classify"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    held = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    for name, value in (("end", -1), ("start", -(2**31)), ("axis", 3), ("step", -1)):
+        held.append(numpy_helper.from_array(np.array([value]), name))
+    outputs = [("logits", 3), ("probabilities", 3), ("embedding", 128)]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ("N", SIDE, SIDE, 3))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size)) for name, size in outputs],
+        held,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, card_to_metadata(CARD))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/model.onnx").write_bytes(network_bytes(mirrored=True))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = write_classes(tmp_path / "photos", 20)
+    (folder / "red/broken.png").write_text("no picture")
+    return folder
+
+
+def pictures() -> NDArray[np.uint8]:
+    return np.stack([picture(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
+
+
+@pytest.mark.parametrize("form", ["int8", "float16"])
+def test_a_form_answers_as_the_original_and_is_a_model_like_any(
+    form: str, original: Path, photos: Path, tmp_path: Path
+) -> None:
+    before = (original / "model.onnx").read_bytes()
+    out = tmp_path / f"{form}.onnx"
+    done = export_model(original, out, form, photos=photos)
+    assert done.holds
+    assert (done.agreement, done.images, done.calibrated_on) == (1.0, 48, 12 if form == "int8" else 0)
+    found, expected = load(out), load(original)
+    assert found.card == expected.card
+    assert found.fingerprint != expected.fingerprint
+    change = np.abs(found.run(pictures()).probabilities - expected.run(pictures()).probabilities).max()
+    assert 0 < change < 0.1
+    assert done.size_bytes < done.original_bytes
+    answers = found.predict(photos / "blue")
+    assert {answer.prediction for answer in answers} == {"blue"}
+    noted = json.loads(str({each.key: each.value for each in onnx.load(out).metadata_props}["export"]))
+    assert noted["form"] == form
+    assert noted["largest_change"] == done.largest_change
+    assert noted["original"] == expected.fingerprint
+    assert (original / "model.onnx").read_bytes() == before
+
+
+def test_int8_computes_in_8_bits(original: Path, photos: Path, tmp_path: Path) -> None:
+    export_model(original, tmp_path / "x.onnx", "int8", photos=photos)
+    graph = onnx.load(tmp_path / "x.onnx").graph
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in graph.node}
+    [weights] = [each for each in graph.initializer if tuple(each.dims) == (128, 3, 3, 3)]
+    values = numpy_helper.to_array(weights)
+    assert values.dtype == np.int8
+    assert np.abs(values.astype(int)).max() <= 64  # 7 bits
+
+
+def test_plain_takes_floats_in_another_order_and_is_not_for_predict(
+    original: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "plain.onnx"
+    assert export_model(original, out, "plain", photos=photos).largest_change < 1e-5
+    graph = onnx.load(out).graph
+    assert not {"Cast", "Transpose"} & {node.op_type for node in graph.node}
+    assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    assert (session.get_inputs()[0].type, session.get_inputs()[0].shape) == ("tensor(float)", ["N", 3, SIDE, SIDE])
+    given = pictures().transpose(0, 3, 1, 2).astype(np.float32)
+    [found] = session.run(["probabilities"], {"images": given})
+    assert found == pytest.approx(load(original).run(pictures()).probabilities, abs=1e-5)
+    with pytest.raises(UnreadableModel, match="'belvedere-plain/1'"):
+        load(out)
+
+
+def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one.onnx"
+    export_model(original, out, "float16", photos=photos, views=1)
+    operators = [node.op_type for node in onnx.load(out).graph.node]
+    assert operators.count("Conv") == 1
+    assert "Slice" not in operators
+    alone = Model.from_bytes(network_bytes(), CARD)
+    assert load(out).run(pictures()).probabilities == pytest.approx(alone.run(pictures()).probabilities, abs=1e-3)
+    (tmp_path / "alone.onnx").write_bytes(network_bytes())
+    with pytest.raises(UsageError, match="answers from one view already"):
+        export_model(tmp_path / "alone.onnx", tmp_path / "x.onnx", "float16", photos=photos, views=1)
+
+
+def test_a_form_over_its_bound_is_refused_and_forced(
+    original: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "BOUNDS", {"int8": Bound(1.0, 1e-9)})
+    out = tmp_path / "x.onnx"
+    with pytest.raises(ExportError, match=r"equal on 100.0% of 48 .* by up to .*Nothing was written.*or add --force"):
+        export_model(original, out, "int8", photos=photos)
+    assert not out.exists()
+    done = export_model(original, out, "int8", photos=photos, force=True)
+    assert not done.holds
+    assert load(out).class_names == CLASS_NAMES
+
+
+def test_what_may_not_be_written_is_refused(original: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.onnx").write_text("mine")
+    for out, words in (
+        (original / "model.onnx", "is the model that is exported"),
+        (tmp_path / "there.onnx", "is there already.*--overwrite"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "gone/x.onnx", "which is not a folder"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            export_model(original, out, "float16", photos=photos)
+    assert (tmp_path / "there.onnx").read_text() == "mine"
+    export_model(original, tmp_path / "there.onnx", "float16", photos=photos, overwrite=True)
+    assert load(tmp_path / "there.onnx").class_names == CLASS_NAMES
+
+
+def test_unknown_form_and_too_few_pictures_are_refused(original: Path, tmp_path: Path) -> None:
+    few = write_classes(tmp_path / "few", 2)
+    with pytest.raises(UnknownName, match=r"form of a model 'int9'\. Did you mean 'int8'"):
+        export_model(original, tmp_path / "x.onnx", "int9", photos=few)
+    with pytest.raises(UsageError, match="holds 6 pictures that can be read: expected 30 or more"):
+        export_model(original, tmp_path / "x.onnx", "float16", photos=few)
+
+
+def test_the_bundled_model_takes_every_form(tmp_path: Path) -> None:
+    """The real graph, with its real weights, on pictures of noise: how it is changed, not how well it answers."""
+    random = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(30):
+        small = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((150, 150), Image.Resampling.BICUBIC).save(tmp_path / f"photos/{number}.jpg")
+    convolutions = sum(node.op_type == "Conv" for node in onnx.load(BUNDLED).graph.node)
+    for form, views in (("int8", None), ("float16", 1), ("plain", 1)):
+        out = tmp_path / f"{form}.onnx"
+        export_model(BUNDLED, out, form, photos=tmp_path / "photos", views=views, force=True)
+        operators = [node.op_type for node in onnx.load(out).graph.node]
+        assert operators.count("Conv") == (convolutions if views is None else convolutions // 2)
+
+
+def test_the_command_prints_what_was_compared(original: Path, photos: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from belvedere.cli import app
+
+    arguments = ["export", str(original), "--form", "int8", "--calibration", str(photos), "--out"]
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "a.onnx")])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"top class equal on 100.00% of 48 photographs \(bound 99.0%\)", done.stdout)
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "b.onnx"), "--json"])
+    assert json.loads(done.stdout)["holds"] is True

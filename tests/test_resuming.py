@@ -1,0 +1,234 @@
+"""A job that is killed goes on: no row lost, none doubled, in every form that can be taken up again."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from belvedere import parquet
+from belvedere.cards import card_to_metadata
+from belvedere.errors import FolderExists, UsageError
+from belvedere.model import Model, load
+from belvedere.predict import predict_files
+from belvedere.resuming import LineRows, open_rows
+from conftest import CARD, CLASS_NAMES, answer, model_bytes, write_classes
+
+FORMS = ("csv", "jsonl", "parquet")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """60 pictures, two of them unreadable, one with a name that CSV must put in quotes."""
+    folder = write_classes(tmp_path / "photos", 19)
+    for name in ("red/7b.png", 'blue/two\nli"nes,.png'):
+        (folder / name).write_text("no picture")
+    (folder / "green/caf\udce9.png").write_bytes((folder / "green/3.png").read_bytes())
+    return folder
+
+
+class Killed(BaseException):
+    """As a kill: nobody catches it, and nothing is tidied up behind it."""
+
+
+def cut_off(model: Model, photos: Path, form: str, out: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Leaves what a process that was killed behind so many rows leaves."""
+
+    def stop(sources: Iterator[Path], **_: object) -> Iterator[object]:
+        for number, each in enumerate(Model.stream(model, sources)):
+            if number == after:
+                raise Killed
+            yield each
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "stream", stop)
+        with pytest.raises(Killed) as raised:
+            predict_files(model, [photos], form, out=out)
+    assert "--resume" in "".join(getattr(raised.value, "__notes__", ()))
+    assert not out.exists()
+    return out.with_name(f"{out.name}.partial")
+
+
+def content(file: Path) -> object:
+    return pq.read_table(file).to_pylist() if file.suffix == ".parquet" else file.read_bytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("after", [1, 17, 59])
+def test_a_job_goes_on_where_it_was_cut_off(
+    form: str, after: int, opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "PART_ROWS", 5)
+    whole, out = tmp_path / f"whole.{form}", tmp_path / f"out.{form}"
+    done = predict_files(opened, [photos], form, out=whole)
+    assert (done.images, done.unreadable) == (60, 2)
+    partial = cut_off(opened, photos, form, out, after, monkeypatch)
+    asked = 0
+
+    def count(sources: Iterator[Path], **_: object) -> Iterator[object]:
+        nonlocal asked
+        for each in Model.stream(opened, sources):
+            asked += 1
+            yield each
+
+    monkeypatch.setattr(opened, "stream", count)
+    assert predict_files(opened, [photos], form, out=out, resume=True) == done
+    assert asked == 60 - after
+    assert content(out) == content(whole)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) -> None:
+    """Every place where a kill may tear the file: the rows before it stay, byte for byte."""
+    names = ('two\nli"nes,.png', "plain.png", 'a "b".png', "caf\udce9.png")
+    whole = LineRows(tmp_path, CLASS_NAMES, form)
+    for name in names:
+        whole.write(answer(name, None, 0.1, 0.2, 0.7))
+    file = whole.finish()
+    stored = file.read_bytes()
+    shown = [row.image.encode(errors="backslashreplace") for row in whole.read()]
+    assert shown == [name.encode(errors="backslashreplace") for name in names]
+    for place in range(len(stored) + 1):
+        file.write_bytes(stored[:place])
+        rows = LineRows(tmp_path, CLASS_NAMES, form)
+        kept = len(list(rows.read()))
+        for name in names[kept:]:
+            rows.write(answer(name, None, 0.1, 0.2, 0.7))
+        assert rows.finish().read_bytes() == stored, place
+
+
+@given(names=st.lists(st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1), max_size=6))
+def test_any_name_is_read_back(names: list[str], tmp_path: Path) -> None:
+    for form in ("csv", "jsonl"):
+        (tmp_path / f"rows.{form}").unlink(missing_ok=True)
+        rows = LineRows(tmp_path, CLASS_NAMES, form)
+        for name in names:
+            rows.write(answer(name, None))
+        rows.finish()
+        read = [row.image.encode(errors="backslashreplace") for row in rows.read()]
+        assert read == [name.encode(errors="backslashreplace") for name in names]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_killed_processes_lose_and_double_nothing(form: str, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    """Real processes, really killed, at whatever row they are."""
+    slow = (
+        "import sys, time\nfrom pathlib import Path\nfrom belvedere import parquet, predict\n"
+        "from belvedere.model import Model, load\nfrom belvedere.threads import chunks_of\n"
+        "parquet.PART_ROWS = 4\nstream = Model.stream\n"
+        "def slowly(self, sources, **options):\n"
+        "    for each in stream(self, sources, **options):\n"
+        "        time.sleep(0.01)\n"
+        "        print(each.image.encode(errors='replace'), flush=True)\n"
+        "        yield each\n"
+        "Model.stream = slowly\n"
+        "model, photos, form, out = sys.argv[1:]\n"
+        "predict.predict_files(load(model), [Path(photos)], form, out=Path(out), resume=True)\n"
+    )
+    out = tmp_path / f"out.{form}"
+    command = [sys.executable, "-c", slow, str(tiny_model), str(photos), form, str(out)]
+    for rows in (3, 15, 25):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        stdout = process.stdout
+        if stdout is None:
+            raise AssertionError
+        for _ in range(rows):
+            stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        stdout.close()
+        assert not out.exists()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    whole = tmp_path / f"whole.{form}"
+    predict_files(load(tiny_model), [photos], form, out=whole)
+    assert content(out) == content(whole)
+
+
+def test_without_resume_it_starts_anew(
+    opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+    partial = cut_off(opened, photos, "csv", out, 20, monkeypatch)
+    assert predict_files(opened, [photos / "red"], "csv", out=out).images == 20
+    with out.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 20
+    assert not partial.exists()
+
+
+def test_what_is_not_the_same_job_is_not_gone_on_with(
+    opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+    partial = cut_off(opened, photos, "csv", out, 20, monkeypatch)
+    before = (partial / "rows.csv").read_bytes()
+    other = tmp_path / "other.onnx"
+    other.write_bytes(model_bytes(card_to_metadata(replace(CARD, provenance=replace(CARD.provenance, seed=8)))))
+    with pytest.raises(UsageError, match="was begun with another model"):
+        predict_files(load(other), [photos], "csv", out=out, resume=True)
+    with pytest.raises(UsageError, match="was begun with another form"):
+        predict_files(opened, [photos], "jsonl", out=out, resume=True)
+    with pytest.raises(UsageError, match=r"pictures are not those .* expected .*blue.0\.png as number 1\. Received: "):
+        predict_files(opened, [photos / "green"], "csv", out=out, resume=True)
+    (photos / "blue" / "0.png").unlink()
+    with pytest.raises(UsageError, match="leave out --resume to start anew"):
+        predict_files(opened, [photos], "csv", out=out, resume=True)
+    assert (partial / "rows.csv").read_bytes() == before
+
+
+def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "out.csv"
+    with open_rows(out, "csv", CLASS_NAMES, "m", resume=False) as (rows, _):
+        rows.write(answer("a.png", None))
+        holder = (tmp_path / "out.csv.partial/.belvedere").open()
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(holder.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder.close()
+        with (
+            pytest.raises(UsageError, match="Another process is writing into"),
+            open_rows(out, "csv", CLASS_NAMES, "m", resume=True),
+        ):
+            pass
+    assert len(out.read_text().splitlines()) == 2
+
+
+def test_a_folder_of_someone_elses_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out.csv.partial").mkdir()
+    (tmp_path / "out.csv.partial/mine.txt").write_text("mine")
+    with (
+        pytest.raises(FolderExists, match="not made by Belvedere"),
+        open_rows(tmp_path / "out.csv", "csv", CLASS_NAMES, "m", resume=True),
+    ):
+        pass
+    assert (tmp_path / "out.csv.partial/mine.txt").read_text() == "mine"
+
+
+def test_resume_goes_with_files_that_can_be_gone_on_with(opened: Model, photos: Path, tmp_path: Path) -> None:
+    for form, out in (("csv", None), ("json", tmp_path / "x.json"), ("table", None)):
+        with pytest.raises(UsageError, match="--resume goes with a file"):
+            predict_files(opened, [photos], form, out=out, resume=True)
+    with pytest.raises(UsageError, match=r"s\.png can't be drawn"):
+        predict_files(opened, [photos], "csv", out=tmp_path / "o.csv", sheet=tmp_path / "s.png", resume=True)
+
+
+def test_parquet_holds_what_the_others_hold(opened: Model, photos: Path, tmp_path: Path) -> None:
+    for form in ("parquet", "jsonl"):
+        predict_files(opened, [photos], form, out=tmp_path / f"out.{form}")
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(rows) == len(lines) == 60
+    for row, line in zip(rows, lines, strict=True):
+        assert row["image"] == line["image"].encode(errors="backslashreplace").decode()
+        for same in ("prediction", "error", "none_of_these", "notes", "tags", "prediction_set"):
+            assert row[same] == line[same]
+        if line["error"] is None:
+            assert [row[name] for name in CLASS_NAMES] == pytest.approx(list(line["probabilities"].values()))

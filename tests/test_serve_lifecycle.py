@@ -1,0 +1,219 @@
+"""How a server ends, and how it takes a new model: under load, without losing a request."""
+
+import http.client
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from belvedere.cards import card_to_metadata
+from belvedere.errors import UnreadableModel
+from belvedere.serve.reload import ModelWatch, Served
+from conftest import CARD, CLASS_NAMES, model_bytes
+from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model
+
+OTHERS = ("ash", "birch", "cedar")  # the classes of the second model
+CLIENTS = 8
+
+
+@dataclass
+class Load:
+    """Clients that ask one picture after the other, on connections that they keep."""
+
+    server: Server
+    answers: list[str] = field(default_factory=list)  # the likeliest class of each
+    lost: list[str] = field(default_factory=list)  # requests without an answer, on a connection that had been accepted
+    statuses: set[int] = field(default_factory=set)
+    end: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self) -> None:
+        connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=PATIENCE)
+        while not self.end.is_set():
+            try:
+                connection.connect()
+            except OSError:
+                return  # it accepts no more
+            is_first = True
+            while not self.end.is_set():
+                try:
+                    connection.request("POST", "/predict", png("red"), {"Content-Type": "image/png"})
+                    response = connection.getresponse()
+                    document = response.read()
+                except (OSError, http.client.HTTPException) as error:
+                    # A connection that waited in the machine's own list was never accepted by the server.
+                    if not is_first:
+                        self.lost.append(repr(error))
+                    break
+                is_first = False
+                self.statuses.add(response.status)
+                self.answers.append(document.decode())
+                if response.will_close:
+                    break
+            connection.close()
+
+
+@contextmanager
+def load_on(server: Server) -> Iterator[Load]:
+    load = Load(server)
+    threads = [threading.Thread(target=load.ask) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        load.end.set()
+        for thread in threads:
+            thread.join()
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    with serve(tmp_path) as server, load_on(server) as load:
+        wait_until(lambda: len(load.answers) > 50)
+        code = server.end()
+    assert code == 0
+    assert load.lost == []
+    assert load.statuses == {200}
+
+
+def test_what_was_taken_is_answered_and_then_the_server_ends(tmp_path: Path) -> None:
+    """Requests that wait in the queue when SIGTERM comes are answered; readiness says no in the meantime."""
+    (tmp_path / "model.onnx").write_bytes(slow_model())
+    replies = []
+    with serve(tmp_path, "--batch", 1) as server:
+        ready = server.connect()  # as a load balancer has it: open before
+
+        def ask() -> None:
+            replies.append(server.post_raw(png("red")).status)
+
+        threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: server.metric("belvedere_queue_pictures") >= CLIENTS / 2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        ready.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        said = ready.recv(65_536)
+        ready.close()
+        for thread in threads:
+            thread.join()
+        assert server.process.wait(PATIENCE) == 0
+    assert replies == [200] * CLIENTS
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert b"connection: close" in said
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    with serve(tmp_path) as server:
+        connection = server.connect()
+        connection.sendall(head("/predict", 100))  # a request that would be waited for
+        wait_until(lambda: server.get("/healthz").status == 200)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE / 4) == 0
+        connection.close()
+
+
+def test_a_new_model_takes_over_under_load(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(evidence_model())
+    with serve(tmp_path) as server, load_on(server) as load:
+        first = server.get("/model").json
+        wait_until(lambda: len(load.answers) > 20)
+        renamed_over(file, evidence_model(OTHERS))
+        wait_until(lambda: server.get("/model").json["card"]["class_names"] == list(OTHERS))
+        after = len(load.answers) + CLIENTS  # requests that had begun keep the model they began with
+        wait_until(lambda: len(load.answers) > after + 20)
+        load.end.set()
+        assert server.get("/model").json["sha256"] != first["sha256"]
+        assert server.metric("belvedere_reloads_total") == 1
+        assert server.metric("belvedere_model_info") == 1
+    assert load.lost == []
+    assert load.statuses == {200}
+    assert '"red"' in load.answers[0]
+    assert all('"cedar"' in answer for answer in load.answers[after:])
+    assert all(('"red"' in answer) != ('"cedar"' in answer) for answer in load.answers)
+
+
+def test_a_broken_new_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(evidence_model())
+    with serve(tmp_path) as server, load_on(server) as load:
+        renamed_over(file, b"no model")
+        wait_until(lambda: server.get("/model").json["reload_error"] is not None)
+        assert "not an ONNX model" in server.get("/model").json["reload_error"]
+        assert server.post_raw(png("red")).json["predictions"][0]["prediction"] == "red"
+        assert any(line["level"] == "warning" and "kept out" in line["message"] for line in server.log())
+        file.unlink()
+        assert server.post_raw(png("green")).status == 200
+        file.write_bytes(evidence_model(OTHERS))
+        wait_until(lambda: server.get("/model").json["reload_error"] is None)
+        assert server.get("/model").json["card"]["class_names"] == list(OTHERS)
+    assert load.lost == []
+    assert load.statuses == {200}
+
+
+def test_a_file_that_is_still_being_written_is_waited_for(tmp_path: Path) -> None:
+    file, heard = tmp_path / "model.onnx", []
+    file.write_bytes(evidence_model())
+    watch = ModelWatch(file, lambda what, served, _: heard.append((what, served.model.class_names)))
+    whole = evidence_model(OTHERS)
+    for end in (1000, 2000, len(whole)):
+        file.write_bytes(whole[:end])
+        watch.look()
+        assert heard == []
+    watch.look()
+    assert heard == [("loaded", OTHERS)]
+    watch.look()
+    assert len(heard) == 1
+
+
+def test_a_file_that_was_kept_out_is_not_tried_again_and_may_go_back(tmp_path: Path) -> None:
+    file, heard = tmp_path / "model.onnx", []
+    file.write_bytes(evidence_model())
+    before = tmp_path / "before.onnx"
+    os.link(file, before)
+
+    def said(what: str, _: Served, reason: str | None) -> None:
+        heard.append((what, reason is None))
+
+    watch = ModelWatch(file, said)
+    renamed_over(file, b"no model")
+    for _ in range(4):
+        watch.look()
+    assert heard == [("kept", False)]
+    assert "not an ONNX model" in str(watch.error)
+    before.replace(file)
+    for _ in range(3):
+        watch.look()
+    assert watch.error is None
+    assert heard == [("kept", False)]
+
+
+def test_a_model_that_can_not_run_is_no_model_to_serve(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(model_bytes(card_to_metadata(replace(CARD, class_names=CLASS_NAMES[:2]))))
+    with pytest.raises(UnreadableModel, match="do not fit"):
+        ModelWatch(file, lambda *_: None)
+
+
+def renamed_over(file: Path, content: bytes) -> None:
+    """Puts a new file in the old one's place, as Belvedere itself writes."""
+    other = file.with_name("other")
+    other.write_bytes(content)
+    other.replace(file)

@@ -1,0 +1,51 @@
+"""Measures the size of Belvedere installed by itself, without extras: `python tools/measure_install.py`.
+
+Makes a fresh environment, installs this checkout into it as a user would, and prints the size of each package. Ends
+with 1 where the sum is over the limit, or where a package of deep learning or for graphics processors is among them.
+"""
+
+import subprocess
+import sys
+import tempfile
+import venv
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST_MEGABYTES = 350
+UNWANTED = ("torch", "tensorflow", "nvidia", "cuda", "triton", "jax")
+PRESENT_ANYWAY = ("pip", "setuptools")
+
+
+def size_of(distribution: metadata.Distribution) -> int:
+    """Adds up the files of an installed package, in bytes."""
+    places = (Path(str(distribution.locate_file(file))) for file in distribution.files or ())
+    return sum(place.stat().st_size for place in places if place.is_file())
+
+
+def main() -> int:
+    """Prints the table; returns the exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = Path(folder) / "bin" / "python"
+        install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", ROOT]
+        subprocess.run(list(map(str, install)), check=True)
+        [packages] = Path(folder).glob("lib/python*/site-packages")
+        installed = {
+            each.metadata["Name"]: (each.version, size_of(each))
+            for each in metadata.distributions(path=[str(packages)])
+            if each.metadata["Name"] not in PRESENT_ANYWAY
+        }
+    print("| package | version | MB |\n|---|---|---|")
+    for name, (version, size) in sorted(installed.items(), key=lambda item: -item[1][1]):
+        print(f"| {name} | {version} | {size / 1e6:.1f} |")
+    whole = sum(size for _, size in installed.values()) / 1e6
+    print(f"| **all** | | **{whole:.0f}** |")
+    unwanted = [name for name in installed if name.lower().startswith(UNWANTED)]
+    if unwanted:
+        print(f"Not wanted: {', '.join(unwanted)}")
+    return 1 if unwanted or whole > MOST_MEGABYTES else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
