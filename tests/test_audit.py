@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from belvedere.auditing.writing import COLUMNS
 from belvedere.errors import FolderExists, UsageError
 from belvedere.model import Model
 from belvedere.records import Audit
+from belvedere.training.recipes import RECIPES
 from pictures import draw_texture
 
 EACH = 12  # photographs of a class
@@ -161,12 +163,19 @@ def test_wrong_labels_are_found_with_a_model_that_has_not_seen_them(
         belvedere.audit(photographs, out=tmp_path / "audit", labels=False)
 
 
+@pytest.fixture
+def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "quick", replace(RECIPES["quick"], least_steps=24, side_plan=((0.0, 32.0),)))
+
+
+@pytest.mark.usefixtures("_quicker")
 def test_a_model_that_has_learnt_the_labels_is_refused(photographs: Path, tmp_path: Path) -> None:
     run = belvedere.train(photographs, out=tmp_path / "run", recipe="quick", epochs=1)
     with pytest.raises(UsageError, match="has learnt from these photographs"):
         belvedere.audit(photographs, model=run.folder)
 
 
+@pytest.mark.usefixtures("_quicker")
 def test_networks_are_trained_where_no_model_is_given(photographs: Path) -> None:
     for number in (3, 7):
         (photographs / "train" / "bark" / f"train{number}.jpg").rename(

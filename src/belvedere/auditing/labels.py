@@ -2,10 +2,11 @@
 
 Knows probabilities and labels; does not know where they are from.
 
-Flags are confident learning's (Northcutt, Jiang, Chuang 2021, https://doi.org/10.1613/jair.1.12125): a picture counts
-as one of a class when its probability there is at least what pictures labelled so have on average, and is flagged when
-it counts as another class than its label's. The order is by the probability of the label, but where one mistake is far
-more frequent in a set than others, such as glaciers called mountains, it weighs more.
+The order is by the probability of the label; where one mistake is far more frequent in a set than others, such as
+glaciers called mountains, it weighs more. Flags go by class-wise thresholds, as confident learning does (Northcutt,
+Jiang, Chuang 2021, https://doi.org/10.1613/jair.1.12125): by what the pictures that are labelled with a class have on
+average. A label is flagged when it has less than a tenth of that; of a frequent mistake, when another class has its
+average.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+UNLIKELY = 0.1  # of what is usual for the given class: a label that is less likely is flagged
 SURE_SHARE, SURE_LEAST, SURE_MOST_SHARE = 0.1, 200, 1 / 3  # of each class, the pictures that networks are surest of
 BELIEVED = 50  # pictures that a mistake must be counted among, to weigh otherwise than the same the other way round
 DEVIATIONS, LEAST = 4.0, 3  # standard deviations, and pictures, by which a frequent mistake exceeds what is usual
@@ -44,9 +46,12 @@ def doubt_labels(probabilities: Floats, labels: Labels) -> Doubts:
         Scores, flags and suggestions.
     """
     rows = np.arange(len(labels))
-    counted = count_confidently(probabilities, labels)
-    flagged = (counted >= 0) & (counted != labels) & (probabilities.argmax(1) != labels)
+    thresholds = find_thresholds(probabilities, labels)
     weights = weigh_mistakes(probabilities, labels)
+    unlikely = probabilities[rows, labels] < UNLIKELY * thresholds[labels]
+    counted = count_confidently(probabilities, thresholds)
+    frequent = (counted >= 0) & (counted != labels) & (weights[counted, labels] > 1)
+    flagged = (unlikely | frequent) & (probabilities.argmax(1) != labels)
     evidence = probabilities.astype(np.float64) * weights[:, labels].T  # (N, K): for each class to be the true one
     given = evidence[rows, labels]
     scores = 1 - given / evidence.sum(1)
@@ -66,9 +71,9 @@ def find_thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64
     return np.where(counts > 0, sums / np.maximum(counts, 1), 2.0)
 
 
-def count_confidently(probabilities: Floats, labels: Labels) -> Labels:
+def count_confidently(probabilities: Floats, thresholds: NDArray[np.float64]) -> Labels:
     """Returns what each picture counts as, (N,): the likeliest class of those it reaches; -1 where it reaches none."""
-    reached = np.where(probabilities >= find_thresholds(probabilities, labels), probabilities, -1.0)
+    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
     return np.where(reached.max(1) >= 0, reached.argmax(1), -1).astype(np.int64)
 
 

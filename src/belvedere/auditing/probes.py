@@ -70,7 +70,14 @@ class _Problem:
         return layer[:-1] * scale[:, None], layer[-1] * np.float32(CURVATURE**-0.5)
 
 
-def hold_out(embeddings: Floats, labels: Labels, folds: Rows, classes: int, weights: Floats | None = None) -> Floats:
+def hold_out(
+    embeddings: Floats,
+    labels: Labels,
+    folds: Rows,
+    classes: int,
+    weights: Floats | None = None,
+    penalties: Sequence[float] = PENALTIES,
+) -> tuple[Floats, float]:
     """Answers for every picture by a probe of the pictures in the other folds.
 
     Args:
@@ -79,17 +86,18 @@ def hold_out(embeddings: Floats, labels: Labels, folds: Rows, classes: int, weig
         folds: (N,), of each picture.
         classes: K.
         weights: (N,), how much each picture counts in what is learnt; all alike without.
+        penalties: To choose from, from strong to weak.
 
     Returns:
-        Logits, (N, K), with the penalty whose probes did best on pictures that they had not seen.
+        Logits, (N, K), with the penalty whose probes did best on pictures that they had not seen, and that penalty.
     """
     standard = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-6)
     variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
     counted = np.ones(len(labels), np.float32) if weights is None else weights
     targets = np.eye(classes, dtype=np.float32)[labels]
     problem = _Problem(standard @ directions, np.maximum(variances, 0), targets, counted)
-    best, found = float("inf"), np.zeros((len(labels), classes), np.float32)
-    for penalty in PENALTIES:
+    best, found, chosen = float("inf"), np.zeros((len(labels), classes), np.float32), penalties[0]
+    for penalty in penalties:
         logits = np.empty((len(labels), classes), np.float32)
         for fold in np.unique(folds):
             layer, bias = problem.fit(folds != fold, penalty)
@@ -98,8 +106,8 @@ def hold_out(embeddings: Floats, labels: Labels, folds: Rows, classes: int, weig
         loss = float(-(counted * np.log(np.maximum(given, 1e-9))).mean())
         if loss > best:
             break
-        best, found = loss, logits
-    return found
+        best, found, chosen = loss, logits, penalty
+    return found, chosen
 
 
 def softmax(logits: Floats) -> Floats:

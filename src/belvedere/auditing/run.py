@@ -45,6 +45,7 @@ def audit(
     backbone: str | None = None,
     weights: Path | str | None = None,
     labels: bool = True,
+    near: bool = True,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -62,6 +63,7 @@ def audit(
         backbone: A pretrained network of timm's.
         weights: File of its weights.
         labels: Whether wrong labels, and pictures unlike any class, are looked for.
+        near: Whether near duplicates are, beside identical files and pixels.
         seed: Of the folds and trainings.
         overwrite: Whether an older folder of results there may be replaced.
         progress: Shows how far it is; nothing is shown without.
@@ -76,7 +78,7 @@ def audit(
     route = Route(load(model) if isinstance(model, Path | str) else model, backbone, Path(weights) if weights else None)
     with nullcontext() if out is None else new_folder(Path(out), overwrite=overwrite) as folder:
         dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
-        measures, groups = _look_at_files(dataset.samples, progress)
+        measures, groups = _look_at_files(dataset.samples, near, progress)
         issues = [*duplicates.list_issues(groups), *_check_files(dataset.samples, measures)]
         words, notes = "", dataset.notes
         if labels:
@@ -99,7 +101,9 @@ def audit(
     return result
 
 
-def _look_at_files(samples: Sequence[Sample], progress: Progress) -> tuple[list[Measures], tuple[DuplicateGroup, ...]]:
+def _look_at_files(
+    samples: Sequence[Sample], near: bool, progress: Progress
+) -> tuple[list[Measures], tuple[DuplicateGroup, ...]]:
     """Measures every picture, and puts copies into groups; their thumbs are on disk meanwhile."""
     measures: list[Measures] = []
     with tempfile.TemporaryDirectory(prefix="belvedere-") as place:
@@ -111,7 +115,7 @@ def _look_at_files(samples: Sequence[Sample], progress: Progress) -> tuple[list[
                 task.advance(1)
         first = find_first_of_each(measures)
         rows = StoredRows(thumbs, (THUMB_SIDE, THUMB_SIDE), np.uint8, np.array(first, np.int64))
-        copies = find_copies([samples[index].path for index in first], rows, progress)
+        copies = find_copies([samples[index].path for index in first], rows, progress) if near else []
     placed = [replace(copy, first=first[copy.first], second=first[copy.second]) for copy in copies]
     return measures, group_copies(samples, measures, placed)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.auditing.classes import measure_nearness
+from belvedere.auditing.labels import Labels, doubt_labels
 from belvedere.auditing.probes import FOLDS, draw_folds, hold_out, softmax
 from belvedere.dataset import Dataset
 from belvedere.embeddings import Embeddings, ModelEmbedder, read_embeddings
@@ -24,6 +25,7 @@ from belvedere.trust import fit_temperature
 
 Floats = NDArray[np.float32]
 
+MOST_LEFT_OUT = 0.5  # of a class
 REFERENCES = 5000  # pictures, at most, that the others' nearness to is measured
 
 
@@ -80,11 +82,28 @@ def answer_unseen(
         )
     else:
         found, words = _describe(contents, route, progress)
-        logits = hold_out(found.values, labels, folds, len(dataset.class_names))
+        logits = _hold_out_twice(found.values, labels, folds, len(dataset.class_names))
         some = np.linspace(0, len(labels) - 1, min(REFERENCES, len(labels))).astype(np.intp)
         nearness = measure_nearness(found.values, found.values[some])
-    temperature = fit_temperature(logits, labels)
-    return Unseen(softmax(logits / np.float32(temperature)), nearness, words)
+    return Unseen(_calibrate(logits, labels), nearness, words)
+
+
+def _hold_out_twice(embeddings: Floats, labels: Labels, folds: NDArray[np.intp], classes: int) -> Floats:
+    """Logits of probes that learn from no label which the probes of a first round found wrong.
+
+    A class that would lose half of its pictures so keeps them all.
+    """
+    logits, penalty = hold_out(embeddings, labels, folds, classes)
+    doubtful = doubt_labels(_calibrate(logits, labels), labels).flagged
+    for label in np.unique(labels):
+        own = labels == label
+        if doubtful[own].mean() >= MOST_LEFT_OUT:
+            doubtful[own] = False
+    return hold_out(embeddings, labels, folds, classes, (~doubtful).astype(np.float32), [penalty])[0]
+
+
+def _calibrate(logits: Floats, labels: Labels) -> Floats:
+    return softmax(logits / np.float32(fit_temperature(logits, labels)))
 
 
 def check_model(model: Model, contents: Contents, classes: Sequence[str]) -> None:
@@ -119,7 +138,8 @@ def _describe(contents: Contents, route: Route, progress: Progress) -> tuple[Emb
         return found, f"{FOLDS} linear probes on the pretrained network {source}, which has seen none of the labels"
     made = route.model.card.provenance
     embedder = ModelEmbedder(route.model, f"model-{made.photographs_sha256[:16]}-{made.created.replace(':', '')}")
-    words = f"{FOLDS} linear probes on the embedding of {route.model.name}, which has not learnt from these photographs"
+    name = Path(route.model.name).name
+    words = f"{FOLDS} linear probes on the embedding of {name}, which has not learnt from these photographs"
     return read_embeddings(contents, embedder, progress), words
 
 

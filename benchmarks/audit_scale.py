@@ -1,0 +1,101 @@
+"""An audit of very many photographs: time and memory at several numbers of made-up ones.
+
+python benchmarks/audit_scale.py PHOTOS --folder FOLDER [--counts 25000,50000,100000,200000]
+
+Writes as many files as asked for into FOLDER (about 6 kB each), each a part of a photograph that is drawn by chance:
+30 to 80% of its sides, anywhere, perhaps mirrored, with other brightness and contrast. Audits the first so many without
+labels, each number in a process of its own, and prints seconds, processor seconds, the most memory it held, and groups
+of copies.
+"""
+
+import argparse
+import csv
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+import belvedere
+from belvedere.dataset import read_folder
+from belvedere.progress import LineProgress
+from belvedere.threads import map_ahead
+
+PER_FOLDER = 10_000
+
+
+def name_of(folder: Path, number: int) -> Path:
+    """Where one made-up photograph is."""
+    return folder / f"{number // PER_FOLDER:03d}" / f"{number:07d}.jpg"
+
+
+def make(source: Path, number: int, file: Path) -> None:
+    """Writes one."""
+    random = np.random.default_rng((5, number))
+    image = Image.open(source).convert("RGB")
+    width, height = image.size
+    share = random.uniform(0.3, 0.8)
+    wide, high = max(16, round(width * share)), max(16, round(height * share * random.uniform(0.8, 1.2)))
+    left, top = int(random.integers(max(1, width - wide))), int(random.integers(max(1, height - high)))
+    image = image.crop((left, top, min(left + wide, width), min(top + high, height)))
+    if random.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    image = ImageEnhance.Brightness(image).enhance(random.uniform(0.6, 1.4))
+    ImageEnhance.Contrast(image).enhance(random.uniform(0.7, 1.3)).resize((120, 120)).save(file, quality=88)
+
+
+def make_all(photos: Path, folder: Path, count: int) -> None:
+    """Writes those that are not there yet, and a table of all."""
+    sources = [sample.path for sample in read_folder(photos).samples]
+    labels = {sample.path: sample.label for sample in read_folder(photos).samples}
+    random = np.random.default_rng(6)
+    chosen = [sources[place] for place in random.integers(0, len(sources), count)]
+    for start in range(0, count, PER_FOLDER):
+        name_of(folder, start).parent.mkdir(parents=True, exist_ok=True)
+    missing = [number for number in range(count) if not name_of(folder, number).exists()]
+    with LineProgress().task("Making", len(missing)) as task:
+        for _ in map_ahead(lambda number: make(chosen[number], number, name_of(folder, number)), missing, together=16):
+            task.advance(1)
+    with (folder / "all.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "label"])
+        table.writerows([name_of(folder, number).resolve(), labels[chosen[number]]] for number in range(count))
+
+
+def audit(folder: Path, count: int) -> None:
+    """Audits the first so many, and prints a line."""
+    rows = (folder / "all.csv").read_text().splitlines()[: count + 1]
+    (folder / "some.csv").write_text("\n".join(rows) + "\n")
+    start, busy = time.perf_counter(), time.process_time()
+    found = belvedere.audit(folder / "some.csv", labels=False, progress=LineProgress())
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(
+        f"{count:7,} photographs: {seconds:6.0f} s, {busy:6.0f} s of processor, {memory:6,.0f} MB at most, "
+        f"{len(found.groups)} groups of copies",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Makes the photographs, and audits them in processes of their own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--counts", default="25000,50000,100000,200000")
+    parser.add_argument("--only", type=int, help="audit so many in this process")
+    arguments = parser.parse_args()
+    if arguments.only:
+        audit(arguments.folder, arguments.only)
+        return
+    counts = [int(count) for count in arguments.counts.split(",")]
+    make_all(arguments.photos, arguments.folder, max(counts))
+    for count in counts:
+        subprocess.run([sys.executable, *sys.argv, "--only", str(count)], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Copies planted among photographs: how many the audit finds, how many it makes up, and how long it takes.
+
+python benchmarks/duplicates.py PHOTOS [--planted 500] [--among 15000] [--seed 0] [--peer] [--keep FOLDER]
+
+Draws photographs, makes copies of five kinds (resized to 0.4 to 2 times, compressed to quality 15 to 60, cut to 90%
+of both sides anywhere, mirrored, brightness 0.5 to 1.6 times), each kind a fifth of them, and audits all of it
+without labels. A planted copy is found when it is in a group with its original, or with an identical file of that.
+Pairs that hold a planted copy and another photograph are wrong, unless the audit without the planted ones had put
+that and the original into one group already: photographs have near copies of their own.
+
+With `--peer`, imagehash's perceptual hash at several distances on the same files, all pairs compared. Before that,
+the identical files of PHOTOS as it is: groups, contradictions, leaks and seconds.
+"""
+
+import argparse
+import csv
+import resource
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+import belvedere
+from belvedere.dataset import read_folder
+from belvedere.progress import LineProgress
+from belvedere.records import Audit, Sample
+
+KINDS = ("resized", "compressed", "cut", "mirrored", "brightened")
+KEPT = 0.9  # of both sides of a cut copy
+Pairs = set[tuple[str, str]]
+
+
+def make_copy(image: Image.Image, kind: str, random: np.random.Generator, file: Path) -> None:
+    """Writes a copy of one kind."""
+    width, height = image.size
+    quality = 90
+    if kind == "resized":
+        factor = random.uniform(0.4, 2.0)
+        image = image.resize((round(width * factor), round(height * factor)), Image.Resampling.BICUBIC)
+    elif kind == "compressed":
+        quality = int(random.integers(15, 60))
+    elif kind == "cut":
+        wide, high = round(width * KEPT), round(height * KEPT)
+        left, top = int(random.integers(width - wide + 1)), int(random.integers(height - high + 1))
+        image = image.crop((left, top, left + wide, top + high))
+        if random.random() < 0.5:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+    elif kind == "mirrored":
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    else:
+        factor = random.uniform(1.2, 1.6) if random.random() < 0.7 else random.uniform(0.5, 0.8)
+        image = ImageEnhance.Brightness(image).enhance(factor)
+    image.save(file, quality=quality)
+
+
+def plant(
+    samples: list[Sample], count: int, seed: int, folder: Path
+) -> tuple[list[Sample], dict[str, tuple[str, str]]]:
+    """Writes copies; returns their samples, and kind and original of each."""
+    random = np.random.default_rng(seed)
+    copies: list[Sample] = []
+    truth: dict[str, tuple[str, str]] = {}
+    for number, place in enumerate(random.permutation(len(samples))[:count]):
+        source, kind = samples[place], KINDS[number % len(KINDS)]
+        file = folder / f"{kind}{number:04d}.jpg"
+        make_copy(Image.open(source.path).convert("RGB"), kind, random, file)
+        copies.append(Sample(file, str(file), source.label, source.part))
+        truth[str(file)] = (kind, source.image)
+    return copies, truth
+
+
+def write_table(file: Path, samples: Iterable[Sample]) -> Path:
+    """Writes samples as a table without parts."""
+    with file.open("w", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(["image", "label"])
+        table.writerows([sample.path.resolve(), sample.label] for sample in samples)
+    return file
+
+
+def audit(photos: Path, near: bool = True) -> tuple[Audit, str]:
+    """Audits without labels; returns what was found, and how long it took, of the clock and of the processor."""
+    start, busy = time.perf_counter(), time.process_time()
+    found = belvedere.audit(photos, labels=False, near=near, progress=LineProgress())
+    return found, f"{time.perf_counter() - start:.0f} s ({time.process_time() - busy:.0f} s of processor)"
+
+
+def pairs_of(groups: Iterable[Iterable[str]]) -> Pairs:
+    """All pairs within groups, each sorted."""
+    pairs: Pairs = set()
+    for group in groups:
+        members = sorted(group)
+        pairs |= {(first, second) for place, first in enumerate(members) for second in members[place + 1 :]}
+    return pairs
+
+
+def judge(name: str, pairs: Pairs, truth: Mapping[str, tuple[str, str]], natural: Pairs) -> None:
+    """Prints recall of each kind, and precision over all pairs that hold a planted copy."""
+    partners: defaultdict[str, set[str]] = defaultdict(set)
+    for first, second in pairs:
+        partners[first].add(second)
+        partners[second].add(first)
+    known: defaultdict[str, set[str]] = defaultdict(set)
+    for first, second in natural:
+        known[first].add(second)
+        known[second].add(first)
+    found, planted, right, wrong = Counter[str](), Counter[str](), 0, 0
+    for copy, (kind, source) in truth.items():
+        planted[kind] += 1
+        own = {source} | known[source]
+        found[kind] += bool(partners[copy] & own)
+        for other in partners[copy]:
+            origin = truth[other][1] if other in truth else other
+            right, wrong = right + (origin in own), wrong + (origin not in own)
+    listed = ", ".join(f"{kind} {found[kind] / planted[kind]:.3f}" for kind in KINDS)
+    total = sum(found.values()) / max(sum(planted.values()), 1)
+    print(f"{name}: recall {total:.4f} ({listed}), precision {right / max(right + wrong, 1):.4f} ({wrong} wrong pairs)")
+
+
+def print_identical(photos: Path) -> None:
+    """Prints the identical files of a data set as it is."""
+    found, seconds = audit(photos, near=False)
+    groups = [group for group in found.groups if group.kind in ("same_bytes", "same_pixels")]
+    print(
+        f"{found.images} photographs, identical: {len(groups)} groups of {sum(len(group.images) for group in groups)}, "
+        f"{sum(group.contradicts for group in groups)} contradict, {sum(group.leaks for group in groups)} leak; "
+        f"{seconds}"
+    )
+
+
+def print_peer(samples: list[Sample], truth: Mapping[str, tuple[str, str]], natural: Pairs) -> None:
+    """Imagehash's perceptual hash, 64 bits, all pairs compared."""
+    import imagehash
+
+    start = time.perf_counter()
+    names = [str(sample.path.resolve()) for sample in samples]
+    hashes = np.array([int(str(imagehash.phash(Image.open(sample.path))), 16) for sample in samples], np.uint64)
+    by_distance: dict[int, Pairs] = {2: set(), 4: set(), 8: set(), 10: set()}
+    for row, value in enumerate(hashes):
+        distances = np.bitwise_count(hashes[row + 1 :] ^ value)
+        for most, pairs in by_distance.items():
+            near = np.flatnonzero(distances <= most) + row + 1
+            pairs.update(tuple(sorted((names[row], names[place]))) for place in near)  # type: ignore[misc]
+    print(f"imagehash: {time.perf_counter() - start:.0f} s for hashes and all pairs")
+    for most, pairs in by_distance.items():
+        judge(f"imagehash, distance {most} or less", pairs, truth, natural)
+
+
+def main() -> None:
+    """Prints all figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--planted", type=int, default=500)
+    parser.add_argument("--among", type=int, default=15_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--keep", type=Path, help="folder for the report of the last audit")
+    arguments = parser.parse_args()
+    print_identical(arguments.photos)
+    dataset = read_folder(arguments.photos)
+    samples = [Sample(s.path.resolve(), str(s.path.resolve()), s.label, "") for s in dataset.samples[: arguments.among]]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        before, seconds = audit(write_table(folder / "before.csv", samples))
+        natural = pairs_of(group.images for group in before.groups)
+        near = [group for group in before.groups if group.kind == "near_duplicate"]
+        print(f"{len(samples)} as they are: {len(near)} groups of near copies, {seconds}")
+        copies, truth = plant(samples, arguments.planted, arguments.seed, folder)
+        after, seconds = audit(write_table(folder / "after.csv", [*samples, *copies]))
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        print(f"{len(samples)} and {len(copies)} planted: {seconds}, {memory:,.0f} MB at most")
+        judge("belvedere", pairs_of(group.images for group in after.groups), truth, natural)
+        if arguments.peer:
+            print_peer([*samples, *copies], truth, natural)
+
+
+if __name__ == "__main__":
+    main()

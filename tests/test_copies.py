@@ -1,0 +1,127 @@
+"""How copies are recognised: descriptors, cells of neighbours, alignment, groups."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from belvedere.auditing.alignment import align, find_details, likeness, look
+from belvedere.auditing.descriptors import VIEWS, WHOLE, describe
+from belvedere.auditing.duplicates import find_first_of_each, group_copies, list_issues
+from belvedere.auditing.measures import Measures, measure, name_kind
+from belvedere.auditing.near import Copy
+from belvedere.auditing.neighbours import FEW, Neighbours
+from belvedere.records import Sample
+from pictures import draw_texture
+
+
+def thumb(pixels: NDArray[np.uint8], side: int = 32) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(pixels).convert("L").resize((side, side), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize("place", range(len(VIEWS)))
+def test_a_view_of_a_picture_is_near_the_copy_that_shows_it(place: int) -> None:
+    view, pixels = VIEWS[place], draw_texture(1, moss=False, width=200, height=200)
+    top, left, size = (round(200 * share) for share in (view.top, view.left, view.size))
+    part = pixels[top : top + size, left : left + size]
+    copy = thumb(part[:, ::-1] if view.mirrored else part)
+    [seen], [whole] = describe(thumb(pixels)[None], view), describe(copy[None])
+    [other] = describe(thumb(draw_texture(2, moss=False, width=200, height=200))[None])
+    assert seen @ whole > 0.97
+    assert seen @ other < 0.8
+
+
+def test_brightness_and_contrast_do_not_count_and_a_plain_picture_is_near_nothing() -> None:
+    picture = thumb(draw_texture(1, moss=False))
+    [one], [other] = describe(picture[None]), describe((picture // 2 + 40)[None])
+    assert one @ other > 0.99
+    assert not describe(np.full((1, 32, 32), 77, np.uint8)).any()
+
+
+@pytest.mark.parametrize("count", [300, FEW + 500])
+def test_neighbours_are_found_in_cells_as_among_all(count: int) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(0, 1, (count, 12)).astype(np.float32)
+    vectors[count // 2 :] = vectors[: count - count // 2] + random.normal(0, 0.15, (count - count // 2, 12))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    own = np.arange(count)
+    queried, found, cosines = Neighbours(vectors).search(vectors, own, 1, 0.9)
+    everything = vectors @ vectors.T
+    np.fill_diagonal(everything, -1)
+    expected = {row: int(everything[row].argmax()) for row in own if everything[row].max() >= 0.9}
+    got = dict(zip(queried.tolist(), found.tolist(), strict=True))
+    right = sum(got.get(row) == place for row, place in expected.items())
+    assert right >= 0.98 * len(expected)
+    assert (cosines >= 0.9).all()
+    assert not (queried == found).any()
+
+
+@given(st.floats(0.86, 1.0), st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 50))
+def test_a_window_is_found_again(size: float, across: float, down: float, seed: int) -> None:
+    whole = thumb(draw_texture(seed, moss=True, width=96, height=96), 48)[None].astype(np.float32)
+    room = 1 - size
+    window = np.array([[size, size, across * room, down * room]], np.float32)
+    part = look(whole, window) * 0.7 + 20  # darker and flatter
+    begin = np.array([[0.95, 0.95, 0, 0]], np.float32)
+    found = align(whole, part, begin, 25)
+    assert np.abs(found - window).max() < 0.04
+    assert likeness(look(whole, found), find_details(part))[0] > 0.8
+
+
+def test_other_pictures_are_not_alike() -> None:
+    pictures = np.stack([thumb(draw_texture(seed, moss=False)) for seed in range(20)]).astype(np.float32)
+    windows = np.tile(np.array(WHOLE.window, np.float32), (19, 1))
+    found = align(pictures[:-1], pictures[1:], windows, 8)
+    assert likeness(look(pictures[:-1], found), find_details(pictures[1:])).max() < 0.5
+
+
+def sample(name: str, label: str = "a", part: str = "train") -> Sample:
+    return Sample(Path(name), name, label, part)
+
+
+def test_chains_of_copies_are_one_group_with_their_identical_files() -> None:
+    samples = [sample("0"), sample("1", "b"), sample("2"), sample("3", part="test"), sample("4")]
+    keys = ["p", "q", "r", "p", "s"]
+    measures = [
+        Measures(sha, kind="JPEG", pixels_hash=key.encode(), width=1, height=1)
+        for sha, key in zip(("u", "v", "w", "u", "x"), keys, strict=True)
+    ]
+    assert find_first_of_each(measures) == [0, 1, 2, 4]
+    groups = group_copies(samples, measures, [Copy(0, 1, 0.9), Copy(1, 2, 0.8)])
+    near = next(group for group in groups if group.kind == "near_duplicate")
+    assert near.images == ("0", "1", "2", "3")
+    assert near.likeness == 0.8
+    assert near.leaks
+    assert near.contradicts
+    same = next(group for group in groups if group.kind == "same_bytes")
+    assert same.images == ("0", "3")
+    assert not same.contradicts
+    told = {(issue.image, issue.check) for issue in list_issues(groups)}
+    assert ("1", "contradiction") in told
+    assert ("3", "leak") in told
+    assert not any(image == "4" for image, _ in told)
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "kind", "fits"),
+    [
+        (b"\xff\xd8\xff\xe0", ".JPG", "JPEG", True),
+        (b"\x89PNG\r\n", ".jpg", "PNG", False),
+        (b"RIFF\x00\x00\x00\x00WEBP", ".webp", "WEBP", True),
+        (b"\x00\x00\x00\x1cftypavif", ".png", "AVIF", False),
+        (b"P6 1 1", ".ppm", "", True),
+    ],
+)
+def test_kinds_are_told_by_their_first_bytes(content: bytes, suffix: str, kind: str, fits: bool) -> None:
+    assert name_kind(content, suffix) == (kind, fits)
+
+
+def test_a_file_that_is_gone_is_unreadable(tmp_path: Path) -> None:
+    found = measure(tmp_path / "gone.jpg")
+    assert found.measures.reason == "no such file"
+    assert not found.measures.readable
+    assert not found.thumb.any()
