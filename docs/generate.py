@@ -12,6 +12,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 VERBS = (
     "demo",
+    "audit",
     "train",
     "evaluate",
     "review",

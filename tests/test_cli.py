@@ -58,6 +58,7 @@ def test_version_and_help() -> None:
     help_page = belvedere("--help").stdout
     for verb in (
         "demo",
+        "audit",
         "train",
         "evaluate",
         "review",
@@ -122,6 +123,22 @@ def test_an_unreadable_file_has_its_own_row_and_the_exit_code_says_so(work: Path
     assert "2 of 3 files could not be read" in done.stderr
 
 
+def test_audit(work: Path) -> None:
+    broken = work / "photographs" / "train" / "dark" / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    try:
+        done = belvedere("audit", "photographs", "--no-labels", "--out", "audit", "--json", cwd=work)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["checks"]["unreadable"]["flagged"] == 1
+        strict = belvedere("audit", "photographs", "--no-labels", "--out", "audit", "--strict", "--overwrite", cwd=work)
+    finally:
+        broken.unlink()
+    assert strict.returncode == 1
+    assert "broken.jpg" in "".join(strict.stdout.split())  # folded where the terminal is narrow
+    assert "Report: audit/report.html" in strict.stderr
+    assert (work / "audit" / "issues.csv").read_text().startswith("image,check,score,flagged,detail,")
+
+
 def test_show(work: Path) -> None:
     network = belvedere("show", "article")
     assert network.returncode == 0, network.stderr
@@ -171,6 +188,10 @@ def test_the_cache_is_shown_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["train", "photographs", "--out", "photographs", "--overwrite"], 2, ["never replaced"]),
         (["train", "photographs/train/dark", "--out", "x"], 1, ["no labelled photographs"]),
         (["evaluate", "photographs", "photographs"], 1, ["no model in photographs"]),
+        (["audit", "nowhere", "--out", "x"], 1, ["no folder or table nowhere"]),
+        (["audit", "photographs", "--out", "run"], 2, ["run exists already", "--overwrite"]),
+        (["audit", "photographs", "--model", "run", "--out", "x"], 2, ["has learnt from these photographs"]),
+        (["audit", "photographs", "--model", "gone.onnx", "--out", "x"], 1, ["no model in gone.onnx"]),
         (["predict", "run"], 2, []),
         (["predict", "run", "photographs", "--format", "cvs"], 2, ["Did you mean 'csv'"]),
         (["predict", "run", "photographs", "--out", "no/where.csv"], 2, ["not a folder"]),

@@ -22,5 +22,11 @@ def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
         assert name in report
     for group in truth["duplicates"]:
         assert all(name in log for name in group)  # found without being told
+    found = {one.what: one for one in shown.found}
+    assert set(found) == {"wrong labels", "groups of copies", "leaks into the test part", "unreadable files"}
+    for what in ("groups of copies", "leaks into the test part", "unreadable files"):
+        assert found[what].recall == found[what].precision == 1, what
+    assert found["wrong labels"].planted == len(truth["wrong_labels"])
+    assert (tmp_path / "demo" / "audit" / "report.html").is_file()
     with pytest.raises(FolderExists, match="--overwrite"):
         run_demo(tmp_path / "demo")

@@ -100,7 +100,7 @@ def test_files_that_cannot_be_opened_and_further_labels_are_noted(tmp_path: Path
     rows = [f"p/{name}/{n}.png,{name}{'|sea' * (n == 0)}" for name in ("blue", "red") for n in range(8)]
     (tmp_path / "t.csv").write_text("\n".join(["image,label", *rows, "gone.png,red"]))
     division = division_of(tmp_path / "t.csv")
-    assert "2 photographs have several labels: this recipe learns the first of each" in messages(division)
+    assert "2 photographs have several labels: each is learnt, the first is the answer" in messages(division)
     note = next(note for note in division.notes if "left out: can't be opened" in note.message)
     assert note.names == (f"{tmp_path / 'gone.png'}: no such file",)
     assert len(division.train.samples + division.validation.samples + division.test) == 16

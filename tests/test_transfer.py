@@ -130,7 +130,7 @@ def test_a_second_run_describes_nothing_again(
     watched = Watched()
     changed = probe(table, tmp_path / "run", weights, config, watched)
     described = [left for task, left in watched.tasks if task == "Describing"]
-    assert len(described) == 3
+    assert len(described) == 4  # to learn from, to check, in places, to test on
     assert sum(described) <= 2  # the broken ones are tried again
     before, after = run.load().card.provenance, changed.load().card.provenance
     assert before.photographs_sha256 != after.photographs_sha256

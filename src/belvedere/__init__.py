@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from belvedere.auditing.run import audit
     from belvedere.calibrating import calibrate
     from belvedere.comparing.runs import Comparison, compare
     from belvedere.dataset import Dataset, read_folder
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from belvedere.journal import read_journal
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
-    from belvedere.records import Evaluation, Prediction
+    from belvedere.records import Audit, Evaluation, Issue, Prediction
     from belvedere.review.serving import run_review
     from belvedere.serve.server import run_server
     from belvedere.training.config import print_recipe
@@ -51,6 +52,7 @@ _HOMES = {
     "calibrate": "calibrating",
     "Comparison": "comparing.runs",
     "compare": "comparing.runs",
+    "audit": "auditing.run",
     "Dataset": "dataset",
     "read_folder": "dataset",
     "run_demo": "demo",
@@ -76,7 +78,9 @@ _HOMES = {
     "draw_practice_set": "practice.folder",
     "read_journal": "journal",
     "run_review": "review.serving",
+    "Audit": "records",
     "Evaluation": "records",
+    "Issue": "records",
     "Prediction": "records",
     "run_server": "serve.server",
     "print_recipe": "training.config",
@@ -88,6 +92,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - in the order of the work
     "read_folder",
+    "audit",
     "train",
     "load",
     "evaluate",
@@ -109,6 +114,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Prediction",
     "Evaluation",
     "Comparison",
+    "Audit",
+    "Issue",
     "BelvedereError",
     "UsageError",
     "UnknownName",

@@ -1,4 +1,4 @@
-"""The whole job on a practice set: draw, train, measure, and answer for a fjord.
+"""The whole job on a practice set: draw, audit, train, measure, and answer for a fjord.
 
 Knows the order of the steps and how much of each fits in a minute or two; each step is another module's.
 """
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.practice.folder import draw_practice_set
+from belvedere.auditing.run import audit
+from belvedere.model import load
+from belvedere.practice.folder import PracticeTruth, draw_practice_set
 from belvedere.predict import predict_files
 from belvedere.progress import Progress
-from belvedere.records import Prediction
+from belvedere.records import Audit, Prediction
 from belvedere.storage import claim_folder
 from belvedere.training.run import Run, train
 
@@ -19,11 +21,33 @@ TEST_PER_CLASS = 40
 EPOCHS = 30
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How well the audit found one kind of planted fault."""
+
+    what: str  # such as "wrong labels"
+    planted: int  # photographs, or groups of copies
+    flagged: int
+    right: int  # flagged that were planted
+
+    @property
+    def precision(self) -> float:
+        """Share of the flagged that were planted; 1 where nothing was flagged."""
+        return self.right / self.flagged if self.flagged else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the planted that were flagged; 1 where nothing was planted."""
+        return self.right / self.planted if self.planted else 1.0
+
+
 @dataclass(frozen=True)
 class Demo:
     """What the demo made."""
 
     photographs: Path  # the practice set, with its truth.json
+    audit: Audit
+    found: tuple[Found, ...]  # what of the planted faults, kind by kind
     run: Run
     report: Path
     fjord: Prediction  # the model's answer for the picture that holds several classes
@@ -40,10 +64,10 @@ def run_demo(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Demo:
-    """Draws a practice set, trains a compact network on it, measures it and answers for a fjord.
+    """Draws a practice set, audits it, trains a compact network on it, measures it and answers for a fjord.
 
     Args:
-        out: Folder for all of it: `photographs/`, `run/`, `fjord.csv` and `fjord.png`.
+        out: Folder for all of it: `photographs/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
         train_per_class: Photographs of each of the six classes to train on.
         test_per_class: And to test on.
         epochs: Of training.
@@ -65,9 +89,41 @@ def run_demo(
     truth = draw_practice_set(
         photographs, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress
     )
+    # The model that comes with Belvedere has not seen these pictures, so it may judge their labels.
+    audited = audit(photographs, out=folder / "audit", model=load(), seed=seed, progress=progress)
     run = train(photographs, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
     fjord = photographs / "fjord.jpg"
     model = run.load()
     [answer] = model.predict(fjord)
     predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sheet=folder / "fjord.png")
-    return Demo(photographs, run, run.folder / "report.html", answer, truth.areas["fjord.jpg"])
+    found = compare_with_truth(audited, truth, photographs)
+    return Demo(photographs, audited, found, run, run.folder / "report.html", answer, truth.areas["fjord.jpg"])
+
+
+def compare_with_truth(audited: Audit, truth: PracticeTruth, photographs: Path) -> tuple[Found, ...]:
+    """Counts what an audit found of the faults that were planted in a practice set.
+
+    Args:
+        audited: The audit of it.
+        truth: What was planted.
+        photographs: The folder of the set.
+    """
+
+    def name(image: str) -> str:
+        return Path(image).relative_to(photographs).as_posix()
+
+    def flagged(*checks: str) -> set[str]:
+        return {name(issue.image) for issue in audited.issues if issue.flagged and issue.check in checks}
+
+    planted = {frozenset(group) for group in truth.duplicates}
+    groups = {frozenset(map(name, group.images)): group for group in audited.groups}
+    leaks = {group for group in planted if len({image.split("/")[0] for image in group}) > 1}
+    found_leaks = {members for members, group in groups.items() if group.leaks}
+    wrong, unreadable = {one.image for one in truth.wrong_labels}, set(truth.unreadable)
+    doubted, broken = flagged("wrong_label"), flagged("unreadable", "truncated")
+    return (
+        Found("wrong labels", len(wrong), len(doubted), len(wrong & doubted)),
+        Found("groups of copies", len(planted), len(groups), len(planted & groups.keys())),
+        Found("leaks into the test part", len(leaks), len(found_leaks), len(leaks & found_leaks)),
+        Found("unreadable files", len(unreadable), len(broken), len(unreadable & broken)),
+    )

@@ -3,7 +3,7 @@
 Knows how much of each fits; does not know where they come from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -79,3 +79,15 @@ def show_card(console: "Console", card: ModelCard) -> None:
         lines["stands on"] = f"{made.network}, weights {made.base['weights']}, licence {made.base['licence']}"
     for title, text in lines.items():
         console.print(plain_text(f"{title:<9} {text}"))
+
+
+def show_findings(console: "Console", findings: Iterable[tuple[str, int, str]]) -> None:
+    """Prints what checks found: the title of each, how many photographs or classes, and the surest of them."""
+    table = plain_table()
+    table.add_column("check", no_wrap=True)
+    table.add_column("found", justify="right", no_wrap=True)
+    table.add_column("the surest", overflow="fold")
+    for title, count, surest in findings:
+        style = "" if count else "dim"
+        table.add_row(plain_text(title, style), plain_text(f"{count:,}", style), plain_text(surest, style))
+    console.print(table)

@@ -316,3 +316,70 @@ class Ruling:
     label: str | None = None  # None: as it was given
     also: tuple[str, ...] | None = None  # secondary labels; None: as they were given
     excluded: tuple[str, ...] = ()  # paths of the copies that are left out, as they were then
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What one check says of one photograph."""
+
+    image: str  # the path as it was given or found
+    check: str  # its name, such as "wrong_label"
+    score: float  # 0 to 1; 1: surely wrong
+    flagged: bool  # whether a person should look
+    detail: str = ""  # what was seen, in words
+    label: str | None = None  # the given one
+    suggestion: str | None = None  # of a doubtful label: the class it should rather have
+    probability: float | None = None  # of the suggestion, by a network that had not seen the photograph
+    group: int | None = None  # of a duplicate: the number of its group
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Photographs that are copies of one another."""
+
+    number: int  # from 1, leaks first, then contradictions
+    kind: str  # "same_bytes", "same_pixels" or "near_duplicate"
+    images: tuple[str, ...]  # M, sorted
+    labels: tuple[str, ...]  # M, of the images
+    parts: tuple[str, ...]  # M, "train", "val", "test" or "", where the data set names none
+    likeness: float  # of the least alike pair that was compared, 0 to 1
+
+    @property
+    def leaks(self) -> bool:
+        """Whether it is in more than one part, so that a test would ask what was learnt."""
+        return len(set(self.parts)) > 1
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether its photographs have different labels."""
+        return len(set(self.labels)) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClassIssue:
+    """What is wrong with a class as a whole."""
+
+    name: str
+    check: str  # "small_class" or "imbalance"
+    images: int  # photographs to learn from
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What is wrong with labelled photographs."""
+
+    source: str  # the folder or table, as it was given
+    class_names: tuple[str, ...]
+    images: int  # that were looked at
+    issues: tuple[Issue, ...] = field(repr=False)  # check by check, surest first
+    groups: tuple[DuplicateGroup, ...]  # leaks first, then contradictions
+    classes: tuple[ClassIssue, ...]
+    route: str  # how labels were doubted, and why so; empty where they were not
+    notes: tuple[Note, ...]
+    seconds: float
+
+    @property
+    def flagged(self) -> int:
+        """How many photographs and classes a person should look at."""
+        return len({issue.image for issue in self.issues if issue.flagged}) + len(self.classes)

@@ -68,7 +68,7 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class EmbeddedPicture:
     """One photograph on the page."""
 
     source: str  # a data URI
@@ -101,7 +101,7 @@ def write_report(folder: Path, report: Report) -> None:
         columns = 2 if name == "mistakes" and report.overlaid else 6
         plots.save_figure(pictures.draw_grid(tiles, heading, columns), place, name, vector=False)
     charts = {name: _inline((place / f"{name}.svg").read_text(encoding="utf-8"), name) for name in figures}
-    page = _environment().get_template("report.html").render(_describe(report), charts=charts)
+    page = environment().get_template("report.html").render(_describe(report), charts=charts)
     # A file's name may hold bytes that are no text; they are shown as escapes.
     storage.write_text(folder / "report.html", page.encode(errors="backslashreplace").decode())
 
@@ -125,16 +125,17 @@ def _name_grids(report: Report) -> dict[str, tuple[str, Sequence[Tile]]]:
     return grids
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Returns what renders the house's pages: everything escaped, nothing undefined, numbers in words."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, count=_count, decimals=_decimals, duration=_duration)
-    return environment
+    made.filters.update(percent=_percent, count=_count, decimals=_decimals, duration=_duration)
+    return made
 
 
 def _describe(report: Report) -> dict[str, object]:
@@ -155,8 +156,8 @@ def _describe(report: Report) -> dict[str, object]:
         "numbered": len(evaluation.class_names) <= plots.NUMBERED_CLASSES,
         "calibration": _describe_calibration(evaluation),
         "overlaid": report.overlaid,
-        "mistakes": [_embed(tile) for tile in report.mistakes],
-        "grids": {heading: [_embed(tile) for tile in tiles] for heading, tiles in report.grids.items()},
+        "mistakes": [embed_tile(tile) for tile in report.mistakes],
+        "grids": {heading: [embed_tile(tile) for tile in tiles] for heading, tiles in report.grids.items()},
         "parameters": sum(layer.parameters for layer in layers),
         "trainable": sum(layer.trainable for layer in layers),
         "colours": plots.COLOURS,
@@ -257,14 +258,14 @@ def _describe_calibration(evaluation: Evaluation) -> str:
     return f"{means}: it is {'surer than it should be' if lean > 0 else 'better than it believes'}."
 
 
-def _embed(tile: Tile) -> _Picture:
+def embed_tile(tile: Tile) -> EmbeddedPicture:
     """A photograph as a JPEG inside the page, at its own size."""
     picture = Image.fromarray(np.ascontiguousarray(tile.pixels))
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
     lines = tuple(tile.caption.split("\n"))
-    return _Picture(source, picture.width, picture.height, lines, tile.tone, pictures.MARKS[tile.tone])
+    return EmbeddedPicture(source, picture.width, picture.height, lines, tile.tone, pictures.MARKS[tile.tone])
 
 
 def _inline(svg: str, name: str) -> str:

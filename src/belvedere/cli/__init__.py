@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli import answering, calibrating, learning, reviewing, serving, using
+from belvedere.cli import answering, auditing, calibrating, learning, reviewing, serving, using
 from belvedere.cli.edge import app
 
-__all__ = ["answering", "app", "calibrating", "learning", "main", "reviewing", "serving", "using"]
+__all__ = ["answering", "app", "auditing", "calibrating", "learning", "main", "reviewing", "serving", "using"]
 
 
 def main() -> None:

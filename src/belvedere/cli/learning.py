@@ -56,9 +56,17 @@ def demo(
 
     shown = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=for_stderr())
     if as_json:
-        print_json({"report": str(shown.report), "fjord": shown.fjord.prediction, **shown.run.metrics})
+        found = {one.what: {"precision": one.precision, "recall": one.recall} for one in shown.found}
+        fjord = shown.fjord.prediction
+        print_json({"report": str(shown.report), "fjord": fjord, "audit": found, **shown.run.metrics})
         return
     terminal = console()
+    terminal.print("Found of the planted faults:")
+    for one in shown.found:
+        terminal.print(
+            f"  {one.what}: {one.right} of {one.planted}, {one.flagged} flagged "
+            f"(recall {one.recall:.2f}, precision {one.precision:.2f})"
+        )
     show_evaluation(terminal, shown.run.evaluation)
     shares = sorted(shown.fjord_shares.items(), key=lambda item: -item[1])
     terminal.print("\nA fjord, which holds " + ", ".join(f"{name} {share:.0%}" for name, share in shares) + ":")

@@ -53,6 +53,11 @@ PREDICTION = record(
             "description": "Of every class.",
         },
         "tags": listed(TAG, "What is in the picture, the answer first; empty where the model does not tell."),
+        "presence": {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "number"},
+            "description": "How sure it is of every class that it is in the picture; null where the model can't tell.",
+        },
         "prediction_set": listed({"type": "string"}, "The classes that can't be ruled out, likeliest first."),
         "none_of_these": {"type": ["boolean", "null"], "description": "Whether it is unlike every class."},
         "none_score": number("How unlike: the share of true pictures that are less unlike."),

@@ -1,0 +1,88 @@
+"""What is wrong with classes as a whole, and pictures that are like none.
+
+Knows counts and embeddings; does not know single labels or pixels.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.records import ClassIssue, Sample
+
+FEW = 20  # pictures of a class, below which little can be learnt of it, and less be measured
+IMBALANCED = 5.0  # times the median class, or that part of it
+NEIGHBOURS = 10
+SAME = 0.99999  # cosine of a picture with itself or an exact copy
+OUTLYING = 4.0  # robust deviations below the median nearness
+DEVIATION = 1.4826  # of a normal distribution, in median absolute deviations
+
+Floats = NDArray[np.float32]
+
+
+def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> tuple[ClassIssue, ...]:
+    """Looks for classes that are too small to learn, and for imbalance.
+
+    Args:
+        samples: Those to learn from.
+        class_names: All K.
+
+    Returns:
+        What was found, class by class.
+    """
+    counts = Counter(sample.label for sample in samples)
+    middle = float(np.median([counts[name] for name in class_names]))
+    found = []
+    for name in class_names:
+        count = counts[name]
+        times = max(count, 1) / max(middle, 1)
+        if count < FEW:
+            found.append(ClassIssue(name, "small_class", count, f"{count} photographs: too few to learn it"))
+        if not 1 / IMBALANCED < times < IMBALANCED:
+            words = f"{times:.1f} times" if times > 1 else f"1/{1 / times:.1f} of"
+            found.append(ClassIssue(name, "imbalance", count, f"{count} photographs: {words} the median class"))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Outlyingness:
+    """How unlike every other picture each one is."""
+
+    scores: NDArray[np.float64]  # (N,), 0 to 1: one half is where it is flagged
+    nearness: Floats  # (N,)
+    usual: float  # median nearness
+
+
+def find_outliers(nearness: Floats) -> Outlyingness:
+    """Scores pictures by how near their nearest ones are.
+
+    Args:
+        nearness: (N,) mean cosine to the ten nearest that a network has learnt from or that others are.
+
+    Returns:
+        Scores that rise as a picture is further than usual.
+    """
+    middle = float(np.median(nearness))
+    deviation = DEVIATION * float(np.median(np.abs(nearness - middle))) + 1e-6
+    far = (middle - nearness) / deviation
+    scores = 1 / (1 + np.exp(-np.clip(far - OUTLYING, -50, 50)))
+    return Outlyingness(scores.astype(np.float64), nearness, middle)
+
+
+def measure_nearness(embeddings: Floats, among: Floats) -> Floats:
+    """Mean cosine of embeddings, (n, D), to their ten nearest in (m, D), copies of themselves not counted."""
+    directions = _unit(among)
+    nearness = np.empty(len(embeddings), np.float32)
+    for start in range(0, len(embeddings), 1024):
+        cosines = _unit(embeddings[start : start + 1024]) @ directions.T
+        cosines[cosines > SAME] = -1
+        count = min(NEIGHBOURS, cosines.shape[1])
+        nearness[start : start + 1024] = np.partition(cosines, -count, axis=1)[:, -count:].mean(1)
+    return nearness
+
+
+def _unit(values: Floats) -> Floats:
+    unit: Floats = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+    return unit

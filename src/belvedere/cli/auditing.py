@@ -1,0 +1,65 @@
+"""The command that looks for what is wrong with photographs: audit. Arguments and printing only."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import belvedere
+from belvedere.cli.edge import AsJson, Out, Overwrite, Seed, app, console, print_json, say_where, tell, told
+
+
+@app.command()
+@told
+def audit(
+    photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train.")],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="Model to find wrong labels with; it must not have learnt from PHOTOS."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Or a pretrained network of timm's; see belvedere backbones.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="File of its weights; without, downloaded on first use.")
+    ] = None,
+    labels: Annotated[
+        bool,
+        typer.Option("--labels/--no-labels", help="Whether to look for wrong labels and pictures unlike any class."),
+    ] = True,
+    out: Out = Path("audit"),
+    seed: Seed = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 if anything is flagged.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for unreadable, odd, duplicate, leaking and wrongly labelled photographs in PHOTOS."""
+    from belvedere.auditing.findings import summarise
+    from belvedere.auditing.writing import collect
+    from belvedere.listings import show_findings
+    from belvedere.progress import for_stderr
+
+    progress = for_stderr()
+    found = belvedere.audit(
+        photos,
+        out=out,
+        model=model,
+        backbone=backbone,
+        weights=weights,
+        labels=labels,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    progress.say_notes(found.notes)
+    if as_json:
+        print_json(collect(found))
+    else:
+        summaries = summarise(found)
+        show_findings(console(), [(one.title, one.flagged, one.worst) for one in summaries if one.flagged])
+        tell(f"{sum(not one.flagged for one in summaries)} of {len(summaries)} checks found nothing.")
+        if found.route:
+            tell(f"Labels were doubted by {found.route}.")
+        say_where(out / "report.html")
+    if strict and found.flagged:
+        raise typer.Exit(1)

@@ -1,0 +1,109 @@
+"""Networks that each learn from a part of the photographs and answer for the rest, so that all are answered for unseen.
+
+Knows folds and one recipe; does not know what the answers are for.
+"""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.dataset import Dataset
+from belvedere.embeddings import Embeddings, read_embeddings
+from belvedere.pixels import read_pixels
+from belvedere.progress import Progress
+from belvedere.splits import Contents
+from belvedere.training.device import choose_hardware
+from belvedere.training.division import Division
+from belvedere.training.learning import Job, learn, spread_rows
+from belvedere.training.log import LoggedProgress
+from belvedere.training.networks import find_backbone
+from belvedere.training.ranks import join_ranks
+from belvedere.training.recipes import RECIPES
+from belvedere.training.transfer import NetworkEmbedder, described_name, open_backbone
+from belvedere.training.weights import find_weights
+
+RECIPE = "quick"
+COMPARED_WITH = 2000  # pictures learnt from that the others' nearness to is measured
+TOGETHER = 64
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What networks say of pictures that they have not seen."""
+
+    logits: NDArray[np.float32]  # (N, K)
+    embeddings: tuple[NDArray[np.float32], ...]  # a fold each: (n, D), of its pictures in their order
+    learnt_from: tuple[NDArray[np.float32], ...]  # a fold each: (m, D), of some pictures that its network has seen
+
+
+def hold_out_quickly(
+    dataset: Dataset, contents: Contents, folds: NDArray[np.intp], seed: int, progress: Progress
+) -> Unseen:
+    """Trains a quick network for each fold on the pictures of the others.
+
+    Args:
+        dataset: Names the classes.
+        contents: N pictures that can be read, with their hashes and labels.
+        folds: (N,), of each picture; every class is in two at least.
+        seed: Of the trainings.
+        progress: Shows how far they are.
+
+    Returns:
+        What each network says of the pictures of its fold.
+    """
+    hardware, ranks = choose_hardware("auto"), join_ranks("auto")
+    recipe = replace(RECIPES[RECIPE], both_ways=True)
+    logits = np.empty((len(folds), len(dataset.class_names)), np.float32)
+    embeddings, learnt_from = [], []
+    count = int(folds.max()) + 1
+    for fold in range(count):
+        held, others = _choose(contents, folds == fold), _choose(contents, folds != fold)
+        progress.say(f"Training network {fold + 1} of {count}, for the photographs that it does not see")
+        with tempfile.TemporaryDirectory(prefix="belvedere-") as folder:
+            log = LoggedProgress(Path(folder) / "train.log", progress)
+            division = Division(others, held, (), Contents((), (), ()), (), "")
+            job = Job(Path(folder), recipe, dataset, division, seed + fold, hardware, ranks, log, None)
+            learnt = learn(job)
+        logits[folds == fold] = learnt.held_out.logits
+        some = _choose(others, spread_rows(len(others.samples), min(COMPARED_WITH, len(others.samples))))
+        embedder = NetworkEmbedder(learnt.network.eval().to(hardware.device), hardware, learnt.preprocess, "")
+        embeddings.append(_embed(embedder, held))
+        learnt_from.append(_embed(embedder, some))
+    return Unseen(logits, tuple(embeddings), tuple(learnt_from))
+
+
+def describe_pretrained(contents: Contents, backbone: str | None, weights: str, progress: Progress) -> Embeddings:
+    """Describes pictures by a pretrained network, which has seen none of their labels.
+
+    Args:
+        contents: The pictures.
+        backbone: One of timm's; without, the one of the recipe `pretrained`.
+        weights: File of its weights; without, from the hub.
+        progress: Shows how far it is.
+
+    Raises:
+        UnknownName: There is no such network.
+        WeightsError: The weights can't be had, or are another network's.
+    """
+    recipe, hardware = RECIPES["pretrained"], choose_hardware("auto")
+    entry = find_backbone(backbone or recipe.network)
+    recipe = replace(recipe, network=entry.name)
+    found = find_weights(entry.repository, weights, "", progress)
+    network = open_backbone(entry, found, 2, recipe, progress).to(hardware.device)
+    name = f"{described_name(recipe, found)}-{hardware.device.type}-{hardware.precision_name}"
+    return read_embeddings(contents, NetworkEmbedder(network, hardware, entry.preprocess, name), progress)
+
+
+def _choose(contents: Contents, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Contents:
+    places = np.arange(len(contents.samples))[rows].tolist()
+    samples, hashes = contents.samples, contents.hashes
+    return Contents(tuple(samples[place] for place in places), tuple(hashes[place] for place in places), ())
+
+
+def _embed(embedder: NetworkEmbedder, contents: Contents) -> NDArray[np.float32]:
+    images = read_pixels(contents, embedder.preprocess, Progress()).images
+    starts = range(0, len(images), TOGETHER)
+    return np.concatenate([embedder.embed(images[np.arange(s, min(s + TOGETHER, len(images)))]) for s in starts])

@@ -1,0 +1,220 @@
+"""The audit, end to end: a folder with planted faults in, every one of them found, and nothing else."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter
+
+import belvedere
+from belvedere.auditing.files import CHECKS
+from belvedere.auditing.findings import FINDINGS, summarise
+from belvedere.auditing.writing import COLUMNS
+from belvedere.errors import FolderExists, UsageError
+from belvedere.model import Model
+from belvedere.records import Audit
+from pictures import draw_texture
+
+EACH = 12  # photographs of a class
+
+
+def save(path: Path, pixels: NDArray[np.uint8] | Image.Image, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(path, **({"quality": 95} | options))
+    return path
+
+
+def flagged(audit: Audit, check: str) -> set[str]:
+    return {Path(issue.image).name for issue in audit.issues if issue.check == check and issue.flagged}
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Two classes, train and test, without a fault."""
+    folder = tmp_path / "photographs"
+    for part, count in (("train", EACH), ("test", 3)):
+        for place, name in enumerate(("bark", "moss")):
+            for number in range(count):
+                seed = 1000 * place + 100 * (part == "test") + number
+                save(folder / part / name / f"{part}{number}.jpg", draw_texture(seed, name == "moss"))
+    return folder
+
+
+def test_nothing_is_found_where_nothing_is_wrong(photographs: Path) -> None:
+    found = belvedere.audit(photographs, labels=False)
+    assert [issue for issue in found.issues if issue.flagged] == []
+    assert found.groups == ()
+    assert {one.check for one in found.classes} == {"small_class"}  # twelve photographs are few
+    assert found.images == 30
+
+
+def spoil(image: Image.Image, file: Path, check: str) -> None:
+    """Writes a picture with one fault."""
+    width, height = image.size
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small = image.resize((width // 2, height // 2), Image.Resampling.LANCZOS)
+    spoilt = {
+        "grey": image.convert("L"),
+        "tiny": image.crop((0, 0, 20, 20)),
+        "odd_shape": image.crop((0, 0, width, 36)),
+        "dark": image.point(lambda value: value // 12),
+        "bright": image.point(lambda value: 225 + value // 9),
+        "blurred": image.filter(ImageFilter.GaussianBlur(3)),
+        "plain": Image.new("RGB", image.size, (120, 130, 90)),
+        "upscaled": small.resize(image.size, Image.Resampling.BICUBIC),
+    }
+    content = save(file, spoilt.get(check, image), **({"exif": exif} if check == "turned" else {})).read_bytes()
+    if check == "unreadable":
+        file.write_bytes(b"no picture at all")
+    if check == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    if check == "wrong_suffix":
+        file.rename(file.with_suffix(".png"))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_check_of_files_finds_its_fault_only(photographs: Path, check: str) -> None:
+    spoil(Image.fromarray(draw_texture(77, moss=False)), photographs / "train" / "bark" / "odd.jpg", check)
+    found = belvedere.audit(photographs, labels=False)
+    assert {Path(name).stem for name in flagged(found, check)} == {"odd"}
+    others = {issue.check for issue in found.issues if issue.flagged} - {check}
+    assert others <= {"plain": {"blurred"}, "dark": {"plain"}, "bright": {"plain"}}.get(check, set())
+    for issue in found.issues:
+        assert 0 <= issue.score <= 1
+        assert issue.detail
+        assert issue.check in FINDINGS
+
+
+def test_copies_are_grouped_and_leaks_and_contradictions_told_first(photographs: Path) -> None:
+    train, test = photographs / "train", photographs / "test"
+    texture = draw_texture(500, moss=False)
+    first = save(train / "bark" / "first.jpg", texture)
+    (test / "bark" / "leak.jpg").write_bytes(first.read_bytes())
+    (train / "moss" / "against.jpg").write_bytes(first.read_bytes())
+    save(train / "bark" / "pixels.png", Image.open(first))
+    found = belvedere.audit(photographs, labels=False)
+    assert flagged(found, "leak") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
+    assert flagged(found, "contradiction") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
+    assert flagged(found, "same_bytes") == {"first.jpg", "leak.jpg", "against.jpg"}
+    assert flagged(found, "same_pixels") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
+    assert flagged(found, "near_duplicate") == set()
+    assert [group.kind for group in found.groups] == ["same_bytes", "same_pixels"]
+    assert found.groups[0].leaks
+    assert found.groups[0].contradicts
+    assert [group.number for group in found.groups] == [1, 2]
+    assert found.issues[0].check == "leak"
+
+
+@pytest.mark.parametrize("change", ["resized", "compressed", "cut", "mirrored", "lit"])
+def test_near_duplicates_are_found(photographs: Path, change: str) -> None:
+    image = Image.open(photographs / "train" / "bark" / "train0.jpg")
+    width, height = image.size
+    changed = {
+        "resized": image.resize((width * 2 // 3, height * 2 // 3)),
+        "compressed": image,
+        "cut": image.crop((width // 10, 0, width, height * 9 // 10)),
+        "mirrored": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "lit": ImageEnhance.Brightness(image).enhance(1.3),
+    }[change]
+    save(photographs / "train" / "bark" / "copy.jpg", changed, quality=30 if change == "compressed" else 90)
+    found = belvedere.audit(photographs, labels=False)
+    assert [{Path(image).name for image in group.images} for group in found.groups] == [{"train0.jpg", "copy.jpg"}]
+    assert flagged(found, "near_duplicate") == {"train0.jpg", "copy.jpg"}
+
+
+def test_wrong_labels_are_found_with_a_model_that_has_not_seen_them(
+    photographs: Path, opened: Model, tmp_path: Path
+) -> None:
+    for number in (3, 7):
+        (photographs / "train" / "bark" / f"train{number}.jpg").rename(
+            photographs / "train" / "moss" / f"wrong{number}.jpg"
+        )
+    found = belvedere.audit(photographs, model=opened, out=tmp_path / "audit")
+    assert flagged(found, "wrong_label") == {"wrong3.jpg", "wrong7.jpg"}
+    doubts = [issue for issue in found.issues if issue.check == "wrong_label"]
+    assert len(doubts) == 30
+    assert {Path(issue.image).name for issue in doubts[:2]} == {"wrong3.jpg", "wrong7.jpg"}
+    assert all(issue.suggestion == "bark" and (issue.probability or 0) > 0.5 for issue in doubts[:2])
+    assert "linear probes" in found.route
+    with (tmp_path / "audit" / "issues.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    listed = {row["image"]: row for row in rows if row["check"] == "wrong_label"}
+    assert len(listed) == 30
+    assert sum(row["flagged"] == "true" for row in listed.values()) == 2
+    page = (tmp_path / "audit" / "report.html").read_text(encoding="utf-8")
+    assert "wrong3.jpg" in page
+    assert "rather bark" in page
+    assert "http" not in page.split("</style>")[1]
+    told = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert told["checks"]["wrong_label"]["flagged"] == 2
+    assert told["images"] == 30
+    with pytest.raises(FolderExists, match="--overwrite"):
+        belvedere.audit(photographs, out=tmp_path / "audit", labels=False)
+
+
+def test_a_model_that_has_learnt_the_labels_is_refused(photographs: Path, tmp_path: Path) -> None:
+    run = belvedere.train(photographs, out=tmp_path / "run", recipe="quick", epochs=1)
+    with pytest.raises(UsageError, match="has learnt from these photographs"):
+        belvedere.audit(photographs, model=run.folder)
+
+
+def test_networks_are_trained_where_no_model_is_given(photographs: Path) -> None:
+    for number in (3, 7):
+        (photographs / "train" / "bark" / f"train{number}.jpg").rename(
+            photographs / "train" / "moss" / f"wrong{number}.jpg"
+        )
+    found = belvedere.audit(photographs)
+    assert "each trained on the other photographs" in found.route
+    doubts = [issue for issue in found.issues if issue.check == "wrong_label"]
+    # Networks that learn from so few pictures are not the same with another number of threads.
+    assert {"wrong3.jpg", "wrong7.jpg"} <= {Path(issue.image).name for issue in doubts[:5]}
+
+
+def test_without_torch_everything_else_is_looked_at(photographs: Path) -> None:
+    code = f"""
+import sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "onnx", "timm", "safetensors"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, NoTorch())
+import belvedere
+found = belvedere.audit({str(photographs)!r})
+print(found.images, repr(found.route), found.notes[-1].message)
+try:
+    belvedere.audit({str(photographs)!r}, backbone="resnet18")
+except belvedere.MissingExtra as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("30 '' Wrong labels were not looked for")
+    assert "pip install 'belvedere[train]'" in second
+
+
+def test_labels_of_which_there_is_one_picture_are_left_out(photographs: Path, opened: Model) -> None:
+    save(photographs / "train" / "lichen" / "only.jpg", draw_texture(9, moss=True))
+    found = belvedere.audit(photographs, model=opened)
+    assert any("1 labels not looked at" in note.message for note in found.notes)
+    assert "only.jpg" not in {Path(issue.image).name for issue in found.issues if issue.check == "wrong_label"}
+
+
+def test_what_was_found_is_summed_up(photographs: Path) -> None:
+    (photographs / "train" / "bark" / "broken.jpg").write_bytes(b"nothing")
+    found = belvedere.audit(photographs, labels=False)
+    summaries = {one.check: one for one in summarise(found)}
+    assert summaries["unreadable"].flagged == 1
+    assert "broken.jpg" in summaries["unreadable"].worst
+    assert "wrong_label" not in summaries  # not looked for
+    assert found.flagged == 1 + len(found.classes)

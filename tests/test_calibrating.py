@@ -1,0 +1,147 @@
+"""belvedere calibrate, and what tags, heat-maps and areas come to from a file to an answer."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import belvedere
+from belvedere.cards import replace_metadata
+from belvedere.dataset import read_folder
+from belvedere.errors import DatasetError, UnknownName, UsageError
+from belvedere.evaluation import evaluate
+from belvedere.model import load
+from belvedere.predict import predict_files
+from belvedere.records import TagRule, Trust
+from belvedere.training.teaching import share_labels
+from conftest import CARD, CLASS_NAMES, COLOURS
+from serving import evidence_model
+
+RULE = TagRule((3.0, 3.0, 3.0), (-8.0, -8.0, -8.0), fitted_on=100)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The tiny model with evidence of four quarters, and tags."""
+    file = tmp_path / "model.onnx"
+    file.write_bytes(replace_metadata(evidence_model(), replace(CARD, trust=Trust(0.5, 100, tags=RULE))))
+    return file
+
+
+def write_halves(path: Path, left: str, right: str) -> Path:
+    pixels = np.full((8, 8, 3), COLOURS[left], np.uint8)
+    pixels[:, 4:] = COLOURS[right]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_table(folder: Path, count: int = 40, areas: bool = False) -> Path:
+    """Pictures of one colour or two; where there is red, blue is said to be there too."""
+    with (folder / "tagged.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "label"])
+        for number in range(count):
+            left, right = (CLASS_NAMES[number % 3], CLASS_NAMES[number // 3 % 3])
+            write_halves(folder / f"{number}.png", left, right)
+            labels = [left] if left == right else [left, right]
+            share = ":0.5" if left != right else ":1"
+            rows.writerow([f"{number}.png", "|".join(f"{name}{share if areas else ''}" for name in labels)])
+    return folder / "tagged.csv"
+
+
+def test_a_picture_of_two_halves_has_two_tags(model: Path, tmp_path: Path) -> None:
+    [answer] = load(model).predict(write_halves(tmp_path / "x.png", "blue", "red"))
+    assert {tag.name for tag in answer.tags} == {"blue", "red"}
+    assert answer.tags[0].name == answer.prediction
+    assert [tag.share for tag in answer.tags] == pytest.approx([0.5, 0.5], abs=0.02)
+    assert dict(zip(CLASS_NAMES, answer.presence, strict=True))["green"] < 0.01
+
+
+def test_tags_are_measured_with_their_shares(model: Path, tmp_path: Path) -> None:
+    found = evaluate(load(model), read_folder(write_table(tmp_path, areas=True))).tags
+    assert found is not None
+    assert found.micro_f1 == 1
+    assert found.share_error is not None
+    assert found.share_error < 0.02
+
+
+def test_calibrating_writes_a_model_with_other_tags(model: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path)
+    before = model.read_bytes()
+    done = belvedere.calibrate(model, table, out=tmp_path / "fitted.onnx")
+    assert model.read_bytes() == before
+    rule = load(done.file).card.trust.tags
+    assert rule is not None
+    assert (rule.several_labels, rule.fitted_on) == (True, 40)
+    assert done.after.micro_f1 is not None
+    assert done.after.micro_f1 > 0.9
+    picture = write_halves(tmp_path / "x.png", "green", "green")
+    assert load(done.file).predict(picture)[0].probabilities == load(model).predict(picture)[0].probabilities
+
+
+def test_without_out_the_model_itself_is_replaced(model: Path, tmp_path: Path) -> None:
+    assert belvedere.calibrate(model, write_table(tmp_path)).file == model
+    rule = load(model).card.trust.tags
+    assert rule is not None
+    assert rule.several_labels
+
+
+def test_what_can_not_be_calibrated_is_told(model: Path, tiny_model: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path)
+    with pytest.raises(UsageError, match="has no tags"):
+        belvedere.calibrate(tiny_model, table)
+    (tmp_path / "few").mkdir()
+    few = write_table(tmp_path / "few", 10)
+    with pytest.raises(DatasetError, match="Expected 30"):
+        belvedere.calibrate(model, few)
+    table.write_text(table.read_text().replace("blue|red", "blue|rde"))
+    with pytest.raises(UnknownName, match="red"):
+        belvedere.calibrate(model, table)
+    table.write_text("image,label\n" + "".join(f"{number}.png,blue\n" for number in range(40)))
+    with pytest.raises(DatasetError, match="several labels"):
+        belvedere.calibrate(model, table)
+
+
+def test_heatmaps_are_a_picture_an_answer(model: Path, tmp_path: Path) -> None:
+    pictures = [write_halves(tmp_path / "in" / "a.png", "blue", "red"), tmp_path / "in" / "broken.png"]
+    pictures[1].write_bytes(b"no picture")
+    predict_files(load(model), pictures, "jsonl", out=tmp_path / "x.jsonl", heatmaps=tmp_path / "maps")
+    assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["00001-a.png"]
+    with Image.open(tmp_path / "maps" / "00001-a.png") as drawn:
+        assert drawn.width > 2 * drawn.height  # the picture and a map for each of two tags
+    answers = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert len(answers[0]["tags"]) == 2
+    assert answers[1]["error"]
+
+
+def test_a_model_without_places_draws_none(tiny_model: Path, tmp_path: Path) -> None:
+    picture = write_halves(tmp_path / "a.png", "blue", "red")
+    with pytest.raises(UsageError, match="leave out --heatmaps"):
+        predict_files(load(tiny_model), [picture], "jsonl", out=tmp_path / "x.jsonl", heatmaps=tmp_path / "maps")
+    with pytest.raises(UsageError, match="accept rate"):
+        load(tiny_model, accept_rate=0.9)
+    with pytest.raises(UsageError, match="share"):
+        load(tiny_model, accept_rate=1.5)
+
+
+def test_a_table_names_shares(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,label\na.png,sea:0.6|mountain:0.3\nb.png,sea\nc.png,a:b|sea:1.5\n")
+    first, second, third = read_folder(tmp_path / "t.csv").samples
+    assert (first.label, first.also, first.areas) == ("sea", ("mountain",), (0.6, 0.3))
+    assert (second.label, second.also, second.areas) == ("sea", (), ())
+    assert (third.label, third.also) == ("a:b", ("sea:1.5",))  # no shares: they belong to the names
+
+
+def test_several_labels_are_learnt_in_equal_parts(tmp_path: Path) -> None:
+    samples = read_folder(write_table(tmp_path, 9)).samples
+    shared = share_labels(samples, CLASS_NAMES, 0.3)
+    assert shared is not None
+    assert shared.sum(1) == pytest.approx(np.ones(9))
+    assert shared[0] == pytest.approx([0.8, 0.1, 0.1])
+    assert shared[1] == pytest.approx([0.45, 0.45, 0.1])
+    assert share_labels(samples[:1], CLASS_NAMES, 0.3) is None
