@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -39,13 +40,14 @@ if task == "save":
     model.save(out)
     sys.exit()
 model.predict(np.zeros((32, 150, 150, 3), np.uint8), verbose=0)  # traced, as a program that goes on would be
-start = time.perf_counter()
+start, worked = time.perf_counter(), time.process_time()
 names = sorted(os.listdir(photos[0]))
 images = np.array([cv2.resize(cv2.imread(os.path.join(photos[0], name)), (150, 150)) for name in names])
 answers = model.predict(images, verbose=0)
 with open(out, "w", newline="") as table:
     csv.writer(table).writerows([name, int(row.argmax()), *row] for name, row in zip(names, answers))
-print(json.dumps({"images": len(names), "seconds": time.perf_counter() - start}))
+seconds, worked = time.perf_counter() - start, time.process_time() - worked
+print(json.dumps({"images": len(names), "seconds": seconds, "worked": worked}))
 """
 OURS = """
 import json, sys, time
@@ -53,9 +55,10 @@ from pathlib import Path
 from belvedere.model import load
 from belvedere.predict import predict_files
 model = load(sys.argv[1])
-start = time.perf_counter()
+start, worked = time.perf_counter(), time.process_time()
 done = predict_files(model, [Path(sys.argv[2])], "csv", out=Path(sys.argv[3]))
-print(json.dumps({"images": done.images, "seconds": time.perf_counter() - start}))
+seconds, worked = time.perf_counter() - start, time.process_time() - worked
+print(json.dumps({"images": done.images, "seconds": seconds, "worked": worked}))
 """
 LIMITS = """
 import json, sys, time
@@ -72,9 +75,10 @@ for name, work in (
     ("reading", lambda some: [read_input(file, model.card.preprocess, reduced=True) for file in some]),
     ("computing", lambda some: model._ask(["probabilities"], pixels[: len(some)])),
 ):
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     count = sum(1 for _ in map_ahead(work, chunks_of(files, BATCH), 16))
-    figures[name] = len(files) / (time.perf_counter() - start)
+    seconds, worked = time.perf_counter() - start, time.process_time() - worked
+    figures[name] = {"images": len(files), "seconds": seconds, "worked": worked}
 print(json.dumps(figures))
 """
 
@@ -88,10 +92,17 @@ def run(python: str, code: str, *arguments: object) -> str:
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 
-def rate(line: str) -> float:
-    """Images a second, of what a program printed."""
-    figures = json.loads(line)
-    return float(figures["images"] / figures["seconds"])
+@dataclass(frozen=True)
+class Rate:
+    """Images a second of the clock, and of a processor's work, which other programs disturb less."""
+
+    clock: float
+    work: float
+
+    @classmethod
+    def of(cls, figures: dict[str, float]) -> "Rate":
+        """From what a program printed."""
+        return cls(figures["images"] / figures["seconds"], figures["images"] / figures["worked"])
 
 
 def seconds_of(python: str, *arguments: object, code: str = "") -> float:
@@ -112,14 +123,18 @@ def link_photographs(photos: Path, count: int, folder: Path) -> Path:
     return folder
 
 
-def show(title: str, values: Sequence[float], unit: str = "images/s") -> float:
-    """Prints the median of some runs and their range; returns the median."""
-    middle = statistics.median(values)
-    spread = f"{min(values):.3g} to {max(values):.3g}" if unit == "s" else f"{min(values):,.0f} to {max(values):,.0f}"
-    print(
-        f"| {title} | {middle:,.3g} {unit} | {spread} |" if unit == "s" else f"| {title} | {middle:,.0f} | {spread} |"
-    )
+def show(title: str, rates: Sequence[Rate]) -> Rate:
+    """Prints the medians of some runs and their range; returns the medians."""
+    clock, work = [each.clock for each in rates], [each.work for each in rates]
+    middle = Rate(statistics.median(clock), statistics.median(work))
+    spread = f"{min(clock):,.0f} to {max(clock):,.0f}"
+    print(f"| {title} | {middle.clock:,.0f} | {spread} | {middle.work:,.0f} |", flush=True)
     return middle
+
+
+def show_ratio(title: str, ours: Rate, clock: float, work: float) -> None:
+    """Prints how many times other rates a rate is."""
+    print(f"|   {title} | {ours.clock / clock:.2f} | | {ours.work / work:.2f} |", flush=True)
 
 
 def compare_cold(models: Sequence[Path], peer: Path, peer_python: str, folder: Path, rounds: int) -> None:
@@ -129,13 +144,13 @@ def compare_cold(models: Sequence[Path], peer: Path, peer_python: str, folder: P
     run(peer_python, PEER, "save", peer, saved)
     print("\n| one photograph, cold | s, median | least to most |\n|---|---|---|")
     theirs = [seconds_of(peer_python, "cold", saved, "-", photograph, code=PEER) for _ in range(rounds)]
-    middle = show("the article's (Keras)", theirs, "s")
+    middle = statistics.median(theirs)
+    print(f"| the article's (Keras) | {middle:.2f} | {min(theirs):.2f} to {max(theirs):.2f} |")
     for model in models:
         command = ["-m", "belvedere", "predict", model, photograph]
-        ours = show(
-            f"belvedere predict, {model.name}", [seconds_of(sys.executable, *command) for _ in range(rounds)], "s"
-        )
-        print(f"|   quicker by | {middle / ours:.1f} | |")
+        ours = [seconds_of(sys.executable, *command) for _ in range(rounds)]
+        print(f"| belvedere, {model.name} | {statistics.median(ours):.2f} | {min(ours):.2f} to {max(ours):.2f} |")
+        print(f"|   quicker by | {middle / statistics.median(ours):.1f} | |", flush=True)
 
 
 def main() -> None:
@@ -153,24 +168,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = link_photographs(options.photos, options.count, Path(place) / "photographs")
         out = Path(place) / "answers.csv"
-        theirs: list[float] = []
-        ours: dict[Path, list[float]] = {model: [] for model in options.models}
-        limits: dict[Path, list[dict[str, float]]] = {model: [] for model in options.models}
+        theirs: list[Rate] = []
+        ours: dict[Path, list[Rate]] = {model: [] for model in options.models}
+        limits: dict[Path, dict[str, list[Rate]]] = {m: {"reading": [], "computing": []} for m in options.models}
         for _ in range(options.rounds):
-            theirs.append(rate(run(options.peer_python, PEER, "folder", options.peer, out, folder)))
+            peer_said = run(options.peer_python, PEER, "folder", options.peer, out, folder)
+            theirs.append(Rate.of(json.loads(peer_said)))
             for model in options.models:
-                ours[model].append(rate(run(sys.executable, OURS, model, folder, out)))
-                limits[model].append(json.loads(run(sys.executable, LIMITS, model, folder)))
-        print(f"| {options.count:,} photographs to CSV | images/s, median | least to most |\n|---|---|---|")
+                ours[model].append(Rate.of(json.loads(run(sys.executable, OURS, model, folder, out))))
+                for name, figures in json.loads(run(sys.executable, LIMITS, model, folder)).items():
+                    limits[model][name].append(Rate.of(figures))
+        print(
+            f"| {options.count:,} photographs to CSV | images/s, median | least to most | images a processor second |"
+        )
+        print("|---|---|---|---|")
         peer = show("the article's (OpenCV, Keras)", theirs)
         for model in options.models:
             rates = show(f"belvedere, {model.name}", ours[model])
-            reading = show("  reading alone", [each["reading"] for each in limits[model]])
-            computing = show("  computing alone", [each["computing"] for each in limits[model]])
-            both = 1 / (1 / reading + 1 / computing)
-            print(f"|   times the article's | {rates / peer:.2f} | |")
-            print(f"|   of the slower limit | {rates / min(reading, computing):.2f} | |")
-            print(f"|   of both in turn on the same cores, {both:,.0f} | {rates / both:.2f} | |")
+            reading = show("  reading alone", limits[model]["reading"])
+            computing = show("  computing alone", limits[model]["computing"])
+            show_ratio("times the article's", rates, peer.clock, peer.work)
+            slower = min(reading.clock, computing.clock), min(reading.work, computing.work)
+            show_ratio("of the slower limit", rates, *slower)
+            both = (1 / (1 / reading.clock + 1 / computing.clock), 1 / (1 / reading.work + 1 / computing.work))
+            show_ratio("of both on the same cores, one after the other", rates, *both)
         compare_cold(options.models, options.peer, options.peer_python, folder, options.rounds + 2)
 
 

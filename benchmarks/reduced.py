@@ -1,9 +1,9 @@
 """How far answers move where large JPEGs are decoded at a reduced scale.
 
 Run as `python benchmarks/reduced.py PHOTOS [--model M]`. Photographs are made larger in several ways, which gives edges
-of every sharpness, and 64 at a time are laid beside each other into pictures with detail in every pixel. Each is read
-in full and at a reduced scale, and answered for; the largest and mean change of a probability, the share with the same
-top class, and the times of both readings are printed as Markdown.
+of every sharpness, and 64 at a time are laid beside each other into pictures with detail everywhere. Each is read in
+full and at a reduced scale, and answered for; the largest and mean change of a probability, the share with the same top
+class, and the times of both readings are printed as Markdown.
 """
 
 import argparse
