@@ -48,6 +48,7 @@ def open_page(browser: "Browser", server: Server) -> Iterator[Opener]:
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("filechooser", lambda _: None)  # the browser's own dialog never opens
         page.on(
             "request",
             lambda request: None if request.url.startswith((address, "blob:")) else wrong.append(request.url),

@@ -27,9 +27,9 @@ def test_a_folder_that_is_sorted_in_pieces_comes_in_the_same_order(
 
 
 def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walking, "NAMES_AT_ONCE", 1000)
+    monkeypatch.setattr(walking, "NAMES_AT_ONCE", 4000)
     peaks = []
-    for count in (1000, 6000):
+    for count in (4000, 24_000):
         folder = tmp_path / str(count)
         folder.mkdir()
         for number in range(count):

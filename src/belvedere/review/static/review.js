@@ -50,7 +50,7 @@ function wait(milliseconds) {
 
 // Asks until a whole answer is here, and returns its text; a refusal is thrown.
 async function ask(url, options, waiting) {
-  for (;;) {
+  for (let waited = false; ; waited = true) {
     let response;
     let text;
     try {
@@ -61,6 +61,7 @@ async function ask(url, options, waiting) {
       await wait(RETRY_MILLISECONDS);
       continue;
     }
+    if (waited) say("The server is back.");
     if (response.ok) return text;
     throw new Error(readError(text) || `The server answered ${response.status}.`);
   }
@@ -102,7 +103,6 @@ async function show(place = "next", focus = true) {
   tags = null;
   heat = 0;
   if (focus) document.getElementById("question").focus();
-  if (statusLine.classList.contains("trouble")) say("The server is back.");
   await fillChoices();
 }
 
