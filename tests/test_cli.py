@@ -1,8 +1,10 @@
 """The command line, as a user meets it: real processes, their output, their exit codes."""
 
 import csv
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from belvedere.journal import Journal, new_id, now
+from belvedere.records import Decision
 
 Completed = subprocess.CompletedProcess[str]
 
@@ -137,6 +142,23 @@ def test_audit(work: Path) -> None:
     assert "broken.jpg" in "".join(strict.stdout.split())  # folded where the terminal is narrow
     assert "Report: audit/report.html" in strict.stderr
     assert (work / "audit" / "issues.csv").read_text().startswith("image,check,score,flagged,detail,")
+
+
+def test_audit_knows_what_a_person_has_mended(work: Path) -> None:
+    copy = work / "photographs" / "train" / "light" / "copy.jpg"
+    shutil.copy(work / "photographs" / "train" / "dark" / "0.jpg", copy)
+    content = hashlib.sha256(copy.read_bytes()).hexdigest()
+    Journal(work / "j.jsonl").append(Decision(new_id(), now(), "Ana", content, str(copy), "exclude", "light"))
+    command = ("audit", "photographs", "--no-labels", "--json", "--out")
+    try:
+        before, after = (
+            json.loads(belvedere(*command, f"mended{len(more)}", *more, cwd=work).stdout)["checks"]
+            for more in ((), ("--labels", "j.jsonl"))
+        )
+    finally:
+        copy.unlink()
+    assert before["contradiction"]["flagged"] == 2
+    assert after["contradiction"]["flagged"] == 0
 
 
 def test_show(work: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, Out, Overwrite, Seed, app, console, print_json, say_where, tell, told
+from belvedere.cli.edge import AsJson, Labels, Out, Overwrite, Seed, app, console, print_json, say_where, tell, told
 
 
 @app.command()
@@ -23,11 +23,11 @@ def audit(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="File of its weights; without, downloaded on first use.")
     ] = None,
-    labels: Annotated[
-        bool,
-        typer.Option("--labels/--no-labels", help="Whether to look for wrong labels and pictures unlike any class."),
-    ] = True,
-    near: Annotated[bool, typer.Option("--near/--no-near", help="Whether to look for near duplicates.")] = True,
+    labels: Labels = None,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Don't look for wrong labels and pictures unlike any class.")
+    ] = False,
+    no_near: Annotated[bool, typer.Option("--no-near", help="Don't look for near duplicates.")] = False,
     out: Out = Path("audit"),
     seed: Seed = 0,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 if anything is flagged.")] = False,
@@ -42,13 +42,13 @@ def audit(
 
     progress = for_stderr()
     found = belvedere.audit(
-        photos,
+        photos if labels is None else belvedere.read_folder(photos, labels, progress),
         out=out,
         model=model,
         backbone=backbone,
         weights=weights,
-        labels=labels,
-        near=near,
+        labels=not no_labels,
+        near=not no_near,
         seed=seed,
         overwrite=overwrite,
         progress=progress,
