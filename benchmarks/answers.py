@@ -5,7 +5,8 @@ python benchmarks/answers.py MODEL PHOTOS [--tags TABLE] [--natural FOLDER]
 TABLE has the columns image and label (`sea|mountain`): tags as they are, and fitted to 40, 100 and four fifths of it,
 each measured on the rest (ten draws). FOLDER is the LAMDA natural scenes (labels.csv, images/): average precision of
 mountains, sea and trees. Always: shares on drawn pictures whose areas are known, and the time of all outputs, and what
-is made of them, beside that of logits, probabilities and embedding, in turn on photographs that are decoded already.
+is made of them, beside that of logits, probabilities and embedding (the rest of the graph is then not worked out), in
+turn on photographs that are decoded already.
 """
 
 import argparse

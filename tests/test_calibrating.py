@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -91,6 +92,39 @@ def test_without_out_the_model_itself_is_replaced(model: Path, tmp_path: Path) -
     assert rule.several_labels
 
 
+def test_calibrating_again_begins_where_training_ended(model: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path)
+    once = belvedere.calibrate(model, table, out=tmp_path / "once.onnx")
+    twice = belvedere.calibrate(once.file, table, out=tmp_path / "twice.onnx")
+    assert (twice.before, twice.after) == (once.before, once.after)
+    first, second = (load(each.file).card.trust for each in (once, twice))
+    assert (second.tags, second.first_tags) == (first.tags, RULE)
+
+
+def test_the_test_part_of_a_table_stays_aside(model: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path)
+    rows = table.read_text().splitlines()
+    parts = ["split", *("test" if number < 8 else "train" for number in range(40))]
+    table.write_text("".join(f"{row},{part}\n" for row, part in zip(rows, parts, strict=True)))
+    done = belvedere.calibrate(model, table)
+    assert (done.images, done.test_images) == (32, 8)
+
+
+def test_another_file_is_only_replaced_when_asked(model: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path)
+    with pytest.raises(UsageError, match="--overwrite"):
+        belvedere.calibrate(model, table, out=tmp_path / "0.png")
+    belvedere.calibrate(model, table, out=tmp_path / "0.png", overwrite=True)
+
+
+def test_what_else_a_file_says_of_itself_is_kept(model: Path, tmp_path: Path) -> None:
+    graph = onnx.load(model)
+    onnx.helper.set_model_props(graph, {entry.key: entry.value for entry in graph.metadata_props} | {"export": "{}"})
+    onnx.save(graph, model)
+    belvedere.calibrate(model, write_table(tmp_path))
+    assert {entry.key: entry.value for entry in onnx.load(model).metadata_props}["export"] == "{}"
+
+
 def test_what_can_not_be_calibrated_is_told(model: Path, tiny_model: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path)
     with pytest.raises(UsageError, match="has no tags"):
@@ -117,6 +151,20 @@ def test_heatmaps_are_a_picture_an_answer(model: Path, tmp_path: Path) -> None:
     answers = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert len(answers[0]["tags"]) == 2
     assert answers[1]["error"]
+    long = write_halves(tmp_path / "in" / f"{'é' * 120}.png", "blue", "red")
+    predict_files(load(model), [long], "jsonl", out=tmp_path / "x.jsonl", heatmaps=tmp_path / "maps", overwrite=True)
+    assert [path.name[:7] for path in (tmp_path / "maps").glob("*.png")] == ["00001-é"]
+
+
+def test_a_model_without_tags_shows_where_its_answer_is(model: Path, tmp_path: Path) -> None:
+    model.write_bytes(replace_metadata(model.read_bytes(), CARD))
+    picture = write_halves(tmp_path / "a.png", "blue", "red")
+    predict_files(load(model), [picture], "jsonl", out=tmp_path / "x.jsonl", heatmaps=tmp_path / "maps")
+    with Image.open(tmp_path / "maps" / "00001-a.png") as drawn:
+        assert drawn.width > 1.4 * drawn.height  # the picture, and where blue or red is
+    done = belvedere.calibrate(model, write_table(tmp_path))  # and can be taught
+    assert done.after.micro_f1 is not None
+    assert done.after.micro_f1 > 0.8
 
 
 def test_a_model_without_places_draws_none(tiny_model: Path, tmp_path: Path) -> None:
@@ -130,11 +178,20 @@ def test_a_model_without_places_draws_none(tiny_model: Path, tmp_path: Path) -> 
 
 
 def test_a_table_names_shares(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("image,label\na.png,sea:0.6|mountain:0.3\nb.png,sea\nc.png,a:b|sea:1.5\n")
-    first, second, third = read_folder(tmp_path / "t.csv").samples
+    (tmp_path / "t.csv").write_text(
+        "image,label\na.png,sea:0.6|mountain:0.3\nb.png,sea\nc.png,a:b|sea:1.5\nd.png,sea:1|forest:0\n"
+    )
+    first, second, third, fourth = read_folder(tmp_path / "t.csv").samples
     assert (first.label, first.also, first.areas) == ("sea", ("mountain",), (0.6, 0.3))
     assert (second.label, second.also, second.areas) == ("sea", (), ())
     assert (third.label, third.also) == ("a:b", ("sea:1.5",))  # no shares: they belong to the names
+    assert (fourth.label, fourth.also, fourth.areas) == ("sea", (), (1.0,))
+    for bad, words in (("sea:0.6|forest", "every label a share"), ("sea:0.9|forest:0.4", "add up to 1")):
+        (tmp_path / "t.csv").write_text(f"image,label\na.png,{bad}\n")
+        with pytest.raises(DatasetError, match=words):
+            read_folder(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("image,label\na.png,gear:0\nb.png,gear:1\n")
+    assert [sample.label for sample in read_folder(tmp_path / "t.csv").samples] == ["gear:0", "gear:1"]
 
 
 def test_several_labels_are_learnt_in_equal_parts(tmp_path: Path) -> None:

@@ -44,6 +44,18 @@ def test_as_many_true_pictures_are_kept_as_asked_for() -> None:
     for rate in (0.5, 0.9, 0.95):
         assert np.mean(ranks <= rate) == pytest.approx(rate, abs=0.03)
     assert rank_scores(np.array([-1e9, 1e9]), quantiles).tolist() == [0, 1]
+    beyond = rank_scores(quantiles[-1] + np.array([0.0, 0.1, 1, 10]), quantiles)
+    assert (np.diff(beyond) > 0).all()  # the stranger one has the higher rank
+    assert 0.95 < beyond[0] < beyond[-1] < 1
+
+
+def test_a_class_that_nothing_is_known_of_has_no_distance() -> None:
+    values, labels, _ = draw(600, 0)
+    held, _, logits = draw(300, 1)
+    rule = fit_outlier_score(values[labels < 2], labels[labels < 2], held, logits)
+    inside, outside = (score_outliers(rule, held[group], logits[group]) for group in (held[:, 2] < 2, held[:, 2] > 2))
+    assert np.isfinite([*inside, *outside]).all()
+    assert np.median(outside) > np.quantile(inside, 0.9)
 
 
 def test_of_too_few_pictures_nothing_is_said() -> None:

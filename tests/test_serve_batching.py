@@ -27,7 +27,7 @@ class Gated:
     def __init__(self, model: Model) -> None:
         self._model = model
         self.card = model.card
-        self.has_evidence = True
+        self.tells_places = True
         self.put_into_words = model.put_into_words
         self.open = threading.Event()
         self.sizes: list[int] = []

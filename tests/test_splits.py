@@ -1,6 +1,7 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import example, given
@@ -84,6 +85,9 @@ def test_identical_files_with_different_labels_stay_together() -> None:
 def test_fingerprint_changes_with_a_label_or_a_content() -> None:
     prints = {fingerprint(contents(rows)) for rows in ([("a", "1")], [("b", "1")], [("a", "2")], [("a", "1")] * 2)}
     assert len(prints) == 4
+    whole = contents([("a", "1")])
+    tagged = replace(whole, samples=(replace(whole.samples[0], also=("b",)),))
+    assert fingerprint(tagged) not in prints
 
 
 def test_contents_are_hashed_and_files_that_cannot_be_opened_are_apart(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from belvedere.tags import (
     choose_tags,
     fit_tags,
+    names_all_labels,
     pool_evidence,
     refit_tags,
     share_places,
@@ -27,10 +28,10 @@ def paint(parts: list[tuple[int, float]], random: np.random.Generator, side: int
     return evidence.astype(np.float32)
 
 
-def draw_single(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def draw_single(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 3
-    return np.stack([paint([(int(label), 0.9)], random) for label in labels]), labels.astype(np.int64)
+    return np.stack([paint([(int(label), 0.9)], random) for label in labels]), np.eye(3, dtype=bool)[labels]
 
 
 def draw_several(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -91,18 +92,43 @@ def test_a_class_in_none_of_the_photographs_keeps_its_rule() -> None:
     evidence, present = draw_several(40, 5)
     present[:, 0] = False
     refitted = refit_tags(rule, evidence, present)
-    assert (refitted.scales[0], refitted.biases[0]) == (rule.scales[0], rule.biases[0])
+    assert tag_confidences(refitted, evidence)[:, 0] == pytest.approx(tag_confidences(rule, evidence)[:, 0])
+    again, there = draw_several(40, 6)
+    there[:, 1] = True
+    twice = refit_tags(refitted, again, there)  # what it knows of other classes stays as well
+    assert tag_confidences(twice, again)[:, 1] == pytest.approx(tag_confidences(refitted, again)[:, 1])
+
+
+def test_few_photographs_with_several_labels_do_not_say_that_the_others_have_all() -> None:
+    present = np.eye(3, dtype=bool)[np.arange(100) % 3]
+    assert not names_all_labels(present[:0])
+    present[:9] = True
+    assert not names_all_labels(present)
+    present[9] = True
+    assert names_all_labels(present)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 2)])
+def test_the_smallest_maps_are_composed_of_both_photographs(shape: tuple[int, int]) -> None:
+    evidence = np.full((60, 3, *shape), -4, np.float32)
+    labels = np.arange(60) % 3
+    evidence[np.arange(60), labels] = 4
+    rule = fit_tags(evidence, np.eye(3, dtype=bool)[labels])
+    assert rule is not None
+    both = np.full((1, 3, *shape), -4, np.float32)
+    both[0, 0].flat[0] = both[0, 1].flat[-1] = 4
+    assert (tag_confidences(rule, both)[0] >= 0.5).tolist() == [True, True, False]
 
 
 def test_nothing_is_learnt_of_too_few_photographs_or_where_there_are_no_places() -> None:
     assert fit_tags(*draw_single(29, 0)) is None
-    evidence, labels = draw_single(60, 0)
-    assert fit_tags(evidence[:, :, :1, :1], labels) is None
+    evidence, present = draw_single(60, 0)
+    assert fit_tags(evidence[:, :, :1, :1], present) is None
 
 
 def test_a_class_without_photographs_is_never_a_tag() -> None:
-    evidence, labels = draw_single(60, 0)
-    rule = fit_tags(evidence[labels < 2], labels[labels < 2])
+    evidence, present = draw_single(60, 0)
+    rule = fit_tags(evidence[~present[:, 2]], present[~present[:, 2]])
     assert rule is not None
     assert tag_confidences(rule, evidence)[:, 2].max() < 1e-6
 

@@ -46,6 +46,11 @@ def test_labels_and_answers_are_mixed(tiny_model: Path, tmp_path: Path) -> None:
     assert found[0] == pytest.approx(0.6 * said[0] + 0.4 * label, abs=1e-6)
     assert found[1] == pytest.approx(said[1], abs=1e-6)  # without a label, the answer is all
     assert find_teacher(RECIPES["quick"], NAMES) is None
+    tagged = replace(contents, samples=(replace(contents.samples[0], also=("blue",)), contents.samples[1]))
+    both = 0.9 * np.array([0.5, 0.5, 0]) + 0.1 / 3  # every label of a photograph counts
+    assert teacher.targets(tagged, np.array([1, -1]), Progress())[0] == pytest.approx(
+        0.6 * said[0] + 0.4 * both, abs=1e-6
+    )
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

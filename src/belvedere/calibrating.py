@@ -3,6 +3,8 @@
 Knows which photographs that takes and how the model file is written anew; the fit itself is `tags`'.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from belvedere.model import Model, find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Sample, TagFigures
 from belvedere.reliability import measure_tags
-from belvedere.storage import write_bytes
-from belvedere.tags import LEAST_FITTED_ON, PRESENT, refit_tags, tag_confidences
+from belvedere.storage import check_free_file, write_bytes
+from belvedere.tags import LEAST_FITTED_ON, PRESENT, refit_tags, tag_confidences, unfitted_rule
 
 AT_ONCE = 64  # pictures
 FOLDS = 5
@@ -30,19 +32,27 @@ class Calibrated:
 
     file: Path  # the model that was written
     images: int  # fitted on
-    before: TagFigures  # of the tags as they were
+    before: TagFigures  # of the tags as training made them
     after: TagFigures  # of tags fitted on the other four fifths of the table
+    test_images: int  # rows of the table's test part, which were left out
 
 
 def calibrate(
-    model: Path | str, table: Path | str, *, out: Path | None = None, progress: Progress | None = None
+    model: Path | str,
+    table: Path | str,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Calibrated:
     """Fits a model's tags to a table of photographs with all their labels, and writes the model with them.
 
     Args:
         model: A model.onnx, or the run folder that holds one.
-        table: A table with the columns image and label (`sea|mountain`); a few dozen photographs do.
+        table: A table with the columns image and label (`sea|mountain`); a few dozen photographs do. Its test part, if
+            it names one, stays aside for `evaluate`.
         out: The file to write; without, the model itself is replaced.
+        overwrite: Whether `out` may be there already.
         progress: Shows how far it is.
 
     Returns:
@@ -51,32 +61,38 @@ def calibrate(
     Raises:
         DatasetError: The table has too few photographs, or none with several labels.
         UnknownName: A label is no class of the model's.
-        UsageError: The model can't tell places, or the file can't be written.
+        UsageError: The model can't tell places, or the file may not be written.
         MissingExtra: onnx is not installed.
     """
     progress = progress or Progress()
     opened = load(model)
-    rule = opened.card.trust.tags
-    if rule is None:
+    if not opened.tells_places:
         raise UsageError(f"{opened.name} can't tell where its evidence is, so it has no tags. Train it again.")
-    samples = _check(read_folder(table).samples, opened, table)
+    file = out or find_model(model)
+    if out is not None:
+        check_free_file(out, overwrite=overwrite)
+    listed = read_folder(table).samples
+    samples = _check(tuple(sample for sample in listed if sample.part != "test"), opened, table)
+    trust = opened.card.trust
+    rule = trust.first_tags or trust.tags or unfitted_rule(len(opened.class_names))
     evidence, read = _look_at(opened, samples, progress)
     if len(read) < LEAST_FITTED_ON:
         raise DatasetError(f"{len(read)} photographs of {table} can be read. Expected {LEAST_FITTED_ON} or more.")
     present = np.array([[name in (each.label, *each.also) for name in opened.class_names] for each in read])
     unseen = np.empty(present.shape)
+    folds = _draw_folds(read)
     for fold in range(FOLDS):
-        held = np.arange(len(read)) % FOLDS == fold
+        held = folds == fold
         unseen[held] = tag_confidences(refit_tags(rule, evidence[~held], present[~held]), evidence[held])
     fitted = refit_tags(rule, evidence, present)
-    file = out or find_model(model)
-    card = replace(opened.card, trust=replace(opened.card.trust, tags=fitted))
+    card = replace(opened.card, trust=replace(trust, tags=fitted, first_tags=rule))
     try:
         content = replace_metadata(find_model(model).read_bytes(), card)
     except ModuleNotFoundError as error:
         raise MissingExtra("Writing a model", "onnx", "train") from error
     write_bytes(file, content)
-    return Calibrated(file, len(read), _figures(tag_confidences(rule, evidence), present), _figures(unseen, present))
+    before, after = _figures(tag_confidences(rule, evidence), present), _figures(unseen, present)
+    return Calibrated(file, len(read), before, after, len(listed) - len(samples))
 
 
 def _check(samples: tuple[Sample, ...], model: Model, table: Path | str) -> tuple[Sample, ...]:
@@ -86,6 +102,13 @@ def _check(samples: tuple[Sample, ...], model: Model, table: Path | str) -> tupl
         if label not in model.class_names:
             raise UnknownName(f"class in {model.name} for the label", label, model.class_names)
     return samples
+
+
+def _draw_folds(samples: Sequence[Sample]) -> NDArray[np.intp]:
+    """A fifth for each photograph, in which its identical copies are as well."""
+    hashes = [hashlib.sha256(sample.path.read_bytes()).hexdigest() for sample in samples]
+    _, files = np.unique(hashes, return_inverse=True)
+    return np.random.default_rng(0).permutation(files.max() + 1)[files] % FOLDS
 
 
 def _look_at(model: Model, samples: tuple[Sample, ...], progress: Progress) -> tuple[NDArray[np.float32], list[Sample]]:

@@ -24,7 +24,7 @@ def card_to_metadata(card: ModelCard) -> dict[str, str]:
 
 
 def replace_metadata(content: bytes, card: ModelCard) -> bytes:
-    """Returns a model file with another card and the same graph.
+    """Returns a model file with another card, the same graph, and what else its metadata hold.
 
     Raises:
         ModuleNotFoundError: onnx, which writes model files, is not installed.
@@ -32,7 +32,8 @@ def replace_metadata(content: bytes, card: ModelCard) -> bytes:
     from onnx import ModelProto, helper
 
     graph = ModelProto.FromString(content)
-    helper.set_model_props(graph, card_to_metadata(card))
+    kept = {entry.key: entry.value for entry in graph.metadata_props}
+    helper.set_model_props(graph, kept | card_to_metadata(card))
     return bytes(graph.SerializeToString())
 
 
@@ -54,7 +55,7 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
         provenance = Provenance(**json.loads(metadata["provenance"]))
         trust = _read_trust(json.loads(metadata.get("trust", "{}")))  # models of older versions have none
         card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
-        for record in (card, preprocess, provenance, trust, *layers, *([trust.tags] if trust.tags else [])):
+        for record in (card, preprocess, provenance, trust, *layers, *filter(None, (trust.tags, trust.first_tags))):
             _check_kinds(record)
         names = fields["class_names"]
         if not isinstance(names, list) or len(set(names)) < len(names) or not all(names):
@@ -70,14 +71,17 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
 
 def _read_trust(fields: dict[str, Any]) -> Trust:
     """Makes JSON's lists the tuples that they were."""
-    tags = fields.pop("tags", None)
     quantiles = tuple(fields.pop("outlier_quantiles", ()))
-    rule = None
-    if tags is not None:
-        context = tuple(tuple(row) for row in tags.pop("context"))
-        scales, biases = tuple(tags.pop("scales")), tuple(tags.pop("biases"))
-        rule = TagRule(scales, biases, context, **tags)
-    return Trust(**fields, outlier_quantiles=quantiles, tags=rule)
+    tags, first = _read_rule(fields.pop("tags", None)), _read_rule(fields.pop("first_tags", None))
+    return Trust(**fields, outlier_quantiles=quantiles, tags=tags, first_tags=first)
+
+
+def _read_rule(fields: dict[str, Any] | None) -> TagRule | None:
+    if fields is None:
+        return None
+    context = tuple(tuple(row) for row in fields.pop("context"))
+    scales, biases = tuple(fields.pop("scales")), tuple(fields.pop("biases"))
+    return TagRule(scales, biases, context, **fields)
 
 
 def _check_kinds(record: object) -> None:

@@ -28,7 +28,9 @@ PART_NAMES = {
     "test": ("test", "testing", "seg_test"),
 }
 FOREIGN_FOLDERS = ("__macosx", "@eadir")  # what macOS's archives and Synology's disks put beside photographs
-AREA = re.compile(r"0?\.\d+|0|1(\.0*)?")  # a share, written as 0.27
+AREA = re.compile(r"0?\.\d+|1\.0*|[01]")  # a share, written as 0.27; 0 and 1 only where a table has other shares
+NAMES_AREA = re.compile(r":\s*(0?\.\d+|1\.0*)\s*(\||$)")
+ROUNDING = 0.01 + 1e-9  # by which shares may add up to more
 UNDIVIDED = ""  # the part of a sample where the layout names none
 _PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
 
@@ -183,10 +185,11 @@ def _kind_of_ignored(path: Path) -> str:
 
 def _read_table(path: Path) -> tuple[list[Sample], list[Note]]:
     rows = _parquet_rows(path) if path.suffix.lower() in (".parquet", ".pq") else _csv_rows(path)
-    samples = []
-    for place, row in rows:
+    samples, listed = [], list(rows)
+    has_areas = any(NAMES_AREA.search(row["label"] or "") for _, row in listed)
+    for place, row in listed:
         image = row["image"] or ""
-        labels, areas = _split_label(row["label"] or "")
+        labels, areas = _split_label(row["label"] or "", has_areas, f"{path}, {place}")
         if not image.strip() or not all(labels):
             raise DatasetError(
                 f"{path}, {place}: the cells image and label must both be filled. "
@@ -200,15 +203,20 @@ def _read_table(path: Path) -> tuple[list[Sample], list[Note]]:
     return samples, []
 
 
-def _split_label(cell: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """The labels of a cell, each once, and the share of the picture of each where all name one."""
+def _split_label(cell: str, has_areas: bool, place: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The labels of a cell, each once, and the share of the picture of each where they name one."""
     entries = [entry.strip() for entry in cell.split("|")]
-    areas: dict[str, float] = {}
-    for entry in entries:
-        name, colon, area = entry.rpartition(":")
-        if not colon or not AREA.fullmatch(area.strip()) or not name.strip():
-            return tuple(dict.fromkeys(entries)), ()
-        areas[name.strip()] = float(area)
+    parts = [entry.rpartition(":") for entry in entries]
+    shared = [bool(name.strip()) and AREA.fullmatch(area.strip()) is not None for name, _, area in parts]
+    if not has_areas or not any(shared):
+        return tuple(dict.fromkeys(entries)), ()
+    if not all(shared):
+        raise DatasetError(
+            f"{place}: give every label a share, such as sea:0.6|forest:0.4, or none. Received: {cell!r}."
+        )
+    areas = {name.strip(): float(area) for name, _, area in parts if float(area)}
+    if not areas or sum(areas.values()) > 1 + ROUNDING:
+        raise DatasetError(f"{place}: the shares must be over 0 and add up to 1 at most. Received: {cell!r}.")
     return tuple(areas), tuple(areas.values())
 
 

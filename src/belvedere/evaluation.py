@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.errors import DatasetError, UnknownName, UsageError
-from belvedere.model import Model, expand
+from belvedere.model import Model, Source, expand
 from belvedere.prediction_sets import COVERAGE
 from belvedere.progress import Progress
 from belvedere.records import ClassFigures, Confusion, Evaluation, OutlierFigures, Prediction, Sample, TagFigures
@@ -23,6 +23,7 @@ from belvedere.reliability import (
     measure_sets,
     measure_tags,
 )
+from belvedere.tags import mark_present, names_all_labels
 from belvedere.trust import undo_temperature
 
 
@@ -48,8 +49,11 @@ def evaluate(
     named = any(sample.part != UNDIVIDED for sample in dataset.samples)
     for part in ("test", "val") if named else (UNDIVIDED,):
         if samples := dataset.part(part):
+            strangers = [] if outliers is None else _list_outliers(model, outliers)
             found = evaluate_samples(model, samples, progress or Progress(), part=part or "all")
-            return found if outliers is None else replace(found, outliers=_ask(model, found, outliers, progress))
+            return (
+                replace(found, outliers=_ask(model, found, strangers, progress or Progress())) if strangers else found
+            )
     raise DatasetError(f"{dataset.source} has a training part only. Give a test part, or a folder of class folders.")
 
 
@@ -143,44 +147,52 @@ def measure(
 def _compare_tags(
     predictions: Sequence[Prediction], samples: Sequence[Sample], class_names: Sequence[str]
 ) -> TagFigures | None:
-    """Measures tags, where the photographs have several labels and the model has told what is in all of them."""
+    """Measures tags, where the photographs have all their labels and the model has told what is in all of them."""
     pairs = [pair for pair in zip(predictions, samples, strict=True) if pair[0].error is None]
-    if not any(sample.also for _, sample in pairs) or not all(answer.presence for answer, _ in pairs):
+    present = mark_present([sample for _, sample in pairs], class_names)
+    if not names_all_labels(present) or not all(answer.presence for answer, _ in pairs):
         return None
     index = {name: place for place, name in enumerate(class_names)}
     size = (len(pairs), len(index))
-    shares, areas, present = np.zeros(size), np.zeros(size), np.zeros(size, bool)
+    shares, areas = np.zeros(size), np.zeros(size)
     for row, (answer, sample) in enumerate(pairs):
         for tag in answer.tags:
             shares[row, index[tag.name]] = tag.share
-        labels = [(place, name) for place, name in enumerate((sample.label, *sample.also)) if name in index]
-        present[row, [index[name] for _, name in labels]] = True
-        for place, name in labels if sample.areas else []:
-            areas[row, index[name]] = sample.areas[place]
         if not sample.areas:
             areas[row] = np.nan
+        for name, area in zip((sample.label, *sample.also), sample.areas, strict=bool(sample.areas)):
+            if name in index:
+                areas[row, index[name]] = area
     confidence = np.array([answer.presence for answer, _ in pairs])
     return measure_tags(shares > 0, confidence, shares, present, areas)
 
 
-def _ask(model: Model, found: Evaluation, outliers: Path | str, progress: Progress | None) -> OutlierFigures:
+def _list_outliers(model: Model, folder: Path | str) -> list[Source]:
+    if not model.card.trust.outlier_quantiles:
+        raise UsageError(f"{model.name} can't tell what is none of its classes: leave out the outliers.")
+    if not (pictures := list(expand([folder]))):
+        raise UsageError(f"There are no pictures in {folder}. Give a folder with some that show none of the classes.")
+    return pictures
+
+
+def _ask(model: Model, found: Evaluation, pictures: Sequence[Source], progress: Progress) -> OutlierFigures:
     """Asks about pictures of none of the classes."""
-    pictures = list(expand([outliers]))
-    with (progress or Progress()).task("Evaluating outliers", len(pictures)) as task:
+    with progress.task("Evaluating outliers", len(pictures)) as task:
         answers = []
         for answer in model.stream(pictures):
             answers.append(answer)
             task.advance(1)
     inside, outside = ([each for each in group if each.error is None] for group in (found.predictions, answers))
-    scores = [[each.none_score for each in group] for group in (inside, outside)]
     if not outside:
-        raise UsageError(f"There are no pictures that can be read in {outliers}. Give a folder with some.")
-    if None in scores[0] + scores[1]:
-        raise UsageError(f"{model.name} can't tell what is none of its classes: leave out the outliers.")
+        raise UsageError(f"None of the {len(answers)} outliers can be read.")
+    if unreadable := len(answers) - len(outside):
+        progress.say(f"Left out: {unreadable} of {len(answers)} outliers, which can't be read.")
+    scores = [[each.none_score for each in group] for group in (inside, outside)]
     limit = model.card.trust.accept_rate if model.accept_rate is None else model.accept_rate
     surest = [[each.confidence for each in group] for group in (inside, outside)]
     numbers = [np.array(each, np.float64) for each in (*scores, *surest)]
-    return measure_outliers(numbers[0], numbers[1], numbers[2], numbers[3], limit)
+    figures = measure_outliers(numbers[0], numbers[1], numbers[2], numbers[3], limit)
+    return replace(figures, unreadable=unreadable)
 
 
 def surest_mistakes(evaluation: Evaluation, count: int) -> list[Prediction]:

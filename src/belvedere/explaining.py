@@ -21,11 +21,6 @@ MOST_TAGS = 5  # of a picture are drawn
 GAP = 6  # pixels between pictures in a strip
 
 
-def tells_places(model: Model) -> bool:
-    """Whether a model says where its evidence is."""
-    return model.card.trust.tags is not None
-
-
 def draw_tags(model: Model, answer: Prediction) -> Figure:
     """Draws a picture, and beside it where the evidence for each of its tags is.
 
@@ -38,6 +33,9 @@ def draw_tags(model: Model, answer: Prediction) -> Figure:
     """
     pixels, shares = look_again(model, Path(answer.image), SIDE)
     tiles = [Tile(pixels, Path(answer.image).name)]
+    if not answer.tags:  # too few photographs were held out to fit any
+        main = model.class_names.index(str(answer.prediction))
+        tiles.append(Tile(overlay(pixels, shares[main]), str(answer.prediction)))
     for tag in answer.tags[:MOST_TAGS]:
         place = model.class_names.index(tag.name)
         caption = f"{tag.name} {tag.share:.0%}\nsure to {tag.confidence:.0%}"

@@ -22,7 +22,7 @@ from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import INPUT, Model, expand, find_model, load, open_session
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
-from belvedere.storage import write_bytes
+from belvedere.storage import check_free_file, write_bytes
 
 try:
     import onnx
@@ -149,13 +149,9 @@ def _refusal(export: Export) -> str:
 
 
 def _check_out(out: Path, source: Path, overwrite: bool) -> None:
-    if out.is_dir() or not out.parent.is_dir():
-        what = "is a folder" if out.is_dir() else f"is in {out.parent}, which is not a folder"
-        raise UsageError(f"{out} {what}. Expected the name of a file to write, such as model-int8.onnx.")
     if out.exists() and out.samefile(source):
         raise UsageError(f"{out} is the model that is exported: it stays as it is. Give another --out.")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} is there already. Give another --out, or add --overwrite to replace it.")
+    check_free_file(out, overwrite=overwrite)
 
 
 def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> tuple[Pictures, Pictures]:

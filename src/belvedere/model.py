@@ -41,6 +41,8 @@ class Model:
         self, session: onnxruntime.InferenceSession, card: ModelCard | None, name: str, accept_rate: float | None = None
     ) -> None:
         self._session = session
+        self._wanted_only = onnxruntime.RunOptions()  # else every output is worked out, asked for or not
+        self._wanted_only.only_execute_path_to_fetches = True
         self._card = card
         self.name = name
         self.accept_rate = accept_rate  # share of true pictures not called "none of these"; None for the card's
@@ -92,9 +94,10 @@ class Model:
         return int(outputs[output].shape[1])
 
     @property
-    def has_evidence(self) -> bool:
-        """Whether the graph says where in a picture it found what (see `explain`)."""
-        return EVIDENCE in [output.name for output in self._session.get_outputs()]
+    def tells_places(self) -> bool:
+        """Whether the graph says where in a picture it found what: at more than one place (see `explain`)."""
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        return EVIDENCE in shapes and shapes[EVIDENCE][2:] != [1, 1]
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
@@ -111,7 +114,8 @@ class Model:
         """Computes some of the graph's outputs, a batch to each core at a time."""
 
         def ask(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-            said: list[NDArray[np.float32]] = self._session.run(outputs, {INPUT: np.ascontiguousarray(batch)})
+            given = {INPUT: np.ascontiguousarray(batch)}
+            said: list[NDArray[np.float32]] = self._session.run(outputs, given, self._wanted_only)
             return said
 
         if len(images) <= BATCH:

@@ -23,7 +23,7 @@ class OutlierScore:
 
     quadratic: NDArray[np.float32]  # (D, D)
     linear: NDArray[np.float32]  # (K, D)
-    offsets: NDArray[np.float32]  # (K,)
+    offsets: NDArray[np.float32]  # (K,), or fewer where a class has nobody to be like
     energy: float
     neighbours: NDArray[np.float32]  # (M, D), of length 1; none where there are fewer than `NEAREST`
     nearness: float
@@ -52,15 +52,16 @@ def fit_outlier_score(
 
     Args:
         embeddings: (N, D), of photographs that were learnt from.
-        labels: (N,), 0 to K - 1; each class at least once.
+        labels: (N,), 0 to K - 1; a class that is not among them has no distance.
         held_embeddings: (M, D), of photographs that were not: the deviations are theirs.
         held_logits: (M, K), of these.
         neighbours: How many embeddings are kept to measure nearness by; 0 leaves it out, for a smaller file.
     """
-    values, classes = embeddings.astype(np.float64), held_logits.shape[1]
+    values = embeddings.astype(np.float64)
     centre = values.mean(0)  # (D,)
-    centres = np.stack([values[labels == label].mean(0) for label in range(classes)])  # (K, D)
-    within, around = _precision(values - centres[labels]), _precision(values - centre)  # (D, D)
+    classes, places = np.unique(labels, return_inverse=True)
+    centres = np.stack([values[labels == label].mean(0) for label in classes])  # (K, D)
+    within, around = _precision(values - centres[places]), _precision(values - centre)  # (D, D)
     # Both distances are quadratic in the embedding: what they have in common is worked out once.
     kept = _unit(values[np.linspace(0, len(values) - 1, min(neighbours, len(values))).astype(np.intp)])
     kept = kept if len(kept) >= NEAREST else kept[:0]
@@ -100,8 +101,15 @@ def fit_quantiles(scores: Floats) -> tuple[float, ...]:
 
 
 def rank_scores(scores: Floats, quantiles: tuple[float, ...]) -> NDArray[np.float64]:
-    """Returns the share of true pictures that are less unlike, (N,), from 0 to 1."""
-    return np.interp(scores, quantiles, np.linspace(0, 1, len(quantiles)))
+    """Returns the share of true pictures that are less unlike, (N,), from 0 to 1.
+
+    Beyond the last of them it comes closer and closer to 1, so that of two outliers the stranger has the higher rank.
+    """
+    known = np.array(quantiles)
+    ranks = np.linspace(0, 1, len(known))
+    ranks[-1] = (ranks[-1] + ranks[-2]) / 2
+    beyond = np.maximum(scores - known[-1], 0) / max(known[-1] - np.median(known), 1e-6)
+    return np.asarray(1 - (1 - np.interp(scores, known, ranks)) * np.exp(-beyond))
 
 
 def _precision(deviations: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ Knows how answers stream from a model to a table, a file and a contact sheet; do
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ SHEET_PICTURES = 60  # a contact sheet shows the first so many
 SHEET_SIDE = 240  # longer side of a picture on it, pixels
 TOLD_TOGETHER = 16  # pictures; telling of each would take as long as reading it
 LONGEST_NAME = 1 << 20  # bytes between two separators, above which a list of names is none
+LONGEST_STEM = 60  # characters of a picture's name in that of its heat-map: a file's may have 255 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def predict_files(
     sheet: Path | None = None,
     heatmaps: Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Answered:
     """Answers for files and folders, and writes the answers as they come.
@@ -84,8 +86,9 @@ def predict_files(
         form: "table", "csv", "jsonl", "json" or "parquet".
         out: The file to write; None for stdout.
         sheet: A PNG to draw, with the first pictures and their answers.
-        heatmaps: A new folder for pictures of where the evidence for each tag is.
+        heatmaps: A folder for pictures of where the evidence for each tag is.
         resume: Whether to go on where the same job was cut off: with "csv", "jsonl" and "parquet", to a file.
+        overwrite: Whether older heat-maps there may be replaced; files always are.
         progress: Shows how far it is.
 
     Returns:
@@ -97,13 +100,12 @@ def predict_files(
             is of another job.
         MissingExtra: Parquet is asked for and pyarrow is not installed.
     """
-    progress = progress or Progress()
+    progress, shown = progress or Progress(), list[Prediction]()
     _check_form(form, out, sheet or heatmaps, resume)
     total = _check_sources(sources, out, sheet)
     pictures = some_of(expand(sources), sources)
-    shown: list[Prediction] = []
     with (
-        _heatmap_writer(model, heatmaps) as draw,
+        _heatmap_writer(model, heatmaps, overwrite) as draw,
         _open(model, form, out, resume) as (writer, rows),
         progress.task("Predicting", total or 0) as task,
     ):
@@ -121,8 +123,8 @@ def predict_files(
         task.advance(images % TOLD_TOGETHER)
     if sheet is not None:
         _draw_sheet(sheet, shown, model.class_names)
-        if images > SHEET_PICTURES:
-            progress.say(f"{sheet} shows the first {SHEET_PICTURES} of {images:,} pictures.")
+        if images > len(shown):
+            progress.say(f"{sheet} shows the first {len(shown)} of {images:,} pictures.")
     return Answered(images, unreadable)
 
 
@@ -137,22 +139,23 @@ def _check_sources(sources: Iterable[Source], *files: Path | None) -> int | None
 
 
 @contextmanager
-def _heatmap_writer(model: Model, folder: Path | None) -> Iterator[Callable[[int, Prediction], None]]:
+def _heatmap_writer(model: Model, folder: Path | None, overwrite: bool) -> Iterator[Callable[[int, Prediction], None]]:
     """What writes the pictures of where the evidence of an answer is into a new folder, a file an answer."""
     if folder is None:
         yield lambda _number, _answer: None
         return
-    from belvedere.explaining import draw_tags, tells_places
+    from belvedere.explaining import draw_tags
     from belvedere.plots import figure_bytes
 
-    if not tells_places(model):
+    if not model.tells_places:
         raise UsageError(f"{model.name} can't tell where its evidence is: leave out --heatmaps, or train it again.")
-    with new_folder(folder, overwrite=False) as unfinished:
+    with new_folder(folder, overwrite=overwrite) as unfinished:
 
         def draw(number: int, answer: Prediction) -> None:
             if answer.error is None:
-                name = f"{number:05}-{Path(answer.image).stem}.png"
-                write_bytes(unfinished / name, figure_bytes(draw_tags(model, answer), "png"))
+                name = f"{number:05}-{Path(answer.image).stem[:LONGEST_STEM]}.png"
+                with suppress(UnreadableImage):  # it was there when it was answered for
+                    write_bytes(unfinished / name, figure_bytes(draw_tags(model, answer), "png"))
 
         yield draw
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from belvedere.trust import Floats
 
 COVERAGE = 0.95  # how often the true class is in a set
-CERTAINTY = 0.95  # that this holds for the photographs to come, whichever were drawn to fit on
+CERTAINTY = 0.95  # that this holds for the photographs to come, whichever were drawn to fit on (see `fit_set_mass`)
 
 
 def fit_set_mass(probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
@@ -20,7 +20,9 @@ def fit_set_mass(probabilities: Floats, labels: NDArray[np.int64]) -> float | No
     The score of a class is the probability of all likelier ones, as adaptive prediction sets have it (Romano et al.
     2020, https://arxiv.org/abs/2006.02544) but without chance: the same picture always has the same set, and the
     likeliest class is in it. Split conformal prediction keeps its promise on average over the photographs it is fitted
-    on; here it is kept with a certainty of 95% for those at hand (Vovk 2012, https://arxiv.org/abs/1209.2673).
+    on; here it is kept with a certainty of 95% for those at hand (Vovk 2012, https://arxiv.org/abs/1209.2673). Both
+    hold of photographs that nothing else was chosen by. Where these chose the epoch and the temperature as well, they
+    flatter by a point or two, which the certainty makes up for, but nothing is proven.
 
     Args:
         probabilities: (N, K), of photographs that were not learnt from.

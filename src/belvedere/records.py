@@ -120,6 +120,7 @@ class Trust:
     outlier_quantiles: tuple[float, ...] = ()  # of the outlier score of such photographs, from the least to the most
     accept_rate: float = 0.95  # share of true pictures that are not called "none of these"
     tags: TagRule | None = None
+    first_tags: TagRule | None = None  # as training made them, where `tags` were fitted to a table since
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,7 @@ class OutlierFigures:
     accepted_by_model: float  # and of the outliers
     baseline_auroc: float  # the same by the largest probability
     baseline_accepted: float
+    unreadable: int = 0  # files that were left out
 
 
 @dataclass(frozen=True, slots=True)

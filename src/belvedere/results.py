@@ -16,7 +16,7 @@ from pathlib import Path
 from belvedere.dataset import read_folder
 from belvedere.errors import UnreadableImage
 from belvedere.evaluation import evaluate, surest_mistakes, to_metrics
-from belvedere.explaining import draw_strip, tells_places
+from belvedere.explaining import draw_strip
 from belvedere.images import fit_image, read_image, within
 from belvedere.model import Model, load
 from belvedere.pictures import Tile
@@ -130,7 +130,7 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
         notes=results.notes,
         grids={title: sample_tiles(samples, class_names) for title, samples in results.samples.items()},
         mistakes=mistake_tiles(results.evaluation, results.samples, results.model),
-        overlaid=results.model is not None and tells_places(results.model),
+        overlaid=results.model is not None and results.model.tells_places,
         config=results.config,
         command=results.command,
     )
@@ -212,7 +212,7 @@ def _tile(
     path: Path, caption: str, tone: str = "plain", model: Model | None = None, classes: Sequence[str] = ()
 ) -> Tile | None:
     try:
-        if model is not None and tells_places(model):
+        if model is not None and model.tells_places:
             return Tile(draw_strip(model, path, classes, TILE_PIXELS), caption, tone)
         pixels = read_image(path)
     except UnreadableImage:

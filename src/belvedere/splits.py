@@ -132,7 +132,9 @@ def of_part(contents: Contents, *parts: str) -> Contents:
 
 def fingerprint(contents: Contents) -> str:
     """Hashes contents and labels of photographs, whatever their names and order: SHA-256, hexadecimal."""
-    lines = sorted(f"{h} {s.label}" for h, s in zip(contents.hashes, contents.samples, strict=True))
+    lines = sorted(
+        f"{h} {'|'.join((s.label, *s.also))}" for h, s in zip(contents.hashes, contents.samples, strict=True)
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

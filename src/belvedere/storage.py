@@ -24,6 +24,19 @@ MARK = ".belvedere"  # a file in every folder of results, with the number of the
 TEMPORARY = ".belvedere-{}.tmp"
 
 
+def check_free_file(path: Path, *, overwrite: bool) -> None:
+    """Checks before the work that a file may be written.
+
+    Raises:
+        UsageError: It is a folder, its folder is not there, or it is there already and may not be replaced.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"is in {path.parent}, which is not a folder"
+        raise UsageError(f"{path} {what}. Expected the name of a file to write.")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there already. Give another --out, or add --overwrite to replace it.")
+
+
 @contextmanager
 def replace_when_whole(path: Path) -> Iterator[TextIO]:
     r"""Writes a UTF-8 text file bit by bit that appears, or takes the old one's place, only when it is whole.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.records import Tag, TagRule
+from belvedere.records import Sample, Tag, TagRule
 
 Evidence = NDArray[np.float32]  # (N, K, h, w): the logits of each place, whose mean is the picture's
 
@@ -18,6 +18,7 @@ COMPOSITES = 4000  # of two photographs each, to learn from what a part of a pic
 SMALLEST_PART = 0.1  # of a composite
 LEAST_FITTED_ON = 30  # photographs
 PENALTY = 1.0  # on how far photographs with several labels move the rule, in units of their evidence's deviations
+SELDOM = 0.1  # of photographs have several labels where the others may have more than they say
 LEAST_SHARE = 0.01  # of a picture, for what is surely there and nowhere the strongest
 NEVER = -20.0  # the bias of a class that is no tag
 NEWTON_STEPS = 100
@@ -37,8 +38,22 @@ def share_places(evidence: Evidence, temperature: float) -> NDArray[np.float32]:
     return np.asarray((powers / powers.sum(1, keepdims=True)).mean((2, 3)), np.float32)
 
 
-def fit_tags(evidence: Evidence, labels: NDArray[np.int64], seed: int = 0) -> TagRule | None:
-    """Learns from photographs with one label each when a class is in a picture.
+def names_all_labels(present: NDArray[np.bool_]) -> bool:
+    """Whether labels, (N, K), are all that is in the photographs: where few have several, the others hold more."""
+    return len(present) > 0 and float((present.sum(1) > 1).mean()) >= SELDOM
+
+
+def mark_present(samples: Sequence[Sample], class_names: Sequence[str]) -> NDArray[np.bool_]:
+    """Marks the labels of samples, (N, K); labels that are no class are left out."""
+    index = {name: place for place, name in enumerate(class_names)}
+    present = np.zeros((len(samples), len(class_names)), bool)
+    for row, sample in enumerate(samples):
+        present[row, [index[label] for label in (sample.label, *sample.also) if label in index]] = True
+    return present
+
+
+def fit_tags(evidence: Evidence, present: NDArray[np.bool_], seed: int = 0) -> TagRule | None:
+    """Learns from photographs of which one label is known when a class is in a picture.
 
     Two photographs put side by side hold both classes: on such composites a logistic regression a class is fitted to
     the evidence. A composite may hold more than its two labels say, so that the regression gives less than 1 to what is
@@ -47,17 +62,17 @@ def fit_tags(evidence: Evidence, labels: NDArray[np.int64], seed: int = 0) -> Ta
 
     Args:
         evidence: (N, K, h, w), best of photographs that were not learnt from.
-        labels: (N,), 0 to K - 1.
+        present: (N, K), the label that each has, or the labels.
         seed: Of the draw.
 
     Returns:
         The rule; None where there are fewer than 30 photographs, or the network tells no places.
     """
-    if len(labels) < LEAST_FITTED_ON or evidence.shape[2] * evidence.shape[3] == 1:
+    if len(present) < LEAST_FITTED_ON or evidence.shape[2] * evidence.shape[3] == 1:
         return None
-    pooled, present = _compose(evidence, labels, np.random.default_rng(seed))
+    pooled, held = _compose(evidence, present, np.random.default_rng(seed))
     scales, biases = [], []
-    for column, named in zip(pooled.T, present.T, strict=True):
+    for column, named in zip(pooled.T, held.T, strict=True):
         scale, bias = 0.0, NEVER  # where nobody has seen the class
         if named.any() and not named.all():
             weights, bias = _fit_logistic(column[:, None], named, np.zeros(1), 1e-2)
@@ -66,7 +81,12 @@ def fit_tags(evidence: Evidence, labels: NDArray[np.int64], seed: int = 0) -> Ta
             bias -= float(np.log(even / (1 - even)))
         scales.append(scale)
         biases.append(bias)
-    return TagRule(tuple(scales), tuple(biases), fitted_on=len(labels))
+    return TagRule(tuple(scales), tuple(biases), fitted_on=len(present))
+
+
+def unfitted_rule(classes: int) -> TagRule:
+    """A rule that nothing has been fitted to: as sure of each class as its evidence is strong."""
+    return TagRule((1.0,) * classes, (0.0,) * classes)
 
 
 def refit_tags(rule: TagRule, evidence: Evidence, present: NDArray[np.bool_]) -> TagRule:
@@ -84,19 +104,16 @@ def refit_tags(rule: TagRule, evidence: Evidence, present: NDArray[np.bool_]) ->
     """
     pooled = pool_evidence(evidence).astype(np.float64)
     spread = pooled.std(0) + 1e-6  # (K,)
-    scales, biases = list(rule.scales), list(rule.biases)
-    context = np.zeros((len(scales), len(scales)))
+    biases = list(rule.biases)
+    weights = np.diag(rule.scales) + (np.array(rule.context) if rule.context else 0.0)  # (K, K)
     for place, there in enumerate(present.T):
         if there.all() or not there.any():
             continue
-        before = np.zeros(len(scales))
-        before[place] = rule.scales[place]
-        after, biases[place] = _fit_logistic(pooled / spread, there, before * spread, PENALTY)
-        context[place] = after / spread
-        scales[place] = float(context[place, place])
-        context[place, place] = 0.0
+        after, biases[place] = _fit_logistic(pooled / spread, there, weights[place] * spread, PENALTY)
+        weights[place] = after / spread
+    context = weights * ~np.eye(len(weights), dtype=bool)
     return TagRule(
-        tuple(scales),
+        tuple(float(scale) for scale in weights.diagonal()),
         tuple(biases),
         tuple(tuple(float(value) for value in row) for row in context),
         fitted_on=len(present),
@@ -142,7 +159,7 @@ def choose_tags(
 
 
 def _compose(
-    evidence: Evidence, labels: NDArray[np.int64], random: np.random.Generator
+    evidence: Evidence, labels: NDArray[np.bool_], random: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Pooled evidence, (COMPOSITES, K), of two photographs beside or above each other, and whose classes they hold."""
     pairs = random.integers(len(labels), size=(COMPOSITES, 2))
@@ -151,14 +168,12 @@ def _compose(
     pooled = np.empty((COMPOSITES, evidence.shape[1]))
     for row, ((first, second), share) in enumerate(zip(pairs, shares, strict=True)):
         composite = np.array(evidence[first])
-        side = 2 if beside[row] else 1
-        cut = round(share * composite.shape[side])
+        side = 2 if composite.shape[1] == 1 or (beside[row] and composite.shape[2] > 1) else 1
+        cut = min(max(round(share * composite.shape[side]), 1), composite.shape[side] - 1)
         part = (slice(None), slice(cut, None)) if side == 1 else (slice(None), slice(None), slice(cut, None))
         composite[part] = evidence[second][part]
         pooled[row] = pool_evidence(composite[None])[0]
-    present = np.zeros(pooled.shape, bool)
-    present[np.arange(COMPOSITES)[:, None], labels[pairs]] = True
-    return pooled, present
+    return pooled, labels[pairs[:, 0]] | labels[pairs[:, 1]]
 
 
 def _fit_logistic(

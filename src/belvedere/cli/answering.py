@@ -66,7 +66,7 @@ def predict(
         done = predict_at_scale(model.name, sources, out, overwrite=overwrite, progress=for_stderr())
     else:
         files = {"out": out, "sheet": sheet, "heatmaps": heatmaps}
-        done = predict_files(model, sources, form, **files, resume=resume, progress=for_stderr())
+        done = predict_files(model, sources, form, **files, resume=resume, overwrite=overwrite, progress=for_stderr())
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, ModelPath, app, print_json, tell, told
+from belvedere.cli.edge import AsJson, ModelPath, Overwrite, app, print_json, tell, told
 
 
 @app.command()
@@ -20,17 +20,20 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option("--out", help="Model file to write; without, MODEL itself is replaced.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit MODEL's tags to a TABLE of a few dozen photographs with all their labels."""
     from belvedere.progress import for_stderr
 
-    done = belvedere.calibrate(model, table, out=out, progress=for_stderr())
+    done = belvedere.calibrate(model, table, out=out, overwrite=overwrite, progress=for_stderr())
     if as_json:
         print_json(dataclasses.asdict(done) | {"file": str(done.file)})
         return
-    for when, figures in (("before", done.before), ("after, on photographs not fitted on", done.after)):
+    for when, figures in (("as trained", done.before), ("after, on photographs not fitted on", done.after)):
         values = {"micro F1": figures.micro_f1, "mean average precision": figures.mean_average_precision}
         told_values = "   ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
         print(f"{told_values}   ({when})")  # noqa: T201
+    if done.test_images:
+        tell(f"{done.test_images} rows of the table's test part stayed aside.")
     tell(f"Fitted on {done.images} photographs, and written: {done.file}")

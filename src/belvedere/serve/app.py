@@ -154,7 +154,7 @@ class Service:
                 "sha256": served.sha256,
                 "loaded": served.loaded,
                 "reload_error": self.watch.error,
-                "heatmaps": served.model.has_evidence,
+                "heatmaps": served.model.tells_places,
                 "limits": {"body_bytes": limits.body_bytes, "files": limits.files, "pixels": limits.pixels},
                 "card": asdict(served.model.card),
             }

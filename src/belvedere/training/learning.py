@@ -21,6 +21,7 @@ from belvedere.records import Note, Preprocess
 from belvedere.results import write_history
 from belvedere.splits import Contents
 from belvedere.storage import write_bytes
+from belvedere.tags import mark_present
 from belvedere.training.augment import fit_whole, scale_whole
 from belvedere.training.between import choose_between
 from belvedere.training.budget import fit_steps
@@ -40,7 +41,6 @@ from belvedere.training.teaching import (
     Teacher,
     find_teacher,
     find_unlabelled,
-    mark_present,
     share_labels,
     unopened_note,
 )
@@ -148,17 +148,19 @@ def hold_out(job: Job, network: Network, train: Feed, validation: Feed, held: Pi
     def take(part: Feed) -> Callable[[NDArray[np.intp]], Tensor]:
         return lambda rows: fit_whole(part.take(rows)[0], side)
 
-    chosen = spread_rows(len(train), min(LEARNT_FROM, len(train)))
+    firsts = np.unique(train.labels, return_index=True)[1]  # no class shall be missing, however rare
+    chosen = np.union1d(spread_rows(len(train), min(LEARNT_FROM, len(train))), firsts)
     seen = look_at(network, in_batches(chosen, take(train)), job.hardware)
     rows = np.arange(len(validation))
-    found = look_at(network, in_batches(rows, take(validation)), job.hardware, evidence=True)
+    found = look_at(network, in_batches(rows, take(validation)), job.hardware)
     some = spread_rows(len(rows), min(EVIDENCE_OF, len(rows)))
+    shown = look_at(network, in_batches(some, take(validation)), job.hardware, evidence=True)
     present = mark_present([held.samples[row] for row in some], job.dataset.class_names)
     return HeldOut(
         found.logits,
         validation.labels,
         found.embeddings,
-        found.evidence[some],
+        shown.evidence,
         present,
         seen.embeddings,
         train.labels[chosen],

@@ -223,8 +223,7 @@ def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: floa
     fitted = fit_trust(learnt.held_out, job.log)
     card = _write_model(job, learnt, fitted)
     model = load(job.folder)
-    known = answer_known(job.division, model, learnt, fitted.outliers, job.log) if learnt.described_by else None
-    evaluation = _measure(job.division, model, job.log, known)
+    evaluation = _measure(job.division, model, job.log, _known_answers(job, learnt, fitted, model))
     job.log.say_notes(unreadable_note(evaluation))
     results = Results(
         title=str(out),
@@ -246,6 +245,14 @@ def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: floa
 
 def _to_measure(division: Division) -> tuple[Sample, ...]:
     return division.test or division.validation.samples
+
+
+def _known_answers(job: Job, learnt: Learnt, fitted: Fitted, model: Model) -> dict[str, Prediction] | None:
+    """A probe's answers by what the cache holds already, unless tags are wanted, which it does not hold."""
+    if not learnt.described_by or any(sample.also for sample in _to_measure(job.division)):
+        return None
+    job.log.say("The test photographs' answers are from kept embeddings, without tags: belvedere evaluate has them.")
+    return answer_known(job.division, model, learnt, fitted.outliers, job.log)
 
 
 def _measure(

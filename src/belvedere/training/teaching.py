@@ -18,6 +18,7 @@ from belvedere.model import find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.splits import Contents, read_contents
+from belvedere.tags import mark_present
 from belvedere.training.recipes import Recipe
 from belvedere.walking import list_pictures
 
@@ -32,6 +33,7 @@ class Teacher:
     name: str  # of its file and content
     share: float  # of its answers in what is learnt
     smoothing: float  # of the labels
+    class_names: tuple[str, ...]  # K
 
     def targets(self, contents: Contents, labels: NDArray[np.int64], progress: Progress) -> NDArray[np.float32]:
         """Mixes its answers with the labels.
@@ -45,8 +47,7 @@ class Teacher:
             (N, K), each row with the sum 1.
         """
         answers = read_embeddings(contents, self.answerer, progress).values
-        given = np.eye(answers.shape[1], dtype=np.float32)[labels]
-        given = (1 - self.smoothing) * given + self.smoothing / answers.shape[1]
+        given = _share_evenly(mark_present(contents.samples, self.class_names), self.smoothing)
         share = np.where(labels < 0, 1.0, self.share).astype(np.float32)[:, None]
         mixed: NDArray[np.float32] = share * answers + (1 - share) * given
         return mixed
@@ -70,13 +71,13 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str]) -> Teacher | None:
     sha256 = hashlib.sha256(find_model(recipe.teacher).read_bytes()).hexdigest()
     answerer = ModelEmbedder(model, f"answers-{sha256[:16]}", "probabilities")
     name = f"{Path(recipe.teacher).name}, SHA-256 {sha256}"  # no path of this machine: it goes into the card
-    return Teacher(answerer, name, recipe.teacher_share, recipe.label_smoothing)
+    return Teacher(answerer, name, recipe.teacher_share, recipe.label_smoothing, model.class_names)
 
 
 def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothing: float) -> NDArray[np.float32] | None:
     """Divides what is learnt from a photograph evenly among its labels.
 
-    With a softmax this learns as well as a sigmoid for each class does, or better (Mahajan et al. 2018,
+    With a softmax this learnt as well as a sigmoid for each class did, or better, elsewhere (Mahajan et al. 2018,
     https://arxiv.org/abs/1805.00932), and the answer for one main class stays what it is.
 
     Returns:
@@ -84,18 +85,13 @@ def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothin
     """
     if not any(sample.also for sample in samples):
         return None
-    present = mark_present(samples, class_names).astype(np.float32)
-    shared: NDArray[np.float32] = present / np.maximum(present.sum(1, keepdims=True), 1)
-    return (1 - smoothing) * shared + np.float32(smoothing / len(class_names))
+    return _share_evenly(mark_present(samples, class_names), smoothing)
 
 
-def mark_present(samples: Sequence[Sample], class_names: Sequence[str]) -> NDArray[np.bool_]:
-    """Marks the labels of samples, (N, K); labels that are no class are left out."""
-    index = {name: place for place, name in enumerate(class_names)}
-    present = np.zeros((len(samples), len(class_names)), bool)
-    for row, sample in enumerate(samples):
-        present[row, [index[label] for label in (sample.label, *sample.also) if label in index]] = True
-    return present
+def _share_evenly(present: NDArray[np.bool_], smoothing: float) -> NDArray[np.float32]:
+    marks = present.astype(np.float32)
+    shares: NDArray[np.float32] = marks / np.maximum(marks.sum(1, keepdims=True), 1)
+    return (1 - smoothing) * shares + np.float32(smoothing / present.shape[1])
 
 
 def find_unlabelled(folder: str, progress: Progress) -> Contents:

@@ -22,6 +22,7 @@ from belvedere.outliers import OutlierScore, score_outliers
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Prediction, Preprocess
 from belvedere.splits import Contents
+from belvedere.tags import mark_present
 from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.learning import (
@@ -38,7 +39,7 @@ from belvedere.training.networks import PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network, NetworkEntry
 from belvedere.training.probing import Probe, fit_probe
 from belvedere.training.recipes import Recipe
-from belvedere.training.teaching import mark_present, share_labels
+from belvedere.training.teaching import share_labels
 from belvedere.training.trusting import HeldOut, weigh_places
 from belvedere.training.weights import Weights, find_weights, weights_name
 from belvedere.trust import log_loss

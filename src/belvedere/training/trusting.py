@@ -15,7 +15,7 @@ from belvedere.outliers import OutlierScore, fit_outlier_score, fit_quantiles, s
 from belvedere.prediction_sets import fit_set_mass
 from belvedere.progress import Progress
 from belvedere.records import TagRule, Trust
-from belvedere.tags import fit_tags, refit_tags
+from belvedere.tags import fit_tags, names_all_labels, refit_tags
 from belvedere.training.device import Hardware
 from belvedere.training.networks.registry import Network
 from belvedere.trust import LEAST_FITTED_ON, fit_temperature, log_loss
@@ -116,11 +116,11 @@ def fit_trust(held_out: HeldOut, progress: Progress) -> Fitted:
 
 
 def _fit_tags(held_out: HeldOut) -> TagRule | None:
-    several = held_out.present.sum(1) > 1
-    rule = fit_tags(held_out.evidence, held_out.present.argmax(1).astype(np.int64))
-    if rule is None or several.sum() < LEAST_SEVERAL:
+    present = held_out.present
+    rule = fit_tags(held_out.evidence, present)
+    if rule is None or not names_all_labels(present) or (present.sum(1) > 1).sum() < LEAST_SEVERAL:
         return rule
-    return refit_tags(rule, held_out.evidence, held_out.present)
+    return refit_tags(rule, held_out.evidence, present)
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
