@@ -9,11 +9,13 @@ average. A label is flagged when it has less than a tenth of that; of a frequent
 average.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+WRONG_LABEL = "wrong_label"
 UNLIKELY = 0.1  # of what is usual for the given class: a label that is less likely is flagged
 SURE_SHARE, SURE_LEAST, SURE_MOST_SHARE = 0.1, 200, 1 / 3  # of each class, the pictures that networks are surest of
 BELIEVED = 50  # pictures that a mistake must be counted among, to weigh otherwise than the same the other way round
@@ -60,6 +62,26 @@ def doubt_labels(probabilities: Floats, labels: Labels) -> Doubts:
     suggestions = others.argmax(1).astype(np.int64)
     suggested = probabilities[rows, suggestions].astype(np.float64)
     return Doubts(scores, flagged, suggestions, suggested, weights)
+
+
+def join_labels(probabilities: Floats, labels: Labels, further: Sequence[Sequence[int]]) -> Floats:
+    """Counts what else a picture is labelled with as its label: the networks may say either.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,).
+        further: N lists of the other classes that each is labelled with.
+
+    Returns:
+        (N, K): each label has the probability of all that its picture is labelled with, the others of them have none.
+    """
+    joined = probabilities.copy()
+    for row, (label, classes) in enumerate(zip(labels.tolist(), further, strict=True)):
+        others = [each for each in classes if each != label]
+        if others:
+            joined[row, label] += joined[row, others].sum()
+            joined[row, others] = 0
+    return joined
 
 
 def find_thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
