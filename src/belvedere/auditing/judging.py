@@ -35,7 +35,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class _Learnable:
+class Learnable:
     """The pictures that networks can be asked about."""
 
     contents: Contents
@@ -73,7 +73,7 @@ def judge_labels(
     contents, words = _hold(readable), route.words
     if route.model is not None:
         words = f"{words}, {check_model(route.model, contents, dataset.class_names)}"
-    learnable = _choose_learnable(contents, dataset.class_names, groups, seed)
+    learnable = choose_learnable(contents, dataset.class_names, groups, seed)
     if len(learnable.class_names) < 2 or len(learnable.contents.samples) < LEAST_TO_LEARN:
         return Judged(notes=(Note("Wrong labels were not looked for: too few photographs of two classes or more"),))
     reduced = replace(dataset, class_names=learnable.class_names)
@@ -123,10 +123,20 @@ def _name_changed(contents: Contents, rows: Rows) -> tuple[Note, ...]:
     return (Note(f"{len(names)} labels not looked at: their files were changed meanwhile", names),) if names else ()
 
 
-def _choose_learnable(
+def choose_learnable(
     contents: Contents, class_names: Sequence[str], groups: Sequence[DuplicateGroup], seed: int
-) -> _Learnable:
-    """Draws folds, and leaves out the classes that are in one of them only."""
+) -> Learnable:
+    """Draws folds, and leaves out the classes that are in one of them only.
+
+    Args:
+        contents: Photographs that can be read.
+        class_names: Their classes.
+        groups: Copies among them, which stay in one fold.
+        seed: Of the draw.
+
+    Returns:
+        The others, in the folds that were drawn.
+    """
     labels = np.array([class_names.index(sample.label) for sample in contents.samples], np.int64)
     folds = draw_folds(labels, _name_groups(contents, groups), seed)
     several = Counter(label for label, _ in set(zip(labels.tolist(), folds.tolist(), strict=True)))
@@ -136,7 +146,7 @@ def _choose_learnable(
     left = tuple(sample.image for sample in contents.samples if sample.label not in names)
     note = Note(f"{len(left)} labels not looked at: their classes have too few different photographs", left)
     _, renumbered = np.unique(folds[kept], return_inverse=True)
-    return _Learnable(
+    return Learnable(
         _hold([pairs[place] for place in kept]), renumbered.astype(np.intp), names, (note,) if left else ()
     )
 

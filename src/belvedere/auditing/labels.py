@@ -5,7 +5,8 @@ Knows probabilities and labels; does not know where they are from.
 The order is by the probability of the label; where one mistake is far more frequent in a set than others, such as
 glaciers called mountains, it weighs more. Flags go by class-wise thresholds, as confident learning does (Northcutt,
 Jiang, Chuang 2021, https://doi.org/10.1613/jair.1.12125): by what the pictures that are labelled with a class have on
-average. A label is flagged when it has less than a tenth of that; of a frequent mistake, when another class has its
+average. A label is flagged when it has less than a tenth of that. Of a frequent mistake, and of a label that networks
+can't be so sure against, such as those that learnt from a few dozen pictures, it is flagged when another class has its
 average.
 """
 
@@ -52,8 +53,9 @@ def doubt_labels(probabilities: Floats, labels: Labels) -> Doubts:
     weights = weigh_mistakes(probabilities, labels)
     unlikely = probabilities[rows, labels] < UNLIKELY * thresholds[labels]
     counted = count_confidently(probabilities, thresholds)
-    frequent = (counted >= 0) & (counted != labels) & (weights[counted, labels] > 1)
-    flagged = (unlikely | frequent) & (probabilities.argmax(1) != labels)
+    frequent = weights[counted, labels] > 1
+    another = (counted >= 0) & (counted != labels) & (frequent | find_unsure(probabilities, labels, thresholds)[labels])
+    flagged = (unlikely | another) & (probabilities.argmax(1) != labels)
     evidence = probabilities.astype(np.float64) * weights[:, labels].T  # (N, K): for each class to be the true one
     given = evidence[rows, labels]
     scores = 1 - given / evidence.sum(1)
@@ -91,6 +93,21 @@ def find_thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64
     given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     sums = np.bincount(labels, weights=given, minlength=classes)
     return np.where(counts > 0, sums / np.maximum(counts, 1), 2.0)
+
+
+def find_unsure(probabilities: Floats, labels: Labels, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Says against which labels networks can't be sure, (K,): a picture of another class would hardly be flagged.
+
+    That is where half of the pictures that are labelled otherwise have no less than a tenth of what is usual for it.
+    """
+    classes = range(probabilities.shape[1])
+    others = [probabilities[labels != label, label] for label in classes]
+    return np.array(
+        [
+            len(own) > 0 and np.median(own) >= UNLIKELY * thresholds[label]
+            for label, own in zip(classes, others, strict=True)
+        ]
+    )
 
 
 def count_confidently(probabilities: Floats, thresholds: NDArray[np.float64]) -> Labels:
