@@ -1,13 +1,14 @@
 """Wrong labels planted in a data set: how well they are found, beside cleanlab, and what mending them brings back.
 
 python benchmarks/label_errors.py PHOTOS [--weights FILE] [--backbone NAME] [--quick] [--seeds 3] [--swapped
-glacier,mountain]
+glacier,mountain] [--list FILE]
 
 Spoils training labels in two ways: 5% get any other class; 10% of the photographs of two classes get the other one.
 Then asks networks that had not seen each photograph, ranks all labels by doubt, and prints the average precision of
 finding the spoilt ones: ours, and cleanlab's two rankings of the same probabilities. With `--weights`, probes on a
 pretrained network; with `--quick`, networks trained from scratch on four fifths each (some minutes a way of
-spoiling).
+spoiling). Identical files are asked about together; the audit takes near copies too, which the figures here leave out.
+With `--list`, a CSV of what was spoilt: way of spoiling, seed, photograph, its true and its given label.
 
 Last, what is flagged gets its suggestion, without a person, and the same kind of classifier learns from the true, the
 spoilt and the mended labels: accuracy on the test photographs, which choose nothing.
@@ -16,7 +17,7 @@ spoilt and the mended labels: accuracy on the test photographs, which choose not
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,17 +29,19 @@ from sklearn.metrics import average_precision_score
 
 import belvedere
 from belvedere.auditing.labels import Doubts, doubt_labels
-from belvedere.auditing.unseen import Route, answer_unseen
+from belvedere.auditing.probes import draw_folds
+from belvedere.auditing.unseen import Route, answer_unseen, choose_route
 from belvedere.dataset import Dataset, read_folder
+from belvedere.embeddings import read_embeddings
 from belvedere.progress import LineProgress
 from belvedere.splits import Contents, of_part, read_contents
 from belvedere.storage import write_csv
-from belvedere.training.crossfit import describe_pretrained
 from belvedere.training.probing import fit_probe
 
 FLIPPED, SWAPPED = 0.05, 0.10
 PROGRESS = LineProgress()
 Labels = NDArray[np.int64]
+Names = tuple[str, ...]
 Spoilt = tuple[Labels, NDArray[np.bool_]]
 
 
@@ -65,6 +68,17 @@ def relabel(contents: Contents, given: Labels, names: tuple[str, ...]) -> Conten
     """The same photographs with other labels."""
     samples = tuple(replace(s, label=names[label]) for s, label in zip(contents.samples, given, strict=True))
     return Contents(samples, contents.hashes, ())
+
+
+def write_list(file: Path, contents: Contents, spoilings: Mapping[tuple[str, int], Spoilt], names: Names) -> None:
+    """Writes which photographs were spoilt, with their true and their given label."""
+    rows = [
+        [name, seed, sample.image, sample.label, names[label]]
+        for (name, seed), (given, spoilt) in spoilings.items()
+        for sample, label, wrong in zip(contents.samples, given, spoilt, strict=True)
+        if wrong
+    ]
+    write_csv(file, ["spoiling", "seed", "image", "label", "given"], rows)
 
 
 def compare(name: str, probabilities: NDArray[np.float32], given: Labels, spoilt: NDArray[np.bool_]) -> Doubts:
@@ -136,6 +150,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--swapped", default="glacier,mountain")
+    parser.add_argument("--list", type=Path, help="CSV of the photographs that were spoilt")
     arguments = parser.parse_args()
     dataset = read_folder(arguments.photos)
     contents = read_contents(dataset.samples, PROGRESS)
@@ -143,23 +158,25 @@ def main() -> None:
     true, test = (np.array([names.index(s.label) for s in part.samples], np.int64) for part in (train, tested))
     pair = [names.index(name) for name in arguments.swapped.split(",")]
     ways: list[tuple[str, Route, Callable[[Labels], Labels]]] = []
-    if arguments.weights or arguments.backbone:
-        weights = str(arguments.weights or "")
-        seen = [describe_pretrained(part, arguments.backbone, weights, PROGRESS).values for part in (train, tested)]
-        route = Route(backbone=arguments.backbone, weights=arguments.weights)
+    route = choose_route(None, arguments.backbone, arguments.weights, PROGRESS)
+    if route.embedder is not None:
+        seen = [read_embeddings(part, route.embedder, PROGRESS).values for part in (train, tested)]
         ways.append(("probes", route, learn_probe(seen[0], train.hashes, seen[1])))
     if arguments.quick:
         ways.append(("quick", Route(), learn_quick(train, dataset)))
+    spoilings: dict[tuple[str, int], Spoilt] = {}
+    for seed in range(arguments.seeds):
+        spoilings["5% flipped", seed] = flip(true, len(names), seed)
+        spoilings["10% swapped", seed] = swap(true, pair[0], pair[1], seed)
+    if arguments.list:
+        write_list(arguments.list, train, spoilings, names)
     for way, route, learn in ways:
-        for seed in range(arguments.seeds):
-            spoilings = {"5% flipped": flip(true, len(names), seed), "10% swapped": swap(true, pair[0], pair[1], seed)}
-            for name, (given, spoilt) in spoilings.items():
-                start = time.perf_counter()
-                relabelled = relabel(train, given, names)
-                found = answer_unseen(dataset, relabelled, train.hashes, route, seed, PROGRESS)
-                title = f"{way}, {name}, seed {seed}, {spoilt.sum()} spoilt, {time.perf_counter() - start:.0f} s"
-                doubts = compare(title, found.probabilities, given, spoilt)
-                print_regained(learn, true, given, doubts, test)
+        for (name, seed), (given, spoilt) in spoilings.items():
+            start, folds = time.perf_counter(), draw_folds(given, train.hashes, seed)
+            found = answer_unseen(dataset, relabel(train, given, names), folds, route, seed, PROGRESS)
+            title = f"{way}, {name}, seed {seed}, {spoilt.sum()} spoilt, {time.perf_counter() - start:.0f} s"
+            doubts = compare(title, found.probabilities, given, spoilt)
+            print_regained(learn, true, given, doubts, test)
 
 
 if __name__ == "__main__":

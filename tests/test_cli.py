@@ -134,7 +134,9 @@ def test_audit(work: Path) -> None:
     try:
         done = belvedere("audit", "photographs", "--no-labels", "--out", "audit", "--json", cwd=work)
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["checks"]["unreadable"]["flagged"] == 1
+        told = json.loads(done.stdout)
+        assert told["checks"]["unreadable"]["flagged"] == 1
+        assert sorted(told["counts"]) == ["test", "train"]
         strict = belvedere("audit", "photographs", "--no-labels", "--out", "audit", "--strict", "--overwrite", cwd=work)
     finally:
         broken.unlink()

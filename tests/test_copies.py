@@ -1,5 +1,6 @@
 """How copies are recognised: descriptors, cells of neighbours, alignment, groups."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from belvedere.auditing.duplicates import find_first_of_each, group_copies, list
 from belvedere.auditing.measures import Measures, measure, name_kind
 from belvedere.auditing.near import Copy
 from belvedere.auditing.neighbours import FEW, Neighbours
-from belvedere.records import Sample
+from belvedere.records import DuplicateGroup, Sample
 from pictures import draw_texture
 
 
@@ -104,6 +105,50 @@ def test_chains_of_copies_are_one_group_with_their_identical_files() -> None:
     assert ("1", "contradiction") in told
     assert ("3", "leak") in told
     assert not any(image == "4" for image, _ in told)
+
+
+def equal(count: int, reason: str = "") -> list[Measures]:
+    return [Measures("same", reason, pixels_hash=b"same", width=1, height=1)] * count
+
+
+def test_photographs_of_no_part_are_to_train_on_where_there_are_parts() -> None:
+    def find(*parts: str) -> list[DuplicateGroup]:
+        samples = [sample(str(number), part=part) for number, part in enumerate(parts)]
+        return list(group_copies(samples, [*equal(2), *(Measures(str(n)) for n in range(2, len(parts)))], []))
+
+    assert not find("", "train")[0].leaks
+    assert find("", "test")[0].leaks
+    assert find("", "test")[0].parts == ("train", "test")
+    assert find("", "")[0].parts == ("", "")
+    assert not find("", "", "test")[0].leaks
+
+
+def test_identical_files_that_are_no_pictures_are_no_copies() -> None:
+    samples = [sample("0"), sample("1", "b", "test")]
+    assert group_copies(samples, equal(2, "is no picture"), []) == ()
+
+
+def test_sets_of_labels_contradict_and_not_their_order() -> None:
+    first, second = Sample(Path("0"), "0", "sea", "", ("mountain",)), Sample(Path("1"), "1", "mountain", "", ("sea",))
+    [group] = group_copies([first, second], equal(2), [])
+    assert not group.contradicts
+    assert {issue.check for issue in list_issues([group])} == {"same_bytes"}
+    [group] = group_copies([first, sample("1", "sea", "")], equal(2), [])
+    assert group.contradicts
+    assert "labelled sea, but 0 (mountain|sea)" in {issue.detail for issue in list_issues([group])}
+
+
+def test_a_placeholder_that_is_there_many_times_takes_no_time() -> None:
+    count = 20_000
+    samples = [sample(f"{number:05}", "a" if number < count - 4 else "b") for number in range(count)]
+    start = time.process_time()
+    issues = list(list_issues(group_copies(samples, equal(count), [])))
+    assert time.process_time() - start < 10  # all pairs would take minutes
+    assert len(issues) == 2 * count
+    details = {(issue.image, issue.check): issue.detail for issue in issues}
+    assert details["00001", "same_bytes"] == "copy of 00000, 00002, 00003 and 19996 more"
+    assert details["00001", "contradiction"] == "labelled a, but 19996 (b), 19997 (b), 19998 (b) and 1 more"
+    assert details["19999", "contradiction"] == "labelled b, but 00000 (a), 00001 (a), 00002 (a) and 19993 more"
 
 
 @pytest.mark.parametrize(

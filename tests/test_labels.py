@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from belvedere.auditing.classes import find_outliers, measure_nearness
-from belvedere.auditing.labels import count_confidently, doubt_labels, find_thresholds, weigh_mistakes
+from belvedere.auditing.labels import count_confidently, doubt_labels, find_thresholds, join_labels, weigh_mistakes
 from belvedere.auditing.probes import draw_folds, hold_out, softmax
 
 CLASSES = 4
@@ -39,6 +39,31 @@ def test_planted_mistakes_come_first_and_are_flagged() -> None:
     assert doubts.flagged[wrong].mean() > 0.9
     assert doubts.flagged[~wrong].mean() < 0.01
     assert (doubts.suggestions[wrong & doubts.flagged] == true[wrong & doubts.flagged]).mean() > 0.95
+
+
+@pytest.mark.parametrize("each", [10, 15, 100])
+def test_mistakes_are_flagged_by_networks_that_are_never_sure(each: int) -> None:
+    random = np.random.default_rng(each)
+    true = np.repeat([0, 1], each)
+    labels = true.copy()
+    labels[:2] = 1
+    likely = np.clip(random.normal(0.83, 0.03, len(true)), 0, 0.89)  # of the class in the picture
+    second = np.where(true == 1, likely, 1 - likely)
+    doubts = doubt_labels(np.stack([1 - second, second], axis=1), labels)
+    assert np.flatnonzero(doubts.flagged).tolist() == [0, 1]
+
+
+def test_nothing_is_flagged_where_networks_tell_nothing() -> None:
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        probabilities = softmax(random.normal(0, 0.5, (40, 2)).astype(np.float32))
+        assert not doubt_labels(probabilities, random.integers(0, 2, 40)).flagged.any()
+
+
+def test_what_else_a_picture_is_labelled_with_counts_as_its_label() -> None:
+    probabilities = np.array([[0.1, 0.7, 0.2], [0.1, 0.7, 0.2], [0.3, 0.3, 0.4]], np.float32)
+    joined = join_labels(probabilities, np.array([0, 0, 2]), [[1], [], [0, 2]])
+    assert joined == pytest.approx(np.array([[0.8, 0, 0.2], [0.1, 0.7, 0.2], [0, 0.3, 0.7]]))
 
 
 def test_mistakes_by_chance_weigh_alike_and_frequent_ones_more() -> None:

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from belvedere.cards import card_from_metadata, card_to_metadata
+from belvedere.embeddings import embed_with
 from belvedere.errors import UnreadableModel, UsageError
-from belvedere.model import BATCH, Model, Source, count_pictures, expand, load
+from belvedere.model import BATCH, Model, Source, count_pictures, expand, load, open_model
 from belvedere.records import Preprocess
 from conftest import CARD, CLASS_NAMES, COLOURS, model_bytes, picture, write_classes, write_picture
 
@@ -41,6 +42,22 @@ def picture_bytes(name: str) -> bytes:
 
 def test_card_survives_its_metadata() -> None:
     assert card_from_metadata(METADATA, "m") == CARD
+    card = replace(CARD, provenance=replace(CARD.provenance, sketch=("0a", "1b")))
+    assert card_from_metadata(card_to_metadata(card), "m") == card
+
+
+def test_a_card_without_a_sketch_is_of_an_older_version() -> None:
+    made = {key: value for key, value in json.loads(METADATA["provenance"]).items() if key != "sketch"}
+    assert card_from_metadata(METADATA | {"provenance": json.dumps(made)}, "m") == CARD
+
+
+def test_embeddings_of_another_file_with_the_same_card_are_kept_apart(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.onnx").write_bytes(model_bytes(METADATA | {"note": name}))
+    one, other = (embed_with(load(tmp_path / f"{name}.onnx")) for name in ("one", "other"))
+    assert one.model.card == other.model.card
+    assert one.name != other.name
+    assert one.name == embed_with(open_model((tmp_path / "one.onnx").read_bytes(), "renamed.onnx")).name
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))

@@ -368,7 +368,7 @@ class _Seeing(Model):
 
 
 def test_heatmaps(run: Path, opened: Model) -> None:
-    seeing = _Seeing(opened._session, opened.card, opened.name)
+    seeing = _Seeing(opened._session, opened.card, opened.name, opened.sha256)
     scene = make_scene(run, seeing)
     with TestClient(create_app(scene, Guard("127.0.0.1"), seeing), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/next?tab={TAB}").text

@@ -1,15 +1,27 @@
+import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from belvedere.progress import Progress
 from belvedere.records import Sample
-from belvedere.splits import Contents, find_identical, fingerprint, keep_back, of_part, read_contents
+from belvedere.splits import (
+    SKETCHED,
+    Contents,
+    find_identical,
+    fingerprint,
+    keep_back,
+    of_part,
+    read_contents,
+    share_in,
+    sketch,
+)
 
 Row = tuple[str, str]  # label and content
 
@@ -131,3 +143,15 @@ def test_parts_are_chosen() -> None:
     assert of_part(both, "test") == whole[1]
     assert of_part(both, "train", "test") == both
     assert of_part(both, "val").samples == ()
+
+
+@pytest.mark.parametrize(("own", "shared"), [(300, 0), (300, 300), (3000, 600), (9000, 2000)])
+def test_a_sketch_tells_what_share_of_photographs_was_among_others(own: int, shared: int) -> None:
+    hashes = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(own + 2000)]
+    known = sketch(hashes[own - shared :])  # `shared` of the first `own`, and 2000 others
+    assert len(known) == SKETCHED
+    assert share_in(hashes[:own], known) == pytest.approx(shared / own, abs=0.07)
+    assert share_in(hashes[:own], sketch(hashes[own - shared : own][:200])) == pytest.approx(
+        min(shared, 200) / own, abs=1e-9
+    )
+    assert share_in([], known) == share_in(hashes, ()) == 0

@@ -52,7 +52,7 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
         fields: dict[str, Any] = {key: json.loads(metadata[key]) for key in ("class_names", "layers")}
         layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
         preprocess = Preprocess(**json.loads(metadata["preprocess"]))
-        provenance = Provenance(**json.loads(metadata["provenance"]))
+        provenance = _read_provenance(json.loads(metadata["provenance"]))
         trust = _read_trust(json.loads(metadata.get("trust", "{}")))  # models of older versions have none
         card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
         for record in (card, preprocess, provenance, trust, *layers, *filter(None, (trust.tags, trust.first_tags))):
@@ -67,6 +67,11 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
     return card
+
+
+def _read_provenance(fields: dict[str, Any]) -> Provenance:
+    """Makes JSON's list the tuple that it was."""
+    return Provenance(**{**fields, "sketch": tuple(fields.get("sketch", ()))})
 
 
 def _read_trust(fields: dict[str, Any]) -> Trust:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from belvedere.auditing.labels import WRONG_LABEL
 from belvedere.auditing.run import audit
 from belvedere.model import load
 from belvedere.practice.folder import PracticeTruth, draw_practice_set
@@ -32,8 +33,8 @@ class Found:
 
     @property
     def precision(self) -> float:
-        """Share of the flagged that were planted; 1 where nothing was flagged."""
-        return self.right / self.flagged if self.flagged else 1.0
+        """Share of the flagged that were planted; where nothing was flagged, 1 if nothing was planted, else 0."""
+        return self.right / self.flagged if self.flagged else float(not self.planted)
 
     @property
     def recall(self) -> float:
@@ -120,7 +121,7 @@ def compare_with_truth(audited: Audit, truth: PracticeTruth, photographs: Path) 
     leaks = {group for group in planted if len({image.split("/")[0] for image in group}) > 1}
     found_leaks = {members for members, group in groups.items() if group.leaks}
     wrong, unreadable = {one.image for one in truth.wrong_labels}, set(truth.unreadable)
-    doubted, broken = flagged("wrong_label"), flagged("unreadable", "truncated")
+    doubted, broken = flagged(WRONG_LABEL), flagged("unreadable", "truncated")
     return (
         Found("wrong labels", len(wrong), len(doubted), len(wrong & doubted)),
         Found("groups of copies", len(planted), len(groups), len(planted & groups.keys())),

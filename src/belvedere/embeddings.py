@@ -68,6 +68,14 @@ class ModelEmbedder:
         return described
 
 
+def embed_with(model: Model) -> ModelEmbedder:
+    """Returns what describes pictures by a model's embedding, kept by the content of its file.
+
+    Its card won't do to tell it by: another form of a model, such as int8, has the same.
+    """
+    return ModelEmbedder(model, f"model-{model.sha256[:16]}")
+
+
 @dataclass(frozen=True)
 class Embeddings(Held):
     """Photographs as a network sees them."""

@@ -38,11 +38,17 @@ class Model:
     """A trained model: opened with `load`, asked with `predict`."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, card: ModelCard | None, name: str, accept_rate: float | None = None
+        self,
+        session: onnxruntime.InferenceSession,
+        card: ModelCard | None,
+        name: str,
+        sha256: str,
+        accept_rate: float | None = None,
     ) -> None:
         self._session = session
         self._wanted_only = onnxruntime.RunOptions()  # else every output is worked out, asked for or not
         self._wanted_only.only_execute_path_to_fetches = True
+        self.sha256 = sha256  # of the file
         self._card = card
         self.name = name
         self.accept_rate = accept_rate  # share of true pictures not called "none of these"; None for the card's
@@ -68,7 +74,7 @@ class Model:
             )
         if card is not None:
             _check_shapes(session, card, name)
-        return cls(session, card, name)
+        return cls(session, card, name, hashlib.sha256(content).hexdigest())
 
     @property
     def card(self) -> ModelCard:
@@ -260,7 +266,7 @@ def open_model(content: bytes, name: str, accept_rate: float | None = None) -> M
         raise UsageError(
             f"{name} can't tell what is none of its classes: leave out the accept rate, or train it again."
         )
-    return Model(plain._session, card, name, accept_rate)
+    return Model(plain._session, card, name, plain.sha256, accept_rate)
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: str) -> None:

@@ -92,6 +92,7 @@ class Provenance:
     versions: Mapping[str, str]  # package -> version
     parity: float  # largest relative difference between the framework's outputs and the model file's
     base: Mapping[str, str] = field(default_factory=dict)  # of a pretrained network: its weights, their hash, licence
+    sketch: tuple[str, ...] = ()  # the smallest few hashes of the photographs trained on; older models have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +333,9 @@ class Issue:
     label: str | None = None  # the given one
     suggestion: str | None = None  # of a doubtful label: the class it should rather have
     probability: float | None = None  # of the suggestion, by a network that had not seen the photograph
+    given_probability: float | None = None  # of the given label, or of all that are given, by the same
     group: int | None = None  # of a duplicate: the number of its group
+    sha256: str | None = None  # of the photograph's file; None where it can't be opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +348,13 @@ class DuplicateGroup:
     labels: tuple[str, ...]  # M, of the images
     parts: tuple[str, ...]  # M, "train", "val", "test" or "", where the data set names none
     likeness: float  # of the least alike pair that was compared, 0 to 1
+    further: tuple[tuple[str, ...], ...] = ()  # M, further labels that a table gives
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """All that each photograph is labelled with, M, as `a|b`, sorted."""
+        further = self.further or ((),) * len(self.labels)
+        return tuple("|".join(sorted({label, *also})) for label, also in zip(self.labels, further, strict=True))
 
     @property
     def leaks(self) -> bool:
@@ -354,7 +364,7 @@ class DuplicateGroup:
     @property
     def contradicts(self) -> bool:
         """Whether its photographs have different labels."""
-        return len(set(self.labels)) > 1
+        return len(set(self.all_labels)) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,5 +393,5 @@ class Audit:
 
     @property
     def flagged(self) -> int:
-        """How many photographs and classes a person should look at."""
-        return len({issue.image for issue in self.issues if issue.flagged}) + len(self.classes)
+        """How many photographs a person should look at."""
+        return len({issue.image for issue in self.issues if issue.flagged})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from belvedere.records import ClassIssue, Sample
 
+SMALL_CLASS, IMBALANCE, OUTLIER = "small_class", "imbalance", "outlier"
 FEW = 20  # pictures of a class, below which little can be learnt of it, and less be measured
 IMBALANCED = 5.0  # times the median class, or that part of it
 NEIGHBOURS = 10
@@ -30,8 +31,10 @@ def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> tupl
         class_names: All K.
 
     Returns:
-        What was found, class by class.
+        What was found, class by class; nothing where there is nothing to learn from, as in a set to test on.
     """
+    if not samples:
+        return ()
     counts = Counter(sample.label for sample in samples)
     middle = float(np.median([counts[name] for name in class_names]))
     found = []
@@ -39,10 +42,10 @@ def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> tupl
         count = counts[name]
         times = max(count, 1) / max(middle, 1)
         if count < FEW:
-            found.append(ClassIssue(name, "small_class", count, f"{count} photographs: too few to learn it"))
+            found.append(ClassIssue(name, SMALL_CLASS, count, f"{count} photographs: too few to learn it"))
         if not 1 / IMBALANCED < times < IMBALANCED:
             words = f"{times:.1f} times" if times > 1 else f"1/{1 / times:.1f} of"
-            found.append(ClassIssue(name, "imbalance", count, f"{count} photographs: {words} the median class"))
+            found.append(ClassIssue(name, IMBALANCE, count, f"{count} photographs: {words} the median class"))
     return tuple(found)
 
 

@@ -3,9 +3,11 @@
 Knows hashes, pairs and labels; does not know how a near copy is recognised.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 from belvedere.auditing.measures import Measures
 from belvedere.auditing.near import Copy
@@ -13,6 +15,9 @@ from belvedere.records import DuplicateGroup, Issue, Sample
 
 SAME_BYTES, SAME_PIXELS, NEAR = "same_bytes", "same_pixels", "near_duplicate"
 LEAK, CONTRADICTION = "leak", "contradiction"
+NAMED = 3  # other members of a group, beside each
+
+Kind = TypeVar("Kind", bound=Hashable)
 
 
 def find_first_of_each(measures: Sequence[Measures]) -> list[int]:
@@ -39,11 +44,12 @@ def group_copies(
     Returns:
         The groups: leaks first, then contradictions, then the others; numbered from 1.
     """
+    if any(sample.part for sample in samples):  # those of no part are to train on then
+        samples = [sample if sample.part else replace(sample, part="train") for sample in samples]
     by_bytes, by_pixels = defaultdict[str, list[int]](list), defaultdict[bytes, list[int]](list)
     for place, each in enumerate(measures):
-        if each.sha256:
+        if each.readable:  # an error page that was saved as many pictures is no picture
             by_bytes[each.sha256].append(place)
-        if each.readable:
             by_pixels[each.pixels_hash].append(place)
     groups = [_group(SAME_BYTES, members, samples, 1.0) for members in by_bytes.values() if len(members) > 1]
     groups += [
@@ -62,25 +68,40 @@ def group_copies(
 def list_issues(groups: Iterable[DuplicateGroup]) -> Iterator[Issue]:
     """Says of every member of a group what is wrong: that it has copies, leaks, or contradicts them."""
     for group in groups:
-        for image, label, part in zip(group.images, group.labels, group.parts, strict=True):
-            issue = Issue(image, group.kind, group.likeness, True, label=label, group=group.number)
-            others = [other for other in group.images if other != image]
-            yield replace(issue, detail=_name("copy of", others))
-            abroad = [
-                f"{other} ({away})" for other, away in zip(group.images, group.parts, strict=True) if away != part
-            ]
-            if abroad:
-                yield replace(issue, check=LEAK, detail=_name(f"in {part or 'no part'}, and also as", abroad))
-            against = [
-                f"{other} ({name})" for other, name in zip(group.images, group.labels, strict=True) if name != label
-            ]
-            if against:
-                yield replace(issue, check=CONTRADICTION, detail=_name(f"labelled {label}, but", against))
+        parts, labels = group.parts, group.all_labels
+        copies, abroad, against = map(_find_unlike, (range(len(group.images)), parts, labels))
+        for place, (image, part, label) in enumerate(zip(group.images, parts, labels, strict=True)):
+            issue = Issue(image, group.kind, group.likeness, True, label=group.labels[place], group=group.number)
+            yield replace(issue, detail=copies[place].name("copy of", group.images))
+            if abroad[part].count:
+                detail = abroad[part].name(f"in {part}, and also as", group.images, parts)
+                yield replace(issue, check=LEAK, detail=detail)
+            if against[label].count:
+                detail = against[label].name(f"labelled {label}, but", group.images, labels)
+                yield replace(issue, check=CONTRADICTION, detail=detail)
 
 
-def _name(words: str, names: Sequence[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{words} {', '.join(names[:shown])}{more}"
+@dataclass(frozen=True, slots=True)
+class _Unlike:
+    """The members of a group that are of another kind than one."""
+
+    places: tuple[int, ...]  # of the first few
+    count: int  # of all
+
+    def name(self, words: str, images: Sequence[str], kinds: Sequence[str] = ()) -> str:
+        named = [f"{images[place]} ({kinds[place]})" if kinds else images[place] for place in self.places]
+        more = f" and {self.count - len(named)} more" if self.count > len(named) else ""
+        return f"{words} {', '.join(named)}{more}"
+
+
+def _find_unlike(kinds: Sequence[Kind]) -> dict[Kind, _Unlike]:
+    """For each kind of members the others: the first few, since there may be many thousands."""
+    return {
+        kind: _Unlike(
+            tuple(islice((place for place, other in enumerate(kinds) if other != kind), NAMED)), len(kinds) - count
+        )
+        for kind, count in Counter(kinds).items()
+    }
 
 
 def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], likeness: float) -> DuplicateGroup:
@@ -91,6 +112,7 @@ def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], likenes
         images=tuple(sample.image for sample in chosen),
         labels=tuple(sample.label for sample in chosen),
         parts=tuple(sample.part for sample in chosen),
+        further=tuple(sample.also for sample in chosen),
         likeness=round(likeness, 4),
     )
 

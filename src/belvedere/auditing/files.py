@@ -13,7 +13,8 @@ import numpy as np
 
 from belvedere.auditing.measures import Measures
 
-FLAGGED = 0.5  # scores from here on
+LISTED, FLAGGED = 0.25, 0.5  # scores from which on a check names a picture, and from which on it flags it
+TURNED = 0.4  # all is well with it
 TINY_SIDE = 32  # pixels
 TINY_SHARE = 0.25  # of the usual shorter side
 ODD_SHAPE = 2.0  # times the usual ratio of the sides
@@ -125,7 +126,7 @@ CHECKS: Mapping[str, Check] = {
     "turned": Check(
         "Turned by EXIF",
         "Belvedere shows it upright; programs that ignore EXIF see it lying. Nothing must be done.",
-        lambda each, _: 0.5 * _is_turned(each),
+        lambda each, _: TURNED * _is_turned(each),
         lambda each, _: next((note for note in each.notes if "EXIF" in note), ""),
     ),
     "grey": Check(

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from belvedere.auditing.classes import IMBALANCE, OUTLIER, SMALL_CLASS
 from belvedere.auditing.duplicates import CONTRADICTION, LEAK, NEAR, SAME_BYTES, SAME_PIXELS
 from belvedere.auditing.files import CHECKS
+from belvedere.auditing.labels import WRONG_LABEL
 from belvedere.records import Audit
-
-WRONG_LABEL, OUTLIER = "wrong_label", "outlier"
-SMALL_CLASS, IMBALANCE = "small_class", "imbalance"
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,11 +126,13 @@ def _each(thumbs: StoredRows, task: Task) -> Iterable[NDArray[np.uint8]]:
 def _compare_thumbs(pairs: Pairs, thumbs: StoredRows, task: Task) -> tuple[Pairs, Floats]:
     """Keeps the pairs whose thumbs may be copies, with the windows in which they are."""
     kept, windows = [np.empty(0, np.intp)], [np.empty((0, 4), np.float32)]
-    places = chunks_of(range(len(pairs)), COMPARED_TOGETHER)
-    for rows, found in map_ahead(lambda chunk: _compare_some(np.array(chunk), pairs, thumbs), places, AHEAD):
+    chunks = (np.array(chunk) for chunk in chunks_of(range(len(pairs)), COMPARED_TOGETHER))
+    for compared, (rows, found) in map_ahead(
+        lambda rows: (len(rows), _compare_some(rows, pairs, thumbs)), chunks, AHEAD
+    ):
         kept.append(rows)
         windows.append(found)
-        task.advance(COMPARED_TOGETHER)
+        task.advance(compared)
     return pairs.take(np.concatenate(kept)), np.concatenate(windows)
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere import plots, storage
+from belvedere.auditing.classes import IMBALANCE, SMALL_CLASS
 from belvedere.auditing.duplicates import CONTRADICTION, LEAK, NEAR, SAME_BYTES, SAME_PIXELS
-from belvedere.auditing.findings import FINDINGS, IMBALANCE, SMALL_CLASS, WRONG_LABEL, Summary, summarise
+from belvedere.auditing.findings import FINDINGS, Summary, summarise
+from belvedere.auditing.labels import WRONG_LABEL
 from belvedere.errors import UnreadableImage
 from belvedere.images import fit_image, read_image, within
 from belvedere.pictures import Tile

@@ -91,11 +91,10 @@ def hold_out(
     Returns:
         Logits, (N, K), with the penalty whose probes did best on pictures that they had not seen, and that penalty.
     """
-    standard = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-6)
-    variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
+    turned, variances = _turn(embeddings)
     counted = np.ones(len(labels), np.float32) if weights is None else weights
     targets = np.eye(classes, dtype=np.float32)[labels]
-    problem = _Problem(standard @ directions, np.maximum(variances, 0), targets, counted)
+    problem = _Problem(turned, variances, targets, counted)
     best, found, chosen = float("inf"), np.zeros((len(labels), classes), np.float32), penalties[0]
     for penalty in penalties:
         logits = np.empty((len(labels), classes), np.float32)
@@ -108,6 +107,14 @@ def hold_out(
             break
         best, found, chosen = loss, logits, penalty
     return found, chosen
+
+
+def _turn(embeddings: Floats) -> tuple[Floats, Floats]:
+    """Standardises embeddings and turns them into directions that do not correlate: (N, D), and their variances."""
+    standard = embeddings - embeddings.mean(0)
+    standard /= embeddings.std(0) + 1e-6
+    variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
+    return standard @ directions, np.maximum(variances, 0)
 
 
 def softmax(logits: Floats) -> Floats:

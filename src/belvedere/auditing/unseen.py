@@ -4,7 +4,7 @@ Knows where such answers can be had; does not know what is made of them. Trainin
 a network is trained or a pretrained one asked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 
 from belvedere.auditing.classes import measure_nearness
 from belvedere.auditing.labels import Labels, doubt_labels
-from belvedere.auditing.probes import FOLDS, draw_folds, hold_out, softmax
-from belvedere.dataset import Dataset
-from belvedere.embeddings import Embeddings, ModelEmbedder, read_embeddings
+from belvedere.auditing.probes import FOLDS, hold_out, softmax
+from belvedere.dataset import UNDIVIDED, Dataset
+from belvedere.embeddings import Embedder, embed_with, read_embeddings
 from belvedere.errors import MissingExtra, UsageError
-from belvedere.model import Model
+from belvedere.model import Model, load
 from belvedere.progress import Progress
-from belvedere.splits import Contents, fingerprint
+from belvedere.records import Provenance
+from belvedere.splits import Contents, fingerprint, of_part, share_in
 from belvedere.trust import fit_temperature
 
 Floats = NDArray[np.float32]
+Rows = NDArray[np.intp]
 
 MOST_LEFT_OUT = 0.5  # of a class
+MOST_LEARNT = 0.5  # of the photographs, from which on a model is no judge of them
 REFERENCES = 5000  # pictures, at most, that the others' nearness to is measured
 
 
@@ -33,62 +36,95 @@ REFERENCES = 5000  # pictures, at most, that the others' nearness to is measured
 class Route:
     """Where answers of networks that had not seen the pictures come from."""
 
-    model: Model | None = None  # its embedding, with probes
-    backbone: str | None = None  # a pretrained network's embedding, with probes
-    weights: Path | None = None  # of it
+    embedder: Embedder | None = None  # describes pictures for probes; without, networks are trained
+    source: str = ""  # what that is, in words
+    model: Model | None = None  # it, where it has learnt from photographs of its own
 
     @property
-    def pretrained(self) -> bool:
-        """Whether a pretrained network is asked."""
-        return self.backbone is not None or self.weights is not None
+    def words(self) -> str:
+        """The route and why it is taken, in a sentence but for its end."""
+        if self.embedder is None:
+            return (
+                f"{FOLDS} networks by the recipe 'quick', each trained on the other photographs; "
+                "a --model or --backbone that has not seen the labels would be faster, and pretrained ones sharper"
+            )
+        return f"{FOLDS} linear probes on the {self.source}"
 
 
 @dataclass(frozen=True)
 class Unseen:
     """Answers for N pictures by networks that had not seen them."""
 
+    rows: Rows  # (N,) places of the pictures: all that were given but those whose file has changed meanwhile
     probabilities: Floats  # (N, K), calibrated
     nearness: Floats  # (N,) mean cosine to the nearest pictures, of the same networks
-    route: str  # where they come from and why, in a sentence
+
+
+def choose_route(
+    model: Model | Path | str | None, backbone: str | None, weights: Path | None, progress: Progress
+) -> Route:
+    """Opens what shall describe the pictures, so that a wrong name is told before the work.
+
+    Args:
+        model: A model, or its file or folder.
+        backbone: Or a pretrained network of timm's.
+        weights: File of its weights.
+        progress: Shows how far a download is.
+
+    Raises:
+        UsageError: A model and a pretrained network are given.
+        MissingExtra: torch is not installed, which a pretrained network needs.
+        BelvedereError: There is no such model, network or file of weights.
+    """
+    pretrained = backbone is not None or weights is not None
+    if model is not None and pretrained:
+        raise UsageError("Either --model finds wrong labels, or --backbone with its --weights. Leave one out.")
+    if model is not None:
+        opened = model if isinstance(model, Model) else load(model)
+        return Route(embed_with(opened), f"embedding of {Path(opened.name).name}", opened)
+    if not pretrained:
+        return Route()
+    with _needing_torch():
+        from belvedere.training.crossfit import open_pretrained
+    source = weights.name if weights is not None else backbone
+    words = f"pretrained network {source}, which has seen none of the labels"
+    return Route(open_pretrained(backbone, str(weights or ""), progress), words)
 
 
 def answer_unseen(
-    dataset: Dataset, contents: Contents, groups: Sequence[object], route: Route, seed: int, progress: Progress
+    dataset: Dataset, contents: Contents, folds: Rows, route: Route, seed: int, progress: Progress
 ) -> Unseen:
     """Answers for every picture by a network that had not seen it.
 
     Args:
         dataset: Names the classes, K.
-        contents: N pictures that can be read; every class has two groups at least.
-        groups: (N,), the same for copies, which stay on one side.
+        contents: Pictures that can be read.
+        folds: Of each, as `draw_folds` drew them; copies are in one, and every class is in two at least.
         route: What to ask.
-        seed: Of the folds and the training.
+        seed: Of the training.
         progress: Shows how far it is.
 
     Returns:
-        Probabilities, nearness, and the way to them.
+        Probabilities and nearness.
 
     Raises:
-        UsageError: The model has learnt these very labels.
         MissingExtra: A network would have to be trained, and torch is not installed.
+        DatasetError: Files were changed while networks were trained on them.
     """
     labels = np.array([dataset.class_names.index(sample.label) for sample in contents.samples], np.int64)
-    folds = draw_folds(labels, groups, seed)
-    if route.model is None and not route.pretrained:
+    if route.embedder is None:
         logits, nearness = _train(dataset, contents, folds, seed, progress)
-        words = (
-            f"{int(folds.max()) + 1} networks by the recipe 'quick', each trained on the other photographs; "
-            "a --model or --backbone that has not seen the labels would be faster, and pretrained ones sharper"
-        )
-    else:
-        found, words = _describe(contents, route, progress)
-        logits = _hold_out_twice(found.values, labels, folds, len(dataset.class_names))
-        some = np.linspace(0, len(labels) - 1, min(REFERENCES, len(labels))).astype(np.intp)
-        nearness = measure_nearness(found.values, found.values[some])
-    return Unseen(_calibrate(logits, labels), nearness, words)
+        return Unseen(np.arange(len(labels)), _calibrate(logits, labels), nearness)
+    found = read_embeddings(contents, route.embedder, progress)
+    there = set(found.hashes)
+    rows = np.flatnonzero([key in there for key in contents.hashes])
+    labels = labels[rows]
+    logits = _hold_out_twice(found.values, labels, folds[rows], len(dataset.class_names))
+    some = np.linspace(0, len(rows) - 1, min(REFERENCES, len(rows))).astype(np.intp)
+    return Unseen(rows, _calibrate(logits, labels), measure_nearness(found.values, found.values[some]))
 
 
-def _hold_out_twice(embeddings: Floats, labels: Labels, folds: NDArray[np.intp], classes: int) -> Floats:
+def _hold_out_twice(embeddings: Floats, labels: Labels, folds: Rows, classes: int) -> Floats:
     """Logits of probes that learn from no label which the probes of a first round found wrong.
 
     A class that would lose half of its pictures so keeps them all.
@@ -106,46 +142,42 @@ def _calibrate(logits: Floats, labels: Labels) -> Floats:
     return softmax(logits / np.float32(fit_temperature(logits, labels)))
 
 
-def check_model(model: Model, contents: Contents, classes: Sequence[str]) -> None:
+def check_model(model: Model, contents: Contents, classes: tuple[str, ...]) -> str:
     """Refuses a model that has learnt the labels which it shall find errors in.
 
     Args:
         model: Whose embedding shall be used.
-        contents: The pictures to learn from.
+        contents: The pictures, those to test on too.
         classes: Their class names.
 
+    Returns:
+        What is known of its having seen them, in words.
+
     Raises:
-        UsageError: It has, as far as its provenance tells.
+        UsageError: It has learnt from most of them, as far as its card tells.
     """
-    provenance = model.card.provenance
-    same_labels = fingerprint(contents) == provenance.photographs_sha256
-    learnt = sum(count for part, count in provenance.photographs.items() if part in ("train", "validation"))
-    same_set = set(model.class_names) == set(classes) and learnt == len(contents.samples)
-    if same_labels or same_set:
+    made, learnable = model.card.provenance, of_part(contents, "train", "val", UNDIVIDED)
+    share = max(share_in(each.hashes, made.sketch) for each in (contents, learnable))
+    if share > MOST_LEARNT or _is_of(made, learnable, set(model.class_names) == set(classes)):
         raise UsageError(
             f"{model.name} has learnt from these photographs, so it would find their wrong labels right. Give a model "
             "that has not seen them, --backbone for a pretrained network, or leave --model out."
         )
+    if share:
+        return f"which has learnt from about {share:.1%} of these photographs, and finds their labels right"
+    known = "" if made.sketch else ", as far as its card tells"
+    return f"which has not learnt from these photographs{known}"
 
 
-def _describe(contents: Contents, route: Route, progress: Progress) -> tuple[Embeddings, str]:
-    if route.model is None:
-        weights = str(route.weights or "")
-        with _needing_torch():
-            from belvedere.training.crossfit import describe_pretrained
-        found = describe_pretrained(contents, route.backbone, weights, progress)
-        source = Path(weights).name if weights else route.backbone
-        return found, f"{FOLDS} linear probes on the pretrained network {source}, which has seen none of the labels"
-    made = route.model.card.provenance
-    embedder = ModelEmbedder(route.model, f"model-{made.photographs_sha256[:16]}-{made.created.replace(':', '')}")
-    name = Path(route.model.name).name
-    words = f"{FOLDS} linear probes on the embedding of {name}, which has not learnt from these photographs"
-    return read_embeddings(contents, embedder, progress), words
+def _is_of(made: Provenance, learnable: Contents, same_classes: bool) -> bool:
+    """Whether a model of an older version, whose card has no sketch, was probably made of these photographs."""
+    counts = [sum(made.photographs.get(part, 0) for part in ("train", "validation")), sum(made.photographs.values())]
+    undivided = any(sample.part == UNDIVIDED for sample in learnable.samples)  # some were kept back to test on
+    same_size = len(learnable.samples) in counts[: 1 + undivided]
+    return fingerprint(learnable) == made.photographs_sha256 or (not made.sketch and same_classes and same_size)
 
 
-def _train(
-    dataset: Dataset, contents: Contents, folds: NDArray[np.intp], seed: int, progress: Progress
-) -> tuple[Floats, Floats]:
+def _train(dataset: Dataset, contents: Contents, folds: Rows, seed: int, progress: Progress) -> tuple[Floats, Floats]:
     with _needing_torch():
         from belvedere.training.crossfit import hold_out_quickly
     found = hold_out_quickly(dataset, contents, folds, seed, progress)

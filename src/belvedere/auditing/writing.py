@@ -14,7 +14,11 @@ from belvedere.records import Audit, Issue, Sample
 from belvedere.results import command_line, list_versions
 from belvedere.storage import write_csv, write_json
 
-COLUMNS = ("image", "check", "score", "flagged", "detail", "label", "suggestion", "probability", "group")
+ISSUES, AUDIT = "issues.csv", "audit.json"
+COLUMNS = (
+    *("image", "check", "score", "flagged", "detail", "label", "suggestion", "probability", "given_probability"),
+    *("group", "sha256"),
+)
 VERSIONS_OF = ("numpy", "onnxruntime", "pillow", "simplejpeg")
 
 
@@ -26,13 +30,13 @@ def write_audit(folder: Path, audit: Audit, samples: Sequence[Sample]) -> None:
         audit: What was found.
         samples: The photographs, to show those that were found.
     """
-    write_csv(folder / "issues.csv", COLUMNS, map(_row, audit.issues))
-    write_json(folder / "audit.json", collect(audit, samples))
+    write_csv(folder / ISSUES, COLUMNS, map(_row, audit.issues))
+    write_json(folder / AUDIT, collect(audit, samples))
     write_page(folder / "report.html", audit, samples, command_line())
 
 
-def collect(audit: Audit, samples: Sequence[Sample] = ()) -> dict[str, object]:
-    """Returns an audit as JSON holds it: all but the issues, which are in issues.csv."""
+def collect(audit: Audit, samples: Sequence[Sample]) -> dict[str, object]:
+    """Returns an audit of photographs as JSON holds it: all but the issues, which are in issues.csv."""
     counts = Counter((sample.part, sample.label) for sample in samples)
     parts = sorted({part for part, _ in counts})
     return {

@@ -41,8 +41,9 @@ def audit(
     from belvedere.progress import for_stderr
 
     progress = for_stderr()
+    dataset = belvedere.read_folder(photos, labels, progress)
     found = belvedere.audit(
-        photos if labels is None else belvedere.read_folder(photos, labels, progress),
+        dataset,
         out=out,
         model=model,
         backbone=backbone,
@@ -55,7 +56,7 @@ def audit(
     )
     progress.say_notes(found.notes)
     if as_json:
-        print_json(collect(found))
+        print_json(collect(found, dataset.samples))
     else:
         summaries = summarise(found)
         show_findings(console(), [(one.title, one.flagged, one.worst) for one in summaries if one.flagged])
@@ -63,5 +64,5 @@ def audit(
         if found.route:
             tell(f"Labels were doubted by {found.route}.")
         say_where(out / "report.html")
-    if strict and found.flagged:
+    if strict and (found.flagged or found.classes):
         raise typer.Exit(1)

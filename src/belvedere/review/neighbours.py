@@ -4,7 +4,6 @@ Knows embeddings and their angles; does not know what a person decides. They are
 there at once, and kept in the cache.
 """
 
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.embeddings import ModelEmbedder, read_embeddings
+from belvedere.embeddings import embed_with, read_embeddings
 from belvedere.errors import BelvedereError
 from belvedere.model import Model
 from belvedere.progress import Progress
@@ -58,8 +57,7 @@ class Neighbours:
 
     def _describe(self, model: Model, contents: Contents, progress: Progress) -> None:
         try:
-            sha256 = hashlib.sha256(Path(model.name).read_bytes()).hexdigest()
-            found = read_embeddings(contents, ModelEmbedder(model, f"model-{sha256[:16]}"), progress)
+            found = read_embeddings(contents, embed_with(model), progress)
         except (BelvedereError, OSError) as error:
             self.problem = str(error)
             return

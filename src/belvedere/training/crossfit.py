@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.dataset import Dataset
-from belvedere.embeddings import Embeddings, read_embeddings
+from belvedere.errors import DatasetError
 from belvedere.pixels import read_pixels
 from belvedere.progress import Progress
 from belvedere.splits import Contents
@@ -53,6 +53,10 @@ def hold_out_quickly(
 
     Returns:
         What each network says of the pictures of its fold.
+
+    Raises:
+        DatasetError: A file was changed meanwhile.
+        TrainingError: There is too little to learn from.
     """
     hardware, ranks = choose_hardware("auto"), join_ranks("auto")
     recipe = replace(RECIPES[RECIPE], both_ways=True)
@@ -67,6 +71,8 @@ def hold_out_quickly(
             division = Division(others, held, (), Contents((), (), ()), (), "")
             job = Job(Path(folder), recipe, dataset, division, seed + fold, hardware, ranks, log, None)
             learnt = learn(job)
+        if len(learnt.held_out.labels) < len(held.samples):
+            raise DatasetError("Photographs were changed or removed while they were looked at. Start again.")
         logits[folds == fold] = learnt.held_out.logits
         some = _choose(others, spread_rows(len(others.samples), min(COMPARED_WITH, len(others.samples))))
         embedder = NetworkEmbedder(learnt.network.eval().to(hardware.device), hardware, learnt.preprocess, "")
@@ -75,14 +81,13 @@ def hold_out_quickly(
     return Unseen(logits, tuple(embeddings), tuple(learnt_from))
 
 
-def describe_pretrained(contents: Contents, backbone: str | None, weights: str, progress: Progress) -> Embeddings:
-    """Describes pictures by a pretrained network, which has seen none of their labels.
+def open_pretrained(backbone: str | None, weights: str, progress: Progress) -> NetworkEmbedder:
+    """Opens a pretrained network to describe pictures by, of which it has seen no label.
 
     Args:
-        contents: The pictures.
         backbone: One of timm's; without, the one of the recipe `pretrained`.
         weights: File of its weights; without, from the hub.
-        progress: Shows how far it is.
+        progress: Shows how far a download is.
 
     Raises:
         UnknownName: There is no such network.
@@ -94,7 +99,7 @@ def describe_pretrained(contents: Contents, backbone: str | None, weights: str, 
     found = find_weights(entry.repository, weights, "", progress)
     network = open_backbone(entry, found, 2, recipe, progress).to(hardware.device)
     name = f"{described_name(recipe, found)}-{hardware.device.type}-{hardware.precision_name}"
-    return read_embeddings(contents, NetworkEmbedder(network, hardware, entry.preprocess, name), progress)
+    return NetworkEmbedder(network, hardware, entry.preprocess, name)
 
 
 def _choose(contents: Contents, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Contents:

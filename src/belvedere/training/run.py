@@ -26,6 +26,7 @@ from belvedere.model import MODEL_NAME, Model, find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Evaluation, ModelCard, Prediction, Provenance, Sample
 from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
+from belvedere.splits import sketch
 from belvedere.storage import new_folder, partial_of, write_bytes, write_text
 from belvedere.training.config import choose_recipe, recipe_to_toml
 from belvedere.training.device import choose_hardware
@@ -291,6 +292,7 @@ def _write_model(job: Job, learnt: Learnt, fitted: Fitted) -> ModelCard:
         versions=list_versions(*VERSIONS_OF),
         parity=exported.parity,
         base=learnt.base,
+        sketch=sketch(job.division.train.hashes + job.division.validation.hashes),
     )
     layers = list_layers(learnt.network, learnt.preprocess)
     card = ModelCard(job.dataset.class_names, learnt.preprocess, layers, provenance, fitted.trust)
