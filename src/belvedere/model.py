@@ -96,6 +96,12 @@ class Model:
         """Whether the graph says where in a picture it found what (see `explain`)."""
         return EVIDENCE in [output.name for output in self._session.get_outputs()]
 
+    @property
+    def tells_places(self) -> bool:
+        """Whether the graph says where in a picture it found what: at more than one place (see `explain`)."""
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        return EVIDENCE in shapes and shapes[EVIDENCE][2:] != [1, 1]
+
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
 
