@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,3 +121,8 @@ def test_train_with_corrected_labels(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 left out by the journal j.jsonl" in done.stderr
     assert sum(json.loads(done.stdout)["photographs"].values()) == 35
+    config = tmp_path / "run" / "config.toml"
+    assert tomllib.loads(config.read_text())["run"]["labels"] == str(tmp_path / "j.jsonl")
+    again = belvedere("train", "--config", config, "--print-config", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout in config.read_text()

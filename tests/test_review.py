@@ -211,6 +211,18 @@ def test_a_class_is_not_taken_for_leaving_copies_as_they_are(tmp_path: Path, par
     assert (queue.find_decided(entries[0]) is None) == (entries[0].doubt.kind == "leak")
 
 
+def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entries = make_copies(tmp_path, ["red", "blue", "green"], [""] * 3)
+    for image in (entries[1].doubt.image, Path(entries[1].doubt.image).name):
+        journal = Journal(tmp_path / f"{len(image)}.jsonl")
+        journal.append(Decision(new_id(), now(), "Ana", entries[1].sha256, image, "exclude", about="duplicate"))
+        queue = Queue(entries, journal)
+        assert [queue.find_decided(entry) is not None for entry in entries] == [False, True, False]
+
+
 def test_of_many_copies_a_few_are_shown(tmp_path: Path) -> None:
     entries = make_copies(tmp_path, [*["red"] * 29, "blue"], ["train"] * 30)
     assert len({id(entry.doubt.group) for entry in entries}) == 1

@@ -17,7 +17,7 @@ from belvedere.journal import list_living, read_journal
 from belvedere.records import Sample
 from belvedere.storage import new_folder, write_csv
 
-COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id")
+COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id", "part")
 
 
 def check_place(out: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
@@ -53,7 +53,7 @@ def export_decisions(journal: Path | str, out: Path) -> int:
     rows = [
         (
             *(each.when, each.who, each.image, each.sha256, each.action, each.given, "|".join(each.to), each.about),
-            *(each.why, "true" if each.id in living else "false", each.id),
+            *(each.why, "true" if each.id in living else "false", each.id, each.part),
         )
         for each in decisions
     ]

@@ -194,7 +194,7 @@ def _write_config(job: Job, minutes: float | None) -> str:
     text, file = f"{tomli_w.dumps(values)}\n{recipe_to_toml(job.recipe)}", job.folder / "config.toml"
     if (job.folder / CHECKPOINT).exists():
         _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), job.folder)
-    elif job.ranks.leads:
+    if job.ranks.leads:
         write_text(file, text)
     return text
 
