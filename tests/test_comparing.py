@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,9 @@ def test_mcnemar_known_values() -> None:
     assert mcnemar_exact(0, 0) == 1.0
     assert mcnemar_exact(1, 9) == pytest.approx(22 / 1024)
     assert 0 < mcnemar_exact(3000, 2000) < 1e-40  # whole numbers do not overflow
+    started = time.perf_counter()
+    assert mcnemar_exact(20_000, 20_300) == pytest.approx(math.erfc(299 / math.sqrt(2 * 40_300)), rel=1e-3)
+    assert time.perf_counter() - started < 10  # one step a count, not one binomial coefficient from scratch
 
 
 def test_the_interval_is_that_of_resampled_photographs() -> None:

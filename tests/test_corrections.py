@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.corrected import export_decisions, export_folder, export_table, summarise
+from belvedere.corrected import check_place, export_decisions, export_folder, export_table, summarise
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, FolderExists, UsageError
 from belvedere.journal import Journal, new_id, now
@@ -15,13 +15,16 @@ from belvedere.records import Decision
 from conftest import write_classes, write_picture
 
 
-def decide(journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label") -> Decision:
+def decide(
+    journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label", part: str = ""
+) -> Decision:
     content = image.read_bytes()
     decision = Decision(
         *(new_id(), now(), "Ana", hashlib.sha256(content).hexdigest(), str(image), action, given or image.parent.name),
         to=to,
         about=about,
         size_bytes=len(content),
+        part=part,
     )
     Journal(journal).append(decision)
     return decision
@@ -93,6 +96,91 @@ def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> Non
     both = Journal(tmp_path / "j.jsonl")
     decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="leak")
     assert len(read_folder(moved, labels=both.path).samples) == 10
+
+
+def test_the_last_word_on_a_file_counts_however_its_path_is_spelt(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    decide(tmp_path / "j.jsonl", Path("photos/blue/0.png"), "exclude")
+    decide(tmp_path / "j.jsonl", photos.absolute() / "blue" / "0.png", "relabel", "green")
+    for given in ("photos", photos.absolute()):
+        assert labels(read_folder(given, labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
+    shutil.move(photos, tmp_path / "moved")
+    assert labels(read_folder("moved", labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_file_left_out_under_two_spellings_is_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, copy = photos / "red" / "0.png", photos / "red" / "copy.png"
+    copy.write_bytes(first.read_bytes())
+    decide(tmp_path / "j.jsonl", Path("photos/red/0.png"), "exclude")
+    decide(tmp_path / "j.jsonl", first.absolute(), "exclude")
+    if renamed:
+        first.rename(photos / "red" / "other.png")
+    found = labels(read_folder(photos, labels=tmp_path / "j.jsonl"))
+    assert len(found) == 9
+    assert renamed or "red/copy.png" in found
+
+
+def test_leaving_out_one_copy_and_naming_the_other_leaves_it_out(photos: Path, tmp_path: Path) -> None:
+    first, copy = photos / "red" / "0.png", photos / "blue" / "copy.png"
+    copy.write_bytes(first.read_bytes())
+    decide(tmp_path / "j.jsonl", first, "exclude", about="duplicate")
+    decide(tmp_path / "j.jsonl", copy, "relabel", "green")
+    found = labels(read_folder(photos, labels=tmp_path / "j.jsonl"))
+    assert found["blue/copy.png"] == "green"
+    assert "red/0.png" not in found
+
+
+@pytest.mark.parametrize(("part", "left"), [("train", "test"), ("", "test"), ("test", "train")])
+def test_of_one_file_in_two_parts_the_row_of_its_part_is_left_out(tmp_path: Path, part: str, left: str) -> None:
+    write_classes(tmp_path, 2)
+    rows = [f"{name}/{number}.png,{name},train" for name in ("blue", "red") for number in range(2)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,label,split", "red/0.png,red,test", *rows]) + "\n")
+    decide(tmp_path / "j.jsonl", tmp_path / "red" / "0.png", "exclude", about="leak", part=part)
+    dataset = read_folder(tmp_path / "table.csv", labels=tmp_path / "j.jsonl")
+    assert [s.part for s in dataset.samples if s.path == tmp_path / "red" / "0.png"] == [left]
+
+
+@pytest.mark.parametrize(
+    ("action", "to", "cell"),
+    [
+        ("keep", (), "blue:0.6|green:0.3"),
+        ("tag", ("green", "red"), "blue|green|red"),
+        ("tag", (), "blue:0.6"),
+        ("relabel", ("green",), "green:0.3"),
+        ("relabel", ("red",), "red|green"),
+    ],
+)
+def test_shares_of_a_picture_stay_with_their_labels(
+    photos: Path, tmp_path: Path, action: str, to: tuple[str, ...], cell: str
+) -> None:
+    rows = ["image,label", "photos/blue/0.png,blue:0.6|green:0.3", "photos/green/0.png,green:0.5|red:0.00001"]
+    (tmp_path / "t.csv").write_text("\n".join([*rows, "photos/red/0.png,red", "photos/blue/1.png,blue"]) + "\n")
+    decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", action, *to)
+    dataset = read_folder(tmp_path / "t.csv", labels=tmp_path / "j.jsonl")
+    assert all(len(s.areas) in (0, 1 + len(s.also)) for s in dataset.samples)
+    export_table(dataset, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)][:2] == [cell, "green:0.5|red:0.00001"]
+    again = read_folder(tmp_path / "out.csv")
+    assert [(s.label, s.also, s.areas) for s in again.samples] == [(s.label, s.also, s.areas) for s in dataset.samples]
+
+
+def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("mine")
+    with pytest.raises(FolderExists, match="--overwrite"):
+        check_place(table, [journal], overwrite=False)
+    check_place(table, [journal], overwrite=True)
+    check_place(tmp_path / "new.csv", [journal, photos], overwrite=False)
+    for out in (table, tmp_path / "photos" / ".." / "t.csv", tmp_path):
+        with pytest.raises(UsageError, match="would replace"):
+            check_place(out, [journal, table], overwrite=True)
 
 
 def test_one_content_has_one_label(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from belvedere.journal import (
     rule,
     to_line,
 )
-from belvedere.records import Decision, Ruling
+from belvedere.records import CopyRuling, Decision, Ruling
 
 HASH = "ab" * 32
 
@@ -51,6 +51,7 @@ def decisions(draw: st.DrawFn) -> Decision:
         why=draw(texts),
         about=draw(st.sampled_from(SUBJECTS)),
         size_bytes=draw(st.none() | st.integers(0, 2**40)),
+        part=draw(texts),
     )
 
 
@@ -222,8 +223,17 @@ def test_rulings() -> None:
     assert rule([decide("relabel", "glacier"), decide("tag", "sea")])[HASH] == Ruling("glacier", ("sea",))
     assert rule([decide("tag", "sea"), decide("tag")])[HASH] == Ruling(None, ())
     two = [decide("exclude", image="a/1.jpg"), decide("exclude", image="b/1.jpg")]
-    assert rule(two)[HASH].excluded == ("a/1.jpg", "b/1.jpg")
-    assert rule([*two, decide("keep", image="a/1.jpg", about="leak")])[HASH].excluded == ("b/1.jpg",)
+    assert rule(two)[HASH].copies == (CopyRuling("a/1.jpg", "", True), CopyRuling("b/1.jpg", "", True))
+    kept = rule([*two, decide("keep", image="a/1.jpg", about="leak")])[HASH].copies
+    assert kept == (CopyRuling("b/1.jpg", "", True), CopyRuling("a/1.jpg", "", False))
+
+
+def test_a_journal_from_before_parts_were_recorded_is_read() -> None:
+    line = json.loads(to_line(replace(decide("exclude"), part="train")))
+    assert line.pop("part") == "train"
+    old = parse_line(json.dumps(line).encode())
+    assert old is not None
+    assert (old.action, old.part) == ("exclude", "")
 
 
 def test_the_copy_that_a_path_means() -> None:

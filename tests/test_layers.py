@@ -18,7 +18,7 @@ OWNERS = {  # library -> the modules that may import it
     "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"plots", "pictures"},
-    "jinja2": {"report", "comparing", "review", "serve"},
+    "jinja2": {"report", "review", "serve"},
     "fastapi": {"review", "serve"},
     "uvicorn": {"review", "serve"},
     "filelock": {"cache", "journal", "training"},

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,26 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from belvedere.dataset import read_folder
+from belvedere.cards import card_to_metadata
+from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import UsageError
-from belvedere.journal import Journal, list_living, read_journal
+from belvedere.heatmaps import overlay
+from belvedere.journal import Journal, list_living, new_id, now, read_journal
 from belvedere.model import Model
 from belvedere.progress import Progress
-from belvedere.records import Sample
+from belvedere.records import Decision, Sample
 from belvedere.review.app import create_app
+from belvedere.review.doubts import Doubts
 from belvedere.review.guard import ENTRANCE, Guard, is_local
 from belvedere.review.neighbours import Neighbours
-from belvedere.review.page import CLASS_KEYS, Scene, ask, list_choices, read_choice, write_choice
+from belvedere.review.page import CLASS_KEYS, Scene, ask, describe_doubt, list_choices, read_choice, write_choice
 from belvedere.review.queue import HELD_SECONDS, Choice, Entry, Queue
-from belvedere.review.serving import create_scene, list_entries
+from belvedere.review.serving import create_scene, list_entries, run_review
 from belvedere.review.sources import read_doubts
-from belvedere.splits import read_contents
+from belvedere.splits import Contents, read_contents
 from belvedere.storage import write_csv
 from belvedere.tables import write_predictions
-from conftest import CLASS_NAMES, answer, write_classes, write_picture
+from conftest import CARD, CLASS_NAMES, answer, model_bytes, picture, write_classes, write_picture
 
 ORIGIN = "http://127.0.0.1"
 TAB = "ab" * 8
@@ -91,8 +95,211 @@ def test_photographs_that_moved_are_found(run: Path, tmp_path: Path) -> None:
     lost = read_doubts(run)
     assert (len(lost.doubts), len(lost.lost)) == (0, 6)
     dataset = read_folder(tmp_path / "moved")
-    found = read_doubts(run, dataset.samples)
+    found = read_doubts(run, dataset)
     assert (len(found.doubts), len(found.lost)) == (6, 0)
+
+
+def test_a_missing_photograph_is_not_taken_for_another_of_its_name(run: Path, tmp_path: Path) -> None:
+    """Neither one of another class, nor one of another part."""
+    photos = tmp_path / "photos"
+    (photos / "blue" / "0.png").rename(photos / "red" / "0.png")
+    found = read_doubts(run, read_folder(photos))
+    assert (len(found.doubts), found.lost) == (5, (str(photos / "blue" / "0.png"),))
+    photos.rename(tmp_path / "train")
+    write_classes(tmp_path / "both" / "test", 9)
+    (tmp_path / "train").rename(tmp_path / "both" / "train")
+    answers = [answer(f"old/train/blue/{number}.png", "blue", 0.1, 0.8, 0.1) for number in (3, 4)]
+    write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
+    found = read_doubts(run, read_folder(tmp_path / "both"))
+    assert [each.path for each in found.doubts] == [tmp_path / "both" / "train" / "blue" / "3.png"]
+    assert found.lost == ("old/train/blue/4.png",)
+
+
+def write_audit(folder: Path, issues: Sequence[dict[str, Any]], groups: Sequence[object] = ()) -> Path:
+    folder.mkdir()
+    (folder / "audit.json").write_text(json.dumps({"classes": list(CLASS_NAMES), "groups": list(groups)}))
+    columns = [
+        "image",
+        "check",
+        "score",
+        "flagged",
+        "label",
+        "suggestion",
+        "probability",
+        "given_probability",
+        "sha256",
+    ]
+    usual: dict[str, Any] = {
+        "check": "wrong_label",
+        "score": 0.9,
+        "flagged": "true",
+        "suggestion": "red",
+        "probability": 0.8,
+    }
+    write_csv(folder / "issues.csv", columns, [[(usual | issue).get(name) for name in columns] for issue in issues])
+    return folder
+
+
+def test_an_audits_photographs_are_told_by_their_content(tmp_path: Path) -> None:
+    """One that is gone is not taken for its namesake, nor one that was changed for what it was."""
+    photos = write_classes(tmp_path / "photos", 3)
+    files = [photos / "blue" / f"{number}.png" for number in range(3)]
+    issues = [
+        {"image": str(file), "label": "blue", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files
+    ]
+    twice = {"images": [str(files[0])] * 2, "labels": ["blue"] * 2, "parts": ["", ""], "likeness": 1.0}
+    audit = write_audit(tmp_path / "audit", issues, [twice])
+    files[0].unlink()
+    write_picture(files[1], "blue", 77)
+    files[2].rename(photos / "red" / "2.png")
+    found = read_doubts(audit, read_folder(photos))
+    assert [each.path for each in found.doubts] == [photos / "red" / "2.png"]
+    assert found.lost == (str(files[0]), str(files[1]))
+
+
+def test_an_audit_says_how_likely_the_given_label_is(tmp_path: Path) -> None:
+    photos = write_classes(tmp_path / "photos", 1)
+    issue = {"image": str(photos / "blue" / "0.png"), "label": "blue", "given_probability": 0.0625}
+    [doubt] = read_doubts(write_audit(tmp_path / "audit", [issue])).doubts
+    assert doubt.probabilities == {"blue": 0.0625, "red": 0.8}
+
+
+def write_table(tmp_path: Path) -> Path:
+    """The photographs of the run as a table, the first with two further labels, one of which is no class."""
+    rows = [(str(path), path.parent.name, "") for path in sorted((tmp_path / "photos").rglob("*.png"))]
+    rows[0] = (rows[0][0], "blue|red|fog", "train")
+    write_csv(tmp_path / "photos.csv", ("image", "label", "split"), rows)
+    return tmp_path / "photos.csv"
+
+
+def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path) -> None:
+    entries, _ = list_entries(found := read_doubts(run, read_folder(write_table(tmp_path))), Progress())
+    scene = create_scene(run, found, Queue(entries, Journal(run.parent / "j.jsonl")), None, "Ana")
+    assert (entries[0].doubt.also, entries[0].doubt.part) == (("red", "fog"), "train")
+
+    def tagged() -> list[str]:
+        rows: Any = describe_doubt(scene, entries[0], TAB, Choice())["rows"]
+        return [row.name for row in rows if row.is_tagged]
+
+    assert tagged() == ["red", "fog"]
+    with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
+        client.headers["origin"] = ORIGIN
+        assert decide(client, entries[0].id, "tag", to=["green", "fog"]).status_code == 200
+        assert tagged() == ["green", "fog"]
+        decide(client, entries[0].id, "tag", to=[])
+    assert tagged() == []
+    assert [each.part for each in scene.queue.journal.decisions] == ["train", "train"]
+
+
+def make_copies(folder: Path, labels: Sequence[str], parts: Sequence[str]) -> list[Entry]:
+    """The doubts of a group of identical pictures."""
+    images = [write_picture(folder / f"{number}.png", "red") for number in range(len(labels))]
+    group = {"images": list(map(str, images)), "labels": labels, "parts": parts, "likeness": 1.0}
+    return list_entries(read_doubts(write_audit(folder / "audit", [], [group])), Progress())[0]
+
+
+@pytest.mark.parametrize("parts", [["train", "test"], ["", ""]])
+def test_a_class_is_not_taken_for_leaving_copies_as_they_are(tmp_path: Path, parts: list[str]) -> None:
+    entries = make_copies(tmp_path, ["red", "red"], parts)
+    queue = Queue(entries, Journal(tmp_path / "j.jsonl"))
+    scene = create_scene(tmp_path, read_doubts(tmp_path / "audit"), queue, None, "Ana")
+    with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
+        client.headers["origin"] = ORIGIN
+        decide(client, entries[0].id, "relabel", to=["red"])
+    [decision] = queue.journal.decisions
+    assert (decision.action, decision.to) == ("relabel", ("red",))
+    assert (queue.find_decided(entries[0]) is None) == (entries[0].doubt.kind == "leak")
+
+
+def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entries = make_copies(tmp_path, ["red", "blue", "green"], [""] * 3)
+    for image in (entries[1].doubt.image, Path(entries[1].doubt.image).name):
+        journal = Journal(tmp_path / f"{len(image)}.jsonl")
+        journal.append(Decision(new_id(), now(), "Ana", entries[1].sha256, image, "exclude", about="duplicate"))
+        queue = Queue(entries, journal)
+        assert [queue.find_decided(entry) is not None for entry in entries] == [False, True, False]
+
+
+def test_of_many_copies_a_few_are_shown(tmp_path: Path) -> None:
+    entries = make_copies(tmp_path, [*["red"] * 29, "blue"], ["train"] * 30)
+    assert len({id(entry.doubt.group) for entry in entries}) == 1
+    queue = Queue(entries, Journal(tmp_path / "j.jsonl"))
+    scene = create_scene(tmp_path, read_doubts(tmp_path / "audit"), queue, None, "Ana")
+    with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
+        page = client.get(f"/doubts/{entries[0].id}?tab={TAB}").text
+    assert page.count('alt="The copy labelled red"') == 11
+    assert page.count('alt="The copy labelled blue"') == 1  # what contradicts is never left out
+    assert "and 17 more" in page
+    assert "There are 29 others like it" in page
+
+
+def write_config(run: Path, photos: Path, labels: Path) -> None:
+    (run / "config.toml").write_text(f'[run]\nphotographs = "{photos}"\nlabels = "{labels}"\n')
+
+
+def test_a_second_round_goes_on_with_the_journal_of_the_first(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = next(iter(make_scene(run).queue.entries.values()))
+    told: list[Dataset | None] = []
+
+    def note(source: Path, dataset: Dataset | None) -> Doubts:
+        told.append(dataset)
+        return read_doubts(source, dataset)
+
+    monkeypatch.setattr("belvedere.review.serving._serve", lambda *_: None)
+    monkeypatch.setattr("belvedere.review.serving.read_doubts", note)
+    decision = Decision(new_id(), now(), "Ana", first.sha256, first.doubt.image, "exclude", size_bytes=first.size_bytes)
+    Journal(tmp_path / "first.jsonl").append(decision)
+    assert run_review(run, port=0).journal == tmp_path / "run.journal.jsonl"  # nothing names another
+
+    write_config(run, tmp_path / "photos", tmp_path / "first.jsonl")
+    done = run_review(run, port=0)
+    assert (done.journal, done.recorded, done.left) == (tmp_path / "first.jsonl", 1, 5)
+    assert [len(each.samples) for each in told if each] == [8]  # read with the journal
+
+    (tmp_path / "first.jsonl").rename(tmp_path / "moved.jsonl")
+    with pytest.raises(UsageError, match=r"trained with the journal .*first.jsonl, which is not there"):
+        run_review(run, port=0)
+    assert run_review(run, port=0, journal=tmp_path / "moved.jsonl").recorded == 1
+    assert [len(each.samples) for each in told if each] == [8, 8]
+
+
+def test_the_end_names_the_journal_in_full(tmp_path: Path, run: Path) -> None:
+    found, place = read_doubts(run), tmp_path / "a folder" / "j.jsonl"
+    place.parent.mkdir()
+    scene = create_scene(run, found, Queue([], Journal(place)), None, "Ana")
+    with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
+        page = client.get(f"/doubts/next?tab={TAB}").text
+    assert f"--labels &#39;{place}&#39; --out" in page
+
+
+def test_neighbours_are_gathered_beside_the_page(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large data set only those that are kept are hashed, and not before the page is there."""
+    hashed: list[tuple[str, int]] = []
+    main = threading.current_thread()
+
+    def note(samples: Sequence[Sample], progress: Progress) -> Contents:
+        hashed.append(("main" if threading.current_thread() is main else "beside", len(samples)))
+        return read_contents(samples, progress)
+
+    monkeypatch.setattr("belvedere.review.serving.read_contents", note)
+    monkeypatch.setattr("belvedere.review.neighbours.MOST_PHOTOGRAPHS", 4)
+    done = threading.Event()
+
+    def gather_only(_: Neighbours, __: Model, gather: Callable[[], Contents], ___: Progress) -> None:
+        gather()
+        done.set()
+
+    monkeypatch.setattr(Neighbours, "_describe", gather_only)
+    monkeypatch.setattr("belvedere.review.serving._serve", lambda *_: done.wait(10))
+    model = tmp_path / "model.onnx"
+    model.write_bytes(model_bytes(card_to_metadata(CARD)))
+    run_review(run, port=0, photos=tmp_path / "photos", model=model)
+    assert hashed == [("main", 6), ("beside", 3)]
 
 
 @pytest.mark.parametrize("name", [None, "audit.json"])
@@ -349,7 +556,7 @@ def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
     contents = read_contents(dataset.samples, Progress())
     neighbours = Neighbours()
     assert neighbours.find(contents.hashes[0], {}, CLASS_NAMES) == {}
-    neighbours.start(opened, contents, Progress()).join()
+    neighbours.start(opened, lambda: contents, Progress()).join()
     assert neighbours.ready
     found = neighbours.find(contents.hashes[0], {contents.hashes[1]: "red"}, CLASS_NAMES)
     assert [len(found[name]) for name in CLASS_NAMES] == [4, 4, 4]
@@ -361,10 +568,14 @@ def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
 
 
 class _Seeing(Model):
-    """The tiny model, with evidence."""
+    """The tiny model, with evidence: the left half is blue, the right half green, beyond doubt."""
+
+    tells_places = True
 
     def explain(self, images: Any) -> Any:
-        return np.random.default_rng(0).normal(0, 1, (len(images), 3, 4, 4)).astype(np.float32)
+        evidence = np.zeros((len(images), 3, 4, 4), np.float32)
+        evidence[:, 0, :, :2] = evidence[:, 1, :, 2:] = 50
+        return evidence
 
 
 def test_heatmaps(run: Path, opened: Model) -> None:
@@ -375,7 +586,12 @@ def test_heatmaps(run: Path, opened: Model) -> None:
         assert "/heatmaps/0" in page
         assert client.get("/heatmaps/0?of=green").headers["content-type"] == "image/jpeg"
         assert client.get("/heatmaps/0?of=purple").status_code == 404
-        assert client.get("/heatmaps/0?of=green").content != client.get("/heatmaps/0?of=blue").content
+        for name, lit in (("blue", (1, 0)), ("green", (0, 1)), ("red", (0, 0))):
+            drawn = np.asarray(Image.open(io.BytesIO(client.get(f"/heatmaps/0?of={name}").content)), np.float32)
+            halves = drawn[2:, :3].mean(), drawn[2:, -3:].mean()  # apart from what the edge blurs
+            seen, unseen = (overlay(picture("blue"), np.full((1, 1), share, np.float32)) for share in (1.0, 0.0))
+            expected = [(seen if share else unseen)[2:].mean() for share in lit]
+            assert halves == pytest.approx(expected, abs=8), name
     blind = make_scene(run, opened)
     assert "does not say where" in blind.no_heatmap
 

@@ -181,6 +181,18 @@ def test_killed_again_and_again_nothing_is_lost_or_invented(browser: Any, server
     assert len(text.damaged) == 3
 
 
+def test_what_was_refused_is_over_with_the_next_answer(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    page.route("**/decisions", lambda route: route.fulfill(status=500, body="no"))
+    press(page, "k")
+    assert page.locator("#status.trouble").inner_text() == "The server answered 500."
+    page.unroute("**/decisions")
+    page.select_option("#choice", index=1)
+    page.wait_for_selector("#status:not(.trouble)", state="attached")
+    settle(page)
+    assert page.locator("#status").inner_text() == ""
+
+
 def test_undo_tag_exclude_skip_and_filter(browser: Any, server: Server) -> None:
     page = open_page(browser.new_context(), server)
     press(page, "3", "x", "s")
@@ -217,6 +229,9 @@ def test_undo_after_a_restart(browser: Any, server: Server) -> None:
     server.start()
     page = open_page(browser.new_context(), server)
     assert shown(page) == "002"
+    press(page, "u")  # of this page there is nothing yet: nobody else's is taken back
+    assert page.locator("#status").inner_text() == "Nothing of this page's to undo; use the buttons below."
+    assert len(server.decisions()) == 2
     page.locator("[data-undo]").nth(1).click()
     settle(page)
     assert shown(page) == "000"

@@ -127,13 +127,14 @@ def test_json_is_for_people() -> None:
 
 
 def test_csv_quotes_and_leaves_none_empty() -> None:
-    rows = [("a,b", None, 0.5), ('say "x"', "two\nlines", 1)]
+    rows = [("a,b", None, 0.5), ('say "x"', "two\nlines", 1), ("a\rb", "c\r", 2)]
     storage.write_csv(Path("x.csv"), ("image", "label", "share"), rows)
     with Path("x.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["image", "label", "share"],
             ["a,b", "", "0.5"],
             ['say "x"', "two\nlines", "1"],
+            ["a\rb", "c\r", "2"],
         ]
 
 

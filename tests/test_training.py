@@ -19,6 +19,7 @@ import safetensors.numpy
 from PIL import Image
 
 import belvedere
+from belvedere.dataset import read_folder
 from belvedere.errors import DatasetError, FolderExists, TrainingError, UnknownName, UsageError
 from belvedere.pixels import read_pixels
 from belvedere.progress import Progress, Task
@@ -488,7 +489,11 @@ def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
     with pytest.raises(UsageError, match="photographs_sha256"):
         learn_own(moved, cut, resume=True)
     extra.unlink()
-    resumed = learn_own(moved, cut, resume=True).folder
+    (journal := tmp_path / "j.jsonl").touch()
+    corrected = read_folder(moved, labels=journal)  # by nobody's decisions
+    resumed = train(corrected, out=cut, recipe="quick", config=few / "own.toml", seed=5, resume=True).folder
+    told = tomllib.loads((resumed / "config.toml").read_text())["run"]
+    assert (told["photographs"], told["labels"]) == (str(moved), str(journal))
     expected = uninterrupted.folder / "weights.safetensors"
     assert (resumed / "weights.safetensors").read_bytes() == expected.read_bytes()
 

@@ -6,15 +6,37 @@ where that is asked for, and never changed.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from belvedere.dataset import UNDIVIDED, Dataset
-from belvedere.errors import UsageError
+from belvedere.errors import FolderExists, UsageError
 from belvedere.journal import list_living, read_journal
+from belvedere.records import Sample
 from belvedere.storage import new_folder, write_csv
 
-COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id")
+COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id", "part")
+
+
+def check_place(out: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
+    """Checks, before the work, that nothing of the user's would be replaced.
+
+    Args:
+        out: The table or folder that shall be written.
+        sources: What it is made from, which is never replaced.
+        overwrite: Whether an older table there may be; `new_folder` decides on folders.
+
+    Raises:
+        UsageError: It is, or holds, what it would be made from.
+        FolderExists: A file is there.
+    """
+    for source in sources:
+        if source.resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"--out {out} would replace {source}, from which it is made. Give another --out.")
+    if out.is_file() and not overwrite:
+        raise FolderExists(out, "Give another --out, or add --overwrite to replace it.")
 
 
 def export_decisions(journal: Path | str, out: Path) -> int:
@@ -31,7 +53,7 @@ def export_decisions(journal: Path | str, out: Path) -> int:
     rows = [
         (
             *(each.when, each.who, each.image, each.sha256, each.action, each.given, "|".join(each.to), each.about),
-            *(each.why, "true" if each.id in living else "false", each.id),
+            *(each.why, "true" if each.id in living else "false", each.id, each.part),
         )
         for each in decisions
     ]
@@ -40,16 +62,15 @@ def export_decisions(journal: Path | str, out: Path) -> int:
 
 
 def export_table(dataset: Dataset, out: Path) -> None:
-    """Writes a data set as the table that `read_folder` reads: image, label (`a|b` for several), split.
+    """Writes a data set as the table that `read_folder` reads: image, label, split.
+
+    Several labels are written as `a|b`, and with the share of the picture that each covers as `a:0.6|b:0.3`.
 
     Raises:
         UsageError: The file can't be written.
     """
     place = out.resolve().parent
-    rows = [
-        (_relative(sample.path.absolute(), place), "|".join((sample.label, *sample.also)), sample.part)
-        for sample in dataset.samples
-    ]
+    rows = [(_relative(sample.path.absolute(), place), _label_cell(sample), sample.part) for sample in dataset.samples]
     write_csv(out, ("image", "label", "split"), rows)
 
 
@@ -102,6 +123,14 @@ def summarise(journal: Path | str) -> dict[str, object]:
         "people": {name: sum(decision.who == name for decision in living) for name in people},
         "damaged_lines": list(text.damaged),
     }
+
+
+def _label_cell(sample: Sample) -> str:
+    labels = (sample.label, *sample.also)
+    if len(sample.areas) != len(labels):
+        return "|".join(labels)
+    shares = (np.format_float_positional(area, trim="0") for area in sample.areas)
+    return "|".join(f"{label}:{share}" for label, share in zip(labels, shares, strict=True))
 
 
 def _relative(path: Path, folder: Path) -> str:

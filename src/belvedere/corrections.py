@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from belvedere.errors import DatasetError
-from belvedere.journal import damaged_note, find_copy, list_living, read_journal, rule
+from belvedere.journal import common_end, damaged_note, list_living, read_journal, rule
 from belvedere.progress import Progress
-from belvedere.records import Decision, Note, Ruling, Sample
+from belvedere.records import CopyRuling, Decision, Note, Ruling, Sample
 from belvedere.splits import Contents, read_contents
+
+HELD_BACK = ("test", "val")  # parts whose photographs stay where nothing says which of two copies is meant
 
 
 def apply_journal(
@@ -86,18 +88,45 @@ def _apply(
 def _correct(sample: Sample, ruling: Ruling) -> Sample:
     label = ruling.label or sample.label
     also = sample.also if ruling.also is None else ruling.also
-    return replace(sample, label=label, also=tuple(name for name in dict.fromkeys(also) if name != label))
+    names = tuple(dict.fromkeys((label, *also)))
+    known = dict(zip((sample.label, *sample.also), sample.areas, strict=False))
+    areas = tuple(known[name] for name in names if name in known)
+    return replace(sample, label=label, also=names[1:], areas=areas if len(areas) == len(names) else ())
 
 
 def _find_excluded(contents: Contents, rulings: Mapping[str, Ruling]) -> set[int]:
-    """The copies that are left out, by identity: of identical files, those whose paths are most like the recorded."""
+    """The copies that are left out, by identity."""
     copies: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample, key in zip(contents.samples, contents.hashes, strict=True):
         copies[key].append(sample)
-    left_out = set()
-    for key, there in copies.items():
-        for recorded in rulings[key].excluded if key in rulings else ():
-            place = find_copy(recorded, [sample.image for sample in there])
-            if place is not None:
-                left_out.add(id(there.pop(place)))
-    return left_out
+    return {
+        id(sample)
+        for key, there in copies.items()
+        if key in rulings
+        for sample in _left_out(there, rulings[key].copies)
+    }
+
+
+def _left_out(there: Sequence[Sample], said: Sequence[CopyRuling]) -> list[Sample]:
+    """Those of identical files that are left out: of each the last word counts, however its path was spelt."""
+    words: dict[int, CopyRuling] = {}  # place of a file -> the last word on it
+    for word in said:
+        words[_find_place(word, there, words)] = word
+    return [there[place] for place, word in words.items() if word.excluded]
+
+
+def _find_place(word: CopyRuling, there: Sequence[Sample], words: Mapping[int, CopyRuling]) -> int:
+    """Finds which file is meant: the one whose path is that, or ends most alike, in the same part."""
+
+    def likeness(place: int) -> tuple[bool, int, bool, bool, bool]:
+        image, part = there[place].image, there[place].part
+        in_part = part == word.part if word.part else part not in HELD_BACK
+        spoken_of = place in words and _spell_the_same(word, words[place])
+        return image == word.image, common_end(word.image, image), in_part, spoken_of, place not in words
+
+    return max(range(len(there)), key=likeness)
+
+
+def _spell_the_same(one: CopyRuling, other: CopyRuling) -> bool:
+    """Whether two paths may be one, with more or fewer of the folders above it."""
+    return common_end(one.image, other.image) == min(len(Path(each.image).parts) for each in (one, other))

@@ -43,6 +43,7 @@ class Dataset:
     class_names: tuple[str, ...]  # sorted first labels; of the photographs to train on, where the layout names them
     samples: tuple[Sample, ...]
     notes: tuple[Note, ...]  # what was ignored, and what is missing
+    labels: str | None = None  # full path of the journal that was applied
 
     def part(self, name: str) -> tuple[Sample, ...]:
         """Returns the samples of one part: "train", "val", "test" or `UNDIVIDED`."""
@@ -81,7 +82,8 @@ def read_folder(photos: Path | str, labels: Path | str | None = None, progress: 
         notes += corrections
     class_names = _class_names(samples, str(photos))
     notes += _further_labels(samples, class_names) + _missing_classes(samples, class_names)
-    return Dataset(str(photos), class_names, tuple(samples), tuple(notes))
+    journal = None if labels is None else str(Path(labels).resolve())
+    return Dataset(str(photos), class_names, tuple(samples), tuple(notes), journal)
 
 
 def _read_any(path: Path) -> tuple[list[Sample], list[Note]]:

@@ -65,7 +65,11 @@ def look_again(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.flo
         What the model sees of it, (H, W, 3), the longer side scaled down to `side`, and the share that each class has
         of each place of that, (K, h, w).
     """
-    whole = read_image(path)
+    return look_at(model, read_image(path), side)
+
+
+def look_at(model: Model, whole: RGB, side: int) -> tuple[RGB, NDArray[np.float32]]:
+    """Looks at a photograph, (H, W, 3), as `look_again` does."""
     evidence = model.explain(fit_image(whole, model.card.preprocess)[None])[0]
     seen = cut_seen(whole, model.card.preprocess)
     pixels = fit_image(seen, within(seen.shape[0], seen.shape[1], side))

@@ -6,7 +6,7 @@ power cut, is left out and named; the others hold. A photograph is meant by the 
 alone: only where one of several identical files is to be left out does the path say which.
 
     {"id": "...", "when": "...", "who": "Ana", "sha256": "...", "bytes": 9173, "image": "train/sea/1.jpg",
-     "action": "relabel", "from": "sea", "to": "glacier", "about": "label", "why": ""}
+     "action": "relabel", "from": "sea", "to": "glacier", "about": "label", "why": "", "part": "train"}
 """
 
 import errno
@@ -23,7 +23,7 @@ from pathlib import Path, PurePath
 from filelock import FileLock
 
 from belvedere.errors import UsageError
-from belvedere.records import Decision, Note, Ruling
+from belvedere.records import CopyRuling, Decision, Note, Ruling
 
 ACTIONS = ("keep", "relabel", "tag", "exclude", "undo")
 SUBJECTS = ("label", "duplicate", "leak")
@@ -223,10 +223,9 @@ def rule(decisions: Sequence[Decision]) -> dict[str, Ruling]:
         before = rulings.get(decision.sha256, Ruling())
         if decision.action == "tag":
             after = replace(before, also=decision.to)
-        elif decision.action == "exclude":
-            after = replace(before, excluded=(*_without(before.excluded, decision.image), decision.image))
         else:
-            after = replace(before, excluded=_without(before.excluded, decision.image))
+            after = replace(before, copies=_rule_on_copies(before.copies, decision))
+        if decision.action in ("keep", "relabel"):
             confirmed = decision.given if decision.about == "label" else before.label
             after = replace(after, label=decision.to[0] if decision.action == "relabel" else confirmed)
         rulings[decision.sha256] = after
@@ -243,17 +242,22 @@ def find_copy(recorded: str, copies: Sequence[str]) -> int | None:
     Returns:
         The place of the one whose path ends most alike; None where there are no copies.
     """
-    scores = [_common_end(PurePath(recorded).parts, PurePath(copy).parts) for copy in copies]
+    scores = [common_end(recorded, copy) for copy in copies]
     return scores.index(max(scores)) if scores else None
 
 
-def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+def common_end(one: str, other: str) -> int:
+    """Counts the folders and names in which two paths end alike."""
+    ours, others = PurePath(one).parts, PurePath(other).parts
+    pairs = zip(reversed(ours), reversed(others), strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(others)))
 
 
-def _without(paths: tuple[str, ...], path: str) -> tuple[str, ...]:
-    return tuple(each for each in paths if each != path)
+def _rule_on_copies(before: tuple[CopyRuling, ...], decision: Decision) -> tuple[CopyRuling, ...]:
+    """Adds what a decision says of its copy; which of the files that is, only those that are there can tell."""
+    said = CopyRuling(decision.image, decision.part, decision.action == "exclude")
+    others = tuple(each for each in before if (each.image, each.part) != (said.image, said.part))
+    return (*others, said) if said.excluded or before else ()
 
 
 def _parse_lines(lines: Iterable[bytes], first: int) -> tuple[list[Decision], list[int]]:

@@ -310,6 +310,16 @@ class Decision:
     why: str = ""
     about: str = "label"  # what was in doubt: "label", "duplicate" or "leak"
     size_bytes: int | None = None  # of the file; `bytes` in the file
+    part: str = ""  # of the data set that it stood in; empty where that is not known
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRuling:
+    """What was last said of one of several identical files: whether it is left out."""
+
+    image: str  # its path at that time
+    part: str  # as in `Decision`
+    excluded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +328,7 @@ class Ruling:
 
     label: str | None = None  # None: as it was given
     also: tuple[str, ...] | None = None  # secondary labels; None: as they were given
-    excluded: tuple[str, ...] = ()  # paths of the copies that are left out, as they were then
+    copies: tuple[CopyRuling, ...] = ()  # those that were left out or taken back, the last word at the end
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,10 +115,25 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a CSV file at once: a header, then a row each; None becomes an empty cell."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    table = CsvRows(text)
+    for row in (header, *rows):
+        table.write(row)
     write_text(path, text.getvalue())
+
+
+class CsvRows:
+    """Rows of cells as lines of CSV; None becomes an empty cell."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._line = file, io.StringIO()
+        self._csv = csv.writer(self._line, lineterminator="\r\n")  # else Python leaves a \r in a cell unquoted
+
+    def write(self, cells: Iterable[object]) -> None:
+        """Writes a row."""
+        self._csv.writerow(cells)
+        self._file.write(self._line.getvalue().removesuffix("\r\n") + "\n")
+        self._line.seek(0)
+        self._line.truncate()
 
 
 def check_free(folder: Path, *, overwrite: bool, resume: bool = False) -> None:

@@ -3,7 +3,6 @@
 Knows the columns and how much of them fits; does not know where the answers come from.
 """
 
-import csv
 import io
 import json
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from belvedere.errors import find_named
 from belvedere.records import Evaluation, Prediction
-from belvedere.storage import replace_when_whole
+from belvedere.storage import CsvRows, replace_when_whole
 
 if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer than an answer
     from rich.console import Console
@@ -50,13 +49,12 @@ class CsvWriter:
     """One row a picture: image, prediction, confidence, a column a class, tags, none-of-these, error, label."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str], *, labels: bool = False, header: bool = True) -> None:
-        self._file, self._line = file, io.StringIO()
-        self._csv = csv.writer(self._line, lineterminator="\r\n")  # else Python leaves a \r in a cell unquoted
+        self._rows = CsvRows(file)
         self._classes = len(class_names)
         self._labels = labels
         if header:
             last = (*FURTHER_COLUMNS, "error", *(("label",) if labels else ()))
-            self._write_row([*FIRST_COLUMNS, *class_columns(class_names), *last])
+            self._rows.write([*FIRST_COLUMNS, *class_columns(class_names), *last])
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer; where there is none, all cells but image and error are empty."""
@@ -65,13 +63,7 @@ class CsvWriter:
             cells += [_six(answer.confidence or 0.0), *map(_six, answer.probabilities)]
         else:
             cells += [None] * (1 + self._classes)
-        self._write_row([*cells, *_further_cells(answer), answer.error, *[answer.label] * self._labels])
-
-    def _write_row(self, cells: Sequence[object]) -> None:
-        self._csv.writerow(cells)
-        self._file.write(self._line.getvalue().removesuffix("\r\n") + "\n")
-        self._line.seek(0)
-        self._line.truncate()
+        self._rows.write([*cells, *_further_cells(answer), answer.error, *[answer.label] * self._labels])
 
 
 def _further_cells(answer: Prediction) -> list[object]:

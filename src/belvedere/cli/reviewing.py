@@ -1,5 +1,6 @@
 """Commands for mending labels: review, journal and compare. Arguments and printing only."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,11 @@ def review(
     ] = None,
     journal: Annotated[
         Path | None,
-        typer.Option("--journal", help="File for the decisions; else RUN.journal.jsonl.", show_default=False),
+        typer.Option(
+            "--journal",
+            help="File for the decisions; else the one RUN was trained with, or RUN.journal.jsonl.",
+            show_default=False,
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's needs a token.")] = (
         "127.0.0.1"
@@ -45,7 +50,7 @@ def review(
         run_or_audit, photos=photos, model=model, journal=journal, host=host, port=port, who=who, progress=for_stderr()
     )
     tell(f"{done.recorded:,} decisions in {done.journal}, {done.left:,} doubts left.")
-    tell(f"Train with them: belvedere train PHOTOS --labels {done.journal}")
+    tell(f"Train with them: belvedere train PHOTOS --labels {shlex.quote(str(done.journal))}")
 
 
 @app.command()
@@ -62,7 +67,7 @@ def journal(
     as_json: AsJson = False,
 ) -> None:
     """Count what JOURNAL holds, write it as CSV, or write PHOTOS corrected, as a table or a folder of links."""
-    from belvedere.corrected import export_decisions, export_folder, export_table, summarise
+    from belvedere.corrected import check_place, export_decisions, export_folder, export_table, summarise
     from belvedere.progress import for_stderr
 
     is_table = out is not None and out.suffix.lower() == ".csv"
@@ -71,6 +76,8 @@ def journal(
     if photos is None and out is not None and not is_table:
         raise UsageError(f"Decisions go into a file that ends in .csv. Received: {out}. For a folder, add PHOTOS.")
     told_of = summarise(file)
+    if out is not None:
+        check_place(out, [file] if photos is None else [file, photos], overwrite=overwrite)
     if photos is not None and out is not None:
         progress = for_stderr()
         dataset = belvedere.read_folder(photos, file, progress)

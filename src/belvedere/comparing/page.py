@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from belvedere.comparing.paired import CONFIDENCE, Paired
 from belvedere.comparing.runs import Comparison, Pair, to_json
 from belvedere.encoding import to_data_uri
 from belvedere.errors import UnreadableImage
 from belvedere.images import fit_image, read_image, within
+from belvedere.report import environment
 from belvedere.storage import new_folder, write_json, write_text
 
 PICTURES = 48  # of each side, at most
@@ -54,7 +53,9 @@ def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool) -
     """
     with new_folder(folder, overwrite=overwrite) as place:
         write_json(place / "comparison.json", to_json(comparison))
-        page = _environment().get_template("compare.html").render(_describe(comparison))
+        templates = environment()
+        templates.filters.update(points=_points, percent=_percent)
+        page = templates.get_template("compare.html").render(_describe(comparison))
         write_text(place / "report.html", page)
     return folder / "report.html"
 
@@ -108,18 +109,6 @@ def _picture(pair: Pair) -> _Picture:
         after=str(pair.after.prediction),
         confidence=f"{pair.after.confidence or 0:.1%}",
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(points=_points, percent=_percent)
-    return environment
 
 
 def _points(share: float) -> str:

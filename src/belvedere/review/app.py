@@ -182,6 +182,7 @@ def _add_changes(app: FastAPI, scene: Scene) -> None:
             *(target.given, (target.id,)),
             about=target.about,
             size_bytes=target.size_bytes,
+            part=target.part,
         )
         queue.record(undone.tab, decision)
         entry = queue.find_entry_of(target)
@@ -204,13 +205,14 @@ def _known(scene: Scene, entry: Entry | None) -> Entry:
 
 
 def _to_decision(scene: Scene, entry: Entry, said: Said) -> Decision:
-    """The line for the journal; to give a photograph the label it has is to keep it."""
+    """The line for the journal; where the label is in doubt, to give a photograph the one it has is to keep it."""
     doubt = entry.doubt
-    if not set(said.to) <= set(scene.class_names):
-        raise UsageError(f"There is no class {', '.join(sorted(set(said.to) - set(scene.class_names)))}.")
+    known = {*scene.class_names, *doubt.also, *(scene.queue.find_ruling(entry.sha256).also or ())}
+    if unknown := sorted(set(said.to) - known):
+        raise UsageError(f"There is no class {', '.join(unknown)}.")
     if said.action == "relabel" and len(said.to) != 1:
         raise UsageError("A photograph gets one label; secondary ones are tags.")
-    keeps = said.action == "relabel" and said.to == [doubt.given] and not doubt.contradicts
+    keeps = said.action == "relabel" and said.to == [doubt.given] and doubt.kind == "label"
     return Decision(
         id=said.id,
         when=now(),
@@ -223,4 +225,5 @@ def _to_decision(scene: Scene, entry: Entry, said: Said) -> Decision:
         why=said.why.strip(),
         about=doubt.kind,
         size_bytes=entry.size_bytes,
+        part=doubt.part,
     )

@@ -3,12 +3,17 @@
 Knows what a person needs to be told of a doubt; does not know who raised it or what becomes of it.
 """
 
+import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.journal import find_copy
+from belvedere.dataset import Dataset
+from belvedere.errors import UnreadableImage
+from belvedere.images import read_content
+from belvedere.journal import common_end
 from belvedere.records import Sample
 
 
@@ -18,8 +23,16 @@ class Companion:
 
     image: str
     path: Path
-    label: str | None
+    label: str
     part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Photographs that are copies of one another; all doubts about them share it."""
+
+    copies: tuple[Companion, ...]
+    labels: frozenset[str]  # of all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +46,22 @@ class Doubt:
     suggested: str | None  # the label it may have; None where only copies are in doubt
     probabilities: Mapping[str, float]  # class -> probability, may be empty
     score: float  # how sure the doubt is, 0 to 1
-    companions: tuple[Companion, ...] = ()
     part: str = ""
+    also: tuple[str, ...] = ()  # further labels that a table gives
+    group: Group | None = None  # of copies, itself among them
+    place: int = 0  # in the group
 
     @property
     def contradicts(self) -> bool:
         """Whether a copy has another label."""
-        return any(other.label not in (None, self.given) for other in self.companions)
+        return self.group is not None and bool(self.group.labels - {self.given})
+
+    @property
+    def companions(self) -> list[Companion]:
+        """The other copies, those with another label first."""
+        copies = self.group.copies if self.group else ()
+        others = [copy for place, copy in enumerate(copies) if place != self.place]
+        return sorted(others, key=lambda other: other.label == self.given)
 
 
 @dataclass(frozen=True)
@@ -49,34 +71,65 @@ class Doubts:
     source: Path
     class_names: tuple[str, ...]
     doubts: tuple[Doubt, ...]
-    lost: tuple[str, ...]  # images that are not where they were
+    lost: tuple[str, ...]  # images that are not where they were, or were changed
 
 
 class Finder:
-    """Finds photographs by what they were called."""
+    """Finds photographs by what they were called, and makes sure that they are those."""
 
-    def __init__(self, source: Path, samples: Sequence[Sample]) -> None:
-        self._source, self.lost = source, list[str]()
+    def __init__(self, source: Path, dataset: Dataset | None) -> None:
+        self.lost: set[str] = set()
+        self._source, samples = source, dataset.samples if dataset else ()
+        self._root = _root_of(dataset)
         self._by_name: defaultdict[str, list[Sample]] = defaultdict(list)
+        self._by_place: defaultdict[Path, list[Sample]] = defaultdict(list)
         for sample in samples:
             self._by_name[sample.path.name].append(sample)
+            self._by_place[sample.path.absolute()].append(sample)
 
-    def find(self, image: str) -> Path | None:
-        """Returns where a photograph is, or remembers that it isn't there."""
+    def find(self, image: str, label: str, sha256: str = "") -> Sample | None:
+        """Finds a photograph, or remembers that it isn't there.
+
+        Args:
+            image: Its path as a run or an audit names it.
+            label: The label it had.
+            sha256: Of its file, where that is known: then no other file is taken for it, and one that moved is found
+                by its name. Else one that moved must stand at the same place in the data set, with the same label.
+
+        Returns:
+            It, with its part and further labels where the data set lists it.
+        """
         for place in (Path(image), self._source.parent / image):
-            if place.is_file():
-                return place
-        sample = self.sample_of(image)
-        if sample is None:
-            self.lost.append(image)
-            return None
-        return sample.path
+            if place.is_file() and sha256 in ("", _hash(place)):
+                return self._look_up(place, image, label)
+        for sample in self._by_name[Path(image).name]:
+            if (_hash(sample.path) == sha256) if sha256 else self._stands_alike(sample, image, label):
+                return self._look_up(sample.path, image, label)
+        self.lost.add(image)
+        return None
 
-    def sample_of(self, image: str) -> Sample | None:
-        """Returns the sample whose path ends most alike, if one has that name."""
-        candidates = self._by_name[Path(image).name]
-        place = find_copy(image, [sample.image for sample in candidates])
-        return None if place is None else candidates[place]
+    def _look_up(self, place: Path, image: str, label: str) -> Sample:
+        listed = self._by_place.get(place.absolute(), [])
+        parts = {sample.part for sample in listed}
+        part = parts.pop() if len(parts) == 1 else ""  # a table may list a file in several
+        return Sample(place, image, label, part, next((sample.also for sample in listed if sample.label == label), ()))
+
+    def _stands_alike(self, sample: Sample, image: str, label: str) -> bool:
+        inside = os.path.relpath(sample.path, self._root)
+        return sample.label == label and common_end(image, inside) == len(Path(inside).parts) and sample.path.is_file()
+
+
+def _root_of(dataset: Dataset | None) -> Path:
+    """The folder of a data set, or the one that its table is in."""
+    source = Path(dataset.source if dataset else ".")
+    return source if source.is_dir() else source.parent
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(read_content(path)).hexdigest()
+    except UnreadableImage:
+        return None
 
 
 def in_order(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:

@@ -5,7 +5,7 @@ there at once, and kept in the cache.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +49,15 @@ class Neighbours:
         """Whether the photographs are described."""
         return self._ready.is_set()
 
-    def start(self, model: Model, contents: Contents, progress: Progress) -> threading.Thread:
-        """Describes the photographs in a thread, which ends with the process."""
-        thread = threading.Thread(target=self._describe, args=(model, contents, progress), daemon=True)
+    def start(self, model: Model, gather: Callable[[], Contents], progress: Progress) -> threading.Thread:
+        """Gathers and describes the photographs in a thread, which ends with the process."""
+        thread = threading.Thread(target=self._describe, args=(model, gather, progress), daemon=True)
         thread.start()
         return thread
 
-    def _describe(self, model: Model, contents: Contents, progress: Progress) -> None:
+    def _describe(self, model: Model, gather: Callable[[], Contents], progress: Progress) -> None:
         try:
-            found = read_embeddings(contents, embed_with(model), progress)
+            found = read_embeddings(gather(), embed_with(model), progress)
         except (BelvedereError, OSError) as error:
             self.problem = str(error)
             return
@@ -96,7 +96,6 @@ class Neighbours:
         return found
 
 
-def thin_out(contents: Contents) -> Contents:
+def thin_out(samples: Sequence[Sample]) -> Sequence[Sample]:
     """Leaves every n-th photograph of a large data set."""
-    step = -(-len(contents.samples) // MOST_PHOTOGRAPHS) or 1
-    return Contents(contents.samples[::step], contents.hashes[::step], ())
+    return samples[:: -(-len(samples) // MOST_PHOTOGRAPHS) or 1]

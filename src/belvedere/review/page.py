@@ -4,6 +4,7 @@ Knows the templates and the keys; does not know how the browser asks. Everything
 classes is escaped by the templates.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from belvedere.records import Decision
+from belvedere.review.doubts import Doubt
 from belvedere.review.neighbours import Neighbours
 from belvedere.review.pictures import Gallery
 from belvedere.review.queue import Choice, Entry, Queue
@@ -18,6 +20,7 @@ from belvedere.review.queue import Choice, Entry, Queue
 COMMAND_KEYS = "hkstuwx"  # heat-map, keep, skip, tag, undo, why, exclude
 CLASS_KEYS = "123456789" + "".join(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in COMMAND_KEYS)
 RECENT = 8  # decisions shown
+COMPANIONS = 12  # copies shown
 _BETWEEN = "\x1f"  # parts of a choice: a character that is in no name
 
 
@@ -64,8 +67,9 @@ class Scene:
     neighbours: Neighbours
     heatmap_classes: frozenset[str]  # for which the model says where its evidence is
     no_heatmap: str  # why there is none
+    has_model: bool
     who: str
-    journal: str
+    journal: str  # its full path
 
 
 def open_templates() -> Environment:
@@ -77,7 +81,7 @@ def open_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, clock=_clock)
+    environment.filters.update(percent=_percent, clock=_clock, quoted=shlex.quote)
     return environment
 
 
@@ -92,12 +96,12 @@ def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict
         "picture": scene.gallery.add(doubt.path, entry.sha256),
         "question": ask(entry),
         "reason": give_reason(entry),
-        "rows": _class_rows(scene, entry, ruling.also or ()),
-        "companions": _companions(scene, entry),
+        "rows": _class_rows(scene, entry, doubt.also if ruling.also is None else ruling.also),
+        "companions": _companions(scene, doubt),
+        "others": _count_others(doubt),
         "counts": scene.queue.count(tab, choice),
         "decided": None if decided is None else tell(decided),
         "decided_by": "" if decided is None else decided.who,
-        "now": ruling.label or doubt.given,
         "heat": [name for name in (doubt.suggested, doubt.given) if name in scene.heatmap_classes],
         "scene": scene,
         "recent": describe_recent(scene.queue),
@@ -107,6 +111,7 @@ def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict
 def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[ClassRow]:
     doubt = entry.doubt
     found = scene.neighbours.find(entry.sha256, scene.queue.corrected_labels(), scene.class_names)
+    names = dict.fromkeys((*scene.class_names, *tagged))  # a tag may be the first label of none, and so no class
     return [
         ClassRow(
             name=name,
@@ -119,21 +124,25 @@ def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[Class
                 NeighbourRow(scene.gallery.add(each.path, each.sha256), each.path.name) for each in found.get(name, ())
             ),
         )
-        for place, name in enumerate(scene.class_names)
+        for place, name in enumerate(names)
     ]
 
 
-def _companions(scene: Scene, entry: Entry) -> list[CompanionRow]:
+def _companions(scene: Scene, doubt: Doubt) -> list[CompanionRow]:
     return [
         CompanionRow(
             picture=scene.gallery.add(other.path),
             image=other.image,
-            label=other.label or "no label",
+            label=other.label,
             part=other.part,
-            differs=other.label not in (None, entry.doubt.given),
+            differs=other.label != doubt.given,
         )
-        for other in entry.doubt.companions
+        for other in doubt.companions[:COMPANIONS]
     ]
+
+
+def _count_others(doubt: Doubt) -> int:
+    return len(doubt.group.copies) - 1 if doubt.group else 0
 
 
 def describe_recent(queue: Queue) -> list[dict[str, str]]:
@@ -185,8 +194,8 @@ def give_reason(entry: Entry) -> str:
         probability = doubt.probabilities.get(doubt.suggested or "")
         sure = "" if probability is None else f", {probability:.1%} sure"
         return f"Its label says {doubt.given}; the model says {doubt.suggested}{sure}."
-    copies = len(doubt.companions)
-    also = f"There {'is another' if copies == 1 else f'are {copies} others'} like it."
+    copies = _count_others(doubt)
+    also = f"There {'is another' if copies == 1 else f'are {copies:,} others'} like it."
     if doubt.kind == "leak":
         return f"{also} A model that has learnt from one is flattered by the other: exclude one."
     return f"{also} Choose the label that is right, or exclude what is too much."

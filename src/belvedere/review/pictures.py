@@ -8,12 +8,10 @@ import hashlib
 import threading
 from pathlib import Path
 
-import numpy as np
-
 from belvedere.encoding import to_jpeg
-from belvedere.errors import UnreadableImage, UnreadableModel
-from belvedere.heatmaps import overlay, relative
-from belvedere.images import RGB, cut_seen, fit_image, read_content, read_image, within
+from belvedere.errors import UnreadableImage
+from belvedere.heatmaps import overlay
+from belvedere.images import RGB, fit_image, read_content, read_image, within
 from belvedere.model import Model
 
 LARGE_PIXELS, SMALL_PIXELS = 1400, 200  # longer side of a picture on the page
@@ -60,20 +58,7 @@ def draw_heatmap(model: Model, pixels: RGB, class_name: str) -> bytes:
 
     Where the model sees the middle of a picture only, the middle is shown.
     """
-    preprocess = model.card.preprocess
-    evidence = relative(
-        model.explain(fit_image(pixels, preprocess)[None])[0] / model.card.trust.temperature
-    )  # (K, h, w)
-    seen = cut_seen(pixels, preprocess)
-    shown = fit_image(seen, within(seen.shape[0], seen.shape[1], LARGE_PIXELS))
-    return to_jpeg(overlay(shown, relative(evidence)[model.class_names.index(class_name)]))
+    from belvedere.explaining import look_at  # brings matplotlib, which the page does not wait for
 
-
-def tells_places(model: Model) -> bool:
-    """Whether a model says where in a picture its evidence is."""
-    preprocess = model.card.preprocess
-    try:
-        evidence = model.explain(np.zeros((1, preprocess.height, preprocess.width, 3), np.uint8))
-    except UnreadableModel:
-        return False
-    return bool(evidence.shape[2] * evidence.shape[3] > 1)
+    shown, shares = look_at(model, pixels, LARGE_PIXELS)
+    return to_jpeg(overlay(shown, shares[model.class_names.index(class_name)]))

@@ -77,8 +77,10 @@ class Queue:
         self._decided: dict[str, Decision] = {}
         self._rulings: dict[str, Ruling] = {}
         self._by_content: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._by_file: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
         for entry in entries:
             self._by_content[entry.sha256].append(entry)
+            self._by_file[entry.sha256, entry.doubt.image].append(entry)
         self._look_again()
 
     def next(self, tab: str, choice: Choice) -> Entry | None:
@@ -209,7 +211,9 @@ class Queue:
     def _closed_by(self, decision: Decision) -> list[Entry]:
         """The doubts that a decision settles: of a copy that is left out all, else those it was made about."""
         same = self._by_content.get(decision.sha256, [])
-        if decision.action == "exclude":
+        if decision.action == "exclude" and (file := self._by_file.get((decision.sha256, decision.image))):
+            return file
+        if decision.action == "exclude":  # under another spelling
             images = sorted({entry.doubt.image for entry in same})
             place = find_copy(decision.image, images)
             return [entry for entry in same if place is not None and entry.doubt.image == images[place]]

@@ -25,13 +25,14 @@ from belvedere.review.doubts import Doubts
 from belvedere.review.guard import ENTRANCE, Guard
 from belvedere.review.neighbours import Neighbours, thin_out
 from belvedere.review.page import Scene
-from belvedere.review.pictures import Gallery, tells_places
+from belvedere.review.pictures import Gallery
 from belvedere.review.queue import Entry, Queue, make_id
 from belvedere.review.sources import AUDIT, read_doubts
 from belvedere.splits import Contents, read_contents
 
 HOST, PORT = "127.0.0.1", 8642
 JOURNAL_SUFFIX = ".journal.jsonl"  # behind the name of the folder that is reviewed, beside it
+PHOTOGRAPHS_KEY, JOURNAL_KEY = "photographs", "labels"  # in config.toml and audit.json
 GRACE_SECONDS = 2
 
 
@@ -62,7 +63,7 @@ def run_review(
         photos: The data set: for neighbours, and to find photographs that were moved. Without, what the run names.
         model: Shows where its evidence is, and what it takes to be alike. Without, the run's, or the bundled one where
             that knows the same classes.
-        journal: The file for the decisions; without, one beside the folder.
+        journal: The file for the decisions; without, that which the run was trained with, or one beside the folder.
         host: The address to listen on. Away from this machine a token is needed, which is said.
         port: 0 for any that is free.
         who: Stands with each decision, where the page is not told another name; without, the user's name.
@@ -75,18 +76,18 @@ def run_review(
         BelvedereError: The folder, the data set, the model or the journal can't be read, or the address not be had.
     """
     folder, progress = Path(source), progress or Progress()
-    dataset = _find_photos(folder, photos, progress)
-    found = read_doubts(folder, dataset.samples if dataset else (), dataset.class_names if dataset else ())
-    book = Journal(Path(journal) if journal else folder.resolve().with_name(folder.resolve().name + JOURNAL_SUFFIX))
+    book, applied = _open_journal(folder, journal)
+    dataset = _find_photos(folder, photos, applied, progress)
+    found = read_doubts(folder, dataset)
     chosen = _find_model(folder, model, found)
     entries, lost = list_entries(found, progress)
     progress.say_notes(lost + damaged_note(book.path, book.damaged))
     scene = create_scene(folder, found, Queue(entries, book), chosen, who or _user_name())
     guard = Guard(host)
     with _listen(host, port) as listening:
-        if chosen is not None:
-            scene.neighbours.start(chosen, _describable(entries, dataset, progress), progress)
         _say_where(listening, guard, host, progress)
+        if chosen is not None:
+            scene.neighbours.start(chosen, lambda: _describable(entries, dataset, progress), progress)
         _serve(create_app(scene, guard, chosen), listening)
     return Reviewed(book.path, len(book.decisions), sum(scene.queue.find_decided(each) is None for each in entries))
 
@@ -110,7 +111,7 @@ def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None,
     """Puts together what the pages of one review share."""
     if model is None:
         no_heatmap = "There is no heat-map: no model was given."
-    elif not tells_places(model):
+    elif not model.tells_places:
         no_heatmap = "There is no heat-map: this model does not say where in a picture its evidence is."
     else:
         no_heatmap = ""
@@ -122,31 +123,47 @@ def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None,
         neighbours=Neighbours(),
         heatmap_classes=frozenset(model.class_names if model is not None and not no_heatmap else ()),
         no_heatmap=no_heatmap,
+        has_model=model is not None,
         who=who,
-        journal=queue.journal.path.name,
+        journal=str(queue.journal.path.absolute()),
     )
 
 
-def _find_photos(folder: Path, photos: Path | str | None, progress: Progress) -> Dataset | None:
+def _open_journal(folder: Path, journal: Path | str | None) -> tuple[Journal, Path | None]:
+    """The journal that is named, else that which the run was trained with, else one beside the folder.
+
+    A journal that was applied in training is gone on with, so that its decisions stay, and it is applied here too.
+    """
+    applied = _named_in(folder, JOURNAL_KEY)
+    if journal is None and applied is not None and not Path(applied).is_file():
+        raise UsageError(
+            f"{folder} was trained with the journal {applied}, which is not there. Name it with --journal."
+        )
+    place = folder.resolve()
+    book = Journal(Path(journal or applied or place.with_name(place.name + JOURNAL_SUFFIX)))
+    return book, book.path if applied is not None and book.path.is_file() else None
+
+
+def _find_photos(folder: Path, photos: Path | str | None, labels: Path | None, progress: Progress) -> Dataset | None:
     """The data set that is named, or else that of the run or audit, if it is still there."""
     if photos is not None:
-        return read_folder(photos)
-    if (named := _named_photos(folder)) is None:
+        return read_folder(photos, labels, progress)
+    if (named := _named_in(folder, PHOTOGRAPHS_KEY)) is None:
         return None
     try:
-        return read_folder(named)
+        return read_folder(named, labels, progress)
     except BelvedereError as error:
         progress.say(f"Note: the photographs that {folder} is about are not read. {error} Name them with --photos.")
         return None
 
 
-def _named_photos(folder: Path) -> str | None:
-    """The data set that a run or an audit says it was made of."""
+def _named_in(folder: Path, key: str) -> str | None:
+    """What a run or an audit says it was made of: its data set, or the journal that mended the labels."""
     try:
         if (folder / AUDIT).exists():
-            named = json.loads((folder / AUDIT).read_text(encoding="utf-8"))["photographs"]
+            named = json.loads((folder / AUDIT).read_text(encoding="utf-8"))[key]
         else:
-            named = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["run"]["photographs"]
+            named = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["run"][key]
         return named if isinstance(named, str) else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -166,7 +183,7 @@ def _describable(entries: list[Entry], dataset: Dataset | None, progress: Progre
     doubtful = {entry.sha256: Sample(entry.doubt.path, entry.doubt.image, entry.doubt.given, "") for entry in entries}
     if dataset is None:
         return Contents(tuple(doubtful.values()), tuple(doubtful), ())
-    known = thin_out(read_contents(dataset.samples, progress))
+    known = read_contents(thin_out(dataset.samples), progress)
     there = set(known.hashes)
     more = {key: sample for key, sample in doubtful.items() if key not in there}
     return Contents((*known.samples, *more.values()), (*known.hashes, *more), ())

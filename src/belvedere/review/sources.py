@@ -6,83 +6,82 @@ say, or among those of the data set by the end of their path.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from belvedere.answered import PREDICTIONS, read_answers
+from belvedere.corrections import HELD_BACK
+from belvedere.dataset import Dataset
 from belvedere.errors import UsageError
-from belvedere.records import Prediction, Sample
-from belvedere.review.doubts import Companion, Doubt, Doubts, Finder, in_order
+from belvedere.records import Prediction
+from belvedere.review.doubts import Companion, Doubt, Doubts, Finder, Group, in_order
 
 AUDIT, ISSUES = "audit.json", "issues.csv"
 WRONG_LABEL = "wrong_label"
-HELD_BACK = ("test", "val")  # of a leak, the copy in such a part stays, and the other is in doubt
 
 
-def read_doubts(source: Path, samples: Sequence[Sample] = (), class_names: Sequence[str] = ()) -> Doubts:
+def read_doubts(source: Path, dataset: Dataset | None = None) -> Doubts:
     """Reads what a run or an audit found.
 
     Args:
         source: The folder.
-        samples: Of the data set, where it is known: found there are photographs that are no longer where they were.
-        class_names: And its classes.
+        dataset: The data set, where it is known: found there are photographs that are no longer where they were.
 
     Raises:
         UsageError: It is neither, or a table in it is damaged.
     """
     if (source / AUDIT).is_file():
-        return _read_audit(source, samples, class_names)
+        return _read_audit(source, dataset)
     if (source / PREDICTIONS).is_file():
-        return _read_run(source, samples)
+        return _read_run(source, dataset)
     raise UsageError(
         f"{source} holds neither {PREDICTIONS} nor {AUDIT}. Give a folder that belvedere train, evaluate --out or "
         "audit wrote."
     )
 
 
-def _read_run(source: Path, samples: Sequence[Sample]) -> Doubts:
+def _read_run(source: Path, dataset: Dataset | None) -> Doubts:
     answers = read_answers(source)
-    finder = Finder(source, samples)
+    finder = Finder(source, dataset)
     doubts = [
         Doubt(
             image=answer.image,
-            path=path,
+            path=sample.path,
             kind="label",
-            given=str(answer.label),
+            given=sample.label,
             suggested=answer.prediction,
             probabilities=dict(zip(answers.class_names, answer.probabilities, strict=True)),
             score=answer.confidence or 0.0,
+            part=sample.part,
+            also=sample.also,
         )
         for answer in answers.predictions
-        if _is_mistake(answer) and (path := finder.find(answer.image)) is not None
+        if _is_mistake(answer) and (sample := finder.find(answer.image, str(answer.label))) is not None
     ]
-    return Doubts(source, answers.class_names, in_order(doubts), tuple(finder.lost))
+    return Doubts(source, answers.class_names, in_order(doubts), tuple(sorted(finder.lost)))
 
 
 def _is_mistake(answer: Prediction) -> bool:
     return answer.error is None and answer.prediction != answer.label
 
 
-def _read_audit(source: Path, samples: Sequence[Sample], class_names: Sequence[str]) -> Doubts:
+def _read_audit(source: Path, dataset: Dataset | None) -> Doubts:
     try:
         told: dict[str, Any] = json.loads((source / AUDIT).read_text(encoding="utf-8"))
-        finder = Finder(source, samples)
+        finder, issues = Finder(source, dataset), _read_issues(source / ISSUES)
+        hashes = {issue["image"]: issue.get("sha256") or "" for issue in issues}
         doubts = [
-            *(
-                doubt
-                for issue in _read_issues(source / ISSUES)
-                if (doubt := _doubt_of_label(issue, finder)) is not None
-            ),
-            *(doubt for group in told["groups"] for doubt in _doubts_of_group(group, finder)),
+            *(doubt for issue in issues if (doubt := _doubt_of_label(issue, finder)) is not None),
+            *(doubt for group in told["groups"] for doubt in _doubts_of_group(group, hashes, finder)),
         ]
-        names = tuple(class_names) or tuple(str(name) for name in told["classes"])
+        names = dataset.class_names if dataset else tuple(str(name) for name in told["classes"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
         raise UsageError(
             f"Can't read the audit in {source}: {reason}. Give a folder that belvedere audit wrote."
         ) from error
-    return Doubts(source, names, in_order(doubts), tuple(finder.lost))
+    return Doubts(source, names, in_order(doubts), tuple(sorted(finder.lost)))
 
 
 def _read_issues(file: Path) -> list[dict[str, str]]:
@@ -91,36 +90,46 @@ def _read_issues(file: Path) -> list[dict[str, str]]:
 
 
 def _doubt_of_label(issue: Mapping[str, str], finder: Finder) -> Doubt | None:
-    if issue["check"] != WRONG_LABEL or issue["flagged"] != "true" or (path := finder.find(issue["image"])) is None:
+    if issue["check"] != WRONG_LABEL or issue["flagged"] != "true":
         return None
-    sample, suggested = finder.sample_of(issue["image"]), issue["suggestion"] or None
+    given, suggested = issue["label"], issue["suggestion"] or None
+    if (sample := finder.find(issue["image"], given, issue.get("sha256") or "")) is None:
+        return None
+    told = {given: issue.get("given_probability"), suggested: issue["probability"]}
     return Doubt(
         image=issue["image"],
-        path=path,
+        path=sample.path,
         kind="label",
-        given=issue["label"],
+        given=given,
         suggested=suggested,
-        probabilities={suggested: float(issue["probability"])} if suggested and issue["probability"] else {},
+        probabilities={name: float(probability) for name, probability in told.items() if name and probability},
         score=float(issue["score"]),
-        part=sample.part if sample else "",
+        part=sample.part,
+        also=sample.also,
     )
 
 
-def _doubts_of_group(group: Mapping[str, Any], finder: Finder) -> Iterator[Doubt]:
+def _doubts_of_group(group: Mapping[str, Any], hashes: Mapping[str, str], finder: Finder) -> Iterator[Doubt]:
     """What is in doubt of copies: of a leak those not held back, of contradicting labels all, else all but one."""
-    copies = [
-        Companion(image, path, label, part)
+    found = [
+        (sample, part)
         for image, label, part in zip(group["images"], group["labels"], group["parts"], strict=True)
-        if (path := finder.find(image)) is not None
+        if (sample := finder.find(image, str(label), hashes.get(image, ""))) is not None
     ]
-    held_back = next((part for part in HELD_BACK if any(copy.part == part for copy in copies)), None)
-    leaks = len({copy.part for copy in copies}) > 1
-    contradicts = len({copy.label for copy in copies}) > 1
-    for place, copy in enumerate(copies):
-        kinds = ["leak"] if leaks and copy.part != held_back else []
+    copies = tuple(Companion(sample.image, sample.path, sample.label, part) for sample, part in found)
+    shared = Group(copies, frozenset(copy.label for copy in copies))
+    parts = {copy.part for copy in copies}
+    held_back = next((part for part in HELD_BACK if part in parts), None)
+    leaks, contradicts, score = len(parts) > 1, len(shared.labels) > 1, float(group["likeness"])
+    for place, (sample, part) in enumerate(found):
+        kinds = ["leak"] if leaks and part != held_back else []
         if len(copies) > 1 and (contradicts or (place > 0 and not leaks)):
             kinds.append("duplicate")
         for kind in kinds:
-            others = tuple(other for other in copies if other is not copy)
-            given, score = str(copy.label), float(group["likeness"])
-            yield Doubt(copy.image, copy.path, kind, given, None, {}, score, others, copy.part)
+            yield Doubt(
+                *(sample.image, sample.path, kind, sample.label, None, {}, score),
+                part=part,
+                also=sample.also,
+                group=shared,
+                place=place,
+            )

@@ -43,6 +43,7 @@ from belvedere.training.transfer import answer_known, kept_graph, transfer
 from belvedere.training.trusting import Fitted, fit_trust
 
 MAX_SEED = 2**32
+NAMED_BY_PLACE = ("photographs", "labels")  # of config.toml; what they hold is in the checksum of the photographs
 PART_TITLES = {"test": "Test photographs", "val": "Validation photographs"}
 VERSIONS_OF = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 WRITING_SECONDS = 15.0  # of a time that is given, for what follows the training
@@ -180,6 +181,7 @@ def _write_config(job: Job, minutes: float | None) -> str:
     values: dict[str, dict[str, object]] = {
         "run": {
             "photographs": job.dataset.source,
+            **({} if job.dataset.labels is None else {"labels": job.dataset.labels}),
             "photographs_sha256": job.division.sha256,
             "class_names": list(job.dataset.class_names),
             "seed": job.seed,
@@ -193,7 +195,7 @@ def _write_config(job: Job, minutes: float | None) -> str:
     text, file = f"{tomli_w.dumps(values)}\n{recipe_to_toml(job.recipe)}", job.folder / "config.toml"
     if (job.folder / CHECKPOINT).exists():
         _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), job.folder)
-    elif job.ranks.leads:
+    if job.ranks.leads:
         write_text(file, text)
     return text
 
@@ -212,7 +214,7 @@ def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> N
     for table in asked:
         for name in sorted(begun[table].keys() | asked[table].keys()):
             before, now = begun[table].get(name), asked[table].get(name)
-            if before != now and name != "photographs":  # their content counts
+            if before != now and name not in NAMED_BY_PLACE:
                 raise UsageError(
                     f"The training in {folder} was begun with {name} = {before!r}; this one asks for {now!r}. "
                     "Give the same arguments to resume it, or start anew with --overwrite."

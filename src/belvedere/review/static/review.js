@@ -86,6 +86,7 @@ async function send(url, content) {
 async function alone(work) {
   if (busy) return;
   busy = true;
+  if (statusLine.classList.contains("trouble")) say("");
   main.setAttribute("aria-busy", "true");
   try {
     await work();
@@ -162,10 +163,9 @@ function unskip() {
 
 function undo(id) {
   return alone(async () => {
-    const newest = main.querySelector("[data-undo]");
-    const undoes = id || done.at(-1) || (newest && newest.dataset.undo);
+    const undoes = id || done.at(-1);
     if (!undoes) {
-      say("There is nothing to undo.");
+      say("Nothing of this page's to undo; use the buttons below.");
       return;
     }
     const answer = await send("/undo", { undoes });
