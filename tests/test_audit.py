@@ -25,12 +25,13 @@ from belvedere.auditing.files import CHECKS
 from belvedere.auditing.findings import FINDINGS, summarise
 from belvedere.auditing.judging import choose_learnable
 from belvedere.auditing.measures import Measured, measure_all
+from belvedere.auditing.records import Audit, DuplicateGroup
 from belvedere.auditing.unseen import check_model
 from belvedere.auditing.writing import COLUMNS
 from belvedere.errors import FolderExists, UnknownName, UnreadableModel, UsageError, WeightsError
 from belvedere.model import Model
 from belvedere.progress import Progress, Task
-from belvedere.records import Audit, DuplicateGroup, Sample
+from belvedere.records import Sample
 from belvedere.splits import Contents
 from belvedere.storage import write_csv
 from belvedere.training.recipes import RECIPES

@@ -161,6 +161,8 @@ def test_audit_knows_what_a_person_has_mended(work: Path) -> None:
         copy.unlink()
     assert before["contradiction"]["flagged"] == 2
     assert after["contradiction"]["flagged"] == 0
+    told = json.loads((work / "mended2" / "audit.json").read_text())
+    assert told["labels"] == str((work / "j.jsonl").resolve())
 
 
 def test_show(work: Path) -> None:

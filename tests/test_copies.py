@@ -16,7 +16,8 @@ from belvedere.auditing.duplicates import find_first_of_each, group_copies, list
 from belvedere.auditing.measures import Measures, measure, name_kind
 from belvedere.auditing.near import Copy
 from belvedere.auditing.neighbours import FEW, Neighbours
-from belvedere.records import DuplicateGroup, Sample
+from belvedere.auditing.records import DuplicateGroup
+from belvedere.records import Sample
 from pictures import draw_texture
 
 

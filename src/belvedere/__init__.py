@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from belvedere.auditing.records import Audit, Issue
     from belvedere.auditing.run import audit
     from belvedere.calibrating import calibrate
     from belvedere.comparing.runs import Comparison, compare
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from belvedere.journal import read_journal
     from belvedere.model import Model, load
     from belvedere.practice.folder import draw_practice_set
-    from belvedere.records import Audit, Evaluation, Issue, Prediction
+    from belvedere.records import Evaluation, Prediction
     from belvedere.review.serving import run_review
     from belvedere.serve.server import run_server
     from belvedere.training.config import print_recipe
@@ -78,9 +79,9 @@ _HOMES = {
     "draw_practice_set": "practice.folder",
     "read_journal": "journal",
     "run_review": "review.serving",
-    "Audit": "records",
+    "Audit": "auditing.records",
     "Evaluation": "records",
-    "Issue": "records",
+    "Issue": "auditing.records",
     "Prediction": "records",
     "run_server": "serve.server",
     "print_recipe": "training.config",

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.auditing.labels import WRONG_LABEL
+from belvedere.auditing.records import Audit
 from belvedere.auditing.run import audit
 from belvedere.model import load
 from belvedere.practice.folder import PracticeTruth, draw_practice_set
 from belvedere.predict import predict_files
 from belvedere.progress import Progress
-from belvedere.records import Audit, Prediction
+from belvedere.records import Prediction
 from belvedere.storage import claim_folder
 from belvedere.training.run import Run, train
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.records import ClassIssue, Sample
+from belvedere.auditing.records import ClassIssue
+from belvedere.records import Sample
 
 SMALL_CLASS, IMBALANCE, OUTLIER = "small_class", "imbalance", "outlier"
 FEW = 20  # pictures of a class, below which little can be learnt of it, and less be measured

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from belvedere.auditing.measures import Measures
 from belvedere.auditing.near import Copy
-from belvedere.records import DuplicateGroup, Issue, Sample
+from belvedere.auditing.records import DuplicateGroup, Issue
+from belvedere.records import Sample
 
 SAME_BYTES, SAME_PIXELS, NEAR = "same_bytes", "same_pixels", "near_duplicate"
 LEAK, CONTRADICTION = "leak", "contradiction"

@@ -11,7 +11,7 @@ from belvedere.auditing.classes import IMBALANCE, OUTLIER, SMALL_CLASS
 from belvedere.auditing.duplicates import CONTRADICTION, LEAK, NEAR, SAME_BYTES, SAME_PIXELS
 from belvedere.auditing.files import CHECKS
 from belvedere.auditing.labels import WRONG_LABEL
-from belvedere.records import Audit
+from belvedere.auditing.records import Audit
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from belvedere.auditing.files import FLAGGED, LISTED
 from belvedere.auditing.labels import WRONG_LABEL, doubt_labels, join_labels
 from belvedere.auditing.measures import Measures
 from belvedere.auditing.probes import draw_folds
+from belvedere.auditing.records import DuplicateGroup, Issue
 from belvedere.auditing.unseen import Route, Rows, Unseen, answer_unseen, check_model
 from belvedere.dataset import Dataset
 from belvedere.errors import MissingExtra
 from belvedere.progress import Progress
-from belvedere.records import DuplicateGroup, Issue, Note, Sample
+from belvedere.records import Note, Sample
 from belvedere.splits import Contents
 
 LEAST_TO_LEARN = 20  # pictures, below which nothing can be said of labels

@@ -12,10 +12,11 @@ from belvedere.auditing.classes import IMBALANCE, SMALL_CLASS
 from belvedere.auditing.duplicates import CONTRADICTION, LEAK, NEAR, SAME_BYTES, SAME_PIXELS
 from belvedere.auditing.findings import FINDINGS, Summary, summarise
 from belvedere.auditing.labels import WRONG_LABEL
+from belvedere.auditing.records import Audit, DuplicateGroup, Issue
 from belvedere.errors import UnreadableImage
 from belvedere.images import fit_image, read_image, within
 from belvedere.pictures import Tile
-from belvedere.records import Audit, DuplicateGroup, Issue, Sample
+from belvedere.records import Sample
 from belvedere.report import EmbeddedPicture, embed_tile, environment
 
 SHOWN = 24  # photographs of a check

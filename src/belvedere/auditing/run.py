@@ -20,13 +20,14 @@ from belvedere.auditing.findings import place_of
 from belvedere.auditing.judging import Judged, judge_labels
 from belvedere.auditing.measures import THUMB_SIDE, Measures, measure_all
 from belvedere.auditing.near import find_copies
+from belvedere.auditing.records import Audit, DuplicateGroup, Issue
 from belvedere.auditing.unseen import Route, choose_route
 from belvedere.auditing.writing import write_audit
 from belvedere.cache import StoredRows
 from belvedere.dataset import UNDIVIDED, Dataset, read_folder
 from belvedere.model import Model
 from belvedere.progress import Progress
-from belvedere.records import Audit, DuplicateGroup, Issue, Sample
+from belvedere.records import Sample
 from belvedere.storage import new_folder
 
 
@@ -98,6 +99,7 @@ def _look(dataset: Dataset, near: bool, route: Route | None, seed: int, progress
         route=judged.route,
         notes=dataset.notes + judged.notes,
         seconds=0.0,
+        labels=dataset.labels,
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from belvedere.auditing.findings import summarise
 from belvedere.auditing.page import write_page
-from belvedere.records import Audit, Issue, Sample
+from belvedere.auditing.records import Audit, Issue
+from belvedere.records import Sample
 from belvedere.results import command_line, list_versions
 from belvedere.storage import write_csv, write_json
 
@@ -41,6 +42,7 @@ def collect(audit: Audit, samples: Sequence[Sample]) -> dict[str, object]:
     parts = sorted({part for part, _ in counts})
     return {
         "photographs": audit.source,
+        "labels": audit.labels,
         "classes": list(audit.class_names),
         "images": audit.images,
         "flagged": audit.flagged,
