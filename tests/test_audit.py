@@ -28,7 +28,7 @@ from belvedere.auditing.measures import Measured, measure_all
 from belvedere.auditing.records import Audit, DuplicateGroup
 from belvedere.auditing.unseen import check_model
 from belvedere.auditing.writing import COLUMNS
-from belvedere.errors import FolderExists, UnknownName, UnreadableModel, UsageError, WeightsError
+from belvedere.errors import DatasetError, FolderExists, UnknownName, UnreadableModel, UsageError, WeightsError
 from belvedere.model import Model
 from belvedere.progress import Progress, Task
 from belvedere.records import Sample
@@ -309,6 +309,21 @@ def test_a_file_that_changed_meanwhile_is_left_out(
     assert len(doubted) == 29
     assert str(changed) not in doubted
     assert all((issue.probability or 0) < 0.5 for issue in doubted.values())  # none has another's answers
+
+
+@pytest.mark.usefixtures("_quicker")
+def test_a_file_that_changed_while_networks_were_trained_is_told(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = save(photographs / "train" / "bark" / "train5.jpg", draw_texture(4322, moss=False))  # not in the cache
+
+    def measure_then_change(paths: Iterable[Path]) -> Iterator[Measured]:
+        yield from measure_all(paths)
+        save(changed, draw_texture(4323, moss=False))
+
+    monkeypatch.setattr("belvedere.auditing.run.measure_all", measure_then_change)
+    with pytest.raises(DatasetError, match="were changed or removed"):
+        belvedere.audit(photographs, near=False)
 
 
 @given(st.integers(0, 500))
