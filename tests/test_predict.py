@@ -2,6 +2,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -199,3 +201,14 @@ def test_the_longest_name_is_gone_on_with(tmp_path: Path) -> None:
 def test_unknown_form_is_refused(photos: Path, opened: Model) -> None:
     with pytest.raises(UnknownName, match="form of answers 'xml'"):
         predict_files(opened, [photos], "xml")
+
+
+def test_the_benchmark_runs_without_the_article(tiny_model: Path, tmp_path: Path) -> None:
+    photos = write_classes(tmp_path / "whole", 1)
+    script = Path(__file__).parents[1] / "benchmarks/predict.py"
+    command = [sys.executable, str(script), str(photos), "--models", str(tiny_model), "--count", "3", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "| 3 photographs to CSV |" in done.stdout
+    assert "of the slower limit" in done.stdout
+    assert "one photograph, cold" in done.stdout
+    assert "article" not in done.stdout

@@ -55,7 +55,7 @@ BOUNDS: Mapping[str, Bound] = {
     "float16": Bound(0.998, 0.02),
     "plain": Bound(0.998, 0.001),
 }
-ONE_VIEW = Bound(0.97, 0.5)  # of any form that looks once where the original looks twice
+ONE_VIEW = Bound(0.97, 0.5, 0.1)  # of any form that looks once where the original looks twice
 
 
 @dataclass(frozen=True, slots=True)
