@@ -109,7 +109,12 @@ def _damage(damaged: bytearray, other: bytes, chance: random.Random) -> None:
 
 
 def bomb(chance: random.Random) -> bytes:
-    """A small file of very many pixels, below and above the limit."""
+    """A small file that means much work: very many pixels, scans over scans, numbers in plain text."""
+    if (form := chance.choice(("pixels", "scans", "text"))) == "scans":
+        return many_scans(chance.choice((100, 1500, 4400)), chance.choice((10, 100, 3000)))
+    if form == "text":
+        side = chance.choice((500, 1000, 4000))
+        return b"P3 %d %d 255\n" % (side, side) + b"7 " * (3 * side * side)
     side = chance.choice((3000, 7000, 9999, 10_001, 20_000, 60_000, 1_000_000))
     form = chance.choice(("ppm", "bmp", "gif"))
     if form == "ppm":
@@ -120,6 +125,14 @@ def bomb(chance: random.Random) -> bytes:
         return b"BM" + bytes(8) + head + sizes + b"\x01\x00\x18\x00" + bytes(24 + 50)
     sides = min(side, 65_535).to_bytes(2, "little") * 2
     return b"GIF89a" + sides + b"\x80\x00\x00" + bytes(6) + b"\x2c" + bytes(4) + sides + b"\x00\x02\x02\x4c\x01\x00\x3b"
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A grey JPEG that goes over its pixels again and again."""
+    file = io.BytesIO()
+    Image.new("L", (side, side)).save(file, "JPEG", progressive=True)
+    again = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" + bytes(5)  # bits of every coefficient, a little better
+    return file.getvalue()[:-2] + again * scans + b"\xff\xd9"
 
 
 def picture_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:

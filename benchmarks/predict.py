@@ -1,10 +1,10 @@
 """A folder of photographs to a table of answers, from files: Belvedere beside the article's program and its own limits.
 
-Run as `python benchmarks/predict.py PHOTOS --models A.onnx B.onnx --peer article_keras.py --peer-python PYTHON`. PYTHON
-has tensorflow-cpu and opencv-python-headless, and the peer's file has a function `network` that makes the article's
-network (its weights decide nothing here). The programs take turns, round by round, each in a process of its own; a rate
-leaves out the start of the process, the cold single photograph is all start. The two limits are measured on both cores:
-reading alone, and computing alone.
+Run as `python benchmarks/predict.py PHOTOS --models A.onnx B.onnx [--peer article_keras.py --peer-python PYTHON]`.
+PYTHON has tensorflow-cpu and opencv-python-headless, and the peer's file has a function `network` that makes the
+article's network (its weights decide nothing here); without, Belvedere is measured alone. The programs take turns,
+round by round, each in a process of its own; a rate leaves out the start of the process, the cold single photograph is
+all start. The two limits are measured on both cores: reading alone, and computing alone.
 """
 
 import argparse
@@ -137,20 +137,66 @@ def show_ratio(title: str, ours: Rate, clock: float, work: float) -> None:
     print(f"|   {title} | {ours.clock / clock:.2f} | | {ours.work / work:.2f} |", flush=True)
 
 
-def compare_cold(models: Sequence[Path], peer: Path, peer_python: str, folder: Path, rounds: int) -> None:
+@dataclass(frozen=True)
+class Peer:
+    """The article's program, and the Python that runs it."""
+
+    file: Path
+    python: str
+
+    def answer(self, folder: Path, out: Path) -> Rate:
+        """Answers for a folder."""
+        return Rate.of(json.loads(run(self.python, PEER, "folder", self.file, out, folder)))
+
+    def start_cold(self, photograph: Path, place: Path, rounds: int) -> list[float]:
+        """Answers for one photograph in new processes, and returns how long each took."""
+        saved = place / "article.keras"
+        run(self.python, PEER, "save", self.file, saved)
+        return [seconds_of(self.python, "cold", saved, "-", photograph, code=PEER) for _ in range(rounds)]
+
+
+def compare_cold(models: Sequence[Path], peer: Peer | None, folder: Path, rounds: int) -> None:
     """Prints how long one photograph takes in a new process, model and all."""
     photograph = min(folder.iterdir())
-    saved = folder.parent / "article.keras"
-    run(peer_python, PEER, "save", peer, saved)
     print("\n| one photograph, cold | s, median | least to most |\n|---|---|---|")
-    theirs = [seconds_of(peer_python, "cold", saved, "-", photograph, code=PEER) for _ in range(rounds)]
-    middle = statistics.median(theirs)
-    print(f"| the article's (Keras) | {middle:.2f} | {min(theirs):.2f} to {max(theirs):.2f} |")
+    theirs = peer.start_cold(photograph, folder.parent, rounds) if peer else []
+    if theirs:
+        print(f"| the article's (Keras) | {statistics.median(theirs):.2f} | {min(theirs):.2f} to {max(theirs):.2f} |")
     for model in models:
         command = ["-m", "belvedere", "predict", model, photograph]
         ours = [seconds_of(sys.executable, *command) for _ in range(rounds)]
         print(f"| belvedere, {model.name} | {statistics.median(ours):.2f} | {min(ours):.2f} to {max(ours):.2f} |")
-        print(f"|   quicker by | {middle / statistics.median(ours):.1f} | |", flush=True)
+        if theirs:
+            print(f"|   quicker by | {statistics.median(theirs) / statistics.median(ours):.1f} | |", flush=True)
+
+
+def compare_rates(models: Sequence[Path], peer: Peer | None, folder: Path, rounds: int) -> None:
+    """Prints the rates of a folder and their limits."""
+    out = folder.parent / "answers.csv"
+    theirs: list[Rate] = []
+    ours: dict[Path, list[Rate]] = {model: [] for model in models}
+    limits: dict[Path, dict[str, list[Rate]]] = {model: {"reading": [], "computing": []} for model in models}
+    for _ in range(rounds):
+        if peer:
+            theirs.append(peer.answer(folder, out))
+        for model in models:
+            ours[model].append(Rate.of(json.loads(run(sys.executable, OURS, model, folder, out))))
+            for name, figures in json.loads(run(sys.executable, LIMITS, model, folder)).items():
+                limits[model][name].append(Rate.of(figures))
+    count = sum(1 for _ in folder.iterdir())
+    print(f"| {count:,} photographs to CSV | images/s, median | least to most | images a processor second |")
+    print("|---|---|---|---|")
+    article = show("the article's (OpenCV, Keras)", theirs) if theirs else None
+    for model in models:
+        rates = show(f"belvedere, {model.name}", ours[model])
+        reading = show("  reading alone", limits[model]["reading"])
+        computing = show("  computing alone", limits[model]["computing"])
+        if article:
+            show_ratio("times the article's", rates, article.clock, article.work)
+        slower = min(reading.clock, computing.clock), min(reading.work, computing.work)
+        show_ratio("of the slower limit", rates, *slower)
+        both = (1 / (1 / reading.clock + 1 / computing.clock), 1 / (1 / reading.work + 1 / computing.work))
+        show_ratio("of both on the same cores, one after the other", rates, *both)
 
 
 def main() -> None:
@@ -158,41 +204,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--models", type=Path, nargs="+", required=True)
-    parser.add_argument("--peer", type=Path, required=True)
-    parser.add_argument("--peer-python", required=True)
+    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}\n")
+    peer = Peer(options.peer, options.peer_python) if options.peer else None
     with tempfile.TemporaryDirectory() as place:
         folder = link_photographs(options.photos, options.count, Path(place) / "photographs")
-        out = Path(place) / "answers.csv"
-        theirs: list[Rate] = []
-        ours: dict[Path, list[Rate]] = {model: [] for model in options.models}
-        limits: dict[Path, dict[str, list[Rate]]] = {m: {"reading": [], "computing": []} for m in options.models}
-        for _ in range(options.rounds):
-            peer_said = run(options.peer_python, PEER, "folder", options.peer, out, folder)
-            theirs.append(Rate.of(json.loads(peer_said)))
-            for model in options.models:
-                ours[model].append(Rate.of(json.loads(run(sys.executable, OURS, model, folder, out))))
-                for name, figures in json.loads(run(sys.executable, LIMITS, model, folder)).items():
-                    limits[model][name].append(Rate.of(figures))
-        print(
-            f"| {options.count:,} photographs to CSV | images/s, median | least to most | images a processor second |"
-        )
-        print("|---|---|---|---|")
-        peer = show("the article's (OpenCV, Keras)", theirs)
-        for model in options.models:
-            rates = show(f"belvedere, {model.name}", ours[model])
-            reading = show("  reading alone", limits[model]["reading"])
-            computing = show("  computing alone", limits[model]["computing"])
-            show_ratio("times the article's", rates, peer.clock, peer.work)
-            slower = min(reading.clock, computing.clock), min(reading.work, computing.work)
-            show_ratio("of the slower limit", rates, *slower)
-            both = (1 / (1 / reading.clock + 1 / computing.clock), 1 / (1 / reading.work + 1 / computing.work))
-            show_ratio("of both on the same cores, one after the other", rates, *both)
-        compare_cold(options.models, options.peer, options.peer_python, folder, options.rounds + 2)
+        compare_rates(options.models, peer, folder, options.rounds)
+        compare_cold(options.models, peer, folder, options.rounds + 2)
 
 
 if __name__ == "__main__":

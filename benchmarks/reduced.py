@@ -74,7 +74,8 @@ def main() -> None:
     model = load(options.model)
     side = model.card.preprocess
     found = list(list_pictures(options.photos))
-    files = found[:: max(1, len(found) // options.count)][: options.count]
+    count = min(options.count, len(found))
+    files = [found[number * len(found) // count] for number in range(count)]
     cases = {name: enlarge(files, way) for name, way in WAYS.items()} | {"mosaics of 64": lay_mosaics(files)}
     print(f"{model.name}, input {side.height} x {side.width}; at least {images.REDUCED_STILL} times that is decoded\n")
     print("| pictures | | largest change | mean | same top class | ms, in full | ms, reduced |")

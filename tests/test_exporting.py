@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,16 @@ from belvedere import exporting
 from belvedere.cards import card_to_metadata
 from belvedere.errors import ExportError, UnknownName, UnreadableModel, UsageError
 from belvedere.exporting import Bound, export_model
+from belvedere.images import DecodedImage
 from belvedere.model import BUNDLED, Model, load
+from belvedere.progress import Progress
+from belvedere.records import ModelCard
 from conftest import CARD, CLASS_NAMES, picture, write_classes
 
 SIDE = 8
 
 
-def network_bytes(*, mirrored: bool = False) -> bytes:
+def network_bytes(*, mirrored: bool = False, card: ModelCard = CARD) -> bytes:
     """A small convolutional graph as the exporter writes them: from bytes, perhaps mean of a picture and its mirror."""
     random = np.random.default_rng(0)
     weights = {
@@ -30,6 +35,7 @@ def network_bytes(*, mirrored: bool = False) -> bytes:
         "classify": np.zeros((128, 3)),
         "mean_": np.array(115.0),
         "deviation": np.array(60.0),
+        "unlike": np.array(0.5),  # every picture's score
     }
     weights["conv"][:3] = np.eye(3)[:, :, None, None] / 9  # channels of the mean colour, which decide
     weights["classify"][:3] = np.eye(3)[:, ::-1] * 4
@@ -51,20 +57,25 @@ def network_bytes(*, mirrored: bool = False) -> bytes:
         helper.make_node("Mean", [f"seen{number}" for number in range(len(views))], ["embedding"]),
         helper.make_node("MatMul", ["embedding", "classify"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("ReduceSum", ["probabilities", "axes"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "unlike"], ["outlier_score"]),
     ]
     held = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
-    for name, value in (("end", -1), ("start", -(2**31)), ("axis", 3), ("step", -1)):
+    for name, value in (("end", -1), ("start", -(2**31)), ("axis", 3), ("step", -1), ("axes", 1)):
         held.append(numpy_helper.from_array(np.array([value]), name))
     outputs = [("logits", 3), ("probabilities", 3), ("embedding", 128)]
     graph = helper.make_graph(
         nodes,
         "network",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ("N", SIDE, SIDE, 3))],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size)) for name, size in outputs],
+        [
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size)) for name, size in outputs),
+            helper.make_tensor_value_info("outlier_score", TensorProto.FLOAT, ("N",)),
+        ],
         held,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    helper.set_model_props(model, card_to_metadata(CARD))
+    helper.set_model_props(model, card_to_metadata(card))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
@@ -164,6 +175,50 @@ def test_a_form_over_its_bound_is_refused_and_forced(
     assert load(out).class_names == CLASS_NAMES
 
 
+def test_a_form_that_draws_none_of_these_elsewhere_is_refused(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probabilities stay; what moves is the score that the card's quantiles were fitted to."""
+    original, out = tmp_path / "original.onnx", tmp_path / "x.onnx"
+    trust = replace(CARD.trust, outlier_quantiles=(0.0, 0.9, 1.0))
+    original.write_bytes(network_bytes(card=replace(CARD, trust=trust)))
+    assert export_model(original, out, "float16", photos=photos).none_changed == 0
+    assert export_model(original, tmp_path / "plain.onnx", "plain", photos=photos).none_changed is None
+
+    def move(graph: onnx.ModelProto) -> onnx.ModelProto:
+        moved = exporting._copy(graph)
+        [score] = [each for each in moved.graph.initializer if each.name == "unlike"]
+        score.CopyFrom(numpy_helper.from_array(np.array(2, np.float32), "unlike"))
+        return moved
+
+    monkeypatch.setattr(exporting, "store_half", move)
+    with pytest.raises(
+        ExportError, match=r'100\.0% have "none of these" from one only \(bound: 5%\), .* up to 0\.000 '
+    ):
+        export_model(original, tmp_path / "y.onnx", "float16", photos=photos)
+    assert not (tmp_path / "y.onnx").exists()
+    done = export_model(original, tmp_path / "y.onnx", "float16", photos=photos, force=True)
+    assert (done.none_changed, done.largest_change, done.holds) == (1.0, 0.0, False)
+
+
+@pytest.mark.parametrize("total", [30, 639, 640, 641, 1200, 1279, 1280, 3000])
+def test_pictures_are_from_all_over_the_folder(total: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def see(sources: Iterable[object], _: object) -> Iterator[DecodedImage]:
+        for source in sources:
+            read.append(int(Path(str(source)).stem))
+            yield DecodedImage(np.zeros((1, 1, 3), np.uint8))
+
+    monkeypatch.setattr(exporting, "expand", lambda _: iter([tmp_path / f"{number}.png" for number in range(total)]))
+    monkeypatch.setattr(exporting, "read_inputs", see)
+    chosen, compared = exporting._read_pictures(tmp_path, CARD.preprocess, Progress())
+    assert len(chosen) + len(compared) == len(set(read)) == min(total, 640)
+    parts = np.bincount(np.array(read) * 6 // total, minlength=6)
+    assert parts.min() > 0
+    assert parts.max() - parts.min() <= 2
+
+
 def test_what_may_not_be_written_is_refused(original: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "there.onnx").write_text("mine")
     for out, words in (
@@ -210,6 +265,7 @@ def test_the_command_prints_what_was_compared(original: Path, photos: Path, tmp_
     arguments = ["export", str(original), "--form", "int8", "--calibration", str(photos), "--out"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "a.onnx")])
     assert done.exit_code == 0, done.output
+    assert "none of these" not in done.stdout  # which this model can't tell
     assert re.search(r"top class equal on 100.00% of 48 photographs \(bound 99.0%\)", done.stdout)
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "b.onnx"), "--json"])
     assert json.loads(done.stdout)["holds"] is True

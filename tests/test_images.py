@@ -563,3 +563,42 @@ def test_what_is_not_much_larger_than_the_input_is_read_whole() -> None:
     Image.fromarray(random.integers(0, 255, (140, 140, 3), np.uint8)).save(file, "JPEG")
     whole, reduced = (images.read_input(file.getvalue(), LARGE, reduced=reduced) for reduced in (False, True))
     assert (whole.pixels == reduced.pixels).all()
+
+
+def many_scans(scans: int, side: int = 16) -> bytes:
+    """A grey JPEG that goes over its pixels again and again."""
+    whole = odd_files.encode(Image.new("L", (side, side), 90), "JPEG", progressive=True)
+    return whole[:-2] + (b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" + bytes(5)) * scans + b"\xff\xd9"
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    images.read_image(many_scans(60))  # quick, since it is small
+    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", refuse)
+    monkeypatch.setattr(images, "_to_rgb", refuse)
+    for content in (many_scans(5000), many_scans(40, 5000), many_scans(2000).replace(b"\xff\xc2", b"\xff\xff\xc2", 1)):
+        with pytest.raises(UnreadableImage, match=r"JPEG of more than \d+ scans: a photograph has about ten"):
+            images.read_image(content)
+
+
+def test_what_only_looks_like_scans_is_no_reason_to_refuse() -> None:
+    """A film behind a phone's photograph, and what is written in segments."""
+    whole = odd_files.encode(Image.new("L", (16, 16), 90), "JPEG")
+    marks = b"\xff\xda" * 1000
+    segment = b"\xff\xe5" + (len(marks) + 2).to_bytes(2, "big") + marks
+    decoded = images.decode_image(whole[:2] + segment * 3 + whole[2:] + marks * 10)
+    assert decoded.notes == ()
+    assert difference(decoded.pixels, images.read_image(whole)) == 0
+
+
+@pytest.mark.parametrize(
+    "head", [b"P1 2000 2000\n", b"P2 1000 1000 255\n", b"P3 800 800 255\n", b"P5 3000 3000 9\n", b"P6 2000 2000 999\n"]
+)
+def test_a_large_file_that_only_a_slow_decoder_reads_is_refused(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_to_rgb", refuse)
+    with pytest.raises(UnreadableImage, match=r"bytes of PPM in a form that is slow to read, .*: save it as PNG"):
+        images.read_image(head + b"1 " * 3_000_000)
+
+
+def test_a_large_file_that_a_quick_decoder_reads_is_read() -> None:
+    assert images.read_image(b"P6 2000 1000 255\n" + bytes(6_000_000)).shape == (1000, 2000, 3)
+    assert images.read_image(b"P3 100 100 255\n" + b"9 " * 30_000).max() == 9

@@ -1,6 +1,9 @@
 import csv
+import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +12,11 @@ import pytest
 from PIL import Image
 
 from belvedere.errors import UnknownName, UsageError
-from belvedere.model import Model
-from belvedere.predict import SHEET_PICTURES, Answered, predict_files
+from belvedere.model import Model, load
+from belvedere.predict import LONGEST_NAME, SHEET_PICTURES, Answered, choose_model, predict_files, read_names
 from belvedere.progress import Progress, Task
+from belvedere.records import Prediction
+from belvedere.resuming import LineRows
 from conftest import CLASS_NAMES, write_classes, write_picture
 
 FORMS = ("table", "csv", "jsonl", "json")
@@ -75,7 +80,7 @@ def test_odd_names_crash_no_form(form: str, opened: Model, tmp_path: Path, capsy
 
 def test_failure_leaves_the_old_file(photos: Path, opened: Model, tmp_path: Path) -> None:
     class Interrupted(Task):
-        def advance(self, images: int, figures: str = "") -> None:
+        def skip(self, images: int) -> None:
             raise KeyboardInterrupt
 
     class Failing(Progress):
@@ -148,6 +153,62 @@ def test_place_that_must_not_be_written_is_refused_before_the_work(
     assert (photos / "red/0.png").read_bytes() == before
 
 
+def test_names_that_come_bit_by_bit_are_not_written_over(photos: Path, opened: Model, tmp_path: Path) -> None:
+    photograph = photos / "red/0.png"
+    before = photograph.read_bytes()
+    (tmp_path / "answers.csv").symlink_to(photograph)
+    (tmp_path / "old.csv").write_text("old")
+    for option, place in (("out", photograph), ("sheet", photograph), ("out", tmp_path / "answers.csv")):
+        files = {"out": tmp_path / "old.csv"} | {option: place}
+        with pytest.raises(UsageError, match=r"is there, and may be one of the pictures .* Give another file"):
+            predict_files(opened, iter([photograph]), "csv", **files)
+    assert photograph.read_bytes() == before
+    with pytest.raises(UsageError, match="is a folder"):
+        predict_files(opened, iter([photograph]), "csv", out=photos)
+    assert predict_files(opened, iter([photograph]), "csv", out=tmp_path / "old.csv").images == 1
+    assert "red" in (tmp_path / "old.csv").read_text()
+
+
+def test_a_place_that_the_system_refuses_is_told_in_one_line(photos: Path, opened: Model, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Can't write .*xxx\.csv: .* too long\. "):
+        predict_files(opened, [photos], "csv", out=tmp_path / f"{'x' * 300}.csv")
+
+
+def test_a_name_that_is_too_long_means_no_model(tmp_path: Path) -> None:
+    name = tmp_path / ("x" * 300)
+    model, named = choose_model([name])
+    assert (model.class_names, named) == (load().class_names, [name])
+    [answer] = model.predict(name)
+    assert "too long" in str(answer.error)
+
+
+@pytest.mark.parametrize("content", [b"x" * (LONGEST_NAME + 1), b"a\n" + b"x" * (LONGEST_NAME + 1) + b"\nb\n"])
+def test_what_is_no_list_of_names_is_refused(content: bytes) -> None:
+    with pytest.raises(UsageError, match="no list of names"):
+        list(read_names(io.BytesIO(content)))
+
+
+def test_the_longest_name_is_gone_on_with(tmp_path: Path) -> None:
+    """Of bytes that are not UTF-8, each six characters in the file."""
+    content = b"\xff" * LONGEST_NAME
+    [name] = read_names(io.BytesIO(content))
+    rows = LineRows(tmp_path, CLASS_NAMES, "csv")
+    rows.write(Prediction(name, error="no such file"))
+    rows.finish()
+    assert [row.unreadable for row in rows.read()] == [True]
+
+
 def test_unknown_form_is_refused(photos: Path, opened: Model) -> None:
     with pytest.raises(UnknownName, match="form of answers 'xml'"):
         predict_files(opened, [photos], "xml")
+
+
+def test_the_benchmark_runs_without_the_article(tiny_model: Path, tmp_path: Path) -> None:
+    photos = write_classes(tmp_path / "whole", 1)
+    script = Path(__file__).parents[1] / "benchmarks/predict.py"
+    command = [sys.executable, str(script), str(photos), "--models", str(tiny_model), "--count", "3", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "| 3 photographs to CSV |" in done.stdout
+    assert "of the slower limit" in done.stdout
+    assert "one photograph, cold" in done.stdout
+    assert "article" not in done.stdout

@@ -56,6 +56,24 @@ def test_lines_say_speed_and_time_left(clock: Clock, capfd: pytest.CaptureFixtur
     assert output.err == "Reading photographs\nReading: 300/1000 images, 25 images/s, 28 s left loss 0.5\n"
 
 
+def test_what_was_done_before_is_left_out_of_the_speed(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with LineProgress().task("Reading", 1000) as task:
+        clock.now += 50.0  # what was done before is read
+        task.skip(600)
+        clock.now += 10.0
+        task.advance(100)
+    assert capfd.readouterr().err == "Reading: 700/1000 images, 10 images/s, 30 s left\n"
+
+
+def test_bar_leaves_out_of_the_speed_what_was_done_before(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, written = on_a_terminal(monkeypatch)
+    with shown.task("Reading", 1000) as task:
+        task.skip(600)
+        clock.now += 10.0
+        task.advance(300)
+    assert "90% 30 images/s" in written.getvalue()
+
+
 def test_lines_come_at_most_every_ten_seconds(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     with LineProgress().task("Reading", 1000) as task:
         for _ in range(1000):

@@ -1,13 +1,17 @@
 """A job that is killed goes on: no row lost, none doubled, in every form that can be taken up again."""
 
 import csv
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +23,8 @@ from belvedere.cards import card_to_metadata
 from belvedere.errors import FolderExists, UsageError
 from belvedere.model import Model, load
 from belvedere.predict import predict_files
+from belvedere.progress import Progress, Task
+from belvedere.records import Prediction
 from belvedere.resuming import LineRows, open_rows
 from conftest import CARD, CLASS_NAMES, answer, model_bytes, write_classes
 
@@ -118,39 +124,145 @@ def test_any_name_is_read_back(names: list[str], tmp_path: Path) -> None:
         assert read == [name.encode(errors="backslashreplace") for name in names]
 
 
+ONE_BY_ONE = """
+import sys
+from pathlib import Path
+from belvedere import parquet, predict, resuming
+from belvedere.model import Model, load
+parquet.PART_ROWS = 4
+stream, write = Model.stream, resuming.LineRows.write
+def wait(self, sources, **options):
+    for each in stream(self, sources, **options):
+        print("next", flush=True)
+        sys.stdin.readline()  # until it is told to go on
+        yield each
+def write_through(self, answer):
+    write(self, answer)
+    self._file.flush()
+Model.stream, resuming.LineRows.write = wait, write_through
+model, photos, form, out = sys.argv[1:]
+predict.predict_files(load(model), [Path(photos)], form, out=Path(out), resume=True)
+"""
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_killed_processes_lose_and_double_nothing(form: str, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
-    """Real processes, really killed, at whatever row they are."""
-    slow = (
-        "import sys, time\nfrom pathlib import Path\nfrom belvedere import parquet, predict\n"
-        "from belvedere.model import Model, load\nfrom belvedere.threads import chunks_of\n"
-        "parquet.PART_ROWS = 4\nstream = Model.stream\n"
-        "def slowly(self, sources, **options):\n"
-        "    for each in stream(self, sources, **options):\n"
-        "        time.sleep(0.01)\n"
-        "        print(each.image.encode(errors='replace'), flush=True)\n"
-        "        yield each\n"
-        "Model.stream = slowly\n"
-        "model, photos, form, out = sys.argv[1:]\n"
-        "predict.predict_files(load(model), [Path(photos)], form, out=Path(out), resume=True)\n"
-    )
+    """Real processes, really killed, each behind some rows, which the next one finds."""
     out = tmp_path / f"out.{form}"
-    command = [sys.executable, "-c", slow, str(tiny_model), str(photos), form, str(out)]
+    command = [sys.executable, "-c", ONE_BY_ONE, str(tiny_model), str(photos), form, str(out)]
+    kept = 0
     for rows in (3, 15, 25):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        stdout = process.stdout
-        if stdout is None:
-            raise AssertionError
-        for _ in range(rows):
-            stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        stdout.close()
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            if process.stdin is None or process.stdout is None:
+                raise AssertionError
+            process.stdin.write(b"\n" * rows)
+            process.stdin.flush()
+            assert [process.stdout.readline() for _ in range(rows + 1)] == [b"next\n"] * (rows + 1)
+            process.send_signal(signal.SIGKILL)
+        kept = (kept + rows) // 4 * 4 if form == "parquet" else kept + rows
+        assert count_rows(tmp_path / f"out.{form}.partial", form) == kept
         assert not out.exists()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    last = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert last.stdout.count(b"next") == 60 - kept
     whole = tmp_path / f"whole.{form}"
     predict_files(load(tiny_model), [photos], form, out=whole)
     assert content(out) == content(whole)
+
+
+def count_rows(partial: Path, form: str) -> int:
+    """How many rows a job that was cut off has left."""
+    if form == "parquet":
+        return sum(pq.read_table(part).num_rows for part in partial.glob("part-*"))
+    with (partial / f"rows.{form}").open(newline="", encoding="utf-8") as file:
+        return sum(1 for _ in (csv.DictReader(file) if form == "csv" else file))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ends", ["in a row", "at the end"])
+def test_a_full_disk_leaves_what_can_be_gone_on_with(
+    form: str, ends: str, opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full from the 40th row on: also where the rows so far are put down."""
+    monkeypatch.setattr(parquet, "PART_ROWS", 16)
+    out, whole = tmp_path / f"out.{form}", tmp_path / f"whole.{form}"
+    kind = parquet.ParquetRows if form == "parquet" else LineRows
+    write, leave = kind.write, kind.leave
+    written = 0
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write_some(self: Any, answer: Prediction) -> None:
+        nonlocal written
+        written += 1
+        if written == 40 and ends == "in a row":
+            full()
+        write(self, answer)
+        if form != "parquet":
+            self._file.flush()
+
+    def leave_and_fail(self: Any) -> None:
+        if form != "parquet":
+            leave(self)
+        full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "write", write_some)
+        patch.setattr(kind, "leave", leave_and_fail)
+        patch.setattr(kind, "finish", full)
+        with pytest.raises(UsageError, match=r"No space left on device\. Make room, or give another") as raised:
+            predict_files(opened, [photos], form, out=out)
+    assert "the same command with --resume goes on" in "".join(getattr(raised.value, "__notes__", ()))
+    assert not out.exists()
+    predict_files(opened, [photos], form, out=out, resume=True)
+    predict_files(opened, [photos], form, out=whole)
+    assert content(out) == content(whole)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_whole_file_is_on_the_disk_before_its_parts_are_deleted(
+    form: str, opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fsync", note)
+    out = tmp_path / f"out.{form}"
+    predict_files(opened, [photos], form, out=out)
+    assert synced.get(out.stat().st_ino) == out.stat().st_size
+
+
+class Told(Progress):
+    """Notes what a task is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        calls = self.calls
+
+        class Noting(Task):
+            def advance(self, images: int, figures: str = "") -> None:
+                calls.append(("done", images))
+
+            def skip(self, images: int) -> None:
+                calls.append(("skipped", images))
+
+        yield Noting()
+
+
+def test_what_was_done_before_is_told_apart(
+    opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(opened, photos, "csv", tmp_path / "out.csv", 21, monkeypatch)
+    told = Told()
+    predict_files(opened, [photos], "csv", out=tmp_path / "out.csv", resume=True, progress=told)
+    assert told.calls == [("skipped", 21), ("done", 16), ("done", 16), ("done", 7)]
 
 
 def test_without_resume_it_starts_anew(

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from belvedere.answers import Outputs
 from belvedere.cards import card_to_metadata
 from belvedere.errors import ExportError, MissingExtra, UsageError, find_named
 from belvedere.images import DecodedImage, read_inputs
@@ -46,6 +47,7 @@ class Bound:
 
     agreement: float  # share of pictures with the same top class, at least
     change: float  # of any probability, at most
+    none_changed: float = 0.05  # share of pictures that only one of them calls "none of these", at most
 
 
 BOUNDS: Mapping[str, Bound] = {
@@ -53,7 +55,7 @@ BOUNDS: Mapping[str, Bound] = {
     "float16": Bound(0.998, 0.02),
     "plain": Bound(0.998, 0.001),
 }
-ONE_VIEW = Bound(0.97, 0.5)  # of any form that looks once where the original looks twice
+ONE_VIEW = Bound(0.97, 0.5, 0.1)  # of any form that looks once where the original looks twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Export:
     agreement: float  # share of them with the same top class
     largest_change: float  # of any probability
     mean_change: float  # of the largest of a picture's, on average
+    none_changed: float | None  # share that only one of them calls "none of these"; None where that isn't told
     bound: Bound
     calibrated_on: int  # pictures
     size_bytes: int
@@ -75,7 +78,11 @@ class Export:
     @property
     def holds(self) -> bool:
         """Whether the answers are within the bound; not where a probability is no number."""
-        return self.agreement >= self.bound.agreement and self.largest_change <= self.bound.change
+        return (
+            self.agreement >= self.bound.agreement
+            and self.largest_change <= self.bound.change
+            and (self.none_changed is None or self.none_changed <= self.bound.none_changed)
+        )
 
 
 def export_model(
@@ -140,10 +147,16 @@ def export_model(
 
 
 def _refusal(export: Export) -> str:
+    bound, changed = export.bound, export.none_changed
+    none = (
+        ""
+        if changed is None
+        else f', {changed:.1%} have "none of these" from one only (bound: {bound.none_changed:.0%})'
+    )
     return (
         f"The {export.form} form answers otherwise than the original: the top class is equal on {export.agreement:.1%} "
-        f"of {export.images} photographs (bound: {export.bound.agreement:.1%}), and a probability moves by up to "
-        f"{export.largest_change:.3f} (bound: {export.bound.change}). Nothing was written. Give more photographs like "
+        f"of {export.images} photographs (bound: {bound.agreement:.1%}){none}, and a probability moves by up to "
+        f"{export.largest_change:.3f} (bound: {bound.change}). Nothing was written. Give more photographs like "
         "those it is for, take another form, or add --force."
     )
 
@@ -157,8 +170,8 @@ def _check_out(out: Path, source: Path, overwrite: bool) -> None:
 def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> tuple[Pictures, Pictures]:
     """Reads pictures from all over a folder: some to calibrate on, and others to compare on."""
     listed = list(expand([photos]))
-    step = max(1, len(listed) // (CALIBRATED_ON + CHECKED_ON))
-    taken = listed[::step][: CALIBRATED_ON + CHECKED_ON]
+    count = min(len(listed), CALIBRATED_ON + CHECKED_ON)
+    taken = [listed[number * len(listed) // count] for number in range(count)]
     read = []
     with progress.task("Reading", len(taken)) as task:
         for outcome in read_inputs(taken, preprocess):
@@ -175,18 +188,35 @@ def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> 
     return pictures[fifth], pictures[~fifth]
 
 
-def _compare(original: Model, content: bytes, pictures: Pictures, form: str) -> tuple[int, float, float, float]:
-    """How many pictures, how often their top class is equal, the largest change, and the mean of each one's largest."""
+def _compare(
+    original: Model, content: bytes, pictures: Pictures, form: str
+) -> tuple[int, float, float, float, float | None]:
+    """What an `Export` holds from `images` to `none_changed`."""
+    expected = original.run_all(pictures)
+    if form == "plain":
+        probabilities, none_changed = _run_plain(content, pictures), None
+    else:
+        found = Model.from_bytes(content, original.card).run_all(pictures)
+        probabilities, none_changed = found.probabilities, _none_changed(original, expected, found)
+    change = np.abs(probabilities - expected.probabilities).max(1)
+    same = probabilities.argmax(1) == expected.probabilities.argmax(1)
+    return len(pictures), float(same.mean()), float(change.max()), float(change.mean()), none_changed
+
+
+def _run_plain(content: bytes, pictures: Pictures) -> NDArray[np.float32]:
     session = open_session(content)
-    expected = original.run(pictures).probabilities
-    found = []
-    for batch in _batches(pictures):
-        given = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) if form == "plain" else batch
-        found.append(session.run(["probabilities"], {INPUT: given})[0])
-    probabilities = np.concatenate(found)
-    change = np.abs(probabilities - expected).max(1)
-    same = probabilities.argmax(1) == expected.argmax(1)
-    return len(pictures), float(same.mean()), float(change.max()), float(change.mean())
+    given = (np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) for batch in _batches(pictures))
+    return np.concatenate([session.run(["probabilities"], {INPUT: batch})[0] for batch in given])
+
+
+def _none_changed(original: Model, expected: Outputs, found: Outputs) -> float | None:
+    """How often only one of two is "none of these" by the original's card, which a form keeps."""
+    count = len(expected.probabilities)
+    before, after = (
+        [answer.none_of_these for answer in original.put_into_words(outputs, [""] * count, [()] * count)]
+        for outputs in (expected, found)
+    )
+    return None if None in before else float(np.mean(np.array(before) != np.array(after)))
 
 
 def _batches(pictures: Pictures) -> Iterator[Pictures]:

@@ -24,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from belvedere.bounds import Refused, check_decoder, check_pixels, check_scans
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
 from belvedere.threads import map_ahead
@@ -42,7 +43,6 @@ JPEG_AGREEMENT = 0  # largest difference between the two paths for one JPEG, in 
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
 MAX_BYTES = 200_000_000  # of one file
 LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
-EMPTY_PIXELS, EMPTY_PER_BYTE = 20_000_000, 2000  # more of both: made to keep a reader busy; of one colour, PNG has 344
 RESIZE_RULES = ("stretch", "crop")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
@@ -118,7 +118,7 @@ def decode_image(
         content = read_content(source, max_bytes)
         is_jpeg = content[:3] == b"\xff\xd8\xff"
         return _decode_jpeg(content, max_pixels, least_side) if is_jpeg else _decode_any(content, max_pixels)
-    except _Refused as refused:
+    except Refused as refused:
         raise UnreadableImage(name, str(refused)) from None
 
 
@@ -231,10 +231,6 @@ def read_inputs(
     return map_ahead(read, sources)
 
 
-class _Refused(Exception):
-    """A reason, on its way to an `UnreadableImage` with the file's name."""
-
-
 class _PillowWarnings:
     """Ignores warnings while any thread decodes: what Pillow finds odd comes back as an error or a note.
 
@@ -267,19 +263,13 @@ class _PillowWarnings:
 _pillow_warnings = _PillowWarnings()
 
 
-def _check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
-    if width * height > max_pixels:
-        raise _Refused(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}")
-    if width * height > max(EMPTY_PIXELS, EMPTY_PER_BYTE * size_bytes):
-        raise _Refused(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes: no photograph is that empty")
-
-
 def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedImage:
     """The fast path, or the slow one where that must decide: CMYK, damage, a header the fast one does not know."""
     damage = ""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        _check_pixels(width, height, max_pixels, len(content))
+        check_pixels(width, height, max_pixels, len(content))
+        check_scans(content, width * height)
         try:
             if colours in ("YCbCr", "Gray", "RGB"):
                 size = {"min_height": least_side, "min_width": least_side, "min_factor": 2} if least_side else {}
@@ -300,7 +290,7 @@ def _jpeg_orientation(content: bytes) -> int:
     try:
         with _pillow_warnings.ignored(), _open(content) as image:
             return _orientation(image)
-    except _Refused:
+    except Refused:
         return 1
 
 
@@ -316,24 +306,27 @@ def _may_be_turned(content: bytes) -> bool:
 
 def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
     with _pillow_warnings.ignored(), _open(content) as image:
-        _check_pixels(*image.size, max_pixels, len(content))
+        check_pixels(*image.size, max_pixels, len(content))
+        check_decoder(image, len(content))
+        if image.format in ("JPEG", "MPO"):
+            check_scans(content, image.width * image.height)
         try:
             with _alone if image.width * image.height > LARGE_PIXELS else nullcontext():
                 pixels = _to_rgb(image)
         except _DAMAGE as error:
-            raise _Refused(_reason(error)) from error
+            raise Refused(_reason(error)) from error
         decoded = _turn(pixels, _orientation(image))  # asked after decoding: Pillow turns TIFFs itself
         notes = _frame_notes(image, len(content))  # asked last: counting leaves a damaged file at any frame
     return DecodedImage(decoded.pixels, notes + decoded.notes)
 
 
-def _open(content: bytes) -> Image.Image:
+def _open(content: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(BytesIO(content), formats=PILLOW_FORMATS)
     except UnidentifiedImageError:
-        raise _Refused("not a picture in a format that can be read") from None
+        raise Refused("not a picture in a format that can be read") from None
     except _DAMAGE as error:
-        raise _Refused(_reason(error)) from error
+        raise Refused(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
@@ -383,7 +376,7 @@ def _wide_to_rgb(image: Image.Image) -> RGB:
     """32-bit pixels have no agreed range; those that fit 16 bits are taken as such."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65_535:
-        raise _Refused(f"{'floating-point' if image.mode == 'F' else '32-bit'} pixels, whose range nobody states")
+        raise Refused(f"{'floating-point' if image.mode == 'F' else '32-bit'} pixels, whose range nobody states")
     grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 

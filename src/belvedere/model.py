@@ -288,7 +288,10 @@ def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: 
 
 def takes_model(path: Path) -> bool:
     """Whether a path, given among pictures and folders of them, means a model."""
-    return path.suffix.lower() == ".onnx" or (path / MODEL_NAME).is_file()
+    try:
+        return path.suffix.lower() == ".onnx" or (path / MODEL_NAME).is_file()
+    except OSError:
+        return False  # such as a name that is too long: reading it as a picture says so
 
 
 def find_model(path: Path | str) -> Path:

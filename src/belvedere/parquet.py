@@ -3,6 +3,7 @@
 Knows the columns and how parts become one file; does not know where the answers come from.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -99,9 +100,12 @@ class ParquetRows:
         """As `Rows`."""
         self.leave()
         whole = self._folder / "rows.parquet"
-        with pq.ParquetWriter(whole, schema_of(self._class_names)) as writer:
-            for part in self._parts():
-                writer.write_table(pq.read_table(part))
+        with whole.open("wb") as file:
+            with pq.ParquetWriter(file, schema_of(self._class_names)) as writer:
+                for part in self._parts():
+                    writer.write_table(pq.read_table(part))
+            file.flush()
+            os.fsync(file.fileno())  # the parts are deleted behind it
         return whole
 
     def leave(self) -> None:

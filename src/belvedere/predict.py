@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from belvedere.errors import UnknownName, UnreadableImage, UsageError
-from belvedere.images import RGB, fit_image, read_image, within
+from belvedere.images import PICTURE_SUFFIXES, RGB, fit_image, read_image, within
 from belvedere.model import Model, Source, count_pictures, expand, load, takes_model
-from belvedere.progress import Progress
+from belvedere.progress import Progress, Task
 from belvedere.records import Prediction, WrittenRow
 from belvedere.resuming import RESUMABLE, Rows, open_rows
 from belvedere.storage import new_folder, write_bytes
@@ -23,7 +23,7 @@ from belvedere.tables import FORMS, Writer, open_writer
 SHEET_PICTURES = 60  # a contact sheet shows the first so many
 SHEET_SIDE = 240  # longer side of a picture on it, pixels
 TOLD_TOGETHER = 16  # pictures; telling of each would take as long as reading it
-LONGEST_NAME = 1 << 20  # bytes between two separators, above which a list of names is none
+LONGEST_NAME = 1 << 14  # bytes between two separators, above which a list of names is none; no system has longer ones
 LONGEST_STEM = 60  # characters of a picture's name in that of its heat-map: a file's may have 255 bytes
 
 
@@ -57,9 +57,9 @@ def read_names(file: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
         UsageError: What comes is no list of names.
     """
     rest = b""
-    while block := file.read1(1 << 16):  # type: ignore[attr-defined]  # what there is, so that a slow list is followed
+    while block := file.read1(1 << 16):  # type: ignore[attr-defined]  # what there is: its end is not waited for
         *names, rest = (rest + block).split(separator)
-        if len(rest) > LONGEST_NAME:
+        if max(map(len, (*names, rest))) > LONGEST_NAME:
             raise UsageError("What comes on stdin is no list of names: one a line, or between NULs with --null.")
         yield from (os.fsdecode(name) for name in names if name)
     if rest:
@@ -110,17 +110,14 @@ def predict_files(
         progress.task("Predicting", total or 0) as task,
     ):
         images, unreadable = _skip(pictures, rows, str(out))
-        task.advance(images)
-        for answer in model.stream(pictures, reduced=True):
+        task.skip(images)
+        for answer in _tell(model.stream(pictures, reduced=True), task):
             writer.write(answer)
             images += 1
             draw(images, answer)
             unreadable += answer.error is not None
             if sheet is not None and len(shown) < SHEET_PICTURES:
                 shown.append(answer)
-            if images % TOLD_TOGETHER == 0:
-                task.advance(TOLD_TOGETHER)
-        task.advance(images % TOLD_TOGETHER)
     if sheet is not None:
         _draw_sheet(sheet, shown, model.class_names)
         if images > len(shown):
@@ -128,14 +125,24 @@ def predict_files(
     return Answered(images, unreadable)
 
 
+def _tell(answers: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
+    """Passes answers on, and tells the task of a few at a time."""
+    untold = 0
+    for answer in answers:
+        yield answer
+        untold += 1
+        if untold == TOLD_TOGETHER:
+            task.advance(untold)
+            untold = 0
+    task.advance(untold)
+
+
 def _check_sources(sources: Iterable[Source], *files: Path | None) -> int | None:
     """Counts the pictures, where that can be done before the work; refuses to write over one of them."""
-    if not isinstance(sources, Sequence):
-        return None
     for file in files:
         if file is not None:
             _check_writable(file, sources)
-    return count_pictures(sources)
+    return count_pictures(sources) if isinstance(sources, Sequence) else None
 
 
 @contextmanager
@@ -222,12 +229,22 @@ def _draw_sheet(file: Path, shown: Sequence[Prediction], class_names: Sequence[s
     write_bytes(file, figure_bytes(draw_sheet(entries, class_names), "png"))
 
 
-def _check_writable(file: Path, sources: Sequence[Source]) -> None:
+def _check_writable(file: Path, sources: Iterable[Source]) -> None:
     """Refuses what can't or must not be written before the work is done for it."""
-    if file.is_dir() or not file.parent.is_dir():
-        what = "is a folder" if file.is_dir() else f"is in {file.parent}, which is not a folder"
-        raise UsageError(f"{file} {what}. Expected the name of a file to write.")
-    if file.exists() and any(_is_same(file, source) for source in expand(sources)):
+    try:
+        if file.is_dir() or not file.parent.is_dir():
+            what = "is a folder" if file.is_dir() else f"is in {file.parent}, which is not a folder"
+            raise UsageError(f"{file} {what}. Expected the name of a file to write.")
+        if not file.exists():
+            return
+    except OSError as error:  # such as a name that is too long
+        raise UsageError(f"Can't write {file}: {error.strerror}. Give another place.") from error
+    if not isinstance(sources, Sequence):
+        if file.resolve().suffix.lower() in PICTURE_SUFFIXES:
+            raise UsageError(
+                f"{file} is there, and may be one of the pictures to answer for. Give another file to write."
+            )
+    elif any(_is_same(file, source) for source in expand(sources)):
         raise UsageError(f"{file} is one of the pictures to answer for. Give another file to write.")
 
 

@@ -21,6 +21,9 @@ class Task:
     def advance(self, images: int, figures: str = "") -> None:
         """Says that so many more images are done, with a few figures to show beside the bar."""
 
+    def skip(self, images: int) -> None:
+        """Says, before the first is done, that so many were done by an earlier process: they tell nothing of speed."""
+
 
 class Progress:
     """Shows nothing: what a program that calls Belvedere gets unless it asks for more."""
@@ -55,7 +58,11 @@ class _LineTask(Task):
 
     def __init__(self, description: str, images: int, unit: str) -> None:
         self._description, self._images, self._unit = description, images, unit
-        self._done, self._figures = 0, ""
+        self._figures = ""
+        self.skip(0)
+
+    def skip(self, images: int) -> None:
+        self._done = self._skipped = images
         self._start = self._last = time.monotonic()
 
     def advance(self, images: int, figures: str = "") -> None:
@@ -64,7 +71,7 @@ class _LineTask(Task):
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            rate = self._done / (now - self._start)
+            rate = (self._done - self._skipped) / (now - self._start)
             of = f"/{self._images}" if self._images else ""
             left = f", {(self._images - self._done) / rate if rate else 0:.0f} s left" if self._images else ""
             print(  # noqa: T201
@@ -113,12 +120,19 @@ class TerminalProgress(Progress):
         )
         with Bars(*columns, console=self._console, transient=True) as bars:
             identity = bars.add_task(escape(description), total=images or None, rate="", figures="")
-            start = time.monotonic()
 
             class BarTask(Task):
+                def __init__(self) -> None:
+                    self.skip(0)
+
+                def skip(self, images: int) -> None:
+                    self._skipped, self._start = images, time.monotonic()
+                    bars.reset(identity, completed=images)
+
                 def advance(self, images: int, figures: str = "") -> None:
                     bars.advance(identity, images)
-                    rate = bars.tasks[0].completed / max(time.monotonic() - start, 1e-9)
+                    done = bars.tasks[0].completed - self._skipped
+                    rate = done / max(time.monotonic() - self._start, 1e-9)
                     bars.update(identity, rate=f"{rate:.0f} {unit}/s", figures=escape(figures))
 
             yield BarTask()

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -135,10 +135,14 @@ def open_rows(
             rows = create(folder, class_names)
             with _kept(folder, rows):
                 yield rows, rows.read() if resume else ()
-            rows.finish().replace(target)
+                whole = rows.finish()
+            whole.replace(target)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise UsageError(f"Can't write {out}: {error.strerror or error}. Give another place.") from error
+        told = UsageError(f"Can't write {out}: {error.strerror or error}. Make room, or give another place.")
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        raise told from error
 
 
 @contextmanager
@@ -147,7 +151,8 @@ def _kept(folder: Path, rows: Rows) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        rows.leave()
+        with suppress(OSError, UsageError):  # the last rows have no room, perhaps: those before them stay
+            rows.leave()
         if next(iter(rows.read()), None) is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:

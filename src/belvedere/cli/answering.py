@@ -103,6 +103,10 @@ def export(
         f"largest change of a probability {done.largest_change:.4f} (bound {done.bound.change}), "
         f"mean {done.mean_change:.4f}"
     )
+    if done.none_changed is not None:
+        print(  # noqa: T201
+            f'"none of these" from one of the two only on {done.none_changed:.2%} (bound {done.bound.none_changed:.1%})'
+        )
     if not done.holds:
         tell("belvedere: its answers are over the bound; it was written because of --force")
 
