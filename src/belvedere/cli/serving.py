@@ -25,7 +25,9 @@ def serve(
         typer.Option("--token-file", help="File with the token to ask for; without, the variable BELVEDERE_TOKEN."),
     ] = None,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are refused with 503.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the model at once.")] = 32,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Pictures that go through the model at once, on each core; 16 at most.")
+    ] = 16,
     files: Annotated[int, typer.Option(min=1, help="Pictures of one request.")] = 32,
     megabytes: Annotated[float, typer.Option(help="Of one request.")] = 32,
     megapixels: Annotated[float, typer.Option(help="Of one picture.")] = 50,
