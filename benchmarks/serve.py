@@ -66,7 +66,7 @@ async def read_reply(reader: asyncio.StreamReader) -> str:
 
 def post(content: bytes) -> bytes:
     """A request for one picture."""
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
 

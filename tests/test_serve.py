@@ -1,5 +1,6 @@
 """The service as a client meets it: a real server in a process of its own, every route and every refusal."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -12,7 +13,20 @@ from pathlib import Path
 import pytest
 
 from conftest import CLASS_NAMES
-from serving import BOUNDARY, FORM, PATIENCE, Server, evidence_model, form, head, png, serve, slow_model
+from serving import (
+    BOUNDARY,
+    FORM,
+    PATIENCE,
+    Server,
+    evidence_model,
+    failing_model,
+    form,
+    head,
+    png,
+    serve,
+    slow_model,
+    wait_until,
+)
 
 LIMITS = ("--files", 3, "--megabytes", 0.5, "--megapixels", 0.01, "--seconds", 2)
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - nobody's
@@ -143,12 +157,43 @@ def test_a_body_without_length_is_counted_as_it_comes(server: Server) -> None:
     chunk = b"20000\r\n" + bytes(0x20000) + b"\r\n"
     with server.connect() as connection:
         connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         connection.sendall(chunk * 6 + b"0\r\n\r\n")
         reply = receive_all(connection)
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b"body_too_large" in reply
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"0\r\n" + b"a: b\r\n" * 20_000, b"0\r\n" + b"a" * 600_000, b"8;" + b"a" * 600_000],
+    ids=["many-trailers", "a-long-trailer", "a-long-extension"],
+)
+def test_what_is_said_beside_the_chunks_is_counted(server: Server, piece: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        reply = b""
+        with contextlib.suppress(ConnectionError):  # it hangs up on what was not read
+            connection.sendall(piece)
+            reply = receive_all(connection)
+    assert not reply or reply.startswith(b"HTTP/1.1 431 ")  # and not 408, after the time for a body
+    assert server.post_raw(png("red")).status == 200
+
+
+def test_a_body_in_small_chunks_is_taken(server: Server) -> None:
+    """What stands between the chunks may be more than a head's bytes together."""
+    picture = png("red", side=60)
+    chunks = b"".join(b"1;a=b\r\n" + picture[place : place + 1] + b"\r\n" for place in range(len(picture)))
+    padding = b"1;" + b"a" * 1000 + b"\r\nx\r\n"  # after the picture's end, where readers stop
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        connection.sendall(chunks + padding * 60 + b"0\r\na: b\r\n\r\n")
+        assert receive_reply(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_slow_body_is_cut_off_and_holds_up_nobody(server: Server) -> None:
@@ -162,7 +207,33 @@ def test_a_slow_body_is_cut_off_and_holds_up_nobody(server: Server) -> None:
     assert 1.5 < time.monotonic() - began < PATIENCE
 
 
-@pytest.mark.parametrize("beginning", [b"", b"POST /predict HTTP/1.1\r\nHost: x\r\n"])
+def test_a_sender_that_goes_away_is_no_error_of_the_servers(server: Server) -> None:
+    before = sum(line.get("status") == 499 for line in server.log())
+    with server.connect() as connection:
+        connection.sendall(head("/predict", 1000) + b"a few bytes")
+    wait_until(lambda: sum(line.get("status") == 499 for line in server.log()) == before + 1)
+    assert "Traceback" not in server.log_file.read_text()
+    assert not any(line.get("status") == 500 for line in server.log())
+
+
+def test_an_error_of_the_servers_has_the_same_shape(tmp_path: Path) -> None:
+    """A model that fails: the reply names the line of the log that has the reason."""
+    (tmp_path / "model.onnx").write_bytes(failing_model())
+    with serve(tmp_path) as server:
+        reply = server.post_form([("a.png", png("red")), ("b.png", png("blue"))])
+        assert (reply.status, reply.code) == (500, "internal_error")
+        assert reply.headers["content-type"] == "application/json"
+        name = reply.headers["x-request-id"]
+        assert name in reply.json["error"]["message"]
+        wait_until(lambda: any("status" in line for line in server.log()))
+        failure, request = server.log()
+        assert failure["id"] == request["id"] == name
+        assert "Traceback" in failure["traceback"]
+        assert request["code"] == "internal_error"
+        assert server.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("beginning", [b"", b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"])
 def test_a_head_that_does_not_come_is_cut_off(server: Server, beginning: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(beginning)

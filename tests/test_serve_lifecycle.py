@@ -16,7 +16,7 @@ from belvedere.cards import card_to_metadata
 from belvedere.errors import UnreadableModel
 from belvedere.serve.reload import ModelWatch, Served
 from conftest import CARD, CLASS_NAMES, model_bytes
-from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model
+from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model, wait_until
 
 OTHERS = ("ash", "birch", "cedar")  # the classes of the second model
 CLIENTS = 8
@@ -72,13 +72,6 @@ def load_on(server: Server) -> Iterator[Load]:
             thread.join()
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(evidence_model())
     with serve(tmp_path) as server, load_on(server) as load:
@@ -105,7 +98,7 @@ def test_what_was_taken_is_answered_and_then_the_server_ends(tmp_path: Path) -> 
         wait_until(lambda: server.metric("belvedere_queue_pictures") >= CLIENTS / 2)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        ready.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        ready.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         said = ready.recv(65_536)
         ready.close()
         for thread in threads:

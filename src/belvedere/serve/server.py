@@ -27,6 +27,7 @@ from belvedere.serve.reload import ModelWatch, Served
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
 BACKLOG = 2048
 END_SECONDS = 10  # beside the limits on one request: then what is left is cut off
+HEAD_SECONDS = 1.0  # at the end, for the request of a connection that was just accepted
 
 log = logging.getLogger("belvedere.serve")
 
@@ -103,10 +104,17 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.gate.is_closing = True
-        until = asyncio.get_running_loop().time() + self._service.limits.drain_seconds
-        while not self.force_exit and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(0.05)
+        await self._wait(self._service.limits.drain_seconds, lambda: True)
+        for listener in (*self.servers, *(sockets or [])):
+            listener.close()
+        connections = self.server_state.connections
+        await self._wait(HEAD_SECONDS, lambda: any(getattr(each, "awaits_head", False) for each in connections))
         await super().shutdown(sockets)
+
+    async def _wait(self, seconds: float, is_needed: Callable[[], bool]) -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        while not self.force_exit and is_needed() and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.05)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
