@@ -29,6 +29,7 @@ from serving import (
 )
 
 LIMITS = ("--files", 3, "--megabytes", 0.5, "--megapixels", 0.01, "--seconds", 2)
+CHUNKED = head("/predict", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - nobody's
 
 
@@ -156,9 +157,7 @@ def test_what_is_no_http_is_refused_in_the_same_shape(server: Server) -> None:
 def test_a_body_without_length_is_counted_as_it_comes(server: Server) -> None:
     chunk = b"20000\r\n" + bytes(0x20000) + b"\r\n"
     with server.connect() as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        connection.sendall(CHUNKED)
         connection.sendall(chunk * 6 + b"0\r\n\r\n")
         reply = receive_all(connection)
     assert reply.startswith(b"HTTP/1.1 413 ")
@@ -172,9 +171,7 @@ def test_a_body_without_length_is_counted_as_it_comes(server: Server) -> None:
 )
 def test_what_is_said_beside_the_chunks_is_counted(server: Server, piece: bytes) -> None:
     with server.connect() as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        connection.sendall(CHUNKED)
         reply = b""
         with contextlib.suppress(ConnectionError):  # it hangs up on what was not read
             connection.sendall(piece)
@@ -189,9 +186,7 @@ def test_a_body_in_small_chunks_is_taken(server: Server) -> None:
     chunks = b"".join(b"1;a=b\r\n" + picture[place : place + 1] + b"\r\n" for place in range(len(picture)))
     padding = b"1;" + b"a" * 1000 + b"\r\nx\r\n"  # after the picture's end, where readers stop
     with server.connect() as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        connection.sendall(CHUNKED)
         connection.sendall(chunks + padding * 60 + b"0\r\na: b\r\n\r\n")
         assert receive_reply(connection).startswith(b"HTTP/1.1 200 ")
 

@@ -20,11 +20,12 @@ from belvedere.images import DecodedImage, read_input
 from belvedere.model import Model, load
 from belvedere.records import Preprocess
 from belvedere.serve import batching
+from belvedere.serve.app import Service
 from belvedere.serve.batching import Answered, Batcher
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.problems import Busy
-from belvedere.serve.reload import Served
+from belvedere.serve.reload import ModelWatch, Served
 from serving import evidence_model, png
 
 
@@ -140,6 +141,40 @@ def test_what_is_given_up_is_not_worked_on_and_leaves_its_place(gated: Gated, mo
 
     with_batcher(Limits(), work)
     assert len(gated.sizes) == 1  # what was with the first when it began; nothing after
+
+
+def test_nobody_works_for_a_sender_that_has_gone(
+    gated: Gated, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its request ends while the model is still busy with what came before it."""
+    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    service = Service(ModelWatch(tmp_path, lambda *_: None), Limits(), Metrics())
+    service.watch.current = served(gated)
+    sent = [{"type": "http.request", "body": png("red")}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, object]:
+        return sent.pop(0)
+
+    async def run() -> None:
+        service.batcher.start()
+        with caplog.at_level("INFO", "belvedere.serve"):
+            await service.gate({**SCOPE, "headers": [(b"content-type", b"image/png")]}, receive, unheard)
+        assert not gated.sizes
+        gated.open.set()
+        while service.batcher.pending:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(service.batcher.close)
+
+    asyncio.run(run())
+    [line] = caplog.records
+    assert line.fields["status"] == 499  # type: ignore[attr-defined]
+
+
+SCOPE = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "http_version": "1.1"}
+
+
+async def unheard(_: object) -> None:
+    """Sends to nobody."""
 
 
 def test_a_model_that_fails_fails_its_batch_only(gated: Gated) -> None:

@@ -1,6 +1,7 @@
 """HTTP connections that don't wait for ever: a head that does not come, or does not end, is cut off.
 
-So is what may follow a body in chunks, further headers, and what may be said beside each chunk. Knows uvicorn's protocol and adds to it what it leaves open; does not know what a request asks for.
+So is what may follow a body in chunks, further headers, and what may be said beside each chunk. Knows uvicorn's
+protocol and adds to it what it leaves open; does not know what a request asks for.
 """
 
 import asyncio

@@ -45,7 +45,7 @@ class Limits:
             )
         if self.batch > BATCH:
             raise UsageError(
-                f"A batch is {BATCH} pictures at most, on each core: more are no quicker. Received a limit of {self.batch}."
+                f"A batch is {BATCH} pictures at most, on each core: more are no quicker. Received: {self.batch}."
             )
         if self.pixels > MAX_PIXELS:
             raise UsageError(f"At most {MAX_PIXELS:,} pixels can be read. Received a limit of {self.pixels:,}.")
