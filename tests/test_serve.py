@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -271,7 +272,7 @@ def test_the_openapi_document_describes_the_answer(server: Server) -> None:
     schema = described["200"]["content"]["application/json"]["schema"]
     [said] = server.post_raw(png("red")).json["predictions"]
     assert set(schema["properties"]["predictions"]["items"]["properties"]) == set(said)
-    assert set(described) == {"200", "400", "401", "403", "408", "413", "415", "422", "503"}
+    assert set(described) == {"200", "400", "401", "403", "408", "413", "415", "421", "422", "503"}
 
 
 def test_what_is_counted(server: Server) -> None:
@@ -347,6 +348,33 @@ def test_a_token_is_asked_for(model_file: Path, tmp_path: Path) -> None:
         assert server.get("/model").status == 401
 
 
+def test_without_a_token_only_names_of_this_machine_are_answered(server: Server, model_file: Path) -> None:
+    """Else another site could give its own name this address, and have its visitors' browsers ask here."""
+    for name in ("localhost", f"127.0.0.1:{server.port}", "[::1]:80"):
+        assert server.get("/model", Host=name).status == 200
+    for name in ("elsewhere.example", "127.0.0.1.elsewhere.example:80", "203.0.113.1", "[::1", ""):
+        refused = server.get("/model", Host=name)
+        assert (refused.status, refused.code) == (421, "unknown_host")
+    with serve(model_file, environment={"BELVEDERE_TOKEN": TOKEN}) as guarded:
+        allowed = {"Host": "elsewhere.example", "Authorization": f"Bearer {TOKEN}"}
+        assert guarded.get("/model", **allowed).status == 200
+    with serve(model_file, "--host", "0.0.0.0") as public:  # noqa: S104 - that is what is tried here
+        assert public.get("/model", Host="elsewhere.example").status == 200
+
+
+def test_an_empty_token_is_refused(model_file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "belvedere", "serve", model_file, "--port", "0"],
+        env=os.environ | {"BELVEDERE_TOKEN": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert "A token is 8 or more" in done.stderr
+
+
 def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(slow_model())
@@ -377,6 +405,10 @@ def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
         (["gone.onnx"], "no model in gone.onnx"),
         (["--files", "9", "--queue", "8"], "could never be answered"),
         (["--megabytes", "0"], "limit on body bytes"),
+        (["--megabytes", "nan"], "limit on body bytes must be a number above 0. Received: nan"),
+        (["--megapixels", "inf"], "limit on pixels must be a number above 0. Received: inf"),
+        (["--batch", "17"], "A batch is 16 pictures at most"),
+        (["--accept-rate", "2"], "The accept rate is a share"),
         (["--megapixels", "1000"], "At most"),
         (["--seconds", "nan"], "limit on body seconds"),
         (["--token-file", "gone"], "Can't read the token in gone"),

@@ -39,7 +39,16 @@ _bearer = HTTPBearer(auto_error=False, description="Needed where the server was 
 class Service:
     """One model, its batches and figures, and the routes that ask them."""
 
-    def __init__(self, watch: ModelWatch, limits: Limits, metrics: Metrics, token: str | None = None) -> None:
+    def __init__(
+        self,
+        watch: ModelWatch,
+        limits: Limits,
+        metrics: Metrics,
+        token: str | None = None,
+        *,
+        only_local: bool = False,
+    ) -> None:
+        """Puts it together; where `only_local`, requests must be addressed to a name of this machine."""
         self.watch = watch
         self.limits = limits
         self.metrics = metrics
@@ -47,7 +56,7 @@ class Service:
         self._token = token.encode() if token else None
         self._manual = b""
         self.app = self._build()
-        self.gate = Gate(self.app, limits, metrics)
+        self.gate = Gate(self.app, limits, metrics, only_local=only_local)
 
     def _build(self) -> FastAPI:
         app = FastAPI(
@@ -170,7 +179,7 @@ class Service:
 
     async def tell_health(self) -> Response:
         """For a supervisor: whether the process should go on."""
-        if not self.batcher.is_alive:
+        if not (self.batcher.is_alive and self.watch.is_alive):
             raise Refused(500, "A thread of the server has ended. Start it anew.")
         return _json({"status": "ok"})
 

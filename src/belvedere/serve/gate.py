@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from belvedere.serve.hosts import names_this_machine
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.problems import GONE, Busy, Gone, Refused, problem
@@ -38,10 +39,11 @@ log = logging.getLogger("belvedere.serve")
 class Gate:
     """Passes requests on to an application, within limits."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, *, only_local: bool = False) -> None:
         self.app = app
         self.limits = limits
         self.metrics = metrics
+        self.only_local = only_local  # against another site that gives its own name our address (DNS rebinding)
         self.held_bytes = 0  # of all bodies in memory
         self.is_closing = False  # at the end: answers close their connection
 
@@ -83,7 +85,12 @@ class _Exchange:
             self._close(notes)
 
     def _check_head(self) -> None:
-        """Refuses by the head alone what would be refused later."""
+        """Refuses by the head alone what must not be answered, or would be refused later."""
+        host = self._headers.get(b"host")  # browsers always send it
+        if self._gate.only_local and host is not None and not names_this_machine(host.decode("latin-1")):
+            raise Refused(
+                421, "Without a token, this server answers to names of this machine only: 127.0.0.1, localhost."
+            )
         if self._scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return
         if self._headers.get(b"sec-fetch-site") == b"cross-site":
