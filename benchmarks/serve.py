@@ -66,8 +66,8 @@ async def read_reply(reader: asyncio.StreamReader) -> str:
 
 def post(content: bytes) -> bytes:
     """A request for one picture."""
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
-    return head.encode() + content
+    head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 async def good_client(host: str, port: int, requests: list[bytes], until: float, seen: Seen) -> None:

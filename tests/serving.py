@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -135,6 +136,14 @@ def serve(*arguments: object, environment: Mapping[str, str] | None = None) -> I
             yield server
 
 
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Waits for something that surely happens."""
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.05)
+
+
 def form(files: Sequence[tuple[str, bytes]], name: str = "files") -> bytes:
     """A form with these files."""
     parts = [
@@ -155,7 +164,9 @@ def png(name: str, variant: int = 0, side: int = 8) -> bytes:
 
 def head(path: str, length: int, kind: str = "image/png") -> bytes:
     """The head of a request with a body of so many bytes."""
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
+    )
 
 
 def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
@@ -171,6 +182,23 @@ def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
         ]
     )
     graph.output.append(helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ("N", 3, 2, 2)))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def failing_model() -> bytes:
+    """The tiny model, which fails at every picture that is not black."""
+    model = onnx.load_from_string(model_bytes(card_to_metadata(CARD)))
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "only"))
+    graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
+    graph.node.append(helper.make_node("Cast", ["brightest"], ["place"], to=TensorProto.INT64))
+    graph.node.append(helper.make_node("Gather", ["only", "place"], ["zero"]))  # there is one place: 0
+    softmax = next(node for node in graph.node if node.op_type == "Softmax")
+    softmax.input[0] = "shifted"
+    graph.node.append(helper.make_node("Add", ["logits", "zero"], ["shifted"]))
+    graph.node.remove(softmax)
+    graph.node.append(helper.make_node("Softmax", ["shifted"], ["probabilities"], axis=1))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

@@ -80,6 +80,7 @@ def test_card_is_in_the_file(tiny_model: Path) -> None:
         (METADATA | {"class_names": "["}, "damaged metadata"),
         (METADATA | {"provenance": "{}"}, "damaged metadata"),
         (METADATA | {"preprocess": "5"}, "damaged metadata"),
+        (METADATA | {"trust": "null"}, "damaged metadata"),
         (
             METADATA | {"class_names": '["a", "b"]'},
             "expected probabilities of size (2,). Received: (3,). Train it again",

@@ -61,6 +61,17 @@ def test_the_rows_are_those_of_the_local_engine(tiny_model: Path, photos: Path, 
     assert predict_at_scale(tiny_model, [photos / "red"], out, overwrite=True) == Answered(201, 1)
 
 
+def test_a_worker_keeps_to_its_core(tiny_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many rows are answered for in the thread that is asked, without a pool of more."""
+    from belvedere import model
+    from belvedere.scale import Answerer, pa
+
+    monkeypatch.setattr(model, "map_ahead", None)
+    names = sorted(str(file) for file in photos.glob("*/*"))[:100]
+    answers = Answerer(tiny_model.read_bytes())(pa.table({"name": [os.fsencode(name) for name in names]}))
+    assert answers["image"].to_pylist() == names
+
+
 @pytest.mark.usefixtures("_cluster")
 def test_nothing_to_answer_for_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:
     from belvedere.scale import predict_at_scale

@@ -1,6 +1,8 @@
 """The service as a client meets it: a real server in a process of its own, every route and every refusal."""
 
+import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,9 +14,23 @@ from pathlib import Path
 import pytest
 
 from conftest import CLASS_NAMES
-from serving import BOUNDARY, FORM, PATIENCE, Server, evidence_model, form, head, png, serve, slow_model
+from serving import (
+    BOUNDARY,
+    FORM,
+    PATIENCE,
+    Server,
+    evidence_model,
+    failing_model,
+    form,
+    head,
+    png,
+    serve,
+    slow_model,
+    wait_until,
+)
 
 LIMITS = ("--files", 3, "--megabytes", 0.5, "--megapixels", 0.01, "--seconds", 2)
+CHUNKED = head("/predict", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - nobody's
 
 
@@ -142,13 +158,38 @@ def test_what_is_no_http_is_refused_in_the_same_shape(server: Server) -> None:
 def test_a_body_without_length_is_counted_as_it_comes(server: Server) -> None:
     chunk = b"20000\r\n" + bytes(0x20000) + b"\r\n"
     with server.connect() as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        connection.sendall(CHUNKED)
         connection.sendall(chunk * 6 + b"0\r\n\r\n")
         reply = receive_all(connection)
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b"body_too_large" in reply
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"0\r\n" + b"a: b\r\n" * 20_000, b"0\r\n" + b"a" * 600_000, b"8;" + b"a" * 600_000],
+    ids=["many-trailers", "a-long-trailer", "a-long-extension"],
+)
+def test_what_is_said_beside_the_chunks_is_counted(server: Server, piece: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(CHUNKED)
+        reply = b""
+        with contextlib.suppress(ConnectionError):  # it hangs up on what was not read
+            connection.sendall(piece)
+            reply = receive_all(connection)
+    assert not reply or reply.startswith(b"HTTP/1.1 431 ")  # and not 408, after the time for a body
+    assert server.post_raw(png("red")).status == 200
+
+
+def test_a_body_in_small_chunks_is_taken(server: Server) -> None:
+    """What stands between the chunks may be more than a head's bytes together."""
+    picture = png("red", side=60)
+    chunks = b"".join(b"1;a=b\r\n" + picture[place : place + 1] + b"\r\n" for place in range(len(picture)))
+    padding = b"1;" + b"a" * 1000 + b"\r\nx\r\n"  # after the picture's end, where readers stop
+    with server.connect() as connection:
+        connection.sendall(CHUNKED)
+        connection.sendall(chunks + padding * 60 + b"0\r\na: b\r\n\r\n")
+        assert receive_reply(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_slow_body_is_cut_off_and_holds_up_nobody(server: Server) -> None:
@@ -162,7 +203,33 @@ def test_a_slow_body_is_cut_off_and_holds_up_nobody(server: Server) -> None:
     assert 1.5 < time.monotonic() - began < PATIENCE
 
 
-@pytest.mark.parametrize("beginning", [b"", b"POST /predict HTTP/1.1\r\nHost: x\r\n"])
+def test_a_sender_that_goes_away_is_no_error_of_the_servers(server: Server) -> None:
+    before = sum(line.get("status") == 499 for line in server.log())
+    with server.connect() as connection:
+        connection.sendall(head("/predict", 1000) + b"a few bytes")
+    wait_until(lambda: sum(line.get("status") == 499 for line in server.log()) == before + 1)
+    assert "Traceback" not in server.log_file.read_text()
+    assert not any(line.get("status") == 500 for line in server.log())
+
+
+def test_an_error_of_the_servers_has_the_same_shape(tmp_path: Path) -> None:
+    """A model that fails: the reply names the line of the log that has the reason."""
+    (tmp_path / "model.onnx").write_bytes(failing_model())
+    with serve(tmp_path) as server:
+        reply = server.post_form([("a.png", png("red")), ("b.png", png("blue"))])
+        assert (reply.status, reply.code) == (500, "internal_error")
+        assert reply.headers["content-type"] == "application/json"
+        name = reply.headers["x-request-id"]
+        assert name in reply.json["error"]["message"]
+        wait_until(lambda: any("status" in line for line in server.log()))
+        failure, request = server.log()
+        assert failure["id"] == request["id"] == name
+        assert "Traceback" in failure["traceback"]
+        assert request["code"] == "internal_error"
+        assert server.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("beginning", [b"", b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"])
 def test_a_head_that_does_not_come_is_cut_off(server: Server, beginning: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(beginning)
@@ -205,7 +272,7 @@ def test_the_openapi_document_describes_the_answer(server: Server) -> None:
     schema = described["200"]["content"]["application/json"]["schema"]
     [said] = server.post_raw(png("red")).json["predictions"]
     assert set(schema["properties"]["predictions"]["items"]["properties"]) == set(said)
-    assert set(described) == {"200", "400", "401", "403", "408", "413", "415", "422", "503"}
+    assert set(described) == {"200", "400", "401", "403", "408", "413", "415", "421", "422", "503"}
 
 
 def test_what_is_counted(server: Server) -> None:
@@ -281,6 +348,33 @@ def test_a_token_is_asked_for(model_file: Path, tmp_path: Path) -> None:
         assert server.get("/model").status == 401
 
 
+def test_without_a_token_only_names_of_this_machine_are_answered(server: Server, model_file: Path) -> None:
+    """Else another site could give its own name this address, and have its visitors' browsers ask here."""
+    for name in ("localhost", f"127.0.0.1:{server.port}", "[::1]:80"):
+        assert server.get("/model", Host=name).status == 200
+    for name in ("elsewhere.example", "127.0.0.1.elsewhere.example:80", "203.0.113.1", "[::1", ""):
+        refused = server.get("/model", Host=name)
+        assert (refused.status, refused.code) == (421, "unknown_host")
+    with serve(model_file, environment={"BELVEDERE_TOKEN": TOKEN}) as guarded:
+        allowed = {"Host": "elsewhere.example", "Authorization": f"Bearer {TOKEN}"}
+        assert guarded.get("/model", **allowed).status == 200
+    with serve(model_file, "--host", "0.0.0.0") as public:  # noqa: S104 - that is what is tried here
+        assert public.get("/model", Host="elsewhere.example").status == 200
+
+
+def test_an_empty_token_is_refused(model_file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "belvedere", "serve", model_file, "--port", "0"],
+        env=os.environ | {"BELVEDERE_TOKEN": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert "A token is 8 or more" in done.stderr
+
+
 def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(slow_model())
@@ -311,6 +405,10 @@ def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
         (["gone.onnx"], "no model in gone.onnx"),
         (["--files", "9", "--queue", "8"], "could never be answered"),
         (["--megabytes", "0"], "limit on body bytes"),
+        (["--megabytes", "nan"], "limit on body bytes must be a number above 0. Received: nan"),
+        (["--megapixels", "inf"], "limit on pixels must be a number above 0. Received: inf"),
+        (["--batch", "17"], "A batch is 16 pictures at most"),
+        (["--accept-rate", "2"], "The accept rate is a share"),
         (["--megapixels", "1000"], "At most"),
         (["--seconds", "nan"], "limit on body seconds"),
         (["--token-file", "gone"], "Can't read the token in gone"),

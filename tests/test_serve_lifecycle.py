@@ -1,22 +1,34 @@
 """How a server ends, and how it takes a new model: under load, without losing a request."""
 
+import asyncio
+import hashlib
 import http.client
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from belvedere.cards import card_to_metadata
 from belvedere.errors import UnreadableModel
+from belvedere.model import BUNDLED, Model, load
+from belvedere.serve import reload
+from belvedere.serve import server as ending
+from belvedere.serve.app import Service
+from belvedere.serve.connections import limited
+from belvedere.serve.limits import Limits
+from belvedere.serve.metrics import Metrics
+from belvedere.serve.problems import Refused
 from belvedere.serve.reload import ModelWatch, Served
 from conftest import CARD, CLASS_NAMES, model_bytes
-from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model
+from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model, wait_until
 
 OTHERS = ("ash", "birch", "cedar")  # the classes of the second model
 CLIENTS = 8
@@ -46,8 +58,9 @@ class Load:
                     response = connection.getresponse()
                     document = response.read()
                 except (OSError, http.client.HTTPException) as error:
-                    # A connection that waited in the machine's own list was never accepted by the server.
-                    if not is_first:
+                    # A connection that waited in the machine's own list was never accepted by the server: it is reset.
+                    # One that was accepted and then closed ends in order, as a RemoteDisconnected.
+                    if not (is_first and type(error) in (ConnectionResetError, BrokenPipeError)):
                         self.lost.append(repr(error))
                     break
                 is_first = False
@@ -70,13 +83,6 @@ def load_on(server: Server) -> Iterator[Load]:
         load.end.set()
         for thread in threads:
             thread.join()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ def test_what_was_taken_is_answered_and_then_the_server_ends(tmp_path: Path) -> 
         wait_until(lambda: server.metric("belvedere_queue_pictures") >= CLIENTS / 2)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        ready.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        ready.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         said = ready.recv(65_536)
         ready.close()
         for thread in threads:
@@ -114,6 +120,36 @@ def test_what_was_taken_is_answered_and_then_the_server_ends(tmp_path: Path) -> 
     assert replies == [200] * CLIENTS
     assert said.startswith(b"HTTP/1.1 503 ")
     assert b"connection: close" in said
+
+
+def test_a_connection_that_was_accepted_may_still_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its request comes when the server has ceased to listen, and is answered; then the server ends without a wait."""
+    monkeypatch.setattr(ending, "HEAD_SECONDS", PATIENCE)
+    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    service = Service(ModelWatch(tmp_path, lambda *_: None), Limits(drain_seconds=0), Metrics())
+    config = uvicorn.Config(service.gate, http=limited(service.limits), lifespan="on", log_config=None)
+
+    async def run() -> bytes:
+        started = asyncio.Event()
+        server = ending._Server(config, service, started.set)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            running = asyncio.create_task(server.serve(sockets=[listener]))
+            await started.wait()
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            while not server.server_state.connections:
+                await asyncio.sleep(0.01)
+            server.should_exit = True
+            while server.servers[0].is_serving():
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # in which it might hang up
+            writer.write(head("/predict", len(png("red"))) + png("red"))
+            reply = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            await running
+            return reply
+
+    assert asyncio.run(asyncio.wait_for(run(), PATIENCE / 2)).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -156,7 +192,9 @@ def test_a_broken_new_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
     with serve(tmp_path) as server, load_on(server) as load:
         renamed_over(file, b"no model")
         wait_until(lambda: server.get("/model").json["reload_error"] is not None)
-        assert "not an ONNX model" in server.get("/model").json["reload_error"]
+        told = server.get("/model").json["reload_error"]
+        assert told.startswith(f"{tmp_path.name}/model.onnx is not an ONNX model")
+        assert str(tmp_path) not in told
         assert server.post_raw(png("red")).json["predictions"][0]["prediction"] == "red"
         assert any(line["level"] == "warning" and "kept out" in line["message"] for line in server.log())
         file.unlink()
@@ -203,6 +241,80 @@ def test_a_file_that_was_kept_out_is_not_tried_again_and_may_go_back(tmp_path: P
         watch.look()
     assert watch.error is None
     assert heard == [("kept", False)]
+
+
+def test_a_file_that_comes_while_another_is_opened_is_met_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never taken for the other: what answers is what its hash says."""
+    file, heard = tmp_path / "model.onnx", []
+    file.write_bytes(evidence_model())
+    watch = ModelWatch(file, lambda what, served, _: heard.append((what, served.model.class_names)))
+
+    def load_and_replace(path: Path, accept_rate: float | None) -> Model:
+        loaded = load(path, accept_rate=accept_rate)
+        renamed_over(file, last)
+        monkeypatch.undo()
+        return loaded
+
+    last = evidence_model(("elm", "fir", "gum"))
+    monkeypatch.setattr(reload, "load", load_and_replace)
+    renamed_over(file, evidence_model(OTHERS))
+    for _ in range(4):
+        watch.look()
+    assert heard == [("kept", CLASS_NAMES), ("loaded", ("elm", "fir", "gum"))]
+    assert watch.current.sha256 == hashlib.sha256(last).hexdigest()
+    assert watch.error is None
+
+
+def test_whatever_is_wrong_with_a_file_the_watch_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, heard = tmp_path / "model.onnx", []
+    file.write_bytes(evidence_model())
+    watch = ModelWatch(file, lambda what, *_: heard.append(what))
+
+    def fail(*_: object, **__: object) -> None:
+        raise AttributeError("nobody thought of this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reload, "load", fail)
+        renamed_over(file, evidence_model(OTHERS))
+        watch.look()
+        watch.look()
+    assert (heard, watch.error) == (["kept"], "nobody thought of this")
+    renamed_over(file, evidence_model(OTHERS))
+    watch.look()
+    watch.look()
+    assert heard == ["kept", "loaded"]
+
+
+def test_a_watch_that_has_ended_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    service = Service(ModelWatch(tmp_path, lambda *_: None), Limits(), Metrics())
+
+    async def ask() -> None:
+        async with service._live(service.app):
+            await service.tell_health()
+            service.watch.stop()
+            with pytest.raises(Refused, match="has ended"):
+                await service.tell_health()
+
+    asyncio.run(ask())
+
+
+def test_the_accept_rate_is_kept_for_a_new_file(tmp_path: Path) -> None:
+    file, heard = tmp_path / "model.onnx", []
+    file.write_bytes(BUNDLED.read_bytes())
+    watch = ModelWatch(file, lambda what, *_: heard.append(what), accept_rate=0.8)
+    assert watch.current.model.accept_rate == 0.8
+    renamed_over(file, BUNDLED.read_bytes())
+    watch.look()
+    watch.look()
+    assert watch.current.model.accept_rate == 0.8
+    renamed_over(file, evidence_model())  # which can't tell what is none of its classes
+    watch.look()
+    watch.look()
+    assert heard == ["loaded", "kept"]
+    assert "leave out the accept rate" in str(watch.error)
 
 
 def test_a_model_that_can_not_run_is_no_model_to_serve(tmp_path: Path) -> None:

@@ -16,6 +16,10 @@ import pytest
 from typer.main import get_command
 
 from belvedere.cli import app
+from belvedere.serve import reload
+from belvedere.serve.batching import CLOSE_SECONDS
+from belvedere.serve.limits import Limits
+from belvedere.serve.server import END_SECONDS, HEAD_SECONDS
 from serving import Server, evidence_model, png, serve
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +113,22 @@ def test_the_unit_starts_what_there_is() -> None:
     program, verb, *rest = shlex.split(unit["Service"]["ExecStart"])
     assert (Path(program).name, verb) == ("belvedere", "serve")
     assert {each for each in rest if each.startswith("--")} <= OPTIONS
-    assert int(unit["Service"]["TimeoutStopSec"]) >= 71  # what the server may take to answer what it has
+    limits = Limits()
+    on_requests = limits.drain_seconds + HEAD_SECONDS + limits.body_seconds + limits.answer_seconds + END_SECONDS
+    assert int(unit["Service"]["TimeoutStopSec"]) > on_requests + CLOSE_SECONDS + reload.END_SECONDS
+
+
+def test_the_unit_asks_for_its_token(folder: Path, tmp_path: Path) -> None:
+    """Its line, with the credentials where systemd puts them."""
+    [text] = blocks("ini")
+    [credential] = re.findall(r"^LoadCredential=(\w+):", text, flags=re.MULTILINE)
+    [line] = re.findall(r"^ExecStart=\S+/belvedere serve (.*)$", text, flags=re.MULTILINE)
+    (tmp_path / credential).write_text("a-token-of-the-tests\n")
+    arguments = line.replace("${CREDENTIALS_DIRECTORY}", str(tmp_path)).replace("/srv/model", str(folder))
+    assert arguments.count(str(tmp_path)) == 1
+    with serve(*shlex.split(arguments)) as guarded:
+        assert guarded.get("/model").status == 401
+        assert guarded.get("/model", Authorization="Bearer a-token-of-the-tests").status == 200
 
 
 def test_the_scrape_example_is_yaml() -> None:

@@ -64,7 +64,7 @@ def card_from_metadata(metadata: dict[str, str], name: str) -> ModelCard:
             raise ValueError(f"resize: {preprocess.resize!r}")
         if preprocess.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation: {preprocess.interpolation!r}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableModel(f"{name} has damaged metadata ({error}). Train it again.") from error
     return card
 

@@ -9,15 +9,16 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from belvedere.errors import MissingExtra, ScaleError, UsageError
-from belvedere.model import Model, Source, expand, find_model, open_model
+from belvedere.model import BATCH, Model, Source, expand, find_model, open_model
 from belvedere.parquet import to_table
 from belvedere.predict import Answered, some_of
 from belvedere.progress import Progress
 from belvedere.storage import new_folder
+from belvedere.threads import chunks_of
 
 try:
     import pyarrow as pa
@@ -80,7 +81,9 @@ class Answerer:
     def __call__(self, names: pa.Table) -> pa.Table:
         """Answers for the pictures of a table of names."""
         sources = [os.fsdecode(name) for name in names["name"].to_pylist()]
-        return to_table(self._model.answer_batch(sources, reduced=True), self._model.class_names)
+        # A batch at a time, in this thread: the worker has one core, and memory for one batch of decoded pictures.
+        answers = [self._model.answer_batch(some, reduced=True) for some in chunks_of(sources, BATCH)]
+        return to_table(list(chain.from_iterable(answers)), self._model.class_names)
 
 
 def _answer(pictures: Iterator[Source], folder: Path, content: bytes, workers: int) -> int:

@@ -1,12 +1,13 @@
 """Commands that put a model to work for others: serve. Arguments and printing only."""
 
+import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from belvedere.cli.edge import AsJson, app, print_json, tell, told
+from belvedere.cli.edge import AcceptRate, AsJson, app, print_json, tell, told
 
 if TYPE_CHECKING:
     from belvedere.serve.reload import Served
@@ -25,20 +26,24 @@ def serve(
         typer.Option("--token-file", help="File with the token to ask for; without, the variable BELVEDERE_TOKEN."),
     ] = None,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are refused with 503.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the model at once.")] = 32,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Pictures that go through the model at once, on each core; 16 at most.")
+    ] = 16,
     files: Annotated[int, typer.Option(min=1, help="Pictures of one request.")] = 32,
     megabytes: Annotated[float, typer.Option(help="Of one request.")] = 32,
     megapixels: Annotated[float, typer.Option(help="Of one picture.")] = 50,
     seconds: Annotated[float, typer.Option(help="For a request to come, and again for its answer.")] = 30,
+    accept_rate: AcceptRate = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve MODEL over HTTP, with a page to drop photographs on, until Ctrl-C or SIGTERM."""
+    from belvedere.serve.hosts import is_local
     from belvedere.serve.limits import Limits
-    from belvedere.serve.server import is_local, read_token, run_server
+    from belvedere.serve.server import read_token, run_server
 
     limits = Limits(
-        body_bytes=int(megabytes * 1e6),
-        pixels=int(megapixels * 1e6),
+        body_bytes=_millions(megabytes),
+        pixels=_millions(megapixels),
         files=files,
         queue=queue,
         batch=batch,
@@ -57,4 +62,18 @@ def serve(
         if token is None and not is_local(host):
             tell("Everybody who reaches this machine may ask: --token-file, or BELVEDERE_TOKEN, asks for a token.")
 
-    run_server(*([] if model is None else [model]), host=host, port=port, limits=limits, token=token, started=started)
+    run_server(
+        *([] if model is None else [model]),
+        host=host,
+        port=port,
+        limits=limits,
+        token=token,
+        accept_rate=accept_rate,
+        started=started,
+    )
+
+
+def _millions(number: float) -> int:
+    """So many millions; what is no number of anything is left to `Limits`, which says so."""
+    product = number * 1e6
+    return int(product) if math.isfinite(product) else cast("int", product)

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive
 
 import belvedere
 from belvedere.serve import schema
@@ -26,7 +27,7 @@ from belvedere.serve.limits import Limits
 from belvedere.serve.manual import render_manual
 from belvedere.serve.metrics import CONTENT_TYPE, Metrics
 from belvedere.serve.pictures import read_pictures
-from belvedere.serve.problems import Busy, Refused, code_of, problem
+from belvedere.serve.problems import Busy, Gone, Refused, code_of, problem
 from belvedere.serve.reload import ModelWatch, Served
 from belvedere.tables import to_json
 
@@ -38,7 +39,16 @@ _bearer = HTTPBearer(auto_error=False, description="Needed where the server was 
 class Service:
     """One model, its batches and figures, and the routes that ask them."""
 
-    def __init__(self, watch: ModelWatch, limits: Limits, metrics: Metrics, token: str | None = None) -> None:
+    def __init__(
+        self,
+        watch: ModelWatch,
+        limits: Limits,
+        metrics: Metrics,
+        token: str | None = None,
+        *,
+        only_local: bool = False,
+    ) -> None:
+        """Puts it together; where `only_local`, requests must be addressed to a name of this machine."""
         self.watch = watch
         self.limits = limits
         self.metrics = metrics
@@ -46,7 +56,7 @@ class Service:
         self._token = token.encode() if token else None
         self._manual = b""
         self.app = self._build()
-        self.gate = Gate(self.app, limits, metrics)
+        self.gate = Gate(self.app, limits, metrics, only_local=only_local)
 
     def _build(self) -> FastAPI:
         app = FastAPI(
@@ -61,6 +71,7 @@ class Service:
             telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         )
         app.add_exception_handler(Refused, _tell_refusal)
+        app.add_exception_handler(Exception, _tell_failure)
         app.add_exception_handler(HTTPException, _tell_http)
         app.add_exception_handler(RequestValidationError, _tell_invalid)
         asked = [Depends(self._check_token)] if self._token else []
@@ -124,7 +135,8 @@ class Service:
             raise Busy(f"The queue is full: {self.limits.queue} pictures wait. Try again in a moment.", "queue_full")
         sent = await read_pictures(request, self.limits.files)
         served = self.watch.current
-        answers = await self._ask(served, sent.pictures, heatmaps)
+        waiting = self.batcher.submit(served, sent.pictures, heatmaps)
+        answers = await self._await_all(waiting, request.receive)
         self.metrics.count_answers(answered.prediction for answered in answers)
         request.scope["exchange"]["pictures"] = len(answers)
         first = answers[0].prediction
@@ -132,18 +144,23 @@ class Service:
             raise Refused(422, f"The picture can't be read: {first.error}.", "unreadable_picture")
         return _json(_describe(served, answers))
 
-    async def _ask(self, served: Served, pictures: Sequence[tuple[str, bytes]], heatmaps: bool) -> list[Answered]:
-        waiting = self.batcher.submit(served, pictures, heatmaps)
+    async def _await_all(self, waiting: "Sequence[asyncio.Future[Answered]]", receive: Receive) -> list[Answered]:
+        """Returns all answers, if they come in time and their asker waits for them; spares the work otherwise."""
+        seconds = self.limits.answer_seconds
+        answered, gone = asyncio.ensure_future(asyncio.wait(waiting)), asyncio.ensure_future(_await_end(receive))
         try:
-            async with asyncio.timeout(self.limits.answer_seconds):
-                return [await future for future in waiting]
-        except TimeoutError:
-            raise Busy(
-                f"There was no answer within {self.limits.answer_seconds:g} s. Try again later.", "too_late"
-            ) from None
+            await asyncio.wait((answered, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for future in waiting:
-                future.cancel()  # those that were not answered need not be
+            for each in (answered, gone, *waiting):
+                each.cancel()
+        errors = [each.exception() for each in waiting if not each.cancelled()]  # all taken, so that none is unheard
+        for error in filter(None, errors):
+            raise error
+        if len(errors) == len(waiting):
+            return [each.result() for each in waiting]
+        if gone.done():
+            raise Gone
+        raise Busy(f"There was no answer within {seconds:g} s. Try again later.", "too_late")
 
     async def show_model(self) -> Response:
         """Classes, input, layers and provenance of the model that answers now."""
@@ -162,7 +179,7 @@ class Service:
 
     async def tell_health(self) -> Response:
         """For a supervisor: whether the process should go on."""
-        if not self.batcher.is_alive:
+        if not (self.batcher.is_alive and self.watch.is_alive):
             raise Refused(500, "A thread of the server has ended. Start it anew.")
         return _json({"status": "ok"})
 
@@ -180,6 +197,12 @@ class Service:
         """This API for people to read."""
         self._manual = self._manual or render_manual(self.app.openapi()).encode()
         return Response(self._manual, media_type="text/html")
+
+
+async def _await_end(receive: Receive) -> None:
+    """Waits until the asker hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _show_page() -> Response:
@@ -218,7 +241,13 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 async def _tell_refusal(request: Request, error: Exception) -> Response:
-    return _refuse(request, error if isinstance(error, Refused) else Refused(500, "Something went wrong here."))
+    return _refuse(request, error) if isinstance(error, Refused) else await _tell_failure(request, error)
+
+
+async def _tell_failure(request: Request, _: Exception) -> Response:
+    """What went wrong is in the log: the gate writes it there."""
+    name = request.scope["exchange"]["id"]
+    return _refuse(request, Refused(500, f"Something went wrong here. The log names it under {name}."))
 
 
 async def _tell_http(request: Request, error: Exception) -> Response:

@@ -1,10 +1,12 @@
 """Pictures of many requests, read side by side and taken through the model together.
 
-    submit (event loop) -> decoders (a thread a core) -> model (one thread, a batch at a time) -> event loop
+    submit (event loop) -> decoders (a thread a core) -> runners (a thread a core, each a batch) -> event loop
+                                  '-> one thread for large pictures -^
 
 Knows queues, threads and batches; does not know HTTP. The queue is bounded: what does not fit is refused at once, so
-that waiting stays short and memory flat. A batch is what is ready when the model is free; a picture alone does not
-wait for company, and one that is being followed by others waits `GATHER_SECONDS` at most.
+that waiting stays short and memory flat. A batch is what is ready when a runner is free; a picture alone does not
+wait for company, and one that is being followed by others waits `GATHER_SECONDS` at most. Large pictures, which take
+hundreds of megabytes to decode, are decoded one at a time, and the others don't wait for them.
 """
 
 import asyncio
@@ -12,7 +14,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +31,8 @@ from belvedere.serve.problems import Busy
 from belvedere.serve.reload import Served
 
 GATHER_SECONDS = 0.004
+CLOSE_SECONDS = 5.0  # at the end, for a thread in the middle of something that nobody waits for any more
+LARGE_PIXELS = 16_000_000  # of a picture; more are decoded one at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +64,40 @@ class Batcher:
         self._metrics = metrics
         self.pending = 0  # pictures taken and not answered; changed by the event loop alone
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._large: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._next: _Job | None = None  # taken, but of another model than the batch before it
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._decoders = [
-            threading.Thread(target=self._decode_all, name=f"decoder-{number}", daemon=True)
-            for number in range(os.cpu_count() or 1)
-        ]
-        self._runner = threading.Thread(target=self._run_all, name="model", daemon=True)
+        cores = os.cpu_count() or 1
+        # What each kind of thread takes its work from, in the order of the work: so they start, and so they end.
+        self._threads = (
+            (self._inbox, [_thread(self._decode_all, f"decoder-{number}") for number in range(cores)]),
+            (self._large, [_thread(self._decode_large, "decoder-large")]),
+            (self._ready, [_thread(self._run_all, f"model-{number}") for number in range(cores)]),
+        )
         metrics.queue.set_function(lambda: self.pending)
 
     def start(self) -> None:
         """Starts the threads; answers will be delivered to the running event loop."""
         self._loop = asyncio.get_running_loop()
-        for thread in (*self._decoders, self._runner):
+        for thread in self._all_threads():
             thread.start()
 
     def close(self) -> None:
-        """Answers what was taken, then ends the threads."""
-        for _ in self._decoders:
-            self._inbox.put(None)
-        for thread in self._decoders:
-            thread.join()
-        self._ready.put(None)
-        self._runner.join()
+        """Answers what was taken, then ends the threads; one that hangs is left behind after `CLOSE_SECONDS`."""
+        until = time.monotonic() + CLOSE_SECONDS
+        for source, threads in self._threads:
+            for _ in threads:
+                source.put(None)
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
 
     @property
     def is_alive(self) -> bool:
         """Whether every thread is at work."""
-        return all(thread.is_alive() for thread in (*self._decoders, self._runner))
+        return all(thread.is_alive() for thread in self._all_threads())
+
+    def _all_threads(self) -> list[threading.Thread]:
+        return [thread for _, threads in self._threads for thread in threads]
 
     def submit(
         self, served: Served, pictures: Sequence[tuple[str, bytes]], heatmaps: bool
@@ -120,47 +130,57 @@ class Batcher:
 
     def _decode_all(self) -> None:
         while (job := self._inbox.get()) is not None:
-            began = time.perf_counter()
-            try:
-                if job.future.cancelled():
-                    self._deliver([job], [GIVEN_UP])
-                    continue
-                preprocess = job.served.model.card.preprocess
-                job.decoded = read_input(job.content, preprocess, max_pixels=self._limits.pixels)
-                job.content = b""
-                self._ready.put(job)
-            except UnreadableImage as error:
-                self._deliver([job], [Answered(Prediction(job.name, error=error.reason))])
-            except Exception as error:  # noqa: BLE001 - a thread that died would take its core from every request
-                self._deliver([job], [error])
-            self._metrics.decode_seconds.observe(time.perf_counter() - began)
+            self._decode(job, min(self._limits.pixels, LARGE_PIXELS))
+
+    def _decode_large(self) -> None:
+        while (job := self._large.get()) is not None:
+            self._decode(job, self._limits.pixels)
+
+    def _decode(self, job: _Job, max_pixels: int) -> None:
+        began = time.perf_counter()
+        try:
+            if job.future.cancelled():
+                self._deliver([job], [GIVEN_UP])
+                return
+            preprocess = job.served.model.card.preprocess
+            job.decoded = read_input(job.content, preprocess, reduced=True, max_pixels=max_pixels)
+            job.content = b""
+            self._ready.put(job)
+        except UnreadableImage as error:
+            if max_pixels < self._limits.pixels and f"over the limit of {max_pixels:,}" in error.reason:
+                self._large.put(job)
+                return
+            self._deliver([job], [Answered(Prediction(job.name, error=error.reason))])
+        except Exception as error:  # noqa: BLE001 - a thread that died would take its core from every request
+            self._deliver([job], [error])
+        self._metrics.decode_seconds.observe(time.perf_counter() - began)
 
     def _run_all(self) -> None:
-        while gathered := self._gather():
+        following: _Job | None = None  # taken, but of another model than the batch before it
+        while (first := following or self._ready.get()) is not None:
+            gathered, following = self._gather(first)
             batch: list[_Job] = []
             for job in gathered:
                 if job.future.cancelled():
                     self._deliver([job], [GIVEN_UP])
                 else:
                     batch.append(job)
-            if not batch:
-                continue
-            began = time.perf_counter()
-            outcomes: Sequence[Answered | Exception]
-            try:
-                outcomes = _answer(batch)
-            except Exception as error:  # noqa: BLE001 - the same: these requests fail, the next must not
-                outcomes = [error] * len(batch)
-            self._metrics.batch_seconds.observe(time.perf_counter() - began)
-            self._metrics.batch_pictures.observe(len(batch))
-            self._deliver(batch, outcomes)
+            if batch:
+                self._run(batch)
 
-    def _gather(self) -> list[_Job]:
-        """Waits for a picture and takes those that are ready with it; nothing at the end."""
-        first = self._next or self._ready.get()
-        self._next = None
-        if first is None:
-            return []
+    def _run(self, batch: Sequence[_Job]) -> None:
+        began = time.perf_counter()
+        outcomes: Sequence[Answered | Exception]
+        try:
+            outcomes = _answer(batch)
+        except Exception as error:  # noqa: BLE001 - the same: these requests fail, the next must not
+            outcomes = [error] * len(batch)
+        self._metrics.batch_seconds.observe(time.perf_counter() - began)
+        self._metrics.batch_pictures.observe(len(batch))
+        self._deliver(batch, outcomes)
+
+    def _gather(self, first: _Job) -> tuple[list[_Job], _Job | None]:
+        """Takes those pictures that are ready with the first, up to one of another model, which is the next's first."""
         batch = [first]
         until = time.perf_counter() + GATHER_SECONDS
         while len(batch) < self._limits.batch:
@@ -173,14 +193,14 @@ class Batcher:
                 self._ready.put(None)  # to be met again when this batch is done
                 break
             if job.served is not first.served:
-                self._next = job
-                break
+                return batch, job
             batch.append(job)
-        return batch
+        return batch, None
 
     def _deliver(self, jobs: Sequence[_Job], outcomes: Sequence[Answered | Exception]) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._settle, jobs, outcomes)
+            with suppress(RuntimeError):  # the loop has ended, and with it all who waited
+                self._loop.call_soon_threadsafe(self._settle, jobs, outcomes)
 
     def _settle(self, jobs: Sequence[_Job], outcomes: Sequence[Answered | Exception]) -> None:
         self.pending -= len(jobs)
@@ -191,6 +211,10 @@ class Batcher:
                 job.future.set_exception(outcome)
             else:
                 job.future.set_result(outcome)
+
+
+def _thread(work: Callable[[], None], name: str) -> threading.Thread:
+    return threading.Thread(target=work, name=name, daemon=True)
 
 
 def _answer(batch: Sequence[_Job]) -> list[Answered]:

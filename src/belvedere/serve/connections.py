@@ -1,6 +1,7 @@
 """HTTP connections that don't wait for ever: a head that does not come, or does not end, is cut off.
 
-Knows uvicorn's protocol and adds to it what it leaves open; does not know what a request asks for.
+So is what may follow a body in chunks, further headers, and what may be said beside each chunk. Knows uvicorn's
+protocol and adds to it what it leaves open; does not know what a request asks for.
 """
 
 import asyncio
@@ -22,7 +23,14 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._head_bytes = 0  # received while a head is awaited
+        self._field_bytes = 0  # of a request's headers, those after its body too
+        self._unheard_bytes = 0  # received since the parser last made something of them
+
+    @property
+    def awaits_head(self) -> bool:
+        """Whether the next request has not come, or not with its whole head."""
+        return self._head_timer is not None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins to wait for a request."""
@@ -35,25 +43,47 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Counts what comes before a head is whole."""
+        """Counts what comes before a head is whole, and what is neither head nor body."""
         if self._head_timer is not None:
             self._head_bytes += len(data)
+        self._unheard_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > self.limits.head_bytes:
+        awaited = self._head_bytes if self._head_timer is not None else 0
+        if max(awaited, self._unheard_bytes) > self.limits.head_bytes:
             self._refuse_head()
 
     def on_message_begin(self) -> None:
         """Begins to wait for the head of a further request."""
         super().on_message_begin()
+        self._field_bytes = self._unheard_bytes = 0
         self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header, of the head or after the body."""
+        self._unheard_bytes = 0
+        self._field_bytes += len(name) + len(value)
+        if self._field_bytes > self.limits.head_bytes:
+            self._refuse_head()
+        else:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._head_came()
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.head_bytes:
+        self._unheard_bytes = 0
+        if len(self.url) + self._field_bytes > self.limits.head_bytes:
             self._refuse_head()
         else:
             super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self._unheard_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a piece of a body."""
+        self._unheard_bytes = 0
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP."""
@@ -84,9 +114,12 @@ class Connection(HttpToolsProtocol):
         self._refuse(431, f"The head of a request may be {self.limits.head_bytes:,} bytes.")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers before there is a request that the application could answer, and hangs up."""
+        """Answers in the application's place, unless it has begun to, and hangs up."""
         self._head_came()
         if self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.close()
             return
         body = problem(code_of(status), message)
         head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"

@@ -13,13 +13,14 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from belvedere.serve.hosts import names_this_machine
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
-from belvedere.serve.problems import Busy, Refused, problem
+from belvedere.serve.problems import GONE, Busy, Gone, Refused, problem
 
 LINGER_SECONDS = 2.0  # for which a refused body is read away
 LINGER_BYTES = 64_000_000  # as many of it at most
-SLOW, GONE = 408, 499  # statuses: sent too slowly; sender went away (only logged)
+SLOW = 408  # the status of what was sent too slowly
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -38,10 +39,11 @@ log = logging.getLogger("belvedere.serve")
 class Gate:
     """Passes requests on to an application, within limits."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, *, only_local: bool = False) -> None:
         self.app = app
         self.limits = limits
         self.metrics = metrics
+        self.only_local = only_local  # against another site that gives its own name our address (DNS rebinding)
         self.held_bytes = 0  # of all bodies in memory
         self.is_closing = False  # at the end: answers close their connection
 
@@ -77,15 +79,18 @@ class _Exchange:
         except Refused as refused:
             await self._refuse(refused)
         except Exception:
-            log.exception("A request failed.", extra={"fields": {"id": self.id}})
-            if not self._status:
-                await self._refuse(Refused(500, f"Something went wrong here. The log names it under {self.id}."))
+            log.exception("A request failed.", extra={"fields": {"id": self.id}})  # the application has told its sender
         finally:
             self._gate.held_bytes -= self._received
             self._close(notes)
 
     def _check_head(self) -> None:
-        """Refuses by the head alone what would be refused later."""
+        """Refuses by the head alone what must not be answered, or would be refused later."""
+        host = self._headers.get(b"host")  # browsers always send it
+        if self._gate.only_local and host is not None and not names_this_machine(host.decode("latin-1")):
+            raise Refused(
+                421, "Without a token, this server answers to names of this machine only: 127.0.0.1, localhost."
+            )
         if self._scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return
         if self._headers.get(b"sec-fetch-site") == b"cross-site":
@@ -107,10 +112,12 @@ class _Exchange:
         except TimeoutError:
             seconds = self._gate.limits.body_seconds
             raise Refused(SLOW, f"The request was not whole after {seconds:g} s. Send it faster.") from None
+        if message["type"] == "http.disconnect":
+            raise Gone
         size = len(message.get("body", b""))
         self._received += size
         self._gate.held_bytes += size
-        self._is_whole = message["type"] == "http.request" and not message.get("more_body", False)
+        self._is_whole = not message.get("more_body", False)
         if self._received > self._gate.limits.body_bytes:
             raise self._too_large()
         if self._gate.held_bytes > self._gate.limits.held_bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from belvedere.errors import UsageError
 from belvedere.images import MAX_PIXELS
+from belvedere.model import BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Limits:
     pixels: int = 50_000_000  # of one picture: height times width
     files: int = 32  # of one request
     queue: int = 256  # pictures that wait or are worked on; more are refused until some are answered
-    batch: int = 32  # pictures that go through the model at once
+    batch: int = BATCH  # pictures that go through the model at once, on each core
     body_seconds: float = 30.0  # from a request's head to the end of its body
     answer_seconds: float = 30.0  # from a request's body to its answer
     head_seconds: float = 10.0  # from a connection, or a request's first byte, to the end of its head
@@ -41,6 +42,10 @@ class Limits:
             raise UsageError(
                 f"A request may be {self.body_bytes:,} bytes, but only {self.held_bytes:,} are held in memory at one "
                 "time. Give a smaller limit."
+            )
+        if self.batch > BATCH:
+            raise UsageError(
+                f"A batch is {BATCH} pictures at most, on each core: more are no quicker. Received: {self.batch}."
             )
         if self.pixels > MAX_PIXELS:
             raise UsageError(f"At most {MAX_PIXELS:,} pixels can be read. Received a limit of {self.pixels:,}.")

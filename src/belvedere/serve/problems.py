@@ -20,10 +20,13 @@ CODES = {  # of refusals that the framework makes; ours bring their own
     413: "too_large",
     415: "unsupported_media_type",
     422: "invalid_request",
+    421: "unknown_host",
     431: "head_too_large",
+    499: "gone",
     500: "internal_error",
     503: "busy",
 }
+GONE = 499  # a status that nobody gets: the sender went away
 RETRY_AFTER_SECONDS = 1  # what a client is told that finds the queue full
 
 
@@ -36,6 +39,13 @@ class Refused(Exception):
         self.code = code or code_of(status)
         self.message = message
         self.headers = dict(headers or {})
+
+
+class Gone(Refused):
+    """The sender went away before it was answered: seen in the log only."""
+
+    def __init__(self) -> None:
+        super().__init__(GONE, "The sender went away.")
 
 
 class Busy(Refused):

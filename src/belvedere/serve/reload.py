@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.errors import BelvedereError, UnreadableModel
+from belvedere.errors import UnreadableModel
 from belvedere.model import Model, find_model, load
 
 LOOK_SECONDS = 1.0  # between two looks at the file
+END_SECONDS = 5.0
 
 Signature = tuple[int, int, int]  # number of the file on its disk, time of its last change in ns, bytes
 
@@ -37,15 +38,19 @@ class Served:
 class ModelWatch:
     """Holds the model in use, and puts a new file's in its place."""
 
-    def __init__(self, path: Path | str, said: Callable[[str, Served, str | None], None]) -> None:
+    def __init__(
+        self, path: Path | str, said: Callable[[str, Served, str | None], None], accept_rate: float | None = None
+    ) -> None:
         """Opens the model; `said` hears "loaded" or "kept", the model in use and, where it was kept, why.
 
         Raises:
             UnreadableModel: As `load`.
+            UsageError: As `load`.
         """
         self._path = Path(path)
         self._said = said
-        self.current, self._signature = _open(self._path)
+        self._accept_rate = accept_rate
+        self.current, self._signature = _open(self._path, accept_rate)
         self.error: str | None = None  # why the file that is there now is not the one in use
         self._refused: Signature | None = None
         self._seen: Signature | None = self._signature
@@ -57,9 +62,14 @@ class ModelWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the watch."""
+        """Ends the watch; where it is in the middle of opening a file, it is left behind after `END_SECONDS`."""
         self._end.set()
-        self._thread.join()
+        self._thread.join(END_SECONDS)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a new file would be seen."""
+        return self._thread.is_alive()
 
     def look(self) -> None:
         """Takes the file if it is another than before and did not change since the last look."""
@@ -70,9 +80,10 @@ class ModelWatch:
                 self.error = None  # the file in use is back in its place
             return
         try:
-            served, opened = _open(self._path)
-        except BelvedereError as error:
-            self.error, self._refused = str(error), signature
+            served, opened = _open(self._path, self._accept_rate)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it: the watch goes on, and so does the model
+            file = find_model(self._path)
+            self.error, self._refused = str(error).replace(str(file), _name(file)), signature
             self._said("kept", self.current, self.error)
             return
         self._signature, self._refused, self.error = opened, None, None
@@ -84,11 +95,11 @@ class ModelWatch:
             self.look()
 
 
-def _open(path: Path) -> tuple[Served, Signature]:
-    """Opens a model, asks it about a blank picture, and says which file it was."""
-    model = load(path)
-    file = find_model(path)
+def _open(path: Path, accept_rate: float | None) -> tuple[Served, Signature]:
+    """Opens a model, asks it about a blank picture, and says which file it was: the same before and after."""
     signature = _signature(path)
+    model = load(path, accept_rate=accept_rate)
+    file = find_model(path)
     try:
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         size = model.card.preprocess
@@ -98,8 +109,12 @@ def _open(path: Path) -> tuple[Served, Signature]:
         raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error
     if signature is None or signature != _signature(path):
         raise UnreadableModel(f"{file} changed while it was read. It is read again when it rests.")
-    name = f"{file.resolve().parent.name}/{file.name}"
-    return Served(model, name, sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
+    return Served(model, _name(file), sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
+
+
+def _name(file: Path) -> str:
+    """Of a file and its folder: the path to them is nobody's business."""
+    return f"{file.resolve().parent.name}/{file.name}"
 
 
 def _signature(path: Path) -> Signature | None:

@@ -123,6 +123,7 @@ MEANINGS = {
     408: "The request was sent too slowly.",
     413: "Too many bytes, or too many files.",
     415: "The body is of another type.",
+    421: "The request names another host, and the server, which asks for no token, is for this machine only.",
     422: "The picture can't be read, or the form or the query is not as expected.",
     503: "There is no room now, or the server ends: try again in a moment.",
 }
@@ -131,7 +132,7 @@ MEANINGS = {
 def answers(description: str, schema: Schema, *refusals: int) -> dict[int | str, dict[str, Any]]:
     """Describes a route's answers: the good one, and its refusals."""
     described: dict[int | str, dict[str, Any]] = {200: _with_json(description, schema)}
-    for status in refusals:
+    for status in sorted({*refusals, 421}):
         described[status] = _with_json(MEANINGS[status], PROBLEM)
     return described
 

@@ -5,7 +5,6 @@ Knows how a server starts and ends; does not know what it is asked.
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from belvedere.errors import UsageError
 from belvedere.model import BUNDLED
 from belvedere.serve.app import Service
 from belvedere.serve.connections import limited
+from belvedere.serve.hosts import is_local
 from belvedere.serve.limits import Limits
 from belvedere.serve.logs import start_log
 from belvedere.serve.metrics import Metrics
@@ -27,6 +27,7 @@ from belvedere.serve.reload import ModelWatch, Served
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
 BACKLOG = 2048
 END_SECONDS = 10  # beside the limits on one request: then what is left is cut off
+HEAD_SECONDS = 1.0  # at the end, for the request of a connection that was just accepted
 
 log = logging.getLogger("belvedere.serve")
 
@@ -38,6 +39,7 @@ def run_server(
     port: int = 8000,
     limits: Limits | None = None,
     token: str | None = None,
+    accept_rate: float | None = None,
     started: Callable[[str, Served], None] | None = None,
 ) -> None:
     """Serves a model over HTTP until the process is told to end.
@@ -51,11 +53,12 @@ def run_server(
         port: 0 for one that is free.
         limits: What is taken at most.
         token: What requests must bring as `Authorization: Bearer TOKEN`; none: everybody who reaches it may ask.
+        accept_rate: As `belvedere.load`; also of a new file that takes over.
         started: Called with the server's address and the model, once it listens.
 
     Raises:
         UnreadableModel: There is no model.
-        UsageError: The address can't be listened on, or the token can't be one.
+        UsageError: The address can't be listened on, the token can't be one, or the accept rate can't be kept.
     """
     limits = limits or Limits()
     _check_token(token)
@@ -69,10 +72,10 @@ def run_server(
         word = f"A new model file is {'in use' if reason is None else 'kept out: the one before it goes on'}."
         log.log(logging.INFO if reason is None else logging.WARNING, word, extra={"fields": fields})
 
-    watch = ModelWatch(model, said)
+    watch = ModelWatch(model, said, accept_rate)
     metrics.show_model(watch.current.name, watch.current.sha256)
     listener = _listen(host, port)
-    service = Service(watch, limits, metrics, token)
+    service = Service(watch, limits, metrics, token, only_local=token is None and is_local(host))
     start_log()
     config = uvicorn.Config(
         service.gate,
@@ -103,10 +106,17 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.gate.is_closing = True
-        until = asyncio.get_running_loop().time() + self._service.limits.drain_seconds
-        while not self.force_exit and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(0.05)
+        await self._wait(self._service.limits.drain_seconds, lambda: True)
+        for listener in (*self.servers, *(sockets or [])):
+            listener.close()
+        connections = self.server_state.connections
+        await self._wait(HEAD_SECONDS, lambda: any(getattr(each, "awaits_head", False) for each in connections))
         await super().shutdown(sockets)
+
+    async def _wait(self, seconds: float, is_needed: Callable[[], bool]) -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        while not self.force_exit and is_needed() and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.05)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -129,7 +139,7 @@ def read_token(file: Path | None) -> str | None:
         UsageError: The file can't be read.
     """
     if file is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
+        return os.environ.get(TOKEN_VARIABLE)  # an empty one is no token: it is refused, rather than serving everybody
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
@@ -137,17 +147,11 @@ def read_token(file: Path | None) -> str | None:
         raise UsageError(f"Can't read the token in {file}: {reason}. Give another --token-file.") from error
 
 
-def is_local(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _check_token(token: str | None) -> None:
     if token is not None and (not token.isascii() or not token.isprintable() or " " in token or len(token) < 8):
-        raise UsageError("A token is 8 or more letters, digits and signs of ASCII, without spaces. Give such a one.")
+        raise UsageError(
+            "A token is 8 or more letters, digits and signs of ASCII, without spaces. Give such a one, or none."
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
