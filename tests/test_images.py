@@ -573,7 +573,7 @@ def many_scans(scans: int, side: int = 16) -> bytes:
 
 def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     images.read_image(many_scans(60))  # quick, since it is small
-    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", refuse)
+    monkeypatch.setattr("simplejpeg.decode_jpeg", refuse)
     monkeypatch.setattr(images, "_to_rgb", refuse)
     for content in (many_scans(5000), many_scans(40, 5000), many_scans(2000).replace(b"\xff\xc2", b"\xff\xff\xc2", 1)):
         with pytest.raises(UnreadableImage, match=r"JPEG of more than \d+ scans: a photograph has about ten"):

@@ -157,16 +157,16 @@ def test_names_that_come_bit_by_bit_are_not_written_over(photos: Path, opened: M
     photograph = photos / "red/0.png"
     before = photograph.read_bytes()
     (tmp_path / "answers.csv").symlink_to(photograph)
-    (tmp_path / "old.csv").write_text("old")
-    for option, place in (("out", photograph), ("sheet", photograph), ("out", tmp_path / "answers.csv")):
-        files = {"out": tmp_path / "old.csv"} | {option: place}
+    old = tmp_path / "old.csv"
+    old.write_text("old")
+    for out, sheet in ((photograph, None), (old, photograph), (tmp_path / "answers.csv", None)):
         with pytest.raises(UsageError, match=r"is there, and may be one of the pictures .* Give another file"):
-            predict_files(opened, iter([photograph]), "csv", **files)
+            predict_files(opened, iter([photograph]), "csv", out=out, sheet=sheet)
     assert photograph.read_bytes() == before
     with pytest.raises(UsageError, match="is a folder"):
         predict_files(opened, iter([photograph]), "csv", out=photos)
-    assert predict_files(opened, iter([photograph]), "csv", out=tmp_path / "old.csv").images == 1
-    assert "red" in (tmp_path / "old.csv").read_text()
+    assert predict_files(opened, iter([photograph]), "csv", out=old).images == 1
+    assert "red" in old.read_text()
 
 
 def test_a_place_that_the_system_refuses_is_told_in_one_line(photos: Path, opened: Model, tmp_path: Path) -> None:
