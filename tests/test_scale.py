@@ -15,6 +15,7 @@ from belvedere.predict import Answered, predict_files
 from conftest import write_classes
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'belvedere[ray]'")
+pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
@@ -64,7 +65,7 @@ def test_the_rows_are_those_of_the_local_engine(tiny_model: Path, photos: Path, 
 def test_a_worker_keeps_to_its_core(tiny_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many rows are answered for in the thread that is asked, without a pool of more."""
     from belvedere import model
-    from belvedere.scale import Answerer, pa
+    from belvedere.scale import Answerer
 
     monkeypatch.setattr(model, "map_ahead", None)
     names = sorted(str(file) for file in photos.glob("*/*"))[:100]

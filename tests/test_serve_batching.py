@@ -150,7 +150,7 @@ def test_nobody_works_for_a_sender_that_has_gone(
     (tmp_path / "model.onnx").write_bytes(evidence_model())
     service = Service(ModelWatch(tmp_path, lambda *_: None), Limits(), Metrics())
     service.watch.current = served(gated)
-    sent = [{"type": "http.request", "body": png("red")}, {"type": "http.disconnect"}]
+    sent: list[dict[str, object]] = [{"type": "http.request", "body": png("red")}, {"type": "http.disconnect"}]
 
     async def receive() -> dict[str, object]:
         return sent.pop(0)

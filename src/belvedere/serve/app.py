@@ -151,7 +151,9 @@ class Service:
         try:
             await asyncio.wait((answered, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in (answered, gone, *waiting):
+            answered.cancel()
+            gone.cancel()
+            for each in waiting:
                 each.cancel()
         errors = [each.exception() for each in waiting if not each.cancelled()]  # all taken, so that none is unheard
         for error in filter(None, errors):

@@ -107,7 +107,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.gate.is_closing = True
         await self._wait(self._service.limits.drain_seconds, lambda: True)
-        for listener in (*self.servers, *(sockets or [])):
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
             listener.close()
         connections = self.server_state.connections
         await self._wait(HEAD_SECONDS, lambda: any(getattr(each, "awaits_head", False) for each in connections))
