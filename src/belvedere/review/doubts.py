@@ -32,7 +32,7 @@ class Group:
     """Photographs that are copies of one another; all doubts about them share it."""
 
     copies: tuple[Companion, ...]
-    labels: frozenset[str]  # of all of them
+    contradicts: bool  # whether their labels differ, further ones with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Doubt:
     @property
     def contradicts(self) -> bool:
         """Whether a copy has another label."""
-        return self.group is not None and bool(self.group.labels - {self.given})
+        return self.group is not None and self.group.contradicts
 
     @property
     def companions(self) -> list[Companion]:

@@ -117,13 +117,13 @@ def _doubts_of_group(group: Mapping[str, Any], hashes: Mapping[str, str], finder
         if (sample := finder.find(image, str(label), hashes.get(image, ""))) is not None
     ]
     copies = tuple(Companion(sample.image, sample.path, sample.label, part) for sample, part in found)
-    shared = Group(copies, frozenset(copy.label for copy in copies))
+    shared = Group(copies, len({frozenset((sample.label, *sample.also)) for sample, _ in found}) > 1)
     parts = {copy.part for copy in copies}
     held_back = next((part for part in HELD_BACK if part in parts), None)
-    leaks, contradicts, score = len(parts) > 1, len(shared.labels) > 1, float(group["likeness"])
+    leaks, score = len(parts) > 1, float(group["likeness"])
     for place, (sample, part) in enumerate(found):
         kinds = ["leak"] if leaks and part != held_back else []
-        if len(copies) > 1 and (contradicts or (place > 0 and not leaks)):
+        if len(copies) > 1 and (shared.contradicts or (place > 0 and not leaks)):
             kinds.append("duplicate")
         for kind in kinds:
             yield Doubt(

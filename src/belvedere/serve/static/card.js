@@ -14,7 +14,7 @@ export function make(name, properties = {}, ...children) {
 
 export const percent = (value) => {
   const hundred = value * 100;
-  if (hundred > 0 && hundred < 0.1) return "< 0.1%";
+  if (hundred > 0 && hundred < 0.1) return "<\u00a00.1%";
   return `${hundred < 10 || (hundred > 99 && hundred < 100) ? hundred.toFixed(1) : Math.round(hundred)}%`;
 };
 
