@@ -88,6 +88,10 @@ class UnreadableImage(BelvedereError):
         self.reason = reason
 
 
+class TooManyPixels(UnreadableImage):
+    """One file is a picture of more pixels than may be decoded."""
+
+
 class UnreadableModel(BelvedereError):
     """A file is not a model of Belvedere's, or is damaged."""
 

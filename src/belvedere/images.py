@@ -119,7 +119,7 @@ def decode_image(
         is_jpeg = content[:3] == b"\xff\xd8\xff"
         return _decode_jpeg(content, max_pixels, least_side) if is_jpeg else _decode_any(content, max_pixels)
     except Refused as refused:
-        raise UnreadableImage(name, str(refused)) from None
+        raise refused.becomes(name, str(refused)) from None
 
 
 def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> bytes:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.errors import UnreadableImage
+from belvedere.errors import TooManyPixels, UnreadableImage
 from belvedere.heatmaps import relative
 from belvedere.images import DecodedImage, read_input
 from belvedere.records import Prediction
@@ -147,7 +147,7 @@ class Batcher:
             job.content = b""
             self._ready.put(job)
         except UnreadableImage as error:
-            if max_pixels < self._limits.pixels and f"over the limit of {max_pixels:,}" in error.reason:
+            if isinstance(error, TooManyPixels) and max_pixels < self._limits.pixels:
                 self._large.put(job)
                 return
             self._deliver([job], [Answered(Prediction(job.name, error=error.reason))])
