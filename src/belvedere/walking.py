@@ -41,11 +41,15 @@ def _sorted_entries(folder: Path) -> Iterator[Entry]:
             if not entry.name.startswith(".")
             and ((is_folder := entry.is_dir(follow_symlinks=False)) or _is_picture(entry.name))
         )
-        pieces: list[Iterable[Entry]] = []
-        while piece := sorted(islice(entries, NAMES_AT_ONCE)):
-            # Most folders are one piece, which need not touch the disk.
-            pieces.append(piece if len(piece) < NAMES_AT_ONCE else _through_disk(piece))
+        pieces = list(_sort_in_pieces(entries))
     return merge(*pieces)
+
+
+def _sort_in_pieces(entries: Iterator[Entry]) -> Iterator[Iterable[Entry]]:
+    while piece := sorted(islice(entries, NAMES_AT_ONCE)):
+        # Most folders are one piece, which need not touch the disk.
+        yield piece if len(piece) < NAMES_AT_ONCE else _through_disk(piece)
+        del piece  # before the next is gathered
 
 
 def _is_picture(name: str) -> bool:
