@@ -63,10 +63,10 @@ def test_the_bundled_model_is_as_good_as_its_card_says(scenes: Dataset) -> None:
 
 
 def test_the_article_recipe_learns_from_a_few_hundred(scenes: Dataset, tmp_path: Path) -> None:
-    """About 120 of each class and five epochs: far above the 17% of chance, whatever the processor's precision."""
-    chosen = [sample for part, step in (("train", 19), ("test", 5)) for sample in scenes.part(part)[::step]]
+    """About 100 of each class and four epochs: far above the 17% of chance, whatever the processor's precision."""
+    chosen = [sample for part, step in (("train", 24), ("test", 5)) for sample in scenes.part(part)[::step]]
     few = Dataset(scenes.source, scenes.class_names, tuple(chosen), ())
-    run = train(few, out=tmp_path / "run", recipe="article", epochs=5)
+    run = train(few, out=tmp_path / "run", recipe="article", epochs=4)
     assert run.evaluation.images > 250
-    assert run.evaluation.accuracy > 0.4
+    assert run.evaluation.accuracy > 0.3
     assert run.evaluation.unreadable == 0
