@@ -22,6 +22,8 @@ from belvedere.images import DecodedImage
 from belvedere.model import BUNDLED, Model, load
 from belvedere.progress import Progress
 from belvedere.records import ModelCard
+from belvedere.training.export import export_graph, write_model
+from belvedere.training.networks import find_network
 from conftest import CARD, CLASS_NAMES, picture, write_classes
 
 SIDE = 8
@@ -160,6 +162,22 @@ def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> No
     (tmp_path / "alone.onnx").write_bytes(network_bytes())
     with pytest.raises(UsageError, match="answers from one view already"):
         export_model(tmp_path / "alone.onnx", tmp_path / "x.onnx", "float16", photos=photos, views=1)
+
+
+def test_one_view_of_a_trained_network_takes_half_the_work(photos: Path, tmp_path: Path) -> None:
+    """Its layers are normalised, which would make two layers of one before they are seen to be equal."""
+    entry = find_network("compact-small")
+    network = entry.create(3).eval()
+    network.both_ways = True
+    size = entry.preprocess
+    pictures = np.random.default_rng(0).integers(0, 256, (2, size.height, size.width, 3)).astype(np.uint8)
+    write_model(export_graph(network, size, pictures), replace(CARD, preprocess=size), tmp_path / "two.onnx")
+    export_model(tmp_path / "two.onnx", tmp_path / "one.onnx", "float16", photos=photos, views=1, force=True)
+    two, one = (
+        [node.op_type for node in onnx.load(tmp_path / f"{name}.onnx").graph.node].count("Conv")
+        for name in ("two", "one")
+    )
+    assert (one, two > 0) == (two / 2, True)
 
 
 def test_a_form_over_its_bound_is_refused_and_forced(

@@ -38,6 +38,9 @@ CHECKED_ON = 512  # others
 LEAST_PICTURES = 30
 TOGETHER = 16  # pictures at once
 
+# What makes new weights of two layers, so that equal ones no longer seem equal: not while two views are made one.
+MERGING = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
+
 Pictures = NDArray[np.uint8]  # (N, H, W, 3)
 
 
@@ -308,7 +311,7 @@ def _one_view(graph: onnx.ModelProto) -> onnx.ModelProto:
     for node in mirrored:
         node.op_type = "Identity"
         del node.input[1:]
-    return _fold(single)
+    return _fold(single, MERGING)
 
 
 def _turns_round(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto]) -> bool:
@@ -316,7 +319,7 @@ def _turns_round(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto
     return steps is not None and bool((onnx.numpy_helper.to_array(steps) < 0).all())
 
 
-def _fold(graph: onnx.ModelProto) -> onnx.ModelProto:
+def _fold(graph: onnx.ModelProto, leaving: Sequence[str] = ()) -> onnx.ModelProto:
     """Lets ONNX Runtime work out what is constant, and make one of what is there twice, in the standard's operators."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -324,7 +327,8 @@ def _fold(graph: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(file)
-        onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        content, providers = graph.SerializeToString(), ["CPUExecutionProvider"]
+        onnxruntime.InferenceSession(content, options, providers, disabled_optimizers=list(leaving))
         return onnx.load(file)
 
 
