@@ -4,7 +4,6 @@ Knows when a file has changed and is whole; does not know requests. A request ke
 that none is dropped; a new file that can't be used changes nothing but `error`.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,7 +100,6 @@ def _open(path: Path, accept_rate: float | None) -> tuple[Served, Signature]:
     model = load(path, accept_rate=accept_rate)
     file = find_model(path)
     try:
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         size = model.card.preprocess
         model.run(np.zeros((1, size.height, size.width, 3), np.uint8))  # the first run is slow, and may fail
     except Exception as error:  # whatever keeps it from answering keeps it from being used
@@ -109,7 +107,7 @@ def _open(path: Path, accept_rate: float | None) -> tuple[Served, Signature]:
         raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error
     if signature is None or signature != _signature(path):
         raise UnreadableModel(f"{file} changed while it was read. It is read again when it rests.")
-    return Served(model, _name(file), sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
+    return Served(model, _name(file), model.sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
 
 
 def _name(file: Path) -> str:

@@ -4,7 +4,6 @@ Knows how answers and labels are mixed (Hinton et al. 2015, https://arxiv.org/ab
 is learnt.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from belvedere.embeddings import ModelEmbedder, read_embeddings
 from belvedere.errors import UsageError
-from belvedere.model import find_model, load
+from belvedere.model import load
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.splits import Contents, read_contents
@@ -68,9 +67,8 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str]) -> Teacher | None:
             f"The teacher {recipe.teacher} knows other classes: expected {', '.join(class_names)}. "
             f"Received: {', '.join(model.class_names)}. Train a teacher on these photographs."
         )
-    sha256 = hashlib.sha256(find_model(recipe.teacher).read_bytes()).hexdigest()
-    answerer = ModelEmbedder(model, f"answers-{sha256[:16]}", "probabilities")
-    name = f"{Path(recipe.teacher).name}, SHA-256 {sha256}"  # no path of this machine: it goes into the card
+    answerer = ModelEmbedder(model, f"answers-{model.sha256[:16]}", "probabilities")
+    name = f"{Path(recipe.teacher).name}, SHA-256 {model.sha256}"  # no path of this machine: it goes into the card
     return Teacher(answerer, name, recipe.teacher_share, recipe.label_smoothing, model.class_names)
 
 
