@@ -194,13 +194,7 @@ def failing_model() -> bytes:
     graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
     graph.node.append(helper.make_node("Cast", ["brightest"], ["place"], to=TensorProto.INT64))
     graph.node.append(helper.make_node("Gather", ["only", "place"], ["zero"]))  # there is one place: 0
-    softmax = next(node for node in graph.node if node.op_type == "Softmax")
-    softmax.input[0] = "shifted"
-    graph.node.append(helper.make_node("Add", ["logits", "zero"], ["shifted"]))
-    graph.node.remove(softmax)
-    graph.node.append(helper.make_node("Softmax", ["shifted"], ["probabilities"], axis=1))
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+    return _add_to_logits("zero", model)
 
 
 def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES) -> bytes:
@@ -217,10 +211,15 @@ def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES) -> bytes:
         graph.node.append(helper.make_node("MatMul", ["square", f"work{each}"], [f"work{each + 1}"]))
     graph.node.append(helper.make_node("ReduceMean", [f"work{rounds}"], ["idle"], keepdims=0))
     graph.node.append(helper.make_node("Mul", ["idle", "nothing"], ["zero"]))
+    return _add_to_logits("zero", model)
+
+
+def _add_to_logits(output: str, model: onnx.ModelProto) -> bytes:
+    """Makes the probabilities wait for an output of the graph, which is 0."""
+    graph = model.graph
     softmax = next(node for node in graph.node if node.op_type == "Softmax")
-    softmax.input[0] = "shifted"
-    graph.node.append(helper.make_node("Add", ["logits", "zero"], ["shifted"]))
     graph.node.remove(softmax)
+    graph.node.append(helper.make_node("Add", ["logits", output], ["shifted"]))
     graph.node.append(helper.make_node("Softmax", ["shifted"], ["probabilities"], axis=1))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
