@@ -128,8 +128,8 @@ def learn_quick(contents: Contents, dataset: Dataset) -> Callable[[Labels], Labe
 
 def print_regained(
     learn: Callable[[Labels], Labels], true: Labels, given: Labels, doubts: Doubts, test: Labels
-) -> None:
-    """Prints what the flagged ones bring back when they get their suggestion."""
+) -> tuple[float, float]:
+    """Prints what the flagged ones bring back when they get their suggestion; returns what was lost, and that."""
     mended = np.where(doubts.flagged, doubts.suggestions, given)
     accuracies = [float((learn(labels) == test).mean()) for labels in (true, given, mended)]
     lost, back = accuracies[0] - accuracies[1], accuracies[2] - accuracies[1]
@@ -139,6 +139,7 @@ def print_regained(
         f"{accuracies[0]:.4f}, spoilt {accuracies[1]:.4f}, mended {accuracies[2]:.4f}: {back * 100:+.2f} points{share}",
         flush=True,
     )
+    return lost, back
 
 
 def main() -> None:
@@ -171,12 +172,17 @@ def main() -> None:
     if arguments.list:
         write_list(arguments.list, train, spoilings, names)
     for way, route, learn in ways:
+        changes: dict[str, list[tuple[float, float]]] = {}
         for (name, seed), (given, spoilt) in spoilings.items():
             start, folds = time.perf_counter(), draw_folds(given, train.hashes, seed)
             found = answer_unseen(dataset, relabel(train, given, names), folds, route, seed, PROGRESS)
             title = f"{way}, {name}, seed {seed}, {spoilt.sum()} spoilt, {time.perf_counter() - start:.0f} s"
             doubts = compare(title, found.probabilities, given, spoilt)
-            print_regained(learn, true, given, doubts, test)
+            changes.setdefault(name, []).append(print_regained(learn, true, given, doubts, test))
+        for name, pairs in changes.items():  # a few photographs each: only their sum tells more than chance
+            lost, back = np.sum(pairs, 0)
+            share = f"{back / lost:.0%} of what was lost" if lost > 0 else "nothing was lost"
+            print(f"{way}, {name}, {len(pairs)} seeds together: {back / len(pairs) * 100:+.3f} points each, {share}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ SOURCE = ROOT / "src" / "belvedere"
 OWNERS = {  # library -> the modules that may import it
     "PIL": {"images", "bounds", "practice", "report", "encoding"},  # those behind the second only encode
     "simplejpeg": {"images"},
-    "onnxruntime": {"model", "exporting"},
-    "onnx": {"training", "exporting", "cards"},
+    "onnxruntime": {"model", "graphs"},
+    "onnx": {"training", "graphs", "cards"},
     "torch": {"training"},
     "timm": {"training"},
     "safetensors": {"training"},

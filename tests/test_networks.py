@@ -1,17 +1,19 @@
 """The networks: the article's layer for layer, and what every registered one must do."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from belvedere.errors import UnknownName
+from belvedere.errors import UnknownName, UsageError
 from belvedere.model import Model
 from belvedere.training.export import export_graph
-from belvedere.training.networks import NETWORKS, describe_network, find_network, list_layers
+from belvedere.training.networks import NETWORKS, describe_network, find_network, find_recipes_network, list_layers
 from belvedere.training.networks.article import ArticleNetwork
+from belvedere.training.recipes import RECIPES
 
 ARTICLE_TABLE = [  # output shape, parameters: as Keras' summary() prints the article's network
     ("Conv2d 3x3, ReLU", (148, 148, 16), 448),
@@ -86,6 +88,15 @@ def test_every_network_exports(name: str) -> None:
     [images] = exported.graph.graph.input
     assert images.type.tensor_type.elem_type == 2  # uint8
     assert [size.dim_value for size in images.type.tensor_type.shape.dim[1:]] == [size.height, size.width, 3]
+
+
+def test_a_flexible_network_takes_pictures_of_the_side_that_a_recipe_names() -> None:
+    entry = find_recipes_network(replace(RECIPES["standard"], input_side=80))
+    pictures = torch.randint(0, 256, (2, 80, 80, 3), dtype=torch.uint8).numpy()
+    model = Model.from_bytes(export_graph(entry.create(3), entry.preprocess, pictures).graph.SerializeToString(), None)
+    assert model.explain(pictures).shape == (2, 3, 5, 5)
+    with pytest.raises(UsageError, match=r"article takes pictures of 150 x 150 pixels only\. Received: input_side 112"):
+        find_recipes_network(replace(RECIPES["article"], input_side=112))
 
 
 def test_the_layer_table_leaves_the_network_as_it_was() -> None:

@@ -16,7 +16,7 @@ import onnx
 
 import belvedere
 from belvedere.evaluation import evaluate
-from belvedere.exporting import store_half
+from belvedere.graphs import store_half
 from belvedere.model import BUNDLED, MODEL_NAME, Model
 from belvedere.progress import LineProgress
 from belvedere.records import Evaluation

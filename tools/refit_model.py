@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from belvedere.cards import card_to_metadata
 from belvedere.dataset import read_folder
-from belvedere.exporting import store_half
+from belvedere.graphs import store_half
 from belvedere.model import load
 from belvedere.outliers import OutlierScore, fit_outlier_score, fit_quantiles, score_outliers
 from belvedere.progress import LineProgress

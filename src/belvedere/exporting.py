@@ -1,47 +1,30 @@
-"""A model in other forms: whole numbers of 8 bits, weights of 16 bits, a graph for other runtimes; each one checked.
+"""A model written in another form, if its answers stay close to the original's.
 
-Knows what may be changed in a model's graph and how far its answers may move by it; does not know how a model is
-trained.
+Knows how far answers may move, and how that is measured; does not know how a graph is changed.
 """
 
 import json
-import logging
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from belvedere.answers import Outputs
 from belvedere.cards import card_to_metadata
-from belvedere.errors import ExportError, MissingExtra, UsageError, find_named
+from belvedere.errors import ExportError, UsageError, find_named
+from belvedere.graphs import Pictures, batches, read_graph, store_half, to_int8, to_one_view, to_plain, write_card
 from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import INPUT, Model, expand, find_model, load, open_session
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
 from belvedere.storage import check_free_file, write_bytes
 
-try:
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-except ModuleNotFoundError as error:
-    raise MissingExtra("Exporting", "onnx", "export") from error
-
 PLAIN_FORMAT = "belvedere-plain/1"  # of a file that is not for Belvedere to open
-HALVED_FROM = 1000  # numbers: smaller weights are kept in 32 bits
 CALIBRATED_ON = 128  # pictures; every fifth of those that are taken
 CHECKED_ON = 512  # others
 LEAST_PICTURES = 30
-TOGETHER = 16  # pictures at once
-
-# What makes new weights of two layers, so that equal ones no longer seem equal: not while two views are made one.
-MERGING = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
-
-Pictures = NDArray[np.uint8]  # (N, H, W, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +110,8 @@ def export_model(
     original = load(model)
     _check_out(out, source, overwrite)
     chosen, compared = _read_pictures(Path(photos), original.card.preprocess, progress or Progress())
-    graph = onnx.load(source)
-    graph = _one_view(graph) if views == 1 else graph
+    graph = read_graph(source)
+    graph = to_one_view(graph) if views == 1 else graph
     changed = to_int8(graph, chosen) if form == "int8" else store_half(graph) if form == "float16" else to_plain(graph)
     export = Export(
         form,
@@ -143,9 +126,7 @@ def export_model(
     if not (export.holds or force):
         raise ExportError(_refusal(export))
     metadata = card_to_metadata(original.card) | {"export": json.dumps(asdict(export))}
-    onnx.helper.set_model_props(changed, metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {}))
-    onnx.checker.check_model(changed)
-    write_bytes(out, changed.SerializeToString())
+    write_bytes(out, write_card(changed, metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {})))
     return export
 
 
@@ -208,7 +189,7 @@ def _compare(
 
 def _run_plain(content: bytes, pictures: Pictures) -> NDArray[np.float32]:
     session = open_session(content)
-    given = (np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) for batch in _batches(pictures))
+    given = (np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) for batch in batches(pictures))
     return np.concatenate([session.run(["probabilities"], {INPUT: batch})[0] for batch in given])
 
 
@@ -220,130 +201,3 @@ def _none_changed(original: Model, expected: Outputs, found: Outputs) -> float |
         for outputs in (expected, found)
     )
     return None if None in before else float(np.mean(np.array(before) != np.array(after)))
-
-
-def _batches(pictures: Pictures) -> Iterator[Pictures]:
-    return (pictures[start : start + TOGETHER] for start in range(0, len(pictures), TOGETHER))
-
-
-def to_int8(graph: onnx.ModelProto, pictures: Pictures) -> onnx.ModelProto:
-    """Returns a graph that computes in 8 bits, with `QuantizeLinear` and `DequantizeLinear` around each operation.
-
-    Weights, by channel, have 7 bits of them: processors without VNNI add products of 8 by 8 bits in 16, which overflow
-    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
-
-    Args:
-        graph: A model of ours; stays as it is.
-        pictures: (N, H, W, 3), whose activations set the ranges.
-    """
-
-    class Pictures(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime's has no types
-        def __init__(self) -> None:
-            self._batches = _batches(pictures)
-
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            batch = next(self._batches, None)
-            return None if batch is None else {INPUT: batch}
-
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        file = Path(folder) / "int8.onnx"
-        quantize_static(
-            _fold(graph),
-            file,
-            Pictures(),
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-        return onnx.load(file)
-
-
-def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a graph that keeps its large weights in 16 bits and still computes in 32: half the file.
-
-    Args:
-        graph: A model of ours; stays as it is.
-
-    Returns:
-        Another, with a `Cast` behind each weight of `HALVED_FROM` numbers or more.
-    """
-    halved = _copy(graph)
-    casts = []
-    for weights in halved.graph.initializer:
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size >= HALVED_FROM:
-            name = weights.name
-            weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    for place, cast in enumerate(casts):
-        halved.graph.node.insert(place, cast)
-    return halved
-
-
-def to_plain(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a graph whose input is float32 (N, 3, H, W), RGB from 0 to 255; what that makes needless is folded away.
-
-    Args:
-        graph: A model of ours; stays as it is.
-    """
-    plain = _copy(graph)
-    [taken] = plain.graph.input
-    count, height, width, _ = taken.type.tensor_type.shape.dim
-    sizes = [count.dim_param or count.dim_value, 3, height.dim_value, width.dim_value]
-    for node in plain.graph.node:
-        node.input[:] = [f"{INPUT}.last" if name == INPUT else name for name in node.input]
-    turn = onnx.helper.make_node("Transpose", [INPUT], [f"{INPUT}.last"], perm=[0, 2, 3, 1])
-    plain.graph.node.insert(0, turn)
-    taken.CopyFrom(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, sizes))
-    del plain.graph.value_info[:]  # they speak of bytes
-    return _fold(plain)
-
-
-def _one_view(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Takes each mirroring out of a graph: both halves are then the same, and folding makes them one."""
-    single = _copy(graph)
-    constants = {weights.name: weights for weights in single.graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in single.graph.node if node.op_type == "Constant"}
-    mirrored = [node for node in single.graph.node if node.op_type == "Slice" and _turns_round(node.input, constants)]
-    if not mirrored:
-        raise UsageError("This model answers from one view already. Leave out --views.")
-    for node in mirrored:
-        node.op_type = "Identity"
-        del node.input[1:]
-    return _fold(single, MERGING)
-
-
-def _turns_round(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto]) -> bool:
-    steps = constants.get(inputs[4]) if len(inputs) > 4 else None
-    return steps is not None and bool((onnx.numpy_helper.to_array(steps) < 0).all())
-
-
-def _fold(graph: onnx.ModelProto, leaving: Sequence[str] = ()) -> onnx.ModelProto:
-    """Lets ONNX Runtime work out what is constant, and make one of what is there twice, in the standard's operators."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3  # it warns that the file is for this machine, which holds of higher levels only
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(file)
-        content, providers = graph.SerializeToString(), ["CPUExecutionProvider"]
-        onnxruntime.InferenceSession(content, options, providers, disabled_optimizers=list(leaving))
-        return onnx.load(file)
-
-
-def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(graph)
-    return copied
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser recommends on the root logger what has been done."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -24,7 +24,7 @@ from belvedere.walking import list_pictures
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "embedding")
 EVIDENCE, OUTLIER_SCORE = FURTHER_OUTPUTS = ("evidence", "outlier_score")  # models of older versions have none
-BATCH = 16  # pictures that a thread reads and answers for at once: as quick as more, and gentle to the caches
+BATCH = 32  # pictures that a thread reads and answers for at once: 16 are up to a tenth slower, 64 no quicker
 BATCHES_AHEAD = 16  # answered before they are asked for
 COUNTED = 1_000_000  # files that are counted before the work; of more, nobody is told how many are left
 MODEL_NAME = "model.onnx"

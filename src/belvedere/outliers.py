@@ -108,7 +108,7 @@ def rank_scores(scores: Floats, quantiles: tuple[float, ...]) -> NDArray[np.floa
     known = np.array(quantiles)
     ranks = np.linspace(0, 1, len(known))
     ranks[-1] = (ranks[-1] + ranks[-2]) / 2
-    beyond = np.maximum(scores - known[-1], 0) / max(known[-1] - np.median(known), 1e-6)
+    beyond = np.maximum(scores - known[-1], 0) / max(known[-1] - known[len(known) // 2], 1e-6)
     return np.asarray(1 - (1 - np.interp(scores, known, ranks)) * np.exp(-beyond))
 
 

@@ -17,7 +17,7 @@ from belvedere.model import Model, Source, count_pictures, expand, load, takes_m
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction, WrittenRow
 from belvedere.resuming import RESUMABLE, Rows, open_rows
-from belvedere.storage import new_folder, write_bytes
+from belvedere.storage import check_free_file, new_folder, write_bytes
 from belvedere.tables import FORMS, Writer, open_writer
 
 SHEET_PICTURES = 60  # a contact sheet shows the first so many
@@ -141,7 +141,8 @@ def _check_sources(sources: Iterable[Source], *files: Path | None) -> int | None
     """Counts the pictures, where that can be done before the work; refuses to write over one of them."""
     for file in files:
         if file is not None:
-            _check_writable(file, sources)
+            check_free_file(file, overwrite=True)
+            _check_apart(file, sources)
     return count_pictures(sources) if isinstance(sources, Sequence) else None
 
 
@@ -229,16 +230,10 @@ def _draw_sheet(file: Path, shown: Sequence[Prediction], class_names: Sequence[s
     write_bytes(file, figure_bytes(draw_sheet(entries, class_names), "png"))
 
 
-def _check_writable(file: Path, sources: Iterable[Source]) -> None:
-    """Refuses what can't or must not be written before the work is done for it."""
-    try:
-        if file.is_dir() or not file.parent.is_dir():
-            what = "is a folder" if file.is_dir() else f"is in {file.parent}, which is not a folder"
-            raise UsageError(f"{file} {what}. Expected the name of a file to write.")
-        if not file.exists():
-            return
-    except OSError as error:  # such as a name that is too long
-        raise UsageError(f"Can't write {file}: {error.strerror}. Give another place.") from error
+def _check_apart(file: Path, sources: Iterable[Source]) -> None:
+    """Refuses, before the work, to write over what is answered for."""
+    if not file.exists():
+        return
     if not isinstance(sources, Sequence):
         if file.resolve().suffix.lower() in PICTURE_SUFFIXES:
             raise UsageError(

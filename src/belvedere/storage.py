@@ -28,13 +28,17 @@ def check_free_file(path: Path, *, overwrite: bool) -> None:
     """Checks before the work that a file may be written.
 
     Raises:
-        UsageError: It is a folder, its folder is not there, or it is there already and may not be replaced.
+        UsageError: It is a folder, its folder is not there, it is there already and may not be replaced, or it can't be
+            a file at all.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"is in {path.parent}, which is not a folder"
-        raise UsageError(f"{path} {what}. Expected the name of a file to write.")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} is there already. Give another --out, or add --overwrite to replace it.")
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            what = "is a folder" if path.is_dir() else f"is in {path.parent}, which is not a folder"
+            raise UsageError(f"{path} {what}. Expected the name of a file to write.")
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} is there already. Give another --out, or add --overwrite to replace it.")
+    except OSError as error:  # such as a name that is too long
+        raise UsageError(f"Can't write {path}: {error.strerror}. Give another place.") from error
 
 
 @contextmanager

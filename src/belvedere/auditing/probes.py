@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 FOLDS = 5
 PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of the mean loss: |weights|^2 / 2 times these, from strong to weak
+USUAL_PENALTY = 0.01  # of a probe of which no choice is made
 STEPS = 60
 CURVATURE = 0.1  # of the loss along a direction of variance 1: p (1 - p) of a fairly sure answer
 STEEPEST = 0.5  # the most it can be
@@ -107,6 +108,30 @@ def hold_out(
             break
         best, found, chosen = loss, logits, penalty
     return found, chosen
+
+
+def answer_others(
+    embeddings: Floats, labels: Labels, others: Floats, classes: int, penalty: float = USUAL_PENALTY
+) -> Floats:
+    """Answers for some pictures by a probe of others.
+
+    Args:
+        embeddings: (N, D), which it learns from.
+        labels: (N,), 0 to K - 1, of these.
+        others: (M, D), which it is asked about.
+        classes: K.
+        penalty: As those of `PENALTIES`.
+
+    Returns:
+        Logits, (M, K).
+    """
+    turned, variances = _turn(np.concatenate([embeddings, others]))
+    learnt = np.arange(len(turned)) < len(embeddings)
+    targets = np.zeros((len(turned), classes), np.float32)
+    targets[np.arange(len(labels)), labels] = 1
+    layer, bias = _Problem(turned, variances, targets, np.ones(len(turned), np.float32)).fit(learnt, penalty)
+    answers: Floats = turned[~learnt] @ layer + bias
+    return answers
 
 
 def _turn(embeddings: Floats) -> tuple[Floats, Floats]:

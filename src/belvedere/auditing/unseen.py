@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from belvedere.auditing.classes import measure_nearness
 from belvedere.auditing.labels import Labels, doubt_labels
-from belvedere.auditing.probes import FOLDS, hold_out, softmax
+from belvedere.auditing.probes import FOLDS, answer_others, hold_out, softmax
 from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.embeddings import Embedder, embed_with, read_embeddings
 from belvedere.errors import MissingExtra, UsageError
@@ -30,6 +30,7 @@ Rows = NDArray[np.intp]
 MOST_LEFT_OUT = 0.5  # of a class
 MOST_LEARNT = 0.5  # of the photographs, from which on a model is no judge of them
 REFERENCES = 5000  # pictures, at most, that the others' nearness to is measured
+COMPARED_WITH = 2000  # the same, of those that a network which was trained for it has learnt from
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def answer_unseen(
     """
     labels = np.array([dataset.class_names.index(sample.label) for sample in contents.samples], np.int64)
     if route.embedder is None:
-        logits, nearness = _train(dataset, contents, folds, seed, progress)
+        logits, nearness = _train(dataset, contents, labels, folds, seed, progress)
         return Unseen(np.arange(len(labels)), _calibrate(logits, labels), nearness)
     found = read_embeddings(contents, route.embedder, progress)
     there = set(found.hashes)
@@ -130,12 +131,18 @@ def _hold_out_twice(embeddings: Floats, labels: Labels, folds: Rows, classes: in
     A class that would lose half of its pictures so keeps them all.
     """
     logits, penalty = hold_out(embeddings, labels, folds, classes)
-    doubtful = doubt_labels(_calibrate(logits, labels), labels).flagged
+    trusted = _trust(logits, labels).astype(np.float32)
+    return hold_out(embeddings, labels, folds, classes, trusted, [penalty])[0]
+
+
+def _trust(logits: Floats, labels: Labels) -> NDArray[np.bool_]:
+    """Which labels a first round of answers did not find wrong, (N,)."""
+    trusted = ~doubt_labels(_calibrate(logits, labels), labels).flagged
     for label in np.unique(labels):
         own = labels == label
-        if doubtful[own].mean() >= MOST_LEFT_OUT:
-            doubtful[own] = False
-    return hold_out(embeddings, labels, folds, classes, (~doubtful).astype(np.float32), [penalty])[0]
+        if trusted[own].mean() <= 1 - MOST_LEFT_OUT:
+            trusted[own] = True
+    return trusted
 
 
 def _calibrate(logits: Floats, labels: Labels) -> Floats:
@@ -177,14 +184,22 @@ def _is_of(made: Provenance, learnable: Contents, same_classes: bool) -> bool:
     return fingerprint(learnable) == made.photographs_sha256 or (not made.sketch and same_classes and same_size)
 
 
-def _train(dataset: Dataset, contents: Contents, folds: Rows, seed: int, progress: Progress) -> tuple[Floats, Floats]:
+def _train(
+    dataset: Dataset, contents: Contents, labels: Labels, folds: Rows, seed: int, progress: Progress
+) -> tuple[Floats, Floats]:
+    """Logits and nearness by networks, each of which learns a last layer again without what the first round doubted."""
     with _needing_torch():
         from belvedere.training.crossfit import hold_out_quickly
     found = hold_out_quickly(dataset, contents, folds, seed, progress)
-    nearness = np.empty(len(folds), np.float32)
-    for fold, (held, seen) in enumerate(zip(found.embeddings, found.learnt_from, strict=True)):
-        nearness[folds == fold] = measure_nearness(held, seen)
-    return found.logits, nearness
+    trusted = _trust(found.logits, labels)
+    logits, nearness = np.empty_like(found.logits), np.empty(len(folds), np.float32)
+    for number, fold in enumerate(found.folds):
+        own, rows = folds == number, trusted[fold.rows]
+        learnt, classes = labels[fold.rows[rows]], len(dataset.class_names)
+        logits[own] = answer_others(fold.learnt[rows], learnt, fold.held, classes)
+        some = np.linspace(0, len(fold.rows) - 1, min(COMPARED_WITH, len(fold.rows))).astype(np.intp)
+        nearness[own] = measure_nearness(fold.held, fold.learnt[some])
+    return logits, nearness
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def serve(
     ] = None,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are refused with 503.")] = 256,
     batch: Annotated[
-        int, typer.Option(min=1, help="Pictures that go through the model at once, on each core; 16 at most.")
+        int, typer.Option(min=1, help="Pictures that go through the model at once, on each core; 32 at most.")
     ] = 16,
     files: Annotated[int, typer.Option(min=1, help="Pictures of one request.")] = 32,
     megabytes: Annotated[float, typer.Option(help="Of one request.")] = 32,

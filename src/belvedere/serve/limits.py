@@ -18,7 +18,7 @@ class Limits:
     pixels: int = 50_000_000  # of one picture: height times width
     files: int = 32  # of one request
     queue: int = 256  # pictures that wait or are worked on; more are refused until some are answered
-    batch: int = BATCH  # pictures that go through the model at once, on each core
+    batch: int = 16  # pictures that go through the model at once, on each core
     body_seconds: float = 30.0  # from a request's head to the end of its body
     answer_seconds: float = 30.0  # from a request's body to its answer
     head_seconds: float = 10.0  # from a connection, or a request's first byte, to the end of its head

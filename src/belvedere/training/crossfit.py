@@ -4,6 +4,7 @@ Knows folds and one recipe; does not know what the answers are for.
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from belvedere.dataset import Dataset
 from belvedere.errors import DatasetError
 from belvedere.pixels import read_pixels
 from belvedere.progress import Progress
+from belvedere.records import Sample
 from belvedere.splits import Contents
 from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division
@@ -26,17 +28,26 @@ from belvedere.training.transfer import NetworkEmbedder, described_name, open_ba
 from belvedere.training.weights import find_weights
 
 RECIPE = "quick"
-COMPARED_WITH = 2000  # pictures learnt from that the others' nearness to is measured
+LEARNT_KEPT = 20_000  # pictures learnt from, of each fold, that are described
 TOGETHER = 64
+CHANGED = "Photographs were changed or removed while they were looked at. Start again."
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one network sees in pictures."""
+
+    held: NDArray[np.float32]  # (n, D) embeddings of its fold's pictures, in their order, of which it has seen none
+    learnt: NDArray[np.float32]  # (m, D) of pictures that it has learnt from
+    rows: NDArray[np.intp]  # (m,) which these are
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """What networks say of pictures that they have not seen."""
+    """What networks say of N pictures that they have not seen."""
 
     logits: NDArray[np.float32]  # (N, K)
-    embeddings: tuple[NDArray[np.float32], ...]  # a fold each: (n, D), of its pictures in their order
-    learnt_from: tuple[NDArray[np.float32], ...]  # a fold each: (m, D), of some pictures that its network has seen
+    folds: tuple[Fold, ...]
 
 
 def hold_out_quickly(
@@ -52,16 +63,17 @@ def hold_out_quickly(
         progress: Shows how far they are.
 
     Returns:
-        What each network says of the pictures of its fold.
+        What each network says of the pictures of its fold, and sees in them and in those it learnt from.
 
     Raises:
         DatasetError: A file was changed meanwhile.
+        KeyboardInterrupt: A training was ended: its network would know too little.
         TrainingError: There is too little to learn from.
     """
     hardware, ranks = choose_hardware("auto"), join_ranks("auto")
     recipe = replace(RECIPES[RECIPE], both_ways=True)
     logits = np.empty((len(folds), len(dataset.class_names)), np.float32)
-    embeddings, learnt_from = [], []
+    described = []
     count = int(folds.max()) + 1
     for fold in range(count):
         held, others = _choose(contents, folds == fold), _choose(contents, folds != fold)
@@ -71,14 +83,15 @@ def hold_out_quickly(
             division = Division(others, held, (), Contents((), (), ()), (), "")
             job = Job(Path(folder), recipe, dataset, division, seed + fold, hardware, ranks, log, None)
             learnt = learn(job)
+        if learnt.fit.interrupted:
+            raise KeyboardInterrupt
         if len(learnt.held_out.labels) < len(held.samples):
-            raise DatasetError("Photographs were changed or removed while they were looked at. Start again.")
+            raise DatasetError(CHANGED)
         logits[folds == fold] = learnt.held_out.logits
-        some = _choose(others, spread_rows(len(others.samples), min(COMPARED_WITH, len(others.samples))))
         embedder = NetworkEmbedder(learnt.network.eval().to(hardware.device), hardware, learnt.preprocess, "")
-        embeddings.append(_embed(embedder, held))
-        learnt_from.append(_embed(embedder, some))
-    return Unseen(logits, tuple(embeddings), tuple(learnt_from))
+        rows = _choose_some(others.samples, np.flatnonzero(folds != fold))
+        described.append(Fold(_embed(embedder, held), _embed(embedder, _choose(contents, rows)), rows))
+    return Unseen(logits, tuple(described))
 
 
 def open_pretrained(backbone: str | None, weights: str, progress: Progress) -> NetworkEmbedder:
@@ -108,7 +121,16 @@ def _choose(contents: Contents, rows: NDArray[np.bool_] | NDArray[np.intp]) -> C
     return Contents(tuple(samples[place] for place in places), tuple(hashes[place] for place in places), ())
 
 
+def _choose_some(samples: Sequence[Sample], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Some of the rows, spread over all; of each class one at least, however rare."""
+    first = {sample.label: place for place, sample in reversed(list(enumerate(samples)))}
+    chosen: NDArray[np.intp] = np.union1d(spread_rows(len(rows), min(LEARNT_KEPT, len(rows))), list(first.values()))
+    return rows[chosen]
+
+
 def _embed(embedder: NetworkEmbedder, contents: Contents) -> NDArray[np.float32]:
     images = read_pixels(contents, embedder.preprocess, Progress()).images
+    if len(images) < len(contents.samples):
+        raise DatasetError(CHANGED)
     starts = range(0, len(images), TOGETHER)
     return np.concatenate([embedder.embed(images[np.arange(s, min(s + TOGETHER, len(images)))]) for s in starts])

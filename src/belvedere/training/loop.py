@@ -3,6 +3,7 @@
 Knows optimisation, validation, and how to stop and go on; does not know files, photographs on disk or model files.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -203,7 +204,7 @@ class Training:
             found = validate(self.network, self._validation, self._plan.hardware, self._plan.ranks)
             figures = (found.accuracy, -found.calibrated_loss)
             score = figures if self._recipe.choose_by == "accuracy" else figures[::-1]
-            if score > state.best:
+            if math.isfinite(found.loss) and score > state.best:
                 state.best, state.best_epoch, self.best_weights = score, number, copy_weights(self.network)
         speed = state.epoch_images / state.epoch_seconds
         learnt = (number, state.epoch_seconds, speed, rate * self._recipe.learning_rate, *self._epoch_figures())

@@ -56,7 +56,7 @@ class Recipe:
     weights_sha256: Annotated[str, Field(description="checksum that this file must have")] = ""
     input_side: Annotated[
         int | None,
-        Field(ge=32, le=1024, description="of a pretrained network's pictures, pixels; without: its own"),
+        Field(ge=32, le=1024, description="of the pictures that the network answers for, pixels; without: its own"),
     ] = None
     layer_decay: Annotated[
         Part, Field(description="factor of the rate from each block of a pretrained network to the one before it")

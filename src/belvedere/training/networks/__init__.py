@@ -31,14 +31,16 @@ def find_recipes_network(recipe: Recipe) -> NetworkEntry:
 
     Raises:
         UnknownName: There is none of that name; the nearest is suggested.
+        UsageError: It takes no pictures of the side that the recipe names.
     """
     if recipe.pretrained:
         return find_backbone(recipe.network, recipe.input_side)
     try:
-        return find_network(recipe.network)
+        entry = find_network(recipe.network)
     except UnknownName as error:
         error.add_note("A network of timm's is for recipes that stand on one: --recipe pretrained or finetuned.")
         raise
+    return entry if recipe.input_side is None else entry.resized(recipe.input_side)
 
 
 def describe_network(name: str, classes: int) -> tuple[NetworkEntry, tuple[Layer, ...]]:

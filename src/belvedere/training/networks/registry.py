@@ -4,12 +4,12 @@ Knows what a network must offer; does not know how one is trained.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from belvedere.errors import find_named
+from belvedere.errors import UsageError, find_named
 from belvedere.records import Layer, Preprocess
 
 
@@ -70,6 +70,22 @@ class NetworkEntry:
     create: Callable[[int], Network]  # number of classes -> a network with fresh weights
     flexible: bool  # whether it takes pictures of any size, and its first layer can be whitened
     repository: str = ""  # of the hub, where its pretrained weights are published
+
+    def resized(self, side: int) -> "NetworkEntry":
+        """The same network for pictures of another side, pixels.
+
+        Raises:
+            UsageError: It is made for one size.
+        """
+        size = self.preprocess
+        if (size.height, size.width) == (side, side):
+            return self
+        if not self.flexible:
+            raise UsageError(
+                f"{self.name} takes pictures of {size.height} x {size.width} pixels only. Received: input_side {side}. "
+                "Leave it out."
+            )
+        return replace(self, preprocess=replace(size, height=side, width=side))
 
 
 NETWORKS: dict[str, NetworkEntry] = {}
