@@ -1,5 +1,6 @@
 """What many tests share: tiny pictures, a tiny model made without torch, and a cache that is not the user's."""
 
+import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -55,6 +56,11 @@ CARD = ModelCard(
         parity=2.4e-7,
     ),
 )
+
+
+def new_id() -> str:
+    """Makes an id that no other decision has, as the page of the review does."""
+    return secrets.token_hex(12)
 
 
 def picture(name: str, variant: int = 0, side: int = 8) -> NDArray[np.uint8]:

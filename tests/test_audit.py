@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,11 @@ from belvedere.auditing.writing import COLUMNS
 from belvedere.errors import DatasetError, FolderExists, UnknownName, UnreadableModel, UsageError, WeightsError
 from belvedere.model import Model
 from belvedere.progress import Progress, Task
-from belvedere.records import Sample
-from belvedere.splits import Contents
+from belvedere.records import Preprocess, Sample
+from belvedere.splits import Contents, read_contents
 from belvedere.storage import write_csv
+from belvedere.training import crossfit
+from belvedere.training.learning import Job
 from belvedere.training.recipes import RECIPES
 from pictures import draw_texture
 
@@ -415,3 +418,42 @@ def test_what_was_found_is_summed_up(photographs: Path) -> None:
     assert "broken.jpg" in summaries["unreadable"].worst
     assert "wrong_label" not in summaries  # not looked for
     assert found.flagged == 1
+
+
+def list_contents(photographs: Path) -> tuple[belvedere.Dataset, Contents]:
+    dataset = belvedere.read_folder(photographs)
+    return dataset, read_contents(dataset.part("train"), Progress())
+
+
+def test_control_c_ends_an_audit_that_trains(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network has learnt until then is enough for a run, but not to judge labels by."""
+    dataset, contents = list_contents(photographs)
+    begun = []
+
+    def learn(job: Job) -> SimpleNamespace:
+        begun.append(job)
+        return SimpleNamespace(fit=SimpleNamespace(interrupted=True))
+
+    monkeypatch.setattr(crossfit, "learn", learn)
+    with pytest.raises(KeyboardInterrupt):
+        crossfit.hold_out_quickly(dataset, contents, np.arange(len(contents.samples)) % 2, 0, Progress())
+    assert len(begun) == 1
+
+
+def test_a_rare_class_is_among_those_described(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crossfit, "LEARNT_KEPT", 10)
+    [sample, *_] = belvedere.read_folder(photographs).samples
+    samples = [replace(sample, label="rare" if place == 503 else "usual") for place in range(1000)]
+    rows = np.arange(1000) * 2  # of all pictures, every second one is learnt from
+    chosen = crossfit._choose_some(samples, rows)
+    assert 1006 in chosen
+    assert set(chosen.tolist()) <= set(rows.tolist())
+    assert 10 <= len(chosen) <= 12
+
+
+def test_a_picture_that_goes_away_while_networks_learn_is_told(photographs: Path) -> None:
+    _, contents = list_contents(photographs)
+    embedder: Any = SimpleNamespace(preprocess=Preprocess(8, 8), embed=lambda images: np.zeros((len(images), 2)))
+    contents.samples[3].path.write_bytes(b"something else")
+    with pytest.raises(DatasetError, match="changed or removed"):
+        crossfit._embed(embedder, contents)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from belvedere.cards import replace_metadata
 from belvedere.dataset import read_folder
 from belvedere.errors import DatasetError, UnknownName, UsageError
 from belvedere.evaluation import evaluate
+from belvedere.images import read_inputs
 from belvedere.model import load
 from belvedere.predict import predict_files
-from belvedere.records import TagRule, Trust
+from belvedere.progress import Progress
+from belvedere.records import Preprocess, TagRule, Trust
 from belvedere.training.teaching import share_labels
 from conftest import CARD, CLASS_NAMES, COLOURS
 from serving import evidence_model
@@ -108,6 +111,26 @@ def test_the_test_part_of_a_table_stays_aside(model: Path, tmp_path: Path) -> No
     table.write_text("".join(f"{row},{part}\n" for row, part in zip(rows, parts, strict=True)))
     done = belvedere.calibrate(model, table)
     assert (done.images, done.test_images) == (32, 8)
+
+
+def test_photographs_that_go_away_are_left_out_or_not_missed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, said = write_table(tmp_path), list[str]()
+    (tmp_path / "3.png").unlink()
+    (tmp_path / "4.png").write_bytes(b"no picture")
+
+    def read_and_lose(paths: Sequence[Path], preprocess: Preprocess) -> Iterator[object]:
+        yield from read_inputs(paths, preprocess)
+        (tmp_path / "0.png").unlink()
+
+    class Hears(Progress):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    monkeypatch.setattr("belvedere.calibrating.read_inputs", read_and_lose)
+    assert belvedere.calibrate(model, table, progress=Hears()).images == 38
+    assert [Path(line.split(": ")[1]).name for line in said] == ["3.png", "4.png"]
 
 
 def test_another_file_is_only_replaced_when_asked(model: Path, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from belvedere.journal import Journal, new_id, now
+from belvedere.journal import Journal, now
 from belvedere.records import Decision
+from conftest import new_id
 
 Completed = subprocess.CompletedProcess[str]
 

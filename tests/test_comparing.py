@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import time
@@ -173,6 +174,22 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["gained"] == 1
     with pytest.raises(FolderExists):
         write_comparison(tmp_path / "out", compare(run_a, run_b), overwrite=False)
+
+
+def test_the_page_shows_what_stands_beside_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their paths are relative to the folder that both were made in, which is not the one of today."""
+    for run in write_both(tmp_path / "job", [("blue", "blue", "red"), ("red", "blue", "red")]):
+        table = run / "predictions.csv"
+        table.write_text(table.read_text().replace(f"{tmp_path / 'job'}{os.sep}", ""))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    comparison = compare(Path("..", "job", "a"), Path("..", "job", "b"))
+    assert comparison.pairs[0].image == str(Path("photos", "blue", "0.png"))
+    page = write_comparison(tmp_path / "out", comparison, overwrite=False).read_text()
+    assert page.count("data:image/jpeg") == 2
+    shutil.copytree(tmp_path / "job" / "photos", "photos")  # then they are where they are said to be
+    shutil.rmtree(tmp_path / "job" / "photos")
+    assert write_comparison(tmp_path / "out", comparison, overwrite=True).read_text() == page
 
 
 def test_names_of_a_user_are_escaped(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from belvedere.corrected import check_place, export_decisions, export_folder, export_table, summarise
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, FolderExists, UsageError
-from belvedere.journal import Journal, new_id, now
+from belvedere.journal import Journal, now
 from belvedere.records import Decision
-from conftest import write_classes, write_picture
+from conftest import new_id, write_classes, write_picture
 
 
 def decide(

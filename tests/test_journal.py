@@ -19,7 +19,6 @@ from belvedere.journal import (
     Journal,
     find_copy,
     list_living,
-    new_id,
     now,
     parse_journal,
     parse_line,
@@ -28,6 +27,7 @@ from belvedere.journal import (
     to_line,
 )
 from belvedere.records import CopyRuling, Decision, Ruling
+from conftest import new_id
 
 HASH = "ab" * 32
 

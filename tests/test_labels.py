@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from belvedere.auditing.classes import find_outliers, measure_nearness
 from belvedere.auditing.labels import count_confidently, doubt_labels, find_thresholds, join_labels, weigh_mistakes
-from belvedere.auditing.probes import draw_folds, hold_out, softmax
+from belvedere.auditing.probes import draw_folds, hold_out
+from belvedere.trust import softmax
 
 CLASSES = 4
 

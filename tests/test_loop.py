@@ -1,5 +1,6 @@
 """The training loop: what it optimises, what it keeps, how it ends, and that it goes on exactly where it was."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from belvedere.training import loop
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
 from belvedere.training.device import Hardware
 from belvedere.training.feed import Feed, Part
-from belvedere.training.loop import Fit, Plan, fit, validate
+from belvedere.training.loop import Fit, Plan, Validation, fit, validate
 from belvedere.training.networks.registry import Network
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import RECIPES, Recipe
@@ -228,3 +229,15 @@ def test_control_c_keeps_what_was_completed() -> None:
     assert len(outcome.history) == 2
     assert outcome.best_epoch in (1, 2)
     assert outcome.weights
+
+
+def test_an_epoch_whose_loss_is_no_number_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are no numbers may be right by chance: they are the first class."""
+    assert RECIPE.choose_by == "accuracy"
+    runaway = Validation(math.nan, 0.9, math.nan)
+    found = [runaway, Validation(0.7, 0.5, 0.7), runaway]
+    monkeypatch.setattr(loop, "validate", lambda *_: found.pop(0))
+    assert run().best_epoch == 2
+    monkeypatch.setattr(loop, "validate", lambda *_: runaway)
+    outcome = run()
+    assert (outcome.best_epoch, outcome.weights, len(outcome.history)) == (0, {}, 3)

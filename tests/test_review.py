@@ -17,7 +17,7 @@ from belvedere.cards import card_to_metadata
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import UsageError
 from belvedere.heatmaps import overlay
-from belvedere.journal import Journal, list_living, new_id, now, read_journal
+from belvedere.journal import Journal, list_living, now, read_journal
 from belvedere.model import Model
 from belvedere.progress import Progress
 from belvedere.records import Decision, Sample
@@ -32,7 +32,7 @@ from belvedere.review.sources import read_doubts
 from belvedere.splits import Contents, read_contents
 from belvedere.storage import write_csv
 from belvedere.tables import write_predictions
-from conftest import CARD, CLASS_NAMES, answer, model_bytes, picture, write_classes, write_picture
+from conftest import CARD, CLASS_NAMES, answer, model_bytes, new_id, picture, write_classes, write_picture
 
 ORIGIN = "http://127.0.0.1"
 TAB = "ab" * 8

@@ -498,6 +498,36 @@ def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
     assert (resumed / "weights.safetensors").read_bytes() == expected.read_bytes()
 
 
+def test_resume_with_other_photographs_without_labels_is_refused(
+    few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more, out = tmp_path / "unlabelled", tmp_path / "run"
+    draw_colours(more, 4, colours={"blue": BLUE, "red": RED})
+
+    def learn(progress: Progress, *, resume: bool) -> Run:
+        return train(
+            few,
+            out=out,
+            recipe="quick",
+            config=few / "own.toml",
+            resume=resume,
+            progress=progress,
+            teacher=uninterrupted.folder,
+            unlabelled=more,
+        )
+
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(Killed):
+        learn(Kills(1), resume=False)
+    shutil.copy(few / "train" / "red" / "1.png", more / "known.png")  # left out, as before
+    Image.new("RGB", (40, 40), RED).save(extra := more / "extra.png")
+    with pytest.raises(UsageError, match="unlabelled_sha256"):
+        learn(Progress(), resume=True)
+    extra.unlink()
+    told = tomllib.loads((learn(Progress(), resume=True).folder / "config.toml").read_text())["run"]
+    assert len(told["unlabelled_sha256"]) == 64
+
+
 def test_a_damaged_checkpoint_is_named_and_overwrite_starts_anew(few: Path, cut: Path) -> None:
     checkpoint = partial_of(cut) / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from belvedere.evaluation import measure
 from belvedere.records import Prediction
-from belvedere.trust import fit_temperature, log_loss, undo_temperature
+from belvedere.trust import fit_temperature, log_loss, softmax, undo_temperature
 
 NAMES = ("a", "b", "c")
 
@@ -66,3 +66,11 @@ def test_an_evaluation_holds_the_figures_before_and_after() -> None:
     assert found.ece < 0.03 < 0.1 < found.uncalibrated.ece
     assert found.log_loss < found.uncalibrated.log_loss == pytest.approx(log_loss(logits, labels), rel=1e-2)
     assert measure(answers, NAMES, part="test").uncalibrated is None
+
+
+def test_a_softmax_keeps_the_precision_and_takes_any_logits() -> None:
+    logits = np.array([[0, np.log(3)], [1000, 1000], [-1000, 1000]])
+    exact, rough = softmax(logits), softmax(logits.astype(np.float32))
+    assert (exact.dtype.name, rough.dtype.name) == ("float64", "float32")
+    for found in (exact, rough):
+        assert found == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5], [0, 1]]), rel=1e-6)

@@ -52,6 +52,11 @@ def read_answers(folder: Path | str) -> Answers:
     return Answers(Path(folder), class_names, answers)
 
 
+def list_places(folder: Path, image: str) -> tuple[Path, Path]:
+    """Returns where a photograph may be that a folder of results names: as it is written, or beside the folder."""
+    return Path(image), folder.parent / image
+
+
 def _read_row(row: list[str], classes: int, places: dict[str, int]) -> Prediction:
     label = row[places["label"]]
     if error := row[places["error"]]:

@@ -3,7 +3,6 @@
 Knows which photographs that takes and how the model file is written anew; the fit itself is `tags`'.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +18,9 @@ from belvedere.model import Model, find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Sample, TagFigures
 from belvedere.reliability import measure_tags
+from belvedere.splits import Contents, read_contents
 from belvedere.storage import check_free_file, write_bytes
-from belvedere.tags import LEAST_FITTED_ON, PRESENT, refit_tags, tag_confidences, unfitted_rule
+from belvedere.tags import LEAST_FITTED_ON, PRESENT, mark_present, refit_tags, tag_confidences, unfitted_rule
 
 AT_ONCE = 64  # pictures
 FOLDS = 5
@@ -75,12 +75,12 @@ def calibrate(
     samples = _check(tuple(sample for sample in listed if sample.part != "test"), opened, table)
     trust = opened.card.trust
     rule = trust.first_tags or trust.tags or unfitted_rule(len(opened.class_names))
-    evidence, read = _look_at(opened, samples, progress)
-    if len(read) < LEAST_FITTED_ON:
-        raise DatasetError(f"{len(read)} photographs of {table} can be read. Expected {LEAST_FITTED_ON} or more.")
-    present = np.array([[name in (each.label, *each.also) for name in opened.class_names] for each in read])
+    evidence, read = _look_at(opened, read_contents(samples, progress), progress)
+    if len(evidence) < LEAST_FITTED_ON:
+        raise DatasetError(f"{len(evidence)} photographs of {table} can be read. Expected {LEAST_FITTED_ON} or more.")
+    present = mark_present(read.samples, opened.class_names)
     unseen = np.empty(present.shape)
-    folds = _draw_folds(read)
+    folds = _draw_folds(read.hashes)
     for fold in range(FOLDS):
         held = folds == fold
         unseen[held] = tag_confidences(refit_tags(rule, evidence[~held], present[~held]), evidence[held])
@@ -92,7 +92,7 @@ def calibrate(
         raise MissingExtra("Writing a model", "onnx", "train") from error
     write_bytes(file, content)
     before, after = _figures(tag_confidences(rule, evidence), present), _figures(unseen, present)
-    return Calibrated(file, len(read), before, after, len(listed) - len(samples))
+    return Calibrated(file, len(evidence), before, after, len(listed) - len(samples))
 
 
 def _check(samples: tuple[Sample, ...], model: Model, table: Path | str) -> tuple[Sample, ...]:
@@ -104,34 +104,35 @@ def _check(samples: tuple[Sample, ...], model: Model, table: Path | str) -> tupl
     return samples
 
 
-def _draw_folds(samples: Sequence[Sample]) -> NDArray[np.intp]:
+def _draw_folds(hashes: Sequence[str]) -> NDArray[np.intp]:
     """A fifth for each photograph, in which its identical copies are as well."""
-    hashes = [hashlib.sha256(sample.path.read_bytes()).hexdigest() for sample in samples]
     _, files = np.unique(hashes, return_inverse=True)
     return np.random.default_rng(0).permutation(files.max() + 1)[files] % FOLDS
 
 
-def _look_at(model: Model, samples: tuple[Sample, ...], progress: Progress) -> tuple[NDArray[np.float32], list[Sample]]:
+def _look_at(model: Model, contents: Contents, progress: Progress) -> tuple[NDArray[np.float32], Contents]:
     """Evidence by place, (N, K, h, w), of the photographs that can be read, and these."""
-    found, read, waiting = [], [], []
-    with progress.task("Looking", len(samples)) as task:
-        outcomes = read_inputs([sample.path for sample in samples], model.card.preprocess)
-        for sample, outcome in zip(samples, outcomes, strict=True):
+    found, read, waiting, unreadable = [], [], [], list(contents.unreadable)
+    with progress.task("Looking", len(contents.samples)) as task:
+        outcomes = read_inputs([sample.path for sample in contents.samples], model.card.preprocess)
+        for sample, key, outcome in zip(contents.samples, contents.hashes, outcomes, strict=True):
             task.advance(1)
             if isinstance(outcome, UnreadableImage):
-                progress.say(f"Left out: {sample.image}: {outcome.reason}")
-                continue
+                unreadable.append((sample, outcome.reason))
             if isinstance(outcome, DecodedImage):
                 waiting.append(outcome.pixels)
-                read.append(sample)
+                read.append((sample, key))
             if len(waiting) == AT_ONCE:
                 found.append(model.explain(np.stack(waiting)))
                 waiting.clear()
         if waiting:
             found.append(model.explain(np.stack(waiting)))
+    for sample, reason in unreadable:
+        progress.say(f"Left out: {sample.image}: {reason}")
     if not found:
         raise DatasetError("None of the photographs can be read.")
-    return np.concatenate(found), read
+    samples, hashes = zip(*read, strict=True)
+    return np.concatenate(found), Contents(samples, hashes, ())
 
 
 def _figures(confidence: NDArray[np.float64], present: NDArray[np.bool_]) -> TagFigures:

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -180,11 +179,6 @@ def _is_sound(decision: Decision) -> bool:
     sized = decision.size_bytes is None or (type(decision.size_bytes) is int and decision.size_bytes >= 0)
     told = bool(decision.to) or decision.action not in ("relabel", "undo")
     return bool(known and named and given and sized and told)
-
-
-def new_id() -> str:
-    """Makes an id that no other decision has."""
-    return secrets.token_hex(12)
 
 
 def now() -> str:

@@ -4,11 +4,13 @@ Knows probabilities and labels; does not know networks, model files or pictures.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
+Float = TypeVar("Float", np.float32, np.float64)
 
 TEMPERATURES = (0.1, 10.0)  # between which one is sought
 LEAST_FITTED_ON = 30  # photographs; fewer say nothing about how sure a model may be
@@ -59,6 +61,13 @@ def log_loss(logits: Floats, labels: NDArray[np.int64]) -> float:
     shifted = logits - logits.max(1, keepdims=True)
     given = shifted[np.arange(len(labels)), labels]
     return float((np.log(np.exp(shifted).sum(1)) - given).mean())
+
+
+def softmax(logits: NDArray[Float]) -> NDArray[Float]:
+    """Returns probabilities, (N, K), of logits, in their precision."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities: NDArray[Float] = powers / powers.sum(1, keepdims=True)
+    return probabilities
 
 
 def undo_temperature(probabilities: Floats, temperature: float) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.trust import softmax
+
 FOLDS = 5
 PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of the mean loss: |weights|^2 / 2 times these, from strong to weak
 USUAL_PENALTY = 0.01  # of a probe of which no choice is made
@@ -140,10 +142,3 @@ def _turn(embeddings: Floats) -> tuple[Floats, Floats]:
     standard /= embeddings.std(0) + 1e-6
     variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
     return standard @ directions, np.maximum(variances, 0)
-
-
-def softmax(logits: Floats) -> Floats:
-    """Probabilities, (N, K), of logits."""
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities: Floats = powers / powers.sum(1, keepdims=True)
-    return probabilities

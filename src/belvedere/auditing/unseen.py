@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from belvedere.auditing.classes import measure_nearness
 from belvedere.auditing.labels import Labels, doubt_labels
-from belvedere.auditing.probes import FOLDS, answer_others, hold_out, softmax
+from belvedere.auditing.probes import FOLDS, answer_others, hold_out
 from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.embeddings import Embedder, embed_with, read_embeddings
 from belvedere.errors import MissingExtra, UsageError
@@ -22,7 +22,7 @@ from belvedere.model import Model, load
 from belvedere.progress import Progress
 from belvedere.records import Provenance
 from belvedere.splits import Contents, fingerprint, of_part, share_in
-from belvedere.trust import fit_temperature
+from belvedere.trust import fit_temperature, softmax
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]

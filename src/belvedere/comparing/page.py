@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.comparing.paired import CONFIDENCE, Paired
-from belvedere.comparing.runs import Comparison, Pair, to_json
+from belvedere.comparing.runs import Comparison, Pair, find_file, to_json
 from belvedere.encoding import to_data_uri
 from belvedere.errors import UnreadableImage
 from belvedere.images import fit_image, read_image, within
@@ -80,7 +80,7 @@ def _describe(comparison: Comparison) -> dict[str, object]:
     rows = sorted(comparison.per_class.items())
     reach = max([0.01, *(max(abs(each.low), abs(each.high)) for _, each in [("", comparison.overall), *rows])])
     sides = {
-        heading: (tone, len(chosen), [_picture(pair) for pair in chosen[:PICTURES]])
+        heading: (tone, len(chosen), [_picture(pair, Path(comparison.after)) for pair in chosen[:PICTURES]])
         for side, (heading, tone) in HEADINGS.items()
         if (chosen := comparison.changed(side))
     }
@@ -95,9 +95,9 @@ def _describe(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _picture(pair: Pair) -> _Picture:
+def _picture(pair: Pair, run: Path) -> _Picture:
     try:
-        pixels = read_image(pair.after.image)
+        pixels = read_image(find_file(run, pair.after.image))
         source = to_data_uri(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], PICTURE_PIXELS)))
     except UnreadableImage:
         source = ""

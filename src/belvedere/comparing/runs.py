@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.answered import Answers, read_answers
+from belvedere.answered import Answers, list_places, read_answers
 from belvedere.comparing.paired import Paired, compare_paired
 from belvedere.errors import UnreadableImage, UsageError
 from belvedere.images import read_content
@@ -139,15 +139,23 @@ def _match(before: Answers, after: Answers, progress: Progress) -> list[tuple[Pr
     return same + found
 
 
+def find_file(folder: Path, image: str) -> Path:
+    """Returns the file of a photograph that a run names, or where it was if it is no longer there."""
+    written, beside = list_places(folder, image)
+    try:
+        return beside if beside.is_file() and not written.is_file() else written
+    except OSError:  # a name too long, or a folder that may not be looked into: whoever reads it says so
+        return written
+
+
 def _hash(answers: Iterable[Prediction], folder: Path, progress: Progress) -> list[tuple[str, Prediction]]:
     """The answers whose files are still there, each with the hash of its content."""
     answers = list(answers)
 
     def read(answer: Prediction) -> str | None:
         try:
-            place = Path(answer.image)
-            return hashlib.sha256(read_content(place if place.exists() else folder.parent / place)).hexdigest()
-        except (UnreadableImage, OSError):
+            return hashlib.sha256(read_content(find_file(folder, answer.image))).hexdigest()
+        except UnreadableImage:
             return None
 
     with progress.task("Comparing files", len(answers)) as task:

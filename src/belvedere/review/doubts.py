@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from belvedere.answered import list_places
 from belvedere.dataset import Dataset
 from belvedere.errors import UnreadableImage
 from belvedere.images import read_content
@@ -99,7 +100,7 @@ class Finder:
         Returns:
             It, with its part and further labels where the data set lists it.
         """
-        for place in (Path(image), self._source.parent / image):
+        for place in list_places(self._source, image):
             if place.is_file() and sha256 in ("", _hash(place)):
                 return self._look_up(place, image, label)
         for sample in self._by_name[Path(image).name]:

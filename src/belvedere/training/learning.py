@@ -40,9 +40,7 @@ from belvedere.training.teaching import (
     UNLABELLED,
     Teacher,
     find_teacher,
-    find_unlabelled,
     share_labels,
-    unopened_note,
 )
 from belvedere.training.trusting import EVIDENCE_OF, LEARNT_FROM, HeldOut, in_batches, look_at
 
@@ -66,6 +64,7 @@ class Job:
     log: LoggedProgress
     ends: float | None  # when the weights shall be there, by time.perf_counter
     offline: bool = False  # whether pretrained weights may not be downloaded
+    unlabelled: Contents = field(default_factory=lambda: Contents((), (), ()))  # for which only the teacher answers
 
 
 @dataclass(frozen=True)
@@ -258,19 +257,9 @@ def _to_part(pixels: Pixels, class_names: Sequence[str]) -> Part:
 
 
 def _to_learn(job: Job) -> Contents:
-    """The training photographs, and those without a label that are not among any others."""
-    train, folder = job.division.train, job.recipe.unlabelled
-    if not folder:
-        return train
-    known = {*train.hashes, *job.division.validation.hashes, *job.division.test_contents.hashes}
-    found = find_unlabelled(folder, job.log)
-    job.log.say_notes(unopened_note(found))
-    new = [(sample, key) for sample, key in zip(found.samples, found.hashes, strict=True) if key not in known]
-    job.log.say(
-        f"{len(new)} photographs without labels join in; {len(found.samples) - len(new)} were among the others."
-    )
-    samples, hashes = zip(*new, strict=True) if new else ((), ())
-    return Contents(train.samples + samples, train.hashes + hashes, ())
+    """The training photographs, and those without a label."""
+    train, more = job.division.train, job.unlabelled
+    return Contents(train.samples + more.samples, train.hashes + more.hashes, ())
 
 
 def _teach(job: Job, teacher: Teacher, train: Part, pixels: Pixels) -> Part:

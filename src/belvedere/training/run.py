@@ -26,7 +26,7 @@ from belvedere.model import MODEL_NAME, Model, find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Evaluation, ModelCard, Prediction, Provenance, Sample
 from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
-from belvedere.splits import sketch
+from belvedere.splits import fingerprint, sketch
 from belvedere.storage import new_folder, partial_of, write_bytes, write_text
 from belvedere.training.config import choose_recipe, recipe_to_toml
 from belvedere.training.device import choose_hardware
@@ -39,6 +39,7 @@ from belvedere.training.networks import find_recipes_network, list_layers
 from belvedere.training.ranks import Ranks, join_ranks
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.sides import fit_plan, fit_side
+from belvedere.training.teaching import find_joining
 from belvedere.training.transfer import answer_known, kept_graph, transfer
 from belvedere.training.trusting import Fitted, fit_trust
 
@@ -115,7 +116,8 @@ def train(
         division = _divide(dataset, recipe, seed, log)
         ends = None if minutes is None else started + minutes * 60 - WRITING_SECONDS
         recipe = fit_side(fit_plan(recipe, log), division, hardware, ends, ranks, log)
-        job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, ends, offline)
+        joining = find_joining(recipe, division, log)
+        job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, ends, offline, joining)
         settings = _write_config(job, minutes)
         learnt = transfer(job) if recipe.pretrained else learn(job)
         if ranks.leads:
@@ -183,6 +185,7 @@ def _write_config(job: Job, minutes: float | None) -> str:
             "photographs": job.dataset.source,
             **({} if job.dataset.labels is None else {"labels": job.dataset.labels}),
             "photographs_sha256": job.division.sha256,
+            **({"unlabelled_sha256": fingerprint(job.unlabelled)} if job.recipe.unlabelled else {}),
             "class_names": list(job.dataset.class_names),
             "seed": job.seed,
             "device": job.hardware.device.type,

@@ -18,7 +18,7 @@ from belvedere.records import TagRule, Trust
 from belvedere.tags import fit_tags, names_all_labels, refit_tags
 from belvedere.training.device import Hardware
 from belvedere.training.networks.registry import Network
-from belvedere.trust import LEAST_FITTED_ON, fit_temperature, log_loss
+from belvedere.trust import LEAST_FITTED_ON, fit_temperature, log_loss, softmax
 
 AT_ONCE = 128  # pictures
 LEARNT_FROM = 3000  # photographs are enough to know what the classes look like
@@ -108,7 +108,7 @@ def fit_trust(held_out: HeldOut, progress: Progress) -> Fitted:
     trust = Trust(
         temperature,
         len(labels),
-        set_mass=fit_set_mass(_softmax(logits / temperature), labels),
+        set_mass=fit_set_mass(softmax((logits / temperature).astype(np.float64)), labels),
         outlier_quantiles=fit_quantiles(score_outliers(outliers, unlearnt, unlearnt_logits)),
         tags=tags,
     )
@@ -121,8 +121,3 @@ def _fit_tags(held_out: HeldOut) -> TagRule | None:
     if rule is None or not names_all_labels(present) or (present.sum(1) > 1).sum() < LEAST_SEVERAL:
         return rule
     return refit_tags(rule, held_out.evidence, present)
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
