@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,13 +18,14 @@ from belvedere.cards import card_to_metadata
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import UsageError
 from belvedere.heatmaps import overlay
+from belvedere.hosts import address_of, is_local, listen, url_of
 from belvedere.journal import Journal, list_living, now, read_journal
 from belvedere.model import Model
 from belvedere.progress import Progress
 from belvedere.records import Decision, Sample
 from belvedere.review.app import create_app
 from belvedere.review.doubts import Doubts
-from belvedere.review.guard import ENTRANCE, Guard, is_local
+from belvedere.review.guard import ENTRANCE, Guard
 from belvedere.review.neighbours import Neighbours
 from belvedere.review.page import CLASS_KEYS, Scene, ask, describe_doubt, list_choices, read_choice, write_choice
 from belvedere.review.queue import HELD_SECONDS, Choice, Entry, Queue
@@ -76,6 +78,11 @@ def client(scene: Scene) -> Iterator[TestClient]:
 
 def stems(entries: Any) -> list[str]:
     return [Path(entry.doubt.image).stem for entry in entries]
+
+
+def list_pictures(page: str) -> list[str]:
+    """The numbers of the pictures on a page, each once."""
+    return list(dict.fromkeys(re.findall(r"/pictures/(\d+)/", page)))
 
 
 def decide(client: TestClient, doubt: str, action: str = "keep", **values: Any) -> Any:
@@ -355,7 +362,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
         client.headers["origin"] = ORIGIN
         page = client.get(f"/doubts/next?tab={TAB}").text
         assert "The same picture in two parts" in page
-        assert client.get("/pictures/1/small").status_code == 200  # the other copy
+        assert client.get(f"/pictures/{list_pictures(page)[1]}/small").status_code == 200  # the other copy
         leak = entries[0].id
         decide(client, leak, "relabel", to=["blue"])
         assert scene.queue.find_decided(entries[0]) is None  # another label does not mend a leak
@@ -469,6 +476,8 @@ def test_only_the_page_itself_decides(client: TestClient, scene: Scene) -> None:
     assert large.status_code == 413
     assert client.get("/", headers={"host": "127.0.0.1.evil.example"}).status_code == 421
     assert client.get("/", headers={"host": "localhost:8642"}).status_code == 200
+    for host in ("[", "[::1", ""):
+        assert client.get("/", headers={"host": host}).status_code == 421, host
     assert scene.queue.journal.decisions == ()
 
 
@@ -487,7 +496,30 @@ def test_elsewhere_a_token_is_demanded(scene: Scene) -> None:
         assert "samesite=strict" in cookie.lower()
         assert guard.token not in let_in.headers["location"]
         assert client.get("/").status_code == 200
+        assert client.get("/", headers={"host": "["}).status_code < 500
     assert Guard("127.0.0.1").token is None
+
+
+def test_a_name_of_this_machine_is_as_good_as_its_address(scene: Scene) -> None:
+    """What is listened on decides, however it is spelt: no token, and only local names are answered."""
+    with listen("127.1", 0) as listening:
+        guard = Guard(address_of(listening), "127.1")
+        assert url_of(listening, "127.1").startswith("http://127.1:")
+    assert guard.token is None
+    with TestClient(create_app(scene, guard, None), base_url="http://127.1") as client:
+        assert client.get("/").status_code == 200
+        assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(("host", "port"), [("a..b", 0), ("x" * 64, 0), ("", 0), ("127.0.0.1", 70_000)])
+def test_what_can_not_be_listened_on_is_a_usage_error(host: str, port: int) -> None:
+    with pytest.raises(UsageError, match=f"Can't listen on {host}, port {port}: "):
+        listen(host, port)
+
+
+def test_where_every_address_is_listened_on_the_one_to_open_is_said() -> None:
+    with listen("0.0.0.0", 0) as listening:  # noqa: S104 - that is what is tried here
+        assert url_of(listening, "0.0.0.0") == f"http://127.0.0.1:{listening.getsockname()[1]}"  # noqa: S104
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.2.1"])
@@ -525,16 +557,49 @@ def test_no_path_reaches_the_disk(client: TestClient, path: str) -> None:
 
 
 def test_pictures_are_decoded_anew_and_only_as_listed(client: TestClient, scene: Scene) -> None:
-    client.get(f"/doubts/next?tab={TAB}")
-    answered = client.get("/pictures/0/large")
+    [number, *_] = list_pictures(client.get(f"/doubts/next?tab={TAB}").text)
+    answered = client.get(f"/pictures/{number}/large")
     assert answered.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(answered.content)) as picture:
         assert picture.format == "JPEG"
     [first, *_] = scene.queue.entries.values()
     write_picture(first.doubt.path, "red", 9_999)
-    changed = client.get("/pictures/0/large")
+    changed = client.get(f"/pictures/{number}/large")
     assert changed.status_code == 404
     assert "was changed" in changed.json()["error"]
+
+
+def test_no_number_of_an_earlier_process_comes_again(client: TestClient, run: Path) -> None:
+    """Else a browser that kept a picture would show it in the place of another, and the decision be about that."""
+    before = list_pictures(client.get(f"/doubts/next?tab={TAB}").text)
+    with TestClient(create_app(make_scene(run), Guard("127.0.0.1"), None), base_url=ORIGIN) as later:
+        after = list_pictures(later.get(f"/doubts/next?tab={TAB}").text)
+        assert not set(before) & set(after)
+        assert later.get(f"/pictures/{before[0]}/large").status_code == 404  # for a page that is still open
+        assert later.get(f"/pictures/{after[0]}/large").status_code == 200
+
+
+def test_names_that_are_no_text_do_not_stop_a_review(tmp_path: Path) -> None:
+    """A copy and its folder are named in another encoding than UTF-8; the audit keeps their bytes."""
+    folder = tmp_path / "caf\udce9"
+    images = [str(write_picture(folder / f"{number}\udce9.png", "red")) for number in range(2)]
+    group = {"images": images, "labels": ["red", "red"], "parts": ["train", "test"], "likeness": 1.0}
+    audit = write_audit(tmp_path / "audit", [], [group])
+    entries, _ = list_entries(found := read_doubts(audit), Progress())
+    scene = create_scene(folder, found, Queue(entries, Journal(tmp_path / "j.jsonl")), None, "Ana")
+    with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
+        client.headers["origin"] = ORIGIN
+        assert "caf\\udce9" in client.get("/").text
+        page = client.get(f"/doubts/next?tab={TAB}")
+        assert page.status_code == 200
+        assert "\\udce9.png" in page.text
+        said = decide(client, entries[0].id, "exclude").json()["said"]
+        assert said == f"{Path(entries[0].doubt.image).name}: excluded."
+        [decision] = read_journal(tmp_path / "j.jsonl").decisions
+        undone = {"id": "ab" * 12, "tab": TAB, "undoes": decision.id}
+        assert client.post("/undo", json=undone).status_code == 200
+        refused = client.get(f"/doubts/{'f' * 16}?tab={TAB}")
+        assert (refused.status_code, "caf\udce9" in refused.json()["error"]) == (409, True)
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
@@ -583,11 +648,12 @@ def test_heatmaps(run: Path, opened: Model) -> None:
     scene = make_scene(run, seeing)
     with TestClient(create_app(scene, Guard("127.0.0.1"), seeing), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/next?tab={TAB}").text
-        assert "/heatmaps/0" in page
-        assert client.get("/heatmaps/0?of=green").headers["content-type"] == "image/jpeg"
-        assert client.get("/heatmaps/0?of=purple").status_code == 404
+        place = f"/heatmaps/{list_pictures(page)[0]}"
+        assert place in page
+        assert client.get(f"{place}?of=green").headers["content-type"] == "image/jpeg"
+        assert client.get(f"{place}?of=purple").status_code == 404
         for name, lit in (("blue", (1, 0)), ("green", (0, 1)), ("red", (0, 0))):
-            drawn = np.asarray(Image.open(io.BytesIO(client.get(f"/heatmaps/0?of={name}").content)), np.float32)
+            drawn = np.asarray(Image.open(io.BytesIO(client.get(f"{place}?of={name}").content)), np.float32)
             halves = drawn[2:, :3].mean(), drawn[2:, -3:].mean()  # apart from what the edge blurs
             seen, unseen = (overlay(picture("blue"), np.full((1, 1), share, np.float32)) for share in (1.0, 0.0))
             expected = [(seen if share else unseen)[2:].mean() for share in lit]

@@ -239,6 +239,29 @@ def test_undo_after_a_restart(browser: Any, server: Server) -> None:
     assert Path(kept.image).stem == "001"
 
 
+def test_undo_after_a_restart_with_another_journal(browser: Any, server: Server) -> None:
+    """In the same tab: what was decided for the journal before is not asked for, or once at most if it is gone."""
+    page = open_page(browser.new_context(), server)
+    press(page, "k")
+    server.kill()
+    server.options = ("--journal", str(server.journal.with_name("other.jsonl")))
+    server.start()
+    page.reload()
+    settle(page)
+    press(page, "u")
+    assert page.locator("#status").inner_text() == "Nothing of this page's to undo; use the buttons below."
+    server.kill()
+    server.journal.unlink()
+    server.options = ()
+    server.start()
+    page.reload()
+    settle(page)
+    press(page, "u")
+    assert page.locator("#status").inner_text() == "There is no such decision to undo."
+    press(page, "u")
+    assert page.locator("#status").inner_text() == "Nothing of this page's to undo; use the buttons below."
+
+
 def test_two_tabs_and_two_people(browser: Any, server: Server) -> None:
     ana, ben = browser.new_context(), browser.new_context()
     pages = [open_page(ana, server), open_page(ana, server), open_page(ben, server)]

@@ -360,6 +360,11 @@ def test_without_a_token_only_names_of_this_machine_are_answered(server: Server,
         assert guarded.get("/model", **allowed).status == 200
     with serve(model_file, "--host", "0.0.0.0") as public:  # noqa: S104 - that is what is tried here
         assert public.get("/model", Host="elsewhere.example").status == 200
+        wait_until(lambda: "Everybody who reaches this machine may ask" in public.log_file.read_text())
+    with serve(model_file, "--host", "127.1") as near:  # another spelling of an address of this machine
+        assert near.get("/model", Host=f"127.1:{near.port}").status == 200
+        assert near.get("/model", Host="elsewhere.example").status == 421
+        assert "Everybody" not in near.log_file.read_text()
 
 
 def test_an_empty_token_is_refused(model_file: Path) -> None:
@@ -407,12 +412,13 @@ def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
         (["--megabytes", "0"], "limit on body bytes"),
         (["--megabytes", "nan"], "limit on body bytes must be a number above 0. Received: nan"),
         (["--megapixels", "inf"], "limit on pixels must be a number above 0. Received: inf"),
-        (["--batch", "17"], "A batch is 16 pictures at most"),
+        (["--batch", "33"], "A batch is 32 pictures at most"),
         (["--accept-rate", "2"], "The accept rate is a share"),
         (["--megapixels", "1000"], "At most"),
         (["--seconds", "nan"], "limit on body seconds"),
         (["--token-file", "gone"], "Can't read the token in gone"),
         (["--host", "203.0.113.1"], "Can't listen on 203.0.113.1"),
+        (["--host", "a..b"], "Can't listen on a..b"),
         (["--port", "taken"], "Can't listen on 127.0.0.1"),
     ],
 )

@@ -143,6 +143,20 @@ def test_what_is_given_up_is_not_worked_on_and_leaves_its_place(gated: Gated, mo
     assert len(gated.sizes) == 1  # what was with the first when it began; nothing after
 
 
+def test_what_is_given_up_frees_its_bytes_before_its_turn(gated: Gated) -> None:
+    """Else askers who hang up could fill the memory with what waits behind others."""
+
+    async def work() -> None:
+        batcher = Batcher(Limits(), Metrics())  # whose threads are not started: nothing has its turn
+        for future in batcher.submit(served(gated), [("a", bytes(1000)), ("b", bytes(1000))], False)[1:]:
+            future.cancel()
+        await asyncio.sleep(0.01)
+        held = [batcher._inbox.get_nowait() for _ in range(2)]
+        assert [len(job.content) for job in held if job] == [1000, 0]
+
+    asyncio.run(work())
+
+
 def test_nobody_works_for_a_sender_that_has_gone(
     gated: Gated, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import onnx
 import pytest
 import uvicorn
 
 from belvedere.cards import card_to_metadata
 from belvedere.errors import UnreadableModel
 from belvedere.model import BUNDLED, Model, load
+from belvedere.records import TagRule
 from belvedere.serve import reload
 from belvedere.serve import server as ending
 from belvedere.serve.app import Service
@@ -322,6 +324,22 @@ def test_a_model_that_can_not_run_is_no_model_to_serve(tmp_path: Path) -> None:
     file.write_bytes(model_bytes(card_to_metadata(replace(CARD, class_names=CLASS_NAMES[:2]))))
     with pytest.raises(UnreadableModel, match="do not fit"):
         ModelWatch(file, lambda *_: None)
+
+
+def test_a_model_that_can_not_put_its_answers_into_words_is_kept_out(tmp_path: Path) -> None:
+    """Its graph runs, but its tags are of more classes than it has."""
+    file, heard = tmp_path / "model.onnx", []
+    file.write_bytes(evidence_model())
+    watch = ModelWatch(file, lambda what, *_: heard.append(what))
+    wrong = onnx.load_from_string(evidence_model())
+    del wrong.metadata_props[:]
+    trust = replace(CARD.trust, tags=TagRule((3.0,) * 4, (-8.0,) * 4, fitted_on=100))
+    onnx.helper.set_model_props(wrong, card_to_metadata(replace(CARD, trust=trust)))
+    renamed_over(file, wrong.SerializeToString())
+    watch.look()
+    watch.look()
+    assert heard == ["kept"]
+    assert "can't be used" in str(watch.error)
 
 
 def renamed_over(file: Path, content: bytes) -> None:

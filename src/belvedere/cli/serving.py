@@ -37,7 +37,6 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Serve MODEL over HTTP, with a page to drop photographs on, until Ctrl-C or SIGTERM."""
-    from belvedere.serve.hosts import is_local
     from belvedere.serve.limits import Limits
     from belvedere.serve.server import read_token, run_server
 
@@ -53,13 +52,13 @@ def serve(
     )
     token = read_token(token_file)
 
-    def started(address: str, served: "Served") -> None:
+    def started(address: str, served: "Served", only_local: bool) -> None:
         if as_json:
             print_json({"address": address, "model": served.name, "sha256": served.sha256})
             sys.stdout.flush()  # whoever started this in a pipe waits for it
         else:
             tell(f"Serving {served.name} on {address} (the API: {address}/docs). Ctrl-C ends it.")
-        if token is None and not is_local(host):
+        if token is None and not only_local:
             tell("Everybody who reaches this machine may ask: --token-file, or BELVEDERE_TOKEN, asks for a token.")
 
     run_server(

@@ -4,6 +4,7 @@ Knows requests and their bounds; does not know how a decision is kept or a page 
 it is on disk, and not before. The same request sent twice counts once: the browser makes its id.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,12 +36,19 @@ STATIC = {
     "review.css": "text/css; charset=utf-8",
     "review.js": "text/javascript; charset=utf-8",
 }
-KEPT = {"Cache-Control": "private, max-age=3600"}  # a number means one content as long as the server lives
+KEPT = {"Cache-Control": "private, max-age=3600"}  # a number means one content, in other processes too
 FRESH = {"Cache-Control": "no-store"}
 
 Tab = Annotated[str, Query(pattern=r"^[0-9a-f]{8,64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+
+
+class _Json(JSONResponse):
+    """JSON of ASCII: in it even the name of a file that is no UTF-8 can be written."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content).encode()
 
 
 class _Message(BaseModel):
@@ -82,7 +90,7 @@ def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
         guard: Stands before every answer.
         model: For heat-maps.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Json)
     app.middleware("http")(guard)
     _add_errors(app)
     _add_pages(app, scene)
@@ -93,12 +101,12 @@ def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
 
 def _add_errors(app: FastAPI) -> None:
     def refuse(code: int) -> Callable[[Request, Exception], Response]:
-        return lambda _, error: JSONResponse({"error": str(error)}, code, FRESH)
+        return lambda _, error: _Json({"error": str(error)}, code, FRESH)
 
     def refuse_body(_: Request, error: Exception) -> Response:
         where = error.errors()[0] if isinstance(error, RequestValidationError) else {}
         place = ".".join(str(each) for each in where.get("loc", ()))
-        return JSONResponse({"error": f"{place}: {where.get('msg', 'not understood')}"}, 422, FRESH)
+        return _Json({"error": f"{place}: {where.get('msg', 'not understood')}"}, 422, FRESH)
 
     app.exception_handler(UsageError)(refuse(409))
     app.exception_handler(UnreadableImage)(refuse(404))
@@ -110,8 +118,8 @@ def _add_pages(app: FastAPI, scene: Scene) -> None:
     files = {name: (Path(__file__).parent / "static" / name).read_bytes() for name in STATIC}
 
     @app.get("/")
-    def page() -> HTMLResponse:
-        return HTMLResponse(templates.get_template("review.html").render(scene=scene), headers=FRESH)
+    def start() -> HTMLResponse:
+        return _page(templates.get_template("review.html").render(scene=scene))
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
@@ -126,7 +134,7 @@ def _add_pages(app: FastAPI, scene: Scene) -> None:
             text = templates.get_template("end.html").render(scene=scene, counts=counts, recent=recent)
         else:
             text = templates.get_template("doubt.html").render(describe_doubt(scene, entry, tab, choice))
-        return HTMLResponse(text, headers=FRESH)
+        return _page(text)
 
     @app.get("/doubts/next")
     def next_doubt(tab: Tab, choice: str = "") -> HTMLResponse:
@@ -139,9 +147,7 @@ def _add_pages(app: FastAPI, scene: Scene) -> None:
 
     @app.get("/choices")
     def choices() -> JSONResponse:
-        return JSONResponse(
-            [{"value": v, "text": t, "left": n} for v, t, n in list_choices(scene.queue)], headers=FRESH
-        )
+        return _Json([{"value": v, "text": t, "left": n} for v, t, n in list_choices(scene.queue)], headers=FRESH)
 
 
 def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
@@ -196,6 +202,11 @@ def _add_changes(app: FastAPI, scene: Scene) -> None:
         else:
             queue.skip(skipped.tab, skipped.doubt)
         return {"recorded": False, "said": "Left for later." if skipped.doubt else "Here is what you skipped."}
+
+
+def _page(text: str) -> HTMLResponse:
+    """What is no UTF-8 in the name of a file is shown escaped."""
+    return HTMLResponse(text.encode(errors="backslashreplace"), headers=FRESH)
 
 
 def _known(scene: Scene, entry: Entry | None) -> Entry:

@@ -5,18 +5,17 @@ ask (cross-site requests), every change must come as JSON from our own origin; a
 address (DNS rebinding), only names of this machine are answered.
 """
 
-import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from belvedere.hosts import is_local, names_this_machine
+
 COOKIE = "belvedere-review"
 ENTRANCE = "/enter"  # with ?token=... it sets the cookie
 MAX_BODY_BYTES = 65_536
-LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -29,30 +28,20 @@ HEADERS = {
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def is_local(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class Guard:
     """Stands before every answer."""
 
-    def __init__(self, host: str) -> None:
-        """Decides by the address that is listened on; away from this machine a token is made."""
-        self.token = None if is_local(host) else secrets.token_urlsafe(24)
-        self._names = LOCAL_NAMES | {host}
+    def __init__(self, address: str, name: str = "") -> None:
+        """Decides by the address that is listened on, under a name; away from this machine a token is made."""
+        self.token = None if is_local(address) else secrets.token_urlsafe(24)
+        self._name = name
 
     async def __call__(self, request: Request, answer: Answer) -> Response:
         """Answers, or says why not."""
         refusal = self._refuse(request)
         if refusal is not None:
             response: Response = JSONResponse({"error": refusal[1]}, refusal[0])
-        elif request.url.path == ENTRANCE:
+        elif request.scope["path"] == ENTRANCE:
             response = self._let_in(request)
         else:
             response = await answer(request)
@@ -61,13 +50,13 @@ class Guard:
 
     def _refuse(self, request: Request) -> tuple[int, str] | None:
         host = request.headers.get("host", "")
-        if self.token is None and urlsplit(f"//{host}").hostname not in self._names:
+        if self.token is None and not names_this_machine(host, self._name):
             return 421, "This page answers to the names of this machine only."
-        if request.url.path != ENTRANCE and not self._is_known(request):
+        if request.scope["path"] != ENTRANCE and not self._is_known(request):
             return 401, "Open the address with the token that belvedere review printed."
         if request.method in ("GET", "HEAD"):
             return None
-        if request.headers.get("origin") != f"{request.url.scheme}://{host}":
+        if request.headers.get("origin") != f"{request.scope['scheme']}://{host}":
             return 403, "Only the page itself may record a decision."
         if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
             return 415, "A decision is JSON."

@@ -5,6 +5,7 @@ number, and a file that was changed since it was listed is not shown, so that a 
 """
 
 import hashlib
+import secrets
 import threading
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Gallery:
     """Photographs by number."""
 
     def __init__(self) -> None:
+        self._first = secrets.randbelow(2**48)  # browsers keep pictures: no number of an earlier process comes again
         self._files: list[tuple[Path, str]] = []
         self._numbers: dict[tuple[Path, str], int] = {}
         self._lock = threading.Lock()
@@ -29,7 +31,7 @@ class Gallery:
         """Lists a photograph by its file and the hash of its content, if that matters; returns its number."""
         with self._lock:
             if (path, sha256) not in self._numbers:
-                self._numbers[path, sha256] = len(self._files)
+                self._numbers[path, sha256] = self._first + len(self._files)
                 self._files.append((path, sha256))
             return self._numbers[path, sha256]
 
@@ -39,9 +41,9 @@ class Gallery:
         Raises:
             UnreadableImage: No photograph has this number, or it can't be read, or was changed.
         """
-        if not 0 <= number < len(self._files):
+        if not self._first <= number < self._first + len(self._files):
             raise UnreadableImage(f"picture {number}", "is not in the list")
-        path, sha256 = self._files[number]
+        path, sha256 = self._files[number - self._first]
         content = read_content(path)
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise UnreadableImage(path.name, "was changed since this page was started")

@@ -16,6 +16,7 @@ import uvicorn
 
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import BelvedereError, UsageError
+from belvedere.hosts import address_of, listen, url_of
 from belvedere.journal import Journal, damaged_note
 from belvedere.model import BUNDLED, Model, load, takes_model
 from belvedere.progress import Progress
@@ -83,9 +84,9 @@ def run_review(
     entries, lost = list_entries(found, progress)
     progress.say_notes(lost + damaged_note(book.path, book.damaged))
     scene = create_scene(folder, found, Queue(entries, book), chosen, who or _user_name())
-    guard = Guard(host)
-    with _listen(host, port) as listening:
-        _say_where(listening, guard, host, progress)
+    with listen(host, port) as listening:
+        guard = Guard(address_of(listening), host)
+        _say_where(url_of(listening, host), guard, progress)
         if chosen is not None:
             scene.neighbours.start(chosen, lambda: _describable(entries, dataset, progress), progress)
         _serve(create_app(scene, guard, chosen), listening)
@@ -189,20 +190,9 @@ def _describable(entries: list[Entry], dataset: Dataset | None, progress: Progre
     return Contents((*known.samples, *more.values()), (*known.hashes, *more), ())
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --port or --host.") from error
-
-
-def _say_where(listening: socket.socket, guard: Guard, host: str, progress: Progress) -> None:
-    port = listening.getsockname()[1]
-    name = f"[{host}]" if ":" in host else host
+def _say_where(url: str, guard: Guard, progress: Progress) -> None:
     entrance = f"{ENTRANCE}?token={guard.token}" if guard.token else "/"
-    progress.say(f"Review: http://{name}:{port}{entrance}  (Ctrl-C ends it)")
+    progress.say(f"Review: {url}{entrance}  (Ctrl-C ends it)")
     if guard.token:
         progress.say("Whoever has this address can see the photographs and decide. It is not encrypted.")
 

@@ -46,9 +46,9 @@ class Service:
         metrics: Metrics,
         token: str | None = None,
         *,
-        only_local: bool = False,
+        only_local: str | None = None,
     ) -> None:
-        """Puts it together; where `only_local`, requests must be addressed to a name of this machine."""
+        """Puts it together; with `only_local`, requests must name this machine, or that name."""
         self.watch = watch
         self.limits = limits
         self.metrics = metrics

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,7 @@ class Batcher:
         jobs = [_Job(served, name, content, heatmaps, loop.create_future()) for name, content in pictures]
         self.pending += len(jobs)
         for job in jobs:
+            job.future.add_done_callback(partial(_let_go, job))
             self._inbox.put(job)
         return [job.future for job in jobs]
 
@@ -138,12 +140,13 @@ class Batcher:
 
     def _decode(self, job: _Job, max_pixels: int) -> None:
         began = time.perf_counter()
+        content = job.content  # before the look: what is given up loses it at any moment
         try:
             if job.future.cancelled():
                 self._deliver([job], [GIVEN_UP])
                 return
             preprocess = job.served.model.card.preprocess
-            job.decoded = read_input(job.content, preprocess, reduced=True, max_pixels=max_pixels)
+            job.decoded = read_input(content, preprocess, reduced=True, max_pixels=max_pixels)
             job.content = b""
             self._ready.put(job)
         except UnreadableImage as error:
@@ -211,6 +214,12 @@ class Batcher:
                 job.future.set_exception(outcome)
             else:
                 job.future.set_result(outcome)
+
+
+def _let_go(job: _Job, future: "asyncio.Future[Answered]") -> None:
+    """Frees the bytes of what was given up at once: its place in the queue may be far from its turn."""
+    if future.cancelled():
+        job.content = b""
 
 
 def _thread(work: Callable[[], None], name: str) -> threading.Thread:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from belvedere.serve.hosts import names_this_machine
+from belvedere.hosts import names_this_machine
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.problems import GONE, Busy, Gone, Refused, problem
@@ -39,11 +39,11 @@ log = logging.getLogger("belvedere.serve")
 class Gate:
     """Passes requests on to an application, within limits."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, *, only_local: bool = False) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, *, only_local: str | None = None) -> None:
         self.app = app
         self.limits = limits
         self.metrics = metrics
-        self.only_local = only_local  # against another site that gives its own name our address (DNS rebinding)
+        self.only_local = only_local  # our name; against another site that gives its own our address (DNS rebinding)
         self.held_bytes = 0  # of all bodies in memory
         self.is_closing = False  # at the end: answers close their connection
 
@@ -87,7 +87,8 @@ class _Exchange:
     def _check_head(self) -> None:
         """Refuses by the head alone what must not be answered, or would be refused later."""
         host = self._headers.get(b"host")  # browsers always send it
-        if self._gate.only_local and host is not None and not names_this_machine(host.decode("latin-1")):
+        own_name = self._gate.only_local
+        if own_name is not None and host is not None and not names_this_machine(host.decode("latin-1"), own_name):
             raise Refused(
                 421, "Without a token, this server answers to names of this machine only: 127.0.0.1, localhost."
             )

@@ -101,7 +101,8 @@ def _open(path: Path, accept_rate: float | None) -> tuple[Served, Signature]:
     file = find_model(path)
     try:
         size = model.card.preprocess
-        model.run(np.zeros((1, size.height, size.width, 3), np.uint8))  # the first run is slow, and may fail
+        blank = np.zeros((1, size.height, size.width, 3), np.uint8)
+        model.put_into_words(model.run_all(blank), ["blank"], [()])  # the first answer is slow, and may fail
     except Exception as error:  # whatever keeps it from answering keeps it from being used
         reason = " ".join(str(error).split())[:200]
         raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error

@@ -15,17 +15,16 @@ from pathlib import Path
 import uvicorn
 
 from belvedere.errors import UsageError
+from belvedere.hosts import BACKLOG, address_of, is_local, listen, url_of
 from belvedere.model import BUNDLED
 from belvedere.serve.app import Service
 from belvedere.serve.connections import limited
-from belvedere.serve.hosts import is_local
 from belvedere.serve.limits import Limits
 from belvedere.serve.logs import start_log
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.reload import ModelWatch, Served
 
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
-BACKLOG = 2048
 END_SECONDS = 10  # beside the limits on one request: then what is left is cut off
 HEAD_SECONDS = 1.0  # at the end, for the request of a connection that was just accepted
 
@@ -40,7 +39,7 @@ def run_server(
     limits: Limits | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
-    started: Callable[[str, Served], None] | None = None,
+    started: Callable[[str, Served, bool], None] | None = None,
 ) -> None:
     """Serves a model over HTTP until the process is told to end.
 
@@ -54,7 +53,7 @@ def run_server(
         limits: What is taken at most.
         token: What requests must bring as `Authorization: Bearer TOKEN`; none: everybody who reaches it may ask.
         accept_rate: As `belvedere.load`; also of a new file that takes over.
-        started: Called with the server's address and the model, once it listens.
+        started: Called with the server's address, the model, and whether only this machine reaches it, once it listens.
 
     Raises:
         UnreadableModel: There is no model.
@@ -74,8 +73,9 @@ def run_server(
 
     watch = ModelWatch(model, said, accept_rate)
     metrics.show_model(watch.current.name, watch.current.sha256)
-    listener = _listen(host, port)
-    service = Service(watch, limits, metrics, token, only_local=token is None and is_local(host))
+    listener = listen(host, port)
+    is_near = is_local(address_of(listener))  # the name does not tell
+    service = Service(watch, limits, metrics, token, only_local=host if token is None and is_near else None)
     start_log()
     config = uvicorn.Config(
         service.gate,
@@ -88,8 +88,8 @@ def run_server(
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(limits.body_seconds + limits.answer_seconds + END_SECONDS),
     )
-    address = _url(host, listener.getsockname()[1])
-    _Server(config, service, lambda: started and started(address, watch.current)).run(sockets=[listener])
+    address = url_of(listener, host)
+    _Server(config, service, lambda: started and started(address, watch.current, is_near)).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -154,25 +154,3 @@ def _check_token(token: str | None) -> None:
         raise UsageError(
             "A token is 8 or more letters, digits and signs of ASCII, without spaces. Give such a one, or none."
         )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --host or --port.") from error
-    return listener
-
-
-def _url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where a browser finds it
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"

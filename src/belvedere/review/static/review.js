@@ -10,8 +10,9 @@ const choice = document.getElementById("choice");
 const who = document.getElementById("who");
 const shortcuts = document.getElementById("shortcuts");
 
+const doneHere = `done:${main.dataset.journal}`; // other journals may have been decided on at this address
 let tab = sessionStorage.getItem("tab") || randomId();
-let done = JSON.parse(sessionStorage.getItem("done") || "[]"); // ids of this tab's decisions, the last at the end
+let done = JSON.parse(sessionStorage.getItem(doneHere) || "[]"); // ids of this tab's decisions, the last at the end
 let busy = false;
 let tags = null; // the secondary labels while tagging
 let heat = 0; // 0: the picture; n: the n-th heat-map
@@ -125,7 +126,7 @@ function makeOption(value, words, left) {
 }
 
 function remember() {
-  sessionStorage.setItem("done", JSON.stringify(done.slice(-500)));
+  sessionStorage.setItem(doneHere, JSON.stringify(done.slice(-500)));
 }
 
 function article() {
@@ -168,9 +169,9 @@ function undo(id) {
       say("Nothing of this page's to undo; use the buttons below.");
       return;
     }
-    const answer = await send("/undo", { undoes });
-    done = done.filter((each) => each !== undoes);
+    done = done.filter((each) => each !== undoes); // even if it is refused: it would be refused again
     remember();
+    const answer = await send("/undo", { undoes });
     say(answer.said);
     await show(answer.doubt || "next");
   });
