@@ -329,7 +329,7 @@ def test_limits_that_make_no_sense_are_refused() -> None:
         {"body_seconds": float("inf")},
         {"files": 9, "queue": 8},
         {"body_bytes": 10**10},
-        {"batch": 17},
+        {"batch": 33},
     ):
         with pytest.raises(UsageError):
             Limits(**wrong)
