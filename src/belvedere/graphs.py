@@ -103,6 +103,8 @@ def _take_bytes(graph: onnx.ModelProto) -> onnx.ModelProto:
         if chain is None:
             continue
         divide, subtract, cast = chain
+        if divide.input[1] not in constants or subtract.input[1] not in constants:
+            continue
         deviation, mean = (onnx.numpy_helper.to_array(constants[node.input[1]]) for node in (divide, subtract))
         if mean.size != 1 or deviation.size != 1 or mean != np.clip(mean.round(), 0, 255):
             continue
