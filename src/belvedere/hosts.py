@@ -50,7 +50,7 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except (OSError, ValueError) as error:  # a name that can't be one is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --host or --port.") from error
+        raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --port or --host.") from error
     return listener
 
 
