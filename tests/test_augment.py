@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from belvedere.training.augment import GREY, Boxes, cut, draw_boxes, mix, scale_whole, vary
+from belvedere.training.augment import GREY, Boxes, cut, draw_boxes, mix, scale_whole, vary, whole_boxes
 from belvedere.training.recipes import RECIPES, Recipe
 
 PLAIN = replace(RECIPES["quick"], crop_area=(1.0, 1.0), crop_ratio=1.0, flip=False)
@@ -96,7 +96,7 @@ def test_boxes_lie_within_the_picture_and_are_as_large_as_asked(height: int, wid
 
 def test_without_chance_the_picture_is_only_scaled() -> None:
     images = pictures(4, 32, 32)
-    found = vary(images, np.zeros(4, bool), 32, PLAIN, np.random.default_rng(0), torch.float32)
+    found = vary(images, whole_boxes(images), 32, PLAIN, np.random.default_rng(0), torch.float32)
     assert torch.allclose(found, images.permute(0, 3, 1, 2).float(), atol=1e-3)
 
 
@@ -105,7 +105,9 @@ def test_without_chance_the_picture_is_only_scaled() -> None:
 def test_what_comes_out_has_one_form(recipe: Recipe, precision: torch.dtype) -> None:
     images = pictures(5, 40, 48)
     before = images.clone()
-    found = vary(images, np.ones(5, bool), 32, recipe, np.random.default_rng(0), precision)
+    random = np.random.default_rng(0)
+    boxes = draw_boxes(np.ones(5, bool), 40, 48, recipe, random)
+    found = vary(images, boxes, 32, recipe, random, precision)
     assert found.shape == (5, 3, 32, 32)
     assert found.dtype == precision
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -115,16 +117,20 @@ def test_what_comes_out_has_one_form(recipe: Recipe, precision: torch.dtype) -> 
 
 def test_the_generator_decides_it_all() -> None:
     images, mirrored = pictures(6, 40, 40), np.arange(6) % 2 == 0
-    first, again, other = (
-        vary(images, mirrored, 32, ALL, np.random.default_rng(seed), torch.float32) for seed in (1, 1, 2)
-    )
+
+    def draw(seed: int) -> Tensor:
+        random = np.random.default_rng(seed)
+        return vary(images, draw_boxes(mirrored, 40, 40, ALL, random), 32, ALL, random, torch.float32)
+
+    first, again, other = (draw(seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_colours_change_within_bounds_and_picture_by_picture() -> None:
     images = torch.full((200, 32, 32, 3), 115, dtype=torch.uint8)
-    found = vary(images, np.zeros(200, bool), 32, replace(PLAIN, colour=0.5), np.random.default_rng(0), torch.float32)
+    recipe = replace(PLAIN, colour=0.5)
+    found = vary(images, whole_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
     levels = found.mean((1, 2, 3))
     assert [float(levels.min()) - GREY, float(levels.max()) - GREY] == pytest.approx([-30, 30], abs=2)
     assert found.std((1, 2, 3)).max() < 1e-3  # a grey picture stays of one grey
@@ -133,7 +139,7 @@ def test_colours_change_within_bounds_and_picture_by_picture() -> None:
 def test_a_share_of_the_pictures_gets_a_square() -> None:
     images = torch.full((1000, 16, 16, 3), 250, dtype=torch.uint8)
     recipe = replace(PLAIN, erase=0.3)
-    found = vary(images, np.zeros(1000, bool), 32, recipe, np.random.default_rng(0), torch.float32)
+    found = vary(images, whole_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
     erased = (found == GREY).all(1)
     sizes = erased.sum((1, 2))
     assert (sizes > 0).float().mean() == pytest.approx(0.3, abs=0.05)

@@ -1,56 +1,123 @@
 """A teacher's answers beside the labels, and weights between a start and an end."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from belvedere.errors import UsageError
 from belvedere.model import load
 from belvedere.progress import Progress
-from belvedere.records import Sample
+from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
+from belvedere.training.augment import Boxes
 from belvedere.training.between import choose_between
 from belvedere.training.device import Hardware
-from belvedere.training.feed import Feed, Part
+from belvedere.training.feed import Feed, Lesson, Lessons, Part
 from belvedere.training.loop import Plan, Training
 from belvedere.training.networks import CompactNetwork
 from belvedere.training.networks.registry import Network
 from belvedere.training.ranks import Ranks
-from belvedere.training.recipes import RECIPES, Recipe
+from belvedere.training.recipes import RECIPES
+from belvedere.training.run import train
 from belvedere.training.schedule import count_steps
-from belvedere.training.teaching import find_teacher, find_unlabelled
-from conftest import write_picture
+from belvedere.training.teaching import CropAnswers, Teacher, find_teacher, find_unlabelled
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 NAMES = ("blue", "green", "red")
 
 
-def taught_by(model: Path, **changes: object) -> Recipe:
-    return replace(RECIPES["quick"], teacher=str(model), **changes)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def taught_by(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learnt to tell red from blue."""
+    folder, random = tmp_path_factory.mktemp("teacher"), np.random.default_rng(2)
+    for name, colour in {"blue": (40, 60, 200), "red": (200, 60, 40)}.items():
+        (folder / "photographs" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = np.array(colour) + random.integers(-40, 40, (40, 40, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "photographs" / name / f"{index}.png")
+    return train(folder / "photographs", out=folder / "run", recipe="quick", epochs=1).folder
 
 
-def test_labels_and_answers_are_mixed(tiny_model: Path, tmp_path: Path) -> None:
-    teacher = find_teacher(taught_by(tiny_model, teacher_share=0.6, label_smoothing=0.1), NAMES)
+def open_teacher(run: Path, **changes: object) -> Teacher:
+    recipe = replace(RECIPES["quick"], teacher=str(run), **changes)  # type: ignore[arg-type]
+    teacher = find_teacher(recipe, ("blue", "red"), CPU)
     assert teacher is not None
-    paths = [write_picture(tmp_path / f"{name}.png", name) for name in ("red", "blue")]
-    hashes = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
-    contents = Contents(tuple(Sample(path, path.name, "green", "train") for path in paths), hashes, ())
-    found = teacher.targets(contents, np.array([1, -1]), Progress())
-    said = np.array([answer.probabilities for answer in load(tiny_model).predict(paths)])
-    label = 0.9 * np.array([0, 1, 0]) + 0.1 / 3
-    assert found[0] == pytest.approx(0.6 * said[0] + 0.4 * label, abs=1e-6)
-    assert found[1] == pytest.approx(said[1], abs=1e-6)  # without a label, the answer is all
-    assert find_teacher(RECIPES["quick"], NAMES) is None
-    tagged = replace(contents, samples=(replace(contents.samples[0], also=("blue",)), contents.samples[1]))
-    both = 0.9 * np.array([0.5, 0.5, 0]) + 0.1 / 3  # every label of a photograph counts
-    assert teacher.targets(tagged, np.array([1, -1]), Progress())[0] == pytest.approx(
-        0.6 * said[0] + 0.4 * both, abs=1e-6
-    )
+    return teacher
+
+
+def test_a_teacher_answers_for_the_crops_that_the_pupil_sees(taught_by: Path) -> None:
+    """The run's network itself, asked about a crop as it asks about a picture that is only that."""
+    teacher = open_teacher(taught_by)
+    assert teacher.side == 112
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 300, 300, 3)).astype(np.uint8))
+    images[:, :, :150] = torch.tensor([255, 0, 0], dtype=torch.uint8)  # red on the left
+    zeros, half = np.zeros(2), np.full(2, 150.0)
+    left = teacher.answer(images, Boxes(zeros, zeros, half * 2, half - 2, np.array([False, True])))
+    assert torch.allclose(left[0], left[1], atol=1e-5)  # all of it is red: the mirror image is the same
+    expected = load(taught_by).run(np.tile(np.array([255, 0, 0], np.uint8), (1, 112, 112, 1))).logits
+    assert left[0].log().diff().item() == pytest.approx(float(np.diff(expected[0])[0]), abs=1e-2)
+
+
+def test_labels_and_answers_are_mixed(taught_by: Path) -> None:
+    """Each crop has the answer that the teacher gives for it; the crops of a picture are the same each time."""
+    teacher = open_teacher(taught_by, teacher_share=0.6, label_smoothing=0.1, teacher_side=64, teacher_crops=3)
+    [red, blue] = (taught_by.parent / "photographs" / name / "0.png" for name in ("red", "blue"))
+    keys = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in (red, blue))
+    contents = Contents((Sample(red, "red", "red", "train"), Sample(blue, "blue", "", "train")), keys, ())
+    source, labels = Preprocess(40, 40), np.array([1, -1])
+    found = teacher.prepare(contents, source, labels, None, Progress())
+    assert (found.crops.shape, found.targets.shape) == ((2, 3, 4), (2, 3, 2))
+    images = torch.from_numpy(np.stack([np.array(Image.open(path)) for path in (red, blue)]))
+    for view in range(3):
+        top, left, height, width = 40 * found.crops[:, view].T.astype(np.float64)
+        said = teacher.answer(images, Boxes(top, left, height, width, np.zeros(2, bool))).numpy()
+        assert found.targets[0, view] == pytest.approx(0.6 * said[0] + 0.4 * np.array([0.05, 0.95]), abs=1e-5)
+        assert found.targets[1, view] == pytest.approx(said[1], abs=1e-5)  # without a label, the answer is all
+    assert len(np.unique(found.crops[0], axis=0)) == 3
+    both = np.array([[0.5, 0.5], [0.5, 0.5]], np.float32)  # every label of a photograph counts
+    again = teacher.prepare(contents, source, labels, both, Progress())
+    assert np.array_equal(again.crops, found.crops)
+    assert again.targets[0] - found.targets[0] == pytest.approx(0.4 * np.array([[0.45, -0.45]] * 3), abs=1e-5)
+    assert find_teacher(RECIPES["quick"], NAMES, CPU) is None
+
+
+def test_crops_take_turns_and_each_is_mirrored_once() -> None:
+    crops = np.arange(4 * 2 * 4, dtype=np.float32).reshape(4, 2, 4)
+    targets = np.random.default_rng(0).random((4, 2, 3)).astype(np.float32)
+    part = Part(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), lessons=Lessons(crops, targets))
+    feed, rows = Feed(part, CPU, repeats=2), np.array([0, 5])  # the second is row 1 again
+    for epoch, views in enumerate([(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]):
+        lesson = feed.lesson(rows, epoch)
+        assert lesson is not None
+        assert np.array_equal(lesson.crops, crops[[0, 1], views])
+        assert np.array_equal(lesson.targets.numpy(), targets[[0, 1], views])
+    boxes = Lesson(np.array([[0.25, 0.5, 0.5, 0.125]], np.float32), torch.zeros(1, 3)).boxes(np.array([True]), 40, 80)
+    assert np.concatenate([boxes.top, boxes.left, boxes.height, boxes.width]).tolist() == [10, 40, 20, 10]
+    assert boxes.mirrored.all()
+
+
+def test_whole_pictures_have_one_answer(taught_by: Path) -> None:
+    teacher = open_teacher(taught_by, crop_area=(1.0, 1.0), crop_ratio=1.0)
+    assert CropAnswers(teacher, Preprocess(40, 40)).crops == 1
+
+
+def test_what_is_no_teacher_is_refused(taught_by: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is no run that can be learnt from: .*\. Expected a folder"):
+        open_teacher(tiny_model)
+    with pytest.raises(UsageError, match=r"knows other classes: expected blue, green, red\. Received: blue, red"):
+        find_teacher(replace(RECIPES["quick"], teacher=str(taught_by)), NAMES, CPU)
+    broken = tmp_path / "run"
+    shutil.copytree(taught_by, broken)
+    (broken / "weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UsageError, match=r"can't answer for crops of 112 pixels"):
+        open_teacher(broken)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
@@ -61,7 +128,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_step_follows_the_targets_and_not_the_labels() -> None:
-    """All labels are the first class, and the teacher says the second: that is what is learnt."""
+    """All labels are the first class, and the targets say the second: that is what is learnt."""
     images = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3)).astype(np.uint8)
     labels, targets = np.zeros(16, np.int64), np.tile(np.array([[0, 1]], np.float32), (16, 1))
     recipe = replace(RECIPES["quick"], batch_size=16, epochs=12, least_steps=0, whiten=False, side_plan=((0.0, 48),))

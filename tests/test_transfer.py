@@ -169,11 +169,6 @@ def test_a_teacher_is_learnt_from(run: Run, photographs: Path, tmp_path: Path) -
     assert "10 photographs without labels join in; 1 were among the others" in log
 
 
-def test_a_teacher_of_other_classes_is_refused(tiny_model: Path, photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"knows other classes: expected blue, red\. Received: blue, green, red"):
-        train(photographs, out=tmp_path / "run", recipe="quick", epochs=1, teacher=tiny_model)
-
-
 def test_minutes_choose_the_size_of_the_pictures(
     photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def run_demo(
 
     Raises:
         UsageError: `out` may not be written.
-        TrainingError: Training was ended before its first epoch was complete.
+        KeyboardInterrupt: It was ended before training had completed an epoch.
     """
     folder = Path(out)
     progress = progress or Progress()

@@ -46,11 +46,10 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class ModelEmbedder:
-    """A model file that describes pictures, by its embedding or, as a teacher, by its probabilities."""
+    """A model file that describes pictures."""
 
     model: Model
     name: str
-    output: str = "embedding"
 
     @property
     def preprocess(self) -> Preprocess:
@@ -60,12 +59,11 @@ class ModelEmbedder:
     @property
     def width(self) -> int:
         """D."""
-        return self.model.width_of(self.output)
+        return self.model.embedding_width
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describes pictures, (n, H, W, 3), as (n, D)."""
-        described: NDArray[np.float32] = getattr(self.model.run(images), self.output)
-        return described
+        return self.model.run(images).embedding
 
 
 def embed_with(model: Model) -> ModelEmbedder:

@@ -94,10 +94,11 @@ class Model:
         metadata = self._session.get_modelmeta().custom_metadata_map | {"accept_rate": self.accept_rate}
         return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
-    def width_of(self, output: str) -> int:
-        """How many numbers one of `OUTPUTS` has for a picture."""
+    @property
+    def embedding_width(self) -> int:
+        """D, how many numbers describe a picture."""
         outputs = {each.name: each for each in self._session.get_outputs()}
-        return int(outputs[output].shape[1])
+        return int(outputs[OUTPUTS[2]].shape[1])
 
     @property
     def tells_places(self) -> bool:

@@ -51,7 +51,11 @@ _OTHER_SCRIPTS = (
     "Microsoft YaHei",
     "Malgun Gothic",
 )
-_METADATA: Mapping[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+# Level 2 packs photographs three times as fast as the usual 6, into files a tenth larger.
+_SAVED_WITH: Mapping[str, dict[str, Any]] = {
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 2}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+}
 
 
 @cache
@@ -105,7 +109,7 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     with styled(), warnings.catch_warnings():
         # A name in a script without an installed font is drawn as boxes; its letters stand in the page and the tables.
         warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from font", UserWarning)
-        figure.savefig(content, format=kind, dpi=dots, metadata=_METADATA[kind])
+        figure.savefig(content, format=kind, dpi=dots, **_SAVED_WITH[kind])
     return content.getvalue()
 
 

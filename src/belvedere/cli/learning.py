@@ -37,9 +37,7 @@ BackboneName = Annotated[
 WeightsFile = Annotated[
     Path | None, typer.Option("--weights", help="File of its weights; without, downloaded on first use.")
 ]
-TeacherModel = Annotated[
-    Path | None, typer.Option("--teacher", help="Run or model whose answers are learnt beside the labels.")
-]
+TeacherModel = Annotated[Path | None, typer.Option("--teacher", help="Run whose answers are learnt beside the labels.")]
 Unlabelled = Annotated[
     Path | None, typer.Option("--unlabelled", help="Folder of photographs for which only the teacher answers.")
 ]

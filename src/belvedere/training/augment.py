@@ -65,11 +65,14 @@ def cut(images: Tensor, boxes: Boxes, side: int, precision: torch.dtype) -> Tens
 
 def scale_whole(images: Tensor, side: int | None) -> Tensor:
     """Scales whole pictures, (N, H, W, 3) uint8, as `cut` does: (N, 3, side, side), float32; None: to their height."""
+    return cut(images, whole_boxes(images), side or images.shape[1], torch.float32)
+
+
+def whole_boxes(images: Tensor) -> Boxes:
+    """Returns boxes that hold all of each picture, (N, H, W, 3)."""
     count, height, width, _ = images.shape
-    whole = Boxes(
-        np.zeros(count), np.zeros(count), np.full(count, height), np.full(count, width), np.zeros(count, bool)
-    )
-    return cut(images, whole, side or height, torch.float32)
+    nothing = np.zeros(count)
+    return Boxes(nothing, nothing, np.full(count, height), np.full(count, width), np.zeros(count, bool))
 
 
 def fit_whole(images: Tensor, side: int) -> Tensor:
@@ -93,18 +96,13 @@ def _weights(
 
 
 def vary(
-    images: Tensor,
-    mirrored: NDArray[np.bool_],
-    side: int,
-    recipe: Recipe,
-    random: np.random.Generator,
-    precision: torch.dtype,
+    images: Tensor, boxes: Boxes, side: int, recipe: Recipe, random: np.random.Generator, precision: torch.dtype
 ) -> Tensor:
     """Makes of each picture another one of the same thing.
 
     Args:
         images: (N, H, W, 3) uint8.
-        mirrored: (N,), which of them to mirror.
+        boxes: What to cut from them.
         side: Of the result, in pixels.
         recipe: Says how much may change.
         random: Draws.
@@ -113,8 +111,7 @@ def vary(
     Returns:
         (N, 3, side, side) of that precision, channels_last, about 0 to 255.
     """
-    height, width = images.shape[1:3]
-    pixels = cut(images, draw_boxes(mirrored, height, width, recipe, random), side, precision)
+    pixels = cut(images, boxes, side, precision)
     if recipe.colour:
         pixels = _recolour(pixels, recipe.colour, random)
     if recipe.erase:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from belvedere.training.augment import Boxes
 from belvedere.training.device import Hardware
 
 RESIDENT_SHARE = 0.5  # of a GPU's free memory, which pixels may take
@@ -25,12 +26,34 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
+class Lessons:
+    """What a teacher says of V crops of each of N photographs, mixed with the labels."""
+
+    crops: NDArray[np.float32]  # (N, V, 4): top, left, height, width, as shares of the picture's
+    targets: NDArray[np.float32]  # (N, V, K), with the sum 1
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch of them: a crop of each picture."""
+
+    crops: NDArray[np.float32]  # (n, 4)
+    targets: Tensor  # (n, K), on the device
+
+    def boxes(self, mirrored: NDArray[np.bool_], height: int, width: int) -> Boxes:
+        """Returns the crops of pictures of a size, (n,) of them to be mirrored."""
+        top, left, rows, columns = self.crops.T.astype(np.float64)
+        return Boxes(top * height, left * width, rows * height, columns * width, mirrored)
+
+
+@dataclass(frozen=True)
 class Part:
     """Photographs to learn from or to validate on."""
 
     images: Rows  # (N, H, W, 3) uint8
     labels: NDArray[np.int64]  # (N,)
-    targets: NDArray[np.float32] | None = None  # (N, K), instead of the labels: what a teacher makes of them
+    targets: NDArray[np.float32] | None = None  # (N, K), instead of the labels, where a picture has several
+    lessons: Lessons | None = None  # instead of either, where there is a teacher
 
 
 class Feed:
@@ -63,10 +86,23 @@ class Feed:
         return self._part.labels
 
     def targets(self, rows: NDArray[np.intp]) -> Tensor | None:
-        """Returns what a teacher makes of some rows' labels, (n, K), on the device; None where there is no teacher."""
+        """Returns what is learnt of some rows instead of their labels, (n, K), on the device; None where nothing is."""
         if self._part.targets is None:
             return None
         return torch.from_numpy(self._part.targets[rows % len(self._part.labels)]).to(self._device, non_blocking=True)
+
+    def lesson(self, rows: NDArray[np.intp], epoch: int) -> Lesson | None:
+        """Returns which crops a teacher answered for show some rows in an epoch, and what is learnt of them.
+
+        One after the other has its turn, each for two epochs, so that its mirror image is shown as well.
+        """
+        lessons = self._part.lessons
+        if lessons is None:
+            return None
+        rows = rows % len(self._part.labels)
+        view = (rows + epoch // 2) % lessons.crops.shape[1]
+        targets = torch.from_numpy(lessons.targets[rows, view]).to(self._device, non_blocking=True)
+        return Lesson(lessons.crops[rows, view], targets)
 
     def take(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Returns pictures, (n, H, W, 3) uint8, and labels, (n,), of some rows, on the device."""

@@ -93,23 +93,22 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
         The network with the weights of the best epoch.
 
     Raises:
-        TrainingError: Photographs to learn from are missing, training was ended before its first epoch was complete, or
-            it came to nothing.
+        KeyboardInterrupt: Training was ended before its first epoch was complete.
+        TrainingError: Photographs to learn from are missing, or training came to nothing.
     """
     entry = find_recipes_network(job.recipe)
     source = entry.preprocess
     if job.recipe.side_plan is not None:  # crops are cut from a larger picture
         source = replace(source, height=job.recipe.source_side, width=job.recipe.source_side)
-    teacher = find_teacher(job.recipe, job.dataset.class_names)
+    teacher = find_teacher(job.recipe, job.dataset.class_names, job.hardware)
     pixels, held = _read(job, _to_learn(job), source), _read(job, job.division.validation, entry.preprocess)
     notes = job.division.notes + notes_of(pixels, held)
     job.log.say_notes(notes)
     class_names = job.dataset.class_names
     train, validation = _to_part(pixels, class_names), _to_part(held, class_names)
+    train = replace(train, targets=share_labels(pixels.samples, class_names, job.recipe.label_smoothing))
     if teacher is not None:
-        train = _teach(job, teacher, train, pixels)
-    elif (shared := share_labels(pixels.samples, class_names, job.recipe.label_smoothing)) is not None:
-        train = replace(train, targets=shared)
+        train = _teach(job, teacher, train, pixels, source)
     _check_parts(train, validation, class_names)
     start, base = None if network is None else copy_weights(network), dict[str, str]()
     network = network or start_network(job.recipe, len(class_names), job.seed, train.images)
@@ -118,7 +117,9 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
         repeats = count_repeats(len(train.labels), job.recipe)
         outcome = _train(job, network, Feed(train, job.hardware, repeats), kept_back)
     if not outcome.history:
-        raise TrainingError("Training was ended before its first epoch was complete: there is no model to keep.")
+        ended = KeyboardInterrupt()
+        ended.add_note("Training had not completed its first epoch: there is no model to keep.")
+        raise ended
     if not outcome.weights:
         raise TrainingError(
             "The validation loss was no number after any epoch: there is no model to keep. Lower the rates."
@@ -134,7 +135,7 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     network.both_ways = job.recipe.both_ways  # epochs were compared from one view, which takes half the time
     held_out = hold_out(job, network, Feed(train, job.hardware), kept_back, held)
     if teacher is not None:
-        base["teacher"] = teacher.name
+        base["teacher"] = f"{Path(job.recipe.teacher).name}, SHA-256 {teacher.sha256}"  # no path: it goes into the card
     photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
     samples = validation.images[spread_rows(len(validation.labels), PARITY_PICTURES)]
     return Learnt(network.cpu(), outcome, photographs, samples, notes, entry.preprocess, held_out, base=base)
@@ -262,14 +263,16 @@ def _to_learn(job: Job) -> Contents:
     return Contents(train.samples + more.samples, train.hashes + more.hashes, ())
 
 
-def _teach(job: Job, teacher: Teacher, train: Part, pixels: Pixels) -> Part:
-    """A part whose targets are a teacher's; the first process asks it, the others take its answers from the cache."""
+def _teach(job: Job, teacher: Teacher, train: Part, pixels: Pixels, source: Preprocess) -> Part:
+    """A part with a teacher's lessons; the first process asks it, the others take its answers from the cache."""
     if not job.ranks.leads:
         job.ranks.wait()
-    targets = teacher.targets(Contents(pixels.samples, pixels.hashes, ()), train.labels, job.log)
+    contents = Contents(pixels.samples, pixels.hashes, ())
+    lessons = teacher.prepare(contents, source, train.labels, train.targets, job.log)
     if job.ranks.leads:
         job.ranks.wait()
-    return Part(train.images, np.where(train.labels < 0, targets.argmax(1), train.labels), targets)
+    answers = lessons.targets.sum(1).argmax(1)
+    return Part(train.images, np.where(train.labels < 0, answers, train.labels), lessons=lessons)
 
 
 def check_classes(labels: NDArray[np.int64], class_names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from belvedere.progress import Progress, Task
 from belvedere.records import EpochFigures
-from belvedere.training.augment import mix, vary
+from belvedere.training.augment import draw_boxes, mix, vary
 from belvedere.training.average import MovingAverage
 from belvedere.training.checkpoint import State
 from belvedere.training.device import Hardware
@@ -168,20 +168,21 @@ class Training:
         share = self.state.step / self._plan.steps.total
         rows = rows[ranks.rank :: ranks.count]
         images, labels = self._train.take(rows)
-        own_share = 1.0
+        own_share, lesson = 1.0, self._train.lesson(rows, epoch)
         if recipe.side_plan is None:
             # Seen as (n, 3, H, W) these bytes are already channels_last: nothing is moved.
             pixels = images.permute(0, 3, 1, 2).float()
         else:
             random = np.random.default_rng((self._plan.seed, 2, self.state.step, ranks.rank))
             mirrored = (self._mirrored[rows] ^ bool(epoch % 2)) & recipe.flip
-            side = side_at(recipe.side_plan, share)
-            pixels = vary(images, mirrored, side, recipe, random, hardware.precision)
+            size = (images.shape[1], images.shape[2])
+            boxes = lesson.boxes(mirrored, *size) if lesson else draw_boxes(mirrored, *size, recipe, random)
+            pixels = vary(images, boxes, side_at(recipe.side_plan, share), recipe, random, hardware.precision)
             pixels, own_share = mix(pixels, recipe, random)
         with hardware.autocast():
             logits = self._forward(pixels)
-        targets = self._train.targets(rows)  # a teacher's are smooth already
-        smoothing = recipe.label_smoothing if targets is None else 0.0
+        targets = lesson.targets if lesson else self._train.targets(rows)
+        smoothing = recipe.label_smoothing if targets is None else 0.0  # targets are smooth already
         loss = _loss(logits.float(), labels if targets is None else targets, own_share, smoothing)
         torch.autograd.backward(loss)
         ranks.average([weights.grad for weights in self.network.parameters() if weights.grad is not None])

@@ -61,7 +61,13 @@ class Recipe:
     layer_decay: Annotated[
         Part, Field(description="factor of the rate from each block of a pretrained network to the one before it")
     ] = 1.0
-    teacher: Annotated[str, Field(description="model or run whose answers are learnt beside the labels")] = ""
+    teacher: Annotated[str, Field(description="run whose network's answers are learnt beside the labels")] = ""
+    teacher_crops: Annotated[
+        int, Field(ge=1, le=64, description="of each photograph that the teacher answers for, once")
+    ] = 8
+    teacher_side: Annotated[
+        int | None, Field(ge=32, le=1024, description="of the crops that the teacher sees, pixels; without: its own")
+    ] = None
     teacher_share: Annotated[Part, Field(description="of the teacher's answers in what is learnt")] = 0.8
     unlabelled: Annotated[str, Field(description="folder of photographs for which the teacher's answer is all")] = ""
     learning_rate_plan: Annotated[Plan, Field(description="factor of both rates")] = ((0.0, 1.0),)
@@ -231,6 +237,7 @@ _FINETUNED = replace(
     mix=0.1,
     paste=0.1,
     average_decay=0.998,
+    both_ways=True,
 )
 RECIPES = {recipe.name: recipe for recipe in (_QUICK, _STANDARD, _BEST, _PRETRAINED, _FINETUNED, _ARTICLE)}
 DEFAULT_RECIPE = "standard"

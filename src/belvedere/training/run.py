@@ -22,7 +22,7 @@ from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, UnreadableImage, UsageError
 from belvedere.evaluation import evaluate_samples
 from belvedere.images import read_image
-from belvedere.model import MODEL_NAME, Model, find_model, load
+from belvedere.model import MODEL_NAME, Model, load
 from belvedere.progress import Progress
 from belvedere.records import Evaluation, ModelCard, Prediction, Provenance, Sample
 from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
@@ -39,7 +39,7 @@ from belvedere.training.networks import find_recipes_network, list_layers
 from belvedere.training.ranks import Ranks, join_ranks
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.sides import fit_plan, fit_side
-from belvedere.training.teaching import find_joining
+from belvedere.training.teaching import find_joining, weights_of
 from belvedere.training.transfer import answer_known, kept_graph, transfer
 from belvedere.training.trusting import Fitted, fit_trust
 
@@ -83,7 +83,7 @@ def train(
     """Trains a classifier, measures it and writes its run folder.
 
     The epoch is chosen on a validation part of the training photographs; the test part is only reported. Ctrl-C ends
-    training early and keeps the best epoch so far.
+    training early and keeps the best epoch so far; before there is one, it ends all.
 
     Args:
         photos: A folder or table of labelled photographs, or what `read_folder` made of one.
@@ -102,7 +102,7 @@ def train(
 
     Raises:
         BelvedereError: An argument can't be what was meant, `out` may not be written, the photographs can't be learnt
-            from, pretrained weights can't be had, or training failed or was ended before its first epoch.
+            from, pretrained weights can't be had, or training failed.
     """
     started = time.perf_counter()
     recipe = choose_recipe(recipe, config, epochs, **changes)
@@ -205,7 +205,7 @@ def _write_config(job: Job, minutes: float | None) -> str:
 
 def _hash_files(recipe: Recipe) -> dict[str, object]:
     """Checksums of what a recipe names by its path: the same path may hold something else when it is resumed."""
-    files = {"teacher": find_model(recipe.teacher) if recipe.teacher else None, "weights": recipe.weights or None}
+    files = {"teacher": weights_of(recipe.teacher) if recipe.teacher else None, "weights": recipe.weights or None}
     hashed: dict[str, object] = {}
     for name, file in files.items():
         with suppress(OSError):  # whoever opens it says what is wrong

@@ -4,23 +4,34 @@ Knows how answers and labels are mixed (Hinton et al. 2015, https://arxiv.org/ab
 is learnt.
 """
 
+import hashlib
+import tomllib
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from belvedere.embeddings import ModelEmbedder, read_embeddings
-from belvedere.errors import UsageError
-from belvedere.model import load
+from belvedere.embeddings import read_embeddings
+from belvedere.errors import TrainingError, UsageError
 from belvedere.progress import Progress
-from belvedere.records import Note, Sample
+from belvedere.records import Note, Preprocess, Sample
 from belvedere.splits import Contents, read_contents
 from belvedere.tags import mark_present
+from belvedere.training.augment import Boxes, cut, draw_boxes
+from belvedere.training.config import read_config
+from belvedere.training.device import Hardware
 from belvedere.training.division import Division
+from belvedere.training.feed import Lessons
 from belvedere.training.log import LoggedProgress
-from belvedere.training.recipes import Recipe
+from belvedere.training.networks import find_recipes_network
+from belvedere.training.networks.registry import Network
+from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.walking import list_pictures
 
 UNLABELLED = ""  # in place of a class
@@ -28,50 +39,151 @@ UNLABELLED = ""  # in place of a class
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that is learnt from."""
+    """A trained network that is learnt from: it answers, once, for some crops of each photograph.
 
-    answerer: ModelEmbedder  # its probabilities
-    name: str  # of its file and content
-    share: float  # of its answers in what is learnt
-    smoothing: float  # of the labels
-    class_names: tuple[str, ...]  # K
+    The learner is shown these crops: an answer for a whole photograph does not fit a quarter of it (Beyer et al. 2021,
+    https://arxiv.org/abs/2106.05237; kept for some crops, Shen and Xing 2021, https://arxiv.org/abs/2112.01528).
+    """
 
-    def targets(self, contents: Contents, labels: NDArray[np.int64], progress: Progress) -> NDArray[np.float32]:
-        """Mixes its answers with the labels.
+    network: Network  # where training runs
+    hardware: Hardware
+    recipe: Recipe  # of the learner: how many crops, of which sizes, and how much the answers count
+    side: int  # of the crops that the teacher sees, pixels
+    classes: int  # K
+    sha256: str  # of its weights
+
+    def prepare(
+        self,
+        contents: Contents,
+        source: Preprocess,
+        labels: NDArray[np.int64],
+        shared: NDArray[np.float32] | None,
+        progress: Progress,
+    ) -> Lessons:
+        """Asks the teacher, or the cache, about crops of photographs, and mixes the answers with the labels.
 
         Args:
             contents: N photographs that can be read.
+            source: How the pictures are read that crops are cut from.
             labels: (N,); -1 where there is none, and the teacher's answer is all.
+            shared: (N, K), instead of the labels, where a picture has several.
             progress: Shows how far it is.
 
-        Returns:
-            (N, K), each row with the sum 1.
+        Raises:
+            CacheError: The cache can't be written.
+            TrainingError: A photograph was changed meanwhile.
         """
-        answers = read_embeddings(contents, self.answerer, progress).values
-        given = _share_evenly(mark_present(contents.samples, self.class_names), self.smoothing)
-        share = np.where(labels < 0, 1.0, self.share).astype(np.float32)[:, None]
-        mixed: NDArray[np.float32] = share * answers + (1 - share) * given
-        return mixed
+        answered = read_embeddings(contents, CropAnswers(self, source), progress)
+        if len(answered.samples) < len(labels):
+            raise TrainingError("Photographs have been changed while they were learnt from. Start again.")
+        found = answered.values.reshape(len(labels), -1, 4 + self.classes)
+        if shared is None:
+            smoothing = np.float32(self.recipe.label_smoothing)
+            shared = (1 - smoothing) * np.eye(self.classes, dtype=np.float32)[labels] + smoothing / self.classes
+        share = np.where(labels < 0, 1.0, self.recipe.teacher_share).astype(np.float32)[:, None, None]
+        return Lessons(found[..., :4], share * found[..., 4:] + (1 - share) * shared[:, None])
+
+    def answer(self, images: Tensor, boxes: Boxes) -> Tensor:
+        """Returns its probabilities for crops of pictures, (N, H, W, 3) uint8: (N, K), before any temperature."""
+        with torch.inference_mode(), self.hardware.autocast():
+            pixels = cut(images, boxes, self.side, self.hardware.precision)
+            logits: Tensor = self.network(pixels.contiguous(memory_format=torch.channels_last))
+        return logits.float().softmax(1)
 
 
-def find_teacher(recipe: Recipe, class_names: Sequence[str]) -> Teacher | None:
+@dataclass(frozen=True)
+class CropAnswers:
+    """A teacher as what describes pictures: by crops, and its probabilities for each of them."""
+
+    teacher: Teacher
+    preprocess: Preprocess
+
+    @property
+    def crops(self) -> int:
+        """V; one where all crops are the whole picture."""
+        recipe = self.teacher.recipe
+        return recipe.teacher_crops if recipe.side_plan is not None and recipe.crop_area[0] < 1 else 1
+
+    @property
+    def name(self) -> str:
+        """Names all that decides the crops and the answers."""
+        asked, recipe = self.teacher, self.teacher.recipe
+        kinds = f"{self.crops}-{recipe.crop_area[0]:g}-{recipe.crop_area[1]:g}-{recipe.crop_ratio:.4g}"
+        on = f"{asked.hardware.device.type}-{asked.hardware.precision_name}"
+        return f"crops-{asked.sha256[:16]}-{kinds}-{asked.side}-{on}"
+
+    @property
+    def width(self) -> int:
+        """V (4 + K): a crop, as shares of height and width, and what is said of it, one after the other."""
+        return self.crops * (4 + self.teacher.classes)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Describes pictures, (n, H, W, 3), as (n, V (4 + K)); a picture's pixels decide its crops."""
+        height, width = images.shape[1:3]
+        drawn = [self._draw(image) for image in images]
+        shown = torch.from_numpy(images).to(self.teacher.hardware.device)
+        told = np.empty((len(images), self.crops, 4 + self.teacher.classes), np.float32)
+        for view in range(self.crops):
+            crops = np.array([(b.top[view], b.left[view], b.height[view], b.width[view]) for b in drawn])
+            top, left, rows, columns = crops.T
+            boxes = Boxes(top, left, rows, columns, np.zeros(len(images), bool))
+            told[:, view, :4] = crops / (height, width, height, width)
+            told[:, view, 4:] = self.teacher.answer(shown, boxes).cpu().numpy()
+        return told.reshape(len(images), -1)
+
+    def _draw(self, image: NDArray[np.uint8]) -> Boxes:
+        random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).data))
+        return draw_boxes(np.zeros(self.crops, bool), image.shape[0], image.shape[1], self.teacher.recipe, random)
+
+
+def find_teacher(recipe: Recipe, class_names: Sequence[str], hardware: Hardware) -> Teacher | None:
     """Opens the teacher that a recipe names, if it names one.
 
     Raises:
-        UnreadableModel: There is no model.
-        UsageError: It tells other classes apart.
+        UsageError: It is no run, tells other classes apart, or takes no crops of that side.
     """
     if not recipe.teacher:
         return None
-    model = load(recipe.teacher)
-    if model.class_names != tuple(class_names):
+    run = Path(recipe.teacher)
+    learnt_by, names, weights = _read_run(run)
+    if names != tuple(class_names):
         raise UsageError(
-            f"The teacher {recipe.teacher} knows other classes: expected {', '.join(class_names)}. "
-            f"Received: {', '.join(model.class_names)}. Train a teacher on these photographs."
+            f"The teacher {run} knows other classes: expected {', '.join(class_names)}. "
+            f"Received: {', '.join(names)}. Train a teacher on these photographs."
         )
-    answerer = ModelEmbedder(model, f"answers-{model.sha256[:16]}", "probabilities")
-    name = f"{Path(recipe.teacher).name}, SHA-256 {model.sha256}"  # no path of this machine: it goes into the card
-    return Teacher(answerer, name, recipe.teacher_share, recipe.label_smoothing, model.class_names)
+    entry = find_recipes_network(learnt_by)
+    network = entry.create(len(names)).eval()
+    side = recipe.teacher_side or entry.preprocess.height
+    try:
+        network.load_state_dict(safetensors.torch.load(weights))
+        network(torch.zeros(1, 3, side, side))
+    except (RuntimeError, AssertionError, ValueError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UsageError(
+            f"The teacher {run} can't answer for crops of {side} pixels a side: {reason}. Give another teacher_side, "
+            "or train the teacher again."
+        ) from error
+    network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Teacher(network, hardware, recipe, side, len(names), hashlib.sha256(weights).hexdigest())
+
+
+def weights_of(run: Path | str) -> Path:
+    """Returns the file of a run's weights."""
+    return Path(run) / "weights.safetensors"
+
+
+def _read_run(run: Path) -> tuple[Recipe, tuple[str, ...], bytes]:
+    """A run's recipe, class names and weights."""
+    config = run / "config.toml"
+    try:
+        values, weights = tomllib.loads(config.read_text(encoding="utf-8")), weights_of(run).read_bytes()
+        names = tuple(map(str, values["run"]["class_names"]))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(
+            f"The teacher {run} is no run that can be learnt from: {getattr(error, 'strerror', None) or error}. "
+            "Expected a folder that belvedere train has written, with config.toml and weights.safetensors in it."
+        ) from error
+    return read_config(config, RECIPES["article"]), names, weights  # it sets nothing that a config leaves out
 
 
 def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothing: float) -> NDArray[np.float32] | None:
@@ -85,13 +197,9 @@ def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothin
     """
     if not any(sample.also for sample in samples):
         return None
-    return _share_evenly(mark_present(samples, class_names), smoothing)
-
-
-def _share_evenly(present: NDArray[np.bool_], smoothing: float) -> NDArray[np.float32]:
-    marks = present.astype(np.float32)
+    marks = mark_present(samples, class_names).astype(np.float32)
     shares: NDArray[np.float32] = marks / np.maximum(marks.sum(1, keepdims=True), 1)
-    return (1 - smoothing) * shares + np.float32(smoothing / present.shape[1])
+    return (1 - smoothing) * shares + np.float32(smoothing / len(class_names))
 
 
 def find_joining(recipe: Recipe, division: Division, log: LoggedProgress) -> Contents:

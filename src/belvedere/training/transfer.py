@@ -101,7 +101,8 @@ def transfer(job: Job) -> Learnt:
 
     Raises:
         WeightsError: Its weights can't be had, or are another network's.
-        TrainingError: Photographs to learn from are missing, or training was ended before its first epoch was complete.
+        KeyboardInterrupt: Fine-tuning was ended before its first epoch was complete.
+        TrainingError: Photographs to learn from are missing, or training came to nothing.
     """
     recipe = job.recipe
     entry = find_recipes_network(recipe)
@@ -110,7 +111,8 @@ def transfer(job: Job) -> Learnt:
     base = {"weights": weights.source, "sha256": weights.sha256, "licence": entry.licence}
     if recipe.probes_only:
         return replace(_learn_probe(job, network, entry, weights), base=base)
-    _start_from_probe(job, network, entry, weights)
+    network.both_ways = False  # while it learns; `learn` sets it in the end
+    _start_from_probe(replace(job, recipe=replace(recipe, both_ways=False)), network, entry, weights)
     learnt = learn(job, network)
     return replace(learnt, base=base | learnt.base)
 
@@ -231,7 +233,6 @@ def _start_from_probe(job: Job, network: PretrainedNetwork, entry: NetworkEntry,
     """Gives a network the probe of the photographs to learn from, so that its first steps do not undo what it knows."""
     train = _describe(job, job.division.train, network, entry, weights)
     _take(network, _fit(job, train, _labels(job, train)))
-    network.both_ways = False  # while it learns
 
 
 def _answer(network: Network, values: NDArray[np.float32]) -> NDArray[np.float32]:
