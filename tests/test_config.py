@@ -33,7 +33,7 @@ def test_what_is_printed_is_read(name: str, file: Path) -> None:
 
 
 def test_every_key_that_is_printed_is_explained() -> None:
-    lines = print_recipe("best", input_side=64).splitlines()  # the one key that is not set otherwise
+    lines = print_recipe("best", input_side=64, teacher_side=64).splitlines()  # the keys that are not set otherwise
     assert lines[0] == "[recipe]"
     keys = [number for number, line in enumerate(lines) if line.split(" = ")[0] in FIELDS]
     assert len(keys) == len(FIELDS)

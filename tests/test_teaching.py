@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import nn
@@ -16,15 +17,16 @@ from belvedere.model import load
 from belvedere.progress import Progress
 from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
-from belvedere.training.augment import Boxes
+from belvedere.training.augment import Boxes, whole_boxes
 from belvedere.training.between import choose_between
+from belvedere.training.config import choose_recipe, recipe_to_toml
 from belvedere.training.device import Hardware
 from belvedere.training.feed import Feed, Lesson, Lessons, Part
 from belvedere.training.loop import Plan, Training
-from belvedere.training.networks import CompactNetwork
+from belvedere.training.networks import CompactNetwork, PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network
 from belvedere.training.ranks import Ranks
-from belvedere.training.recipes import RECIPES
+from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.run import train
 from belvedere.training.schedule import count_steps
 from belvedere.training.teaching import CropAnswers, Teacher, find_teacher, find_unlabelled
@@ -43,6 +45,16 @@ def taught_by(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = np.array(colour) + random.integers(-40, 40, (40, 40, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "photographs" / name / f"{index}.png")
     return train(folder / "photographs", out=folder / "run", recipe="quick", epochs=1).folder
+
+
+def write_run(folder: Path, recipe: Recipe, network: Network | None = None) -> Path:
+    """What of a run is learnt from."""
+    folder.mkdir(exist_ok=True)
+    names = 'class_names = ["blue", "red"]'
+    (folder / "config.toml").write_text(f"[run]\n{names}\n\n{recipe_to_toml(recipe)}")
+    weights = (network or find_recipes_network(recipe).create(2)).state_dict()
+    (folder / "weights.safetensors").write_bytes(safetensors.torch.save(weights))
+    return folder
 
 
 def open_teacher(run: Path, **changes: object) -> Teacher:
@@ -67,12 +79,12 @@ def test_a_teacher_answers_for_the_crops_that_the_pupil_sees(taught_by: Path) ->
 
 def test_labels_and_answers_are_mixed(taught_by: Path) -> None:
     """Each crop has the answer that the teacher gives for it; the crops of a picture are the same each time."""
-    teacher = open_teacher(taught_by, teacher_share=0.6, label_smoothing=0.1, teacher_side=64, teacher_crops=3)
+    teacher = open_teacher(taught_by, teacher_share=0.6, label_smoothing=0.1, teacher_side=64)
     [red, blue] = (taught_by.parent / "photographs" / name / "0.png" for name in ("red", "blue"))
     keys = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in (red, blue))
     contents = Contents((Sample(red, "red", "red", "train"), Sample(blue, "blue", "", "train")), keys, ())
     source, labels = Preprocess(40, 40), np.array([1, -1])
-    found = teacher.prepare(contents, source, labels, None, Progress())
+    found = teacher.prepare(contents, source, 3, labels, None, Progress())
     assert (found.crops.shape, found.targets.shape) == ((2, 3, 4), (2, 3, 2))
     images = torch.from_numpy(np.stack([np.array(Image.open(path)) for path in (red, blue)]))
     for view in range(3):
@@ -82,7 +94,7 @@ def test_labels_and_answers_are_mixed(taught_by: Path) -> None:
         assert found.targets[1, view] == pytest.approx(said[1], abs=1e-5)  # without a label, the answer is all
     assert len(np.unique(found.crops[0], axis=0)) == 3
     both = np.array([[0.5, 0.5], [0.5, 0.5]], np.float32)  # every label of a photograph counts
-    again = teacher.prepare(contents, source, labels, both, Progress())
+    again = teacher.prepare(contents, source, 3, labels, both, Progress())
     assert np.array_equal(again.crops, found.crops)
     assert again.targets[0] - found.targets[0] == pytest.approx(0.4 * np.array([[0.45, -0.45]] * 3), abs=1e-5)
     assert find_teacher(RECIPES["quick"], NAMES, CPU) is None
@@ -92,20 +104,44 @@ def test_crops_take_turns_and_each_is_mirrored_once() -> None:
     crops = np.arange(4 * 2 * 4, dtype=np.float32).reshape(4, 2, 4)
     targets = np.random.default_rng(0).random((4, 2, 3)).astype(np.float32)
     part = Part(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), lessons=Lessons(crops, targets))
-    feed, rows = Feed(part, CPU, repeats=2), np.array([0, 5])  # the second is row 1 again
-    for epoch, views in enumerate([(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]):
-        lesson = feed.lesson(rows, epoch)
-        assert lesson is not None
-        assert np.array_equal(lesson.crops, crops[[0, 1], views])
-        assert np.array_equal(lesson.targets.numpy(), targets[[0, 1], views])
+    rows = np.array([0, 1, 4])
+    for repeats, turns in ((1, [(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]), (2, [(0, 1, 1)] * 3)):
+        feed = Feed(part, CPU, repeats)
+        for epoch, views in enumerate(turns):
+            lesson = feed.lesson(rows[: len(views)], epoch)
+            assert lesson is not None
+            shown = [0, 1, 0][: len(views)]  # the third is row 0 again, by its other crop
+            assert np.array_equal(lesson.crops, crops[shown, views])
+            assert np.array_equal(lesson.targets.numpy(), targets[shown, views])
     boxes = Lesson(np.array([[0.25, 0.5, 0.5, 0.125]], np.float32), torch.zeros(1, 3)).boxes(np.array([True]), 40, 80)
     assert np.concatenate([boxes.top, boxes.left, boxes.height, boxes.width]).tolist() == [10, 40, 20, 10]
     assert boxes.mirrored.all()
 
 
 def test_whole_pictures_have_one_answer(taught_by: Path) -> None:
-    teacher = open_teacher(taught_by, crop_area=(1.0, 1.0), crop_ratio=1.0)
-    assert CropAnswers(teacher, Preprocess(40, 40)).crops == 1
+    """So are those that a recipe without a plan of sizes shows, whatever crops it names."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3)).astype(np.uint8)
+    plain: dict[str, object] = {"crop_area": (1.0, 1.0), "crop_ratio": 1.0}
+    for changes in (plain, {"side_plan": None}):
+        teacher = open_teacher(taught_by, **changes)
+        assert teacher.count_crops(600, None) == 1
+        told = CropAnswers(teacher, Preprocess(40, 40), 1).embed(images)
+        assert told[:, :4].tolist() == [[0, 0, 1, 1]] * 2
+
+
+def test_no_more_crops_are_asked_about_than_are_shown(taught_by: Path) -> None:
+    """Each for two epochs; of few photographs each is shown several times an epoch."""
+    assert open_teacher(taught_by, epochs=3, least_steps=0).count_crops(600, None) == 2
+    assert open_teacher(taught_by, epochs=30, least_steps=0).count_crops(600, None) == 8
+    assert open_teacher(taught_by, epochs=2, least_steps=30, batch_size=128).count_crops(600, None) == 3
+
+
+def test_a_teacher_has_half_of_the_time(taught_by: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = open_teacher(taught_by, epochs=30)
+    monkeypatch.setattr(Teacher, "time_crop", lambda _: 0.01)
+    assert teacher.count_crops(600, 40.0) == 3  # 6 s for one crop of each
+    with pytest.raises(UsageError, match=r"once for each of 600 photographs takes the teacher about 6 s, and 9 s are"):
+        teacher.count_crops(600, 9.0)
 
 
 def test_what_is_no_teacher_is_refused(taught_by: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -116,8 +152,23 @@ def test_what_is_no_teacher_is_refused(taught_by: Path, tiny_model: Path, tmp_pa
     broken = tmp_path / "run"
     shutil.copytree(taught_by, broken)
     (broken / "weights.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UsageError, match=r"can't answer for crops of 112 pixels"):
+    with pytest.raises(UsageError, match=r"The weights of the teacher .* can't be taken: .*header"):
         open_teacher(broken)
+    rigid = write_run(tmp_path / "article", RECIPES["article"])
+    with pytest.raises(UsageError, match=r"has no answer for crops of 32 pixels a side: .*Give another teacher_side"):
+        open_teacher(rigid, teacher_side=32)
+
+
+def test_a_teacher_whose_backbone_lacks_its_last_layers(tmp_path: Path) -> None:
+    recipe = choose_recipe("pretrained", network="efficientnet_b0.ra_in1k", input_side=64)
+    network = find_recipes_network(recipe).create(2)
+    assert isinstance(network, PretrainedNetwork)
+    weights = network.backbone.state_dict()
+    network.take_weights({key: value for key, value in weights.items() if not key.startswith(("conv_head", "bn2"))}, "")
+    teacher = open_teacher(write_run(tmp_path, recipe, network), teacher_side=64)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8))
+    expected = network.eval()(images.permute(0, 3, 1, 2).float()).softmax(1)
+    assert torch.allclose(teacher.answer(images, whole_boxes(images)), expected, atol=1e-3)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

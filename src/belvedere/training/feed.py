@@ -94,13 +94,14 @@ class Feed:
     def lesson(self, rows: NDArray[np.intp], epoch: int) -> Lesson | None:
         """Returns which crops a teacher answered for show some rows in an epoch, and what is learnt of them.
 
-        One after the other has its turn, each for two epochs, so that its mirror image is shown as well.
+        One after the other has its turn, each for two epochs, so that its mirror image is shown as well; a picture that
+        is shown several times in an epoch is shown by as many crops.
         """
         lessons = self._part.lessons
         if lessons is None:
             return None
-        rows = rows % len(self._part.labels)
-        view = (rows + epoch // 2) % lessons.crops.shape[1]
+        again, rows = np.divmod(rows, len(self._part.labels))
+        view = (rows + again + self._repeats * (epoch // 2)) % lessons.crops.shape[1]
         targets = torch.from_numpy(lessons.targets[rows, view]).to(self._device, non_blocking=True)
         return Lesson(lessons.crops[rows, view], targets)
 

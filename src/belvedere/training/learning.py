@@ -265,10 +265,12 @@ def _to_learn(job: Job) -> Contents:
 
 def _teach(job: Job, teacher: Teacher, train: Part, pixels: Pixels, source: Preprocess) -> Part:
     """A part with a teacher's lessons; the first process asks it, the others take its answers from the cache."""
+    left = None if job.ends is None else job.ends - time.perf_counter()
+    crops = job.ranks.agree(teacher.count_crops(len(train.labels), left))
     if not job.ranks.leads:
         job.ranks.wait()
     contents = Contents(pixels.samples, pixels.hashes, ())
-    lessons = teacher.prepare(contents, source, train.labels, train.targets, job.log)
+    lessons = teacher.prepare(contents, source, crops, train.labels, train.targets, job.log)
     if job.ranks.leads:
         job.ranks.wait()
     answers = lessons.targets.sum(1).argmax(1)

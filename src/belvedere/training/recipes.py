@@ -63,7 +63,7 @@ class Recipe:
     ] = 1.0
     teacher: Annotated[str, Field(description="run whose network's answers are learnt beside the labels")] = ""
     teacher_crops: Annotated[
-        int, Field(ge=1, le=64, description="of each photograph that the teacher answers for, once")
+        int, Field(ge=1, le=64, description="crops of each photograph that the teacher answers for, once")
     ] = 8
     teacher_side: Annotated[
         int | None, Field(ge=32, le=1024, description="of the crops that the teacher sees, pixels; without: its own")

@@ -5,10 +5,11 @@ is learnt.
 """
 
 import hashlib
+import time
 import tomllib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,22 @@ from belvedere.progress import Progress
 from belvedere.records import Note, Preprocess, Sample
 from belvedere.splits import Contents, read_contents
 from belvedere.tags import mark_present
-from belvedere.training.augment import Boxes, cut, draw_boxes
+from belvedere.training.augment import Boxes, cut, draw_boxes, whole_boxes
 from belvedere.training.config import read_config
 from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.feed import Lessons
 from belvedere.training.log import LoggedProgress
-from belvedere.training.networks import find_recipes_network
+from belvedere.training.networks import PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
+from belvedere.training.schedule import count_repeats
 from belvedere.walking import list_pictures
 
 UNLABELLED = ""  # in place of a class
+BACKBONE = "features.backbone.model."  # before the names of a backbone's weights
+TIME_ASKING = 0.5  # of the time that is left, for the teacher's answers
+TIMED = 32  # crops
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Teacher:
         self,
         contents: Contents,
         source: Preprocess,
+        crops: int,
         labels: NDArray[np.int64],
         shared: NDArray[np.float32] | None,
         progress: Progress,
@@ -65,6 +71,7 @@ class Teacher:
         Args:
             contents: N photographs that can be read.
             source: How the pictures are read that crops are cut from.
+            crops: V, how many of each.
             labels: (N,); -1 where there is none, and the teacher's answer is all.
             shared: (N, K), instead of the labels, where a picture has several.
             progress: Shows how far it is.
@@ -73,7 +80,7 @@ class Teacher:
             CacheError: The cache can't be written.
             TrainingError: A photograph was changed meanwhile.
         """
-        answered = read_embeddings(contents, CropAnswers(self, source), progress)
+        answered = read_embeddings(contents, CropAnswers(self, source, crops), progress)
         if len(answered.samples) < len(labels):
             raise TrainingError("Photographs have been changed while they were learnt from. Start again.")
         found = answered.values.reshape(len(labels), -1, 4 + self.classes)
@@ -82,6 +89,42 @@ class Teacher:
             shared = (1 - smoothing) * np.eye(self.classes, dtype=np.float32)[labels] + smoothing / self.classes
         share = np.where(labels < 0, 1.0, self.recipe.teacher_share).astype(np.float32)[:, None, None]
         return Lessons(found[..., :4], share * found[..., 4:] + (1 - share) * shared[:, None])
+
+    def count_crops(self, photographs: int, seconds: float | None) -> int:
+        """Counts the crops to ask about: no more than will be shown, and what half of the time is enough for.
+
+        Args:
+            photographs: How many there are.
+            seconds: That are left for all of it; None for no end.
+
+        Raises:
+            UsageError: It is not enough for one crop of each.
+        """
+        recipe = self.recipe
+        if recipe.crop_area[0] == 1 and recipe.crop_ratio == 1:
+            wanted = 1  # the whole picture
+        else:
+            shown = count_repeats(photographs, recipe) * -(-recipe.epochs // 2)
+            wanted = min(recipe.teacher_crops, shown)
+        if seconds is None:
+            return wanted
+        once = self.time_crop() * photographs
+        if once > TIME_ASKING * seconds:
+            raise UsageError(
+                f"To answer once for each of {photographs} photographs takes the teacher about {once:.0f} s, and "
+                f"{max(0, seconds):.0f} s are left for all. Give more --minutes, a smaller teacher_side or no teacher."
+            )
+        return min(wanted, int(TIME_ASKING * seconds / once))
+
+    def time_crop(self) -> float:
+        """Measures the seconds that an answer takes."""
+        blank = torch.zeros(TIMED, self.side, self.side, 3, dtype=torch.uint8, device=self.hardware.device)
+        taken = 0.0
+        for _ in range(2):  # the first sets things up
+            start = time.perf_counter()
+            self.answer(blank, whole_boxes(blank)).cpu()
+            taken = time.perf_counter() - start
+        return taken / TIMED
 
     def answer(self, images: Tensor, boxes: Boxes) -> Tensor:
         """Returns its probabilities for crops of pictures, (N, H, W, 3) uint8: (N, K), before any temperature."""
@@ -97,18 +140,13 @@ class CropAnswers:
 
     teacher: Teacher
     preprocess: Preprocess
-
-    @property
-    def crops(self) -> int:
-        """V; one where all crops are the whole picture."""
-        recipe = self.teacher.recipe
-        return recipe.teacher_crops if recipe.side_plan is not None and recipe.crop_area[0] < 1 else 1
+    crops: int  # V
 
     @property
     def name(self) -> str:
         """Names all that decides the crops and the answers."""
         asked, recipe = self.teacher, self.teacher.recipe
-        kinds = f"{self.crops}-{recipe.crop_area[0]:g}-{recipe.crop_area[1]:g}-{recipe.crop_ratio:.4g}"
+        kinds = f"{self.crops}-{recipe.crop_area[0]!r}-{recipe.crop_area[1]!r}-{recipe.crop_ratio!r}"
         on = f"{asked.hardware.device.type}-{asked.hardware.precision_name}"
         return f"crops-{asked.sha256[:16]}-{kinds}-{asked.side}-{on}"
 
@@ -152,19 +190,37 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str], hardware: Hardware)
             f"Received: {', '.join(names)}. Train a teacher on these photographs."
         )
     entry = find_recipes_network(learnt_by)
-    network = entry.create(len(names)).eval()
-    side = recipe.teacher_side or entry.preprocess.height
+    network, side = entry.create(len(names)).eval(), recipe.teacher_side or entry.preprocess.height
     try:
-        network.load_state_dict(safetensors.torch.load(weights))
-        network(torch.zeros(1, 3, side, side))
-    except (RuntimeError, AssertionError, ValueError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[-1].strip()
+        _load(network, safetensors.torch.load(weights), str(run))
+    except (RuntimeError, safetensors.SafetensorError) as error:
         raise UsageError(
-            f"The teacher {run} can't answer for crops of {side} pixels a side: {reason}. Give another teacher_side, "
-            "or train the teacher again."
+            f"The weights of the teacher {run} can't be taken: {_last_line(error)}. Train the teacher again."
+        ) from error
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, side, side))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UsageError(
+            f"The teacher {run} has no answer for crops of {side} pixels a side: {_last_line(error)}. Give another "
+            "teacher_side, or leave it out."
         ) from error
     network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.side_plan is None:  # whole pictures are shown, whatever crops it names
+        recipe = replace(recipe, crop_area=(1.0, 1.0), crop_ratio=1.0)
     return Teacher(network, hardware, recipe, side, len(names), hashlib.sha256(weights).hexdigest())
+
+
+def _load(network: Network, tensors: dict[str, Tensor], name: str) -> None:
+    """Loads a run's weights into its network, which may end before the last layers of its backbone."""
+    if isinstance(network, PretrainedNetwork):
+        own = {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
+        network.take_weights(own, name)
+    network.load_state_dict(tensors)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def weights_of(run: Path | str) -> Path:
