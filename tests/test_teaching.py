@@ -17,11 +17,13 @@ from belvedere.model import load
 from belvedere.progress import Progress
 from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
+from belvedere.training import teaching
 from belvedere.training.augment import Boxes, whole_boxes
 from belvedere.training.between import choose_between
 from belvedere.training.config import choose_recipe, recipe_to_toml
 from belvedere.training.device import Hardware
 from belvedere.training.feed import Feed, Lesson, Lessons, Part
+from belvedere.training.joining import find_unlabelled
 from belvedere.training.loop import Plan, Training
 from belvedere.training.networks import CompactNetwork, PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network
@@ -29,7 +31,7 @@ from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.run import train
 from belvedere.training.schedule import count_steps
-from belvedere.training.teaching import CropAnswers, Teacher, find_teacher, find_unlabelled
+from belvedere.training.teaching import CropAnswers, Teacher, find_teacher
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 NAMES = ("blue", "green", "red")
@@ -138,7 +140,7 @@ def test_no_more_crops_are_asked_about_than_are_shown(taught_by: Path) -> None:
 
 def test_a_teacher_has_half_of_the_time(taught_by: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = open_teacher(taught_by, epochs=30)
-    monkeypatch.setattr(Teacher, "time_crop", lambda _: 0.01)
+    monkeypatch.setattr(teaching, "time_picture", lambda *_: 0.01)
     assert teacher.count_crops(600, 40.0) == 3  # 6 s for one crop of each
     with pytest.raises(UsageError, match=r"once for each of 600 photographs takes the teacher about 6 s, and 9 s are"):
         teacher.count_crops(600, 9.0)

@@ -175,7 +175,7 @@ def test_minutes_choose_the_size_of_the_pictures(
     def slow(entry: NetworkEntry, _: Hardware) -> float:
         return 1.0 if entry.preprocess.height > 100 else 0.001
 
-    monkeypatch.setattr(sides, "_time_picture", slow)
+    monkeypatch.setattr(sides, "_time_size", slow)
     short = train(
         photographs, out=tmp_path / "run", recipe="pretrained", network=BACKBONE, weights=weights, minutes=0.5
     )

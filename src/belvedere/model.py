@@ -98,7 +98,7 @@ class Model:
     def embedding_width(self) -> int:
         """D, how many numbers describe a picture."""
         outputs = {each.name: each for each in self._session.get_outputs()}
-        return int(outputs[OUTPUTS[2]].shape[1])
+        return int(outputs["embedding"].shape[1])
 
     @property
     def tells_places(self) -> bool:

@@ -29,6 +29,7 @@ from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoi
 from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.feed import Feed, Part, Rows
+from belvedere.training.joining import UNLABELLED
 from belvedere.training.log import LoggedProgress
 from belvedere.training.loop import Fit, Plan, copy_weights, fit
 from belvedere.training.memory import kept_blocks
@@ -37,7 +38,6 @@ from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import count_repeats, count_steps, side_at
 from belvedere.training.teaching import (
-    UNLABELLED,
     Teacher,
     find_teacher,
     share_labels,

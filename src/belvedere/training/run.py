@@ -33,13 +33,14 @@ from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division, divide
 from belvedere.training.export import export_graph, write_model
 from belvedere.training.finishing import in_peace
+from belvedere.training.joining import find_joining
 from belvedere.training.learning import CHECKPOINT, Job, Learnt, learn
 from belvedere.training.log import LoggedProgress
 from belvedere.training.networks import find_recipes_network, list_layers
 from belvedere.training.ranks import Ranks, join_ranks
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.sides import fit_plan, fit_side
-from belvedere.training.teaching import find_joining, weights_of
+from belvedere.training.teaching import weights_of
 from belvedere.training.transfer import answer_known, kept_graph, transfer
 from belvedere.training.trusting import Fitted, fit_trust
 

@@ -74,7 +74,7 @@ def fit_side(
     left, side, seconds = ends - time.perf_counter(), own, 0.0
     for tried in (own, *(round(own * share / STEP) * STEP for share in SMALLER)):
         entry = find_recipes_network(replace(recipe, input_side=None if tried == own else tried))
-        each = _time_picture(entry, hardware)
+        each = _time_size(entry, hardware)
         if each is None:
             continue
         side, seconds = tried, (labelled + FLOAT32 * len(division.test)) * each
@@ -86,7 +86,7 @@ def fit_side(
     return recipe if side == own else replace(recipe, input_side=side)
 
 
-def _time_picture(entry: NetworkEntry, hardware: Hardware) -> float | None:
+def _time_size(entry: NetworkEntry, hardware: Hardware) -> float | None:
     """Seconds that a network of this size takes for a picture; None where it can't take the size."""
     size = entry.preprocess.height
     try:
@@ -94,7 +94,12 @@ def _time_picture(entry: NetworkEntry, hardware: Hardware) -> float | None:
     except UsageError:
         return None
     network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pictures = torch.zeros(TIMED, 3, size, size, device=hardware.device)
+    return time_picture(network, size, hardware)
+
+
+def time_picture(network: Network, side: int, hardware: Hardware) -> float:
+    """Measures the seconds that a network, where it is to run, takes to describe a picture of a side."""
+    pictures = torch.zeros(TIMED, 3, side, side, device=hardware.device)
     taken = 0.0
     for _ in range(2):  # the first sets things up
         start = time.perf_counter()

@@ -1,11 +1,10 @@
-"""A teacher's answers as something to learn from beside the labels, and photographs that have no labels at all.
+"""A teacher's answers as something to learn from beside the labels.
 
 Knows how answers and labels are mixed (Hinton et al. 2015, https://arxiv.org/abs/1503.02531); does not know how either
 is learnt.
 """
 
 import hashlib
-import time
 import tomllib
 import zlib
 from collections.abc import Sequence
@@ -21,25 +20,21 @@ from torch import Tensor
 from belvedere.embeddings import read_embeddings
 from belvedere.errors import TrainingError, UsageError
 from belvedere.progress import Progress
-from belvedere.records import Note, Preprocess, Sample
-from belvedere.splits import Contents, read_contents
+from belvedere.records import Preprocess, Sample
+from belvedere.splits import Contents
 from belvedere.tags import mark_present
-from belvedere.training.augment import Boxes, cut, draw_boxes, whole_boxes
+from belvedere.training.augment import Boxes, cut, draw_boxes
 from belvedere.training.config import read_config
 from belvedere.training.device import Hardware
-from belvedere.training.division import Division
 from belvedere.training.feed import Lessons
-from belvedere.training.log import LoggedProgress
 from belvedere.training.networks import PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import count_repeats
-from belvedere.walking import list_pictures
+from belvedere.training.sides import time_picture
 
-UNLABELLED = ""  # in place of a class
 BACKBONE = "features.backbone.model."  # before the names of a backbone's weights
 TIME_ASKING = 0.5  # of the time that is left, for the teacher's answers
-TIMED = 32  # crops
 
 
 @dataclass(frozen=True)
@@ -108,23 +103,13 @@ class Teacher:
             wanted = min(recipe.teacher_crops, shown)
         if seconds is None:
             return wanted
-        once = self.time_crop() * photographs
+        once = time_picture(self.network, self.side, self.hardware) * photographs
         if once > TIME_ASKING * seconds:
             raise UsageError(
                 f"To answer once for each of {photographs} photographs takes the teacher about {once:.0f} s, and "
                 f"{max(0, seconds):.0f} s are left for all. Give more --minutes, a smaller teacher_side or no teacher."
             )
         return min(wanted, int(TIME_ASKING * seconds / once))
-
-    def time_crop(self) -> float:
-        """Measures the seconds that an answer takes."""
-        blank = torch.zeros(TIMED, self.side, self.side, 3, dtype=torch.uint8, device=self.hardware.device)
-        taken = 0.0
-        for _ in range(2):  # the first sets things up
-            start = time.perf_counter()
-            self.answer(blank, whole_boxes(blank)).cpu()
-            taken = time.perf_counter() - start
-        return taken / TIMED
 
     def answer(self, images: Tensor, boxes: Boxes) -> Tensor:
         """Returns its probabilities for crops of pictures, (N, H, W, 3) uint8: (N, K), before any temperature."""
@@ -256,41 +241,3 @@ def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothin
     marks = mark_present(samples, class_names).astype(np.float32)
     shares: NDArray[np.float32] = marks / np.maximum(marks.sum(1, keepdims=True), 1)
     return (1 - smoothing) * shares + np.float32(smoothing / len(class_names))
-
-
-def find_joining(recipe: Recipe, division: Division, log: LoggedProgress) -> Contents:
-    """Finds the photographs without a label that a recipe names and that are not among any others.
-
-    Raises:
-        UsageError: It names no folder, or one without pictures.
-    """
-    if not recipe.unlabelled:
-        return Contents((), (), ())
-    known = {*division.train.hashes, *division.validation.hashes, *division.test_contents.hashes}
-    found = find_unlabelled(recipe.unlabelled, log)
-    log.say_notes(_unopened_note(found))
-    new = [(sample, key) for sample, key in zip(found.samples, found.hashes, strict=True) if key not in known]
-    log.say(f"{len(new)} photographs without labels join in; {len(found.samples) - len(new)} were among the others.")
-    return Contents(tuple(sample for sample, _ in new), tuple(key for _, key in new), ())
-
-
-def find_unlabelled(folder: str, progress: Progress) -> Contents:
-    """Finds the pictures of a folder, for a teacher to answer for.
-
-    Raises:
-        UsageError: It is no folder, or holds no picture.
-    """
-    place = Path(folder)
-    try:
-        paths = list(list_pictures(place))
-    except OSError as error:
-        raise UsageError(f"Can't read the folder {folder}: {error.strerror}. Give another --unlabelled.") from error
-    if not paths:
-        raise UsageError(f"There are no pictures in {folder}. Give another --unlabelled.")
-    return read_contents([Sample(path, str(path), UNLABELLED, "train") for path in paths], progress)
-
-
-def _unopened_note(found: Contents) -> list[Note]:
-    """Names what of an unlabelled folder can't be opened."""
-    names = tuple(f"{sample.image}: {reason}" for sample, reason in found.unreadable)
-    return [Note(f"{len(names)} without labels left out: can't be opened", names)] if names else []

@@ -1,0 +1,55 @@
+"""Photographs without labels that join in a training, for a teacher to answer for.
+
+Knows how they are found and kept apart from the others; does not know what is learnt of them.
+"""
+
+from pathlib import Path
+
+from belvedere.errors import UsageError
+from belvedere.progress import Progress
+from belvedere.records import Note, Sample
+from belvedere.splits import Contents, read_contents
+from belvedere.training.division import Division
+from belvedere.training.log import LoggedProgress
+from belvedere.training.recipes import Recipe
+from belvedere.walking import list_pictures
+
+UNLABELLED = ""  # in place of a class
+
+
+def find_joining(recipe: Recipe, division: Division, log: LoggedProgress) -> Contents:
+    """Finds the photographs without a label that a recipe names and that are not among any others.
+
+    Raises:
+        UsageError: It names no folder, or one without pictures.
+    """
+    if not recipe.unlabelled:
+        return Contents((), (), ())
+    known = {*division.train.hashes, *division.validation.hashes, *division.test_contents.hashes}
+    found = find_unlabelled(recipe.unlabelled, log)
+    log.say_notes(_unopened_note(found))
+    new = [(sample, key) for sample, key in zip(found.samples, found.hashes, strict=True) if key not in known]
+    log.say(f"{len(new)} photographs without labels join in; {len(found.samples) - len(new)} were among the others.")
+    return Contents(tuple(sample for sample, _ in new), tuple(key for _, key in new), ())
+
+
+def find_unlabelled(folder: str, progress: Progress) -> Contents:
+    """Finds the pictures of a folder, for a teacher to answer for.
+
+    Raises:
+        UsageError: It is no folder, or holds no picture.
+    """
+    place = Path(folder)
+    try:
+        paths = list(list_pictures(place))
+    except OSError as error:
+        raise UsageError(f"Can't read the folder {folder}: {error.strerror}. Give another --unlabelled.") from error
+    if not paths:
+        raise UsageError(f"There are no pictures in {folder}. Give another --unlabelled.")
+    return read_contents([Sample(path, str(path), UNLABELLED, "train") for path in paths], progress)
+
+
+def _unopened_note(found: Contents) -> list[Note]:
+    """Names what of an unlabelled folder can't be opened."""
+    names = tuple(f"{sample.image}: {reason}" for sample, reason in found.unreadable)
+    return [Note(f"{len(names)} without labels left out: can't be opened", names)] if names else []
