@@ -162,11 +162,25 @@ def test_calibration_shows_a_bar_a_filled_bin_and_the_error() -> None:
 def test_grid_places_every_photograph_and_marks_tones_by_more_than_colour() -> None:
     tiles = [Tile(make_pixels(), "sea"), Tile(make_pixels(), "a\nb", "right"), Tile(make_pixels(), "x", "wrong")]
     figure = pictures.draw_grid(tiles, "Photographs", columns=2)
-    assert len(figure.axes) == 3
+    (page,) = figure.axes
     assert write_texts(figure) == ["Photographs", "sea", "✓ a\nb", "✗ x"]
-    places = [axes.get_position() for axes in figure.axes]
-    assert places[0].y0 == places[1].y0 > places[2].y1
-    assert all(0 <= place.x0 < place.x1 <= 1 and 0 <= place.y0 < place.y1 <= 1 for place in places)
+    (first, second, third) = (image.get_extent() for image in page.images)  # left, right, bottom, top
+    assert first[2:] == second[2:]
+    assert first[1] < second[0]
+    assert first[2] < third[3]
+    width, height = figure.get_size_inches()
+    assert all(
+        0 <= left < right <= width and 0 <= top < bottom <= height
+        for left, right, bottom, top in (first, second, third)
+    )
+    assert [patch.get_linewidth() for patch in page.patches] == [0.8, 2.5, 2.5]
+
+
+def test_grid_keeps_the_shape_of_a_picture() -> None:
+    (page,) = pictures.draw_grid([Tile(make_pixels(20, 60), "wide"), Tile(make_pixels(60, 20), "tall")], "Two").axes
+    for image, ratio in zip(page.images, (3, 1 / 3), strict=True):
+        left, right, bottom, top = image.get_extent()
+        assert (right - left) / (bottom - top) == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize("tiles", [[], [Tile(make_pixels(1, 1), name) for name in NASTY]], ids=["none", "nasty"])

@@ -45,25 +45,38 @@ def draw_grid(tiles: Sequence[Tile], title: str, columns: int = 6) -> Figure:
     rows = -(-len(tiles) // columns)
     width, height = columns * (long + gap) + gap, head + max(rows, 1) * step
     figure = Figure(figsize=(width, height))
-    figure.text(gap / width, 1 - 0.17 / height, shorten(title, 14 * columns), fontsize=12, weight="bold", va="top")
+    # One set of axes, in inches from the top left: one a picture takes several times as long.
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    page.set_axis_off()
+    page.text(gap, 0.17, shorten(title, 14 * columns), fontsize=12, weight="bold", va="top")
     if not tiles:
-        figure.text(gap / width, 0.5, "There are none.", color=COLOURS["muted"])
+        page.text(gap, height / 2, "There are none.", color=COLOURS["muted"])
     for index, tile in enumerate(tiles):
-        left, top = gap + index % columns * (long + gap), height - head - index // columns * step
-        axes = figure.add_axes((left / width, (top - side) / height, long / width, side / height))
-        _draw_picture(axes, tile.pixels, _TONES[tile.tone], 2.5 if tile.tone != "plain" else 0.8)
+        left, top = gap + index % columns * (long + gap), head + index // columns * step
+        _place_picture(page, tile.pixels, (left, top, long, side), _TONES[tile.tone])
         caption = MARKS[tile.tone] + "\n".join(shorten(line, 23) for line in tile.caption.split("\n"))
         colour = COLOURS["ink" if tile.tone == "plain" else _TONES[tile.tone]]
-        figure.text(left / width, (top - side - 0.06) / height, caption, color=colour, fontsize=7.3, va="top")
+        page.text(left, top + side + 0.06, caption, color=colour, fontsize=7.3, va="top")
     return figure
 
 
-def _draw_picture(axes: Axes, pixels: NDArray[np.uint8] | None, frame: str, frame_width: float) -> None:
+def _place_picture(page: Axes, pixels: NDArray[np.uint8], place: tuple[float, float, float, float], frame: str) -> None:
+    """Draws a picture, framed, as large as it fits a place (left, top, width, height), in the middle of its top."""
+    left, top, width, height = place
+    scale = min(width / pixels.shape[1], height / pixels.shape[0])
+    wide, high = pixels.shape[1] * scale, pixels.shape[0] * scale
+    left += (width - wide) / 2
+    page.imshow(pixels, extent=(left, left + wide, top + high, top), aspect="auto")
+    line = 0.8 if frame == "line" else 2.5  # points
+    page.add_patch(Rectangle((left, top), wide, high, fill=False, edgecolor=COLOURS[frame], linewidth=line))
+
+
+def _draw_picture(axes: Axes, pixels: NDArray[np.uint8] | None) -> None:
     axes.set(xticks=[], yticks=[], facecolor=COLOURS["line" if pixels is None else "paper"])
     if pixels is not None:
         axes.imshow(pixels)
         axes.set_anchor("N")
-    axes.spines[:].set(visible=True, color=COLOURS[frame], linewidth=frame_width)
+    axes.spines[:].set(visible=True, color=COLOURS["line"], linewidth=0.8)
 
 
 @styled()
@@ -85,7 +98,7 @@ def draw_sheet(entries: Sequence[tuple[NDArray[np.uint8] | None, Prediction]], c
         figure.text(left / width, top / height, shorten(answer.image, 44), fontsize=7, va="top", color=COLOURS["muted"])
         base = (top - 0.2 - side) / height
         picture = figure.add_axes((left / width, base, side / width, side / height))
-        _draw_picture(picture, pixels, "line", 0.8)
+        _draw_picture(picture, pixels)
         if answer.error is not None or pixels is None:
             reason = answer.error or "There is no picture to show."
             picture.text(0.5, 0.5, _wrap(reason, 24), transform=picture.transAxes, ha="center", va="center", fontsize=7)

@@ -32,7 +32,7 @@ from belvedere.training.feed import Feed, Part, Rows
 from belvedere.training.joining import UNLABELLED
 from belvedere.training.log import LoggedProgress
 from belvedere.training.loop import Fit, Plan, copy_weights, fit
-from belvedere.training.memory import kept_blocks
+from belvedere.training.memory import give_back, kept_blocks
 from belvedere.training.networks import Network, find_network, find_recipes_network
 from belvedere.training.ranks import Ranks
 from belvedere.training.recipes import Recipe
@@ -134,6 +134,7 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     network.load_state_dict(outcome.weights)
     network.both_ways = job.recipe.both_ways  # epochs were compared from one view, which takes half the time
     held_out = hold_out(job, network, Feed(train, job.hardware), kept_back, held)
+    give_back()
     if teacher is not None:
         base["teacher"] = f"{Path(job.recipe.teacher).name}, SHA-256 {teacher.sha256}"  # no path: it goes into the card
     photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}

@@ -22,8 +22,8 @@ def kept_blocks() -> Iterator[None]:
 
     Does nothing where the C library is not glibc.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library is None or not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
+    library = _glibc()
+    if library is None:
         yield
         return
     library.mallopt(M_MMAP_MAX, 0)
@@ -34,3 +34,15 @@ def kept_blocks() -> Iterator[None]:
         library.mallopt(M_MMAP_MAX, USUAL_MMAP_MAX)
         library.mallopt(M_TRIM_THRESHOLD, USUAL_TRIM_THRESHOLD)
         library.malloc_trim(0)
+
+
+def give_back() -> None:
+    """Returns freed blocks to the system: what follows a training would else be taken on top of what it needed."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
