@@ -42,7 +42,7 @@ def test_a_network_of_one_size_is_shown_that_only() -> None:
             said.append(message)
 
     network = "levit_128s.fb_dist_in1k"
-    assert fit_plan(replace(FINETUNED, network=network), Heard()).side_plan is None
+    assert fit_plan(replace(FINETUNED, network=network), Heard()).side_plan == ()
     assert said == [f"{network} takes pictures of 224 pixels a side only: it is trained on whole ones of these."]
 
 

@@ -114,6 +114,11 @@ def test_too_few_photographs_are_refused(tmp_path: Path) -> None:
     assert "too few photographs to keep some back" in refusal(write_classes(tmp_path, 1))
 
 
+def test_a_probe_too_needs_photographs_to_report_on(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="too few photographs to keep some back to report on"):
+        divide(read_folder(write_classes(tmp_path, 2)), RECIPES["pretrained"], 0, Progress())
+
+
 def test_test_part_alone_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path / "test", 4)
     assert "has no training part. Expected a folder train" in refusal(tmp_path)

@@ -232,6 +232,34 @@ def test_the_page_says_what_the_photographs_of_a_model_file_were_used_for(opened
     assert "1,234 to train, 56 to choose the epoch, 78 to test" in page.words
 
 
+@pytest.mark.parametrize(
+    ("validation", "base", "expected"),
+    [
+        (56, {}, ["Epoch 2 did best on the validation photographs and was kept."]),
+        (56, {"teacher": "big, SHA-256 12ab"}, ["Taught bybig, SHA-256 12ab"]),
+        (
+            56,
+            {"weights": "w.safetensors", "sha256": "34cd", "licence": "MIT", "tuned": "75% of the way"},
+            [
+                "and was kept, 75% of the way from the start to it.",
+                "Stands onw.safetensors, SHA-256 34cd, licence MIT",
+            ],
+        ),
+        (0, {}, ["The validation figures are of photographs that were held out in turn."]),
+    ],
+)
+def test_how_a_model_was_learnt_is_told_as_it_was(
+    validation: int, base: dict[str, str], expected: list[str], tmp_path: Path
+) -> None:
+    photographs = {"train": 1_234, "validation": validation, "test": 78}
+    card = dataclasses.replace(
+        CARD, provenance=dataclasses.replace(PROVENANCE, best_epoch=2, photographs=photographs, base=base)
+    )
+    _, page = read_page(tmp_path, dataclasses.replace(REPORT, card=card))
+    for words in expected:
+        assert words in page.words
+
+
 def test_what_limits_the_figures_is_said_at_the_top(tmp_path: Path) -> None:
     card = dataclasses.replace(CARD, provenance=dataclasses.replace(PROVENANCE, interrupted=True))
     evaluation = dataclasses.replace(EVALUATION, part="val")

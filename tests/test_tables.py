@@ -318,6 +318,19 @@ def test_card_is_shown_whole(width: int) -> None:
         assert expected in flat
 
 
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ({"teacher": "big, SHA-256 12ab"}, ["taught by big, SHA-256 12ab"]),
+        ({"weights": "w.safetensors", "licence": "MIT", "tuned": "75% of the way"}, ["stands on", "licence MIT"]),
+    ],
+)
+def test_card_says_what_a_network_stands_on(base: dict[str, str], expected: list[str]) -> None:
+    card = replace(CARD, provenance=replace(CARD.provenance, base=base))
+    flat = " ".join(shown(80, show_card, card).split())
+    assert all(text in flat for text in expected)
+
+
 # Tags, sets and "none of these"
 
 

@@ -17,6 +17,7 @@ from belvedere.model import load
 from belvedere.progress import Progress
 from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
+from belvedere.storage import MARK
 from belvedere.training import teaching
 from belvedere.training.augment import Boxes, whole_boxes
 from belvedere.training.between import choose_between
@@ -32,6 +33,7 @@ from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.run import train
 from belvedere.training.schedule import count_steps
 from belvedere.training.teaching import CropAnswers, Teacher, find_teacher
+from conftest import write_picture
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 NAMES = ("blue", "green", "red")
@@ -124,7 +126,7 @@ def test_whole_pictures_have_one_answer(taught_by: Path) -> None:
     """So are those that a recipe without a plan of sizes shows, whatever crops it names."""
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3)).astype(np.uint8)
     plain: dict[str, object] = {"crop_area": (1.0, 1.0), "crop_ratio": 1.0}
-    for changes in (plain, {"side_plan": None}):
+    for changes in (plain, {"side_plan": ()}):
         teacher = open_teacher(taught_by, **changes)
         assert teacher.count_crops(600, None) == 1
         told = CropAnswers(teacher, Preprocess(40, 40), 1).embed(images)
@@ -178,6 +180,13 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         find_unlabelled(str(tmp_path), Progress())
     with pytest.raises(UsageError, match=r"Can't read the folder .*none"):
         find_unlabelled(str(tmp_path / "none"), Progress())
+
+
+def test_results_of_ours_do_not_join_in(tmp_path: Path) -> None:
+    write_picture(tmp_path / "more" / "0.png", "blue")
+    write_picture(tmp_path / "run" / "figures" / "confusion-counts.png", "red")
+    (tmp_path / "run" / MARK).touch()
+    assert [sample.path.name for sample in find_unlabelled(str(tmp_path), Progress()).samples] == ["0.png"]
 
 
 def test_a_step_follows_the_targets_and_not_the_labels() -> None:

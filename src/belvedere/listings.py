@@ -75,8 +75,10 @@ def show_card(console: "Console", card: ModelCard) -> None:
         + (" (ended early)" if made.interrupted else ""),
         "device": f"{made.device}, {made.precision}",
     }
-    if made.base:
+    if "weights" in made.base:
         lines["stands on"] = f"{made.network}, weights {made.base['weights']}, licence {made.base['licence']}"
+    if "teacher" in made.base:
+        lines["taught by"] = made.base["teacher"]
     for title, text in lines.items():
         console.print(plain_text(f"{title:<9} {text}"))
 

@@ -75,6 +75,11 @@ def divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
             f"{dataset.source} has too few photographs to keep some back for choosing the epoch. "
             "Expected at least four in each class, or a val part."
         )
+    if not (validation.samples or test.samples or dataset.part("test")):
+        raise DatasetError(
+            f"{dataset.source} has too few photographs to keep some back to report on. "
+            "Expected at least four in each class, or a test part."
+        )
     learnt = Contents(rest.samples + validation.samples, rest.hashes + validation.hashes, ())
     tested = dataset.part("test") or test.samples
     return Division(rest, validation, tested, test, tuple(notes), fingerprint(learnt))

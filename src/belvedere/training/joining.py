@@ -9,6 +9,7 @@ from belvedere.errors import UsageError
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.splits import Contents, read_contents
+from belvedere.storage import MARK
 from belvedere.training.division import Division
 from belvedere.training.log import LoggedProgress
 from belvedere.training.recipes import Recipe
@@ -27,21 +28,21 @@ def find_joining(recipe: Recipe, division: Division, log: LoggedProgress) -> Con
         return Contents((), (), ())
     known = {*division.train.hashes, *division.validation.hashes, *division.test_contents.hashes}
     found = find_unlabelled(recipe.unlabelled, log)
-    log.say_notes(_unopened_note(found))
     new = [(sample, key) for sample, key in zip(found.samples, found.hashes, strict=True) if key not in known]
     log.say(f"{len(new)} photographs without labels join in; {len(found.samples) - len(new)} were among the others.")
-    return Contents(tuple(sample for sample, _ in new), tuple(key for _, key in new), ())
+    return Contents(tuple(sample for sample, _ in new), tuple(key for _, key in new), found.unreadable)
 
 
 def find_unlabelled(folder: str, progress: Progress) -> Contents:
-    """Finds the pictures of a folder, for a teacher to answer for.
+    """Finds the pictures of a folder but for those in results of ours, for a teacher to answer for.
 
     Raises:
         UsageError: It is no folder, or holds no picture.
     """
     place = Path(folder)
     try:
-        paths = list(list_pictures(place))
+        results = {mark.parent for mark in place.rglob(MARK)}
+        paths = [path for path in list_pictures(place) if results.isdisjoint(path.parents)]
     except OSError as error:
         raise UsageError(f"Can't read the folder {folder}: {error.strerror}. Give another --unlabelled.") from error
     if not paths:
@@ -49,7 +50,7 @@ def find_unlabelled(folder: str, progress: Progress) -> Contents:
     return read_contents([Sample(path, str(path), UNLABELLED, "train") for path in paths], progress)
 
 
-def _unopened_note(found: Contents) -> list[Note]:
+def unopened_notes(found: Contents) -> tuple[Note, ...]:
     """Names what of an unlabelled folder can't be opened."""
     names = tuple(f"{sample.image}: {reason}" for sample, reason in found.unreadable)
-    return [Note(f"{len(names)} without labels left out: can't be opened", names)] if names else []
+    return (Note(f"{len(names)} without labels left out: can't be opened", names),) if names else ()

@@ -29,7 +29,7 @@ from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoi
 from belvedere.training.device import Hardware
 from belvedere.training.division import Division
 from belvedere.training.feed import Feed, Part, Rows
-from belvedere.training.joining import UNLABELLED
+from belvedere.training.joining import UNLABELLED, unopened_notes
 from belvedere.training.log import LoggedProgress
 from belvedere.training.loop import Fit, Plan, copy_weights, fit
 from belvedere.training.memory import give_back, kept_blocks
@@ -98,11 +98,11 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     """
     entry = find_recipes_network(job.recipe)
     source = entry.preprocess
-    if job.recipe.side_plan is not None:  # crops are cut from a larger picture
+    if job.recipe.side_plan:  # crops are cut from a larger picture
         source = replace(source, height=job.recipe.source_side, width=job.recipe.source_side)
     teacher = find_teacher(job.recipe, job.dataset.class_names, job.hardware)
     pixels, held = _read(job, _to_learn(job), source), _read(job, job.division.validation, entry.preprocess)
-    notes = job.division.notes + notes_of(pixels, held)
+    notes = job.division.notes + notes_of(pixels, held) + unopened_notes(job.unlabelled)
     job.log.say_notes(notes)
     class_names = job.dataset.class_names
     train, validation = _to_part(pixels, class_names), _to_part(held, class_names)
@@ -137,9 +137,16 @@ def learn(job: Job, network: Network | None = None) -> Learnt:
     give_back()
     if teacher is not None:
         base["teacher"] = f"{Path(job.recipe.teacher).name}, SHA-256 {teacher.sha256}"  # no path: it goes into the card
-    photographs = {"train": len(train.labels), "validation": len(validation.labels), "test": len(job.division.test)}
+    photographs = _count_parts(job, pixels, held)
     samples = validation.images[spread_rows(len(validation.labels), PARITY_PICTURES)]
     return Learnt(network.cpu(), outcome, photographs, samples, notes, entry.preprocess, held_out, base=base)
+
+
+def _count_parts(job: Job, learnt: Pixels, held: Pixels) -> dict[str, int]:
+    joined = sum(sample.label == UNLABELLED for sample in learnt.samples)
+    more = {"unlabelled": joined} if joined else {}
+    labelled = len(learnt.samples) - joined
+    return {"train": labelled, **more, "validation": len(held.samples), "test": len(job.division.test)}
 
 
 def hold_out(job: Job, network: Network, train: Feed, validation: Feed, held: Pixels) -> HeldOut:
@@ -184,7 +191,7 @@ def start_network(recipe: Recipe, classes: int, seed: int, images: Rows) -> Netw
         torch.manual_seed(seed)
         network = find_network(recipe.network).create(classes)
     if recipe.whiten:
-        side = None if recipe.side_plan is None else side_at(recipe.side_plan, 1.0)
+        side = side_at(recipe.side_plan, 1.0) if recipe.side_plan else None
         chunks = np.array_split(spread_rows(len(images), WHITENED_ON), 16)  # all at once would take much memory
         scaled = [scale_whole(torch.from_numpy(images[rows]), side) for rows in chunks]
         network.whiten(torch.cat(scaled))
@@ -225,7 +232,7 @@ def _make_plan(job: Job, network: Network, train: Feed, validation: Feed, state:
     left = max(0.0, job.ends - time.perf_counter())
     steps = fit_steps(network, plan, train, validation, left)
     job.log.say(f"{steps.total / steps.an_epoch:.1f} epochs fit into the {left:.0f} s that are left for training.")
-    return replace(plan, steps=steps, limit_seconds=left)
+    return replace(plan, steps=steps, limit_seconds=max(0.0, job.ends - time.perf_counter()))
 
 
 def _read(job: Job, contents: Contents, preprocess: Preprocess) -> Pixels:

@@ -169,7 +169,7 @@ class Training:
         rows = rows[ranks.rank :: ranks.count]
         images, labels = self._train.take(rows)
         own_share, lesson = 1.0, self._train.lesson(rows, epoch)
-        if recipe.side_plan is None:
+        if not recipe.side_plan:
             # Seen as (n, 3, H, W) these bytes are already channels_last: nothing is moved.
             pixels = images.permute(0, 3, 1, 2).float()
         else:

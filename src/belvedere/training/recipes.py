@@ -10,23 +10,33 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+LARGEST_SIDE = 1024  # pixels
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Part = Annotated[float, Field(gt=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def _check_plan(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+Points = tuple[tuple[float, float], ...]
+
+
+def _check_plan(points: Points) -> Points:
     places = [place for place, _ in points]
-    if not points or places != sorted(places) or not all(0 <= place <= 1 for place in places):
+    if places != sorted(places) or not all(0 <= place <= 1 for place in places):
         raise ValueError("a plan is pairs [share of training from 0 to 1, value], in rising order of the shares")
     if not all(0 <= value < math.inf for _, value in points):
         raise ValueError("a plan's values can't be negative or infinite")
     return points
 
 
+def _check_sides(points: Points) -> Points:
+    if not all(1 <= side <= LARGEST_SIDE for _, side in points):
+        raise ValueError(f"sides are from 1 to {LARGEST_SIDE} pixels")
+    return points
+
+
 # Pairs of a share of training, 0 to 1, and a value; between two of them it runs straight, outside it stays.
-Plan = Annotated[tuple[tuple[float, float], ...], AfterValidator(_check_plan)]
+Plan = Annotated[Points, AfterValidator(_check_plan)]
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", strict=False))
@@ -56,7 +66,9 @@ class Recipe:
     weights_sha256: Annotated[str, Field(description="checksum that this file must have")] = ""
     input_side: Annotated[
         int | None,
-        Field(ge=32, le=1024, description="of the pictures that the network answers for, pixels; without: its own"),
+        Field(
+            ge=32, le=LARGEST_SIDE, description="of the pictures that the network answers for, pixels; without: its own"
+        ),
     ] = None
     layer_decay: Annotated[
         Part, Field(description="factor of the rate from each block of a pretrained network to the one before it")
@@ -66,11 +78,12 @@ class Recipe:
         int, Field(ge=1, le=64, description="crops of each photograph that the teacher answers for, once")
     ] = 8
     teacher_side: Annotated[
-        int | None, Field(ge=32, le=1024, description="of the crops that the teacher sees, pixels; without: its own")
+        int | None,
+        Field(ge=32, le=LARGEST_SIDE, description="of the crops that the teacher sees, pixels; without: its own"),
     ] = None
     teacher_share: Annotated[Part, Field(description="of the teacher's answers in what is learnt")] = 0.8
     unlabelled: Annotated[str, Field(description="folder of photographs for which the teacher's answer is all")] = ""
-    learning_rate_plan: Annotated[Plan, Field(description="factor of both rates")] = ((0.0, 1.0),)
+    learning_rate_plan: Annotated[Plan, Field(min_length=1, description="factor of both rates")] = ((0.0, 1.0),)
     muon_learning_rate: Annotated[Positive, Field(description="of Muon")] = 0.05
     muon_momentum: Annotated[Share, Field(description="of Muon")] = 0.9
     weight_decay: Annotated[NotNegative, Field(description="of AdamW, decoupled, and of Muon's kernels")] = 0.0
@@ -85,11 +98,12 @@ class Recipe:
         bool, Field(description="whether the first layer is computed from the photographs instead of trained")
     ] = False
     side_plan: Annotated[
-        Plan | None,
-        Field(description="side of the pictures trained on, pixels; without: the network's input, unchanged"),
-    ] = None
+        Plan,
+        AfterValidator(_check_sides),
+        Field(description="side of the crops trained on, pixels; []: whole pictures of the network's own size"),
+    ] = ()
     source_side: Annotated[
-        int, Field(ge=16, le=1024, description="of the decoded pictures that crops are cut from, pixels")
+        int, Field(ge=16, le=LARGEST_SIDE, description="of the decoded pictures that crops are cut from, pixels")
     ] = 150
     crop_area: Annotated[tuple[Part, Part], Field(description="least and greatest share of a picture in a crop")] = (
         1.0,

@@ -153,7 +153,7 @@ def _check_arguments(seed: int, minutes: float | None, epochs: int | None, overw
 
 def _check_network(recipe: Recipe) -> None:
     entry = find_recipes_network(recipe)
-    if not (entry.flexible or recipe.pretrained) and (recipe.whiten or recipe.side_plan is not None):
+    if not (entry.flexible or recipe.pretrained) and (recipe.whiten or recipe.side_plan):
         size = f"{entry.preprocess.width} x {entry.preprocess.height}"
         raise UsageError(
             f"The network {entry.name!r} takes pictures of {size} only and trains its first layer: side_plan and "

@@ -16,7 +16,7 @@ from belvedere.training.division import Division
 from belvedere.training.networks import find_recipes_network
 from belvedere.training.networks.registry import Network, NetworkEntry
 from belvedere.training.ranks import Ranks
-from belvedere.training.recipes import Recipe
+from belvedere.training.recipes import LARGEST_SIDE, Recipe
 from belvedere.training.schedule import side_at
 
 SMALLER = (6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of a network's own side: of 224 pixels, 192, 160, 128 and 96
@@ -32,17 +32,18 @@ def fit_plan(recipe: Recipe, progress: Progress) -> Recipe:
     Raises:
         UsageError: The network can't be stood on.
     """
-    if not recipe.pretrained or recipe.side_plan is None:
+    if not recipe.pretrained or not recipe.side_plan:
         return recipe
     entry = find_recipes_network(recipe)
     own = entry.preprocess.height
-    scaled = tuple((place, side * own / recipe.side_plan[-1][1]) for place, side in recipe.side_plan)
+    scale = own / recipe.side_plan[-1][1]
+    scaled = tuple((place, min(max(1.0, side * scale), LARGEST_SIDE)) for place, side in recipe.side_plan)
     sides = {side_at(scaled, place) for place in np.linspace(0, 1, PLACES)}
     network = entry.create(2).eval()
     if all(_takes(network, side) for side in sides):
         return replace(recipe, side_plan=scaled)
     progress.say(f"{recipe.network} takes pictures of {own} pixels a side only: it is trained on whole ones of these.")
-    return replace(recipe, side_plan=None)
+    return replace(recipe, side_plan=())
 
 
 def _takes(network: Network, side: int) -> bool:

@@ -191,7 +191,7 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str], hardware: Hardware)
             "teacher_side, or leave it out."
         ) from error
     network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.side_plan is None:  # whole pictures are shown, whatever crops it names
+    if not recipe.side_plan:  # whole pictures are shown, whatever crops it names
         recipe = replace(recipe, crop_area=(1.0, 1.0), crop_ratio=1.0)
     return Teacher(network, hardware, recipe, side, len(names), hashlib.sha256(weights).hexdigest())
 
