@@ -162,7 +162,8 @@ def test_a_teacher_is_learnt_from(run: Run, photographs: Path, tmp_path: Path) -
         teacher=run.folder,
         unlabelled=tmp_path / "more",
     )
-    assert taught.load().card.provenance.photographs["train"] == 54 + 10
+    learnt = taught.load().card.provenance.photographs
+    assert (learnt["train"], learnt["unlabelled"]) == (54, 10)
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]
     assert (written["teacher"], written["unlabelled"]) == (str(run.folder), str(tmp_path / "more"))
     log = (tmp_path / "run" / "train.log").read_text()
