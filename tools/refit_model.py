@@ -90,10 +90,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    recipe = change_recipe(
-        RECIPES[options.recipe], {"validation_share": options.validation_share}, "--validation-share"
-    )
     card = load(options.model).card
+    changes = {"validation_share": options.validation_share, "network": card.provenance.network}
+    recipe = change_recipe(RECIPES[options.recipe], changes, "--validation-share")
     network = take_weights(options.model, find_network(recipe.network).create(len(card.class_names)))
     network.both_ways = recipe.both_ways
     seen, pictures = look(options.photos, recipe, card.provenance.seed, network, card.provenance.photographs_sha256)

@@ -214,12 +214,13 @@ _STANDARD = replace(
 _BEST = replace(
     _STANDARD,
     name="best",
-    network="compact-large",
-    epochs=50,
+    network="compact-xlarge",
+    epochs=32,
     least_steps=1200,
     side_plan=((0.0, 64), (0.8, 128)),
+    colour=0.3,
     mix=0.2,
-    paste=0.2,
+    paste=0.3,
     validation_share=0.05,
 )
 _PRETRAINED = Recipe(

@@ -1,4 +1,4 @@
-"""The compact networks: small residual networks that learn quickly from a few thousand photographs, in three sizes.
+"""The compact networks: small residual networks that learn quickly from a few thousand photographs, in four sizes.
 
 Knows their layers and how they start; does not know how they are trained.
 """
@@ -121,3 +121,4 @@ def _register(size: str, side: int, widths: tuple[int, int, int], blocks: tuple[
 _register("small", 112, (32, 64, 128), (1, 2, 2))
 _register("medium", 128, (48, 96, 192), (1, 2, 2))
 _register("large", 144, (64, 128, 192), (2, 2, 2))
+_register("xlarge", 160, (96, 192, 384), (2, 2, 2))
