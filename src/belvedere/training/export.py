@@ -22,6 +22,7 @@ from belvedere.model import FURTHER_OUTPUTS, INPUT, OUTPUTS, Model
 from belvedere.outliers import NEAREST, OutlierScore
 from belvedere.records import ModelCard, Preprocess
 from belvedere.storage import write_bytes
+from belvedere.training.memory import give_back
 from belvedere.training.networks.registry import Network
 
 if find_spec("onnxscript") is None:  # what torch exports with: better missed now than after the last epoch
@@ -224,6 +225,7 @@ def write_model(exported: Exported, card: ModelCard, path: Path) -> None:
     onnx.helper.set_model_props(exported.graph, card_to_metadata(card))
     onnx.checker.check_model(exported.graph, full_check=True)
     write_bytes(path, exported.graph.SerializeToString())
+    give_back()  # tracing leaves much behind
 
 
 class _quiet_exporter:  # noqa: N801 - reads as a verb in a with statement
