@@ -115,7 +115,7 @@ def test_too_few_photographs_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_probe_too_needs_photographs_to_report_on(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="too few photographs to keep some back to report on"):
+    with pytest.raises(DatasetError, match="leaves no photographs to report on"):
         divide(read_folder(write_classes(tmp_path, 2)), RECIPES["pretrained"], 0, Progress())
 
 

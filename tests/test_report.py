@@ -241,7 +241,7 @@ def test_the_page_says_what_the_photographs_of_a_model_file_were_used_for(opened
             56,
             {"weights": "w.safetensors", "sha256": "34cd", "licence": "MIT", "tuned": "75% of the way"},
             [
-                "and was kept, 75% of the way from the start to it.",
+                "; the weights 75% of the way from the start to it were kept.",
                 "Stands onw.safetensors, SHA-256 34cd, licence MIT",
             ],
         ),

@@ -187,6 +187,8 @@ def test_results_of_ours_do_not_join_in(tmp_path: Path) -> None:
     write_picture(tmp_path / "run" / "figures" / "confusion-counts.png", "red")
     (tmp_path / "run" / MARK).touch()
     assert [sample.path.name for sample in find_unlabelled(str(tmp_path), Progress()).samples] == ["0.png"]
+    (tmp_path / MARK).touch()  # as in a corrected copy of a data set, which is named as it is
+    assert [sample.path.name for sample in find_unlabelled(str(tmp_path), Progress()).samples] == ["0.png"]
 
 
 def test_a_step_follows_the_targets_and_not_the_labels() -> None:

@@ -28,9 +28,9 @@ class Division:
 def divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> Division:
     """Divides a data set.
 
-    The parts it names are kept. Where it names no test part, a share of all photographs is kept back as one; where it
-    names no validation part, a share of the training photographs. Both draws are stratified and keep identical files
-    on one side.
+    The parts it names are kept. Where it names no test part, a share of the photographs in no part and of the training
+    ones is kept back as one; where it names no validation part, a share of what is left of these. Both draws are
+    stratified and keep identical files on one side.
 
     Args:
         dataset: The photographs.
@@ -77,8 +77,8 @@ def divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
         )
     if not (validation.samples or test.samples or dataset.part("test")):
         raise DatasetError(
-            f"{dataset.source} has too few photographs to keep some back to report on. "
-            "Expected at least four in each class, or a test part."
+            f"{dataset.source} leaves no photographs to report on. "
+            "Expected at least three in a class and a test_share over 0, or a test part."
         )
     learnt = Contents(rest.samples + validation.samples, rest.hashes + validation.hashes, ())
     tested = dataset.part("test") or test.samples

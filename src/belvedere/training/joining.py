@@ -34,14 +34,14 @@ def find_joining(recipe: Recipe, division: Division, log: LoggedProgress) -> Con
 
 
 def find_unlabelled(folder: str, progress: Progress) -> Contents:
-    """Finds the pictures of a folder but for those in results of ours, for a teacher to answer for.
+    """Finds the pictures of a folder but for those in results of ours below it, for a teacher to answer for.
 
     Raises:
         UsageError: It is no folder, or holds no picture.
     """
     place = Path(folder)
     try:
-        results = {mark.parent for mark in place.rglob(MARK)}
+        results = {mark.parent for mark in place.rglob(MARK)} - {place}
         paths = [path for path in list_pictures(place) if results.isdisjoint(path.parents)]
     except OSError as error:
         raise UsageError(f"Can't read the folder {folder}: {error.strerror}. Give another --unlabelled.") from error

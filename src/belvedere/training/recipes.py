@@ -136,7 +136,8 @@ class Recipe:
         Share, Field(description="of the training photographs, kept back to choose the epoch by where no part is named")
     ] = 0.1
     test_share: Annotated[
-        Share, Field(description="of all photographs, kept back to report on where no part is named")
+        Share,
+        Field(description="of those in no part or to train on, kept back to report on where no part is named"),
     ] = 0.15
 
     @property
