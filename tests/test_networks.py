@@ -118,7 +118,8 @@ def test_a_whitened_stem_sees_all_directions_alike(name: str) -> None:
     scale, stem = network.features.get_submodule("scale"), network.features.get_submodule("stem")
     outputs = stem(scale(pixels)).transpose(0, 1).flatten(1)  # (channels, squares)
     half = len(outputs) // 2
-    assert torch.allclose(torch.cov(outputs[:half]), torch.eye(half), atol=0.05)
+    # The floor dampens the weakest directions a little; the widest stem has all of them.
+    assert torch.allclose(torch.cov(outputs[:half]), torch.eye(half), atol=0.06)
     assert torch.allclose(outputs[half:], -outputs[:half], atol=1e-4)
     assert [name for name, weights in network.named_parameters() if not weights.requires_grad] == [
         "features.stem.weight"
