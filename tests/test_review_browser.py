@@ -97,6 +97,8 @@ def open_page(context: Any, server: Server) -> Any:
     page.on("pageerror", lambda error: pytest.fail(str(error)))
     page.goto(server.address)
     settle(page)
+    # Two frames: Chromium drops keys that come before a page's first.
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return page
 
 
