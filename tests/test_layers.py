@@ -19,7 +19,7 @@ OWNERS = {  # library -> the modules that may import it
     "safetensors": {"training"},
     "matplotlib": {"plots", "pictures"},
     "jinja2": {"report", "review", "serve"},
-    "fastapi": {"review", "serve"},
+    "fastapi": {"review", "serve", "telemetry"},  # the last one for a type
     "uvicorn": {"review", "serve"},
     "filelock": {"cache", "journal", "training"},
     "typer": {"cli"},

@@ -1,6 +1,7 @@
 """Belvedere: from a folder of labelled photographs to an image classifier you can trust.
 
-Importing this costs nothing: a name is loaded when it is first asked for, and torch only by `train`.
+Importing this costs nothing: a name is loaded when it is first asked for, and torch only by `train`. It sets the
+environment variables that keep the dependencies from sending data, where the user has not set them (`telemetry`).
 
     >>> import belvedere
     >>> run = belvedere.train("photographs", out="run")          # doctest: +SKIP
@@ -10,6 +11,8 @@ Importing this costs nothing: a name is loaded when it is first asked for, and t
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from belvedere.telemetry import switch_off
 
 if TYPE_CHECKING:
     from belvedere.auditing.records import Audit, Issue
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from belvedere.training.run import Run, train
 
 __version__ = "0.1.0"
+
+switch_off()
 
 _HOMES = {
     "calibrate": "calibrating",

@@ -126,7 +126,6 @@ def _cluster() -> Iterator[int]:
     """Connects to a cluster or starts one, and yields how many workers it takes: one processor is kept for the disk."""
     ours = not ray.is_initialized()
     if ours:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray tells its makers of its use, unless told not to
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:

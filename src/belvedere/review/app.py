@@ -30,6 +30,7 @@ from belvedere.review.page import (
 )
 from belvedere.review.pictures import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
 from belvedere.review.queue import Choice, Entry
+from belvedere.telemetry import FASTAPI_OFF
 
 STATIC = {
     "belvedere.svg": "image/svg+xml",
@@ -90,7 +91,7 @@ def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
         guard: Stands before every answer.
         model: For heat-maps.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Json)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Json, telemetry=FASTAPI_OFF)
     app.middleware("http")(guard)
     _add_errors(app)
     _add_pages(app, scene)

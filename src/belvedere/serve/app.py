@@ -30,6 +30,7 @@ from belvedere.serve.pictures import read_pictures
 from belvedere.serve.problems import Busy, Gone, Refused, code_of, problem
 from belvedere.serve.reload import ModelWatch, Served
 from belvedere.tables import to_json
+from belvedere.telemetry import FASTAPI_OFF
 
 STATIC = Path(__file__).with_name("static")
 SHARE_DECIMALS = 4
@@ -67,8 +68,7 @@ class Service:
             redoc_url=None,
             redirect_slashes=False,
             lifespan=self._live,
-            # The framework can send traces elsewhere where the environment says so: not from here.
-            telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+            telemetry=FASTAPI_OFF,
         )
         app.add_exception_handler(Refused, _tell_refusal)
         app.add_exception_handler(Exception, _tell_failure)
