@@ -20,14 +20,14 @@ OWNERS = {  # library -> the modules that may import it
     "matplotlib": {"plots", "pictures"},
     "jinja2": {"report", "review", "serve"},
     "fastapi": {"review", "serve", "telemetry"},  # the last one for a type
-    "uvicorn": {"review", "serve"},
+    "uvicorn": {"review", "serve", "web"},
     "filelock": {"cache", "journal", "training"},
     "typer": {"cli"},
     "pyarrow": {"dataset", "parquet", "scale"},
     "ray": {"scale"},
     "sklearn": set(),  # the tests' reference only
     "scipy": set(),
-    "starlette": {"review", "serve"},
+    "starlette": {"review", "serve", "web"},
     "python_multipart": {"serve"},
     "prometheus_client": {"serve"},
     "rich": {"progress", "tables", "listings", "cli"},

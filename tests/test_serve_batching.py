@@ -24,8 +24,8 @@ from belvedere.serve.app import Service
 from belvedere.serve.batching import Answered, Batcher
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
-from belvedere.serve.problems import Busy
 from belvedere.serve.reload import ModelWatch, Served
+from belvedere.web.problems import Busy
 from serving import evidence_model, png
 
 

@@ -24,11 +24,11 @@ from belvedere.records import TagRule
 from belvedere.serve import reload
 from belvedere.serve import server as ending
 from belvedere.serve.app import Service
-from belvedere.serve.connections import limited
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
-from belvedere.serve.problems import Refused
 from belvedere.serve.reload import ModelWatch, Served
+from belvedere.web.connections import limited
+from belvedere.web.problems import Refused
 from conftest import CARD, CLASS_NAMES, model_bytes
 from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model, wait_until
 

@@ -94,7 +94,8 @@ def test_the_python_client_runs(server: Server, folder: Path) -> None:
 
 
 def test_the_codes_of_the_page_are_those_of_the_service() -> None:
-    source = "".join(file.read_text() for file in (ROOT / "src" / "belvedere" / "serve").glob("*.py"))
+    folders = [ROOT / "src" / "belvedere" / name for name in ("serve", "web")]
+    source = "".join(file.read_text() for folder in folders for file in folder.glob("*.py"))
     for code in re.findall(r"`(\w+)`", PAGE.split("| status |")[1].split("\n\n")[0]):
         assert f'"{code}"' in source, code
 

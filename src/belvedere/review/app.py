@@ -13,12 +13,13 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from belvedere.errors import UnreadableImage, UsageError
 from belvedere.journal import now
 from belvedere.model import Model
 from belvedere.records import Decision
-from belvedere.review.guard import Guard
+from belvedere.review.guard import ENTRANCE, Guard, GuardedGate
 from belvedere.review.page import (
     Scene,
     describe_doubt,
@@ -31,6 +32,7 @@ from belvedere.review.page import (
 from belvedere.review.pictures import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
 from belvedere.review.queue import Choice, Entry
 from belvedere.telemetry import FASTAPI_OFF
+from belvedere.web.problems import code_of, problem
 
 STATIC = {
     "belvedere.svg": "image/svg+xml",
@@ -92,7 +94,8 @@ def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
         model: For heat-maps.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Json, telemetry=FASTAPI_OFF)
-    app.middleware("http")(guard)
+    app.add_middleware(GuardedGate, guard=guard)
+    app.get(ENTRANCE)(lambda token="": guard.let_in(token))
     _add_errors(app)
     _add_pages(app, scene)
     _add_pictures(app, scene, model)
@@ -101,17 +104,25 @@ def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
 
 
 def _add_errors(app: FastAPI) -> None:
-    def refuse(code: int) -> Callable[[Request, Exception], Response]:
-        return lambda _, error: _Json({"error": str(error)}, code, FRESH)
+    def refuse(status: int) -> Callable[[Request, Exception], Response]:
+        return lambda _, error: _tell(status, str(error))
 
     def refuse_body(_: Request, error: Exception) -> Response:
         where = error.errors()[0] if isinstance(error, RequestValidationError) else {}
         place = ".".join(str(each) for each in where.get("loc", ()))
-        return _Json({"error": f"{place}: {where.get('msg', 'not understood')}"}, 422, FRESH)
+        return _tell(422, f"{place}: {where.get('msg', 'not understood')}")
+
+    def refuse_http(_: Request, error: Exception) -> Response:
+        return _tell(getattr(error, "status_code", 500), str(getattr(error, "detail", error)))
 
     app.exception_handler(UsageError)(refuse(409))
     app.exception_handler(UnreadableImage)(refuse(404))
     app.exception_handler(RequestValidationError)(refuse_body)
+    app.exception_handler(HTTPException)(refuse_http)
+
+
+def _tell(status: int, message: str) -> Response:
+    return Response(problem(code_of(status), message), status, FRESH, "application/json")
 
 
 def _add_pages(app: FastAPI, scene: Scene) -> None:

@@ -30,6 +30,8 @@ from belvedere.review.pictures import Gallery
 from belvedere.review.queue import Entry, Queue, make_id
 from belvedere.review.sources import AUDIT, read_doubts
 from belvedere.splits import Contents, read_contents
+from belvedere.web.connections import limited
+from belvedere.web.limits import RequestLimits
 
 HOST, PORT = "127.0.0.1", 8642
 JOURNAL_SUFFIX = ".journal.jsonl"  # behind the name of the folder that is reviewed, beside it
@@ -89,7 +91,7 @@ def run_review(
         _say_where(url_of(listening, host), guard, progress)
         if chosen is not None:
             scene.neighbours.start(chosen, lambda: _describable(entries, dataset, progress), progress)
-        _serve(create_app(scene, guard, chosen), listening)
+        _serve(create_app(scene, guard, chosen), guard.limits, listening)
     return Reviewed(book.path, len(book.decisions), sum(scene.queue.find_decided(each) is None for each in entries))
 
 
@@ -197,16 +199,23 @@ def _say_where(url: str, guard: Guard, progress: Progress) -> None:
         progress.say("Whoever has this address can see the photographs and decide. It is not encrypted.")
 
 
-def _serve(app: Callable[..., object], listening: socket.socket) -> None:
+def make_server(app: Callable[..., object], limits: RequestLimits) -> uvicorn.Server:
+    """Makes the server of an application, within limits on requests."""
     config = uvicorn.Config(
         app,
+        http=limited(limits),
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    return uvicorn.Server(config)
+
+
+def _serve(app: Callable[..., object], limits: RequestLimits, listening: socket.socket) -> None:
     with suppress(KeyboardInterrupt):  # how it is meant to end
-        uvicorn.Server(config).run(sockets=[listening])
+        make_server(app, limits).run(sockets=[listening])
 
 
 def _user_name() -> str:

@@ -27,10 +27,10 @@ from belvedere.serve.limits import Limits
 from belvedere.serve.manual import render_manual
 from belvedere.serve.metrics import CONTENT_TYPE, Metrics
 from belvedere.serve.pictures import read_pictures
-from belvedere.serve.problems import Busy, Gone, Refused, code_of, problem
 from belvedere.serve.reload import ModelWatch, Served
 from belvedere.tables import to_json
 from belvedere.telemetry import FASTAPI_OFF
+from belvedere.web.problems import Busy, Gone, Refused, code_of, problem
 
 STATIC = Path(__file__).with_name("static")
 SHARE_DECIMALS = 4

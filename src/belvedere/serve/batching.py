@@ -28,8 +28,8 @@ from belvedere.images import DecodedImage, read_input
 from belvedere.records import Prediction
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
-from belvedere.serve.problems import Busy
 from belvedere.serve.reload import Served
+from belvedere.web.problems import Busy
 
 GATHER_SECONDS = 0.004
 CLOSE_SECONDS = 5.0  # at the end, for a thread in the middle of something that nobody waits for any more

@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from belvedere.serve.problems import Refused
+from belvedere.web.problems import Refused
 
 FIELD = "files"  # of a form
 FORM = "multipart/form-data"

@@ -18,11 +18,11 @@ from belvedere.errors import UsageError
 from belvedere.hosts import BACKLOG, address_of, is_local, listen, url_of
 from belvedere.model import BUNDLED
 from belvedere.serve.app import Service
-from belvedere.serve.connections import limited
 from belvedere.serve.limits import Limits
 from belvedere.serve.logs import start_log
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.reload import ModelWatch, Served
+from belvedere.web.connections import limited
 
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
 END_SECONDS = 10  # beside the limits on one request: then what is left is cut off

@@ -70,7 +70,7 @@ async function ask(url, options, waiting) {
 
 function readError(text) {
   try {
-    return JSON.parse(text).error;
+    return JSON.parse(text).error.message;
   } catch {
     return "";
   }

@@ -62,4 +62,4 @@ def code_of(status: int) -> str:
 
 def problem(code: str, message: str) -> bytes:
     """Returns the JSON of a refusal."""
-    return json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False).encode(errors="replace")
+    return json.dumps({"error": {"code": code, "message": message}}).encode()

@@ -9,8 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from belvedere.serve.limits import Limits
-from belvedere.serve.problems import code_of, problem
+from belvedere.web.limits import RequestLimits
+from belvedere.web.problems import code_of, problem
 
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
@@ -18,7 +18,7 @@ PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header F
 class Connection(HttpToolsProtocol):
     """Uvicorn's protocol, with a bound on the time and the bytes of a request's head."""
 
-    limits = Limits()
+    limits = RequestLimits()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -127,6 +127,6 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def limited(limits: Limits) -> type[Connection]:
+def limited(limits: RequestLimits) -> type[Connection]:
     """Returns the protocol with these limits."""
     return type("LimitedConnection", (Connection,), {"limits": limits})
