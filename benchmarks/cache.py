@@ -17,8 +17,8 @@ from pathlib import Path
 
 import simplejpeg
 
-from belvedere.cache import PLACE_VARIABLE
 from belvedere.dataset import read_folder
+from belvedere.environment import PLACE_VARIABLE
 from belvedere.pixels import read_pixels
 from belvedere.progress import Progress
 from belvedere.records import Preprocess

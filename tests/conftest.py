@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
-from belvedere.cache import PLACE_VARIABLE
 from belvedere.cards import card_to_metadata
+from belvedere.environment import PLACE_VARIABLE
 from belvedere.model import Model, load
 from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from belvedere import cache, images, pixels
-from belvedere.cache import INDEX, ROWS, Store, cache_folder, clear_cache, list_stores
+from belvedere.cache import INDEX, ROWS, Store, clear_cache, list_stores
+from belvedere.environment import PLACE_VARIABLE, cache_folder
 from belvedere.errors import CacheError
 from belvedere.images import read_input
 from belvedere.pixels import Pixels, open_store, read_pixels
@@ -33,7 +34,7 @@ PICTURE_BYTES = 8 * 8 * 3
 
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.PLACE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(PLACE_VARIABLE, str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -451,7 +452,7 @@ def test_a_full_disk_is_named_and_does_no_harm(photos: list[Path], monkeypatch: 
 
 def test_the_place_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv(cache.PLACE_VARIABLE)
+    monkeypatch.delenv(PLACE_VARIABLE)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "belvedere"

@@ -141,7 +141,10 @@ def test_the_scrape_example_is_yaml() -> None:
 
 def test_the_container_is_no_root_and_asks_for_its_health(server: Server) -> None:
     steps = dockerfile()
-    assert all(base.startswith("python:3.11-slim") for base in steps["FROM"])
+    [base] = steps["ARG"]
+    assert re.fullmatch(r"BASE=python:3\.11-slim@sha256:[0-9a-f]{64}", base)
+    assert all(each.split()[0] == "${BASE}" for each in steps["FROM"])
+    assert steps["WORKDIR"] == ["/srv"]
     assert steps["USER"] == ["belvedere"]
     assert any("useradd" in step and "belvedere" in step for step in steps["RUN"])
     assert json.loads(steps["ENTRYPOINT"][0]) == ["belvedere"]
@@ -172,8 +175,9 @@ def test_the_containers_install_holds_the_page(tmp_path: Path) -> None:
             else:
                 place.mkdir(exist_ok=True)
                 shutil.copy(ROOT / name, place)
-    [install] = [step for step in steps["RUN"] if " install " in step]
-    assert install.endswith("--constraint /source/constraints.txt /source")
+    libraries, ours = [step.split(" install ")[1] for step in steps["RUN"] if " install " in step]
+    assert libraries == "--no-cache-dir --require-hashes --requirement /source/requirements-docker.txt"
+    assert ours == "--no-cache-dir --no-deps --no-build-isolation /source"
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
     done = subprocess.run([*build, str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -194,6 +198,19 @@ def test_every_dependency_is_pinned() -> None:
     named = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
     missing = {name for name in (plain(re.split(r"[\[<>=;!~ ]", each)[0]) for each in named) if name != "belvedere"}
     assert missing <= pinned
+
+
+def test_the_containers_requirements_have_hashes_and_the_pinned_versions() -> None:
+    text = (ROOT / "requirements-docker.txt").read_text().replace("\\\n", "")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    locked = dict(line.split()[0].split("==") for line in lines)
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:])
+    versions = {plain(name): version for name, version in pinned.items()}
+    assert {name: version for name, version in locked.items() if versions.get(plain(name), version) != version} == {}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {plain(re.split(r"[\[<>=;!~ ]", each)[0]) for each in project["dependencies"]}
+    assert needed <= {plain(name) for name in locked}
 
 
 def plain(name: str) -> str:

@@ -11,7 +11,6 @@ against their line's CRC when another run takes them; a damaged one is no longer
 import json
 import os
 import shutil
-import sys
 import threading
 import weakref
 import zlib
@@ -25,10 +24,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
+from belvedere.environment import PLACE_VARIABLE, cache_folder
 from belvedere.errors import CacheError
 from belvedere.records import StoreFigures
 
-PLACE_VARIABLE = "BELVEDERE_CACHE"
 STORES, WEIGHTS = ("pixels", "embeddings"), "weights"  # what is kept, each kind in a folder
 INDEX, ROWS, LOCK = "index.jsonl", "rows", "lock"
 CHECKED_TOGETHER = 64  # rows
@@ -81,17 +80,6 @@ class StoredRows:
             if self._file.readinto(row.data) != self._size_bytes:
                 raise CacheError("The cache has been cut short while it was in use. Start again.")
         return taken
-
-
-def cache_folder() -> Path:
-    """Returns where the cache is: $BELVEDERE_CACHE, else the user's folder for such files."""
-    if place := os.environ.get(PLACE_VARIABLE):
-        return Path(place)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "belvedere"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "belvedere"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "belvedere"
 
 
 def list_stores() -> list[StoreFigures]:

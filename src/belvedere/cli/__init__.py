@@ -10,12 +10,14 @@ import typer
 import belvedere
 from belvedere.cli import answering, auditing, calibrating, learning, reviewing, serving, using
 from belvedere.cli.edge import app
+from belvedere.environment import keep_fonts_in_cache
 
 __all__ = ["answering", "app", "auditing", "calibrating", "learning", "main", "reviewing", "serving", "using"]
 
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
+    keep_fonts_in_cache()
     app()
 
 

@@ -64,7 +64,8 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False, as_json: AsJson = False
 ) -> None:
     """List what is kept on disk of photographs, decoded pictures and embeddings, or delete it."""
-    from belvedere.cache import cache_folder, clear_cache, list_stores
+    from belvedere.cache import clear_cache, list_stores
+    from belvedere.environment import cache_folder
     from belvedere.listings import show_stores
 
     freed = clear_cache() if clear else 0

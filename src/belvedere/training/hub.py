@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from belvedere.cache import cache_folder
 from belvedere.download import download, look_up
+from belvedere.environment import cache_folder
 from belvedere.errors import DownloadError, WeightsError
 from belvedere.progress import Progress
 

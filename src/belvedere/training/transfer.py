@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from belvedere.answers import Outputs
-from belvedere.cache import cache_folder
 from belvedere.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
+from belvedere.environment import cache_folder
 from belvedere.errors import TrainingError
 from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import Model

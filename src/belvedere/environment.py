@@ -1,0 +1,23 @@
+"""The cache folder of this user, and the environment variables that the command line sets."""
+
+import os
+import sys
+from pathlib import Path
+
+PLACE_VARIABLE = "BELVEDERE_CACHE"
+
+
+def cache_folder() -> Path:
+    """Returns where the cache is: $BELVEDERE_CACHE, else the user's folder for such files."""
+    if place := os.environ.get(PLACE_VARIABLE):
+        return Path(place)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "belvedere"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "belvedere"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "belvedere"
+
+
+def keep_fonts_in_cache() -> None:
+    """Let matplotlib keep its list of fonts in our cache folder; the command line calls it before any import of it."""
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
