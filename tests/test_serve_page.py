@@ -152,6 +152,22 @@ def test_the_heatmap_lies_over_the_picture(open_page: Opener) -> None:
     assert over["width"] == pytest.approx(under["width"], abs=2)
 
 
+@pytest.mark.parametrize("name", ["red", "blue"])
+def test_a_chosen_class_is_shown_at_once(open_page: Opener, name: str) -> None:
+    """Also the likeliest, which is chosen from the beginning; a slider that was moved stays."""
+    page = open_page()
+    page.set_input_files("#files", [file_of("a.png", png("red", side=64))])
+    answered(page, 1)
+    canvas, slider = page.locator(".shown canvas"), page.locator(".slider input")
+    canvas.wait_for(state="attached")
+    page.locator(".row", has_text=name).click()
+    assert slider.input_value() == "70"
+    assert canvas.evaluate("each => each.style.opacity") == "0.7"
+    slider.fill("30")
+    page.locator(".row", has_text="green").click()
+    assert canvas.evaluate("each => each.style.opacity") == "0.3"
+
+
 def test_what_goes_wrong_is_said_at_its_picture(open_page: Opener, server: Server) -> None:
     page = open_page()
     files = [file_of("torn.png", png("red")[:40]), file_of("large.png", bytes(300_000)), file_of("a.png", png("red"))]

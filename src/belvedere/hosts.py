@@ -3,8 +3,10 @@
 Knows which they are; does not know who asks, or for what.
 """
 
+import asyncio
 import ipaddress
 import socket
+import threading
 from urllib.parse import urlsplit
 
 from belvedere.errors import UsageError
@@ -28,6 +30,29 @@ def names_this_machine(header: str, own_name: str = "") -> bool:
     except ValueError:
         return False
     return name != "" and (is_local(name) or name == own_name.lower())
+
+
+def check_main_thread(function: str, *command: str) -> None:
+    """Checks that a server can run here until Ctrl-C: in the main thread, and in no event loop.
+
+    Args:
+        function: The name of the function that was called, for the message.
+        command: The command that does the same in a process of its own.
+
+    Raises:
+        UsageError: It can't, which would otherwise show only after the port is taken.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        place = f"in the thread {threading.current_thread().name}, but signals reach the main thread only"
+    else:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        place = "in a running event loop, such as a notebook's, which it would stop"
+    raise UsageError(
+        f"{function} was called {place}. Start it in a process of its own: subprocess.Popen({list(command)!r})."
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ import uvicorn
 
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import BelvedereError, UsageError
-from belvedere.hosts import address_of, listen, url_of
+from belvedere.hosts import address_of, check_main_thread, listen, url_of
 from belvedere.journal import Journal, damaged_note
 from belvedere.model import BUNDLED, Model, load, takes_model
 from belvedere.progress import Progress
@@ -76,8 +76,10 @@ def run_review(
         What came of it.
 
     Raises:
-        BelvedereError: The folder, the data set, the model or the journal can't be read, or the address not be had.
+        BelvedereError: The folder, the data set, the model or the journal can't be read, or the address not be had; or
+            this is not the main thread, or an event loop runs in it.
     """
+    check_main_thread("run_review", "belvedere", "review", str(source))
     folder, progress = Path(source), progress or Progress()
     book, applied = _open_journal(folder, journal)
     dataset = _find_photos(folder, photos, applied, progress)

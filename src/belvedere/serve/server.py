@@ -15,7 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from belvedere.errors import UsageError
-from belvedere.hosts import BACKLOG, address_of, is_local, listen, url_of
+from belvedere.hosts import BACKLOG, address_of, check_main_thread, is_local, listen, url_of
 from belvedere.model import BUNDLED
 from belvedere.serve.app import Service
 from belvedere.serve.limits import Limits
@@ -57,8 +57,10 @@ def run_server(
 
     Raises:
         UnreadableModel: There is no model.
-        UsageError: The address can't be listened on, the token can't be one, or the accept rate can't be kept.
+        UsageError: The address can't be listened on, the token can't be one, or the accept rate can't be kept; or this
+            is not the main thread, or an event loop runs in it.
     """
+    check_main_thread("run_server", "belvedere", "serve", str(model))
     limits = limits or Limits()
     _check_token(token)
     metrics = Metrics()
@@ -73,7 +75,19 @@ def run_server(
 
     watch = ModelWatch(model, said, accept_rate)
     metrics.show_model(watch.current.name, watch.current.sha256)
-    listener = listen(host, port)
+    with listen(host, port) as listener:
+        _serve(listener, host, watch, limits, metrics, token, started)
+
+
+def _serve(
+    listener: socket.socket,
+    host: str,
+    watch: ModelWatch,
+    limits: Limits,
+    metrics: Metrics,
+    token: str | None,
+    started: Callable[[str, Served, bool], None] | None,
+) -> None:
     is_near = is_local(address_of(listener))  # the name does not tell
     service = Service(watch, limits, metrics, token, only_local=host if token is None and is_near else None)
     start_log()

@@ -3,6 +3,7 @@
 import { drawHeatmap } from "./heatmap.js";
 
 const MOST_ROWS = 8; // classes shown at first
+const OPACITY = 70; // percent, of the heat-map of a class that was chosen
 let cards = 0; // made so far: what is labelled needs a name of its own
 
 /** Makes an element with properties and children; text never becomes markup. */
@@ -114,7 +115,7 @@ export class Card {
       make("span", { className: "value", textContent: percent(value) }),
     ];
     const choice = canChoose ? make("input", { type: "radio", name: `class-${this.number}`, value: name, checked: place === 0 }) : null;
-    choice?.addEventListener("change", () => this.draw(name));
+    choice?.addEventListener("click", () => this.reveal(name)); // of the keyboard too, and of the class chosen at first
     return make(canChoose ? "label" : "div", { className: place === 0 ? "row first" : "row" }, choice, ...cells);
   }
 
@@ -125,12 +126,18 @@ export class Card {
     canvas.style.opacity = "0";
     const id = `heat-${this.number}`;
     const slider = make("input", { type: "range", id, min: 0, max: 100, step: 5, value: 0 });
-    slider.addEventListener("input", () => { canvas.style.opacity = String(slider.value / 100); });
-    this.draw = (name) => {
+    const fade = () => { canvas.style.opacity = String(slider.value / 100); };
+    slider.addEventListener("input", fade);
+    const draw = (name) => {
       if (!this.image.naturalWidth) return;
       drawHeatmap(canvas, this.image, heatmap[answer.classes.indexOf(name)], answer.input);
     };
-    const chosen = () => this.draw(this.says.querySelector("input[type=radio]:checked").value);
+    this.reveal = (name) => {
+      draw(name);
+      if (slider.value === "0") slider.value = OPACITY;
+      fade();
+    };
+    const chosen = () => draw(this.says.querySelector("input[type=radio]:checked").value);
     const begin = () => {
       this.shown.append(canvas);
       this.photo.append(make("div", { className: "slider" }, make("label", { htmlFor: id, textContent: "Heat-map" }), slider));
