@@ -35,10 +35,13 @@ from belvedere.splits import Contents, read_contents
 from belvedere.storage import write_csv
 from belvedere.tables import write_predictions
 from conftest import CARD, CLASS_NAMES, answer, model_bytes, new_id, picture, write_classes, write_picture
+from reviewing import review, write_run
+from serving import slow_model
 
 ORIGIN = "http://127.0.0.1"
 TAB = "ab" * 8
 OTHER = "cd" * 8
+PATIENCE = 60  # seconds; far more than anything here takes
 
 
 @pytest.fixture
@@ -257,7 +260,7 @@ def test_a_second_round_goes_on_with_the_journal_of_the_first(
         told.append(dataset)
         return read_doubts(source, dataset)
 
-    monkeypatch.setattr("belvedere.review.serving._serve", lambda *_: None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
     monkeypatch.setattr("belvedere.review.serving.read_doubts", note)
     decision = Decision(new_id(), now(), "Ana", first.sha256, first.doubt.image, "exclude", size_bytes=first.size_bytes)
     Journal(tmp_path / "first.jsonl").append(decision)
@@ -297,12 +300,12 @@ def test_neighbours_are_gathered_beside_the_page(run: Path, tmp_path: Path, monk
     monkeypatch.setattr("belvedere.review.neighbours.MOST_PHOTOGRAPHS", 4)
     done = threading.Event()
 
-    def gather_only(_: Neighbours, __: Model, gather: Callable[[], Contents], ___: Progress) -> None:
-        gather()
+    def gather_only(_: Neighbours, __: Model, gather: Callable[[Progress], Contents], progress: Progress) -> None:
+        gather(progress)
         done.set()
 
     monkeypatch.setattr(Neighbours, "_describe", gather_only)
-    monkeypatch.setattr("belvedere.review.serving._serve", lambda *_: done.wait(10))
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: done.wait(10))
     model = tmp_path / "model.onnx"
     model.write_bytes(model_bytes(card_to_metadata(CARD)))
     run_review(run, port=0, photos=tmp_path / "photos", model=model)
@@ -621,7 +624,8 @@ def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
     contents = read_contents(dataset.samples, Progress())
     neighbours = Neighbours()
     assert neighbours.find(contents.hashes[0], {}, CLASS_NAMES) == {}
-    neighbours.start(opened, lambda: contents, Progress()).join()
+    neighbours.start(opened, lambda _: contents, Progress())
+    neighbours.wait(PATIENCE)
     assert neighbours.ready
     found = neighbours.find(contents.hashes[0], {contents.hashes[1]: "red"}, CLASS_NAMES)
     assert [len(found[name]) for name in CLASS_NAMES] == [4, 4, 4]
@@ -630,6 +634,37 @@ def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
     for group in found.values():
         likenesses = [each.likeness for each in group]
         assert likenesses == sorted(likenesses, reverse=True)
+
+
+def test_describing_ends_when_it_shall(tmp_path: Path, opened: Model) -> None:
+    """At the next picture, and before it has begun; what was described stays in the cache."""
+    contents = read_contents(read_folder(write_classes(tmp_path / "photos", 20)).samples, Progress())
+    asked: list[int] = []
+
+    class Slow(Model):
+        def run(self, images: Any) -> Any:
+            asked.append(len(images))
+            neighbours._stop.set()
+            return super().run(images)
+
+    neighbours = Neighbours()
+    neighbours.start(Slow(opened._session, opened.card, opened.name, opened.sha256), lambda _: contents, Progress())
+    neighbours.stop()
+    assert not neighbours.ready
+    assert neighbours.problem == ""
+    assert len(asked) <= 1
+
+
+def test_ctrl_c_while_neighbours_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends as otherwise, though a thread is in the model's code at that moment."""
+    monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "slow.onnx"
+    model.write_bytes(slow_model(rounds=40))
+    with review(write_run(tmp_path, 70), "--model", str(model)) as server:
+        said = server.end()
+        assert server.process.returncode == 0
+    assert "0 decisions" in said
+    assert "Traceback" not in said
 
 
 class _Seeing(Model):

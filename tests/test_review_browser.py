@@ -1,9 +1,5 @@
 """The review as a person meets it: a real server, a real browser, the keyboard; killed, reloaded and gone on with."""
 
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,113 +8,22 @@ from typing import Any
 import pytest
 
 from belvedere.journal import list_living, read_journal
-from belvedere.records import Decision
-from belvedere.tables import write_predictions
-from conftest import CLASS_NAMES, answer, write_picture
+from conftest import CLASS_NAMES
+from reviewing import DOUBTS, Server, left, open_browser, open_page, press, review, settle, shown, write_run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSERS = [path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()]
-if not BROWSERS:
-    pytest.skip("there is no Chromium", allow_module_level=True)
-
-DOUBTS = 220
 KEYS = {"blue": "1", "green": "2", "red": "3"}
-
-
-class Server:
-    """The command itself, on a port of its own."""
-
-    def __init__(self, run: Path, *options: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.run, self.options = run, options
-        self.journal = run.with_name(f"{run.name}.journal.jsonl")
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "belvedere", "review", self.run, "--port", self.port, "--who", "Ana"]
-        self.process = subprocess.Popen([*map(str, command), *self.options], stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        for line in self.process.stderr:  # until it says where it is
-            if line.startswith("Review: "):
-                return
-        raise AssertionError("the server did not start")
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
-
-    def end(self) -> str:
-        self.process.send_signal(signal.SIGINT)
-        return self.process.communicate()[1]
-
-    def decisions(self) -> tuple[Decision, ...]:
-        text = read_journal(self.journal)
-        assert text.damaged == ()
-        return text.decisions
-
-
-def write_run(folder: Path, count: int = DOUBTS) -> Path:
-    """A run with so many mistakes, the surest first by their numbers."""
-    run = folder / "run"
-    run.mkdir()
-    answers = []
-    for number in range(count):
-        given, said = CLASS_NAMES[number % 3], (number + 1) % 3
-        image = write_picture(folder / "photographs" / given / f"{number:03}.png", given, number + 1)
-        rest = (number + 1) / (2 * count + 2)
-        answers.append(answer(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
-    write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
-    return run
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(BROWSERS[0]), args=["--no-sandbox"])
+    with open_browser() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    started = Server(write_run(tmp_path))
-    yield started
-    started.kill()
-
-
-def open_page(context: Any, server: Server) -> Any:
-    page = context.new_page()
-    page.on("pageerror", lambda error: pytest.fail(str(error)))
-    page.goto(server.address)
-    settle(page)
-    # Two frames: Chromium drops keys that come before a page's first.
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page
-
-
-def settle(page: Any) -> None:
-    page.wait_for_selector('main[aria-busy="false"] article', timeout=60_000)
-
-
-def shown(page: Any) -> str:
-    return str(page.locator("figcaption .path").inner_text()).rsplit("/", 1)[1].removesuffix(".png")
-
-
-def left(page: Any) -> int:
-    return int(page.locator("#left").inner_text().split()[0])
-
-
-def press(page: Any, *keys: str) -> None:
-    """Presses keys one after the other, each when the page has done what the last one asked."""
-    for key in keys:
-        page.keyboard.press(key)
-        settle(page)
+    with review(write_run(tmp_path)) as started:
+        yield started
 
 
 def test_two_hundred_decisions_a_kill_and_a_restart(browser: Any, server: Server) -> None:

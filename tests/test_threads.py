@@ -57,6 +57,23 @@ def test_an_error_stands_where_its_result_would() -> None:
     assert list(results) == []
 
 
+def test_what_nobody_takes_is_not_begun() -> None:
+    begun: list[int] = []
+    go = threading.Event()
+
+    def note(item: int) -> int:
+        begun.append(item)
+        if item:
+            go.wait(60)
+        return item
+
+    results = map_ahead(note, range(1000), 1000)
+    assert next(results) == 0
+    threading.Timer(0.05, go.set).start()
+    results.close()  # type: ignore[attr-defined]
+    assert len(begun) < 1000
+
+
 def test_nothing_gives_nothing_and_no_thread_stays() -> None:
     before = threading.active_count()
     assert list(map_ahead(str, [])) == []

@@ -32,7 +32,8 @@ def map_ahead(
     """
     waiting = chunks_of(items, min(together, ahead))
     running: deque[Future[list[Outcome]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         while True:
             wanted = max(1, ahead // together) - len(running)
             running.extend(
@@ -41,6 +42,8 @@ def map_ahead(
             if not running:
                 return
             yield from running.popleft().result()
+    finally:  # where nobody takes the rest, it is not begun
+        pool.shutdown(cancel_futures=True)
 
 
 def chunks_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -6,6 +6,7 @@ it is on disk, and not before. The same request sent twice counts once: the brow
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,6 +41,7 @@ STATIC = {
     "review.js": "text/javascript; charset=utf-8",
 }
 KEPT = {"Cache-Control": "private, max-age=3600"}  # a number means one content, in other processes too
+HEATMAPS_AT_ONCE = 2
 FRESH = {"Cache-Control": "no-store"}
 
 Tab = Annotated[str, Query(pattern=r"^[0-9a-f]{8,64}$")]
@@ -163,6 +165,8 @@ def _add_pages(app: FastAPI, scene: Scene) -> None:
 
 
 def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
+    models = ThreadPoolExecutor(HEATMAPS_AT_ONCE)  # a process waits for its threads; it must not end in a model's code
+
     @app.get("/pictures/{number}/{size}")
     def picture(number: int, size: Literal["large", "small"]) -> Response:
         side = LARGE_PIXELS if size == "large" else SMALL_PIXELS
@@ -172,7 +176,8 @@ def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
     def heatmap(number: int, of: str) -> Response:
         if model is None or of not in scene.heatmap_classes:
             raise UnreadableImage(f"heat-map of picture {number}", scene.no_heatmap or f"{of!r} is no class")
-        return Response(draw_heatmap(model, scene.gallery.read(number), of), media_type="image/jpeg", headers=KEPT)
+        drawn = models.submit(draw_heatmap, model, scene.gallery.read(number), of).result()
+        return Response(drawn, media_type="image/jpeg", headers=KEPT)
 
 
 def _add_changes(app: FastAPI, scene: Scene) -> None:

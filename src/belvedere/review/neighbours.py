@@ -5,7 +5,9 @@ there at once, and kept in the cache.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +17,12 @@ from numpy.typing import NDArray
 from belvedere.embeddings import embed_with, read_embeddings
 from belvedere.errors import BelvedereError
 from belvedere.model import Model
-from belvedere.progress import Progress
+from belvedere.progress import Progress, Task
 from belvedere.records import Sample
 from belvedere.splits import Contents
 
 EACH = 4  # neighbours of a class
+STOP_SECONDS = 20.0  # for a few pictures to go through a model, however large it is
 MOST_PHOTOGRAPHS = 50_000  # to look among; of more, every n-th
 
 
@@ -38,7 +41,8 @@ class Neighbours:
 
     def __init__(self) -> None:
         self.problem = ""  # why there are none
-        self._ready = threading.Event()
+        self._ready, self._stop = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
         self._samples: Sequence[Sample] = ()
         self._hashes: NDArray[np.str_] = np.array([], np.str_)
         self._values: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (N, D), each of length 1
@@ -49,15 +53,29 @@ class Neighbours:
         """Whether the photographs are described."""
         return self._ready.is_set()
 
-    def start(self, model: Model, gather: Callable[[], Contents], progress: Progress) -> threading.Thread:
-        """Gathers and describes the photographs in a thread, which ends with the process."""
-        thread = threading.Thread(target=self._describe, args=(model, gather, progress), daemon=True)
-        thread.start()
-        return thread
+    def start(self, model: Model, gather: Callable[[Progress], Contents], progress: Progress) -> None:
+        """Gathers and describes the photographs in a thread, until `stop`."""
+        arguments = (model, gather, _Stoppable(progress, self._stop))
+        self._thread = threading.Thread(target=self._describe, args=arguments, daemon=True)
+        self._thread.start()
 
-    def _describe(self, model: Model, gather: Callable[[], Contents], progress: Progress) -> None:
+    def wait(self, seconds: float) -> None:
+        """Waits for the thread, whatever key is pressed: a process that ends in a model's code crashes."""
+        until = time.monotonic() + seconds
+        while self._thread is not None and self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            with suppress(KeyboardInterrupt):
+                self._thread.join(left)
+
+    def stop(self) -> None:
+        """Ends the thread after the pictures that it is at; those that were described stay in the cache."""
+        self._stop.set()
+        self.wait(STOP_SECONDS)
+
+    def _describe(self, model: Model, gather: Callable[[Progress], Contents], progress: Progress) -> None:
         try:
-            found = read_embeddings(gather(), embed_with(model), progress)
+            found = read_embeddings(gather(progress), embed_with(model), progress)
+        except _Stopped:
+            return
         except (BelvedereError, OSError) as error:
             self.problem = str(error)
             return
@@ -99,3 +117,35 @@ class Neighbours:
 def thin_out(samples: Sequence[Sample]) -> Sequence[Sample]:
     """Leaves every n-th photograph of a large data set."""
     return samples[:: -(-len(samples) // MOST_PHOTOGRAPHS) or 1]
+
+
+class _Stopped(Exception):
+    """The work shall end."""
+
+
+class _Stoppable(Progress):
+    """Shows how far work is, and ends it when it next says so."""
+
+    def __init__(self, shown: Progress, stop: threading.Event) -> None:
+        self._shown, self._stop = shown, stop
+
+    def say(self, message: str) -> None:
+        self._shown.say(message)
+
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        with self._shown.task(description, images, unit) as task:
+            yield _StoppableTask(task, self._stop)
+
+
+class _StoppableTask(Task):
+    def __init__(self, shown: Task, stop: threading.Event) -> None:
+        self._shown, self._stop = shown, stop
+
+    def advance(self, images: int, figures: str = "") -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        self._shown.advance(images, figures)
+
+    def skip(self, images: int) -> None:
+        self._shown.skip(images)

@@ -5,11 +5,11 @@ Knows the order of these steps and what may be missing; does not know pages.
 
 import getpass
 import json
-import socket
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -88,12 +88,15 @@ def run_review(
     entries, lost = list_entries(found, progress)
     progress.say_notes(lost + damaged_note(book.path, book.damaged))
     scene = create_scene(folder, found, Queue(entries, book), chosen, who or _user_name())
-    with listen(host, port) as listening:
+    with listen(host, port) as listening, suppress(KeyboardInterrupt):  # how it is meant to end
         guard = Guard(address_of(listening), host)
         _say_where(url_of(listening, host), guard, progress)
         if chosen is not None:
-            scene.neighbours.start(chosen, lambda: _describable(entries, dataset, progress), progress)
-        _serve(create_app(scene, guard, chosen), guard.limits, listening)
+            scene.neighbours.start(chosen, partial(_describable, entries, dataset), progress)
+        try:
+            make_server(create_app(scene, guard, chosen), guard.limits).run(sockets=[listening])
+        finally:
+            scene.neighbours.stop()
     return Reviewed(book.path, len(book.decisions), sum(scene.queue.find_decided(each) is None for each in entries))
 
 
@@ -213,11 +216,6 @@ def make_server(app: Callable[..., object], limits: RequestLimits) -> uvicorn.Se
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return uvicorn.Server(config)
-
-
-def _serve(app: Callable[..., object], limits: RequestLimits, listening: socket.socket) -> None:
-    with suppress(KeyboardInterrupt):  # how it is meant to end
-        make_server(app, limits).run(sockets=[listening])
 
 
 def _user_name() -> str:
