@@ -16,7 +16,8 @@ from PIL import Image
 from belvedere.cards import card_from_metadata, card_to_metadata
 from belvedere.embeddings import embed_with
 from belvedere.errors import UnreadableModel, UsageError
-from belvedere.model import BATCH, Model, Source, count_pictures, expand, load, open_model
+from belvedere.inputs import Source
+from belvedere.model import BATCH, Model, count_pictures, expand, load, open_model
 from belvedere.records import Preprocess
 from conftest import CARD, CLASS_NAMES, COLOURS, model_bytes, picture, write_classes, write_picture
 

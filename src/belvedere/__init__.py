@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UnknownName,
         UnreadableImage,
         UnreadableModel,
+        UnsupportedInputError,
         UsageError,
         WeightsError,
     )
@@ -74,6 +75,7 @@ _HOMES = {
     "UnknownName": "errors",
     "UnreadableImage": "errors",
     "UnreadableModel": "errors",
+    "UnsupportedInputError": "errors",
     "UsageError": "errors",
     "WeightsError": "errors",
     "evaluate": "evaluation",
@@ -124,6 +126,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Issue",
     "BelvedereError",
     "UsageError",
+    "UnsupportedInputError",
     "UnknownName",
     "FolderExists",
     "MissingExtra",

@@ -5,6 +5,7 @@ code, and says nothing else.
 
     BelvedereError
     ├── UsageError              the call itself is wrong                               exit code 2
+    │   ├── UnsupportedInputError  an object that is no image; also a TypeError
     │   ├── UnknownName         no such recipe, network or key; the nearest is named
     │   ├── FolderExists        a result would replace something that is there
     │   └── MissingExtra        a part of Belvedere that is not installed
@@ -37,6 +38,10 @@ class UsageError(BelvedereError):
     """The call itself is wrong: an argument that can't be what was meant."""
 
     exit_code = 2
+
+
+class UnsupportedInputError(UsageError, TypeError):
+    """An object was given for an image that is none of what is taken."""
 
 
 class UnknownName(UsageError):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.errors import DatasetError, UnknownName, UsageError
-from belvedere.model import Model, Source, expand
+from belvedere.inputs import Source
+from belvedere.model import Model, expand
 from belvedere.prediction_sets import COVERAGE
 from belvedere.progress import Progress
 from belvedere.records import ClassFigures, Confusion, Evaluation, OutlierFigures, Prediction, Sample, TagFigures
@@ -167,7 +168,7 @@ def _compare_tags(
     return measure_tags(shares > 0, confidence, shares, present, areas)
 
 
-def _list_outliers(model: Model, folder: Path | str) -> list[Source]:
+def _list_outliers(model: Model, folder: Path | str) -> list[Path | str]:
     if not model.card.trust.outlier_quantiles:
         raise UsageError(f"{model.name} can't tell what is none of its classes: leave out the outliers.")
     if not (pictures := list(expand([folder]))):

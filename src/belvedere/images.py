@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import simplejpeg
@@ -120,6 +121,28 @@ def decode_image(
         return _decode_jpeg(content, max_pixels, least_side) if is_jpeg else _decode_any(content, max_pixels)
     except Refused as refused:
         raise refused.becomes(name, str(refused)) from None
+
+
+def is_pillow(given: object) -> TypeGuard[Image.Image]:
+    """Return whether an object is an image of Pillow's."""
+    return isinstance(given, Image.Image)
+
+
+def decode_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Convert an image that Pillow opened or made, by the same rules as a file: upright, over white, 8 bits.
+
+    Raises:
+        UnreadableImage: Its file is damaged, or it is over `max_pixels`.
+    """
+    try:
+        if image.width * image.height > max_pixels:
+            raise Refused(f"{image.width * image.height:,} pixels, over the limit of {max_pixels:,}")
+        with _pillow_warnings.ignored():
+            return _turn(_to_rgb(image), _orientation(image))
+    except Refused as refused:
+        raise UnreadableImage("picture", str(refused)) from None
+    except _DAMAGE as error:
+        raise UnreadableImage("picture", _reason(error)) from error
 
 
 def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> bytes:

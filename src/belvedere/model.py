@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from belvedere.answers import Outputs, put_into_words
 from belvedere.cards import card_from_metadata
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
-from belvedere.images import DecodedImage, read_input
+from belvedere.images import DecodedImage, fit_image, read_input
+from belvedere.inputs import IN_MEMORY, Source, to_sources
 from belvedere.records import ModelCard, Prediction, Preprocess
 from belvedere.threads import chunks_of, map_ahead
 from belvedere.walking import list_pictures
@@ -31,7 +33,8 @@ MODEL_NAME = "model.onnx"
 BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # answers where no model is named
 WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
 
-Source = Path | str | bytes
+
+Given = TypeVar("Given")
 
 
 class Model:
@@ -155,17 +158,21 @@ class Model:
         said = self._ask(asked, images)
         return Outputs(**dict(zip(asked, said, strict=True)))
 
-    def predict(self, sources: Source | Iterable[Source]) -> list[Prediction]:
+    def predict(self, sources: object) -> list[Prediction]:
         """Answers for pictures.
 
         Args:
-            sources: A file, a folder (its pictures, and those in its folders) or a file's bytes, or several of these.
+            sources: A path of a file or a folder (its pictures, and those in its folders), bytes of a file, an array
+                (H, W, 3) or (H, W) of uint8 in RGB order, a PIL image, a binary file, or an iterable of these. Pixels
+                in BGR order, as OpenCV reads them, can't be told from RGB: reverse them with `pixels[:, :, ::-1]`.
 
         Returns:
             One answer a picture, in order; a file that can't be read has its reason in `error`.
+
+        Raises:
+            UnsupportedInputError: Something else was given.
         """
-        several = [sources] if isinstance(sources, Path | str | bytes) else sources
-        return list(self.stream(expand(several), reduced=True))
+        return list(self.stream(expand(to_sources(sources)), reduced=True))
 
     def stream(self, sources: Iterable[Source], *, reduced: bool = False) -> Iterator[Prediction]:
         """Answers for files one after the other, ahead of the caller and on every core, in memory that stays flat.
@@ -211,7 +218,7 @@ class Model:
 
 
 def _name(source: Source) -> str:
-    return "picture" if isinstance(source, bytes) else str(source)
+    return str(source) if isinstance(source, Path | str) else IN_MEMORY
 
 
 def open_session(content: bytes | str) -> onnxruntime.InferenceSession:
@@ -225,6 +232,10 @@ def open_session(content: bytes | str) -> onnxruntime.InferenceSession:
 
 
 def _read(source: Source, preprocess: Preprocess, reduced: bool) -> DecodedImage | UnreadableImage:
+    if isinstance(source, UnreadableImage):
+        return source
+    if isinstance(source, DecodedImage):
+        return DecodedImage(fit_image(source.pixels, preprocess), source.notes)
     try:
         return read_input(source, preprocess, reduced=reduced)
     except UnreadableImage as error:
@@ -300,7 +311,7 @@ def find_model(path: Path | str) -> Path:
     return Path(path) / MODEL_NAME if Path(path).is_dir() else Path(path)
 
 
-def expand(sources: Iterable[Source]) -> Iterator[Source]:
+def expand(sources: Iterable[Given]) -> Iterator[Given | Path]:
     """Puts in a folder's place the pictures in it, sorted; leaves everything else as it is.
 
     Raises:
@@ -316,9 +327,9 @@ def expand(sources: Iterable[Source]) -> Iterator[Source]:
             raise UsageError(f"Can't read the folder {error.filename}: {error.strerror}. Give another.") from error
 
 
-def _is_folder(source: Source) -> bool:
+def _is_folder(source: object) -> bool:
     try:
-        return not isinstance(source, bytes) and Path(source).is_dir()
+        return isinstance(source, Path | str) and Path(source).is_dir()
     except OSError:
         return False  # such as a name that is too long: reading it as a file says so
 

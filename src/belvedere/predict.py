@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 from belvedere.errors import UnknownName, UnreadableImage, UsageError
 from belvedere.images import PICTURE_SUFFIXES, RGB, fit_image, read_image, within
-from belvedere.model import Model, Source, count_pictures, expand, load, takes_model
+from belvedere.inputs import Source
+from belvedere.model import Model, count_pictures, expand, load, takes_model
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction, WrittenRow
 from belvedere.resuming import RESUMABLE, Rows, open_rows
@@ -245,7 +246,7 @@ def _check_apart(file: Path, sources: Iterable[Source]) -> None:
 
 def _is_same(file: Path, source: Source) -> bool:
     try:
-        return not isinstance(source, bytes) and file.samefile(source)
+        return isinstance(source, Path | str) and file.samefile(source)
     except (OSError, ValueError):
         return False  # not there: reading it says so
 

@@ -13,7 +13,8 @@ from itertools import chain, islice
 from pathlib import Path
 
 from belvedere.errors import MissingExtra, ScaleError, UsageError
-from belvedere.model import BATCH, Model, Source, expand, find_model, open_model
+from belvedere.inputs import Source
+from belvedere.model import BATCH, Model, expand, find_model, open_model
 from belvedere.parquet import to_table
 from belvedere.predict import Answered, some_of
 from belvedere.progress import Progress
@@ -116,7 +117,7 @@ def _check(folder: Path, count: int, model: Model) -> Answered:
 def _name_tables(pictures: Iterator[Source]) -> Iterator[pa.Table]:
     """Puts the names of pictures into tables, as the bytes that the disk has."""
     while some := list(islice(pictures, NAMES_TOGETHER)):
-        if any(isinstance(name, bytes) for name in some):
+        if not all(isinstance(name, Path | str) for name in some):
             raise UsageError("The engine ray takes files and folders, not the bytes of pictures.")
         yield pa.table({"name": pa.array([os.fsencode(str(name)) for name in some], pa.binary())})
 
