@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.dataset import read_folder
-from belvedere.images import DecodedImage, fit_image, read_inputs
+from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import Model, load
 from belvedere.practice.drawing import CLASS_NAMES
 from belvedere.practice.scenes import draw_fjord, draw_scene
 from belvedere.records import TagRule
 from belvedere.reliability import average_precision, measure_tags
+from belvedere.resizing import fit_image
 from belvedere.tags import PRESENT, refit_tags, tag_confidences
 from belvedere.walking import list_pictures
 

@@ -21,6 +21,7 @@ import odd_files
 from belvedere import images
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
+from belvedere.resizing import fit_image
 from belvedere.threads import AHEAD
 from belvedere.walking import list_pictures
 
@@ -434,7 +435,7 @@ def test_slow_path_runs_in_threads_side_by_side(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 3), (90, 40), (40, 90), (33, 32)])
 def test_picture_is_fitted(resize: str, shape: tuple[int, int]) -> None:
     pixels = odd_files.smooth_pixels(*shape)
-    fitted = images.fit_image(pixels, Preprocess(32, 48, resize))
+    fitted = fit_image(pixels, Preprocess(32, 48, resize))
     check_pixels(fitted)
     assert fitted.shape == (32, 48, 3)
     assert fitted.min() >= pixels.min()
@@ -444,22 +445,22 @@ def test_picture_is_fitted(resize: str, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_picture_that_fits_is_left_alone(resize: str) -> None:
     pixels = odd_files.smooth_pixels(32, 48)
-    assert images.fit_image(pixels, Preprocess(32, 48, resize)) is pixels
+    assert fit_image(pixels, Preprocess(32, 48, resize)) is pixels
 
 
 def test_stretch_keeps_everything_and_crop_the_middle() -> None:
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = 255
-    stretched = images.fit_image(pixels, Preprocess(20, 20, "stretch"))
+    stretched = fit_image(pixels, Preprocess(20, 20, "stretch"))
     assert stretched[10, 0, 0] == 0
     assert stretched[10, 10, 0] == 255
-    assert images.fit_image(pixels, Preprocess(20, 20, "crop")).min() == 255
+    assert fit_image(pixels, Preprocess(20, 20, "crop")).min() == 255
 
 
 def test_shrinking_averages() -> None:
     board = np.indices((64, 64)).sum(0) % 2 * 255
     pixels = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
-    fitted = images.fit_image(pixels, Preprocess(8, 8))
+    fitted = fit_image(pixels, Preprocess(8, 8))
     assert abs(fitted.astype(int) - 127).max() <= 10
 
 
@@ -469,7 +470,7 @@ def test_read_input_is_read_and_fit(tmp_path: Path) -> None:
     path.write_bytes(READABLE["animated.gif"])
     decoded = images.read_input(path, preprocess)
     assert decoded.notes == ("first of 2 frames",)
-    np.testing.assert_array_equal(decoded.pixels, images.fit_image(images.read_image(path), preprocess))
+    np.testing.assert_array_equal(decoded.pixels, fit_image(images.read_image(path), preprocess))
     with pytest.raises(UnreadableImage):
         images.read_input(UNREADABLE["empty.jpg"], preprocess)
 

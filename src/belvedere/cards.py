@@ -11,8 +11,8 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from belvedere.errors import UnreadableModel
-from belvedere.images import INTERPOLATIONS, RESIZE_RULES
 from belvedere.records import Layer, ModelCard, Preprocess, Provenance, TagRule, Trust
+from belvedere.resizing import INTERPOLATIONS, RESIZE_RULES
 
 FORMAT = "belvedere/1"
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.heatmaps import overlay, relative
-from belvedere.images import RGB, cut_seen, fit_image, read_image, within
+from belvedere.images import RGB, read_image
 from belvedere.model import Model
 from belvedere.pictures import Tile, draw_grid
 from belvedere.plots import Figure
 from belvedere.records import Prediction
+from belvedere.resizing import cut_seen, fit_image, within
 
 SIDE = 300  # longer side of a picture, pixels
 MOST_TAGS = 5  # of a picture are drawn

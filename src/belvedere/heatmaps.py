@@ -6,8 +6,9 @@ Knows maps of numbers and pixels; does not know models or files.
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.images import RGB, fit_image
+from belvedere.images import RGB
 from belvedere.records import Preprocess
+from belvedere.resizing import fit_image
 
 OPACITY = 0.75  # of the strongest evidence; weaker evidence lets more of the picture through
 # From violet over red to yellow, lighter as the evidence grows, so that it also reads in grey.

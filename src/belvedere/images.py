@@ -25,11 +25,12 @@ from typing import TypeGuard
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from belvedere.bounds import Refused, check_decoder, check_pixels, check_scans
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
+from belvedere.resizing import fit_image
 from belvedere.threads import map_ahead
 
 # fmt: off
@@ -44,8 +45,6 @@ JPEG_AGREEMENT = 0  # largest difference between the two paths for one JPEG, in 
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB decoded
 MAX_BYTES = 200_000_000  # of one file
 LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
-RESIZE_RULES = ("stretch", "crop")
-INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
 REDUCED_STILL = 3.0  # times the model's input that a picture decoded at a reduced scale still has, at least
 COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
@@ -172,41 +171,6 @@ def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> byte
     if size > max_bytes:
         raise UnreadableImage(name, f"{size:,} bytes, over the limit of {max_bytes:,}")
     return content
-
-
-def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
-    """Fits a picture to a model's input size, by the model's rule.
-
-    Args:
-        pixels: (H, W, 3).
-        preprocess: The size and the rule: "stretch" scales both sides to it; "crop" scales until the picture covers
-            it and keeps the middle. Scaling is bilinear or bicubic with antialiasing (Pillow's).
-
-    Returns:
-        (preprocess.height, preprocess.width, 3); the same array where it already has that size.
-    """
-    size = (preprocess.width, preprocess.height)
-    if pixels.shape[:2] == (preprocess.height, preprocess.width):
-        return pixels
-    image, scaling = Image.fromarray(pixels), INTERPOLATIONS[preprocess.interpolation]
-    fitted = ImageOps.fit(image, size, scaling) if preprocess.resize == "crop" else image.resize(size, scaling)
-    return np.array(fitted)
-
-
-def cut_seen(pixels: RGB, preprocess: Preprocess) -> RGB:
-    """Returns the part of a picture that a model sees: all of it, or the middle where its rule is "crop"."""
-    if preprocess.resize != "crop":
-        return pixels
-    height, width = pixels.shape[:2]
-    scale = min(height / preprocess.height, width / preprocess.width)
-    top, left = round((height - preprocess.height * scale) / 2), round((width - preprocess.width * scale) / 2)
-    return pixels[top : height - top, left : width - left]
-
-
-def within(height: int, width: int, side: int) -> Preprocess:
-    """Returns the size of a picture scaled down, if need be, until its longer side is at most `side` pixels."""
-    scale = min(1.0, side / max(height, width))
-    return Preprocess(max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def read_input(

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from belvedere.answers import Outputs, put_into_words
 from belvedere.cards import card_from_metadata
 from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
-from belvedere.images import DecodedImage, fit_image, read_input
+from belvedere.images import DecodedImage, read_input
 from belvedere.inputs import IN_MEMORY, Source, to_sources
 from belvedere.records import ModelCard, Prediction, Preprocess
+from belvedere.resizing import fit_image
 from belvedere.threads import chunks_of, map_ahead
 from belvedere.walking import list_pictures
 

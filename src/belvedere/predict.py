@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from belvedere.errors import UnknownName, UnreadableImage, UsageError
-from belvedere.images import PICTURE_SUFFIXES, RGB, fit_image, read_image, within
+from belvedere.images import PICTURE_SUFFIXES, RGB, read_image
 from belvedere.inputs import Source
 from belvedere.model import Model, count_pictures, expand, load, takes_model
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction, WrittenRow
+from belvedere.resizing import fit_image, within
 from belvedere.resuming import RESUMABLE, Rows, open_rows
 from belvedere.storage import check_free_file, new_folder, write_bytes
 from belvedere.tables import FORMS, Writer, open_writer

@@ -17,12 +17,13 @@ from belvedere.dataset import read_folder
 from belvedere.errors import UnreadableImage
 from belvedere.evaluation import evaluate, surest_mistakes, to_metrics
 from belvedere.explaining import draw_strip
-from belvedere.images import fit_image, read_image, within
+from belvedere.images import read_image
 from belvedere.model import Model, load
 from belvedere.pictures import Tile
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Sample
 from belvedere.report import Report, write_report
+from belvedere.resizing import fit_image, within
 from belvedere.storage import new_folder, write_csv, write_json
 from belvedere.tables import write_predictions
 

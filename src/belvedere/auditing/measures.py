@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.errors import UnreadableImage
-from belvedere.images import RGB, decode_image, fit_image, read_content, within
+from belvedere.images import RGB, decode_image, read_content
 from belvedere.records import Preprocess
+from belvedere.resizing import fit_image, within
 from belvedere.threads import map_ahead
 
 THUMB_SIDE = 32  # of the small grey picture that duplicates are sought by

@@ -14,10 +14,11 @@ from belvedere.auditing.findings import FINDINGS, Summary, summarise
 from belvedere.auditing.labels import WRONG_LABEL
 from belvedere.auditing.records import Audit, DuplicateGroup, Issue
 from belvedere.errors import UnreadableImage
-from belvedere.images import fit_image, read_image, within
+from belvedere.images import read_image
 from belvedere.pictures import Tile
 from belvedere.records import Sample
 from belvedere.report import EmbeddedPicture, embed_tile, environment
+from belvedere.resizing import fit_image, within
 
 SHOWN = 24  # photographs of a check
 SHOWN_DOUBTS = 60  # of doubtful labels

@@ -12,8 +12,9 @@ from belvedere.comparing.paired import CONFIDENCE, Paired
 from belvedere.comparing.runs import Comparison, Pair, find_file, to_json
 from belvedere.encoding import to_data_uri
 from belvedere.errors import UnreadableImage
-from belvedere.images import fit_image, read_image, within
+from belvedere.images import read_image
 from belvedere.report import environment
+from belvedere.resizing import fit_image, within
 from belvedere.storage import new_folder, write_json, write_text
 
 PICTURES = 48  # of each side, at most

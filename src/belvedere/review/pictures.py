@@ -12,8 +12,9 @@ from pathlib import Path
 from belvedere.encoding import to_jpeg
 from belvedere.errors import UnreadableImage
 from belvedere.heatmaps import overlay
-from belvedere.images import RGB, fit_image, read_content, read_image, within
+from belvedere.images import RGB, read_content, read_image
 from belvedere.model import Model
+from belvedere.resizing import fit_image, within
 
 LARGE_PIXELS, SMALL_PIXELS = 1400, 200  # longer side of a picture on the page
 

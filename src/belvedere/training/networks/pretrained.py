@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from belvedere.errors import UnknownName, UsageError, WeightsError
-from belvedere.images import INTERPOLATIONS
 from belvedere.records import Preprocess
+from belvedere.resizing import INTERPOLATIONS
 from belvedere.training.networks.registry import Network, NetworkEntry
 
 BLOCKS_DEPTH = 4  # of a name such as "features.tokens.backbone.blocks" and what is counted in it
