@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -119,3 +121,10 @@ def test_the_loss_of_a_worker_loses_no_row(
     assert killed.is_set()
     assert len(list(pids.iterdir())) >= 2  # another process went on
     assert rows_of(tmp_path / "ray.parquet") == rows_of(tmp_path / "local.parquet")
+
+
+def test_ray_reports_no_usage() -> None:
+    program = "import belvedere.scale; from ray._common.usage import usage_lib; print(usage_lib.usage_stats_enabled())"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_USAGE_STATS_ENABLED"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
