@@ -121,6 +121,19 @@ def test_nothing_is_sent_by_serve(home: Home, run: Path) -> None:
     home.check(process, trace)
 
 
+def test_nothing_is_sent_by_review(home: Home, run: Path) -> None:
+    process, trace = home.start("-m", "belvedere", "review", str(run), "--port", "0", "--photos", "photographs")
+    assert process.stderr
+    line = b""
+    while b"http://" not in line:
+        line = process.stderr.readline()
+        assert line, "review ended"
+    address = re.findall(r"http://[\w.:\[\]]+", line.decode())[0]
+    assert Server(process, address, trace).get("/").status == 200
+    process.send_signal(signal.SIGINT)
+    home.check(process, trace)
+
+
 def test_the_users_choice_stands() -> None:
     program = "import os, belvedere; print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['RAY_USAGE_STATS_ENABLED'])"
     environment = {name: value for name, value in os.environ.items() if name not in OFF}
