@@ -103,7 +103,7 @@ def test_heatmaps_are_shares_of_every_place(server: Server) -> None:
         (422, "unreadable_picture", png("red", side=120), "image/png"),  # over 10,000 pixels
         (422, "no_pictures", b"", "image/png"),
         (422, "no_pictures", f"--{BOUNDARY}--\r\n".encode(), FORM),
-        (422, "unknown_field", form([("a.png", b"x")], name="image"), FORM),
+        (422, "unknown_field", form([("a.png", b"x")], name="photo"), FORM),
         (413, "too_many_files", form([("a.png", b"x")] * 4), FORM),
         (413, "body_too_large", bytes(600_000), "image/png"),
         (400, "damaged_form", form([("a.png", b"x")])[:-8], FORM),

@@ -33,9 +33,27 @@ COUNTED = 1_000_000  # files that are counted before the work; of more, nobody i
 MODEL_NAME = "model.onnx"
 BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # answers where no model is named
 WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
-
+FATAL = 4  # severity from which ONNX Runtime itself writes to stderr
 
 Given = TypeVar("Given")
+
+
+class Cancellation:
+    """Ends runs of a graph that other threads are in, between two of its nodes."""
+
+    def __init__(self) -> None:
+        self.options = _run_options()
+
+    def cancel(self) -> None:
+        """Make runs that have this cancellation fail, also those to come."""
+        self.options.terminate = True
+
+
+def _run_options() -> onnxruntime.RunOptions:
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True  # else every output is worked out, asked for or not
+    options.log_severity_level = FATAL  # errors are raised
+    return options
 
 
 class Model:
@@ -50,8 +68,7 @@ class Model:
         accept_rate: float | None = None,
     ) -> None:
         self._session = session
-        self._wanted_only = onnxruntime.RunOptions()  # else every output is worked out, asked for or not
-        self._wanted_only.only_execute_path_to_fetches = True
+        self._options = _run_options()
         self.sha256 = sha256  # of the file
         self._card = card
         self.name = name
@@ -119,14 +136,16 @@ class Model:
         Returns:
             Its outputs for the N pictures.
         """
-        return Outputs(*self._ask(OUTPUTS, images))
+        return Outputs(*self._ask(OUTPUTS, images, self._options))
 
-    def _ask(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def _ask(
+        self, outputs: Sequence[str], images: NDArray[np.uint8], options: onnxruntime.RunOptions
+    ) -> list[NDArray[np.float32]]:
         """Computes some of the graph's outputs, a batch to each core at a time."""
 
         def ask(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
             given = {INPUT: np.ascontiguousarray(batch)}
-            said: list[NDArray[np.float32]] = self._session.run(outputs, given, self._wanted_only)
+            said: list[NDArray[np.float32]] = self._session.run(outputs, given, options)
             return said
 
         if len(images) <= BATCH:
@@ -152,11 +171,11 @@ class Model:
             raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
         return evidence
 
-    def run_all(self, images: NDArray[np.uint8]) -> Outputs:
-        """Runs the graph once for all that it can say; what it can't is None."""
+    def run_all(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> Outputs:
+        """Runs the graph once for all that it can say; what it can't is None. A cancellation makes it fail."""
         held = {output.name for output in self._session.get_outputs()}
         asked = [*OUTPUTS, *(name for name in FURTHER_OUTPUTS if name in held)]
-        said = self._ask(asked, images)
+        said = self._ask(asked, images, cancellation.options if cancellation else self._options)
         return Outputs(**dict(zip(asked, said, strict=True)))
 
     def predict(self, sources: object) -> list[Prediction]:
@@ -229,6 +248,7 @@ def open_session(content: bytes | str) -> onnxruntime.InferenceSession:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = FATAL
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

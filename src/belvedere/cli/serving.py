@@ -2,15 +2,33 @@
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from belvedere.cli.edge import AcceptRate, AsJson, app, print_json, tell, told
+from belvedere.cli.edge import AcceptRate, AsJson, app, print_json, told
 
 if TYPE_CHECKING:
     from belvedere.serve.reload import Served
+
+
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="File with the token to ask for; without, the variable BELVEDERE_TOKEN."),
+]
+KeepAlive = Annotated[
+    float, typer.Option("--keep-alive", help="Seconds for which a connection is kept on which nothing is asked.")
+]
+CorsOrigins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cors-origin",
+        help="Origin whose pages may ask too, such as https://example.com; * for every one. Can be repeated.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -21,10 +39,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 8000,
-    token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", help="File with the token to ask for; without, the variable BELVEDERE_TOKEN."),
-    ] = None,
+    token_file: TokenFile = None,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are refused with 503.")] = 256,
     batch: Annotated[
         int, typer.Option(min=1, help="Pictures that go through the model at once, on each core; 32 at most.")
@@ -33,6 +48,8 @@ def serve(
     megabytes: Annotated[float, typer.Option(help="Of one request.")] = 32,
     megapixels: Annotated[float, typer.Option(help="Of one picture.")] = 50,
     seconds: Annotated[float, typer.Option(help="For a request to come, and again for its answer.")] = 30,
+    keep_alive: KeepAlive = 5,
+    cors_origins: CorsOrigins = None,
     accept_rate: AcceptRate = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,18 +66,9 @@ def serve(
         body_seconds=seconds,
         answer_seconds=seconds,
         head_seconds=min(seconds, 10.0),
+        keep_alive_seconds=keep_alive,
     )
     token = read_token(token_file)
-
-    def started(address: str, served: "Served", only_local: bool) -> None:
-        if as_json:
-            print_json({"address": address, "model": served.name, "sha256": served.sha256})
-            sys.stdout.flush()  # whoever started this in a pipe waits for it
-        else:
-            tell(f"Serving {served.name} on {address} (the API: {address}/docs). Ctrl-C ends it.")
-        if token is None and not only_local:
-            tell("Everybody who reaches this machine may ask: --token-file, or BELVEDERE_TOKEN, asks for a token.")
-
     run_server(
         *([] if model is None else [model]),
         host=host,
@@ -68,8 +76,21 @@ def serve(
         limits=limits,
         token=token,
         accept_rate=accept_rate,
-        started=started,
+        cors_origins=cors_origins or (),
+        started=partial(_say_started, as_json, token is not None),
     )
+
+
+def _say_started(as_json: bool, has_token: bool, address: str, served: "Served", only_local: bool) -> None:
+    from belvedere.serve.logs import announce
+
+    if as_json:
+        print_json({"address": address, "model": served.name, "sha256": served.sha256})
+        sys.stdout.flush()  # whoever started this in a pipe waits for it
+    else:
+        announce(f"Serving {served.name} on {address} (the API: {address}/docs). Ctrl-C ends it.")
+    if not has_token and not only_local:
+        announce("Everybody who reaches this machine may ask: --token-file, or BELVEDERE_TOKEN, asks for a token.")
 
 
 def _millions(number: float) -> int:

@@ -26,6 +26,7 @@ from belvedere.serve.gate import Gate
 from belvedere.serve.limits import Limits
 from belvedere.serve.manual import render_manual
 from belvedere.serve.metrics import CONTENT_TYPE, Metrics
+from belvedere.serve.origins import Origins
 from belvedere.serve.pictures import read_pictures
 from belvedere.serve.reload import ModelWatch, Served
 from belvedere.tables import to_json
@@ -48,6 +49,7 @@ class Service:
         token: str | None = None,
         *,
         only_local: str | None = None,
+        origins: Origins | None = None,
     ) -> None:
         """Puts it together; with `only_local`, requests must name this machine, or that name."""
         self.watch = watch
@@ -57,7 +59,7 @@ class Service:
         self._token = token.encode() if token else None
         self._manual = b""
         self.app = self._build()
-        self.gate = Gate(self.app, limits, metrics, only_local=only_local)
+        self.gate = Gate(self.app, limits, metrics, only_local=only_local, origins=origins or Origins())
 
     def _build(self) -> FastAPI:
         app = FastAPI(
@@ -98,7 +100,7 @@ class Service:
         )
         app.add_api_route("/docs", self.show_manual, include_in_schema=False)
         for address in ("/", "/index.html"):
-            app.add_api_route(address, _show_page, methods=["GET", "HEAD"], include_in_schema=False)
+            app.add_api_route(address, _show_page, include_in_schema=False)
         app.mount("/static", StaticFiles(directory=STATIC))
         return app
 
@@ -127,7 +129,8 @@ class Service:
     ) -> Response:
         """Answers for one or many photographs.
 
-        Send a form with one or more files in the field `files`, or one picture's bytes as the body. A file of a form
+        Send a form with one or more files in the field `files` (`file`, `image`, `images` and `files[]` are taken too),
+        or one picture's bytes as the body. A file of a form
         that can't be read has its reason in `error`, and the others are answered; a body that is no picture is
         refused with 422.
         """
@@ -260,7 +263,10 @@ async def _tell_http(request: Request, error: Exception) -> Response:
         405: f"{request.url.path[:200]} does not take {request.method}. See /docs.",
     }
     message = messages.get(status) or str(getattr(error, "detail", "")) or "The request can't be answered."
-    return _refuse(request, Refused(status, message, code_of(status), getattr(error, "headers", None)))
+    headers = dict(getattr(error, "headers", None) or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # which the gate sees to
+    return _refuse(request, Refused(status, message, code_of(status), headers))
 
 
 async def _tell_invalid(request: Request, error: Exception) -> Response:

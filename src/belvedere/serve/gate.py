@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
+from belvedere.serve.origins import Origins, Preflights
 from belvedere.web import gate
 from belvedere.web.problems import GONE, Refused
 
@@ -22,21 +23,24 @@ log = logging.getLogger("belvedere.serve")
 class Gate(gate.Gate):
     """Passes requests on to the service, within limits, and counts them."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, *, only_local: str | None = None) -> None:
-        super().__init__(app, limits, images=IMAGES, only_local=only_local)
+    def __init__(
+        self, app: ASGIApp, limits: Limits, metrics: Metrics, *, only_local: str | None, origins: Origins
+    ) -> None:
+        super().__init__(Preflights(app, origins), limits, images=IMAGES, only_local=only_local)
         self.metrics = metrics
+        self.origins = origins
 
     def open(self, scope: Scope, receive: Receive, send: Send) -> gate.Exchange:
         """Begins an exchange."""
-        return _Exchange(self, self.metrics, scope, receive, send)
+        return _Exchange(self, scope, receive, send)
 
 
 class _Exchange(gate.Exchange):
     """One request and its answer, with its line of the log."""
 
-    def __init__(self, gate: Gate, metrics: Metrics, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(gate, scope, receive, send)
-        self._metrics = metrics
+        self._metrics, self._origins = gate.metrics, gate.origins
         self._code = ""  # of a refusal
         self.id = secrets.token_hex(8)
 
@@ -50,12 +54,16 @@ class _Exchange(gate.Exchange):
             self._close(notes)
 
     def check_head(self) -> None:
-        if self.scope["method"] not in gate.READING and self.headers.get(b"sec-fetch-site") == b"cross-site":
-            raise Refused(403, "This request was made by another site's page. Ask from this server's own page.")
         super().check_head()
+        if self.method not in gate.READING and self._origins.is_foreign(self.headers):
+            raise Refused(
+                403,
+                "This request was made by another origin's page. Ask from this server's own page, or start the server "
+                "with --cors-origin and the page's origin.",
+            )
 
     def own_headers(self) -> list[tuple[bytes, bytes]]:
-        return [*super().own_headers(), (b"x-request-id", self.id.encode())]
+        return [*super().own_headers(), (b"x-request-id", self.id.encode()), *self._origins.own_headers(self.headers)]
 
     async def refuse(self, refused: Refused) -> None:
         self._code = refused.code
@@ -75,7 +83,7 @@ class _Exchange(gate.Exchange):
         fields = {
             "id": self.id,
             "client": client[0] if client else None,
-            "method": self.scope["method"],
+            "method": self.method,
             "route": route,
             "status": status,
             "milliseconds": round(seconds * 1000, 1),

@@ -6,7 +6,12 @@ Knows how a record is written; does not know what is logged.
 import json
 import logging
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+
+log = logging.getLogger("belvedere.serve")
 
 
 class JsonLines(logging.Formatter):
@@ -22,11 +27,39 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
-def start_log() -> None:
-    """Sends what the server and its libraries have to say to stderr, as JSON lines."""
+@contextmanager
+def json_log() -> Iterator[None]:
+    """Write what the server and every library log to stderr, as JSON lines; warnings and ended threads too."""
+    root = logging.getLogger()
+    before = root.handlers, root.level, log.level, threading.excepthook, sys.unraisablehook
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name, level in (("belvedere.serve", logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    log.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    threading.excepthook, sys.unraisablehook = _log_thread, _log_unraisable
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers, _, _, threading.excepthook, sys.unraisablehook = before
+        root.setLevel(before[1])
+        log.setLevel(before[2])
+
+
+def announce(message: str) -> None:
+    """Tell whoever started the server something: as it is on a terminal, else as a line of the log."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(message, file=sys.stderr)  # noqa: T201
+    else:
+        log.info(message)
+
+
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    name = ended.thread.name if ended.thread else "unknown"
+    log.error("The thread %s ended.", name, exc_info=ended.exc_value)
+
+
+def _log_unraisable(failed: "sys.UnraisableHookArgs") -> None:
+    log.error("%s: %r.", failed.err_msg or "Ignored", failed.object, exc_info=failed.exc_value)

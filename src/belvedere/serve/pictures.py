@@ -4,7 +4,9 @@ Knows content types and forms; does not decode a picture.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -13,7 +15,10 @@ from starlette.requests import Request
 
 from belvedere.web.problems import Refused
 
-FIELD = "files"  # of a form
+FIELD = "files"  # of a form, as the documentation names it
+FIELDS = re.compile(r"(file|image)s?(\[\d*\])?")  # as browsers, PHP and others name it
+STARRED = re.compile(rb";\s*filename\*\s*=\s*([\w-]+)'[^']*'([^;\s]*)", re.IGNORECASE)  # RFC 8187
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 FORM = "multipart/form-data"
 RAW = "application/octet-stream"
 IN_A_THREAD = 500_000  # bytes; a larger form would hold up other requests while it is taken apart
@@ -61,20 +66,25 @@ class _Form:
     def begin_content(self) -> None:
         _, options = parse_options_header(self.disposition)
         given = options.get(b"name", b"").decode(errors="replace")
-        if given != FIELD or b"filename" not in options:
-            what = f"the field {given!r}" if b"filename" in options else f"the field {given!r}, which is no file"
-            raise Refused(422, f"Expected files in the field {FIELD!r}. Received {what}.", "unknown_field")
-        if len(self.pictures) == self.max_files:
+        name = _find_name(self.disposition, options.get(b"filename"))
+        if name is None or not FIELDS.fullmatch(given):
+            what = f"the field {given!r}" if name is not None else f"the field {given!r}, which is no file"
             raise Refused(
-                413, f"A request may hold {self.max_files} files. Send the others in another.", "too_many_files"
+                422, f"Expected files in the field {FIELD!r}, file, image or images. Received {what}.", "unknown_field"
             )
-        self.name = options[b"filename"].decode(errors="replace") or f"picture {len(self.pictures) + 1}"
+        self.name = name
 
     def add_content(self, data: bytes, start: int, end: int) -> None:
         self.content += data[start:end]
 
     def end_part(self) -> None:
-        self.pictures.append((self.name, bytes(self.content)))
+        if not self.name and not self.content:
+            return  # a field of a page's form for which no file was chosen
+        if len(self.pictures) == self.max_files:
+            raise Refused(
+                413, f"A request may hold {self.max_files} files. Send the others in another.", "too_many_files"
+            )
+        self.pictures.append((self.name or f"picture {len(self.pictures) + 1}", bytes(self.content)))
 
     def end(self) -> None:
         self.is_whole = True
@@ -143,3 +153,15 @@ def _read_form(body: bytes, boundary: bytes, max_files: int) -> list[Picture]:
     if not form.is_whole:
         raise Refused(400, "The form ends before its last boundary.", "damaged_form")
     return form.pictures
+
+
+def _find_name(disposition: bytes, plain: bytes | None) -> str | None:
+    """Returns a file's name, as it was sent with its character set or plainly; None where the part is no file."""
+    starred = STARRED.search(QUOTED.sub(b'""', disposition))
+    if starred is not None:
+        character_set, name = (each.decode("latin-1") for each in starred.groups())
+        try:
+            return unquote(name, encoding=character_set, errors="replace")
+        except LookupError:
+            return name  # of a character set that there isn't
+    return None if plain is None else plain.decode(errors="replace")

@@ -8,15 +8,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from belvedere.errors import UnreadableModel
-from belvedere.model import Model, find_model, load
+from belvedere.model import Cancellation, Model, find_model, load
+from belvedere.timeouts import BackgroundThread, call_with_timeout
 
 LOOK_SECONDS = 1.0  # between two looks at the file
 END_SECONDS = 5.0
+LOAD_SECONDS = 60.0  # for a file to be read and opened
+TRIAL_SECONDS = 10.0  # for its answer for a blank picture
+GONE = "The model's file is gone; the model in memory goes on answering. Put a model in its place."
 
 Signature = tuple[int, int, int]  # number of the file on its disk, time of its last change in ns, bytes
 
@@ -40,7 +45,7 @@ class ModelWatch:
     def __init__(
         self, path: Path | str, said: Callable[[str, Served, str | None], None], accept_rate: float | None = None
     ) -> None:
-        """Opens the model; `said` hears "loaded" or "kept", the model in use and, where it was kept, why.
+        """Opens the model; `said` hears "loaded", or "kept" or "gone" and why, and the model in use.
 
         Raises:
             UnreadableModel: As `load`.
@@ -54,7 +59,7 @@ class ModelWatch:
         self._refused: Signature | None = None
         self._seen: Signature | None = self._signature
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="model-watch", daemon=True)
+        self._thread = BackgroundThread(self._watch, "model-watch")
 
     def start(self) -> None:
         """Begins to look at the file, in a thread."""
@@ -74,10 +79,19 @@ class ModelWatch:
         """Takes the file if it is another than before and did not change since the last look."""
         signature = _signature(self._path)
         settled, self._seen = signature == self._seen, signature
-        if signature in (None, self._signature, self._refused) or not settled:
-            if signature == self._signature:
-                self.error = None  # the file in use is back in its place
-            return
+        if signature == self._signature:
+            self.error = None  # the file in use is in its place, perhaps again
+        elif settled and signature is None:
+            self._miss()
+        elif settled and signature != self._refused:
+            self._take(signature)
+
+    def _miss(self) -> None:
+        if self.error != GONE:
+            self.error, self._refused = GONE, None
+            self._said("gone", self.current, GONE)
+
+    def _take(self, signature: Signature | None) -> None:
         try:
             served, opened = _open(self._path, self._accept_rate)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it: the watch goes on, and so does the model
@@ -97,18 +111,36 @@ class ModelWatch:
 def _open(path: Path, accept_rate: float | None) -> tuple[Served, Signature]:
     """Opens a model, asks it about a blank picture, and says which file it was: the same before and after."""
     signature = _signature(path)
-    model = load(path, accept_rate=accept_rate)
     file = find_model(path)
     try:
-        size = model.card.preprocess
-        blank = np.zeros((1, size.height, size.width, 3), np.uint8)
-        model.put_into_words(model.run_all(blank), ["blank"], [()])  # the first answer is slow, and may fail
-    except Exception as error:  # whatever keeps it from answering keeps it from being used
-        reason = " ".join(str(error).split())[:200]
-        raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error
+        model = call_with_timeout(partial(load, path, accept_rate=accept_rate), LOAD_SECONDS, "model-load")
+    except TimeoutError:
+        raise UnreadableModel(f"{file} was not opened within {LOAD_SECONDS:g} s. Give another model.") from None
+    _try_out(model, file)
     if signature is None or signature != _signature(path):
         raise UnreadableModel(f"{file} changed while it was read. It is read again when it rests.")
     return Served(model, _name(file), model.sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
+
+
+def _try_out(model: Model, file: Path) -> None:
+    """Asks a model about a blank picture: the first answer is slow, and may fail or never come."""
+    cancellation = Cancellation()
+
+    def ask() -> None:
+        size = model.card.preprocess
+        blank = np.zeros((1, size.height, size.width, 3), np.uint8)
+        model.put_into_words(model.run_all(blank, cancellation), ["blank"], [()])
+
+    try:
+        call_with_timeout(ask, TRIAL_SECONDS, "model-trial")
+    except TimeoutError:
+        reason = f"no answer for a blank picture came within {TRIAL_SECONDS:g} s"
+        raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from None
+    except Exception as error:  # whatever keeps it from answering keeps it from being used
+        reason = " ".join(str(error).split())[:200]
+        raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error
+    finally:
+        cancellation.cancel()
 
 
 def _name(file: Path) -> str:

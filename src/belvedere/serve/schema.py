@@ -100,7 +100,8 @@ CARD = record(
         "loaded": text("Since when it answers, UTC."),
         "reload_error": {
             "type": ["string", "null"],
-            "description": "Why a newer file is not in use: the model before it goes on answering.",
+            "description": "Why the model's file is not in use (a newer one can't be used, or it is gone): the model "
+            "before it goes on answering.",
         },
         "heatmaps": {"type": "boolean", "description": "Whether the model tells places."},
         "limits": {"type": "object", "additionalProperties": {"type": "number"}, "description": "Of a request."},
@@ -111,15 +112,15 @@ FILE = {"type": "string", "format": "binary"}
 BODY: Schema = {
     "required": True,
     "content": {
-        FORM: {"schema": record({FIELD: {"type": "array", "items": FILE, "minItems": 1}}, additionalProperties=False)},
+        FORM: {"schema": record({FIELD: {"type": "array", "items": FILE, "minItems": 1}})},
         "image/*": {"schema": FILE},
         RAW: {"schema": FILE},
     },
 }
 MEANINGS = {
-    400: "The form is damaged.",
+    400: "The form is damaged, or the request has several Host headers.",
     401: "The token is missing or wrong.",
-    403: "Another site's page asks.",
+    403: "Another origin's page asks, and was not allowed to.",
     408: "The request was sent too slowly.",
     413: "Too many bytes, or too many files.",
     415: "The body is of another type.",

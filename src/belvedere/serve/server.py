@@ -9,7 +9,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -19,8 +20,9 @@ from belvedere.hosts import BACKLOG, address_of, check_main_thread, is_local, li
 from belvedere.model import BUNDLED
 from belvedere.serve.app import Service
 from belvedere.serve.limits import Limits
-from belvedere.serve.logs import start_log
+from belvedere.serve.logs import json_log
 from belvedere.serve.metrics import Metrics
+from belvedere.serve.origins import Origins
 from belvedere.serve.reload import ModelWatch, Served
 from belvedere.web.connections import limited
 
@@ -39,6 +41,7 @@ def run_server(
     limits: Limits | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
+    cors_origins: Sequence[str] = (),
     started: Callable[[str, Served, bool], None] | None = None,
 ) -> None:
     """Serves a model over HTTP until the process is told to end.
@@ -53,45 +56,43 @@ def run_server(
         limits: What is taken at most.
         token: What requests must bring as `Authorization: Bearer TOKEN`; none: everybody who reaches it may ask.
         accept_rate: As `belvedere.load`; also of a new file that takes over.
+        cors_origins: Origins whose pages may ask too, such as "https://example.com", or "*" for every one.
         started: Called with the server's address, the model, and whether only this machine reaches it, once it listens.
 
     Raises:
         UnreadableModel: There is no model.
-        UsageError: The address can't be listened on, the token can't be one, or the accept rate can't be kept; or this
-            is not the main thread, or an event loop runs in it.
+        UsageError: The address can't be listened on, the token or an origin can't be one, or the accept rate can't be
+            kept; or this is not the main thread, or an event loop runs in it.
     """
     check_main_thread("run_server", "belvedere", "serve", str(model))
-    limits = limits or Limits()
+    limits, metrics, origins = limits or Limits(), Metrics(), Origins(cors_origins)
     _check_token(token)
-    metrics = Metrics()
-
-    def said(what: str, served: Served, reason: str | None) -> None:
-        metrics.reloads.labels(what).inc()
-        if reason is None:
-            metrics.show_model(served.name, served.sha256)
-        fields = {"model": served.name, "sha256": served.sha256} | ({"reason": reason} if reason else {})
-        word = f"A new model file is {'in use' if reason is None else 'kept out: the one before it goes on'}."
-        log.log(logging.INFO if reason is None else logging.WARNING, word, extra={"fields": fields})
-
-    watch = ModelWatch(model, said, accept_rate)
+    watch = ModelWatch(model, partial(_tell_model, metrics), accept_rate)
     metrics.show_model(watch.current.name, watch.current.sha256)
-    with listen(host, port) as listener:
-        _serve(listener, host, watch, limits, metrics, token, started)
+    with listen(host, port) as listener, json_log():
+        is_near = is_local(address_of(listener))  # the name does not tell
+        own_name = host if token is None and is_near else None
+        service = Service(watch, limits, metrics, token, only_local=own_name, origins=origins)
+        address = url_of(listener, host)
+        server = _Server(_configure(service), service, lambda: started and started(address, watch.current, is_near))
+        server.run(sockets=[listener])
 
 
-def _serve(
-    listener: socket.socket,
-    host: str,
-    watch: ModelWatch,
-    limits: Limits,
-    metrics: Metrics,
-    token: str | None,
-    started: Callable[[str, Served, bool], None] | None,
-) -> None:
-    is_near = is_local(address_of(listener))  # the name does not tell
-    service = Service(watch, limits, metrics, token, only_local=host if token is None and is_near else None)
-    start_log()
-    config = uvicorn.Config(
+def _tell_model(metrics: Metrics, what: str, served: Served, reason: str | None) -> None:
+    """Counts and logs what the watch over the model's file says."""
+    metrics.reloads.labels(what).inc()
+    fields = {"model": served.name, "sha256": served.sha256}
+    if reason is None:
+        metrics.show_model(served.name, served.sha256)
+        log.info("A new model file is in use.", extra={"fields": fields})
+    else:
+        word = "is gone" if what == "gone" else "is kept out"
+        log.warning(f"The model file {word}: the one before it goes on.", extra={"fields": fields | {"reason": reason}})
+
+
+def _configure(service: Service) -> uvicorn.Config:
+    limits = service.limits
+    return uvicorn.Config(
         service.gate,
         http=limited(limits),
         ws="none",
@@ -100,10 +101,9 @@ def _serve(
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
+        timeout_keep_alive=limits.keep_alive_seconds,  # type: ignore[arg-type]  # only ever given to a timer
         timeout_graceful_shutdown=int(limits.body_seconds + limits.answer_seconds + END_SECONDS),
     )
-    address = url_of(listener, host)
-    _Server(config, service, lambda: started and started(address, watch.current, is_near)).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

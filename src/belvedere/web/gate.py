@@ -63,7 +63,10 @@ class Exchange:
     """One request and its answer."""
 
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope, self._gate, self._receive_raw, self._send_raw = scope, gate, receive, send
+        self.method: str = scope["method"]
+        # HEAD is answered as GET, without the body.
+        self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
+        self._gate, self._receive_raw, self._send_raw = gate, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.began = time.perf_counter()
         self.received = 0  # bytes of the body
@@ -90,15 +93,23 @@ class Exchange:
 
     def check_head(self) -> None:
         """Refuses by the head alone what must not be answered, or would be refused later."""
-        host = self.headers.get(b"host")  # browsers always send it
-        own_name = self._gate.only_local
-        if own_name is not None and host is not None and not names_this_machine(host.decode("latin-1"), own_name):
-            raise Refused(
-                421, "Without a token, this server answers to names of this machine only: 127.0.0.1, localhost."
-            )
+        if sum(name == b"host" for name, _ in self.scope["headers"]) > 1:
+            raise Refused(400, "The request has several Host headers. Send one.")
+        self._check_host()
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._gate.limits.body_bytes:
             raise self._too_large()
+
+    def _check_host(self) -> None:
+        host = self.headers.get(b"host", b"").decode("latin-1")  # browsers always send it
+        own_name = self._gate.only_local
+        if own_name is not None and b"host" in self.headers and not names_this_machine(host, own_name):
+            raise Refused(
+                421,
+                "A server that asks for no token answers under names of this machine only. "
+                f"Received the host {host[:100]!r}. Ask for 127.0.0.1 or localhost; let a proxy send one of them as "
+                "Host; or start the server with a token, to be asked under any name.",
+            )
 
     def own_headers(self) -> list[tuple[bytes, bytes]]:
         """Headers of every answer."""
@@ -156,6 +167,8 @@ class Exchange:
             await self._linger(message["status"])
             self.status = message["status"]
             message = {**message, "headers": [*message.get("headers", ()), *self.own_headers()]}
+        elif self.method == "HEAD":
+            message = {**message, "body": b""}
         async with asyncio.timeout(self._gate.limits.answer_seconds):  # for clients that send and never read
             await self._send_raw(message)
 
