@@ -197,6 +197,33 @@ def failing_model() -> bytes:
     return _add_to_logits("zero", model)
 
 
+def endless_model(where: str = "always") -> bytes:
+    """The tiny model with a loop in it that never ends: always, or for pictures with something "bright" in them."""
+    model = onnx.load_from_string(model_bytes(card_to_metadata(CARD)))
+    graph = model.graph
+    names = ("goes_on", "value")
+    body = helper.make_graph(
+        [helper.make_node("Identity", [f"{name}_in"], [f"{name}_out"]) for name in names],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on_in", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value_in", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value_out", TensorProto.FLOAT, []),
+        ],
+    )
+    least = {"always": -1, "bright": 0}[where]
+    graph.initializer.append(numpy_helper.from_array(np.array(least, np.float32), "least"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
+    graph.node.append(helper.make_node("Greater", ["brightest", "least"], ["begins"]))
+    graph.node.append(helper.make_node("Loop", ["", "begins", "nothing"], ["zero"], body=body))
+    return _add_to_logits("zero", model)
+
+
 def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES) -> bytes:
     """The tiny model with idle work in it: so many products of large matrices for every batch."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))

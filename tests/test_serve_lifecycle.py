@@ -6,6 +6,8 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,10 +29,11 @@ from belvedere.serve.app import Service
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.reload import ModelWatch, Served
+from belvedere.timeouts import running_threads
 from belvedere.web.connections import limited
 from belvedere.web.problems import Refused
 from conftest import CARD, CLASS_NAMES, model_bytes
-from serving import PATIENCE, Server, evidence_model, head, png, serve, slow_model, wait_until
+from serving import PATIENCE, Server, endless_model, evidence_model, head, png, serve, slow_model, wait_until
 
 OTHERS = ("ash", "birch", "cedar")  # the classes of the second model
 CLIENTS = 8
@@ -340,6 +343,65 @@ def test_a_model_that_can_not_put_its_answers_into_words_is_kept_out(tmp_path: P
     watch.look()
     assert heard == ["kept"]
     assert "can't be used" in str(watch.error)
+
+
+def test_a_model_that_never_answers_is_given_up_and_the_next_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, heard = tmp_path / "model.onnx", []
+    file.write_bytes(evidence_model())
+    watch = ModelWatch(file, lambda what, *_: heard.append(what))
+    with monkeypatch.context() as patch:
+        patch.setattr(reload, "TRIAL_SECONDS", 0.3)
+        renamed_over(file, endless_model())
+        watch.look()
+        watch.look()
+    assert heard == ["kept"]
+    assert "within 0.3 s" in str(watch.error)
+    assert running_threads(PATIENCE) == []  # the run was ended, too
+    renamed_over(file, evidence_model(OTHERS))
+    watch.look()
+    watch.look()
+    assert heard == ["kept", "loaded"]
+
+
+def test_a_file_that_is_never_open_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, free = tmp_path / "model.onnx", threading.Event()
+    file.write_bytes(evidence_model())
+    watch = ModelWatch(file, lambda *_: None)
+
+    def hang(*_: object, **__: object) -> None:
+        free.wait(PATIENCE)
+
+    monkeypatch.setattr(reload, "LOAD_SECONDS", 0.1)
+    monkeypatch.setattr(reload, "load", hang)
+    renamed_over(file, evidence_model(OTHERS))
+    watch.look()
+    watch.look()
+    assert "was not opened" in str(watch.error)
+    assert [thread.name for thread in running_threads(0)] == ["model-load"]
+    free.set()
+    assert running_threads(PATIENCE) == []
+
+
+STARTS = """
+import sys
+from belvedere.cli import main
+from belvedere.serve import reload
+
+reload.TRIAL_SECONDS = 0.3
+sys.argv = ["belvedere", "serve", sys.argv[1], "--port", "0"]
+main()
+"""
+
+
+def test_a_server_does_not_start_with_a_model_that_never_answers(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(endless_model())
+    command = [sys.executable, "-c", STARTS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "no answer for a blank picture" in line
 
 
 def renamed_over(file: Path, content: bytes) -> None:

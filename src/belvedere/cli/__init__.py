@@ -30,7 +30,7 @@ def main() -> None:
         if running_threads(END_SECONDS):  # in native code: the interpreter's end would be aborted
             for stream in filter(None, (sys.stdout, sys.stderr)):
                 stream.flush()
-            os._exit(end.code if isinstance(end.code, int) else 0)
+            os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
 
 
