@@ -36,7 +36,6 @@ from belvedere.storage import write_csv
 from belvedere.tables import write_predictions
 from conftest import CARD, CLASS_NAMES, answer, model_bytes, new_id, picture, write_classes, write_picture
 from reviewing import review, write_run
-from serving import slow_model
 
 ORIGIN = "http://127.0.0.1"
 TAB = "ab" * 8
@@ -655,12 +654,32 @@ def test_describing_ends_when_it_shall(tmp_path: Path, opened: Model) -> None:
     assert len(asked) <= 1
 
 
-def test_ctrl_c_while_neighbours_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends as otherwise, though a thread is in the model's code at that moment."""
+def test_ctrl_c_while_neighbours_are_found(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process crashes that ends while a thread is in a model's code: so none is left."""
     monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
-    model = tmp_path / "slow.onnx"
-    model.write_bytes(slow_model(rounds=40))
-    with review(write_run(tmp_path, 70), "--model", str(model)) as server:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(model_bytes(card_to_metadata(CARD)))
+    asked, ending, ask = threading.Event(), threading.Event(), Model.run
+
+    def ask_slowly(self: Model, images: Any) -> Any:
+        asked.set()
+        ending.wait(PATIENCE)
+        return ask(self, images)
+
+    def end(*_: object, **__: object) -> None:
+        assert asked.wait(PATIENCE)
+        threading.Timer(0.2, ending.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "run", ask_slowly)
+    monkeypatch.setattr("uvicorn.Server.run", end)
+    before = set(threading.enumerate())
+    assert run_review(run, port=0, model=model).left == 6
+    assert [each for each in set(threading.enumerate()) - before if not isinstance(each, threading.Timer)] == []
+
+
+def test_ctrl_c_ends_with_exit_code_0(tmp_path: Path) -> None:
+    with review(write_run(tmp_path, 3)) as server:
         said = server.end()
         assert server.process.returncode == 0
     assert "0 decisions" in said
