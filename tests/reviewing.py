@@ -1,5 +1,7 @@
 """A review as a user starts it: a process of its own, its pages, and a browser that opens them."""
 
+import hashlib
+import json
 import signal
 import socket
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from belvedere.journal import read_journal
 from belvedere.records import Decision
+from belvedere.storage import write_csv
 from belvedere.tables import write_predictions
 from conftest import CLASS_NAMES, answer, write_picture
 
@@ -53,6 +56,8 @@ class Server:
         return self.process.communicate()[1]
 
     def decisions(self) -> tuple[Decision, ...]:
+        if not self.journal.exists():
+            return ()
         text = read_journal(self.journal)
         assert text.damaged == ()
         return text.decisions
@@ -70,6 +75,20 @@ def write_run(folder: Path, count: int = DOUBTS) -> Path:
         answers.append(answer(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
     write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
     return run
+
+
+def write_copies(folder: Path, count: int) -> Path:
+    """An audit of so many identical photographs, of which the first has another label than the others."""
+    images = [write_picture(folder / "photographs" / f"{number}.png", "red") for number in range(count)]
+    sha256 = hashlib.sha256(images[0].read_bytes()).hexdigest()
+    labels = ["green", *["red"] * (count - 1)]
+    group = {"images": list(map(str, images)), "labels": labels, "parts": [""] * count, "likeness": 1.0}
+    audit = folder / "audit"
+    audit.mkdir()
+    (audit / "audit.json").write_text(json.dumps({"classes": CLASS_NAMES, "groups": [group]}))
+    issues = [(str(image), "exact_duplicate", sha256) for image in images]
+    write_csv(audit / "issues.csv", ("image", "check", "sha256"), issues)
+    return audit
 
 
 @contextmanager

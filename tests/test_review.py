@@ -418,6 +418,38 @@ def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: Scene)
     assert "Decided by Ana" in client.get(f"/doubts/{first}?tab={TAB}").text
 
 
+def test_what_nobody_can_see_is_not_decided_on(client: TestClient, scene: Scene) -> None:
+    [first, second, *_] = scene.queue.entries.values()
+    said = decide(client, first.id, "relabel", to=["green"]).json()
+    first.doubt.path.unlink()
+    write_picture(second.doubt.path, "red", 9_999)
+    for entry in (first, second):
+        for action, to in (("keep", []), ("exclude", []), ("relabel", ["red"]), ("tag", ["red"])):
+            assert decide(client, entry.id, action, to=to, why="gone").status_code == 409
+        assert client.get(f"/doubts/{entry.id}?tab={TAB}").text.count("disabled") == 3 + len(CLASS_NAMES) + 1
+        assert client.post("/skip", json={"id": "ab" * 12, "tab": TAB, "doubt": entry.id}).status_code == 200
+    assert decide(client, first.id, "relabel", to=["green"]).json() == said  # sent again: it counted while it was there
+    assert len(scene.queue.journal.decisions) == 1
+
+
+def test_a_class_is_new_only_where_that_is_said(client: TestClient, scene: Scene) -> None:
+    [first, second, *_] = scene.queue.entries
+    for to, new in (
+        (["fjord"], []),
+        (["fjord"], ["lake"]),
+        (["GREEN"], ["GREEN"]),
+        (["a|b"], ["a|b"]),
+        ([" f "], [" f "]),
+    ):
+        assert decide(client, first, "relabel", to=to, new=new).status_code == 409, to
+    assert client.get("/classes/new", params={"name": " fjord  "}).json() == {"name": "fjord"}
+    assert client.get("/classes/new", params={"name": "Blue"}).status_code == 409
+    assert decide(client, first, "relabel", to=["fjord"], new=["fjord"]).status_code == 200
+    assert decide(client, second, "tag", to=["fjord", "red"]).status_code == 200
+    assert client.get("/classes/new", params={"name": "Fjord"}).status_code == 409
+    assert scene.queue.list_added(CLASS_NAMES) == ["fjord"]
+
+
 def test_the_label_it_has_is_kept(client: TestClient, scene: Scene) -> None:
     decide(client, next(iter(scene.queue.entries)), "relabel", to=["blue"])
     assert scene.queue.journal.decisions[0].action == "keep"

@@ -272,12 +272,17 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         )
 
 
+def spelling_of(label: str) -> str:
+    """Returns what two spellings of one class have in common: all but case, spaces and the form of accents."""
+    return " ".join(unicodedata.normalize("NFC", label).casefold().split())
+
+
 def _class_names(samples: Sequence[Sample], source: str) -> tuple[str, ...]:
     spellings: dict[str, str] = {}
     for label in sorted({label for sample in samples for label in (sample.label, *sample.also)}):
         if label.encode(errors="replace").decode() != label:
             raise DatasetError(f"The class {label!r} of {source} has a name that is not UTF-8. Rename it.")
-        first = spellings.setdefault(" ".join(unicodedata.normalize("NFC", label).casefold().split()), label)
+        first = spellings.setdefault(spelling_of(label), label)
         if first != label:
             raise DatasetError(
                 f"{source} has one class spelt in two ways: {first!r} and {label!r}. Give both the same name."

@@ -19,13 +19,16 @@ from starlette.exceptions import HTTPException
 from belvedere.errors import UnreadableImage, UsageError
 from belvedere.journal import now
 from belvedere.model import Model
+from belvedere.naming import check_new_class
 from belvedere.records import Decision
+from belvedere.review.doubts import is_there
 from belvedere.review.guard import ENTRANCE, Guard, GuardedGate
 from belvedere.review.page import (
     Scene,
     describe_doubt,
     describe_recent,
     list_choices,
+    list_classes,
     open_templates,
     read_choice,
     tell,
@@ -42,6 +45,7 @@ STATIC = {
 }
 KEPT = {"Cache-Control": "private, max-age=3600"}  # a number means one content, in other processes too
 HEATMAPS_AT_ONCE = 2
+GONE = "This photograph is gone, or was changed since it was listed. Nothing was recorded: skip it, or put it back."
 FRESH = {"Cache-Control": "no-store"}
 
 Tab = Annotated[str, Query(pattern=r"^[0-9a-f]{8,64}$")]
@@ -72,6 +76,7 @@ class Said(_Message):
     doubt: Id
     action: Literal["keep", "relabel", "tag", "exclude"]
     to: Annotated[list[Name], Field(max_length=50)] = []
+    new: Annotated[list[Name], Field(max_length=50)] = []  # those of them that are no classes yet
     why: Annotated[str, Field(max_length=500)] = ""
 
 
@@ -186,6 +191,8 @@ def _add_changes(app: FastAPI, scene: Scene) -> None:
     @app.post("/decisions")
     def decide(said: Said) -> dict[str, object]:
         entry = _known(scene, queue.entries.get(said.doubt))
+        if queue.find_decision(said.id) is None and not is_there(entry.doubt.path, entry.sha256):
+            raise UsageError(GONE)
         before = queue.find_decided(entry)
         decision = _to_decision(scene, entry, said)
         queue.record(said.tab, decision)
@@ -194,6 +201,11 @@ def _add_changes(app: FastAPI, scene: Scene) -> None:
             "said": f"{Path(entry.doubt.image).name}: {tell(decision)}.",
             "before": None if before is None or before.id == said.id else f"{before.who} had said: {tell(before)}.",
         }
+
+    @app.get("/classes/new")
+    def name_class(name: str) -> JSONResponse:
+        known = (*scene.class_names, *queue.list_added(scene.class_names))
+        return _Json({"name": check_new_class(name, known)}, headers=FRESH)
 
     @app.post("/undo")
     def undo(undone: Undone) -> dict[str, object]:
@@ -235,9 +247,10 @@ def _known(scene: Scene, entry: Entry | None) -> Entry:
 def _to_decision(scene: Scene, entry: Entry, said: Said) -> Decision:
     """The line for the journal; where the label is in doubt, to give a photograph the one it has is to keep it."""
     doubt = entry.doubt
-    known = {*scene.class_names, *doubt.also, *(scene.queue.find_ruling(entry.sha256).also or ())}
-    if unknown := sorted(set(said.to) - known):
-        raise UsageError(f"There is no class {', '.join(unknown)}.")
+    known = list_classes(scene, doubt, scene.queue.find_ruling(entry.sha256).also or ())
+    for name in set(said.to) - set(known):
+        if name not in said.new or check_new_class(name, known) != name:
+            raise UsageError(f"There is no class {name}.")
     if said.action == "relabel" and len(said.to) != 1:
         raise UsageError("A photograph gets one label; secondary ones are tags.")
     keeps = said.action == "relabel" and said.to == [doubt.given] and doubt.kind == "label"

@@ -26,6 +26,7 @@ class Companion:
     path: Path
     label: str
     part: str
+    sha256: str = ""  # of its file, where that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,10 @@ class Finder:
             It, with its part and further labels where the data set lists it.
         """
         for place in list_places(self._source, image):
-            if place.is_file() and sha256 in ("", _hash(place)):
+            if is_there(place, sha256):
                 return self._look_up(place, image, label)
         for sample in self._by_name[Path(image).name]:
-            if (_hash(sample.path) == sha256) if sha256 else self._stands_alike(sample, image, label):
+            if is_there(sample.path, sha256) and (sha256 or self._stands_alike(sample, image, label)):
                 return self._look_up(sample.path, image, label)
         self.lost.add(image)
         return None
@@ -117,7 +118,7 @@ class Finder:
 
     def _stands_alike(self, sample: Sample, image: str, label: str) -> bool:
         inside = os.path.relpath(sample.path, self._root)
-        return sample.label == label and common_end(image, inside) == len(Path(inside).parts) and sample.path.is_file()
+        return sample.label == label and common_end(image, inside) == len(Path(inside).parts)
 
 
 def _root_of(dataset: Dataset | None) -> Path:
@@ -126,11 +127,14 @@ def _root_of(dataset: Dataset | None) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def _hash(path: Path) -> str | None:
+def is_there(path: Path, sha256: str) -> bool:
+    """Whether a file is there, and has this content where that is known."""
+    if not path.is_file() or not sha256:
+        return path.is_file()
     try:
-        return hashlib.sha256(read_content(path)).hexdigest()
+        return hashlib.sha256(read_content(path)).hexdigest() == sha256
     except UnreadableImage:
-        return None
+        return False
 
 
 def in_order(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:

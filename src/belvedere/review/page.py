@@ -12,12 +12,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from belvedere.records import Decision
-from belvedere.review.doubts import Doubt
+from belvedere.review.doubts import Doubt, is_there
 from belvedere.review.neighbours import Neighbours
 from belvedere.review.pictures import Gallery
 from belvedere.review.queue import Choice, Entry, Queue
 
-COMMAND_KEYS = "hkstuwx"  # heat-map, keep, skip, tag, undo, why, exclude
+COMMAND_KEYS = "hknstuwx"  # heat-map, keep, new class, skip, tag, undo, why, exclude
+ACCEPT_KEY = "Enter"  # beside its own key: of the class that is suggested
 CLASS_KEYS = "123456789" + "".join(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in COMMAND_KEYS)
 RECENT = 8  # decisions shown
 COMPANIONS = 12  # copies shown
@@ -37,7 +38,7 @@ class ClassRow:
     """A class that can be chosen."""
 
     name: str
-    key: str  # empty where there are more classes than keys
+    keys: tuple[str, ...]  # none where there are more classes than keys
     probability: float | None
     is_given: bool
     is_suggested: bool
@@ -54,6 +55,7 @@ class CompanionRow:
     label: str
     part: str
     differs: bool
+    is_there: bool
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,17 @@ def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict
     doubt = entry.doubt
     ruling = scene.queue.find_ruling(entry.sha256)
     decided = scene.queue.find_decided(entry)
+    companions = _companions(scene, doubt)
     return {
         "entry": entry,
+        "is_there": is_there(doubt.path, entry.sha256),
         "doubt": doubt,
         "picture": scene.gallery.add(doubt.path, entry.sha256),
         "question": ask(entry),
         "reason": give_reason(entry),
         "rows": _class_rows(scene, entry, doubt.also if ruling.also is None else ruling.also),
-        "companions": _companions(scene, doubt),
+        "companions": companions,
+        "gone": sum(not other.is_there for other in companions),
         "others": _count_others(doubt),
         "counts": scene.queue.count(tab, choice),
         "decided": None if decided is None else tell(decided),
@@ -111,11 +116,11 @@ def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict
 def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[ClassRow]:
     doubt = entry.doubt
     found = scene.neighbours.find(entry.sha256, scene.queue.corrected_labels(), scene.class_names)
-    names = dict.fromkeys((*scene.class_names, *tagged))  # a tag may be the first label of none, and so no class
+    names = list_classes(scene, doubt, tagged)
     return [
         ClassRow(
             name=name,
-            key=CLASS_KEYS[place] if place < len(CLASS_KEYS) else "",
+            keys=(*CLASS_KEYS[place : place + 1], *([ACCEPT_KEY] if name == doubt.suggested else [])),
             probability=doubt.probabilities.get(name),
             is_given=name == doubt.given,
             is_suggested=name == doubt.suggested,
@@ -128,14 +133,20 @@ def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[Class
     ]
 
 
+def list_classes(scene: Scene, doubt: Doubt, tagged: Sequence[str]) -> list[str]:
+    """The classes that can be chosen for a photograph: also those that people added, and tags that are no class."""
+    return list(dict.fromkeys((*scene.class_names, *scene.queue.list_added(scene.class_names), *doubt.also, *tagged)))
+
+
 def _companions(scene: Scene, doubt: Doubt) -> list[CompanionRow]:
     return [
         CompanionRow(
-            picture=scene.gallery.add(other.path),
+            picture=scene.gallery.add(other.path, other.sha256),
             image=other.image,
             label=other.label,
             part=other.part,
             differs=other.label != doubt.given,
+            is_there=is_there(other.path, other.sha256),
         )
         for other in doubt.companions[:COMPANIONS]
     ]

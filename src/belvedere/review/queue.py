@@ -147,6 +147,12 @@ class Queue:
         with self._lock:
             return {key: ruling.label for key, ruling in self._rulings.items() if ruling.label is not None}
 
+    def list_added(self, class_names: Sequence[str]) -> list[str]:
+        """Returns the classes that people gave and the data set does not have, in the order they came up."""
+        with self._lock:
+            given = (name for each in list_living(self.journal.decisions) for name in each.to)
+            return [name for name in dict.fromkeys(given) if name not in class_names]
+
     def find_decision(self, decision_id: str) -> Decision | None:
         """Returns a decision by its id."""
         with self._lock:

@@ -112,16 +112,16 @@ def _doubt_of_label(issue: Mapping[str, str], finder: Finder) -> Doubt | None:
 def _doubts_of_group(group: Mapping[str, Any], hashes: Mapping[str, str], finder: Finder) -> Iterator[Doubt]:
     """What is in doubt of copies: of a leak those not held back, of contradicting labels all, else all but one."""
     found = [
-        (sample, part)
+        (sample, part, hashes.get(image, ""))
         for image, label, part in zip(group["images"], group["labels"], group["parts"], strict=True)
         if (sample := finder.find(image, str(label), hashes.get(image, ""))) is not None
     ]
-    copies = tuple(Companion(sample.image, sample.path, sample.label, part) for sample, part in found)
-    shared = Group(copies, len({frozenset((sample.label, *sample.also)) for sample, _ in found}) > 1)
+    copies = tuple(Companion(sample.image, sample.path, sample.label, part, sha256) for sample, part, sha256 in found)
+    shared = Group(copies, len({frozenset((sample.label, *sample.also)) for sample, *_ in found}) > 1)
     parts = {copy.part for copy in copies}
     held_back = next((part for part in HELD_BACK if part in parts), None)
     leaks, score = len(parts) > 1, float(group["likeness"])
-    for place, (sample, part) in enumerate(found):
+    for place, (sample, part, _) in enumerate(found):
         kinds = ["leak"] if leaks and part != held_back else []
         if len(copies) > 1 and (shared.contradicts or (place > 0 and not leaks)):
             kinds.append("duplicate")

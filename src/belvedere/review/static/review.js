@@ -3,7 +3,6 @@
 "use strict";
 
 const RETRY_MILLISECONDS = 1000;
-const COMMANDS = { k: "keep", x: "exclude", t: "tag", s: "skip", u: "undo" };
 const main = document.getElementById("main");
 const statusLine = document.getElementById("status");
 const choice = document.getElementById("choice");
@@ -15,6 +14,7 @@ let tab = sessionStorage.getItem("tab") || randomId();
 let done = JSON.parse(sessionStorage.getItem(doneHere) || "[]"); // ids of this tab's decisions, the last at the end
 let busy = false;
 let tags = null; // the secondary labels while tagging
+let added = []; // classes that were named here and are none yet
 let heat = 0; // 0: the picture; n: the n-th heat-map
 
 function randomId() {
@@ -64,7 +64,8 @@ async function ask(url, options, waiting) {
     }
     if (waited) say("The server is back.");
     if (response.ok) return text;
-    throw new Error(readError(text) || `The server answered ${response.status}.`);
+    const error = new Error(readError(text) || `The server answered ${response.status}.`);
+    throw Object.assign(error, { status: response.status });
   }
 }
 
@@ -103,6 +104,7 @@ async function show(place = "next", focus = true) {
   const query = new URLSearchParams({ tab, choice: choice.value });
   main.innerHTML = await ask(`/doubts/${place}?${query}`, {}, "The server does not answer. Trying again.");
   tags = null;
+  added = [];
   heat = 0;
   if (focus) document.getElementById("question").focus();
   await fillChoices();
@@ -138,12 +140,23 @@ function decide(action, to = []) {
     const here = article();
     if (!here) return;
     const why = document.getElementById("why").value;
-    const answer = await send("/decisions", { doubt: here.dataset.doubt, action, to, why });
+    const fresh = to.filter((name) => added.includes(name));
+    const answer = await sendDecision({ doubt: here.dataset.doubt, action, to, new: fresh, why });
     done.push(answer.id);
     remember();
     say(answer.before ? `${answer.said} ${answer.before} The last word counts.` : answer.said);
     await (action === "tag" ? show(here.dataset.doubt) : show());
   });
+}
+
+// What is refused because of what is there now, such as a photograph that has gone, is shown as it is now.
+async function sendDecision(content) {
+  try {
+    return await send("/decisions", content);
+  } catch (error) {
+    if (error.status === 409) await show(content.doubt);
+    throw error;
+  }
 }
 
 function skip() {
@@ -191,6 +204,11 @@ function showTags() {
     button.setAttribute("aria-pressed", String(isTagged));
     button.querySelector(".tagged").hidden = !isTagged;
   }
+  for (const button of main.querySelectorAll(".suggested .class")) {
+    const keys = [...button.querySelectorAll("kbd")]; // the last is Enter, which records while tagging
+    keys.at(-1).hidden = tags !== null;
+    button.setAttribute("aria-keyshortcuts", keys.filter((key) => !key.hidden).map((key) => key.textContent).join(" "));
+  }
 }
 
 function leaveTagging() {
@@ -203,6 +221,26 @@ function choose(name) {
   showTags();
   say(tags.size ? `Also: ${[...tags].join(", ")}. Enter records it.` : "No secondary label. Enter records it.");
   return undefined;
+}
+
+function showNaming(isOpen) {
+  document.getElementById("naming").hidden = !isOpen;
+  main.querySelector('[data-action="name"]').setAttribute("aria-expanded", String(isOpen));
+  document.getElementById(isOpen ? "new-name" : "question").focus();
+  if (isOpen) document.getElementById("new-name").select();
+}
+
+// A class that is none yet: it is one as soon as a decision gives it.
+async function nameClass() {
+  let name = "";
+  await alone(async () => {
+    const query = new URLSearchParams({ name: document.getElementById("new-name").value });
+    name = JSON.parse(await ask(`/classes/new?${query}`, {}, "The server does not answer. Trying again.")).name;
+  });
+  if (!name) return;
+  added.push(name);
+  if (tags !== null) showNaming(false);
+  await choose(name);
 }
 
 function turnHeat() {
@@ -223,6 +261,9 @@ function act(action) {
   if (action === "tag") return tags === null ? startTagging() : decide("tag", [...tags]);
   if (action === "tag-done") return decide("tag", [...tags]);
   if (action === "tag-leave") return leaveTagging();
+  if (action === "name") return showNaming(document.getElementById("naming").hidden);
+  if (action === "name-leave") return showNaming(false);
+  if (action === "name-done") return nameClass();
   if (action === "skip") return skip();
   if (action === "unskip") return unskip();
   return undo();
@@ -238,34 +279,56 @@ main.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
-  if (typing) {
-    if (event.key === "Escape" || (event.key === "Enter" && event.target.id === "why")) {
-      event.preventDefault();
-      document.getElementById("question")?.focus();
-    }
+  const target = event.target instanceof Element ? event.target : document.body;
+  if (target.matches("input:not([type=checkbox]), select, textarea")) {
+    if (takeTyped(event.key, target)) event.preventDefault();
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || busy) return;
-  if (tags !== null && event.key === "Escape") {
-    event.preventDefault();
-    leaveTagging();
-  } else if (tags !== null && event.key === "Enter" && !event.target.closest("button")) {
-    event.preventDefault();
-    act("tag-done");
-  } else if (shortcuts.checked && takeKey(event.key.toLowerCase())) {
-    event.preventDefault();
-  }
+  if (event.key === "Enter" && target.closest("button, a, input, summary")) return; // what has the focus takes it
+  if (tags !== null && event.key === "Escape") leaveTagging();
+  else if (tags !== null && event.key === "Enter") act("tag-done");
+  else if (!shortcuts.checked || !takeKey(shortcutOf(event))) return;
+  event.preventDefault();
 });
 
-function takeKey(key) {
-  const button = [...main.querySelectorAll(".class")].find((each) => each.getAttribute("aria-keyshortcuts") === key);
-  if (button) choose(button.dataset.class);
-  else if (key === "h") turnHeat();
-  else if (key === "w" && document.getElementById("why")) document.getElementById("why").focus();
-  else if (COMMANDS[key] && (article() || key === "u")) act(COMMANDS[key]);
+// The keys that mean something in a field.
+function takeTyped(key, field) {
+  if (key === "Enter" && field.id === "new-name") nameClass();
+  else if (key === "Escape" && field.id === "new-name") showNaming(false);
+  else if (key === "Escape" || (key === "Enter" && field.id === "why")) document.getElementById("question")?.focus();
   else return false;
   return true;
+}
+
+// The shortcut that is meant: the letter or digit of the key. Where it is none, as on a Greek or Cyrillic keyboard or for
+// the digits of a French one, the key's place on a keyboard of English.
+function shortcutOf(event) {
+  const key = event.key === "Enter" ? event.key : event.key.toLowerCase();
+  if (key === "Enter" || /^[a-z0-9]$/.test(key)) return key;
+  const isSign = [...key].length === 1 || ["dead", "process", "unidentified"].includes(key);
+  if (!isSign || event.shiftKey || event.getModifierState("AltGraph")) return "";
+  const place = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
+  return place ? place[1].toLowerCase() : "";
+}
+
+function takeKey(key) {
+  if (!key) return false;
+  const buttons = [...main.querySelectorAll("[aria-keyshortcuts]")];
+  const button = buttons.find((each) => each.getAttribute("aria-keyshortcuts").split(" ").includes(key));
+  if (button?.disabled) say(main.querySelector(".caution").textContent, true);
+  else if (button) button.click();
+  else if (key === "h") turnHeat();
+  else if (key === "w" && document.getElementById("why")) document.getElementById("why").focus();
+  else return false;
+  return true;
+}
+
+main.addEventListener("error", tellBroken, true); // of pictures, which does not bubble
+
+function tellBroken(event) {
+  if (event.target.id !== "picture") return;
+  say(heat ? "The heat-map can't be drawn." : "The photograph can't be shown: it may be gone. Skip it, or reload.", true);
 }
 
 choice.addEventListener("change", () => alone(() => show()));
