@@ -215,6 +215,31 @@ def test_a_class_spelt_otherwise_in_the_journal_is_refused(photos: Path, tmp_pat
         read_folder(photos, labels=tmp_path / "j.jsonl")
 
 
+def test_a_class_that_is_new_is_learnt_where_it_can_be(tmp_path: Path) -> None:
+    """What is held back of a class that only the journal names, and that none has to learn from, is left out."""
+    for part in ("train", "test"):
+        write_classes(tmp_path / "photos" / part, 3)
+    photos, journal = tmp_path / "photos", tmp_path / "j.jsonl"
+    image = write_picture(photos / "test" / "blue" / "9.png", "blue", 999)
+    decide(journal, image, "relabel", "violet")
+    dataset = read_folder(photos, labels=journal)
+    assert dataset.class_names == ("blue", "green", "red")
+    assert (len(dataset.part("train")), len(dataset.part("test"))) == (9, 9)
+    left = f"{image}: violet"
+    assert left in [name for note in dataset.notes for name in note.names]
+    decide(journal, write_picture(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
+    dataset = read_folder(photos, labels=journal)
+    assert dataset.class_names == ("blue", "green", "red", "violet")
+    assert (len(dataset.part("train")), len(dataset.part("test"))) == (10, 10)
+
+
+def test_where_there_is_nothing_to_learn_from_every_class_stays(tmp_path: Path) -> None:
+    photos = write_classes(tmp_path / "photos" / "test", 3)
+    decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "violet")
+    dataset = read_folder(tmp_path / "photos", labels=tmp_path / "j.jsonl")
+    assert dataset.class_names == ("blue", "green", "red", "violet")
+
+
 def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = write_picture(photos / "red" / "large.png", "red", 5, side=64)
     read: list[str] = []

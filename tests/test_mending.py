@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from belvedere.model import load
 from conftest import write_classes
 from test_comparing import write_both
 from test_corrections import decide
@@ -115,12 +116,16 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
 def test_train_with_corrected_labels(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos", 12)
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "exclude")
+    for number in range(3):  # to a class that the data set does not have
+        decide(tmp_path / "j.jsonl", photos / "red" / f"{number}.png", "relabel", "violet")
     done = belvedere(
         "train", "photos", "--labels", "j.jsonl", "--recipe", "quick", "--epochs", 1, "--json", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "1 left out by the journal j.jsonl" in done.stderr
     assert sum(json.loads(done.stdout)["photographs"].values()) == 35
+    assert json.loads(done.stdout)["classes"] == ["blue", "green", "red", "violet"]
+    assert load(tmp_path / "run").class_names == ("blue", "green", "red", "violet")
     config = tmp_path / "run" / "config.toml"
     assert tomllib.loads(config.read_text())["run"]["labels"] == str(tmp_path / "j.jsonl")
     again = belvedere("train", "--config", config, "--print-config", cwd=tmp_path)

@@ -66,7 +66,7 @@ def _apply(
     hashes = {id(sample): key for key, sample in zip(contents.hashes, contents.samples, strict=True)}
     left_out = _find_excluded(contents, rulings)
     changed: dict[str, list[str]] = {"relabelled": [], "given other secondary labels": [], "left out": []}
-    corrected = []
+    pairs = []
     for sample in samples:
         ruling = rulings.get(hashes.get(id(sample), ""))
         if id(sample) in left_out:
@@ -77,12 +77,35 @@ def _apply(
             changed["relabelled"].append(f"{sample.image}: {sample.label} to {after.label}")
         if set(after.also) != set(sample.also):
             changed["given other secondary labels"].append(f"{sample.image}: {', '.join(after.also) or 'none'}")
-        corrected.append(after)
+        pairs.append((sample, after))
+    corrected, unlearnable = _leave_unlearnable(pairs)
     notes = [Note(f"{len(names)} {what} by {journal}", tuple(names)) for what, names in changed.items() if names]
+    if unlearnable:
+        words = f"{len(unlearnable)} left out: their class, which {journal} gives, has no photograph to train on"
+        notes.append(Note(words, unlearnable))
     strangers = len(rulings.keys() - set(contents.hashes))
     if strangers:
         notes.append(Note(f"{strangers} decided on in {journal} not here, or changed since"))
     return corrected, notes
+
+
+def _leave_unlearnable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Sample], tuple[str, ...]]:
+    """Leaves out what is held back of classes that only corrections name, and nobody could learn.
+
+    Args:
+        pairs: Samples as they were found, and corrected.
+
+    Returns:
+        The corrected that stay, and the others by name.
+    """
+    learnt = {after.label for _, after in pairs if after.part not in HELD_BACK}
+
+    def stays(before: Sample, after: Sample) -> bool:
+        return not learnt or after.label in learnt or after.label == before.label
+
+    kept = [after for before, after in pairs if stays(before, after)]
+    left = tuple(f"{after.image}: {after.label}" for before, after in pairs if not stays(before, after))
+    return kept, left
 
 
 def _correct(sample: Sample, ruling: Ruling) -> Sample:
