@@ -118,7 +118,7 @@ def test_photographs_are_matched_by_content_where_paths_differ(tmp_path: Path) -
 def test_what_does_not_match_is_told(tmp_path: Path) -> None:
     run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red")])
     lines = (run_b / "predictions.csv").read_text().splitlines()
-    lines[2] = lines[2].removesuffix("red") + "green"  # a corrected label
+    lines[2] = lines[2].replace(",red,", ",green,", 1)  # a corrected label
     torn = answer("torn.png", "red")
     (run_b / "predictions.csv").write_text("\n".join(lines) + "\n")
     old = [*read_answers(run_a).predictions, torn]

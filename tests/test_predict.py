@@ -59,7 +59,7 @@ def test_json_and_jsonl_hold_the_same(photos: Path, opened: Model, tmp_path: Pat
 
 def test_table_goes_to_stdout(photos: Path, opened: Model, capsys: pytest.CaptureFixture[str]) -> None:
     predict_files(opened, [photos / "red"], "table")
-    assert re.search(r"0\.[5-9]\d\d \*$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r" red +0\.\d\d\d +0\.\d\d\d +0\.[5-9]\d\d$", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -340,7 +340,7 @@ def test_parquet_holds_what_the_others_hold(opened: Model, photos: Path, tmp_pat
     assert len(rows) == len(lines) == 60
     for row, line in zip(rows, lines, strict=True):
         assert row["image"] == line["image"].encode(errors="backslashreplace").decode()
-        for same in ("prediction", "error", "none_of_these", "notes", "tags", "prediction_set"):
+        for same in ("answer", "prediction", "error", "none_of_these", "notes", "tags", "prediction_set"):
             assert row[same] == line[same]
         if line["error"] is None:
             assert [row[name] for name in CLASS_NAMES] == pytest.approx(list(line["probabilities"].values()))

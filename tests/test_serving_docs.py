@@ -86,7 +86,7 @@ def test_the_python_client_runs(server: Server, folder: Path) -> None:
     (folder / "client.py").write_text(code.replace(ADDRESS, server.address))
     done = subprocess.run([sys.executable, "client.py"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"red 0\.\d{3}\n", done.stdout)
+    assert done.stdout == "red\n"
     (folder / "photo.jpg").write_bytes(b"torn")
     refused = subprocess.run([sys.executable, "client.py"], cwd=folder, capture_output=True, text=True, check=False)
     (folder / "photo.jpg").write_bytes(png("red"))

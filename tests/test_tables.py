@@ -30,7 +30,7 @@ from conftest import CARD, CLASS_NAMES, answer
 
 GOOD = answer("photos/1.png", "blue", 0.123456, 0.87654, 0.000004)
 BAD = Prediction("photos/2.png", error="empty file", label="red")
-FIXED = ("image", "prediction", "confidence")
+FIXED = ("image", "answer", "prediction", "confidence")
 LAST = ("tags", "none_of_these", "none_score", "error")
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 ODD_NAMES = ["a,b", 'q"uote', "two\nlines", "a\rb", "a\r\nb", "\t", "[red]x[/red]", "=1+1", "naïve café", "\u2028"]
@@ -57,25 +57,25 @@ def written(form: str, answers: Sequence[Prediction], path: Path, names: Sequenc
 def test_csv_has_exactly_these_columns_and_cells() -> None:
     header, good, bad = csv_rows([GOOD, BAD], CLASS_NAMES)
     assert header == [*FIXED, "blue", "green", "red", *LAST]
-    assert good == ["photos/1.png", "green", "0.876540", "0.123456", "0.876540", "0.000004", "", "", "", ""]
-    assert bad == ["photos/2.png", *[""] * 8, "empty file"]
+    assert good == ["photos/1.png", "green", "green", "0.876540", "0.123456", "0.876540", "0.000004", "", "", "", ""]
+    assert bad == ["photos/2.png", *[""] * 9, "empty file"]
 
 
-def test_labels_are_the_last_column_where_there_are_some(tmp_path: Path) -> None:
+def test_labels_stand_beside_the_answer_where_there_are_some(tmp_path: Path) -> None:
     header, good, bad = csv_rows([GOOD, BAD], CLASS_NAMES, labels=True)
-    assert header[-2:] == ["error", "label"]
-    assert (good[-2:], bad[-2:]) == (["", "blue"], ["empty file", "red"])
+    assert header[:4] == ["image", "label", "answer", "prediction"]
+    assert (good[1:3], bad[1:3]) == (["blue", "green"], ["red", ""])
     write_predictions(tmp_path / "p.csv", [GOOD, BAD], CLASS_NAMES)
     with (tmp_path / "p.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [header, good, bad]
 
 
 def test_classes_that_are_called_as_columns_are_get_a_prefix() -> None:
-    names = ("class:image", "error", "image", "label", "tags")
+    names = ("class:image", "error", "image", "label", "answer")
     row = replace(GOOD, prediction="image", probabilities=(0.1, 0.2, 0.4, 0.2, 0.1))
     header, cells = csv_rows([row], names)
-    assert header == [*FIXED, "class:image", "class:error", "class:class:image", "class:label", "class:tags", *LAST]
-    assert cells[1] == "image"
+    assert header == [*FIXED, "class:image", "class:error", "class:class:image", "class:label", "class:answer", *LAST]
+    assert cells[1:3] == ["image", "image"]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -100,13 +100,14 @@ def test_every_form_for_programs_parses_back(
         for image, error in rows
     ]
     read = csv_rows(answers, names)
-    assert len(read[0]) == len(set(read[0])) == 10
-    assert [(row[0], row[1], row[-1]) for row in read[1:]] == [
+    assert len(read[0]) == len(set(read[0])) == 11
+    assert [(row[0], row[2], row[-1]) for row in read[1:]] == [
         (a.image, a.prediction or "", a.error or "") for a in answers
     ]
     expected = [
         {
             "image": each.image,
+            "answer": each.answer,
             "prediction": each.prediction,
             "confidence": each.confidence,
             "probabilities": dict(zip(names, each.probabilities, strict=True)) if each.error is None else None,
@@ -210,18 +211,19 @@ def some_names(count: int, length: int) -> tuple[str, ...]:
 @pytest.mark.parametrize("count", [2, 6, 40])
 @pytest.mark.parametrize("length", [3, 8, 17, 90])
 @pytest.mark.parametrize("image", ["1.png", "a/long/path/" * 12 + "1.png"])
-def test_numbers_are_whole_and_the_winner_is_marked(width: int, count: int, length: int, image: str) -> None:
+def test_numbers_are_whole_and_the_answer_is_beside_them(width: int, count: int, length: int, image: str) -> None:
     names = some_names(count, length)
     weights = [(7 * number + 3) % count + 1 for number in range(count)]
     values = [weight / sum(weights) for weight in weights]
     row = answer(image, None, *values, names=names)
     text = shown(width, show_predictions, [row, BAD], names)
-    numbers = re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)(?: \*)?", text)
+    numbers = re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", text)
     fits = len(numbers) == count
     ranked = sorted(values, reverse=True)
     expected = values if fits else ranked[:3]
-    assert numbers == [f"{value:.3f}{' *' if value == ranked[0] else ''}" for value in expected]
-    assert fits == (18 + count * (2 + min(max(length, 8), 16)) <= width)
+    assert numbers == [f"{value:.3f}" for value in expected]
+    assert fits == (16 + 2 + min(max(length, 8), 16) + count * (2 + min(max(length, 5), 16)) <= width or count < 3)
+    assert names[values.index(ranked[0])][:16] in text
     assert "…" not in text
     assert "photos/2.png: not read: empty file" in text
     assert image in "".join(line[:200].split("  ")[0].strip() for line in text.splitlines())
@@ -232,13 +234,28 @@ def test_all_six_classes_of_the_article_fit_eighty_columns() -> None:
     text = shown(
         80, show_predictions, [answer("scene.jpg", None, 0.01, 0.02, 0.9, 0.03, 0.03, 0.01, names=names)], names
     )
-    assert text.splitlines()[0].split() == ["image", *names]
-    assert text.splitlines()[1].split() == ["scene.jpg", "0.010", "0.020", "0.900", "*", "0.030", "0.030", "0.010"]
+    assert text.splitlines()[0].split() == ["image", "answer", *names]
+    assert text.splitlines()[1].split() == [
+        "scene.jpg",
+        "glacier",
+        "0.010",
+        "0.020",
+        "0.900",
+        "0.030",
+        "0.030",
+        "0.010",
+    ]
 
 
-@pytest.mark.parametrize("width", [60, 200])
-def test_one_winner_is_marked_where_two_are_alike(width: int) -> None:
-    assert shown(width, show_predictions, [answer("x", None, 0.4, 0.4, 0.2)], CLASS_NAMES).count("*") == 1
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_none_of_these_is_the_answer_and_no_class_stands_out(width: int) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=width, highlight=False, force_terminal=True, color_system="standard")
+    show_predictions(console, [fjord(), replace(GOOD, none_of_these=False)], CLASS_NAMES)
+    _, none, known, _ = file.getvalue().split("\n", 3)
+    assert re.sub(r"(\x1b\[[0-9;]*m| )+", " ", none).strip() == "fjord.jpg none of these 0.600 0.300 0.100"
+    green = "32m"  # as the class that is the answer
+    assert (green in none, green in known) == (False, True)
 
 
 @pytest.mark.parametrize("width", [60, 200])
@@ -248,7 +265,7 @@ def test_no_name_is_taken_for_markup_or_control(width: int) -> None:
     text = shown(width, show_predictions, rows, names)
     for name in (*names, "[link]z"):
         assert name in text
-    assert r"[bold]y[/bold]\x1b[2" in text
+    assert r"[bold]y[/bold]\x" in text
     assert "\x1b" not in text
 
 
@@ -335,30 +352,36 @@ def test_card_says_what_a_network_stands_on(base: dict[str, str], expected: list
 
 
 def fjord() -> Prediction:
-    tags = (Tag("blue", 0.58, 0.99), Tag("green", 0.42, 0.8))
     found = answer("fjord.jpg", None, 0.6, 0.3, 0.1)
-    return replace(found, tags=tags, none_of_these=True, none_score=0.9712, prediction_set=("blue", "green"))
+    return replace(found, none_of_these=True, none_score=0.9712, prediction_set=("blue", "green"))
+
+
+def tagged() -> Prediction:
+    tags = (Tag("blue", 0.58, 0.99), Tag("green", 0.42, 0.8))
+    return replace(fjord(), tags=tags, none_of_these=False, none_score=0.12)
 
 
 def test_csv_holds_tags_with_shares_and_none_of_these() -> None:
-    header, row = csv_rows([fjord()], CLASS_NAMES)
-    cells = dict(zip(header, row, strict=True))
-    assert cells["tags"] == "blue:0.58|green:0.42"
-    assert cells["none_of_these"] == "true"
-    assert cells["none_score"] == "0.971200"
+    header, *rows = csv_rows([tagged(), fjord()], CLASS_NAMES)
+    known, none = (dict(zip(header, row, strict=True)) for row in rows)
+    assert (known["answer"], known["tags"], known["none_of_these"]) == ("blue", "blue:0.58|green:0.42", "false")
+    assert (none["answer"], none["tags"], none["none_of_these"]) == ("none of these", "", "true")
+    assert (none["prediction"], none["none_score"]) == ("blue", "0.971200")
 
 
 def test_json_holds_tags_with_confidence_and_the_set() -> None:
-    found = to_json(fjord(), CLASS_NAMES)
+    found = to_json(tagged(), CLASS_NAMES)
     assert found["tags"][1] == {"name": "green", "share": 0.42, "confidence": 0.8}  # type: ignore[index]
     assert found["prediction_set"] == ["blue", "green"]
-    assert found["none_of_these"] is True
+    assert (found["answer"], found["none_of_these"]) == ("blue", False)
+    assert to_json(fjord(), CLASS_NAMES)["answer"] == "none of these"
 
 
 def test_a_table_says_below_it_what_the_probabilities_do_not() -> None:
     console = Console(file=io.StringIO(), width=90)
-    show_predictions(console, [fjord()], CLASS_NAMES)
+    show_predictions(console, [tagged(), replace(fjord(), image="none.jpg")], CLASS_NAMES)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "none of these: stranger than 97% of the pictures of its classes" in shown
-    assert "in it: blue 58%, green 42%" in shown
-    assert "can't be ruled out: blue, green" in shown
+    assert "fjord.jpg: in it: blue 58%, green 42%" in shown
+    assert "fjord.jpg: can't be ruled out: blue, green" in shown
+    _, note = shown.split("none.jpg:")
+    assert " ".join(note.split()) == ("none of these: stranger than 97% of the images of its classes; likeliest: blue")

@@ -5,7 +5,7 @@ environment variables that keep the dependencies from sending data, where the us
 
     >>> import belvedere
     >>> run = belvedere.train("photographs", out="run")          # doctest: +SKIP
-    >>> belvedere.load("run").predict("fjord.jpg")[0].prediction  # doctest: +SKIP
+    >>> belvedere.load("run").predict("fjord.jpg")[0].answer  # doctest: +SKIP
     'sea'
 """
 

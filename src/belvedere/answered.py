@@ -13,6 +13,7 @@ from belvedere.records import Prediction
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 _AFTER_CLASSES = "tags"  # the first column behind those of the classes
+_READ = ("image", "label", "prediction", "confidence", "none_of_these", "error")
 _PREFIX = "class:"  # of a class that is called as a column is
 
 
@@ -40,8 +41,8 @@ def read_answers(folder: Path | str) -> Answers:
             reader = csv.reader(rows, strict=True)
             header = next(reader, [])
             end = header.index(_AFTER_CLASSES)
-            class_names = _read_class_names(Path(folder), header[3:end])
-            places = {name: header.index(name) for name in ("error", "label")}
+            places = {name: header.index(name) for name in _READ}
+            class_names = _read_class_names(Path(folder), header[places["confidence"] + 1 : end])
             answers = tuple(_read_row(row, len(class_names), places) for row in reader)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -58,11 +59,16 @@ def list_places(folder: Path, image: str) -> tuple[Path, Path]:
 
 
 def _read_row(row: list[str], classes: int, places: dict[str, int]) -> Prediction:
-    label = row[places["label"]]
-    if error := row[places["error"]]:
-        return Prediction(row[0], error=error, label=label)
-    probabilities = tuple(float(cell) for cell in row[3 : 3 + classes])
-    return Prediction(row[0], row[1], float(row[2]), probabilities, label=label)
+    cells = {name: row[place] for name, place in places.items()}
+    image, label, error = cells["image"], cells["label"], cells["error"]
+    if error:
+        return Prediction(image, error=error, label=label)
+    first = places["confidence"] + 1
+    probabilities = tuple(float(cell) for cell in row[first : first + classes])
+    none = {"true": True, "false": False}.get(cells["none_of_these"])
+    return Prediction(
+        image, cells["prediction"], float(cells["confidence"]), probabilities, label=label, none_of_these=none
+    )
 
 
 def _read_class_names(folder: Path, columns: list[str]) -> tuple[str, ...]:

@@ -64,13 +64,14 @@ def put_into_words(
             probabilities[place],
             tuple(probabilities),
             notes=note,
-            tags=tags,
+            tags=() if is_none else tags,
             presence=presence,
             prediction_set=names_in_set,
-            none_of_these=None if score is None else score > limit,
+            none_of_these=is_none,
             none_score=score,
         )
         for name, note, place, probabilities, tags, presence, names_in_set, score in rows
+        for is_none in (None if score is None else score > limit,)
     ]
 
 

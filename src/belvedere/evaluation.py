@@ -24,7 +24,7 @@ from belvedere.reliability import (
     measure_sets,
     measure_tags,
 )
-from belvedere.tags import mark_present, names_all_labels
+from belvedere.tags import PRESENT, mark_present, names_all_labels
 from belvedere.trust import undo_temperature
 
 
@@ -141,8 +141,14 @@ def measure(
         part=part,
         uncalibrated=measure_reliability(labels, before) if temperature != 1 else None,
         abstaining=measure_abstaining(probabilities.max(1), right),
+        none_of_these=_count_none(read),
         sets=measure_sets(inside, labels, COVERAGE) if inside.any(1).all() else None,
     )
+
+
+def _count_none(predictions: Sequence[Prediction]) -> int | None:
+    flags = [prediction.none_of_these for prediction in predictions if prediction.none_of_these is not None]
+    return sum(flags) if flags else None
 
 
 def _compare_tags(
@@ -159,13 +165,15 @@ def _compare_tags(
     for row, (answer, sample) in enumerate(pairs):
         for tag in answer.tags:
             shares[row, index[tag.name]] = tag.share
-        if not sample.areas:
-            areas[row] = np.nan
+        if answer.none_of_these or not sample.areas:
+            areas[row] = np.nan  # one side tells no shares
         for name, area in zip((sample.label, *sample.also), sample.areas, strict=bool(sample.areas)):
             if name in index:
                 areas[row, index[name]] = area
-    confidence = np.array([answer.presence for answer, _ in pairs])
-    return measure_tags(shares > 0, confidence, shares, present, areas)
+    confidence = np.array([answer.presence for answer, _ in pairs])  # (N, K)
+    tagged = confidence >= PRESENT  # those of "none of these" count too, as its likeliest class does
+    tagged[range(len(pairs)), [index[str(answer.prediction)] for answer, _ in pairs]] = True
+    return measure_tags(tagged, confidence, shares, present, areas)
 
 
 def _list_outliers(model: Model, folder: Path | str) -> list[Path | str]:

@@ -34,9 +34,10 @@ def draw_tags(model: Model, answer: Prediction) -> Figure:
     """
     pixels, shares = look_again(model, Path(answer.image), SIDE)
     tiles = [Tile(pixels, Path(answer.image).name)]
-    if not answer.tags:  # too few photographs were held out to fit any
+    if not answer.tags:  # none of these, or too few photographs were held out to fit any
         main = model.class_names.index(str(answer.prediction))
-        tiles.append(Tile(overlay(pixels, shares[main]), str(answer.prediction)))
+        caption = f"likeliest: {answer.prediction}" if answer.none_of_these else str(answer.prediction)
+        tiles.append(Tile(overlay(pixels, shares[main]), caption))
     for tag in answer.tags[:MOST_TAGS]:
         place = model.class_names.index(tag.name)
         caption = f"{tag.name} {tag.share:.0%}\nsure to {tag.confidence:.0%}"

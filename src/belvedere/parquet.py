@@ -28,6 +28,7 @@ def schema_of(class_names: Sequence[str]) -> pa.Schema:
     return pa.schema(
         [
             ("image", pa.string()),
+            ("answer", pa.string()),
             ("prediction", pa.string()),
             ("confidence", pa.float32()),
             *((column, pa.float32()) for column in class_columns(class_names)),
@@ -50,6 +51,7 @@ def to_table(answers: Sequence[Prediction], class_names: Sequence[str]) -> pa.Ta
     ]
     columns: list[list[object]] = [
         [_writable(answer.image) for answer in answers],
+        [answer.answer for answer in answers],
         [answer.prediction for answer in answers],
         [answer.confidence for answer in answers],
         *classes,

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from belvedere.plots import COLOURS, shorten, styled
-from belvedere.records import Prediction
+from belvedere.records import NONE_OF_THESE, Prediction
 
 MARKS: Mapping[str, str] = {"plain": "", "right": "✓ ", "wrong": "✗ "}
 _TONES: Mapping[str, str] = {"plain": "line", "right": "good", "wrong": "contrast"}
@@ -112,8 +112,11 @@ def _draw_answer(axes: Axes, answer: Prediction, class_names: Sequence[str]) -> 
     """One answer as a short bar chart: the class in bold, three decimals, and the given label where there is one."""
     axes.set(xlim=(0, 1), ylim=(5.0, 0), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    order = np.argsort(np.negative(answer.probabilities), kind="stable")[:4]
-    for line, index in enumerate(order):
+    first = 1 if answer.none_of_these else 0  # line of the likeliest class
+    if answer.none_of_these:
+        axes.text(0, 0.55, NONE_OF_THESE, fontsize=8, weight="bold", va="bottom", color=COLOURS["contrast"])
+    order = np.argsort(np.negative(answer.probabilities), kind="stable")[: 4 - first]
+    for line, index in enumerate(order, first):
         name, probability = shorten(class_names[index], 16), answer.probabilities[index]
         weight, colour = ("bold", "accent") if line == 0 else ("normal", "muted")
         axes.text(0, line + 0.55, name, fontsize=8, weight=weight, va="bottom")
@@ -122,9 +125,7 @@ def _draw_answer(axes: Axes, answer: Prediction, class_names: Sequence[str]) -> 
         axes.add_patch(Rectangle((0, line + 0.62), probability, 0.12, color=COLOURS[colour], lw=0))
     note = describe_beside(answer)
     if note and answer.label is None:
-        axes.text(
-            0, 4.95, shorten(note, 34), fontsize=7, color=COLOURS["contrast" if answer.none_of_these else "muted"]
-        )
+        axes.text(0, 4.95, shorten(note, 34), fontsize=7, color=COLOURS["muted"])
     if answer.label is not None:
         tone = "right" if answer.label == answer.prediction else "wrong"
         text = f"{MARKS[tone]}given: {shorten(answer.label, 18)}"
@@ -132,11 +133,16 @@ def _draw_answer(axes: Axes, answer: Prediction, class_names: Sequence[str]) -> 
 
 
 def describe_beside(answer: Prediction) -> str:
-    """Says in a line what the probabilities don't: none of these, or what else is in the picture; may be empty."""
-    if answer.none_of_these:
-        return "none of these"
+    """Says in a line what the probabilities don't: what else is in the picture; may be empty."""
     tags = [f"{tag.name} {tag.share:.0%}" for tag in answer.tags]
     return ", ".join(tags) if len(tags) > 1 else ""
+
+
+def describe_said(answer: Prediction) -> list[str]:
+    """Says in lines what was answered; beside "none of these" the likeliest class, as a note."""
+    if answer.none_of_these:
+        return [f"said {NONE_OF_THESE}", f"(likeliest {answer.prediction} {answer.confidence:.3f})"]
+    return [f"said {answer.answer} {answer.confidence:.3f}"]
 
 
 def _wrap(text: str, letters: int) -> str:

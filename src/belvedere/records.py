@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+NONE_OF_THESE = "none of these"  # the answer for an image that is unlike every class
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -155,11 +157,18 @@ class Prediction:
     error: str | None = None  # why the file could not be read; the other answers are empty then
     notes: tuple[str, ...] = ()  # what was decided in reading it, such as "first of 12 frames"
     label: str | None = None  # the given label, where there is one
-    tags: tuple[Tag, ...] = ()  # what is in the picture, the answer first; empty where the model tells no places
+    tags: tuple[
+        Tag, ...
+    ] = ()  # what is in it, the answer first; empty for "none of these", or where the model can't tell
     prediction_set: tuple[str, ...] = ()  # the classes that can't be ruled out, likeliest first; empty where unknown
     none_of_these: bool | None = None  # whether the picture is unlike every class; None where the model can't tell
     none_score: float | None = None  # how unlike: the share of true pictures that are less unlike, 0 to 1
     presence: tuple[float, ...] = ()  # (K,) how sure it is that each class is in the picture; empty where unknown
+
+    @property
+    def answer(self) -> str | None:
+        """The predicted class, or "none of these"; None where the file could not be read."""
+        return NONE_OF_THESE if self.none_of_these else self.prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +285,7 @@ class Evaluation:
     uncalibrated: Reliability | None = None  # before the temperature, where one was fitted
     part: str = "test"  # the part of the data set that was measured
     abstaining: tuple[SelectivePoint, ...] = ()  # from answering all photographs to half of them
+    none_of_these: int | None = None  # images whose answer is "none of these"; None where the model can't tell
     sets: SetFigures | None = None  # where the model gives prediction sets
     tags: TagFigures | None = None  # where the photographs have several labels
     outliers: OutlierFigures | None = None  # where some were given

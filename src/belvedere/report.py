@@ -199,6 +199,9 @@ def _cautions(report: Report) -> list[str]:
     if report.card.provenance.interrupted:
         epochs = _count(report.card.provenance.epochs, "epoch")
         cautions.append(f"Training was interrupted after {epochs}: a full run may do better.")
+    if report.evaluation.none_of_these:
+        images = _count(report.evaluation.none_of_these, "photograph")
+        cautions.append(f"The answer to {images} is “none of these”; the figures count the likeliest class of each.")
     return cautions
 
 

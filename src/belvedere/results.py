@@ -19,7 +19,7 @@ from belvedere.evaluation import evaluate, surest_mistakes, to_metrics
 from belvedere.explaining import draw_strip
 from belvedere.images import read_image
 from belvedere.model import Model, load
-from belvedere.pictures import Tile
+from belvedere.pictures import Tile, describe_said
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Sample
 from belvedere.report import Report, write_report
@@ -202,7 +202,7 @@ def mistake_tiles(
     paths = {sample.image: sample.path for group in samples.values() for sample in group}
     tiles = []
     for answer in surest_mistakes(evaluation, MISTAKE_TILES):
-        caption = f"given {answer.label}\nsaid {answer.prediction} {answer.confidence:.3f}\n{Path(answer.image).name}"
+        caption = "\n".join((f"given {answer.label}", *describe_said(answer), Path(answer.image).name))
         classes = (str(answer.prediction), str(answer.label))
         tile = _tile(paths[answer.image], caption, "wrong", model, classes)
         tiles += [tile] if tile is not None else []

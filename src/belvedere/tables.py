@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from belvedere.errors import find_named
-from belvedere.records import Evaluation, Prediction
+from belvedere.records import NONE_OF_THESE, Evaluation, Prediction
 from belvedere.storage import CsvRows, replace_when_whole
 
 if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer than an answer
@@ -22,9 +22,10 @@ if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer 
     from rich.text import Text
 
 FURTHER_COLUMNS = ("tags", "none_of_these", "none_score")  # empty where a model can't tell
-FIRST_COLUMNS = ("image", "prediction", "confidence")
-IMAGE_COLUMN_WIDTH = 18  # at least, where all classes are shown
-NUMBER_WIDTH = 8  # "0.123 *" and "not read"
+FIRST_COLUMNS = ("image", "answer", "prediction", "confidence")
+IMAGE_COLUMN_WIDTH = 16  # at least, where all classes are shown
+NUMBER_WIDTH = 5  # "0.123"
+ANSWER_WIDTH = 8  # at least: "not read", and "none of these" in two lines
 NAME_WIDTH = 16  # a longer class name is folded
 COLUMN_GAP = 2
 TABLE_ROWS = 500  # printed at once
@@ -46,24 +47,25 @@ def class_columns(class_names: Sequence[str]) -> list[str]:
 
 
 class CsvWriter:
-    """One row a picture: image, prediction, confidence, a column a class, tags, none-of-these, error, label."""
+    """One row an image: image, label if there are any, answer, prediction, confidence, the classes, ..., error."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str], *, labels: bool = False, header: bool = True) -> None:
         self._rows = CsvRows(file)
         self._classes = len(class_names)
         self._labels = labels
         if header:
-            last = (*FURTHER_COLUMNS, "error", *(("label",) if labels else ()))
-            self._rows.write([*FIRST_COLUMNS, *class_columns(class_names), *last])
+            image, *first = FIRST_COLUMNS
+            label = ["label"] * labels
+            self._rows.write([image, *label, *first, *class_columns(class_names), *FURTHER_COLUMNS, "error"])
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer; where there is none, all cells but image and error are empty."""
-        cells: list[object] = [answer.image, answer.prediction]
+        cells: list[object] = [answer.image, *[answer.label] * self._labels, answer.answer, answer.prediction]
         if answer.error is None:
             cells += [_six(answer.confidence or 0.0), *map(_six, answer.probabilities)]
         else:
             cells += [None] * (1 + self._classes)
-        self._rows.write([*cells, *_further_cells(answer), answer.error, *[answer.label] * self._labels])
+        self._rows.write([*cells, *_further_cells(answer), answer.error])
 
 
 def _further_cells(answer: Prediction) -> list[object]:
@@ -144,6 +146,7 @@ def to_json(answer: Prediction, class_names: Sequence[str]) -> dict[str, object]
     read = answer.error is None
     return {
         "image": answer.image,
+        "answer": answer.answer,
         "prediction": answer.prediction,
         "confidence": answer.confidence,
         "probabilities": dict(zip(class_names, answer.probabilities, strict=True)) if read else None,
@@ -206,19 +209,25 @@ def write_predictions(path: Path, predictions: Iterable[Prediction], class_names
 
 
 def show_predictions(console: "Console", predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
-    """Prints a table of class probabilities, three decimals, the winner marked; the likeliest few if not all fit."""
+    """Prints answers and class probabilities with three decimals; those of the likeliest few if not all fit."""
     from rich.cells import cell_len
 
-    widths = [min(max(NUMBER_WIDTH, cell_len(_printable(name))), NAME_WIDTH) for name in class_names]
-    fits = IMAGE_COLUMN_WIDTH + sum(COLUMN_GAP + width for width in widths) <= console.width
+    names = [cell_len(_printable(name)) for name in class_names]
+    answer_width = min(max([ANSWER_WIDTH, *names]), NAME_WIDTH)
+    widths = [min(max(NUMBER_WIDTH, length), NAME_WIDTH) for length in names]
+    needed = IMAGE_COLUMN_WIDTH + sum(COLUMN_GAP + width for width in (answer_width, *widths))
+    fits = needed <= console.width
+    if fits:  # "none of these" in one line where there is room
+        answer_width = max(answer_width, min(cell_len(NONE_OF_THESE), answer_width + console.width - needed))
     table = plain_table()
     table.add_column("image", overflow="fold", min_width=12)
+    table.add_column("answer", overflow="fold", width=answer_width)
     if fits:
         for name, width in zip(class_names, widths, strict=True):
             table.add_column(plain_text(name), justify="right", overflow="fold", width=width)
     else:
         for place in range(min(TOP, len(class_names))):
-            table.add_column(f"{place + 1}.", overflow="fold", min_width=NUMBER_WIDTH)
+            table.add_column(f"{place + 1}.", overflow="fold", min_width=ANSWER_WIDTH)
     notes = []
     for answer in predictions:
         if answer.error is not None:
@@ -227,7 +236,8 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
             continue
         notes += [f"{answer.image}: {note}" for note in (*describe_beside(answer), *answer.notes)]
         cells = _all_classes(answer, class_names) if fits else _likeliest(answer, class_names)
-        table.add_row(plain_text(answer.image), *cells)
+        style = "bold yellow" if answer.none_of_these else "bold green"
+        table.add_row(plain_text(answer.image), plain_text(str(answer.answer), style), *cells)
     console.print(table)
     for note in notes:
         console.print(plain_text(note), style="dim")
@@ -235,9 +245,10 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
 
 def describe_beside(answer: Prediction) -> list[str]:
     """Says in lines what the probabilities don't: none of these, what else is in it, what can't be ruled out."""
-    lines = []
     if answer.none_of_these:
-        lines.append(f"none of these: stranger than {answer.none_score:.0%} of the pictures of its classes")
+        strange = f"stranger than {answer.none_score or 0:.0%} of the images of its classes"
+        return [f"{NONE_OF_THESE}: {strange}; likeliest: {answer.prediction}"]
+    lines = []
     if len(answer.tags) > 1:
         lines.append("in it: " + ", ".join(f"{tag.name} {tag.share:.0%}" for tag in answer.tags))
     if len(answer.prediction_set) > 1:
@@ -279,6 +290,10 @@ def _describe_trust(evaluation: Evaluation) -> list[str]:
     ]
     if (sets := evaluation.sets) is not None:
         lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
+    if evaluation.none_of_these:
+        lines.append(
+            f"none of these: the answer to {evaluation.none_of_these:,}, which count as their likeliest class here"
+        )
     if (tags := evaluation.tags) is not None:
         figures = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
         told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
@@ -316,15 +331,19 @@ def _printable(text: str) -> str:
 
 def _all_classes(answer: Prediction, class_names: Sequence[str]) -> "list[Text]":
     return [
-        plain_text(f"{value:.3f} *", style="bold green") if name == answer.prediction else plain_text(f"{value:.3f}  ")
+        plain_text(f"{value:.3f}", style=_style(answer, name))
         for name, value in zip(class_names, answer.probabilities, strict=True)
     ]
 
 
 def _likeliest(answer: Prediction, class_names: Sequence[str]) -> "list[Text]":
     ranked = sorted(zip(answer.probabilities, class_names, strict=True), key=lambda pair: -pair[0])[:TOP]
-    return [
-        # The number first: a name that must be folded never takes it apart.
-        plain_text(f"{value:.3f}{' *' if place == 0 else ''} {name}", style="bold green" if place == 0 else "")
-        for place, (value, name) in enumerate(ranked)
-    ]
+    # The number first: a name that must be folded never takes it apart.
+    return [plain_text(f"{value:.3f} {name}", style=_style(answer, name)) for value, name in ranked]
+
+
+def _style(answer: Prediction, name: str) -> str:
+    """How a class's probability is shown: that of the answer stands out, and all are dim beside "none of these"."""
+    if answer.none_of_these:
+        return "dim"
+    return "bold green" if name == answer.prediction else ""

@@ -55,8 +55,7 @@ def demo(
     shown = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=for_stderr())
     if as_json:
         found = {one.what: {"precision": one.precision, "recall": one.recall} for one in shown.found}
-        fjord = shown.fjord.prediction
-        print_json({"report": str(shown.report), "fjord": fjord, "audit": found, **shown.run.metrics})
+        print_json({"report": str(shown.report), "fjord": shown.fjord.answer, "audit": found, **shown.run.metrics})
         return
     terminal = console()
     terminal.print("Found of the planted faults:")

@@ -13,6 +13,7 @@ from belvedere.comparing.runs import Comparison, Pair, find_file, to_json
 from belvedere.encoding import to_data_uri
 from belvedere.errors import UnreadableImage
 from belvedere.images import read_image
+from belvedere.records import NONE_OF_THESE, Prediction
 from belvedere.report import environment
 from belvedere.resizing import fit_image, within
 from belvedere.storage import new_folder, write_json, write_text
@@ -33,9 +34,8 @@ class _Picture:
     source: str  # a data URI; empty where it can't be read any more
     name: str
     label: str
-    before: str
-    after: str
-    confidence: str
+    before: str  # the answer
+    after: str  # with the confidence
 
 
 def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool) -> Path:
@@ -106,10 +106,13 @@ def _picture(pair: Pair, run: Path) -> _Picture:
         source=source,
         name=Path(pair.image).name,
         label=pair.label,
-        before=str(pair.before.prediction),
-        after=str(pair.after.prediction),
-        confidence=f"{pair.after.confidence or 0:.1%}",
+        before=_describe_answer(pair.before),
+        after=f"{_describe_answer(pair.after)} {pair.after.confidence or 0:.1%}",
     )
+
+
+def _describe_answer(answer: Prediction) -> str:
+    return f"{NONE_OF_THESE}, likeliest {answer.prediction}" if answer.none_of_these else str(answer.answer)
 
 
 def _points(share: float) -> str:

@@ -52,6 +52,7 @@ class Doubt:
     also: tuple[str, ...] = ()  # further labels that a table gives
     group: Group | None = None  # of copies, itself among them
     place: int = 0  # in the group
+    none_of_these: bool = False  # whether the model says so: then the suggestion is only the likeliest class
 
     @property
     def contradicts(self) -> bool:

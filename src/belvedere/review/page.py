@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from belvedere.records import Decision
+from belvedere.records import NONE_OF_THESE, Decision
 from belvedere.review.doubts import Doubt, is_there
 from belvedere.review.neighbours import Neighbours
 from belvedere.review.pictures import Gallery
@@ -204,7 +204,12 @@ def give_reason(entry: Entry) -> str:
     if doubt.kind == "label":
         probability = doubt.probabilities.get(doubt.suggested or "")
         sure = "" if probability is None else f", {probability:.1%} sure"
-        return f"Its label says {doubt.given}; the model says {doubt.suggested}{sure}."
+        said = (
+            f"{NONE_OF_THESE}, and that {doubt.suggested} is the likeliest class"
+            if doubt.none_of_these
+            else doubt.suggested
+        )
+        return f"Its label says {doubt.given}; the model says {said}{sure}."
     copies = _count_others(doubt)
     also = f"There {'is another' if copies == 1 else f'are {copies:,} others'} like it."
     if doubt.kind == "leak":

@@ -55,6 +55,7 @@ def _read_run(source: Path, dataset: Dataset | None) -> Doubts:
             score=answer.confidence or 0.0,
             part=sample.part,
             also=sample.also,
+            none_of_these=answer.none_of_these is True,
         )
         for answer in answers.predictions
         if _is_mistake(answer) and (sample := finder.find(answer.image, str(answer.label))) is not None

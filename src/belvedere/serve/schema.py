@@ -45,14 +45,18 @@ TAG = record(
 PREDICTION = record(
     {
         "image": text("The file's name as it was sent."),
-        "prediction": {"type": ["string", "null"], "description": "The likeliest class."},
+        "answer": {"type": ["string", "null"], "description": "The class, or `none of these`."},
+        "prediction": {"type": ["string", "null"], "description": "The likeliest class, whatever the answer is."},
         "confidence": number("Its probability."),
         "probabilities": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "number"},
             "description": "Of every class.",
         },
-        "tags": listed(TAG, "What is in the picture, the answer first; empty where the model does not tell."),
+        "tags": listed(
+            TAG,
+            "What is in the picture, the answer first; empty for `none of these`, or where the model does not tell.",
+        ),
         "presence": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "number"},
