@@ -464,3 +464,25 @@ def test_the_place_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
     assert cache_folder() == tmp_path / "local" / "belvedere"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_the_cache_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(PLACE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_path / "belvedere").mkdir(mode=0o755)  # as an older version made it
+    Store("pixels", "new", (2,), np.uint8)
+    folders = [path for path in (tmp_path / "belvedere").rglob("*") if path.is_dir()]
+    assert len(folders) == 2
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "belvedere", *folders)} == {0o700}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_folder_that_the_user_named_keeps_its_permissions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o750)
+    monkeypatch.setenv(PLACE_VARIABLE, str(shared))
+    Store("pixels", "new", (2,), np.uint8)
+    assert shared.stat().st_mode & 0o777 == 0o750
+    assert (shared / "pixels").stat().st_mode & 0o777 == 0o700

@@ -21,7 +21,7 @@ OWNERS = {  # library -> the modules that may import it
     "jinja2": {"report", "review", "serve"},
     "fastapi": {"review", "serve", "telemetry"},  # the last one for a type
     "uvicorn": {"review", "serve", "web"},
-    "filelock": {"cache", "journal", "training"},
+    "filelock": {"cache", "journal", "storage", "training"},
     "typer": {"cli"},
     "pyarrow": {"dataset", "parquet", "scale"},
     "ray": {"scale"},

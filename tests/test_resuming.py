@@ -306,7 +306,7 @@ def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
             fcntl.flock(holder.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         holder.close()
         with (
-            pytest.raises(UsageError, match="Another process is writing into"),
+            pytest.raises(FolderExists, match="Another process is at work"),
             open_rows(out, "csv", CLASS_NAMES, "m", resume=True),
         ):
             pass

@@ -2,6 +2,8 @@ import csv
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,8 +222,6 @@ def test_what_belvedere_did_not_make_is_never_replaced(overwrite: bool, kind: st
         if kind != "folder":
             Path(name).symlink_to(holder)
     with pytest.raises(FolderExists, match="not made by Belvedere, so it is never replaced: give another --out"):
-        storage.check_free(Path("results"), overwrite=overwrite)
-    with pytest.raises(FolderExists, match="not made by Belvedere"):
         make_results(Path("results"), overwrite=overwrite)
     assert (Path(name) if kind == "file" else Path(name) / "photo.jpg").read_bytes() == OLD
 
@@ -239,11 +239,9 @@ def test_part_left_over_is_refused_with_the_ways_out() -> None:
         storage.new_folder(folder, overwrite=False, keep_if=storage.MARK),
     ):
         raise ValueError("stop")
-    for check in (storage.check_free, make_results):
-        with pytest.raises(FolderExists, match=r"Add --overwrite .*--resume.*, or give another --out") as caught:
-            check(folder, overwrite=False)
-        assert "results.partial exists already" in str(caught.value)
-    storage.check_free(folder, overwrite=True)
+    with pytest.raises(FolderExists, match=r"Add --overwrite .*--resume.*, or give another --out") as caught:
+        make_results(folder, overwrite=False)
+    assert "results.partial exists already" in str(caught.value)
     make_results(folder, overwrite=True)
     assert names(Path()) == ["results"]
 
@@ -253,14 +251,13 @@ def test_part_left_over_is_taken_up_again_without_what_was_half_written() -> Non
         Path("results.partial/kept").write_bytes(OLD)
         Path("results.partial", storage.TEMPORARY.format("0123abcd")).write_bytes(b"half of")
         raise ValueError("stop")
-    storage.check_free(Path("results"), overwrite=False, resume=True)
     with storage.new_folder(Path("results"), overwrite=False, resume=True) as folder:
         assert names(folder) == [storage.MARK, "kept"]
     assert Path("results/kept").read_bytes() == OLD
     with storage.new_folder(Path("fresh"), overwrite=False, resume=True):
         pass  # nothing to go on with: it begins
-    with pytest.raises(FolderExists):
-        storage.check_free(Path("results"), overwrite=False, resume=True)
+    with pytest.raises(FolderExists), storage.new_folder(Path("results"), overwrite=False, resume=True):
+        pass
 
 
 @pytest.mark.parametrize("spelling", ["results/", "./results", "missing/../results", "results/.", "link/results"])
@@ -279,7 +276,7 @@ def test_folder_one_is_in_is_refused(place: str) -> None:
     Path(storage.MARK).touch()
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="is or holds the folder you are in: give --out a folder of its own"):
-            storage.check_free(Path(place), overwrite=overwrite)
+            make_results(Path(place), overwrite=overwrite)
     assert names(Path()) == [storage.MARK, "inside"]
 
 
@@ -306,7 +303,7 @@ def test_mounted_disk_is_refused_before_the_work() -> None:
     with pytest.raises(
         UsageError, match=r"/proc is a mounted disk: give --out a folder in it, such as /proc/results\."
     ):
-        storage.check_free(Path("/proc"), overwrite=True)
+        make_results(Path("/proc"), overwrite=True)
 
 
 def test_results_that_cannot_be_put_in_place_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,3 +334,84 @@ def test_folder_made_by_another_meanwhile_is_not_replaced() -> None:
         (folder / "photo.jpg").write_bytes(OLD)
     assert names(folder) == ["photo.jpg"]
     assert Path("results.partial/metrics.json").read_bytes() == NEW
+
+
+def run_python(program: str, *before: str) -> subprocess.Popen[str]:
+    """Start a program that prints a line when it is ready, and wait for the line."""
+    process = subprocess.Popen([*before, sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+HOLD = """
+import time
+from pathlib import Path
+from belvedere.storage import new_folder
+with new_folder(Path("results"), overwrite=True, keep_if="kept") as folder:
+    (folder / "kept").touch()
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--map-root-user")
+
+
+@pytest.mark.parametrize("container", [(), CONTAINER], ids=["here", "elsewhere"])
+def test_a_folder_has_one_writer_until_that_is_killed(container: tuple[str, ...]) -> None:
+    if container and subprocess.run([*container, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs leave to make a namespace for processes")
+    with run_python(HOLD, *container) as holder:
+        for overwrite, resume in ((False, False), (True, False), (False, True)):
+            with (
+                pytest.raises(FolderExists, match="Another process is at work in it"),
+                storage.new_folder(Path("results"), overwrite=overwrite, resume=resume),
+            ):
+                pass
+        assert names(Path("results.partial")) == [storage.MARK, "kept"]
+        holder.kill()
+        assert holder.stdout
+        holder.stdout.read()  # until the process in the container has ended too
+    with storage.new_folder(Path("results"), overwrite=False, resume=True) as folder:
+        assert names(folder) == [storage.MARK, "kept"]
+
+
+def test_a_number_of_a_process_says_nothing() -> None:
+    """As after a reboot, or in a container: the number that was written down is that of a living process."""
+    Path("results.partial").mkdir()
+    Path("results.partial", storage.MARK).write_text(str(os.getppid()))
+    with storage.new_folder(Path("results"), overwrite=False, resume=True):
+        pass
+    assert names(Path()) == ["results"]
+
+
+def test_temporary_files_of_killed_writers_are_cleared_and_those_of_living_ones_are_not() -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from belvedere import storage
+with storage.replace_when_whole(Path("file.txt")) as file:
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+    mine = Path(".belvedere-mine.txt")
+    mine.touch()
+    clear = [sys.executable, "-c", "from belvedere.storage import *; write_text(Path('other.txt'), 'x')"]
+    with run_python(program) as writer:
+        subprocess.run(clear, check=True)
+        assert len(list(Path().glob(storage.TEMPORARY.format("*")))) == 1
+        writer.kill()
+    subprocess.run(clear, check=True)
+    assert names(Path()) == [".belvedere-mine.txt", "other.txt"]
+
+
+def test_older_results_that_a_killed_process_put_aside_are_cleared() -> None:
+    make_results(Path("results"))
+    aside = Path(f".results.abc{storage.REPLACED}")
+    (aside / "results").mkdir(parents=True)
+    others = Path(f".results2.abc{storage.REPLACED}")
+    others.mkdir()
+    make_results(Path("results"), overwrite=True, content=NEW)
+    assert names(Path()) == [others.name, "results"]
+    others.rmdir()

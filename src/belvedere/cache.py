@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from belvedere.environment import PLACE_VARIABLE, cache_folder
+from belvedere.environment import PLACE_VARIABLE, cache_folder, make_cache_folder
 from belvedere.errors import CacheError
 from belvedere.records import StoreFigures
 
@@ -138,7 +138,7 @@ class Store:
         self._known_bytes = self._known_lines = 0  # of the index
         self._adding = threading.Lock()  # between threads; the lock of the file is between processes
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_cache_folder(kind, name)
             for file in (INDEX, ROWS, LOCK):
                 (self.folder / file).touch()
             self._rows = (self.folder / ROWS).open("r+b")

@@ -2,9 +2,11 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 PLACE_VARIABLE = "BELVEDERE_CACHE"
+PRIVATE = 0o700
 
 
 def cache_folder() -> Path:
@@ -16,6 +18,25 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "belvedere"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "belvedere"
+
+
+def make_cache_folder(*names: str) -> Path:
+    """Make a folder in the cache that only this user may read, and return it.
+
+    The folder of the cache itself is closed to others too, unless the user named it.
+
+    Raises:
+        OSError: It can't be made.
+    """
+    folder = cache_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not os.environ.get(PLACE_VARIABLE) and folder.is_dir():
+        with suppress(OSError):  # another user's
+            folder.chmod(PRIVATE)
+    for name in ("", *names):
+        folder /= name
+        folder.mkdir(PRIVATE, exist_ok=True)
+    return folder
 
 
 def keep_fonts_in_cache() -> None:

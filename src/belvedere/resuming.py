@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import UsageError
 from belvedere.records import Prediction, WrittenRow
-from belvedere.storage import MARK, write_json
+from belvedere.storage import claim_partial, empty_partial, write_json
 from belvedere.tables import CsvWriter, JsonLinesWriter
 
 RESUMABLE = ("csv", "jsonl", "parquet")
@@ -126,11 +126,12 @@ def open_rows(
     folder = target.with_name(f"{target.name}.partial")
     job: dict[str, object] = {"form": form, "classes": list(class_names), "model": model}
     try:
-        with _claimed(folder) as left:
-            if left and resume:
+        lock, _ = claim_partial(folder)
+        try:
+            if resume and (folder / JOB).is_file():
                 _check_job(folder, job)
             else:
-                _empty(folder)
+                empty_partial(folder)
                 write_json(folder / JOB, job)
             rows = create(folder, class_names)
             with _kept(folder, rows):
@@ -138,6 +139,8 @@ def open_rows(
                 whole = rows.finish()
             whole.replace(target)
             shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
     except OSError as error:
         told = UsageError(f"Can't write {out}: {error.strerror or error}. Make room, or give another place.")
         for note in getattr(error, "__notes__", ()):
@@ -158,43 +161,6 @@ def _kept(folder: Path, rows: Rows) -> Iterator[None]:
         else:
             error.add_note(f"What was answered so far is in {folder}: the same command with --resume goes on.")
         raise
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
-    """Makes the folder, and holds it against other processes; yields whether it was left by an earlier one."""
-    left = folder.exists()
-    if left and not (folder / MARK).is_file() and any(folder.iterdir()):
-        raise FolderExists(folder, "It was not made by Belvedere, so it is never replaced: give another --out.")
-    folder.mkdir(exist_ok=True)
-    with (folder / MARK).open("a") as mark:
-        if not _lock(mark.fileno()):
-            raise UsageError(f"Another process is writing into {folder}. Wait for it, or give another --out.")
-        mark.truncate(0)
-        mark.write(str(os.getpid()))
-        mark.flush()
-        yield left and (folder / JOB).is_file()
-
-
-def _lock(descriptor: int) -> bool:
-    """Locks a file until this process ends, however it does; where the system has no such locks, nothing is locked."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # such as on a network's disk
-    return True
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.name != MARK:
-            path.unlink()
 
 
 def _check_job(folder: Path, job: dict[str, object]) -> None:

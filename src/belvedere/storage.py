@@ -5,23 +5,29 @@ Knows temporary names, flushing and renaming; does not know what it writes.
 
 import csv
 import errno
+import glob
 import io
 import json
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from belvedere.errors import FolderExists, UsageError
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-MARK = ".belvedere"  # a file in every folder of results, with the number of the process that made it: only such a
-# folder is ever replaced, and not while that process lives and the folder is unfinished
+MARK = ".belvedere"  # a file in every folder of results, without which none is replaced; locked while it is written
 TEMPORARY = ".belvedere-{}.tmp"
+REPLACED = ".replaced"  # ending of a folder that holds older results until the new ones are in their place
 
 
 def check_free_file(path: Path, *, overwrite: bool) -> None:
@@ -90,17 +96,48 @@ def _replacement(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[BinaryIO]:
+    _clear_abandoned(target.parent)
     temporary = target.parent / TEMPORARY.format(secrets.token_hex(8))
     try:
         with temporary.open("xb") as file:
+            _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+            if os.name == "posix":  # while it is locked: another process would take it for abandoned
+                temporary.replace(target)
+        if os.name != "posix":
+            temporary.replace(target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+@cache
+def _clear_abandoned(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder; once a process and folder."""
+    with suppress(OSError):
+        for path in folder.glob(TEMPORARY.format("*")):
+            with suppress(OSError), path.open("rb") as file:
+                if _lock(file):
+                    path.unlink()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed; return whether nobody else has locked it.
+
+    Windows has no such lock and needs none here: a file that another process has open can't be deleted there.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked, or a file system without locks
+        return False
+    return True
 
 
 def write_text(path: Path, content: str) -> None:
@@ -140,26 +177,6 @@ class CsvRows:
         self._line.truncate()
 
 
-def check_free(folder: Path, *, overwrite: bool, resume: bool = False) -> None:
-    """Checks that a folder of results may be made here, before any work is done for it.
-
-    Args:
-        folder: Where the results shall be.
-        overwrite: Whether results of Belvedere's that are there may be replaced.
-        resume: Whether an unfinished folder is taken up again.
-
-    Raises:
-        FolderExists: Something is there that may not be replaced; the message names the ways out.
-        UsageError: No folder can be made here.
-    """
-    target = _absolute(folder)
-    try:
-        _check_target(folder, target, overwrite)
-        _check_partial(partial_of(target), overwrite, resume)
-    except OSError as error:
-        raise _cannot_make(folder, error) from error
-
-
 def claim_folder(folder: Path, *, overwrite: bool) -> None:
     """Makes an empty folder of Belvedere's own, for several results beside each other.
 
@@ -168,7 +185,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
         overwrite: Whether an older one that Belvedere made may be emptied first.
 
     Raises:
-        FolderExists: As `check_free`.
+        FolderExists: Something is there that may not be replaced; the message names the ways out.
         UsageError: The folder can't be made.
     """
     with new_folder(folder, overwrite=overwrite):
@@ -193,23 +210,40 @@ def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "", resume: bool
         The folder to write into.
 
     Raises:
-        FolderExists: As `check_free`.
+        FolderExists: Something is there that may not be replaced; the message names the ways out.
         UsageError: The folder can't be made.
     """
-    check_free(folder, overwrite=overwrite, resume=resume)
     target = _absolute(folder)
     partial = partial_of(target)
     try:
-        if partial.exists() and not resume:
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=resume)
-        for torn in partial.glob(TEMPORARY.format("*")):  # of a process that was killed while it wrote
-            torn.unlink()
-        (partial / MARK).write_text(str(os.getpid()))
+        _check_target(folder, target, overwrite)
+        lock, left = claim_partial(partial)
     except OSError as error:
         raise _cannot_make(folder, error) from error
     try:
-        yield partial
+        if left and not (overwrite or resume):
+            raise _left_over(partial)
+        with _prepared(folder, partial, keep_if, empty=not resume):
+            yield partial
+        if os.name != "posix":
+            lock.release()  # else the folder can't be renamed there
+        _finish(folder, target, partial, overwrite)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _prepared(folder: Path, partial: Path, keep_if: str, *, empty: bool) -> Iterator[None]:
+    """Empty an unfinished folder, if need be, before the block; delete or keep it where the block raises."""
+    try:
+        if empty:
+            empty_partial(partial)
+        for torn in partial.glob(TEMPORARY.format("*")):  # of a process that was killed while it wrote
+            torn.unlink()
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+    try:
+        yield
     except BaseException as error:
         if keep_if and (partial / keep_if).exists():
             left = f" What was done so far is in {partial}."
@@ -222,8 +256,12 @@ def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "", resume: bool
                 f"Can't write the results: {error.strerror}. Make room, or give another --out.{left}"
             ) from error
         raise
+
+
+def _finish(folder: Path, target: Path, partial: Path, overwrite: bool) -> None:
     try:
         _check_target(folder, target, overwrite)
+        _clear_replaced(target)
         _swap(partial, target)
     except (OSError, FolderExists) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
@@ -235,7 +273,7 @@ def _swap(partial: Path, target: Path) -> None:
     if not target.exists():
         partial.rename(target)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".replaced", dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=_aside_prefix(target), suffix=REPLACED, dir=target.parent))
     replaced = aside / "results"
     try:
         target.rename(replaced)
@@ -247,6 +285,61 @@ def _swap(partial: Path, target: Path) -> None:
     finally:
         if target.exists():
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_replaced(target: Path) -> None:
+    """Delete what a process that was killed between two renamings has left of older results; the target is there."""
+    if target.exists():
+        for aside in target.parent.glob(f"{glob.escape(_aside_prefix(target))}*{REPLACED}"):
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside_prefix(target: Path) -> str:
+    return f".{target.name[:100]}."
+
+
+def claim_partial(partial: Path) -> tuple["FileLock", bool]:
+    """Take an unfinished folder for this process, which holds it until it releases the lock or ends, however it does.
+
+    A lock, since the number of a process means nothing in another container or on another machine.
+
+    Args:
+        partial: The folder; it is made if it is not there.
+
+    Returns:
+        The lock, on the file `MARK` in the folder, and whether an earlier process left the folder.
+
+    Raises:
+        FolderExists: Another process holds it, or it was not made by Belvedere.
+        OSError: It can't be made or locked.
+    """
+    from filelock import FileLock, Timeout  # here, since most commands write no folder
+
+    left = (partial / MARK).is_file()
+    if os.path.lexists(partial) and not left and not _is_empty(partial):
+        raise FolderExists(partial, "It was not made by Belvedere, so it is never replaced: give another --out.")
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(partial / MARK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise FolderExists(
+                partial, "Another process is at work in it. Wait for it, or give another --out."
+            ) from None
+        if (partial / MARK).is_file():
+            return lock, left
+        lock.release()  # the folder was renamed to its name just before: its maker is done
+        left = False
+
+
+def empty_partial(partial: Path) -> None:
+    """Delete all that is in an unfinished folder but its mark."""
+    for path in partial.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARK:
+            path.unlink()
 
 
 def _absolute(folder: Path) -> Path:
@@ -284,35 +377,12 @@ def _check_target(folder: Path, target: Path, overwrite: bool) -> None:
         raise FolderExists(folder, "Give another --out, or add --overwrite to replace it.")
 
 
-def _check_partial(partial: Path, overwrite: bool, resume: bool) -> None:
-    if not os.path.lexists(partial):
-        return
-    if not (partial / MARK).is_file() and not _is_empty(partial):
-        raise FolderExists(partial, "It was not made by Belvedere, so it is never replaced: give another --out.")
-    if (overwrite or resume) and (process := _living_owner(partial)) is not None:
-        raise FolderExists(
-            partial,
-            f"Process {process}, which made it or has its number now, is alive. Wait for it, delete the folder if it "
-            "is not at work there, or give another --out.",
-        )
-    if not (overwrite or resume):
-        raise FolderExists(
-            partial,
-            "It was left by a job that was cut off (its history.csv says how far it came), or belongs to one that is "
-            "still running. Add --overwrite to start anew (a training goes on with --resume), or give another --out.",
-        )
-
-
-def _living_owner(partial: Path) -> int | None:
-    """The process that is at work on a folder, if it is another than this one and still lives."""
-    try:
-        process = int((partial / MARK).read_text() or "0")
-        if os.name != "posix" or process in (0, os.getpid()):
-            return None  # elsewhere, asking a process for a sign of life would end it
-        os.kill(process, 0)
-    except (OSError, ValueError, OverflowError):
-        return None
-    return process
+def _left_over(partial: Path) -> FolderExists:
+    return FolderExists(
+        partial,
+        "It was left by a job that was cut off (its history.csv says how far it came). Add --overwrite to start anew "
+        "(a training goes on with --resume), or give another --out.",
+    )
 
 
 def _cannot_make(folder: Path, error: Exception) -> UsageError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from belvedere.download import download, look_up
-from belvedere.environment import cache_folder
+from belvedere.environment import cache_folder, make_cache_folder
 from belvedere.errors import DownloadError, WeightsError
 from belvedere.progress import Progress
 
@@ -40,7 +40,7 @@ def fetch_weights(repository: str, progress: Progress, *, offline: bool = False)
     if offline:
         raise WeightsError(f"The weights {repository} are not kept here, and --offline allows no download. {ways_out}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_cache_folder("weights", folder.name)
         with FileLock(folder / "lock"):  # another process may be downloading the same
             return _find_kept(folder) or _download(url, folder, repository, progress)
     except DownloadError as error:
