@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ from belvedere.auditing.files import CHECKS
 from belvedere.auditing.findings import FINDINGS, summarise
 from belvedere.auditing.judging import choose_learnable
 from belvedere.auditing.measures import Measured, measure_all
-from belvedere.auditing.records import Audit, DuplicateGroup
+from belvedere.auditing.records import Audit, AuditNetwork, DuplicateGroup
 from belvedere.auditing.unseen import check_model
 from belvedere.auditing.writing import COLUMNS
 from belvedere.errors import DatasetError, FolderExists, UnknownName, UnreadableModel, UsageError, WeightsError
@@ -235,13 +235,17 @@ def test_a_model_of_an_older_version_is_known_by_its_counts(
 
 
 @pytest.mark.usefixtures("_quicker")
-def test_networks_are_trained_where_no_model_is_given(photographs: Path) -> None:
+def test_networks_are_trained_where_no_model_is_given(photographs: Path, tmp_path: Path) -> None:
     for number in (3, 7):
         (photographs / "train" / "bark" / f"train{number}.jpg").rename(
             photographs / "train" / "moss" / f"wrong{number}.jpg"
         )
-    found = belvedere.audit(photographs)
+    found = belvedere.audit(photographs, out=tmp_path / "audit")
     assert "each trained on the other photographs" in found.route
+    kept = belvedere.load(tmp_path / "audit" / "network.onnx")  # the first of them, for a review
+    assert kept.class_names == ("bark", "moss")
+    assert found.network == AuditNetwork("network.onnx", kept.sha256, None, None)
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["network"] == asdict(found.network)
     doubts = [issue for issue in found.issues if issue.check == "wrong_label"]
     # Networks that learn from so few pictures are not the same with another number of threads.
     assert {"wrong3.jpg", "wrong7.jpg"} <= {Path(issue.image).name for issue in doubts[:5]}

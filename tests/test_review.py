@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from belvedere.cards import card_to_metadata
 from belvedere.dataset import Dataset, read_folder
+from belvedere.embeddings import Embeddings, embed_with, read_embeddings
 from belvedere.errors import UsageError
 from belvedere.heatmaps import overlay
 from belvedere.hosts import address_of, is_local, listen, url_of
@@ -30,6 +32,7 @@ from belvedere.review.neighbours import Neighbours
 from belvedere.review.page import CLASS_KEYS, Scene, ask, describe_doubt, list_choices, read_choice, write_choice
 from belvedere.review.queue import HELD_SECONDS, Choice, Entry, Queue
 from belvedere.review.serving import create_scene, list_entries, run_review
+from belvedere.review.sight import Describe
 from belvedere.review.sources import read_doubts
 from belvedere.splits import Contents, read_contents
 from belvedere.storage import write_csv
@@ -299,7 +302,7 @@ def test_neighbours_are_gathered_beside_the_page(run: Path, tmp_path: Path, monk
     monkeypatch.setattr("belvedere.review.neighbours.MOST_PHOTOGRAPHS", 4)
     done = threading.Event()
 
-    def gather_only(_: Neighbours, __: Model, gather: Callable[[Progress], Contents], progress: Progress) -> None:
+    def gather_only(_: Neighbours, gather: Callable[[Progress], Contents], __: Describe, progress: Progress) -> None:
         gather(progress)
         done.set()
 
@@ -650,12 +653,16 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert "<img src=x" not in page
 
 
+def read_embeddings_by(model: Model, contents: Contents, progress: Progress) -> Embeddings:
+    return read_embeddings(contents, embed_with(model), progress)
+
+
 def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
     dataset = read_folder(write_classes(tmp_path / "photos", 6))
     contents = read_contents(dataset.samples, Progress())
     neighbours = Neighbours()
     assert neighbours.find(contents.hashes[0], {}, CLASS_NAMES) == {}
-    neighbours.start(opened, lambda _: contents, Progress())
+    neighbours.start(lambda _: contents, partial(read_embeddings_by, opened), Progress())
     neighbours.wait(PATIENCE)
     assert neighbours.ready
     found = neighbours.find(contents.hashes[0], {contents.hashes[1]: "red"}, CLASS_NAMES)
@@ -679,7 +686,8 @@ def test_describing_ends_when_it_shall(tmp_path: Path, opened: Model) -> None:
             return super().run(images)
 
     neighbours = Neighbours()
-    neighbours.start(Slow(opened._session, opened.card, opened.name, opened.sha256), lambda _: contents, Progress())
+    slow = Slow(opened._session, opened.card, opened.name, opened.sha256)
+    neighbours.start(lambda _: contents, partial(read_embeddings_by, slow), Progress())
     neighbours.stop()
     assert not neighbours.ready
     assert neighbours.problem == ""

@@ -16,9 +16,12 @@ import torch
 from PIL import Image
 
 import belvedere
-from belvedere.cache import list_stores
-from belvedere.errors import UsageError, WeightsError
+from belvedere.cache import clear_cache, list_stores
+from belvedere.dataset import read_folder
+from belvedere.errors import CacheError, UsageError, WeightsError
 from belvedere.progress import Progress, Task
+from belvedere.review.sight import Sight, find_sight
+from belvedere.splits import read_contents
 from belvedere.training import sides
 from belvedere.training.device import Hardware
 from belvedere.training.networks import NetworkEntry
@@ -26,6 +29,13 @@ from belvedere.training.run import Run, train
 
 BACKBONE = "test_vit.r160_in1k"
 SIDE = {"input_side": 32}
+
+
+def describe(sight: Sight, photographs: Path) -> int:
+    """How many photographs there are embeddings of."""
+    assert sight.describe is not None
+    contents = read_contents(read_folder(photographs).samples, Progress())
+    return len(sight.describe(contents, Progress()).values)
 
 
 def draw(folder: Path, each: int, seed: int) -> None:
@@ -227,3 +237,18 @@ def test_weights_that_are_not_asked_for_are_refused(photographs: Path, weights: 
 def test_metrics_name_the_probe(run: Run) -> None:
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert (metrics["recipe"], metrics["epochs"], metrics["interrupted"]) == ("pretrained", 1, False)
+
+
+def test_a_review_finds_neighbours_by_what_an_audits_pretrained_network_saw(
+    photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
+    found = belvedere.audit(photographs, out=tmp_path / "audit", backbone=BACKBONE, weights=weights)
+    assert found.network is not None
+    assert found.network.model is None
+    sight = find_sight(tmp_path / "audit", None, found.class_names, Progress())
+    assert sight.model is None  # it does not say where it sees a class, and no other model knows these classes
+    assert describe(sight, photographs) == 80
+    clear_cache()
+    with pytest.raises(CacheError):
+        describe(sight, photographs)

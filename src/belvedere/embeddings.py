@@ -5,15 +5,18 @@ is learnt from it.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.cache import Addition, Store
+from belvedere.environment import cache_folder
+from belvedere.errors import CacheError
 from belvedere.images import DecodedImage
 from belvedere.model import Model
 from belvedere.pixels import Held, open_held, read_known, rule_name
@@ -22,6 +25,7 @@ from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
 from belvedere.threads import map_ahead
 
+KIND = "embeddings"  # of stores in the cache
 TOGETHER = 32  # pictures that go through the network, and then into the cache, at once
 
 
@@ -97,7 +101,7 @@ def read_embeddings(contents: Contents, embedder: Embedder, progress: Progress) 
     Raises:
         CacheError: The cache can't be written, or the disk is full.
     """
-    store = Store("embeddings", store_name(embedder.name, embedder.preprocess), (embedder.width,), np.float32)
+    store = Store(KIND, store_name(embedder.name, embedder.preprocess), (embedder.width,), np.float32)
     samples = dict(zip(contents.hashes, contents.samples, strict=True))
     reasons: dict[str, str] = {}
     with progress.task("Describing", len(samples)) as task:
@@ -111,9 +115,35 @@ def read_embeddings(contents: Contents, embedder: Embedder, progress: Progress) 
                 rows = zip(readable.items(), np.ascontiguousarray(values, np.float32), strict=True)
                 store.add([Addition(key, row, zlib.crc32(row.data), decoded.notes) for (key, decoded), row in rows])
             task.advance(len(batch))
+    return _open(contents, store, reasons)
+
+
+def read_kept(contents: Contents, progress: Progress, *, store: str, width: int) -> Embeddings:
+    """Return what the cache holds of what a network saw in photographs, without the network.
+
+    Args:
+        contents: The photographs with the hashes of their files.
+        progress: Shows how far it is.
+        store: Named it, as `store_name` does.
+        width: D.
+
+    Returns:
+        The embeddings of those that it saw, in the given order, and the others by name.
+
+    Raises:
+        CacheError: It is not in the cache.
+    """
+    if store != Path(store).name or not (cache_folder() / KIND / store).is_dir():
+        raise CacheError("What the network saw is not in the cache any more.")
+    kept = Store(KIND, store, (width,), np.float32)
+    with progress.task("Describing", 0):
+        missing = kept.find_missing(dict.fromkeys(contents.hashes))
+    return _open(contents, kept, dict.fromkeys(missing, "is not in the cache"))
+
+
+def _open(contents: Contents, store: Store, reasons: Mapping[str, str]) -> Embeddings:
     held, stored = open_held(contents, store, reasons)
-    values = stored[np.arange(len(stored))]
-    return Embeddings(held.samples, held.hashes, held.unreadable, held.remarked, values)
+    return Embeddings(held.samples, held.hashes, held.unreadable, held.remarked, stored[np.arange(len(stored))])
 
 
 def store_name(embedder: str, preprocess: Preprocess) -> str:

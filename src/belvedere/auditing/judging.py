@@ -15,7 +15,7 @@ from belvedere.auditing.files import FLAGGED, LISTED
 from belvedere.auditing.labels import WRONG_LABEL, doubt_labels, join_labels
 from belvedere.auditing.measures import Measures
 from belvedere.auditing.probes import draw_folds
-from belvedere.auditing.records import DuplicateGroup, Issue
+from belvedere.auditing.records import AuditNetwork, DuplicateGroup, Issue
 from belvedere.auditing.unseen import Route, Rows, Unseen, answer_unseen, check_model
 from belvedere.dataset import Dataset
 from belvedere.errors import MissingExtra
@@ -33,6 +33,7 @@ class Judged:
     issues: tuple[Issue, ...] = ()
     route: str = ""  # how the answers came about; empty where there are none
     notes: tuple[Note, ...] = ()  # what was left out
+    network: AuditNetwork | None = None  # that gave them
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def judge_labels(
         return Judged(notes=(note, *learnable.notes))
     samples = [learnable.contents.samples[row] for row in unseen.rows.tolist()]
     issues = (*_doubt(samples, unseen, learnable.class_names), *_name_outliers(samples, unseen))
-    return Judged(issues, words, learnable.notes + _name_changed(learnable.contents, unseen.rows))
+    notes = learnable.notes + _name_changed(learnable.contents, unseen.rows)
+    return Judged(issues, words, notes, route.describe())
 
 
 def _doubt(samples: Sequence[Sample], unseen: Unseen, names: Sequence[str]) -> Iterator[Issue]:

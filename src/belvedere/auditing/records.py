@@ -62,6 +62,16 @@ class ClassIssue:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditNetwork:
+    """The network that labels were doubted by, as a review finds it again."""
+
+    model: str | None  # full path of its file, or its name in the audit's folder; None where it has none of ours
+    sha256: str | None  # of that file
+    embeddings: str | None  # name of the store in the cache that holds what it saw in the photographs
+    width: int | None  # D, of an embedding
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """What is wrong with labelled photographs."""
 
@@ -75,6 +85,7 @@ class Audit:
     notes: tuple[Note, ...]
     seconds: float
     labels: str | None = None  # full path of the journal whose labels were audited
+    network: AuditNetwork | None = None  # None where labels were not doubted
 
     @property
     def flagged(self) -> int:

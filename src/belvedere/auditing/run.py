@@ -22,7 +22,7 @@ from belvedere.auditing.measures import THUMB_SIDE, Measures, measure_all
 from belvedere.auditing.near import find_copies
 from belvedere.auditing.records import Audit, DuplicateGroup, Issue
 from belvedere.auditing.unseen import Route, choose_route
-from belvedere.auditing.writing import write_audit
+from belvedere.auditing.writing import NETWORK, write_audit
 from belvedere.cache import StoredRows
 from belvedere.dataset import UNDIVIDED, Dataset, read_folder
 from belvedere.model import Model
@@ -52,7 +52,8 @@ def audit(
 
     Args:
         photos: A folder or table of labelled photographs, or what `read_folder` made of one.
-        out: Folder for `issues.csv`, `audit.json` and `report.html`; nothing is written without.
+        out: Folder for `issues.csv`, `audit.json` and `report.html`, and for a network that was trained, which
+            `belvedere review` shows photographs by; nothing is written without.
         model: A model.onnx or run folder that has not learnt from these photographs.
         backbone: A pretrained network of timm's.
         weights: File of its weights.
@@ -73,6 +74,8 @@ def audit(
     route = choose_route(model, backbone, Path(weights) if weights else None, progress) if labels else None
     with nullcontext() if out is None else new_folder(Path(out), overwrite=overwrite) as folder:
         dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
+        if route is not None and folder is not None:
+            route = replace(route, kept=folder / NETWORK)
         result = _look(dataset, near, route, seed, progress)
         result = replace(result, seconds=round(time.perf_counter() - started, 1))
         if folder is not None:
@@ -100,6 +103,7 @@ def _look(dataset: Dataset, near: bool, route: Route | None, seed: int, progress
         notes=dataset.notes + judged.notes,
         seconds=0.0,
         labels=dataset.labels,
+        network=judged.network,
     )
 
 

@@ -4,6 +4,7 @@ Knows where such answers can be had; does not know what is made of them. Trainin
 a network is trained or a pretrained one asked.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from belvedere.auditing.classes import measure_nearness
 from belvedere.auditing.labels import Labels, doubt_labels
 from belvedere.auditing.probes import FOLDS, answer_others, hold_out
+from belvedere.auditing.records import AuditNetwork
 from belvedere.dataset import UNDIVIDED, Dataset
-from belvedere.embeddings import Embedder, embed_with, read_embeddings
+from belvedere.embeddings import Embedder, embed_with, read_embeddings, store_name
 from belvedere.errors import MissingExtra, UsageError
 from belvedere.model import Model, load
 from belvedere.progress import Progress
@@ -40,6 +42,7 @@ class Route:
     embedder: Embedder | None = None  # describes pictures for probes; without, networks are trained
     source: str = ""  # what that is, in words
     model: Model | None = None  # it, where it has learnt from photographs of its own
+    kept: Path | None = None  # the file for the first of the networks that are trained
 
     @property
     def words(self) -> str:
@@ -50,6 +53,20 @@ class Route:
                 "a --model or --backbone that has not seen the labels would be faster, and pretrained ones sharper"
             )
         return f"{FOLDS} linear probes on the {self.source}"
+
+    def describe(self) -> AuditNetwork | None:
+        """Say what a review finds the network by; None where none has been asked."""
+        if self.embedder is not None:
+            file = Path(self.model.name).absolute() if self.model is not None else None
+            return AuditNetwork(
+                model=str(file) if file is not None and file.is_file() else None,
+                sha256=self.model.sha256 if self.model is not None else None,
+                embeddings=store_name(self.embedder.name, self.embedder.preprocess),
+                width=self.embedder.width,
+            )
+        if self.kept is None or not self.kept.is_file():
+            return None
+        return AuditNetwork(self.kept.name, hashlib.sha256(self.kept.read_bytes()).hexdigest(), None, None)
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,7 @@ def answer_unseen(
     """
     labels = np.array([dataset.class_names.index(sample.label) for sample in contents.samples], np.int64)
     if route.embedder is None:
-        logits, nearness = _train(dataset, contents, labels, folds, seed, progress)
+        logits, nearness = _train(dataset, contents, labels, folds, seed, progress, route.kept)
         return Unseen(np.arange(len(labels)), _calibrate(logits, labels), nearness)
     found = read_embeddings(contents, route.embedder, progress)
     there = set(found.hashes)
@@ -185,12 +202,18 @@ def _is_of(made: Provenance, learnable: Contents, same_classes: bool) -> bool:
 
 
 def _train(
-    dataset: Dataset, contents: Contents, labels: Labels, folds: Rows, seed: int, progress: Progress
+    dataset: Dataset,
+    contents: Contents,
+    labels: Labels,
+    folds: Rows,
+    seed: int,
+    progress: Progress,
+    kept: Path | None,
 ) -> tuple[Floats, Floats]:
     """Logits and nearness by networks, each of which learns a last layer again without what the first round doubted."""
     with _needing_torch():
         from belvedere.training.crossfit import hold_out_quickly
-    found = hold_out_quickly(dataset, contents, folds, seed, progress)
+    found = hold_out_quickly(dataset, contents, folds, seed, progress, kept)
     trusted = _trust(found.logits, labels)
     logits, nearness = np.empty_like(found.logits), np.empty(len(folds), np.float32)
     for number, fold in enumerate(found.folds):

@@ -16,6 +16,7 @@ from belvedere.results import command_line, list_versions
 from belvedere.storage import write_csv, write_json
 
 ISSUES, AUDIT = "issues.csv", "audit.json"
+NETWORK = "network.onnx"  # the first of those that were trained
 COLUMNS = (
     *("image", "check", "score", "flagged", "detail", "label", "suggestion", "probability", "given_probability"),
     *("group", "sha256"),
@@ -51,6 +52,7 @@ def collect(audit: Audit, samples: Sequence[Sample]) -> dict[str, object]:
         "class_issues": [asdict(one) for one in audit.classes],
         "groups": [asdict(group) | {"leaks": group.leaks, "contradicts": group.contradicts} for group in audit.groups],
         "labels_doubted_by": audit.route or None,
+        "network": None if audit.network is None else asdict(audit.network),
         "notes": [asdict(note) for note in audit.notes],
         "seconds_total": audit.seconds,
         "versions": list_versions(*VERSIONS_OF),

@@ -25,7 +25,9 @@ def review(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", help="For heat-maps and neighbours; else the run's.", show_default=False),
+        typer.Option(
+            "--model", help="For heat-maps and neighbours; else the run's or the audit's.", show_default=False
+        ),
     ] = None,
     journal: Annotated[
         Path | None,

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.embeddings import embed_with, read_embeddings
 from belvedere.errors import BelvedereError
-from belvedere.model import Model
 from belvedere.progress import Progress, Task
 from belvedere.records import Sample
+from belvedere.review.sight import Describe
 from belvedere.splits import Contents
 
 EACH = 4  # neighbours of a class
@@ -53,9 +52,14 @@ class Neighbours:
         """Whether the photographs are described."""
         return self._ready.is_set()
 
-    def start(self, model: Model, gather: Callable[[Progress], Contents], progress: Progress) -> None:
+    @property
+    def is_started(self) -> bool:
+        """Whether there is anything to find neighbours by."""
+        return self._thread is not None
+
+    def start(self, gather: Callable[[Progress], Contents], describe: Describe, progress: Progress) -> None:
         """Gathers and describes the photographs in a thread, until `stop`."""
-        arguments = (model, gather, _Stoppable(progress, self._stop))
+        arguments = (gather, describe, _Stoppable(progress, self._stop))
         self._thread = threading.Thread(target=self._describe, args=arguments, daemon=True)
         self._thread.start()
 
@@ -71,9 +75,9 @@ class Neighbours:
         self._stop.set()
         self.wait(STOP_SECONDS)
 
-    def _describe(self, model: Model, gather: Callable[[Progress], Contents], progress: Progress) -> None:
+    def _describe(self, gather: Callable[[Progress], Contents], describe: Describe, progress: Progress) -> None:
         try:
-            found = read_embeddings(gather(progress), embed_with(model), progress)
+            found = describe(gather(progress), progress)
         except _Stopped:
             return
         except (BelvedereError, OSError) as error:

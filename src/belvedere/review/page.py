@@ -69,7 +69,6 @@ class Scene:
     neighbours: Neighbours
     heatmap_classes: frozenset[str]  # for which the model says where its evidence is
     no_heatmap: str  # why there is none
-    has_model: bool
     who: str
     journal: str  # its full path
 

@@ -18,7 +18,7 @@ from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.hosts import address_of, check_main_thread, listen, url_of
 from belvedere.journal import Journal, damaged_note
-from belvedere.model import BUNDLED, Model, load, takes_model
+from belvedere.model import Model
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.review.app import create_app
@@ -28,6 +28,7 @@ from belvedere.review.neighbours import Neighbours, thin_out
 from belvedere.review.page import Scene
 from belvedere.review.pictures import Gallery
 from belvedere.review.queue import Entry, Queue, make_id
+from belvedere.review.sight import find_sight
 from belvedere.review.sources import AUDIT, read_doubts
 from belvedere.splits import Contents, read_contents
 from belvedere.web.connections import limited
@@ -64,8 +65,8 @@ def run_review(
     Args:
         source: A folder that `belvedere train`, `evaluate --out` or `audit` wrote.
         photos: The data set: for neighbours, and to find photographs that were moved. Without, what the run names.
-        model: Shows where its evidence is, and what it takes to be alike. Without, the run's, or the bundled one where
-            that knows the same classes.
+        model: Shows where its evidence is, and what it takes to be alike. Without, the run's or the audit's, or the
+            bundled one where that knows the same classes.
         journal: The file for the decisions; without, that which the run was trained with, or one beside the folder.
         host: The address to listen on. Away from this machine a token is needed, which is said.
         port: 0 for any that is free.
@@ -84,17 +85,17 @@ def run_review(
     book, applied = _open_journal(folder, journal)
     dataset = _find_photos(folder, photos, applied, progress)
     found = read_doubts(folder, dataset)
-    chosen = _find_model(folder, model, found)
+    sight = find_sight(folder, model, found.class_names, progress)
     entries, lost = list_entries(found, progress)
     progress.say_notes(lost + damaged_note(book.path, book.damaged))
-    scene = create_scene(folder, found, Queue(entries, book), chosen, who or _user_name())
+    scene = create_scene(folder, found, Queue(entries, book), sight.model, who or _user_name())
     with listen(host, port) as listening, suppress(KeyboardInterrupt):  # how it is meant to end
         guard = Guard(address_of(listening), host)
         _say_where(url_of(listening, host), guard, progress)
-        if chosen is not None:
-            scene.neighbours.start(chosen, partial(_describable, entries, dataset), progress)
+        if sight.describe is not None:
+            scene.neighbours.start(partial(_describable, entries, dataset), sight.describe, progress)
         try:
-            make_server(create_app(scene, guard, chosen), guard.limits).run(sockets=[listening])
+            make_server(create_app(scene, guard, sight.model), guard.limits).run(sockets=[listening])
         finally:
             scene.neighbours.stop()
     return Reviewed(book.path, len(book.decisions), sum(scene.queue.find_decided(each) is None for each in entries))
@@ -118,7 +119,7 @@ def list_entries(found: Doubts, progress: Progress) -> tuple[list[Entry], list[N
 def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None, who: str) -> Scene:
     """Puts together what the pages of one review share."""
     if model is None:
-        no_heatmap = "There is no heat-map: no model was given."
+        no_heatmap = "There is no heat-map: no model is known that says where it sees a class."
     elif not model.tells_places:
         no_heatmap = "There is no heat-map: this model does not say where in a picture its evidence is."
     else:
@@ -131,7 +132,6 @@ def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None,
         neighbours=Neighbours(),
         heatmap_classes=frozenset(model.class_names if model is not None and not no_heatmap else ()),
         no_heatmap=no_heatmap,
-        has_model=model is not None,
         who=who,
         journal=str(queue.journal.path.absolute()),
     )
@@ -175,15 +175,6 @@ def _named_in(folder: Path, key: str) -> str | None:
         return named if isinstance(named, str) else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-def _find_model(folder: Path, model: Path | str | None, found: Doubts) -> Model | None:
-    if model is not None:
-        return load(model)
-    if takes_model(folder):
-        return load(folder)
-    bundled = load(BUNDLED)
-    return bundled if set(bundled.class_names) == set(found.class_names) else None
 
 
 def _describable(entries: list[Entry], dataset: Dataset | None, progress: Progress) -> Contents:

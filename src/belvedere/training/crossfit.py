@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from belvedere.dataset import Dataset
 from belvedere.errors import DatasetError
+from belvedere.model import MODEL_NAME
 from belvedere.pixels import read_pixels
 from belvedere.progress import Progress
-from belvedere.records import Sample
+from belvedere.records import Sample, Trust
 from belvedere.splits import Contents
+from belvedere.storage import write_bytes
 from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division
 from belvedere.training.learning import Job, learn, spread_rows
@@ -25,7 +27,9 @@ from belvedere.training.networks import find_backbone
 from belvedere.training.ranks import join_ranks
 from belvedere.training.recipes import RECIPES
 from belvedere.training.transfer import NetworkEmbedder, described_name, open_backbone
+from belvedere.training.trusting import Fitted
 from belvedere.training.weights import find_weights
+from belvedere.training.writing import write_trained
 
 RECIPE = "quick"
 LEARNT_KEPT = 20_000  # pictures learnt from, of each fold, that are described
@@ -51,7 +55,12 @@ class Unseen:
 
 
 def hold_out_quickly(
-    dataset: Dataset, contents: Contents, folds: NDArray[np.intp], seed: int, progress: Progress
+    dataset: Dataset,
+    contents: Contents,
+    folds: NDArray[np.intp],
+    seed: int,
+    progress: Progress,
+    kept: Path | None = None,
 ) -> Unseen:
     """Trains a quick network for each fold on the pictures of the others.
 
@@ -61,6 +70,7 @@ def hold_out_quickly(
         folds: (N,), of each picture; every class is in two at least.
         seed: Of the trainings.
         progress: Shows how far they are.
+        kept: The file to write the first network to, as a model.
 
     Returns:
         What each network says of the pictures of its fold, and sees in them and in those it learnt from.
@@ -83,8 +93,11 @@ def hold_out_quickly(
             division = Division(others, held, (), Contents((), (), ()), (), "")
             job = Job(Path(folder), recipe, dataset, division, seed + fold, hardware, ranks, log, None)
             learnt = learn(job)
-        if learnt.fit.interrupted:
-            raise KeyboardInterrupt
+            if learnt.fit.interrupted:
+                raise KeyboardInterrupt
+            if kept is not None and fold == 0 and ranks.leads:
+                write_trained(job, learnt, Fitted(Trust(), None))
+                write_bytes(kept, (job.folder / MODEL_NAME).read_bytes())
         if len(learnt.held_out.labels) < len(held.samples):
             raise DatasetError(CHANGED)
         logits[folds == fold] = learnt.held_out.logits

@@ -11,43 +11,40 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import tomli_w
 
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, UnreadableImage, UsageError
 from belvedere.evaluation import evaluate_samples
 from belvedere.images import read_image
-from belvedere.model import MODEL_NAME, Model, load
+from belvedere.model import Model, load
 from belvedere.progress import Progress
-from belvedere.records import Evaluation, ModelCard, Prediction, Provenance, Sample
-from belvedere.results import Results, command_line, list_versions, unreadable_note, write_results
-from belvedere.splits import fingerprint, sketch
-from belvedere.storage import new_folder, partial_of, write_bytes, write_text
+from belvedere.records import Evaluation, Prediction, Sample
+from belvedere.results import Results, command_line, unreadable_note, write_results
+from belvedere.splits import fingerprint
+from belvedere.storage import new_folder, partial_of, write_text
 from belvedere.training.config import choose_recipe, recipe_to_toml
 from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division, divide
-from belvedere.training.export import export_graph, write_model
 from belvedere.training.finishing import in_peace
 from belvedere.training.joining import find_joining
 from belvedere.training.learning import CHECKPOINT, Job, Learnt, learn
 from belvedere.training.log import LoggedProgress
-from belvedere.training.networks import find_recipes_network, list_layers
+from belvedere.training.networks import find_recipes_network
 from belvedere.training.ranks import Ranks, join_ranks
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.sides import fit_plan, fit_side
 from belvedere.training.teaching import weights_of
-from belvedere.training.transfer import answer_known, kept_graph, transfer
+from belvedere.training.transfer import answer_known, transfer
 from belvedere.training.trusting import Fitted, fit_trust
+from belvedere.training.writing import write_trained
 
 MAX_SEED = 2**32
 NAMED_BY_PLACE = ("photographs", "labels")  # of config.toml; what they hold is in the checksum of the photographs
 PART_TITLES = {"test": "Test photographs", "val": "Validation photographs"}
-VERSIONS_OF = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 WRITING_SECONDS = 15.0  # of a time that is given, for what follows the training
 
 
@@ -228,7 +225,8 @@ def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> N
 def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: float) -> Run:
     """Writes the model, measures it, and writes everything else; the folder is then about to be named `out`."""
     fitted = fit_trust(learnt.held_out, job.log)
-    card = _write_model(job, learnt, fitted)
+    card = write_trained(job, learnt, fitted)
+    job.log.say("The model is written; now it is measured.")
     model = load(job.folder)
     evaluation = _measure(job.division, model, job.log, _known_answers(job, learnt, fitted, model))
     job.log.say_notes(unreadable_note(evaluation))
@@ -267,44 +265,6 @@ def _measure(
 ) -> Evaluation:
     part = "test" if division.test else "val"
     return evaluate_samples(model, _to_measure(division), progress, part=part, known=known)
-
-
-def _write_model(job: Job, learnt: Learnt, fitted: Fitted) -> ModelCard:
-    """Writes model.onnx, compared with the network first, and returns its card."""
-    # Again, although the best were written as they came: Ctrl-C may have come between an epoch and its writing.
-    write_bytes(job.folder / "weights.safetensors", safetensors.torch.save(learnt.fit.weights))
-    exported = export_graph(
-        learnt.network,
-        learnt.preprocess,
-        learnt.samples,
-        fitted.trust.temperature,
-        kept_graph(learnt),
-        fitted.outliers,
-    )
-    job.log.say(f"The model file's answers differ from the network's by {exported.parity:.1e} at most.")
-    provenance = Provenance(
-        recipe=job.recipe.name,
-        network=job.recipe.network,
-        seed=job.seed,
-        epochs=len(learnt.fit.history),
-        best_epoch=learnt.fit.best_epoch,
-        device=job.hardware.description,
-        precision=job.hardware.precision_name,
-        photographs=learnt.photographs,
-        photographs_sha256=job.division.sha256,
-        interrupted=learnt.fit.interrupted,
-        seconds_train=sum(row.seconds for row in learnt.fit.history),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=list_versions(*VERSIONS_OF),
-        parity=exported.parity,
-        base=learnt.base,
-        sketch=sketch(job.division.train.hashes + job.division.validation.hashes),
-    )
-    layers = list_layers(learnt.network, learnt.preprocess)
-    card = ModelCard(job.dataset.class_names, learnt.preprocess, layers, provenance, fitted.trust)
-    write_model(exported, card, job.folder / MODEL_NAME)
-    job.log.say("The model is written; now it is measured.")
-    return card
 
 
 def _divide(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> Division:
