@@ -17,7 +17,7 @@ from PIL import Image
 from belvedere.answers import Outputs
 from belvedere.errors import UsageError
 from belvedere.images import DecodedImage, read_input
-from belvedere.model import Model, load
+from belvedere.model import Cancellation, Model, load
 from belvedere.records import Preprocess
 from belvedere.serve import batching
 from belvedere.serve.app import Service
@@ -42,7 +42,7 @@ class Gated:
         self.fails = 0
         self.meet: Callable[[], object] = lambda: None
 
-    def run_all(self, images: NDArray[np.uint8]) -> Outputs:
+    def run_all(self, images: NDArray[np.uint8], _: Cancellation | None = None) -> Outputs:
         self.open.wait(60)
         self.meet()
         self.sizes.append(len(images))
@@ -264,7 +264,7 @@ def test_large_pictures_are_decoded_one_at_a_time(gated: Gated, monkeypatch: pyt
         assert "over the limit of 1,000" in str(huge.prediction.error)
 
     with_batcher(Limits(pixels=1000), work)
-    assert readers == {"decoder-large"}
+    assert readers == {"large-decoder-0"}
 
 
 def test_jpegs_are_read_as_predict_reads_them(gated: Gated) -> None:

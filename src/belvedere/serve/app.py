@@ -77,7 +77,7 @@ class Service:
         app.add_exception_handler(HTTPException, _tell_http)
         app.add_exception_handler(RequestValidationError, _tell_invalid)
         asked = [Depends(self._check_token)] if self._token else []
-        ok, card = schema.answers("Yes.", schema.STATUS), schema.answers("The model.", schema.CARD, 401)
+        ok, card = schema.answers("Yes.", schema.STATUS, 500), schema.answers("The model.", schema.CARD, 401)
         app.add_api_route(
             "/predict",
             self.predict,
@@ -108,9 +108,11 @@ class Service:
     async def _live(self, _app: FastAPI) -> AsyncIterator[None]:
         self.batcher.start()
         self.watch.start()
+        watching = asyncio.create_task(self.batcher.watch())
         yield
         await asyncio.to_thread(self.watch.stop)
         await asyncio.to_thread(self.batcher.close)
+        watching.cancel()
 
     async def _check_token(
         self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
@@ -186,6 +188,8 @@ class Service:
         """For a supervisor: whether the process should go on."""
         if not (self.batcher.is_alive and self.watch.is_alive):
             raise Refused(500, "A thread of the server has ended. Start it anew.")
+        if stuck := self.batcher.list_stuck():
+            raise Refused(500, f"Threads of the server do not come back: {', '.join(stuck)}. Start it anew.", "stuck")
         return _json({"status": "ok"})
 
     async def tell_ready(self) -> Response:

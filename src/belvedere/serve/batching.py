@@ -6,17 +6,17 @@
 Knows queues, threads and batches; does not know HTTP. The queue is bounded: what does not fit is refused at once, so
 that waiting stays short and memory flat. A batch is what is ready when a runner is free; a picture alone does not
 wait for company, and one that is being followed by others waits `GATHER_SECONDS` at most. Large pictures, which take
-hundreds of megabytes to decode, are decoded one at a time, and the others don't wait for them.
+hundreds of megabytes to decode, are decoded one at a time, and the others don't wait for them. What nobody waits
+for is not begun, and the model is stopped in the middle of it; a thread that is stuck all the same is replaced.
 """
 
 import asyncio
 import os
 import queue
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -25,15 +25,20 @@ from numpy.typing import NDArray
 from belvedere.errors import TooManyPixels, UnreadableImage
 from belvedere.heatmaps import relative
 from belvedere.images import DecodedImage, read_input
+from belvedere.model import Cancellation
 from belvedere.records import Prediction
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.reload import Served
+from belvedere.serve.workers import Pool, Worker
 from belvedere.web.problems import Busy
 
 GATHER_SECONDS = 0.004
 CLOSE_SECONDS = 5.0  # at the end, for a thread in the middle of something that nobody waits for any more
+LOOK_SECONDS = 0.25  # between two looks at what the threads are at
+STOP_SECONDS = 5.0  # for the model to stop when nobody waits for it any more
 LARGE_PIXELS = 16_000_000  # of a picture; more are decoded one at a time
+LARGE_TIMES = 3  # as much time for one of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Answered:
 GIVEN_UP = Answered(Prediction("", error="given up"))  # seen by nobody: its request is gone
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     served: Served
     name: str
@@ -55,6 +60,13 @@ class _Job:
     heatmap: bool
     future: "asyncio.Future[Answered]"
     decoded: DecodedImage | None = None
+    is_settled: bool = False  # answered, or given up
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    jobs: Sequence[_Job]
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
 
 class Batcher:
@@ -69,36 +81,56 @@ class Batcher:
         self._ready: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         cores = os.cpu_count() or 1
-        # What each kind of thread takes its work from, in the order of the work: so they start, and so they end.
-        self._threads = (
-            (self._inbox, [_thread(self._decode_all, f"decoder-{number}") for number in range(cores)]),
-            (self._large, [_thread(self._decode_large, "decoder-large")]),
-            (self._ready, [_thread(self._run_all, f"model-{number}") for number in range(cores)]),
+        seconds = limits.decode_seconds
+        self._decoders = Pool("decoder", cores, seconds, self._decode_all, partial(self._inbox.put, None))
+        self._large_decoder = Pool(
+            "large-decoder", 1, LARGE_TIMES * seconds, self._decode_large, partial(self._large.put, None)
         )
+        seconds = limits.answer_seconds + STOP_SECONDS
+        self._runners = Pool("model", cores, seconds, self._run_all, partial(self._ready.put, None))
+        # In the order of the work: so they start, and so they end.
+        self._pools = (self._decoders, self._large_decoder, self._runners)
         metrics.queue.set_function(lambda: self.pending)
 
     def start(self) -> None:
         """Starts the threads; answers will be delivered to the running event loop."""
         self._loop = asyncio.get_running_loop()
-        for thread in self._all_threads():
-            thread.start()
+        for pool in self._pools:
+            pool.start()
 
     def close(self) -> None:
         """Answers what was taken, then ends the threads; one that hangs is left behind after `CLOSE_SECONDS`."""
         until = time.monotonic() + CLOSE_SECONDS
-        for source, threads in self._threads:
-            for _ in threads:
-                source.put(None)
-            for thread in threads:
-                thread.join(max(0.0, until - time.monotonic()))
+        for pool in self._pools:
+            pool.close(until)
 
     @property
     def is_alive(self) -> bool:
         """Whether every thread is at work."""
-        return all(thread.is_alive() for thread in self._all_threads())
+        return all(pool.is_alive for pool in self._pools)
 
-    def _all_threads(self) -> list[threading.Thread]:
-        return [thread for _, threads in self._threads for thread in threads]
+    def list_stuck(self) -> list[str]:
+        """Name the threads that do not come back from a picture or from the model, and for how long."""
+        return [each for pool in self._pools for each in pool.list_stuck()]
+
+    async def watch(self) -> None:
+        """Look after the threads, again and again."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """Stop the model where nobody waits for it, and give up what takes too long."""
+        for batch in self._runners.list_work():
+            if all(job.future.done() for job in batch.jobs):
+                batch.cancellation.cancel()
+        for decoders in (self._decoders, self._large_decoder):
+            for job in decoders.give_up_late():
+                reason = f"it was not read within {decoders.seconds:g} s"
+                self._settle([job], [Answered(Prediction(job.name, error=reason))])
+        for batch in self._runners.give_up_late():
+            late = Busy("The model did not answer in time. Try again later.", "too_late")
+            self._settle(batch.jobs, [late] * len(batch.jobs))
 
     def submit(
         self, served: Served, pictures: Sequence[tuple[str, bytes]], heatmaps: bool
@@ -130,19 +162,21 @@ class Batcher:
             self._inbox.put(job)
         return [job.future for job in jobs]
 
-    def _decode_all(self) -> None:
-        while (job := self._inbox.get()) is not None:
-            self._decode(job, min(self._limits.pixels, LARGE_PIXELS))
+    def _decode_all(self, worker: Worker[_Job]) -> None:
+        while not worker.is_replaced and (job := self._inbox.get()) is not None:
+            with worker.at(job):
+                self._decode(job, min(self._limits.pixels, LARGE_PIXELS))
 
-    def _decode_large(self) -> None:
-        while (job := self._large.get()) is not None:
-            self._decode(job, self._limits.pixels)
+    def _decode_large(self, worker: Worker[_Job]) -> None:
+        while not worker.is_replaced and (job := self._large.get()) is not None:
+            with worker.at(job):
+                self._decode(job, self._limits.pixels)
 
     def _decode(self, job: _Job, max_pixels: int) -> None:
         began = time.perf_counter()
         content = job.content  # before the look: what is given up loses it at any moment
         try:
-            if job.future.cancelled():
+            if job.future.done():
                 self._deliver([job], [GIVEN_UP])
                 return
             preprocess = job.served.model.card.preprocess
@@ -158,29 +192,30 @@ class Batcher:
             self._deliver([job], [error])
         self._metrics.decode_seconds.observe(time.perf_counter() - began)
 
-    def _run_all(self) -> None:
+    def _run_all(self, worker: Worker[_Batch]) -> None:
         following: _Job | None = None  # taken, but of another model than the batch before it
-        while (first := following or self._ready.get()) is not None:
+        while (first := following or self._take_ready(worker)) is not None:
             gathered, following = self._gather(first)
-            batch: list[_Job] = []
-            for job in gathered:
-                if job.future.cancelled():
-                    self._deliver([job], [GIVEN_UP])
-                else:
-                    batch.append(job)
-            if batch:
-                self._run(batch)
+            given_up = [job for job in gathered if job.future.done()]
+            self._deliver(given_up, [GIVEN_UP] * len(given_up))
+            if wanted := [job for job in gathered if job not in given_up]:
+                batch = _Batch(wanted)
+                with worker.at(batch):
+                    self._run(batch)
 
-    def _run(self, batch: Sequence[_Job]) -> None:
+    def _take_ready(self, worker: Worker[_Batch]) -> _Job | None:
+        return None if worker.is_replaced else self._ready.get()
+
+    def _run(self, batch: _Batch) -> None:
         began = time.perf_counter()
         outcomes: Sequence[Answered | Exception]
         try:
             outcomes = _answer(batch)
         except Exception as error:  # noqa: BLE001 - the same: these requests fail, the next must not
-            outcomes = [error] * len(batch)
+            outcomes = [error] * len(batch.jobs)
         self._metrics.batch_seconds.observe(time.perf_counter() - began)
-        self._metrics.batch_pictures.observe(len(batch))
-        self._deliver(batch, outcomes)
+        self._metrics.batch_pictures.observe(len(batch.jobs))
+        self._deliver(batch.jobs, outcomes)
 
     def _gather(self, first: _Job) -> tuple[list[_Job], _Job | None]:
         """Takes those pictures that are ready with the first, up to one of another model, which is the next's first."""
@@ -206,8 +241,9 @@ class Batcher:
                 self._loop.call_soon_threadsafe(self._settle, jobs, outcomes)
 
     def _settle(self, jobs: Sequence[_Job], outcomes: Sequence[Answered | Exception]) -> None:
-        self.pending -= len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
+            self.pending -= not job.is_settled
+            job.is_settled = True
             if job.future.done():
                 continue  # its request ran out of time, or its sender went away
             if isinstance(outcome, Exception):
@@ -222,18 +258,15 @@ def _let_go(job: _Job, future: "asyncio.Future[Answered]") -> None:
         job.content = b""
 
 
-def _thread(work: Callable[[], None], name: str) -> threading.Thread:
-    return threading.Thread(target=work, name=name, daemon=True)
-
-
-def _answer(batch: Sequence[_Job]) -> list[Answered]:
+def _answer(batch: _Batch) -> list[Answered]:
     """Asks the model about pictures that are read."""
-    model = batch[0].served.model
-    decoded = [job.decoded for job in batch if job.decoded is not None]
-    outputs = model.run_all(np.stack([each.pixels for each in decoded]))
-    predictions = model.put_into_words(outputs, [job.name for job in batch], [each.notes for each in decoded])
+    jobs = batch.jobs
+    model = jobs[0].served.model
+    decoded = [job.decoded for job in jobs if job.decoded is not None]
+    outputs = model.run_all(np.stack([each.pixels for each in decoded]), batch.cancellation)
+    predictions = model.put_into_words(outputs, [job.name for job in jobs], [each.notes for each in decoded])
     evidence, temperature = outputs.evidence, model.card.trust.temperature
     return [
         Answered(prediction, relative(evidence[place] / temperature) if evidence is not None and job.heatmap else None)
-        for place, (job, prediction) in enumerate(zip(batch, predictions, strict=True))
+        for place, (job, prediction) in enumerate(zip(jobs, predictions, strict=True))
     ]

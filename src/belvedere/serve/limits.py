@@ -19,6 +19,7 @@ class Limits(RequestLimits):
     files: int = 32  # of one request
     queue: int = 256  # pictures that wait or are worked on; more are refused until some are answered
     batch: int = 16  # pictures that go through the model at once, on each core
+    decode_seconds: float = 10.0  # for one picture; over it, its decoder is stuck, and another takes its place
     keep_alive_seconds: float = 5.0  # for which a connection is kept on which nothing is asked
     drain_seconds: float = 1.0  # at the end: still accepting, so that no client is cut off between two requests
 

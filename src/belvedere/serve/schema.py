@@ -130,6 +130,7 @@ MEANINGS = {
     415: "The body is of another type.",
     421: "The request names another host, and the server, which asks for no token, is for this machine only.",
     422: "The picture can't be read, or the form or the query is not as expected.",
+    500: "A thread of the server has ended, or does not come back: start it anew.",
     503: "There is no room now, or the server ends: try again in a moment.",
 }
 
