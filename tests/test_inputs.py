@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import belvedere
-from belvedere.errors import UnsupportedInputError
-from belvedere.inputs import to_sources
+from belvedere.errors import UnsupportedInputError, UsageError
+from belvedere.inputs import LONGEST_NAME, read_names, to_sources
 from belvedere.model import Model
 from conftest import picture, write_picture
 
@@ -128,3 +128,46 @@ def test_inputs_are_taken_as_they_are_needed() -> None:
 
     sources = to_sources(endless())
     assert [next(sources) for _ in range(3)] == [b"x"] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "separator", "names"),
+    [
+        (b"a.jpg\r\nb c.jpg\r\n", b"\n", ["a.jpg", "b c.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\n\n\nb.jpg", b"\n", ["a.jpg", "b.jpg"]),
+        (b"a\r.jpg\nb.jpg\r", b"\n", ["a\r.jpg", "b.jpg"]),
+        (b"a\n.jpg\r\0\0b.jpg", b"\0", ["a\n.jpg\r", "b.jpg"]),
+        (b"\r\n", b"\n", []),
+        (b"", b"\0", []),
+    ],
+)
+def test_lists_of_names(content: bytes, separator: bytes, names: list[str]) -> None:
+    assert list(read_names(io.BytesIO(content), separator)) == names
+
+
+def _image_bytes(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
+def test_an_image_is_no_list_of_names(kind: str, separator: bytes) -> None:
+    with pytest.raises(UsageError, match="no list of names"):
+        next(read_names(io.BytesIO(_image_bytes(kind)), separator))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x" * (LONGEST_NAME + 1),
+        b"a\n" + b"x" * (LONGEST_NAME + 1) + b"\nb\n",
+        b"a.jpg\0b.jpg\0",
+        "a.jpg\n".encode("utf-16"),
+        _image_bytes("BMP"),
+    ],
+)
+def test_what_is_no_list_of_names_is_refused(content: bytes) -> None:
+    with pytest.raises(UsageError, match="no list of names"):
+        list(read_names(io.BytesIO(content)))

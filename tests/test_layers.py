@@ -30,7 +30,7 @@ OWNERS = {  # library -> the modules that may import it
     "starlette": {"review", "serve", "web"},
     "python_multipart": {"serve"},
     "prometheus_client": {"serve"},
-    "rich": {"progress", "tables", "listings", "cli"},
+    "rich": {"consoles", "progress", "tables", "listings", "cli"},
 }
 FREE = {"__init__", "__main__"}  # the public face and the entry load what they are asked for
 

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from belvedere.errors import UnknownName, UsageError
+from belvedere.inputs import LONGEST_NAME, read_names
 from belvedere.model import Model, load
-from belvedere.predict import LONGEST_NAME, SHEET_PICTURES, Answered, choose_model, predict_files, read_names
+from belvedere.predict import SHEET_PICTURES, Answered, choose_model, predict_files
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction
 from belvedere.resuming import LineRows
@@ -180,12 +181,6 @@ def test_a_name_that_is_too_long_means_no_model(tmp_path: Path) -> None:
     assert (model.class_names, named) == (load().class_names, [name])
     [answer] = model.predict(name)
     assert "too long" in str(answer.error)
-
-
-@pytest.mark.parametrize("content", [b"x" * (LONGEST_NAME + 1), b"a\n" + b"x" * (LONGEST_NAME + 1) + b"\nb\n"])
-def test_what_is_no_list_of_names_is_refused(content: bytes) -> None:
-    with pytest.raises(UsageError, match="no list of names"):
-        list(read_names(io.BytesIO(content)))
 
 
 def test_the_longest_name_is_gone_on_with(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@ import io
 import sys
 
 import pytest
-from rich.console import Console
 
 from belvedere import progress
+from belvedere.consoles import PlainConsole
 from belvedere.progress import LineProgress, Progress, TerminalProgress
 
 MARKED_UP = "[red]sea[/red] [/] [link=x]"
@@ -31,7 +31,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[TerminalProgress, io
     monkeypatch.setenv("TERM", "xterm")
     shown = TerminalProgress()
     written = io.StringIO()
-    shown._console = Console(file=written, force_terminal=True, width=120, highlight=False, color_system=None)
+    shown._console = PlainConsole(file=written, force_terminal=True, width=120, color_system=None)
     return shown, written
 
 

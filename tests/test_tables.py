@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Console
 
+from belvedere.consoles import PlainConsole
 from belvedere.errors import UnknownName, UsageError
 from belvedere.evaluation import measure
 from belvedere.listings import show_card, show_layers
@@ -198,7 +198,7 @@ def test_long_table_is_printed_in_pieces_and_whole(tmp_path: Path, monkeypatch: 
 def shown(width: int, show: object, *arguments: object) -> str:
     """What is printed at a width; no line may be wider, for the terminal would cut it."""
     file = io.StringIO()
-    show(Console(file=file, width=width, highlight=False), *arguments)  # type: ignore[operator]
+    show(PlainConsole(file=file, width=width), *arguments)  # type: ignore[operator]
     assert max(map(cell_len, file.getvalue().splitlines())) <= width
     return file.getvalue()
 
@@ -250,7 +250,7 @@ def test_all_six_classes_of_the_article_fit_eighty_columns() -> None:
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_none_of_these_is_the_answer_and_no_class_stands_out(width: int) -> None:
     file = io.StringIO()
-    console = Console(file=file, width=width, highlight=False, force_terminal=True, color_system="standard")
+    console = PlainConsole(file=file, width=width, force_terminal=True, color_system="standard")
     show_predictions(console, [fjord(), replace(GOOD, none_of_these=False)], CLASS_NAMES)
     _, none, known, _ = file.getvalue().split("\n", 3)
     assert re.sub(r"(\x1b\[[0-9;]*m| )+", " ", none).strip() == "fjord.jpg none of these 0.600 0.300 0.100"
@@ -378,7 +378,7 @@ def test_json_holds_tags_with_confidence_and_the_set() -> None:
 
 
 def test_a_table_says_below_it_what_the_probabilities_do_not() -> None:
-    console = Console(file=io.StringIO(), width=90)
+    console = PlainConsole(file=io.StringIO(), width=90)
     show_predictions(console, [tagged(), replace(fjord(), image="none.jpg")], CLASS_NAMES)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "fjord.jpg: in it: blue 58%, green 42%" in shown

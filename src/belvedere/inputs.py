@@ -1,20 +1,24 @@
-"""What `predict` takes: paths, bytes, arrays, Pillow images, open files, or several of these."""
+"""What `predict` takes: paths, bytes, arrays, Pillow images, open files, or several of these; names on stdin."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from io import TextIOBase
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.errors import UnreadableImage, UnsupportedInputError
+from belvedere.errors import UnreadableImage, UnsupportedInputError, UsageError
 from belvedere.images import MAX_BYTES, DecodedImage, decode_pillow, is_pillow
 
 TAKEN = (
     "a path, bytes, an array (height, width, 3) or (height, width) of uint8 in RGB order, a PIL image, a binary file, "
     "or an iterable of these"
 )
+LONGEST_NAME = 1 << 14  # bytes between two separators, above which a list of names is none; no system has longer ones
+IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"RIFF")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8, before a list that was written on Windows
 IN_MEMORY = "picture"  # the name of an image that has no path
 
 Source = Path | str | bytes | DecodedImage | UnreadableImage  # the last one: pixels that could not be had
@@ -83,3 +87,47 @@ def _from_array(values: NDArray[np.generic]) -> DecodedImage | None:
 def _unsupported(given: object) -> UnsupportedInputError:
     received = "an empty name" if given == "" else f"{type(given).__name__}"
     return UnsupportedInputError(f"An image is {TAKEN}. Received: {received}.")
+
+
+def read_names(file: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
+    """Read names of files, such as `find` prints, as they come; empty ones are left out.
+
+    Args:
+        file: Where they come from.
+        separator: What ends each. Before an end of line a carriage return is left out.
+
+    Raises:
+        UsageError: What comes is no list of names, or can't be read.
+    """
+    for name in _split(_read_blocks(file, separator), separator):
+        if separator == b"\n":
+            name = name.removesuffix(b"\r")
+        if name:
+            yield os.fsdecode(name)
+
+
+def _split(blocks: Iterable[bytes], separator: bytes) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        *names, rest = (rest + block).split(separator)
+        if max(map(len, (*names, rest))) > LONGEST_NAME:
+            raise _no_names()
+        yield from names
+    yield rest
+
+
+def _read_blocks(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
+    """Read what there is, without waiting for more; refuse what no list of names begins with or holds."""
+    is_first = True
+    try:
+        while block := file.read1(1 << 16):  # type: ignore[attr-defined]
+            if (is_first and block.startswith(IMAGE_STARTS)) or (separator != b"\0" and b"\0" in block):
+                raise _no_names()
+            yield block.removeprefix(BYTE_ORDER_MARK) if is_first else block
+            is_first = False
+    except OSError as error:
+        raise UsageError(f"Can't read names from stdin: {error.strerror}. Give them, or name the pictures.") from error
+
+
+def _no_names() -> UsageError:
+    return UsageError("What comes on stdin is no list of names: one a line, or between NULs with --null.")

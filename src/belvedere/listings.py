@@ -27,7 +27,7 @@ def show_layers(console: "Console", layers: Sequence[Layer]) -> None:
     console.print(table)
     total = sum(layer.parameters for layer in layers)
     fixed = total - sum(layer.trainable for layer in layers)
-    console.print(f"{total:,} parameters, {fixed:,} of which do not train", highlight=False)
+    console.print(f"{total:,} parameters, {fixed:,} of which do not train")
 
 
 def show_stores(console: "Console", stores: Sequence[StoreFigures]) -> None:

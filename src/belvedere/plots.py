@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from belvedere import storage
 from belvedere.records import EpochFigures, Evaluation
+from belvedere.terminal import printable
 
 # Each colour has one job, so that a page may exchange them (by these names) for those of its dark mode.
 COLOURS: Mapping[str, str] = {
@@ -288,7 +289,7 @@ def _calm(axes: Axes) -> None:
 
 def shorten(text: str, letters: int) -> str:
     """Makes a text fit one line: what can't be printed becomes an escape, and a long middle an ellipsis."""
-    line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    line = printable(text)
     if len(line) <= letters:
         return line
     tail = (letters - 1) // 2

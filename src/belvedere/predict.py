@@ -3,13 +3,11 @@
 Knows how answers stream from a model to a table, a file and a contact sheet; does not know how a picture is read.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 from belvedere.errors import UnknownName, UnreadableImage, UsageError
 from belvedere.images import PICTURE_SUFFIXES, RGB, read_image
@@ -25,7 +23,6 @@ from belvedere.tables import FORMS, Writer, open_writer
 SHEET_PICTURES = 60  # a contact sheet shows the first so many
 SHEET_SIDE = 240  # longer side of a picture on it, pixels
 TOLD_TOGETHER = 16  # pictures; telling of each would take as long as reading it
-LONGEST_NAME = 1 << 14  # bytes between two separators, above which a list of names is none; no system has longer ones
 LONGEST_STEM = 60  # characters of a picture's name in that of its heat-map: a file's may have 255 bytes
 
 
@@ -50,22 +47,6 @@ def choose_model(paths: Sequence[Path], accept_rate: float | None = None) -> tup
     if paths and takes_model(paths[0]):
         return load(paths[0], accept_rate=accept_rate), list(paths[1:])
     return load(accept_rate=accept_rate), list(paths)
-
-
-def read_names(file: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
-    """Reads names of files, such as `find` prints, as they come; empty ones are left out.
-
-    Raises:
-        UsageError: What comes is no list of names.
-    """
-    rest = b""
-    while block := file.read1(1 << 16):  # type: ignore[attr-defined]  # what there is: its end is not waited for
-        *names, rest = (rest + block).split(separator)
-        if max(map(len, (*names, rest))) > LONGEST_NAME:
-            raise UsageError("What comes on stdin is no list of names: one a line, or between NULs with --null.")
-        yield from (os.fsdecode(name) for name in names if name)
-    if rest:
-        yield os.fsdecode(rest)
 
 
 def predict_files(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from belvedere.records import Note
+from belvedere.terminal import printable, tell
 
 SECONDS_BETWEEN_LINES = 10.0
 NAMES_SHOWN = 3  # of a note
@@ -74,19 +75,15 @@ class _LineTask(Task):
             rate = (self._done - self._skipped) / (now - self._start)
             of = f"/{self._images}" if self._images else ""
             left = f", {(self._images - self._done) / rate if rate else 0:.0f} s left" if self._images else ""
-            print(  # noqa: T201
-                f"{self._description}: {self._done}{of} {self._unit}, {rate:.0f} {self._unit}/s{left} "
-                f"{self._figures}".rstrip(),
-                file=sys.stderr,
-                flush=True,
-            )
+            speed = f"{rate:.0f} {self._unit}/s{left}"
+            tell(f"{self._description}: {self._done}{of} {self._unit}, {speed} {self._figures}".rstrip())
 
 
 class LineProgress(Progress):
     """Lines on stderr, for where it is not a terminal."""
 
     def say(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        tell(message)
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
@@ -97,12 +94,12 @@ class TerminalProgress(Progress):
     """Rich's bars on stderr, with images a second and the time left."""
 
     def __init__(self) -> None:
-        from rich.console import Console
+        from belvedere.consoles import PlainConsole
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = PlainConsole(stderr=True)
 
     def say(self, message: str) -> None:
-        self._console.print(message, markup=False, emoji=False, soft_wrap=True)
+        self._console.print(printable(message), soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from belvedere.errors import find_named
 from belvedere.records import NONE_OF_THESE, Evaluation, Prediction
 from belvedere.storage import CsvRows, replace_when_whole
+from belvedere.terminal import PrintableText, printable
 
 if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer than an answer
     from rich.console import Console
@@ -87,7 +88,7 @@ class JsonLinesWriter:
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer."""
-        self._file.write(json.dumps(to_json(answer, self._class_names), ensure_ascii=False) + "\n")
+        self._file.write(_json_text(to_json(answer, self._class_names)) + "\n")
 
 
 class JsonWriter:
@@ -97,11 +98,11 @@ class JsonWriter:
         self._file = file
         self._class_names = class_names
         self._separator = "\n"
-        file.write(f'{{"classes": {json.dumps(class_names, ensure_ascii=False)}, "predictions": [')
+        file.write(f'{{"classes": {_json_text(list(class_names))}, "predictions": [')
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer."""
-        self._file.write(self._separator + json.dumps(to_json(answer, self._class_names), ensure_ascii=False))
+        self._file.write(self._separator + _json_text(to_json(answer, self._class_names)))
         self._separator = ",\n"
 
     def close(self) -> None:
@@ -113,9 +114,9 @@ class TableWriter:
     """A table for a terminal, printed in pieces so that any number of answers fits in memory."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
-        from rich.console import Console
+        from belvedere.consoles import PlainConsole
 
-        self._console = Console(file=file, highlight=False)
+        self._console = PlainConsole(file=file)
         self._class_names = class_names
         self._answers: list[Prediction] = []
 
@@ -160,6 +161,12 @@ def to_json(answer: Prediction, class_names: Sequence[str]) -> dict[str, object]
     }
 
 
+def _json_text(value: object) -> str:
+    r"""Write JSON on one line; what a terminal may act on stands in it as ``\uXXXX``, which programs read as it was."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 @contextmanager
 def open_writer(form: str, out: Path | None, class_names: Sequence[str]) -> Iterator[Writer]:
     """Opens what writes answers in one form: to a file, that appears when it is whole, or to stdout.
@@ -193,7 +200,8 @@ def _stdout(form: str) -> Iterator[TextIO]:
         return
     sys.stdout.flush()
     encoding = sys.stdout.encoding if form == "table" else "utf-8"
-    file = io.TextIOWrapper(binary, encoding=encoding, errors="backslashreplace", newline="")
+    kind = PrintableText if form == "csv" and sys.stdout.isatty() else io.TextIOWrapper
+    file = kind(binary, encoding=encoding, errors="backslashreplace", newline="")
     try:
         yield file
     finally:
@@ -212,7 +220,7 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
     """Prints answers and class probabilities with three decimals; those of the likeliest few if not all fit."""
     from rich.cells import cell_len
 
-    names = [cell_len(_printable(name)) for name in class_names]
+    names = [cell_len(printable(name)) for name in class_names]
     answer_width = min(max([ANSWER_WIDTH, *names]), NAME_WIDTH)
     widths = [min(max(NUMBER_WIDTH, length), NAME_WIDTH) for length in names]
     needed = IMAGE_COLUMN_WIDTH + sum(COLUMN_GAP + width for width in (answer_width, *widths))
@@ -259,7 +267,7 @@ def describe_beside(answer: Prediction) -> list[str]:
 def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     """Prints figures of merit: the verdict, then a row a class, then the most confused pairs."""
     right = round(evaluation.accuracy * evaluation.images)
-    console.print(f"accuracy {evaluation.accuracy:.4f} ({right:,} of {evaluation.images:,} right)", highlight=False)
+    console.print(f"accuracy {evaluation.accuracy:.4f} ({right:,} of {evaluation.images:,} right)")
     console.print(
         f"macro F1 {evaluation.macro_f1:.4f}   log loss {evaluation.log_loss:.4f}   "
         f"calibration error {evaluation.ece:.4f}",
@@ -276,7 +284,7 @@ def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
         table.add_row(plain_text(row.name), *shares, f"{row.images:,}")
     console.print(table)
     for line in _describe_trust(evaluation):
-        console.print(line, highlight=False)
+        console.print(line)
     for pair in evaluation.confused_pairs[:5]:
         console.print(plain_text(f"{pair.label} taken for {pair.prediction}: {pair.images} ({pair.share:.1%})"))
 
@@ -318,15 +326,10 @@ def plain_table() -> "Table":
 
 
 def plain_text(text: str, style: str = "") -> "Text":
-    """Makes a text of a table's cell, of which nothing can move the cursor or be taken for markup."""
+    """Makes a text of a table's cell: on one line, with escapes instead of what a terminal may act on."""
     from rich.text import Text
 
-    return Text(_printable(text), style=style)
-
-
-def _printable(text: str) -> str:
-    """Makes escapes of what could move the cursor or can't be written: line ends, control characters, odd bytes."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return Text(printable(text), style=style)
 
 
 def _all_classes(answer: Prediction, class_names: Sequence[str]) -> "list[Text]":

@@ -12,7 +12,9 @@ import typer
 import belvedere
 from belvedere.cli import answering, auditing, calibrating, learning, reviewing, serving, using
 from belvedere.cli.edge import app
+from belvedere.cli.ending import run
 from belvedere.environment import keep_fonts_in_cache
+from belvedere.terminal import open_streams, print_line
 from belvedere.timeouts import running_threads
 
 __all__ = ["answering", "app", "auditing", "calibrating", "learning", "main", "reviewing", "serving", "using"]
@@ -23,19 +25,16 @@ END_SECONDS = 0.5  # for threads that were told to end
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
+    open_streams()
     keep_fonts_in_cache()
-    try:
-        app()
-    except SystemExit as end:
-        if running_threads(END_SECONDS):  # in native code: the interpreter's end would be aborted
-            for stream in filter(None, (sys.stdout, sys.stderr)):
-                stream.flush()
-            os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
-        raise
+    code = run(sys.argv[1:])
+    if running_threads(END_SECONDS):  # in native code: the interpreter's end would be aborted
+        os._exit(code)
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)
 def _global(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(belvedere.__version__)  # noqa: T201
+        print_line(belvedere.__version__)
         raise typer.Exit

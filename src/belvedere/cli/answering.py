@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AcceptRate, AsJson, ModelPath, Overwrite, app, print_json, tell, told
+from belvedere.cli.edge import AcceptRate, AsJson, ModelPath, Overwrite, app, print_json
 from belvedere.errors import UsageError, find_named
+from belvedere.terminal import print_line, tell
 
 STDIN = Path("-")
 
 
 @app.command()
-@told
 def predict(
     images: Annotated[
         list[Path],
@@ -47,7 +47,8 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
-    from belvedere.predict import choose_model, predict_files, read_names
+    from belvedere.inputs import read_names
+    from belvedere.predict import choose_model, predict_files
     from belvedere.progress import for_stderr
 
     if as_json and (form or out):
@@ -73,7 +74,6 @@ def predict(
 
 
 @app.command()
-@told
 def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option("--out", help="File to write, such as model-int8.onnx.")],
@@ -97,15 +97,15 @@ def export(
     if as_json:
         print_json(asdict(done) | {"holds": done.holds, "file": str(out)})
         return
-    print(  # noqa: T201
-        f"{out}: {done.size_bytes / 1e6:.2f} MB (original {done.original_bytes / 1e6:.2f} MB)\n"
-        f"top class equal on {done.agreement:.2%} of {done.images} photographs (bound {done.bound.agreement:.1%})\n"
-        f"largest change of a probability {done.largest_change:.4f} (bound {done.bound.change}), "
-        f"mean {done.mean_change:.4f}"
+    bound = done.bound
+    print_line(f"{out}: {done.size_bytes / 1e6:.2f} MB (original {done.original_bytes / 1e6:.2f} MB)")
+    print_line(f"top class equal on {done.agreement:.2%} of {done.images} photographs (bound {bound.agreement:.1%})")
+    print_line(
+        f"largest change of a probability {done.largest_change:.4f} (bound {bound.change}), mean {done.mean_change:.4f}"
     )
     if done.none_changed is not None:
-        print(  # noqa: T201
-            f'"none of these" from one of the two only on {done.none_changed:.2%} (bound {done.bound.none_changed:.1%})'
+        print_line(
+            f'"none of these" from one of the two only on {done.none_changed:.2%} (bound {bound.none_changed:.1%})'
         )
     if not done.holds:
         tell("belvedere: its answers are over the bound; it was written because of --force")

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, Labels, Out, Overwrite, Seed, app, console, print_json, say_where, tell, told
+from belvedere.cli.edge import AsJson, Labels, Out, Overwrite, Seed, app, console, print_json, say_where
+from belvedere.terminal import tell
 
 
 @app.command()
-@told
 def audit(
     photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train.")],
     model: Annotated[

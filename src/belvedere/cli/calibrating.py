@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, ModelPath, Overwrite, app, print_json, tell, told
+from belvedere.cli.edge import AsJson, ModelPath, Overwrite, app, print_json
+from belvedere.terminal import print_line, tell
 
 
 @app.command()
-@told
 def calibrate(
     model: ModelPath,
     table: Annotated[
@@ -33,7 +33,7 @@ def calibrate(
     for when, figures in (("as trained", done.before), ("after, on photographs not fitted on", done.after)):
         values = {"micro F1": figures.micro_f1, "mean average precision": figures.mean_average_precision}
         told_values = "   ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
-        print(f"{told_values}   ({when})")  # noqa: T201
+        print_line(f"{told_values}   ({when})")
     if done.test_images:
         tell(f"{done.test_images} rows of the table's test part stayed aside.")
     tell(f"Fitted on {done.images} photographs, and written: {done.file}")

@@ -1,20 +1,16 @@
-"""What every command shares: the application, its common options, and how a command ends.
+"""What every command shares: the application, its common options, and how it prints.
 
-Answers go to stdout; progress and messages to stderr. What a user can mend ends in one line and exit code 1 (a failed
-job) or 2 (a wrong call). Does not know what any command does.
+Answers go to stdout; progress and messages to stderr. Does not know what any command does.
 """
 
-import functools
 import json
-import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from belvedere.errors import BelvedereError
+from belvedere.terminal import tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,13 +18,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="belvedere",
     help="From a folder of labelled photographs to an image classifier you can trust.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-Arguments = ParamSpec("Arguments")
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of Belvedere's that are there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable answer on stdout.")]
@@ -49,41 +43,16 @@ Labels = Annotated[
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
 
-def told(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Turns what ends a command into one line on stderr and an exit code."""
-
-    @functools.wraps(command)
-    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
-        try:
-            command(*arguments, **options)
-        except BelvedereError as error:
-            tell(" ".join([f"belvedere: {error}", *getattr(error, "__notes__", ())]))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt as error:
-            tell(" ".join(["belvedere: Ended by Ctrl-C.", *getattr(error, "__notes__", ())]))
-            raise typer.Exit(130) from None
-        except BrokenPipeError:  # whoever read our output has gone: nothing more to say
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
-
-    return run
-
-
 def console() -> "Console":
-    """Returns stdout as rich writes to it."""
-    from rich.console import Console
+    """Returns stdout for tables and lines; Rich takes long to import."""
+    from belvedere.consoles import PlainConsole
 
-    return Console(highlight=False)
+    return PlainConsole()
 
 
 def print_json(content: Mapping[str, object]) -> None:
     """Prints a machine-readable answer."""
     print(json.dumps(content, indent=2))  # noqa: T201 - ASCII, which any terminal and pipe takes
-
-
-def tell(message: str) -> None:
-    """Says something to the user, beside the answer."""
-    print(message, file=sys.stderr)  # noqa: T201
 
 
 def say_where(report: Path) -> None:

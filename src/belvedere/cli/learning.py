@@ -18,10 +18,9 @@ from belvedere.cli.edge import (
     console,
     print_json,
     say_where,
-    tell,
-    told,
 )
 from belvedere.errors import UsageError
+from belvedere.terminal import tell
 
 RecipeName = Annotated[
     str | None,
@@ -44,7 +43,6 @@ Unlabelled = Annotated[
 
 
 @app.command()
-@told
 def demo(
     out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
 ) -> None:
@@ -72,7 +70,6 @@ def demo(
 
 
 @app.command()
-@told
 def train(
     photos: Annotated[
         Path | None, typer.Argument(help="Folder of class folders, or with train and test; or a table.")
@@ -132,7 +129,6 @@ def train(
 
 
 @app.command()
-@told
 def evaluate(
     model: ModelPath,
     photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train; a test part is taken if named.")],

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, Overwrite, app, console, print_json, say_where, tell, told
+from belvedere.cli.edge import AsJson, Overwrite, app, console, print_json, say_where
 from belvedere.errors import UsageError
+from belvedere.terminal import tell
 
 
 @app.command()
-@told
 def review(
     run_or_audit: Annotated[Path, typer.Argument(help="Folder that train, evaluate --out or audit wrote.")],
     photos: Annotated[
@@ -56,7 +56,6 @@ def review(
 
 
 @app.command()
-@told
 def journal(
     file: Annotated[Path, typer.Argument(metavar="JOURNAL", help="What review wrote.")],
     photos: Annotated[Path | None, typer.Argument(help="The data set that shall be corrected.")] = None,
@@ -96,18 +95,20 @@ def journal(
 
 
 def _print_summary(told_of: dict[str, object]) -> None:
+    from belvedere.tables import plain_text
+
     terminal = console()
     terminal.print(f"{told_of['hold']} of {told_of['lines']} decisions hold, on {told_of['photographs']} photographs")
     for title in ("actions", "people"):
         counts = told_of[title]
         if isinstance(counts, dict) and counts:
-            terminal.print(f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.items()), markup=False)
+            counted = ", ".join(f"{name} {count}" for name, count in counts.items())
+            terminal.print(plain_text(f"{title}: {counted}"))
     if told_of["damaged_lines"]:
         tell(f"Torn or damaged and left out: lines {told_of['damaged_lines']}")
 
 
 @app.command()
-@told
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Folder that train or evaluate --out wrote: before.")],
     run_b: Annotated[Path, typer.Argument(help="The other one: now.")],
@@ -116,12 +117,10 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare RUN_A and RUN_B on the same photographs: accuracy, each class, and which pictures changed sides."""
-    from rich.table import Table
-    from rich.text import Text
-
     from belvedere.comparing.page import judge, table_rows, write_comparison
     from belvedere.comparing.runs import to_json
     from belvedere.progress import for_stderr
+    from belvedere.tables import plain_table, plain_text
 
     progress = for_stderr()
     comparison = belvedere.compare(run_a, run_b, progress=progress)
@@ -130,14 +129,14 @@ def compare(
     if as_json:
         print_json(to_json(comparison))
     else:
-        table = Table(box=None, pad_edge=False)
+        table = plain_table()
         table.add_column("class", overflow="fold")
         for title in ("before", "now", "change", "95% interval"):
             table.add_column(title, justify="right")
         for name, *cells in table_rows(comparison):
-            table.add_row(Text(name), *cells)
+            table.add_row(plain_text(name), *cells)
         console().print(table)
-        console().print(judge(comparison), markup=False)
+        console().print(judge(comparison))
     if page is not None:
         say_where(page)
     elif not as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from belvedere.cli.edge import AcceptRate, AsJson, app, print_json, told
+from belvedere.cli.edge import AcceptRate, AsJson, app, print_json
 
 if TYPE_CHECKING:
     from belvedere.serve.reload import Served
@@ -32,7 +32,6 @@ CorsOrigins = Annotated[
 
 
 @app.command()
-@told
 def serve(
     model: Annotated[
         Path | None, typer.Argument(help="A model.onnx, or a run folder; without, the bundled model.")

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, app, console, print_json, tell, told
+from belvedere.cli.edge import AsJson, app, console, print_json
 from belvedere.errors import UsageError
+from belvedere.terminal import tell
 
 
 @app.command()
-@told
 def show(
     model: Annotated[
         str | None,
@@ -43,7 +43,6 @@ def show(
 
 
 @app.command()
-@told
 def backbones(as_json: AsJson = False) -> None:
     """List pretrained networks to stand on, from small and quick to large."""
     from belvedere.listings import show_backbones
@@ -59,7 +58,6 @@ def backbones(as_json: AsJson = False) -> None:
 
 
 @app.command()
-@told
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False, as_json: AsJson = False
 ) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from belvedere.terminal import tell
+
 log = logging.getLogger("belvedere.serve")
 
 
@@ -51,7 +53,7 @@ def json_log() -> Iterator[None]:
 def announce(message: str) -> None:
     """Tell whoever started the server something: as it is on a terminal, else as a line of the log."""
     if sys.stderr is not None and sys.stderr.isatty():
-        print(message, file=sys.stderr)  # noqa: T201
+        tell(message)
     else:
         log.info(message)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from belvedere.progress import Progress, Task
 from belvedere.records import Note
+from belvedere.terminal import printable
 
 
 class LoggedProgress(Progress):
@@ -23,7 +24,7 @@ class LoggedProgress(Progress):
     def record(self, message: str) -> None:
         """Tells the log only."""
         with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {message}\n")
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {printable(message)}\n")
 
     def say_notes(self, notes: Iterable[Note]) -> None:
         """Tells the user what was found, with the first few names; the log gets them all."""
