@@ -116,11 +116,12 @@ class Server:
 
 
 @contextmanager
-def serve(*arguments: object, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Starts `belvedere serve` on a free port, and ends it if it is still there at the end."""
+def serve(*arguments: object, environment: Mapping[str, str] | None = None, before: str = "") -> Iterator[Server]:
+    """Starts `belvedere serve` on a free port, and ends it if it is still there at the end; `before` is run first."""
     with tempfile.TemporaryDirectory() as folder:
         log_file = Path(folder) / "log"
-        command = [sys.executable, "-m", "belvedere", "serve", *map(str, arguments), "--port", "0", "--json"]
+        program = ["-c", f"{before}\nfrom belvedere.cli import main\nmain()"] if before else ["-m", "belvedere"]
+        command = [sys.executable, *program, "serve", *map(str, arguments), "--port", "0", "--json"]
         with log_file.open("wb") as log:
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, env=os.environ | dict(environment or {})
@@ -186,11 +187,11 @@ def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def failing_model() -> bytes:
-    """The tiny model, which fails at every picture that is not black."""
+def failing_model(*, at_black: bool = False) -> bytes:
+    """The tiny model, which fails at every picture that is not black; or at those, too."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(CARD)))
     graph = model.graph
-    graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "only"))
+    graph.initializer.append(numpy_helper.from_array(np.zeros(0 if at_black else 1, np.float32), "only"))
     graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
     graph.node.append(helper.make_node("Cast", ["brightest"], ["place"], to=TensorProto.INT64))
     graph.node.append(helper.make_node("Gather", ["only", "place"], ["zero"]))  # there is one place: 0
@@ -198,45 +199,34 @@ def failing_model() -> bytes:
 
 
 def endless_model(where: str = "always") -> bytes:
-    """The tiny model with a loop in it that never ends: always, or for pictures with something "bright" in them."""
-    model = onnx.load_from_string(model_bytes(card_to_metadata(CARD)))
-    graph = model.graph
-    names = ("goes_on", "value")
-    body = helper.make_graph(
-        [helper.make_node("Identity", [f"{name}_in"], [f"{name}_out"]) for name in names],
-        "body",
-        [
-            helper.make_tensor_value_info("round", TensorProto.INT64, []),
-            helper.make_tensor_value_info("goes_on_in", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value_in", TensorProto.FLOAT, []),
-        ],
-        [
-            helper.make_tensor_value_info("goes_on_out", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value_out", TensorProto.FLOAT, []),
-        ],
-    )
-    least = {"always": -1, "bright": 0}[where]
-    graph.initializer.append(numpy_helper.from_array(np.array(least, np.float32), "least"))
-    graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
-    graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
-    graph.node.append(helper.make_node("Greater", ["brightest", "least"], ["begins"]))
-    graph.node.append(helper.make_node("Loop", ["", "begins", "nothing"], ["zero"], body=body))
-    return _add_to_logits("zero", model)
+    """The tiny model with idle work of minutes: always, or for pictures with something "bright" in them."""
+    return slow_model(rounds=10_000, where=where)
 
 
-def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES) -> bytes:
-    """The tiny model with idle work in it: so many products of large matrices for every batch."""
+def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES, where: str = "always") -> bytes:
+    """The tiny model with idle work in it: products of large matrices for every batch, or "bright" ones."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
     graph = model.graph
     size = 700
-    graph.initializer.append(numpy_helper.from_array(np.eye(size, dtype=np.float32), "square"))
-    graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
-    # The first value depends on the pictures, or the whole would be worked out when the model is opened.
+    for name, value in {
+        "square": np.eye(size, dtype=np.float32),
+        "row": np.ones((1, size), np.float32),
+        "least": np.array({"always": -1, "bright": 0}[where], np.float32),
+        "rows": np.array([size]),
+        "columns": np.array([size]),
+        "nothing": np.array(0, np.float32),
+    }.items():
+        graph.initializer.append(numpy_helper.from_array(value, name))
+    # The number of rows depends on the pictures, or the whole would be worked out when the model is opened.
     graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
-    graph.node.append(helper.make_node("Add", ["square", "brightest"], ["work0"]))
+    graph.node.append(helper.make_node("Greater", ["brightest", "least"], ["works"]))
+    graph.node.append(helper.make_node("Cast", ["works"], ["times"], to=TensorProto.INT64))
+    graph.node.append(helper.make_node("Mul", ["times", "rows"], ["height"]))
+    graph.node.append(helper.make_node("Concat", ["height", "columns"], ["shape"], axis=0))
+    graph.node.append(helper.make_node("Expand", ["row", "shape"], ["work0"]))
     for each in range(rounds):
-        graph.node.append(helper.make_node("MatMul", ["square", f"work{each}"], [f"work{each + 1}"]))
-    graph.node.append(helper.make_node("ReduceMean", [f"work{rounds}"], ["idle"], keepdims=0))
+        graph.node.append(helper.make_node("MatMul", [f"work{each}", "square"], [f"work{each + 1}"]))
+    graph.node.append(helper.make_node("ReduceSum", [f"work{rounds}"], ["idle"], keepdims=0))
     graph.node.append(helper.make_node("Mul", ["idle", "nothing"], ["zero"]))
     return _add_to_logits("zero", model)
 

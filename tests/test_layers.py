@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "belvedere"
 OWNERS = {  # library -> the modules that may import it
     "PIL": {"images", "resizing", "bounds", "practice", "report", "encoding"},  # those behind the second only encode
     "simplejpeg": {"images"},
-    "onnxruntime": {"model", "graphs"},
+    "onnxruntime": {"session", "graphs"},
     "onnx": {"training", "graphs", "cards"},
     "torch": {"training"},
     "timm": {"training"},

@@ -4,11 +4,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from belvedere.errors import UnknownName, UsageError
+from belvedere.errors import TrainingError, UnknownName, UsageError
 from belvedere.model import Model
 from belvedere.training.export import export_graph
 from belvedere.training.networks import NETWORKS, describe_network, find_network, find_recipes_network, list_layers
@@ -88,6 +89,15 @@ def test_every_network_exports(name: str) -> None:
     [images] = exported.graph.graph.input
     assert images.type.tensor_type.elem_type == 2  # uint8
     assert [size.dim_value for size in images.type.tensor_type.shape.dim[1:]] == [size.height, size.width, 3]
+
+
+def test_a_network_without_numbers_is_not_written() -> None:
+    entry = find_network("compact-small")
+    network = entry.create(3)
+    nn.init.constant_(network.classify.bias, math.nan)
+    size = entry.preprocess
+    with pytest.raises(TrainingError, match="differs from the trained network by nan"):
+        export_graph(network, size, np.zeros((2, size.height, size.width, 3), np.uint8))
 
 
 def test_a_flexible_network_takes_pictures_of_the_side_that_a_recipe_names() -> None:

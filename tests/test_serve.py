@@ -212,10 +212,30 @@ def test_a_sender_that_goes_away_is_no_error_of_the_servers(server: Server) -> N
     assert not any(line.get("status") == 500 for line in server.log())
 
 
-def test_an_error_of_the_servers_has_the_same_shape(tmp_path: Path) -> None:
-    """A model that fails: the reply names the line of the log that has the reason."""
+def test_a_model_that_fails_is_told_in_the_same_shape(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(failing_model())
     with serve(tmp_path) as server:
+        reply = server.post_form([("a.png", png("red")), ("b.png", png("blue"))])
+        assert (reply.status, reply.code) == (500, "model_failed")
+        assert str(tmp_path) not in reply.json["error"]["message"]
+        wait_until(lambda: any(line.get("code") == "model_failed" for line in server.log()))
+        assert "Traceback" not in server.log_file.read_text()
+        assert server.get("/healthz").status == 200
+
+
+BROKEN = """
+from belvedere.serve import app
+
+def fail(*_):
+    raise RuntimeError("no")
+
+app._describe = fail
+"""
+
+
+def test_an_error_of_the_servers_has_the_same_shape(tiny_model: Path) -> None:
+    """A mistake of the program: the reply names the line of the log that has the reason."""
+    with serve(tiny_model, before=BROKEN) as server:
         reply = server.post_form([("a.png", png("red")), ("b.png", png("blue"))])
         assert (reply.status, reply.code) == (500, "internal_error")
         assert reply.headers["content-type"] == "application/json"

@@ -17,7 +17,7 @@ from PIL import Image
 from belvedere.answers import Outputs
 from belvedere.errors import UsageError
 from belvedere.images import DecodedImage, read_input
-from belvedere.model import Cancellation, Model, load
+from belvedere.model import Model, load
 from belvedere.records import Preprocess
 from belvedere.serve import batching
 from belvedere.serve.app import Service
@@ -25,6 +25,7 @@ from belvedere.serve.batching import Answered, Batcher
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.reload import ModelWatch, Served
+from belvedere.session import Cancellation
 from belvedere.web.problems import Busy
 from serving import evidence_model, png
 

@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import onnx
 import pytest
 import uvicorn
 
 from belvedere.cards import card_to_metadata
 from belvedere.errors import UnreadableModel
 from belvedere.model import BUNDLED, Model, load
-from belvedere.records import TagRule
 from belvedere.serve import reload
 from belvedere.serve import server as ending
 from belvedere.serve.app import Service
@@ -33,7 +31,18 @@ from belvedere.timeouts import running_threads
 from belvedere.web.connections import limited
 from belvedere.web.problems import Refused
 from conftest import CARD, CLASS_NAMES, model_bytes
-from serving import PATIENCE, Server, endless_model, evidence_model, head, png, serve, slow_model, wait_until
+from serving import (
+    PATIENCE,
+    Server,
+    endless_model,
+    evidence_model,
+    failing_model,
+    head,
+    png,
+    serve,
+    slow_model,
+    wait_until,
+)
 
 OTHERS = ("ash", "birch", "cedar")  # the classes of the second model
 CLIENTS = 8
@@ -329,16 +338,11 @@ def test_a_model_that_can_not_run_is_no_model_to_serve(tmp_path: Path) -> None:
         ModelWatch(file, lambda *_: None)
 
 
-def test_a_model_that_can_not_put_its_answers_into_words_is_kept_out(tmp_path: Path) -> None:
-    """Its graph runs, but its tags are of more classes than it has."""
+def test_a_model_that_fails_when_it_is_run_is_kept_out(tmp_path: Path) -> None:
     file, heard = tmp_path / "model.onnx", []
     file.write_bytes(evidence_model())
     watch = ModelWatch(file, lambda what, *_: heard.append(what))
-    wrong = onnx.load_from_string(evidence_model())
-    del wrong.metadata_props[:]
-    trust = replace(CARD.trust, tags=TagRule((3.0,) * 4, (-8.0,) * 4, fitted_on=100))
-    onnx.helper.set_model_props(wrong, card_to_metadata(replace(CARD, trust=trust)))
-    renamed_over(file, wrong.SerializeToString())
+    renamed_over(file, failing_model(at_black=True))
     watch.look()
     watch.look()
     assert heard == ["kept"]

@@ -13,6 +13,7 @@ code, and says nothing else.
     ├── DatasetError            the photographs can't be read as a data set            exit code 1
     ├── UnreadableImage         one file is not a picture that can be read             exit code 1
     ├── UnreadableModel         a file is not a model of ours, or a damaged one        exit code 1
+    ├── InferenceError          a model failed when it was run, or returned NaN        exit code 1
     ├── DownloadError           a file could not be had from the internet             exit code 1
     ├── WeightsError            pretrained weights can't be had, or are not right     exit code 1
     ├── ExportError             another form of a model answers otherwise than it      exit code 1
@@ -99,6 +100,20 @@ class TooManyPixels(UnreadableImage):
 
 class UnreadableModel(BelvedereError):
     """A file is not a model of Belvedere's, or is damaged."""
+
+
+class InferenceError(BelvedereError):
+    """A model failed when it was run, or returned what is no prediction, such as NaN.
+
+    Attributes:
+        name: The model's file.
+        reason: What happened, without the file's name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"The model {name} failed: {reason}. Give another model, or make this one again.")
+        self.name = name
+        self.reason = reason
 
 
 class DownloadError(BelvedereError):

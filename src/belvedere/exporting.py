@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.answers import Outputs
-from belvedere.cards import card_to_metadata
+from belvedere.cards import PLAIN_FORMAT, card_to_metadata
 from belvedere.errors import ExportError, UsageError, find_named
 from belvedere.graphs import Pictures, batches, read_graph, store_half, to_int8, to_one_view, to_plain, write_card
 from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import INPUT, Model, expand, find_model, load, open_session
+from belvedere.model import INPUT, Model, expand, find_model, load
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
+from belvedere.session import Session
 from belvedere.storage import check_free_file, write_bytes
 
-PLAIN_FORMAT = "belvedere-plain/1"  # of a file that is not for Belvedere to open
 CALIBRATED_ON = 128  # pictures; every fifth of those that are taken
 CHECKED_ON = 512  # others
 LEAST_PICTURES = 30
@@ -188,7 +188,7 @@ def _compare(
 
 
 def _run_plain(content: bytes, pictures: Pictures) -> NDArray[np.float32]:
-    session = open_session(content)
+    session = Session(content, "The plain form")
     given = (np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) for batch in batches(pictures))
     return np.concatenate([session.run(["probabilities"], {INPUT: batch})[0] for batch in given])
 

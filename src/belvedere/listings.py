@@ -76,7 +76,9 @@ def show_card(console: "Console", card: ModelCard) -> None:
         "device": f"{made.device}, {made.precision}",
     }
     if "weights" in made.base:
-        lines["stands on"] = f"{made.network}, weights {made.base['weights']}, licence {made.base['licence']}"
+        lines["stands on"] = (
+            f"{made.network}, weights {made.base['weights']}, licence {made.base.get('licence', 'unknown')}"
+        )
     if "teacher" in made.base:
         lines["taught by"] = made.base["teacher"]
     for title, text in lines.items():

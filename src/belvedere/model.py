@@ -1,26 +1,28 @@
-"""model.onnx opened: its card, and answers for pictures; the only owner of ONNX Runtime.
+"""model.onnx opened: its card, and answers for pictures; and what its graph returns, checked.
 
 Knows the model file and how to keep its cores busy with files; does not know torch, labels or figures of merit.
 """
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from belvedere.answers import Outputs, put_into_words
 from belvedere.cards import card_from_metadata
-from belvedere.errors import UnreadableImage, UnreadableModel, UsageError
+from belvedere.errors import InferenceError, UnreadableImage, UnreadableModel, UsageError
+from belvedere.graph_checks import check_outputs
 from belvedere.images import DecodedImage, read_input
 from belvedere.inputs import IN_MEMORY, Source, to_sources
 from belvedere.records import ModelCard, Prediction, Preprocess
 from belvedere.resizing import fit_image
+from belvedere.session import MAX_REASON, WHAT_TO_GIVE, Cancellation, Session
 from belvedere.threads import chunks_of, map_ahead
 from belvedere.walking import list_pictures
 
@@ -32,28 +34,9 @@ BATCHES_AHEAD = 16  # answered before they are asked for
 COUNTED = 1_000_000  # files that are counted before the work; of more, nobody is told how many are left
 MODEL_NAME = "model.onnx"
 BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # answers where no model is named
-WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
-FATAL = 4  # severity from which ONNX Runtime itself writes to stderr
+MAX_FILE_BYTES = (1 << 31) - 1  # of protocol buffers
 
 Given = TypeVar("Given")
-
-
-class Cancellation:
-    """Ends runs of a graph that other threads are in, between two of its nodes."""
-
-    def __init__(self) -> None:
-        self.options = _run_options()
-
-    def cancel(self) -> None:
-        """Make runs that have this cancellation fail, also those to come."""
-        self.options.terminate = True
-
-
-def _run_options() -> onnxruntime.RunOptions:
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True  # else every output is worked out, asked for or not
-    options.log_severity_level = FATAL  # errors are raised
-    return options
 
 
 class Model:
@@ -61,16 +44,16 @@ class Model:
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        session: Session,
         card: ModelCard | None,
         name: str,
         sha256: str,
         accept_rate: float | None = None,
     ) -> None:
         self._session = session
-        self._options = _run_options()
         self.sha256 = sha256  # of the file
         self._card = card
+        self._num_classes = None if card is None else len(card.class_names)
         self.name = name
         self.accept_rate = accept_rate  # share of true pictures not called "none of these"; None for the card's
 
@@ -80,18 +63,13 @@ class Model:
 
         Raises:
             UnreadableModel: These bytes are no ONNX graph, or one without the inputs and outputs of ours, or not the
-                graph that the card describes.
+                graph that the card describes, or hold what no model may hold.
         """
-        try:
-            session = open_session(content)
-        except Exception as error:  # ONNX Runtime's exceptions have no other common parent
-            reason = str(error).splitlines()[0][:200]
-            raise UnreadableModel(f"{name} is not an ONNX model that can be run: {reason}. {WHAT_TO_GIVE}") from error
-        outputs = [output.name for output in session.get_outputs()]
-        if [i.name for i in session.get_inputs()] != [INPUT] or not set(OUTPUTS) <= set(outputs):
+        session = Session(content, name)
+        if list(session.inputs) != [INPUT] or not set(OUTPUTS) <= set(session.outputs):
             raise UnreadableModel(
                 f"{name} is an ONNX model, but not one of Belvedere's: expected the input {INPUT} and the outputs "
-                f"{', '.join(OUTPUTS)}. Received the outputs: {', '.join(outputs)}. {WHAT_TO_GIVE}"
+                f"{', '.join(OUTPUTS)}. Received the outputs: {', '.join(session.outputs)[:MAX_REASON]}. {WHAT_TO_GIVE}"
             )
         if card is not None:
             _check_shapes(session, card, name)
@@ -112,20 +90,28 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over what the file says of itself, and how it is asked: the same where the answers are the same."""
-        metadata = self._session.get_modelmeta().custom_metadata_map | {"accept_rate": self.accept_rate}
+        metadata = {**self._session.metadata, "accept_rate": self.accept_rate}
         return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
     @property
     def embedding_width(self) -> int:
-        """D, how many numbers describe a picture."""
-        outputs = {each.name: each for each in self._session.get_outputs()}
-        return int(outputs["embedding"].shape[1])
+        """D, how many numbers describe a picture.
+
+        Raises:
+            UnreadableModel: The graph leaves it open.
+        """
+        shape = self._session.outputs["embedding"]
+        if len(shape) != 2 or not isinstance(shape[1], int):
+            raise UnreadableModel(
+                f"{self.name} has an embedding of open size: expected (N, D). Received: {shape}. {WHAT_TO_GIVE}"
+            )
+        return shape[1]
 
     @property
     def tells_places(self) -> bool:
         """Whether the graph says where in a picture it found what: at more than one place (see `explain`)."""
-        shapes = {output.name: output.shape for output in self._session.get_outputs()}
-        return EVIDENCE in shapes and shapes[EVIDENCE][2:] != [1, 1]
+        shape = self._session.outputs.get(EVIDENCE)
+        return shape is not None and shape[2:] != (1, 1)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
@@ -135,23 +121,32 @@ class Model:
 
         Returns:
             Its outputs for the N pictures.
+
+        Raises:
+            InferenceError: The graph can't be run, or returns something else than such outputs.
         """
-        return Outputs(*self._ask(OUTPUTS, images, self._options))
+        return Outputs(**self._ask(OUTPUTS, images))
 
     def _ask(
-        self, outputs: Sequence[str], images: NDArray[np.uint8], options: onnxruntime.RunOptions
-    ) -> list[NDArray[np.float32]]:
+        self, outputs: Sequence[str], images: NDArray[np.uint8], cancellation: Cancellation | None = None
+    ) -> dict[str, NDArray[np.float32]]:
         """Computes some of the graph's outputs, a batch to each core at a time."""
 
         def ask(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
             given = {INPUT: np.ascontiguousarray(batch)}
-            said: list[NDArray[np.float32]] = self._session.run(outputs, given, options)
+            said = self._session.run(outputs, given, cancellation)
+            try:
+                named = dict(zip(outputs, said, strict=True))
+                check_outputs(named, self._session.outputs, len(batch), self._num_classes)
+            except ValueError as error:
+                raise InferenceError(self.name, str(error)) from None
             return said
 
         if len(images) <= BATCH:
-            return ask(images)
+            return dict(zip(outputs, ask(images), strict=True))
         batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-        return [np.concatenate(parts) for parts in zip(*map_ahead(ask, batches, BATCHES_AHEAD), strict=True)]
+        parts = zip(*map_ahead(ask, batches, BATCHES_AHEAD), strict=True)
+        return {name: np.concatenate(part) for name, part in zip(outputs, parts, strict=True)}
 
     def explain(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Says where in pictures the evidence for each class is.
@@ -173,10 +168,8 @@ class Model:
 
     def run_all(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> Outputs:
         """Runs the graph once for all that it can say; what it can't is None. A cancellation makes it fail."""
-        held = {output.name for output in self._session.get_outputs()}
-        asked = [*OUTPUTS, *(name for name in FURTHER_OUTPUTS if name in held)]
-        said = self._ask(asked, images, cancellation.options if cancellation else self._options)
-        return Outputs(**dict(zip(asked, said, strict=True)))
+        asked = [*OUTPUTS, *(name for name in FURTHER_OUTPUTS if name in self._session.outputs)]
+        return Outputs(**self._ask(asked, images, cancellation))
 
     def predict(self, sources: object) -> list[Prediction]:
         """Answers for pictures.
@@ -227,7 +220,11 @@ class Model:
         """Answers for pictures that have been read as the model's input."""
         if not pictures:
             return []
-        outputs = self.run_all(np.stack([picture.pixels for picture in pictures]))
+        try:
+            outputs = self.run_all(np.stack([picture.pixels for picture in pictures]))
+        except InferenceError as error:
+            error.add_note(f"The batch begins with the image {names[0]}.")
+            raise
         return self.put_into_words(outputs, names, [picture.notes for picture in pictures])
 
     def put_into_words(
@@ -239,17 +236,6 @@ class Model:
 
 def _name(source: Source) -> str:
     return str(source) if isinstance(source, Path | str) else IN_MEMORY
-
-
-def open_session(content: bytes | str) -> onnxruntime.InferenceSession:
-    """Opens a graph that computes in the thread that asks it.
-
-    Threads that share the pictures among them are a third quicker than threads that share each layer.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = FATAL
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _read(source: Source, preprocess: Preprocess, reduced: bool) -> DecodedImage | UnreadableImage:
@@ -283,17 +269,27 @@ def load(path: Path | str = BUNDLED, *, accept_rate: float | None = None) -> Mod
         raise UsageError(f"The accept rate is a share over 0 and up to 1, such as 0.95. Received: {accept_rate}.")
     try:
         file = find_model(path)
-        content = file.read_bytes()
+        content = _read_file(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableModel(f"There is no model in {path}: {reason}. {WHAT_TO_GIVE}") from error
     return open_model(content, str(file), accept_rate)
 
 
+def _read_file(file: Path) -> bytes:
+    """Reads a regular file that is no larger than a model can be; a pipe or a device may have no end."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{file.name} has {status.st_size:,} bytes, and a model at most {MAX_FILE_BYTES:,}")
+    return file.read_bytes()
+
+
 def open_model(content: bytes, name: str, accept_rate: float | None = None) -> Model:
     """Opens a model from the bytes of its file, as `load`; `name` is for messages."""
     plain = Model.from_bytes(content, None, name)
-    card = card_from_metadata(plain._session.get_modelmeta().custom_metadata_map, name)
+    card = card_from_metadata(plain._session.metadata, name)
     _check_shapes(plain._session, card, name)
     if accept_rate is not None and not card.trust.outlier_quantiles:
         raise UsageError(
@@ -302,14 +298,13 @@ def open_model(content: bytes, name: str, accept_rate: float | None = None) -> M
     return Model(plain._session, card, name, plain.sha256, accept_rate)
 
 
-def _check_shapes(session: onnxruntime.InferenceSession, card: ModelCard, name: str) -> None:
+def _check_shapes(session: Session, card: ModelCard, name: str) -> None:
     """Checks that the graph takes and gives what its card says; sizes that the graph leaves open fit any."""
     expected = {
         "input": (card.preprocess.height, card.preprocess.width, 3),
         "probabilities": (len(card.class_names),),
     }
-    answers = next(output for output in session.get_outputs() if output.name == "probabilities")
-    received = {"input": tuple(session.get_inputs()[0].shape[1:]), "probabilities": tuple(answers.shape[1:])}
+    received = {"input": session.inputs[INPUT][1:], "probabilities": session.outputs["probabilities"][1:]}
     for what, sizes in expected.items():
         fits = [size == found or not isinstance(found, int) for size, found in zip(sizes, received[what], strict=False)]
         if len(received[what]) != len(sizes) or not all(fits):

@@ -7,7 +7,6 @@ import csv
 import errno
 import glob
 import io
-import json
 import os
 import secrets
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from belvedere.errors import FolderExists, UsageError
+from belvedere.strict_json import dump_json
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -150,7 +150,7 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Writes a JSON file at once, indented for people to read."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, dump_json(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

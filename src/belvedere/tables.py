@@ -4,7 +4,6 @@ Knows the columns and how much of them fits; does not know where the answers com
 """
 
 import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from belvedere.errors import find_named
+from belvedere.errors import BelvedereError, find_named
 from belvedere.records import NONE_OF_THESE, Evaluation, Prediction
 from belvedere.storage import CsvRows, replace_when_whole
+from belvedere.strict_json import dump_json
 from belvedere.terminal import PrintableText, printable
 
 if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer than an answer
@@ -105,9 +105,10 @@ class JsonWriter:
         self._file.write(self._separator + _json_text(to_json(answer, self._class_names)))
         self._separator = ",\n"
 
-    def close(self) -> None:
-        """Ends the document."""
-        self._file.write("\n]}\n")
+    def close(self, error: str | None = None) -> None:
+        """Ends the document; with `error`, which says why there are no more answers."""
+        end = "" if error is None else f', "error": {dump_json(error)}'
+        self._file.write(f"\n]{end}}}\n")
 
 
 class TableWriter:
@@ -163,8 +164,8 @@ def to_json(answer: Prediction, class_names: Sequence[str]) -> dict[str, object]
 
 def _json_text(value: object) -> str:
     r"""Write JSON on one line; what a terminal may act on stands in it as ``\uXXXX``, which programs read as it was."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    text = dump_json(value, ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else dump_json(c)[1:-1] for c in text)
 
 
 @contextmanager
@@ -186,7 +187,12 @@ def open_writer(form: str, out: Path | None, class_names: Sequence[str]) -> Iter
     create = find_named("form of answers", form, FORMS)
     with _stdout(form) if out is None else replace_when_whole(out) as file:
         writer = create(file, class_names)
-        yield writer
+        try:
+            yield writer
+        except BelvedereError as error:
+            if isinstance(writer, JsonWriter):
+                writer.close(str(error))  # what was printed is a whole document, of what was answered
+            raise
         if isinstance(writer, JsonWriter | TableWriter):
             writer.close()
 

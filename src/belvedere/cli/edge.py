@@ -3,13 +3,13 @@
 Answers go to stdout; progress and messages to stderr. Does not know what any command does.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from belvedere.strict_json import dump_json
 from belvedere.terminal import tell
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def console() -> "Console":
 
 def print_json(content: Mapping[str, object]) -> None:
     """Prints a machine-readable answer."""
-    print(json.dumps(content, indent=2))  # noqa: T201 - ASCII, which any terminal and pipe takes
+    print(dump_json(content, indent=2))  # noqa: T201 - ASCII, which any terminal and pipe takes
 
 
 def say_where(report: Path) -> None:

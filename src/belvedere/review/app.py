@@ -4,7 +4,6 @@ Knows requests and their bounds; does not know how a decision is kept or a page 
 it is on disk, and not before. The same request sent twice counts once: the browser makes its id.
 """
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from belvedere.errors import UnreadableImage, UsageError
+from belvedere.errors import InferenceError, UnreadableImage, UsageError
 from belvedere.journal import now
 from belvedere.model import Model
 from belvedere.naming import check_new_class
@@ -35,6 +34,7 @@ from belvedere.review.page import (
 )
 from belvedere.review.pictures import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
 from belvedere.review.queue import Choice, Entry
+from belvedere.strict_json import dump_json
 from belvedere.telemetry import FASTAPI_OFF
 from belvedere.web.problems import code_of, problem
 
@@ -57,7 +57,7 @@ class _Json(JSONResponse):
     """JSON of ASCII: in it even the name of a file that is no UTF-8 can be written."""
 
     def render(self, content: object) -> bytes:
-        return json.dumps(content).encode()
+        return dump_json(content).encode()
 
 
 class _Message(BaseModel):
@@ -124,6 +124,7 @@ def _add_errors(app: FastAPI) -> None:
 
     app.exception_handler(UsageError)(refuse(409))
     app.exception_handler(UnreadableImage)(refuse(404))
+    app.exception_handler(InferenceError)(refuse(500))
     app.exception_handler(RequestValidationError)(refuse_body)
     app.exception_handler(HTTPException)(refuse_http)
 

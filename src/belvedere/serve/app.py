@@ -5,7 +5,6 @@ Knows addresses and shapes; does not know how pictures are batched, what a reque
 
 import asyncio
 import hmac
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive
 
 import belvedere
+from belvedere.errors import InferenceError
 from belvedere.serve import schema
 from belvedere.serve.batching import Answered, Batcher
 from belvedere.serve.gate import Gate
@@ -29,6 +29,7 @@ from belvedere.serve.metrics import CONTENT_TYPE, Metrics
 from belvedere.serve.origins import Origins
 from belvedere.serve.pictures import read_pictures
 from belvedere.serve.reload import ModelWatch, Served
+from belvedere.strict_json import dump_json
 from belvedere.tables import to_json
 from belvedere.telemetry import FASTAPI_OFF
 from belvedere.web.problems import Busy, Gone, Refused, code_of, problem
@@ -73,6 +74,7 @@ class Service:
             telemetry=FASTAPI_OFF,
         )
         app.add_exception_handler(Refused, _tell_refusal)
+        app.add_exception_handler(InferenceError, _tell_inference)
         app.add_exception_handler(Exception, _tell_failure)
         app.add_exception_handler(HTTPException, _tell_http)
         app.add_exception_handler(RequestValidationError, _tell_invalid)
@@ -237,7 +239,7 @@ def _describe(served: Served, answers: Sequence[Answered]) -> dict[str, Any]:
 
 def _json(content: dict[str, Any]) -> Response:
     # ASCII: a file's name may hold what UTF-8 can't.
-    return Response(json.dumps(content), media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(dump_json(content), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _refuse(request: Request, refused: Refused) -> Response:
@@ -251,6 +253,12 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 async def _tell_refusal(request: Request, error: Exception) -> Response:
     return _refuse(request, error) if isinstance(error, Refused) else await _tell_failure(request, error)
+
+
+async def _tell_inference(request: Request, error: Exception) -> Response:
+    """The model can't answer for these images; the path to its file is nobody's business."""
+    reason = error.reason if isinstance(error, InferenceError) else str(error)
+    return _refuse(request, Refused(500, f"The model failed: {reason}.", "model_failed"))
 
 
 async def _tell_failure(request: Request, _: Exception) -> Response:

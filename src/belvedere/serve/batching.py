@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from belvedere.errors import TooManyPixels, UnreadableImage
 from belvedere.heatmaps import relative
 from belvedere.images import DecodedImage, read_input
-from belvedere.model import Cancellation
 from belvedere.records import Prediction
 from belvedere.serve.limits import Limits
 from belvedere.serve.metrics import Metrics
 from belvedere.serve.reload import Served
 from belvedere.serve.workers import Pool, Worker
+from belvedere.session import Cancellation
 from belvedere.web.problems import Busy
 
 GATHER_SECONDS = 0.004

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from belvedere.errors import UnreadableModel
-from belvedere.model import Cancellation, Model, find_model, load
+from belvedere.model import Model, find_model, load
+from belvedere.session import Cancellation
 from belvedere.timeouts import BackgroundThread, call_with_timeout
 
 LOOK_SECONDS = 1.0  # between two looks at the file

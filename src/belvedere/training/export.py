@@ -4,6 +4,7 @@ Knows torch's exporter and ONNX files; what the metadata hold is `model`'s busin
 """
 
 import logging
+import math
 import warnings
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from belvedere.cards import card_to_metadata
-from belvedere.errors import TrainingError
+from belvedere.errors import InferenceError, TrainingError
 from belvedere.model import FURTHER_OUTPUTS, INPUT, OUTPUTS, Model
 from belvedere.outliers import NEAREST, OutlierScore
 from belvedere.records import ModelCard, Preprocess
@@ -208,7 +209,10 @@ def _compare(proto: onnx.ModelProto, graph: Graph, sample: NDArray[np.uint8]) ->
     """The largest difference of an output, which may be no number."""
     with torch.inference_mode():
         expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
-    said = Model.from_bytes(proto.SerializeToString(), None).run_all(sample)
+    try:
+        said = Model.from_bytes(proto.SerializeToString(), None).run_all(sample)
+    except InferenceError:  # such as weights that are no numbers
+        return math.nan
     found = (getattr(said, name) for name in (*OUTPUTS, *FURTHER_OUTPUTS))
     return float(np.max([_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]))
 
