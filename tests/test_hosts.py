@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 
 import belvedere
 from belvedere.errors import UsageError
+from belvedere.hosts import listen, stop_connecting
 
 SERVERS = [
     lambda port: belvedere.run_server(port=port),
@@ -63,3 +65,21 @@ def test_a_server_that_fails_to_start_gives_its_port_back(monkeypatch: pytest.Mo
         belvedere.run_server(port=port)
     assert kept.value
     socket.create_server(("127.0.0.1", port)).close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_what_waits_is_accepted_and_nothing_else_connects(host: str) -> None:
+    try:
+        listener = listen(host, 0)
+    except UsageError:
+        pytest.skip("no such address here")
+    with listener, socket.create_connection(listener.getsockname()[:2]) as waits:
+        stop_connecting(listener)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(listener.getsockname()[:2], timeout=0.3)
+        accepted, _ = listener.accept()
+        listener.close()
+        with accepted:
+            waits.sendall(b"still there")
+            assert accepted.recv(100) == b"still there"

@@ -181,6 +181,22 @@ def test_what_is_said_beside_the_chunks_is_counted(server: Server, piece: bytes)
     assert server.post_raw(png("red")).status == 200
 
 
+def test_a_refusal_arrives_where_more_was_sent_than_is_read(server: Server) -> None:
+    """A connection that is closed on unread bytes is reset, and what was answered on it may be lost."""
+    with server.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 3_000_000)
+        assert receive_all(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_last_answer_arrives_before_requests_that_are_not_read(server: Server) -> None:
+    closes = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(closes + b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nX: a\r\n\r\n" * 30_000)
+        reply = receive_all(connection)
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert reply.count(b"HTTP/1.1") == 1
+
+
 def test_a_body_in_small_chunks_is_taken(server: Server) -> None:
     """What stands between the chunks may be more than a head's bytes together."""
     picture = png("red", side=60)

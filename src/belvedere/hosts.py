@@ -4,15 +4,23 @@ Knows which they are; does not know who asks, or for what.
 """
 
 import asyncio
+import ctypes
 import ipaddress
 import socket
+import struct
+import sys
 import threading
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from belvedere.errors import UsageError
 
 BACKLOG = 2048  # connections that wait to be accepted
 MAX_PORT = 65_535
+SO_ATTACH_FILTER = 26  # of Linux
+# A filter for the packets of a listening socket, as (code, jump if true, jump if false, operand): byte 13 of a TCP
+# header holds its flags, and what opens a connection (SYN) is dropped.
+NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
 def is_local(host: str) -> bool:
@@ -77,6 +85,20 @@ def listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --port or --host.") from error
     return listener
+
+
+def stop_connecting(listener: socket.socket) -> None:
+    """Let no further connection begin, where the system is Linux; those in the backlog can still be accepted.
+
+    A socket that is closed resets what is in its backlog, and as long as clients connect, that is never empty. A client
+    whose first packet is dropped sends it again after a second: to whatever listens then.
+    """
+    if sys.platform != "linux":
+        return
+    filters = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in NO_SYN))
+    with suppress(OSError):
+        program = struct.pack("HP", len(NO_SYN), ctypes.addressof(filters))
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def address_of(listener: socket.socket) -> str:

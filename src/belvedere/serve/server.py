@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 
 from belvedere.errors import UsageError
-from belvedere.hosts import BACKLOG, address_of, check_main_thread, is_local, listen, url_of
+from belvedere.hosts import BACKLOG, address_of, check_main_thread, is_local, listen, stop_connecting, url_of
 from belvedere.model import BUNDLED
 from belvedere.serve.app import Service
 from belvedere.serve.limits import Limits
@@ -28,6 +28,7 @@ from belvedere.web.connections import limited
 
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
 END_SECONDS = 10  # beside the limits on one request: then what is left is cut off
+BACKLOG_SECONDS = 0.5  # at the end, for connections that have begun to be accepted
 HEAD_SECONDS = 1.0  # at the end, for the request of a connection that was just accepted
 
 log = logging.getLogger("belvedere.serve")
@@ -47,7 +48,8 @@ def run_server(
     """Serves a model over HTTP until the process is told to end.
 
     On SIGTERM or Ctrl-C the server says that it is not ready, still answers for `limits.drain_seconds` while closing
-    every connection that it answers on, then takes no more and answers what it has. A second signal ends it at once.
+    every connection that it answers on, then takes no new one, accepts those that had begun, and answers what it has.
+    A second signal ends it at once.
 
     Args:
         model: A `model.onnx`, or the run folder that holds one; watched, so that a new file takes over.
@@ -121,6 +123,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.gate.is_closing = True
         await self._wait(self._service.limits.drain_seconds, lambda: True)
+        for listener in sockets or []:
+            stop_connecting(listener)
+        await self._wait(BACKLOG_SECONDS, lambda: True)
         for server in self.servers:
             server.close()
         for listener in sockets or []:

@@ -5,14 +5,38 @@ protocol and adds to it what it leaves open; does not know what a request asks f
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from belvedere.web.limits import RequestLimits
 from belvedere.web.problems import code_of, problem
 
+LINGER_SECONDS = 1.0  # for which is read away what still comes after the last answer
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+
+
+class _LingeringTransport:
+    """A transport whose end lets the last answer arrive: a socket closed on unread bytes would reset the connection."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._lingers = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Say that nothing more comes, and close when the other side does, or after a moment."""
+        if self.is_closing():
+            return
+        self._lingers = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._loop.call_later(LINGER_SECONDS, self._transport.close)
 
 
 class Connection(HttpToolsProtocol):
@@ -34,7 +58,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins to wait for a request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _LingeringTransport(transport, self.loop)))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -44,6 +68,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Counts what comes before a head is whole, and what is neither head nor body."""
+        if self.transport.is_closing():
+            return
         if self._head_timer is not None:
             self._head_bytes += len(data)
         self._unheard_bytes += len(data)
