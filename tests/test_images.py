@@ -302,12 +302,6 @@ def test_damaged_later_frame_does_not_change_the_first() -> None:
     np.testing.assert_array_equal(images.read_image(whole[:-200]), first)
 
 
-def test_pages_of_a_large_tiff_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "COUNTED_TIFF_BYTES", 100)
-    assert images.decode_image(READABLE["several_pages.tif"]).notes == ("first of several frames",)
-    assert images.decode_image(READABLE["tiff_plain.tif"]).notes == ()
-
-
 def test_preview_behind_a_jpeg_is_not_mentioned() -> None:
     assert images.decode_image(READABLE["two_pictures.jpg"]).notes == ()
 

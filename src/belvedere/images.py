@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from belvedere.bounds import Refused, check_decoder, check_pixels, check_scans
+from belvedere.containers import check_container, check_exif, check_fill_bytes, count_frames
 from belvedere.errors import UnreadableImage
 from belvedere.records import Preprocess
 from belvedere.resizing import fit_image
@@ -47,7 +48,6 @@ MAX_BYTES = 200_000_000  # of one file
 LARGE_PIXELS = 50_000_000  # above this, one picture at a time: Pillow needs several copies of it on the way
 READING_VERSION = 1  # raised when the same file would give other pixels: what was cached before is not taken then
 REDUCED_STILL = 3.0  # times the model's input that a picture decoded at a reduced scale still has, at least
-COUNTED_TIFF_BYTES = 1_000_000  # of a TIFF whose pages are counted: a larger one made in spite would take minutes
 
 RGB = NDArray[np.uint8]
 _ORIENTATION_TAG = 0x0112
@@ -116,6 +116,7 @@ def decode_image(
     name = "picture" if isinstance(source, bytes) else str(source)
     try:
         content = read_content(source, max_bytes)
+        check_container(content)
         is_jpeg = content[:3] == b"\xff\xd8\xff"
         return _decode_jpeg(content, max_pixels, least_side) if is_jpeg else _decode_any(content, max_pixels)
     except Refused as refused:
@@ -297,13 +298,14 @@ def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
         check_decoder(image, len(content))
         if image.format in ("JPEG", "MPO"):
             check_scans(content, image.width * image.height)
+            check_fill_bytes(content)
         try:
             with _alone if image.width * image.height > LARGE_PIXELS else nullcontext():
                 pixels = _to_rgb(image)
         except _DAMAGE as error:
             raise Refused(_reason(error)) from error
         decoded = _turn(pixels, _orientation(image))  # asked after decoding: Pillow turns TIFFs itself
-        notes = _frame_notes(image, len(content))  # asked last: counting leaves a damaged file at any frame
+        notes = _frame_notes(image, content)
     return DecodedImage(decoded.pixels, notes + decoded.notes)
 
 
@@ -325,21 +327,23 @@ def _reason(error: Exception) -> str:
 
 def _orientation(image: Image.Image) -> int:
     try:
+        if isinstance(exif := image.info.get("exif"), bytes):
+            check_exif(exif)
+        elif isinstance(text := image.info.get("Raw profile type exif"), str):  # a PNG's, as Pillow reads it
+            check_exif(bytes.fromhex("".join(text.split("\n")[3:])))
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DAMAGE:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _frame_notes(image: Image.Image, size_bytes: int) -> tuple[str, ...]:
+def _frame_notes(image: Image.Image, content: bytes) -> tuple[str, ...]:
     if image.format == "MPO":  # a phone's JPEG with a preview or a depth map behind the picture
         return ()
-    try:
-        if image.format == "TIFF" and size_bytes > COUNTED_TIFF_BYTES:
-            return ("first of several frames",) if getattr(image, "is_animated", False) else ()
-        frames = int(getattr(image, "n_frames", 1))
-    except _DAMAGE:
-        return ()
+    # Pillow would go through the frames of a GIF or the pages of a TIFF one by one; the others state their number.
+    frames = count_frames(content) if image.format in ("GIF", "TIFF") else int(getattr(image, "n_frames", 1))
+    if frames is None:
+        return ("first of several frames",)
     return (f"first of {frames} frames",) if frames > 1 else ()
 
 

@@ -1,0 +1,154 @@
+"""Bounds on the structure of image files: ordinary files are read, what has too much of something is refused."""
+
+import io
+import runpy
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from belvedere import containers, images
+from belvedere.errors import UnreadableImage
+from odd_files import encode, readable_files, smooth_pixels, with_segment
+
+IMAGE = Image.fromarray(smooth_pixels())
+JPEG = encode(IMAGE, "JPEG")
+PNG = encode(IMAGE, "PNG")
+
+
+@pytest.fixture(autouse=True)
+def _small_files_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "SMALL_BYTES", 0)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def frames(form: str, count: int) -> bytes:
+    file = io.BytesIO()
+    others = [Image.new("L", (4, 4), number % 256) for number in range(1, count)]
+    Image.new("L", (4, 4)).save(file, form, save_all=True, append_images=others)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", readable_files())
+def test_ordinary_files_are_within_the_bounds(name: str) -> None:
+    containers.check_container(readable_files()[name])
+
+
+def with_many(piece: bytes, count: int) -> dict[str, bytes]:
+    return {"jpeg": JPEG[:2] + piece * count + JPEG[2:], "png": PNG[:33] + piece * count + PNG[33:]}
+
+
+COMMENT = b"\xff\xfe\x00\x03x"
+EXIF = b"\xff\xe1\x00\x16Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("piece", "most", "form"),
+    [
+        (COMMENT, containers.MAX_SEGMENTS - 20, "jpeg"),
+        (EXIF, containers.MAX_PARSED_SEGMENTS, "jpeg"),
+        (b"\xff", containers.MAX_FILL_BYTES - 1, "jpeg"),
+        (chunk(b"prVt", b""), containers.MAX_CHUNKS - 20, "png"),
+    ],
+    ids=["segments", "EXIF", "fill bytes", "chunks"],
+)
+def test_what_is_at_the_bound_is_read_and_what_is_over_it_is_not(piece: bytes, most: int, form: str) -> None:
+    expected = images.read_image(JPEG if form == "jpeg" else PNG)
+    np.testing.assert_array_equal(images.read_image(with_many(piece, most)[form]), expected)
+    with pytest.raises(UnreadableImage) as caught:
+        images.read_image(with_many(piece, most + 40)[form])
+    assert "more than" in caught.value.reason
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF"])
+@pytest.mark.parametrize("count", [1, 2, 17])
+def test_frames_are_counted_as_pillow_counts_them(form: str, count: int) -> None:
+    content = frames(form, count)
+    assert getattr(Image.open(io.BytesIO(content)), "n_frames", 1) == count
+    assert containers.count_frames(content) == count
+    assert images.decode_image(content).notes == ((f"first of {count} frames",) if count > 1 else ())
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF"])
+def test_many_frames_are_several(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MAX_COUNTED_FRAMES", 3)
+    assert images.decode_image(frames(form, 4)).notes == ("first of several frames",)
+
+
+def test_pages_in_a_circle_are_counted_once() -> None:
+    content = bytearray(frames("TIFF", 2))
+    first = struct.unpack_from("<I", content, 4)[0]
+    second = struct.unpack_from("<I", content, first + 2 + 12 * struct.unpack_from("<H", content, first)[0])[0]
+    struct.pack_into("<I", content, second + 2 + 12 * struct.unpack_from("<H", content, second)[0], first)
+    assert containers.count_frames(bytes(content)) == 2
+
+
+def exif(tags: int, kind: int, values: int) -> bytes:
+    entries = b"".join(struct.pack("<HHII", 0x9000 + number, kind, values, 8) for number in range(tags))
+    return (b"II*\0" + struct.pack("<IH", 8, tags) + entries + bytes(4)).ljust(40_000, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("tags", "kind", "values", "refused"),
+    [(100, 7, 40, False), (2000, 1, 1, True), (10, 7, 30_000, True), (1, 4, 100_000, True)],
+    ids=["usual", "many tags", "over each other", "many values"],
+)
+def test_directories_of_exif(tags: int, kind: int, values: int, refused: bool) -> None:
+    content = PNG[:33] + chunk(b"eXIf", exif(tags, kind, values)) + PNG[33:]
+    if refused:
+        with pytest.raises(UnreadableImage):
+            images.read_image(content)
+    else:
+        np.testing.assert_array_equal(images.read_image(content), smooth_pixels())
+
+
+def test_orientation_is_found_behind_other_segments() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    content = encode(IMAGE, "JPEG", exif=turned)
+    many = content[:2] + COMMENT * 500 + content[2:]
+    assert images.read_image(many).shape[:2] == smooth_pixels().shape[1::-1]
+    assert images.read_image(with_segment(JPEG, b"http://ns.adobe.com/xap/1.0/\0")).shape == smooth_pixels().shape
+
+
+@pytest.mark.parametrize(
+    "header", [b"P6\n# a comment\n6 4 # behind\n255\n", b"P6 6\n\n4\t255\n", b"P6\n#\n#x\n6 4\n255\n"]
+)
+def test_comments_of_a_ppm_are_read_over(header: bytes) -> None:
+    pixels = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    np.testing.assert_array_equal(images.read_image(header + pixels.tobytes()), pixels)
+
+
+def test_a_long_header_of_a_ppm_is_refused() -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        images.read_image(b"P6\n#" + b"a" * 100_000 + b"\n6 4\n255\n" + bytes(72))
+    assert "header" in caught.value.reason
+
+
+def test_a_large_ppm_is_read() -> None:
+    pixels = np.zeros((300, 300, 3), np.uint8)
+    np.testing.assert_array_equal(images.read_image(b"P6\n300 300\n255\n" + pixels.tobytes()), pixels)
+
+
+def test_fill_bytes_behind_the_end_are_nobodys_business() -> None:
+    np.testing.assert_array_equal(images.read_image(JPEG + b"\xff" * 5000), images.read_image(JPEG))
+
+
+SLOW = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "slow_images.py"))["KINDS"]
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_no_slow_file_does_more_than_be_refused(kind: str) -> None:
+    """Small files of the kinds of the benchmark; what large ones cost is measured there."""
+    try:
+        pixels = images.read_image(SLOW[kind](20_000))
+    except UnreadableImage as error:
+        assert error.reason
+    else:
+        assert pixels.ndim == 3
