@@ -31,11 +31,11 @@ import belvedere
 from belvedere.auditing.labels import Doubts, doubt_labels
 from belvedere.auditing.probes import draw_folds
 from belvedere.auditing.unseen import Route, answer_unseen, choose_route
+from belvedere.csv_files import write_csv
 from belvedere.dataset import Dataset, read_folder
 from belvedere.embeddings import read_embeddings
 from belvedere.progress import LineProgress
 from belvedere.splits import Contents, of_part, read_contents
-from belvedere.storage import write_csv
 from belvedere.training.probing import fit_probe
 
 FLIPPED, SWAPPED = 0.05, 0.10

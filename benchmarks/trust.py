@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import belvedere
+from belvedere.csv_files import write_csv
 from belvedere.dataset import Dataset, read_folder
 from belvedere.embeddings import Embeddings, read_embeddings
 from belvedere.progress import LineProgress
 from belvedere.records import Sample
 from belvedere.splits import Contents, of_part, read_contents
-from belvedere.storage import write_csv
 from belvedere.training.device import choose_hardware
 from belvedere.training.networks import find_backbone
 from belvedere.training.probing import FOLDS, draw_folds, fit_probe

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from belvedere.csv_files import write_csv
 from belvedere.journal import read_journal
 from belvedere.records import Decision
-from belvedere.storage import write_csv
 from belvedere.tables import write_predictions
 from conftest import CLASS_NAMES, answer, write_picture
 

@@ -29,12 +29,12 @@ from belvedere.auditing.measures import Measured, measure_all
 from belvedere.auditing.records import Audit, AuditNetwork, DuplicateGroup
 from belvedere.auditing.unseen import check_model
 from belvedere.auditing.writing import COLUMNS
+from belvedere.csv_files import write_csv
 from belvedere.errors import DatasetError, FolderExists, UnknownName, UnreadableModel, UsageError, WeightsError
 from belvedere.model import Model
 from belvedere.progress import Progress, Task
 from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents, read_contents
-from belvedere.storage import write_csv
 from belvedere.training import crossfit
 from belvedere.training.learning import Job
 from belvedere.training.recipes import RECIPES

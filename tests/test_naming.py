@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from belvedere.csv_files import write_csv
 from belvedere.dataset import read_folder
 from belvedere.errors import UsageError
 from belvedere.naming import check_new_class
-from belvedere.storage import write_csv
 from conftest import write_picture
 
 KNOWN = ("sea", "Café", "high mountain")

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from belvedere.cards import card_to_metadata
+from belvedere.csv_files import write_csv
 from belvedere.dataset import Dataset, read_folder
 from belvedere.embeddings import Embeddings, embed_with, read_embeddings
 from belvedere.errors import UsageError
@@ -35,7 +36,6 @@ from belvedere.review.serving import create_scene, list_entries, run_review
 from belvedere.review.sight import Describe
 from belvedere.review.sources import read_doubts
 from belvedere.splits import Contents, read_contents
-from belvedere.storage import write_csv
 from belvedere.tables import write_predictions
 from conftest import CARD, CLASS_NAMES, answer, model_bytes, new_id, picture, write_classes, write_picture
 from reviewing import review, write_run

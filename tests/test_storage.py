@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from belvedere import storage
+from belvedere.csv_files import write_csv
 from belvedere.errors import FolderExists, UsageError
 
 OLD, NEW = b"old", b"new and longer"
@@ -114,7 +115,7 @@ def test_text_is_utf8_with_its_own_line_ends() -> None:
 
 def test_file_names_that_are_not_utf8_can_be_written() -> None:
     name = os.fsdecode(b"fj\xf6rd.jpg")
-    storage.write_csv(Path("x.csv"), ("image",), [(name,)])
+    write_csv(Path("x.csv"), ("image",), [(name,)])
     assert Path("x.csv").read_text(encoding="utf-8") == "image\nfj\\udcf6rd.jpg\n"
     storage.write_json(Path("x.json"), {"image": name})
     assert json.loads(Path("x.json").read_text(encoding="utf-8")) == {"image": name}
@@ -130,7 +131,7 @@ def test_json_is_for_people() -> None:
 
 def test_csv_quotes_and_leaves_none_empty() -> None:
     rows = [("a,b", None, 0.5), ('say "x"', "two\nlines", 1), ("a\rb", "c\r", 2)]
-    storage.write_csv(Path("x.csv"), ("image", "label", "share"), rows)
+    write_csv(Path("x.csv"), ("image", "label", "share"), rows)
     with Path("x.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["image", "label", "share"],

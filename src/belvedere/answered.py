@@ -7,7 +7,9 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from belvedere.csv_files import unescape_formula
 from belvedere.errors import UsageError
 from belvedere.records import Prediction
 
@@ -35,14 +37,15 @@ def read_answers(folder: Path | str) -> Answers:
     Raises:
         UsageError: It is no such folder, or its tables are damaged.
     """
-    file = Path(folder) / PREDICTIONS
+    file, metrics = Path(folder) / PREDICTIONS, _read_metrics(Path(folder))
+    read_cell = unescape_formula if metrics.get("spreadsheet") is True else str
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as rows:
-            reader = csv.reader(rows, strict=True)
+            reader = (list(map(read_cell, row)) for row in csv.reader(rows, strict=True))
             header = next(reader, [])
             end = header.index(_AFTER_CLASSES)
             places = {name: header.index(name) for name in _READ}
-            class_names = _read_class_names(Path(folder), header[places["confidence"] + 1 : end])
+            class_names = _choose_class_names(metrics, header[places["confidence"] + 1 : end])
             answers = tuple(_read_row(row, len(class_names), places) for row in reader)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -71,12 +74,18 @@ def _read_row(row: list[str], classes: int, places: dict[str, int]) -> Predictio
     )
 
 
-def _read_class_names(folder: Path, columns: list[str]) -> tuple[str, ...]:
-    """The names in full: a column of the table may bear a prefix, which metrics.json does not."""
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    """What metrics.json says; nothing where it can't be read: the table alone will do."""
     try:
-        named = json.loads((folder / METRICS).read_text(encoding="utf-8"))["classes"]
-        if len(named) == len(columns) and all(isinstance(name, str) for name in named):
-            return tuple(named)
-    except (OSError, ValueError, LookupError, TypeError):
-        pass  # the table alone will do
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def _choose_class_names(metrics: dict[str, Any], columns: list[str]) -> tuple[str, ...]:
+    """The names in full: a column of the table may bear a prefix, which metrics.json does not."""
+    named = metrics.get("classes")
+    if isinstance(named, list) and len(named) == len(columns) and all(isinstance(name, str) for name in named):
+        return tuple(named)
     return tuple(name.removeprefix(_PREFIX) for name in columns)

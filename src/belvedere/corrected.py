@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from belvedere.csv_files import escape_formula, write_csv
 from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.errors import FolderExists, UsageError
 from belvedere.journal import list_living, read_journal
 from belvedere.records import Sample
-from belvedere.storage import new_folder, write_csv
+from belvedere.storage import new_folder
 
 COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id", "part")
 
@@ -39,7 +40,7 @@ def check_place(out: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
         raise FolderExists(out, "Give another --out, or add --overwrite to replace it.")
 
 
-def export_decisions(journal: Path | str, out: Path) -> int:
+def export_decisions(journal: Path | str, out: Path, *, spreadsheet: bool = False) -> int:
     """Writes every decision as a row of a CSV file; `holds` says which were not undone.
 
     Returns:
@@ -57,21 +58,24 @@ def export_decisions(journal: Path | str, out: Path) -> int:
         )
         for each in decisions
     ]
-    write_csv(out, COLUMNS, rows)
+    write_csv(out, COLUMNS, rows, spreadsheet=spreadsheet)
     return len(rows)
 
 
-def export_table(dataset: Dataset, out: Path) -> None:
+def export_table(dataset: Dataset, out: Path, *, spreadsheet: bool = False) -> None:
     """Writes a data set as the table that `read_folder` reads: image, label, split.
 
-    Several labels are written as `a|b`, and with the share of the picture that each covers as `a:0.6|b:0.3`.
+    Several labels are written as `a|b`, and with the share of the picture that each covers as `a:0.6|b:0.3`. A label
+    that a spreadsheet would take for a formula is escaped where that is asked for; an image's name never begins so.
 
     Raises:
         UsageError: The file can't be written.
     """
     place = out.resolve().parent
-    rows = [(_relative(sample.path.absolute(), place), _label_cell(sample), sample.part) for sample in dataset.samples]
-    write_csv(out, ("image", "label", "split"), rows)
+    rows = [(_image_cell(sample, place), _label_cell(sample), sample.part) for sample in dataset.samples]
+    if not spreadsheet:  # what looks escaped is so, too: `read_folder` takes an apostrophe away
+        rows = [(image, escape_formula(label) if label[0] == "'" else label, part) for image, label, part in rows]
+    write_csv(out, ("image", "label", "split"), rows, spreadsheet=spreadsheet)
 
 
 def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -> None:
@@ -127,17 +131,19 @@ def summarise(journal: Path | str) -> dict[str, object]:
 
 def _label_cell(sample: Sample) -> str:
     labels = (sample.label, *sample.also)
-    if len(sample.areas) != len(labels):
-        return "|".join(labels)
-    shares = (np.format_float_positional(area, trim="0") for area in sample.areas)
-    return "|".join(f"{label}:{share}" for label, share in zip(labels, shares, strict=True))
+    if len(sample.areas) == len(labels):
+        shares = (np.format_float_positional(area, trim="0") for area in sample.areas)
+        labels = tuple(f"{label}:{share}" for label, share in zip(labels, shares, strict=True))
+    return "|".join(labels)
 
 
-def _relative(path: Path, folder: Path) -> str:
+def _image_cell(sample: Sample, folder: Path) -> str:
+    path = sample.path.absolute()
     try:
-        return os.path.relpath(path, folder)
+        relative = os.path.relpath(path, folder)
     except ValueError:  # on another drive of Windows
         return str(path)
+    return relative if escape_formula(relative) == relative else os.path.join(".", relative)  # noqa: PTH118
 
 
 def _link(photograph: Path, place: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.corrections import apply_journal
+from belvedere.csv_files import unescape_formula
 from belvedere.errors import DatasetError, MissingExtra, UnknownName
 from belvedere.images import PICTURE_SUFFIXES
 from belvedere.progress import Progress
@@ -191,7 +192,7 @@ def _read_table(path: Path) -> tuple[list[Sample], list[Note]]:
     has_areas = any(NAMES_AREA.search(row["label"] or "") for _, row in listed)
     for place, row in listed:
         image = row["image"] or ""
-        labels, areas = _split_label(row["label"] or "", has_areas, f"{path}, {place}")
+        labels, areas = _split_label(unescape_formula(row["label"] or ""), has_areas, f"{path}, {place}")
         if not image.strip() or not all(labels):
             raise DatasetError(
                 f"{path}, {place}: the cells image and label must both be filled. "

@@ -59,6 +59,7 @@ def predict_files(
     heatmaps: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    spreadsheet: bool = False,
     progress: Progress | None = None,
 ) -> Answered:
     """Answers for files and folders, and writes the answers as they come.
@@ -72,6 +73,7 @@ def predict_files(
         heatmaps: A folder for pictures of where the evidence for each tag is.
         resume: Whether to go on where the same job was cut off: with "csv", "jsonl" and "parquet", to a file.
         overwrite: Whether older heat-maps there may be replaced; files always are.
+        spreadsheet: Whether CSV cells that a spreadsheet would take for formulas are escaped.
         progress: Shows how far it is.
 
     Returns:
@@ -84,12 +86,12 @@ def predict_files(
         MissingExtra: Parquet is asked for and pyarrow is not installed.
     """
     progress, shown = progress or Progress(), list[Prediction]()
-    _check_form(form, out, sheet or heatmaps, resume)
+    _check_form(form, out, sheet or heatmaps, resume, spreadsheet)
     total = _check_sources(sources, out, sheet)
     pictures = some_of(expand(sources), sources)
     with (
         _heatmap_writer(model, heatmaps, overwrite) as draw,
-        _open(model, form, out, resume) as (writer, rows),
+        _open(model, form, out, resume, spreadsheet) as (writer, rows),
         progress.task("Predicting", total or 0) as task,
     ):
         images, unreadable = _skip(pictures, rows, str(out))
@@ -151,9 +153,11 @@ def _heatmap_writer(model: Model, folder: Path | None, overwrite: bool) -> Itera
         yield draw
 
 
-def _check_form(form: str, out: Path | None, drawn: Path | None, resume: bool) -> None:
+def _check_form(form: str, out: Path | None, drawn: Path | None, resume: bool, spreadsheet: bool) -> None:
     if form not in (known := (*FORMS, "parquet")):
         raise UnknownName("form of answers", form, known)
+    if spreadsheet and form != "csv":
+        raise UsageError(f"--spreadsheet is for CSV. Received: {form}. Add --format csv, or leave it out.")
     if form == "parquet" and out is None:
         raise UsageError("Parquet can't be printed: give a file to write, such as --out answers.parquet.")
     if resume and (out is None or form not in RESUMABLE):
@@ -164,14 +168,15 @@ def _check_form(form: str, out: Path | None, drawn: Path | None, resume: bool) -
 
 @contextmanager
 def _open(
-    model: Model, form: str, out: Path | None, resume: bool
+    model: Model, form: str, out: Path | None, resume: bool, spreadsheet: bool
 ) -> Iterator[tuple[Writer | Rows, Iterable[WrittenRow]]]:
     special = out is not None and out.exists() and not out.is_file()  # such as a pipe, which has nothing to go on with
     if out is not None and form in RESUMABLE and not special:
-        with open_rows(out, form, model.class_names, model.fingerprint, resume=resume) as opened:
+        asked = {"resume": resume, "spreadsheet": spreadsheet}
+        with open_rows(out, form, model.class_names, model.fingerprint, **asked) as opened:
             yield opened
     else:
-        with open_writer(form, out, model.class_names) as writer:
+        with open_writer(form, out, model.class_names, spreadsheet=spreadsheet) as writer:
             yield writer, ()
 
 

@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 
+from belvedere.csv_files import write_csv
 from belvedere.dataset import read_folder
 from belvedere.errors import UnreadableImage
 from belvedere.evaluation import evaluate, surest_mistakes, to_metrics
@@ -24,7 +25,7 @@ from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Sample
 from belvedere.report import Report, write_report
 from belvedere.resizing import fit_image, within
-from belvedere.storage import new_folder, write_csv, write_json
+from belvedere.storage import new_folder, write_json
 from belvedere.tables import write_predictions
 
 SAMPLE_TILES = 24  # photographs in a sample grid
@@ -45,6 +46,7 @@ class Results:
     seconds_total: float
     history: tuple[EpochFigures, ...] = ()
     config: str = ""
+    spreadsheet: bool = False  # whether cells of predictions.csv that look like formulas are escaped
     model: Model | None = None  # to show where its evidence is; None for photographs alone
 
 
@@ -58,6 +60,7 @@ def evaluate_into(
     outliers: Path | None = None,
     accept_rate: float | None = None,
     labels: Path | str | None = None,
+    spreadsheet: bool = False,
 ) -> tuple[Evaluation, dict[str, object]]:
     """Measures a model and, if asked, writes the folder of results.
 
@@ -70,6 +73,7 @@ def evaluate_into(
         outliers: Folder of pictures that show none of the classes, to measure how well they are told from the others.
         accept_rate: Share of true pictures not called "none of these", instead of the model's.
         labels: A journal of corrections, as `read_folder` takes it.
+        spreadsheet: Whether cells of predictions.csv that a spreadsheet would take for formulas are escaped.
 
     Returns:
         The figures, and the content of metrics.json.
@@ -96,6 +100,7 @@ def evaluate_into(
             samples={"Photographs": [sample for sample in dataset.samples if sample.image in measured]},
             command=command_line(),
             seconds_total=seconds_total,
+            spreadsheet=spreadsheet,
             model=opened,
         )
         return evaluation, write_results(folder, results)
@@ -118,11 +123,12 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
         The content of metrics.json.
     """
     figures = collect_metrics(results.evaluation, results.card, results.seconds_total)
+    figures["spreadsheet"] = results.spreadsheet  # whoever reads predictions.csv must know
     write_json(folder / "metrics.json", figures)
-    write_predictions(folder / "predictions.csv", results.evaluation.predictions, results.card.class_names)
+    predictions, class_names = results.evaluation.predictions, results.card.class_names
+    write_predictions(folder / "predictions.csv", predictions, class_names, spreadsheet=results.spreadsheet)
     if results.history:
         write_history(folder / "history.csv", results.history)
-    class_names = results.card.class_names
     report = Report(
         title=results.title,
         evaluation=results.evaluation,

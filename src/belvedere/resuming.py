@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
+from belvedere.csv_files import unescape_formula
 from belvedere.errors import UsageError
 from belvedere.records import Prediction, WrittenRow
 from belvedere.storage import claim_partial, empty_partial, write_json
@@ -43,14 +44,16 @@ class Rows(Protocol):
 class LineRows:
     """Rows of a CSV or JSON lines file."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], form: str) -> None:
+    def __init__(self, folder: Path, class_names: Sequence[str], form: str, *, spreadsheet: bool = False) -> None:
         self._path = folder / f"rows.{form}"
-        self._form = form
+        self._form, self._spreadsheet = form, spreadsheet
         _cut_torn(self._path, form)
         begun = self._path.stat().st_size > 0
         self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
         if form == "csv":
-            self._writer: CsvWriter | JsonLinesWriter = CsvWriter(self._file, class_names, header=not begun)
+            self._writer: CsvWriter | JsonLinesWriter = CsvWriter(
+                self._file, class_names, header=not begun, spreadsheet=spreadsheet
+            )
         else:
             self._writer = JsonLinesWriter(self._file, class_names)
 
@@ -66,7 +69,8 @@ class LineRows:
                 error = next(csv.reader([header])).index("error")
                 for record in records:
                     cells = next(csv.reader(io.StringIO(record, newline="")))
-                    yield WrittenRow(cells[0], bool(cells[error]))
+                    image = unescape_formula(cells[0]) if self._spreadsheet else cells[0]
+                    yield WrittenRow(image, bool(cells[error]))
 
     def write(self, answer: Prediction) -> None:
         """As `Rows`."""
@@ -102,7 +106,7 @@ def _cut_torn(path: Path, form: str) -> None:
 
 @contextmanager
 def open_rows(
-    out: Path, form: str, class_names: Sequence[str], model: str, *, resume: bool
+    out: Path, form: str, class_names: Sequence[str], model: str, *, resume: bool, spreadsheet: bool = False
 ) -> Iterator[tuple[Rows, Iterable[WrittenRow]]]:
     """Opens a file of answers that appears when it is whole, and can be taken up again until then.
 
@@ -112,6 +116,7 @@ def open_rows(
         class_names: The K classes.
         model: The fingerprint of the model that answers.
         resume: Whether the rows that an earlier process left are kept.
+        spreadsheet: As `open_writer`.
 
     Yields:
         What writes the rows, and the rows that are there already.
@@ -121,10 +126,14 @@ def open_rows(
         FolderExists: The partial folder is not Belvedere's.
         MissingExtra: Parquet is asked for and pyarrow is not installed.
     """
-    create = _find_rows(form)
+    create = _find_rows(form, spreadsheet)
     target = out.resolve()
     folder = target.with_name(f"{target.name}.partial")
-    job: dict[str, object] = {"form": form, "classes": list(class_names), "model": model}
+    job: dict[str, object] = {
+        "form": f"{form} for spreadsheets" if spreadsheet else form,
+        "classes": list(class_names),
+        "model": model,
+    }
     try:
         lock, _ = claim_partial(folder)
         try:
@@ -176,9 +185,9 @@ def _check_job(folder: Path, job: dict[str, object]) -> None:
             )
 
 
-def _find_rows(form: str) -> Callable[[Path, Sequence[str]], Rows]:
+def _find_rows(form: str, spreadsheet: bool) -> Callable[[Path, Sequence[str]], Rows]:
     if form == "parquet":
         from belvedere.parquet import ParquetRows  # here, since pyarrow is an extra
 
         return ParquetRows
-    return lambda folder, class_names: LineRows(folder, class_names, form)
+    return lambda folder, class_names: LineRows(folder, class_names, form, spreadsheet=spreadsheet)

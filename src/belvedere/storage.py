@@ -3,7 +3,6 @@
 Knows temporary names, flushing and renaming; does not know what it writes.
 """
 
-import csv
 import errno
 import glob
 import io
@@ -12,7 +11,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -151,30 +150,6 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Writes a JSON file at once, indented for people to read."""
     write_text(path, dump_json(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a CSV file at once: a header, then a row each; None becomes an empty cell."""
-    text = io.StringIO()
-    table = CsvRows(text)
-    for row in (header, *rows):
-        table.write(row)
-    write_text(path, text.getvalue())
-
-
-class CsvRows:
-    """Rows of cells as lines of CSV; None becomes an empty cell."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file, self._line = file, io.StringIO()
-        self._csv = csv.writer(self._line, lineterminator="\r\n")  # else Python leaves a \r in a cell unquoted
-
-    def write(self, cells: Iterable[object]) -> None:
-        """Writes a row."""
-        self._csv.writerow(cells)
-        self._file.write(self._line.getvalue().removesuffix("\r\n") + "\n")
-        self._line.seek(0)
-        self._line.truncate()
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:

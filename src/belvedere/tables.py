@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from belvedere.csv_files import CsvRows
 from belvedere.errors import BelvedereError, find_named
 from belvedere.records import NONE_OF_THESE, Evaluation, Prediction
-from belvedere.storage import CsvRows, replace_when_whole
+from belvedere.storage import replace_when_whole
 from belvedere.strict_json import dump_json
 from belvedere.terminal import PrintableText, printable
 
@@ -50,8 +51,16 @@ def class_columns(class_names: Sequence[str]) -> list[str]:
 class CsvWriter:
     """One row an image: image, label if there are any, answer, prediction, confidence, the classes, ..., error."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str], *, labels: bool = False, header: bool = True) -> None:
-        self._rows = CsvRows(file)
+    def __init__(
+        self,
+        file: TextIO,
+        class_names: Sequence[str],
+        *,
+        labels: bool = False,
+        header: bool = True,
+        spreadsheet: bool = False,
+    ) -> None:
+        self._rows = CsvRows(file, spreadsheet=spreadsheet)
         self._classes = len(class_names)
         self._labels = labels
         if header:
@@ -169,13 +178,16 @@ def _json_text(value: object) -> str:
 
 
 @contextmanager
-def open_writer(form: str, out: Path | None, class_names: Sequence[str]) -> Iterator[Writer]:
+def open_writer(
+    form: str, out: Path | None, class_names: Sequence[str], *, spreadsheet: bool = False
+) -> Iterator[Writer]:
     """Opens what writes answers in one form: to a file, that appears when it is whole, or to stdout.
 
     Args:
         form: One of `FORMS`.
         out: The file; None for stdout.
         class_names: The K classes.
+        spreadsheet: Whether what a spreadsheet would take for a formula is escaped; for "csv" only.
 
     Yields:
         The writer.
@@ -186,7 +198,7 @@ def open_writer(form: str, out: Path | None, class_names: Sequence[str]) -> Iter
     """
     create = find_named("form of answers", form, FORMS)
     with _stdout(form) if out is None else replace_when_whole(out) as file:
-        writer = create(file, class_names)
+        writer = CsvWriter(file, class_names, spreadsheet=True) if spreadsheet else create(file, class_names)
         try:
             yield writer
         except BelvedereError as error:
@@ -214,10 +226,12 @@ def _stdout(form: str) -> Iterator[TextIO]:
         file.detach()
 
 
-def write_predictions(path: Path, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+def write_predictions(
+    path: Path, predictions: Iterable[Prediction], class_names: Sequence[str], *, spreadsheet: bool = False
+) -> None:
     """Writes predictions.csv, with the given labels."""
     with replace_when_whole(path) as file:
-        writer = CsvWriter(file, class_names, labels=True)
+        writer = CsvWriter(file, class_names, labels=True, spreadsheet=spreadsheet)
         for answer in predictions:
             writer.write(answer)
 

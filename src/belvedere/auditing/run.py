@@ -42,6 +42,7 @@ def audit(
     near: bool = True,
     seed: int = 0,
     overwrite: bool = False,
+    spreadsheet: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
     """Looks for what is wrong with labelled photographs: files, duplicates, leaks, classes and labels.
@@ -61,6 +62,7 @@ def audit(
         near: Whether near duplicates are, beside identical files and pixels.
         seed: Of the folds and trainings.
         overwrite: Whether an older folder of results there may be replaced.
+        spreadsheet: Whether cells of issues.csv that a spreadsheet would take for formulas are escaped.
         progress: Shows how far it is; nothing is shown without.
 
     Returns:
@@ -79,7 +81,7 @@ def audit(
         result = _look(dataset, near, route, seed, progress)
         result = replace(result, seconds=round(time.perf_counter() - started, 1))
         if folder is not None:
-            write_audit(folder, result, dataset.samples)
+            write_audit(folder, result, dataset.samples, spreadsheet=spreadsheet)
     return result
 
 

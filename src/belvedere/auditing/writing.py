@@ -11,9 +11,10 @@ from pathlib import Path
 from belvedere.auditing.findings import summarise
 from belvedere.auditing.page import write_page
 from belvedere.auditing.records import Audit, Issue
+from belvedere.csv_files import write_csv
 from belvedere.records import Sample
 from belvedere.results import command_line, list_versions
-from belvedere.storage import write_csv, write_json
+from belvedere.storage import write_json
 
 ISSUES, AUDIT = "issues.csv", "audit.json"
 NETWORK = "network.onnx"  # the first of those that were trained
@@ -24,16 +25,17 @@ COLUMNS = (
 VERSIONS_OF = ("numpy", "onnxruntime", "pillow", "simplejpeg")
 
 
-def write_audit(folder: Path, audit: Audit, samples: Sequence[Sample]) -> None:
+def write_audit(folder: Path, audit: Audit, samples: Sequence[Sample], *, spreadsheet: bool = False) -> None:
     """Writes issues.csv, audit.json and report.html.
 
     Args:
         folder: Exists, and is the audit's own.
         audit: What was found.
         samples: The photographs, to show those that were found.
+        spreadsheet: Whether cells of issues.csv that a spreadsheet would take for formulas are escaped.
     """
-    write_csv(folder / ISSUES, COLUMNS, map(_row, audit.issues))
-    write_json(folder / AUDIT, collect(audit, samples))
+    write_csv(folder / ISSUES, COLUMNS, map(_row, audit.issues), spreadsheet=spreadsheet)
+    write_json(folder / AUDIT, collect(audit, samples) | {"spreadsheet": spreadsheet})
     write_page(folder / "report.html", audit, samples, command_line())
 
 

@@ -3,12 +3,12 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import belvedere
-from belvedere.cli.edge import AcceptRate, AsJson, ModelPath, Overwrite, app, print_json
+from belvedere.cli.edge import AcceptRate, AsJson, ModelPath, Overwrite, Spreadsheet, app, print_json
 from belvedere.errors import UsageError, find_named
 from belvedere.terminal import print_line, tell
 
@@ -44,6 +44,7 @@ def predict(
         Path | None, typer.Option("--heatmaps", help="Folder for pictures of where the evidence for each tag is.")
     ] = None,
     accept_rate: AcceptRate = None,
+    spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
@@ -60,14 +61,15 @@ def predict(
         raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
     sources = read_names(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
     if engine == "ray":
-        if out is None or form != "parquet" or resume or sheet or heatmaps or accept_rate:
+        if out is None or form != "parquet" or resume or sheet or heatmaps or accept_rate or spreadsheet:
             raise UsageError("--engine ray writes a folder: give --out answers.parquet, and no other files or rates.")
         from belvedere.scale import predict_at_scale  # here, since Ray is an extra and takes seconds
 
         done = predict_at_scale(model.name, sources, out, overwrite=overwrite, progress=for_stderr())
     else:
-        files = {"out": out, "sheet": sheet, "heatmaps": heatmaps}
-        done = predict_files(model, sources, form, **files, resume=resume, overwrite=overwrite, progress=for_stderr())
+        options: dict[str, Any] = {"out": out, "sheet": sheet, "heatmaps": heatmaps}
+        options |= {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
+        done = predict_files(model, sources, form, **options, progress=for_stderr())
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, Labels, Out, Overwrite, Seed, app, console, print_json, say_where
+from belvedere.cli.edge import AsJson, Labels, Out, Overwrite, Seed, Spreadsheet, app, console, print_json, say_where
 from belvedere.terminal import tell
 
 
@@ -32,6 +32,7 @@ def audit(
     seed: Seed = 0,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 if anything is flagged.")] = False,
     overwrite: Overwrite = False,
+    spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
     """Look for unreadable, odd, duplicate, leaking and wrongly labelled photographs in PHOTOS."""
@@ -52,6 +53,7 @@ def audit(
         near=not no_near,
         seed=seed,
         overwrite=overwrite,
+        spreadsheet=spreadsheet,
         progress=progress,
     )
     progress.say_notes(found.notes)

@@ -40,6 +40,10 @@ Labels = Annotated[
     Path | None,
     typer.Option("--labels", help="Journal of corrections that belvedere review wrote.", show_default=False),
 ]
+Spreadsheet = Annotated[
+    bool,
+    typer.Option("--spreadsheet", help="Put an apostrophe before CSV cells that a spreadsheet takes for formulas."),
+]
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
 

@@ -14,6 +14,7 @@ from belvedere.cli.edge import (
     Out,
     Overwrite,
     Seed,
+    Spreadsheet,
     app,
     console,
     print_json,
@@ -90,6 +91,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same training was cut off.")] = False,
+    spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on PHOTOS, measure it, and write a run folder with the model and its report."""
@@ -116,6 +118,7 @@ def train(
         overwrite=overwrite,
         resume=resume,
         offline=offline,
+        spreadsheet=spreadsheet,
         progress=for_stderr(),
         **changes,
     )
@@ -140,6 +143,7 @@ def evaluate(
     ] = None,
     accept_rate: AcceptRate = None,
     overwrite: Overwrite = False,
+    spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure MODEL on PHOTOS: accuracy, confusion, calibration, tags, none of these, and the surest mistakes."""
@@ -147,6 +151,8 @@ def evaluate(
     from belvedere.results import evaluate_into
     from belvedere.tables import show_evaluation
 
+    if spreadsheet and out is None:
+        raise UsageError("--spreadsheet is for the table that --out FOLDER writes: add it, or leave --spreadsheet out.")
     evaluation, metrics = evaluate_into(
         model,
         photos,
@@ -156,6 +162,7 @@ def evaluate(
         outliers=outliers,
         accept_rate=accept_rate,
         labels=labels,
+        spreadsheet=spreadsheet,
     )
     if as_json:
         print_json(metrics)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.edge import AsJson, Overwrite, app, console, print_json, say_where
+from belvedere.cli.edge import AsJson, Overwrite, Spreadsheet, app, console, print_json, say_where
 from belvedere.errors import UsageError
 from belvedere.terminal import tell
 
@@ -65,6 +65,7 @@ def journal(
     ] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the photographs instead of linking to them.")] = False,
     overwrite: Overwrite = False,
+    spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
     """Count what JOURNAL holds, write it as CSV, or write PHOTOS corrected, as a table or a folder of links."""
@@ -76,6 +77,8 @@ def journal(
         raise UsageError("Say with --out where the corrected photographs go: NAME.csv for a table, or a folder.")
     if photos is None and out is not None and not is_table:
         raise UsageError(f"Decisions go into a file that ends in .csv. Received: {out}. For a folder, add PHOTOS.")
+    if spreadsheet and not is_table:
+        raise UsageError("--spreadsheet is for a table: add --out NAME.csv, or leave it out.")
     told_of = summarise(file)
     if out is not None:
         check_place(out, [file] if photos is None else [file, photos], overwrite=overwrite)
@@ -83,9 +86,12 @@ def journal(
         progress = for_stderr()
         dataset = belvedere.read_folder(photos, file, progress)
         progress.say_notes(dataset.notes)
-        export_table(dataset, out) if is_table else export_folder(dataset, out, copy=copy, overwrite=overwrite)
+        if is_table:
+            export_table(dataset, out, spreadsheet=spreadsheet)
+        else:
+            export_folder(dataset, out, copy=copy, overwrite=overwrite)
     elif out is not None:
-        export_decisions(file, out)
+        export_decisions(file, out, spreadsheet=spreadsheet)
     if as_json:
         print_json(told_of)
     elif out is not None:

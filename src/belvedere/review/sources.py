@@ -12,6 +12,7 @@ from typing import Any
 
 from belvedere.answered import PREDICTIONS, read_answers
 from belvedere.corrections import HELD_BACK
+from belvedere.csv_files import unescape_formula
 from belvedere.dataset import Dataset
 from belvedere.errors import UsageError
 from belvedere.records import Prediction
@@ -70,7 +71,7 @@ def _is_mistake(answer: Prediction) -> bool:
 def _read_audit(source: Path, dataset: Dataset | None) -> Doubts:
     try:
         told: dict[str, Any] = json.loads((source / AUDIT).read_text(encoding="utf-8"))
-        finder, issues = Finder(source, dataset), _read_issues(source / ISSUES)
+        finder, issues = Finder(source, dataset), _read_issues(source / ISSUES, told.get("spreadsheet") is True)
         hashes = {issue["image"]: issue.get("sha256") or "" for issue in issues}
         doubts = [
             *(doubt for issue in issues if (doubt := _doubt_of_label(issue, finder)) is not None),
@@ -85,9 +86,11 @@ def _read_audit(source: Path, dataset: Dataset | None) -> Doubts:
     return Doubts(source, names, in_order(doubts), tuple(sorted(finder.lost)))
 
 
-def _read_issues(file: Path) -> list[dict[str, str]]:
+def _read_issues(file: Path, escaped: bool) -> list[dict[str, str]]:
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as rows:
-        return list(csv.DictReader(rows, strict=True))
+        lines = ((map(unescape_formula, line) if escaped else line) for line in csv.reader(rows, strict=True))
+        columns = tuple(next(lines, ()))
+        return [dict(zip(columns, line, strict=False)) for line in lines]
 
 
 def _doubt_of_label(issue: Mapping[str, str], finder: Finder) -> Doubt | None:

@@ -75,13 +75,14 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     offline: bool = False,
+    spreadsheet: bool = False,
     progress: Progress | None = None,
     **changes: object,
 ) -> Run:
     """Trains a classifier, measures it and writes its run folder.
 
-    The epoch is chosen on a validation part of the training photographs; the test part is only reported. Ctrl-C ends
-    training early and keeps the best epoch so far; before there is one, it ends all.
+    The epoch is chosen on a validation part of the training photographs; the test part is only reported. Ctrl-C keeps
+    the best epoch so far; before there is one, it ends all.
 
     Args:
         photos: A folder or table of labelled photographs, or what `read_folder` made of one.
@@ -95,12 +96,12 @@ def train(
         overwrite: Whether an older folder of results there may be replaced.
         resume: Whether to go on where a training with the same arguments was cut off; if there is none, it begins.
         offline: Whether only weights may be taken that were downloaded before.
+        spreadsheet: Whether cells of predictions.csv that a spreadsheet would take for formulas are escaped.
         progress: Shows how far it is; nothing is shown without.
         **changes: Values in place of the recipe's, by its keys, such as network, weights, teacher or batch_size.
 
     Raises:
-        BelvedereError: An argument can't be what was meant, `out` may not be written, the photographs can't be learnt
-            from, pretrained weights can't be had, or training failed.
+        BelvedereError: An argument, `out`, the photographs or the weights can't be taken, or training failed.
     """
     started = time.perf_counter()
     recipe = choose_recipe(recipe, config, epochs, **changes)
@@ -116,11 +117,10 @@ def train(
         recipe = fit_side(fit_plan(recipe, log), division, hardware, ends, ranks, log)
         joining = find_joining(recipe, division, log)
         job = Job(folder, recipe, dataset, division, seed, hardware, ranks, log, ends, offline, joining)
-        settings = _write_config(job, minutes)
-        learnt = transfer(job) if recipe.pretrained else learn(job)
+        settings, learnt = _write_config(job, minutes), transfer(job) if recipe.pretrained else learn(job)
         if ranks.leads:
             with in_peace(log):
-                return _write_run(job, learnt, Path(out), settings, started)
+                return _write_run(job, learnt, Path(out), settings, started, spreadsheet)
     return _follow(Path(out), division)
 
 
@@ -222,7 +222,7 @@ def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> N
                 )
 
 
-def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: float) -> Run:
+def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: float, spreadsheet: bool) -> Run:
     """Writes the model, measures it, and writes everything else; the folder is then about to be named `out`."""
     fitted = fit_trust(learnt.held_out, job.log)
     card = write_trained(job, learnt, fitted)
@@ -244,6 +244,7 @@ def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: floa
         model=model,
         history=learnt.fit.history,
         config=settings,
+        spreadsheet=spreadsheet,
     )
     return Run(out, evaluation, write_results(job.folder, results))
 
