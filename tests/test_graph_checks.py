@@ -199,9 +199,9 @@ def test_the_bundled_model_has_few_parts() -> None:
 
 NODES: dict[str, tuple[list[onnx.NodeProto], str]] = {
     "fails": ([helper.make_node("Reshape", ["raw", "shape"], ["logits"])], "can't be run"),
-    "NaN": ([helper.make_node("Mul", ["raw", "nan"], ["logits"])], "NaN, infinite or absurd for 1 of 1 images"),
-    "infinite": ([helper.make_node("Add", ["raw", "infinite"], ["logits"])], "NaN, infinite or absurd"),
-    "absurd": ([helper.make_node("Add", ["raw", "absurd"], ["logits"])], "NaN, infinite or absurd"),
+    "NaN": ([helper.make_node("Mul", ["raw", "nan"], ["logits"])], "not finite, or absurd, for 1 of 1 images"),
+    "infinite": ([helper.make_node("Add", ["raw", "infinite"], ["logits"])], "not finite, or absurd"),
+    "absurd": ([helper.make_node("Add", ["raw", "absurd"], ["logits"])], "not finite, or absurd"),
     "other batch": ([helper.make_node("Tile", ["raw", "twice"], ["logits"])], "shape"),
     "no batch": ([helper.make_node("Slice", ["raw", "none", "none"], ["logits"])], "shape"),
     "other rank": ([helper.make_node("Unsqueeze", ["raw", "last"], ["logits"])], "can't be run|shape"),

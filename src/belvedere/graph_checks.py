@@ -168,6 +168,6 @@ def check_outputs(
         largest = np.abs(values).reshape(num_images, -1).max(1)  # (N,), NaN where one is
         if not (largest <= MAX_VALUE).all():
             failed = num_images - int((largest <= MAX_VALUE).sum())
-            raise ValueError(f"its output {name} is NaN, infinite or absurd for {failed} of {num_images} images")
+            raise ValueError(f"its output {name} is not finite, or absurd, for {failed} of {num_images} images")
         if name == "probabilities" and not (values.min() >= 0 and values.max() <= 1 + ROUNDING):
             raise ValueError(f"its output {name} is not between 0 and 1")
