@@ -111,7 +111,7 @@ def test_arrays_of_names_are_names(file: Path, opened: Model) -> None:
         np.zeros((0, 8, 3), np.uint8),
         np.zeros(8, np.uint8),
     ],
-    ids=str,
+    ids=lambda given: f"{type(given).__name__} {getattr(given, 'shape', '')}",
 )
 def test_what_is_no_image_is_a_type_error_that_lists_what_is_taken(given: object, opened: Model) -> None:
     with pytest.raises(UnsupportedInputError) as caught:
