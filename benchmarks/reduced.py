@@ -19,7 +19,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
 
 from belvedere import images
-from belvedere.model import BUNDLED, load
+from belvedere.model import load
+from belvedere.model_paths import BUNDLED
 from belvedere.walking import list_pictures
 
 Resampling = Image.Resampling

@@ -17,7 +17,7 @@ from PIL import Image
 from belvedere.cards import card_to_metadata
 from belvedere.environment import PLACE_VARIABLE
 from belvedere.model import Model, load
-from belvedere.records import Layer, ModelCard, Prediction, Preprocess, Provenance
+from belvedere.records import Layer, ModelCard, ModelId, Prediction, Preprocess, Provenance
 
 # Where the tests run in the background of a script, Ctrl-C is ignored from the start, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,6 +35,7 @@ hypothesis.settings.load_profile("belvedere")
 COLOURS: Mapping[str, tuple[int, int, int]] = {"blue": (20, 40, 220), "green": (20, 200, 40), "red": (230, 30, 10)}
 CLASS_NAMES = tuple(COLOURS)
 
+MODEL = ModelId("run/model.onnx", "0123456789abcdef" * 4)
 CARD = ModelCard(
     class_names=CLASS_NAMES,
     preprocess=Preprocess(8, 8),

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,8 @@ def test_evaluate(work: Path) -> None:
 def test_predict_in_every_form(work: Path) -> None:
     table = belvedere("predict", "run", "photographs/test", cwd=work)
     assert table.returncode == 0, table.stderr
-    assert "*" in table.stdout
+    assert re.search(r"^photographs/test/dark/0.jpg +dark ", table.stdout, re.MULTILINE)
+    assert "Model: run/model.onnx" in table.stderr
     done = belvedere("predict", "run", "photographs/test", "--out", "answers.csv", "--sheet", "sheet.png", cwd=work)
     assert done.returncode == 0, done.stderr
     with (work / "answers.csv").open() as file:
@@ -218,14 +220,14 @@ def test_the_cache_is_shown_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["audit", "nowhere", "--out", "x"], 1, ["no folder or table nowhere"]),
         (["audit", "photographs", "--out", "run"], 2, ["run exists already", "--overwrite"]),
         (["audit", "photographs", "--model", "run", "--out", "x"], 2, ["has learnt from these photographs"]),
-        (["audit", "photographs", "--model", "gone.onnx", "--out", "x"], 1, ["no model in gone.onnx"]),
+        (["audit", "photographs", "--model", "gone.onnx", "--out", "x"], 1, ["no file or folder gone.onnx"]),
         (["predict", "run"], 2, []),
         (["predict", "run", "photographs", "--format", "cvs"], 2, ["Did you mean 'csv'"]),
         (["predict", "run", "photographs", "--out", "no/where.csv"], 2, ["not a folder"]),
         (["predict", "bad.onnx", "photographs"], 1, ["not an ONNX model"]),
-        (["predict", "gone.onnx", "photographs"], 1, ["no model in gone.onnx"]),
+        (["predict", "gone.onnx", "photographs"], 1, ["no file or folder gone.onnx"]),
         (["evaluate", "run/metrics.json", "photographs"], 1, ["not an ONNX model"]),
-        (["evaluate", "gone.onnx", "photographs"], 1, ["no model in gone.onnx"]),
+        (["evaluate", "gone.onnx", "photographs"], 1, ["no file or folder gone.onnx"]),
         (["predict", "run", "photographs", "--json", "--out", "a.json"], 2, ["leave out"]),
         (["predict", "run", "photographs", "--out", "answers"], 2, ["no suffix"]),
         (["train", "photographs", "--seed", "99999999999999999999", "--out", "x"], 2, ["--seed"]),

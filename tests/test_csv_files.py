@@ -96,12 +96,12 @@ def test_answers_for_a_spreadsheet_are_gone_on_with(
     for spreadsheet in (False, True):
         folder = tmp_path / f"rows{spreadsheet}"
         folder.mkdir()
-        rows = LineRows(folder, opened.class_names, "csv", spreadsheet=spreadsheet)
+        rows = LineRows(folder, opened.class_names, opened.identity, "csv", spreadsheet=spreadsheet)
         for said in opened.predict(names):
             rows.write(said)
         assert [row.image for row in rows.read()] == []  # not written out yet
         rows.leave()
-        again = LineRows(folder, opened.class_names, "csv", spreadsheet=spreadsheet)
+        again = LineRows(folder, opened.class_names, opened.identity, "csv", spreadsheet=spreadsheet)
         assert [row.image for row in again.read()] == names
         again.leave()
 

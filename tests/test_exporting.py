@@ -19,7 +19,8 @@ from belvedere.cards import card_to_metadata
 from belvedere.errors import ExportError, UnknownName, UnreadableModel, UsageError
 from belvedere.exporting import Bound, export_model
 from belvedere.images import DecodedImage
-from belvedere.model import BUNDLED, Model, load
+from belvedere.model import Model, load
+from belvedere.model_paths import BUNDLED
 from belvedere.progress import Progress
 from belvedere.records import ModelCard
 from belvedere.training.export import export_graph, write_model

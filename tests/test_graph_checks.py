@@ -16,7 +16,8 @@ from belvedere import session
 from belvedere.cards import card_to_metadata
 from belvedere.errors import InferenceError, UnreadableModel
 from belvedere.graph_checks import MAX_FIELDS, RefusedGraph, check_graph, check_outputs
-from belvedere.model import BUNDLED, Model, load, open_model
+from belvedere.model import Model, load, open_model
+from belvedere.model_paths import BUNDLED
 from belvedere.session import Session
 from conftest import CARD, model_bytes, picture, write_picture
 

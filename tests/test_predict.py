@@ -14,11 +14,12 @@ from PIL import Image
 from belvedere.errors import UnknownName, UsageError
 from belvedere.inputs import LONGEST_NAME, read_names
 from belvedere.model import Model, load
+from belvedere.model_paths import BUNDLED
 from belvedere.predict import SHEET_PICTURES, Answered, choose_model, predict_files
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction
 from belvedere.resuming import LineRows
-from conftest import CLASS_NAMES, write_classes, write_picture
+from conftest import CLASS_NAMES, MODEL, write_classes, write_picture
 
 FORMS = ("table", "csv", "jsonl", "json")
 
@@ -54,7 +55,10 @@ def test_json_and_jsonl_hold_the_same(photos: Path, opened: Model, tmp_path: Pat
     for form in ("json", "jsonl"):
         predict_files(opened, [photos], form, out=tmp_path / form)
     lines = [json.loads(line) for line in (tmp_path / "jsonl").read_text().splitlines()]
-    assert json.loads((tmp_path / "json").read_text()) == {"classes": list(CLASS_NAMES), "predictions": lines}
+    document = json.loads((tmp_path / "json").read_text())
+    assert document["classes"] == list(CLASS_NAMES)
+    assert document["model"]["sha256"] == opened.sha256
+    assert [row | {"model": opened.sha256[:12]} for row in document["predictions"]] == lines
     assert [line["prediction"] for line in lines] == ["blue", "green", None, "red"]
 
 
@@ -122,7 +126,7 @@ def test_sheet_of_many_says_what_it_leaves_out(opened: Model, tmp_path: Path) ->
     predict_files(
         opened, [content] * (SHEET_PICTURES + 1), "csv", out=tmp_path / "o.csv", sheet=tmp_path / "s.png", progress=said
     )
-    assert said.lines == [f"{tmp_path / 's.png'} shows the first 60 of 61 pictures."]
+    assert said.lines[1:] == [f"{tmp_path / 's.png'} shows the first 60 of 61 pictures."]
 
 
 def test_nothing_to_answer_for_is_refused(opened: Model, tmp_path: Path) -> None:
@@ -177,7 +181,9 @@ def test_a_place_that_the_system_refuses_is_told_in_one_line(photos: Path, opene
 
 def test_a_name_that_is_too_long_means_no_model(tmp_path: Path) -> None:
     name = tmp_path / ("x" * 300)
-    model, named = choose_model([name])
+    with pytest.raises(UsageError, match="too long"):
+        choose_model([name])
+    model, named = choose_model([BUNDLED, name])
     assert (model.class_names, named) == (load().class_names, [name])
     [answer] = model.predict(name)
     assert "too long" in str(answer.error)
@@ -187,7 +193,7 @@ def test_the_longest_name_is_gone_on_with(tmp_path: Path) -> None:
     """Of bytes that are not UTF-8, each six characters in the file."""
     content = b"\xff" * LONGEST_NAME
     [name] = read_names(io.BytesIO(content))
-    rows = LineRows(tmp_path, CLASS_NAMES, "csv")
+    rows = LineRows(tmp_path, CLASS_NAMES, MODEL, "csv")
     rows.write(Prediction(name, error="no such file"))
     rows.finish()
     assert [row.unreadable for row in rows.read()] == [True]

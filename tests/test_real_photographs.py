@@ -11,7 +11,8 @@ from PIL import Image
 from belvedere.dataset import Dataset, read_folder
 from belvedere.evaluation import evaluate
 from belvedere.images import JPEG_AGREEMENT, read_image
-from belvedere.model import BUNDLED, load
+from belvedere.model import load
+from belvedere.model_paths import BUNDLED
 from belvedere.progress import Progress
 from belvedere.splits import find_identical, keep_back, of_part, read_contents
 from belvedere.training.run import train

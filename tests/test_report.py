@@ -22,6 +22,7 @@ from belvedere.records import (
     Evaluation,
     Layer,
     ModelCard,
+    ModelId,
     Note,
     Preprocess,
     Provenance,
@@ -77,6 +78,7 @@ TILE = Tile(np.full((20, 30, 3), 90, dtype=np.uint8), f"given {SCRIPT}\nanswered
 REPORT = Report(
     title=f"runs/{SCRIPT}",
     evaluation=EVALUATION,
+    model=ModelId(f"{SCRIPT}/model.onnx", "ab" * 32),
     card=CARD,
     history=(
         EpochFigures(1, 9.0, 410.0, 1e-3, 1.2, 0.5, 1.1, 0.6),

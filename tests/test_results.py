@@ -12,7 +12,7 @@ from belvedere.model import Model
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Sample
 from belvedere.results import Results, evaluate_into, mistake_tiles, sample_tiles, write_results
-from conftest import CARD, CLASS_NAMES, answer, write_classes, write_picture
+from conftest import CARD, CLASS_NAMES, MODEL, answer, write_classes, write_picture
 
 PROMISED = {
     *("accuracy", "macro_f1", "log_loss", "ece", "classes", "per_class", "confusion", "images", "seconds_total"),
@@ -129,7 +129,7 @@ def test_history_is_written_where_there_is_one(tmp_path: Path) -> None:
     evaluation = measure([answer("gone.png", "red", 1.0, 0.0, 0.0)], CLASS_NAMES, part="test")
     rows = tuple(EpochFigures(n, 1.5, 100.0, 0.001, 1.0 / n, 0.5, 0.9, 0.6) for n in (1, 2))
     samples = [Sample(tmp_path / "gone.png", "gone.png", "red", "test")]
-    write_results(tmp_path, Results("run", evaluation, CARD, (), {"Test": samples}, "belvedere", 3.0, rows))
+    write_results(tmp_path, Results("run", evaluation, MODEL, CARD, (), {"Test": samples}, "belvedere", 3.0, rows))
     with (tmp_path / "history.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert [(row["epoch"], float(row["loss"])) for row in read] == [("1", 1.0), ("2", 0.5)]

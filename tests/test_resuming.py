@@ -26,7 +26,7 @@ from belvedere.predict import predict_files
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction
 from belvedere.resuming import LineRows, open_rows
-from conftest import CARD, CLASS_NAMES, answer, model_bytes, write_classes
+from conftest import CARD, CLASS_NAMES, MODEL, answer, model_bytes, write_classes
 
 FORMS = ("csv", "jsonl", "parquet")
 
@@ -96,7 +96,7 @@ def test_a_job_goes_on_where_it_was_cut_off(
 def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) -> None:
     """Every place where a kill may tear the file: the rows before it stay, byte for byte."""
     names = ('two\nli"nes,.png', "plain.png", 'a "b".png', "caf\udce9.png")
-    whole = LineRows(tmp_path, CLASS_NAMES, form)
+    whole = LineRows(tmp_path, CLASS_NAMES, MODEL, form)
     for name in names:
         whole.write(answer(name, None, 0.1, 0.2, 0.7))
     file = whole.finish()
@@ -105,7 +105,7 @@ def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) ->
     assert shown == [name.encode(errors="backslashreplace") for name in names]
     for place in range(len(stored) + 1):
         file.write_bytes(stored[:place])
-        rows = LineRows(tmp_path, CLASS_NAMES, form)
+        rows = LineRows(tmp_path, CLASS_NAMES, MODEL, form)
         kept = len(list(rows.read()))
         for name in names[kept:]:
             rows.write(answer(name, None, 0.1, 0.2, 0.7))
@@ -116,7 +116,7 @@ def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) ->
 def test_any_name_is_read_back(names: list[str], tmp_path: Path) -> None:
     for form in ("csv", "jsonl"):
         (tmp_path / f"rows.{form}").unlink(missing_ok=True)
-        rows = LineRows(tmp_path, CLASS_NAMES, form)
+        rows = LineRows(tmp_path, CLASS_NAMES, MODEL, form)
         for name in names:
             rows.write(answer(name, None))
         rows.finish()
@@ -299,7 +299,7 @@ def test_what_is_not_the_same_job_is_not_gone_on_with(
 def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     out = tmp_path / "out.csv"
-    with open_rows(out, "csv", CLASS_NAMES, "m", resume=False) as (rows, _):
+    with open_rows(out, "csv", CLASS_NAMES, MODEL, "m", resume=False) as (rows, _):
         rows.write(answer("a.png", None))
         holder = (tmp_path / "out.csv.partial/.belvedere").open()
         with pytest.raises(BlockingIOError):
@@ -307,7 +307,7 @@ def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
         holder.close()
         with (
             pytest.raises(FolderExists, match="Another process is at work"),
-            open_rows(out, "csv", CLASS_NAMES, "m", resume=True),
+            open_rows(out, "csv", CLASS_NAMES, MODEL, "m", resume=True),
         ):
             pass
     assert len(out.read_text().splitlines()) == 2
@@ -318,7 +318,7 @@ def test_a_folder_of_someone_elses_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out.csv.partial/mine.txt").write_text("mine")
     with (
         pytest.raises(FolderExists, match="not made by Belvedere"),
-        open_rows(tmp_path / "out.csv", "csv", CLASS_NAMES, "m", resume=True),
+        open_rows(tmp_path / "out.csv", "csv", CLASS_NAMES, MODEL, "m", resume=True),
     ):
         pass
     assert (tmp_path / "out.csv.partial/mine.txt").read_text() == "mine"

@@ -10,7 +10,8 @@ import belvedere
 from belvedere.cards import card_to_metadata
 from belvedere.dataset import read_folder
 from belvedere.errors import UnreadableModel
-from belvedere.model import BUNDLED, load
+from belvedere.model import load
+from belvedere.model_paths import BUNDLED
 from belvedere.progress import Progress
 from belvedere.review.sight import Sight, find_sight
 from belvedere.splits import Contents, read_contents

@@ -14,7 +14,7 @@ import pytest
 from belvedere.errors import FolderExists, UsageError
 from belvedere.model import load
 from belvedere.predict import Answered, predict_files
-from conftest import write_classes
+from conftest import MODEL, write_classes
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'belvedere[ray]'")
 pa = pytest.importorskip("pyarrow")
@@ -71,7 +71,7 @@ def test_a_worker_keeps_to_its_core(tiny_model: Path, photos: Path, monkeypatch:
 
     monkeypatch.setattr(model, "map_ahead", None)
     names = sorted(str(file) for file in photos.glob("*/*"))[:100]
-    answers = Answerer(tiny_model.read_bytes())(pa.table({"name": [os.fsencode(name) for name in names]}))
+    answers = Answerer(tiny_model.read_bytes(), MODEL)(pa.table({"name": [os.fsencode(name) for name in names]}))
     assert answers["image"].to_pylist() == names
 
 

@@ -443,7 +443,7 @@ def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["gone.onnx"], "no model in gone.onnx"),
+        (["gone.onnx"], "no file or folder gone.onnx"),
         (["--files", "9", "--queue", "8"], "could never be answered"),
         (["--megabytes", "0"], "limit on body bytes"),
         (["--megabytes", "nan"], "limit on body bytes must be a number above 0. Received: nan"),

@@ -20,7 +20,8 @@ import uvicorn
 
 from belvedere.cards import card_to_metadata
 from belvedere.errors import UnreadableModel
-from belvedere.model import BUNDLED, Model, load
+from belvedere.model import Model, load
+from belvedere.model_paths import BUNDLED
 from belvedere.serve import reload
 from belvedere.serve import server as ending
 from belvedere.serve.app import Service

@@ -26,7 +26,7 @@ from belvedere.tables import (
     to_json,
     write_predictions,
 )
-from conftest import CARD, CLASS_NAMES, answer
+from conftest import CARD, CLASS_NAMES, MODEL, answer
 
 GOOD = answer("photos/1.png", "blue", 0.123456, 0.87654, 0.000004)
 BAD = Prediction("photos/2.png", error="empty file", label="red")
@@ -45,7 +45,7 @@ def csv_rows(answers: Sequence[Prediction], names: Sequence[str], *, labels: boo
 
 
 def written(form: str, answers: Sequence[Prediction], path: Path, names: Sequence[str] = CLASS_NAMES) -> str:
-    with open_writer(form, path, names) as writer:
+    with open_writer(form, path, names, MODEL) as writer:
         for each in answers:
             writer.write(each)
     return path.read_bytes().decode()
@@ -123,9 +123,10 @@ def test_every_form_for_programs_parses_back(
     ]
     lines = written("jsonl", answers, tmp_path / "x.jsonl", names).split("\n")
     assert lines.pop() == ""
-    assert [json.loads(line) for line in lines] == expected
+    assert [json.loads(line) for line in lines] == [{**row, "model": MODEL.short} for row in expected]
     document = json.loads(written("json", answers, tmp_path / "x.json", names))
-    assert document == {"classes": names, "predictions": expected}
+    head = {"model": {"name": MODEL.name, "sha256": MODEL.sha256}, "classes": names}
+    assert document == {**head, "predictions": expected}
 
 
 # Where the answers go
@@ -137,7 +138,7 @@ def test_odd_bytes_in_a_name_are_escaped_in_every_form(
     rows = [replace(GOOD, image="caf\udce9\n\x1b[31m.png"), replace(BAD, image="caf\udce9.png")]
     for form in ("table", "csv", "jsonl", "json"):
         assert r"caf\udce9" in written(form, rows, tmp_path / "x")
-        with open_writer(form, None, CLASS_NAMES) as writer:
+        with open_writer(form, None, CLASS_NAMES, MODEL) as writer:
             for row in rows:
                 writer.write(row)
         assert capsysbinary.readouterr().out.count(rb"caf\udce9") >= 2
@@ -151,7 +152,7 @@ def test_odd_bytes_in_a_name_are_escaped_in_every_form(
 def test_stdout_is_utf8_for_programs_whatever_the_terminal_is(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(binary, encoding="ascii"))
-    with open_writer(form, None, CLASS_NAMES) as writer:
+    with open_writer(form, None, CLASS_NAMES, MODEL) as writer:
         writer.write(replace(GOOD, image="naïve café"))
     assert "naïve café" in binary.getvalue().decode("utf-8")
     print("still open", flush=True)
@@ -161,13 +162,13 @@ def test_stdout_is_utf8_for_programs_whatever_the_terminal_is(form: str, monkeyp
 def test_stdout_that_holds_text_only_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(sys, "stdout", text)
-    with open_writer("csv", None, CLASS_NAMES) as writer:
+    with open_writer("csv", None, CLASS_NAMES, MODEL) as writer:
         writer.write(GOOD)
     assert text.getvalue().count("\n") == 2
 
 
 def test_unfinished_file_does_not_appear(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), open_writer("csv", tmp_path / "x.csv", CLASS_NAMES) as writer:
+    with pytest.raises(KeyboardInterrupt), open_writer("csv", tmp_path / "x.csv", CLASS_NAMES, MODEL) as writer:
         writer.write(GOOD)
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -176,10 +177,10 @@ def test_unfinished_file_does_not_appear(tmp_path: Path) -> None:
 def test_unknown_form_and_missing_folder_are_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(UnknownName, match=r"form of answers 'jsn'. Did you mean 'json'\?"),
-        open_writer("jsn", None, ()),
+        open_writer("jsn", None, (), MODEL),
     ):
         pass
-    with pytest.raises(UsageError, match="Can't write"), open_writer("csv", tmp_path / "no/x.csv", CLASS_NAMES):
+    with pytest.raises(UsageError, match="Can't write"), open_writer("csv", tmp_path / "no/x.csv", CLASS_NAMES, MODEL):
         pass
 
 

@@ -18,7 +18,8 @@ import onnx
 import belvedere
 from belvedere.evaluation import evaluate
 from belvedere.graphs import store_half
-from belvedere.model import BUNDLED, MODEL_NAME, Model
+from belvedere.model import Model
+from belvedere.model_paths import BUNDLED, MODEL_NAME
 from belvedere.progress import LineProgress
 from belvedere.records import Evaluation
 from belvedere.storage import write_bytes, write_text

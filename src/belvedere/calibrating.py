@@ -14,7 +14,8 @@ from belvedere.cards import replace_metadata
 from belvedere.dataset import read_folder
 from belvedere.errors import DatasetError, MissingExtra, UnknownName, UnreadableImage, UsageError
 from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import Model, find_model, load
+from belvedere.model import Model, load
+from belvedere.model_paths import find_model
 from belvedere.progress import Progress
 from belvedere.records import Sample, TagFigures
 from belvedere.reliability import measure_tags

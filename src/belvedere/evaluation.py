@@ -14,6 +14,7 @@ from belvedere.dataset import UNDIVIDED, Dataset
 from belvedere.errors import DatasetError, UnknownName, UsageError
 from belvedere.inputs import Source
 from belvedere.model import Model, expand
+from belvedere.model_paths import refuse_models
 from belvedere.prediction_sets import COVERAGE
 from belvedere.progress import Progress
 from belvedere.records import ClassFigures, Confusion, Evaluation, OutlierFigures, Prediction, Sample, TagFigures
@@ -179,7 +180,7 @@ def _compare_tags(
 def _list_outliers(model: Model, folder: Path | str) -> list[Path | str]:
     if not model.card.trust.outlier_quantiles:
         raise UsageError(f"{model.name} can't tell what is none of its classes: leave out the outliers.")
-    if not (pictures := list(expand([folder]))):
+    if not (pictures := list(expand(refuse_models([folder])))):
         raise UsageError(f"There are no pictures in {folder}. Give a folder with some that show none of the classes.")
     return pictures
 

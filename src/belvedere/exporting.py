@@ -16,7 +16,8 @@ from belvedere.cards import PLAIN_FORMAT, card_to_metadata
 from belvedere.errors import ExportError, UsageError, find_named
 from belvedere.graphs import Pictures, batches, read_graph, store_half, to_int8, to_one_view, to_plain, write_card
 from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import INPUT, Model, expand, find_model, load
+from belvedere.model import INPUT, Model, expand, load
+from belvedere.model_paths import find_model, refuse_models
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
 from belvedere.session import Session
@@ -153,7 +154,7 @@ def _check_out(out: Path, source: Path, overwrite: bool) -> None:
 
 def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> tuple[Pictures, Pictures]:
     """Reads pictures from all over a folder: some to calibrate on, and others to compare on."""
-    listed = list(expand([photos]))
+    listed = list(expand(refuse_models([photos])))
     count = min(len(listed), CALIBRATED_ON + CHECKED_ON)
     taken = [listed[number * len(listed) // count] for number in range(count)]
     read = []

@@ -20,9 +20,18 @@ from belvedere.errors import InferenceError, UnreadableImage, UnreadableModel, U
 from belvedere.graph_checks import check_outputs
 from belvedere.images import DecodedImage, read_input
 from belvedere.inputs import IN_MEMORY, Source, to_sources
-from belvedere.records import ModelCard, Prediction, Preprocess
+from belvedere.model_paths import (
+    BUNDLED,
+    MODEL_NAME,
+    WHAT_TO_GIVE,
+    explain_no_model,
+    find_model,
+    name_model,
+    refuse_models,
+)
+from belvedere.records import ModelCard, ModelId, Prediction, Preprocess
 from belvedere.resizing import fit_image
-from belvedere.session import MAX_REASON, WHAT_TO_GIVE, Cancellation, Session
+from belvedere.session import MAX_REASON, Cancellation, Session
 from belvedere.threads import chunks_of, map_ahead
 from belvedere.walking import list_pictures
 
@@ -32,8 +41,6 @@ EVIDENCE, OUTLIER_SCORE = FURTHER_OUTPUTS = ("evidence", "outlier_score")  # mod
 BATCH = 32  # pictures that a thread reads and answers for at once: 16 are up to a tenth slower, 64 no quicker
 BATCHES_AHEAD = 16  # answered before they are asked for
 COUNTED = 1_000_000  # files that are counted before the work; of more, nobody is told how many are left
-MODEL_NAME = "model.onnx"
-BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # answers where no model is named
 MAX_FILE_BYTES = (1 << 31) - 1  # of protocol buffers
 
 Given = TypeVar("Given")
@@ -86,6 +93,11 @@ class Model:
     def class_names(self) -> tuple[str, ...]:
         """The K classes, in the order of the probabilities."""
         return self.card.class_names
+
+    @property
+    def identity(self) -> ModelId:
+        """Which model this is, as outputs name it."""
+        return ModelId(name_model(self.name), self.sha256)
 
     @property
     def fingerprint(self) -> str:
@@ -184,8 +196,9 @@ class Model:
 
         Raises:
             UnsupportedInputError: Something else was given.
+            UsageError: A model or a run folder without one was given as an image.
         """
-        return list(self.stream(expand(to_sources(sources)), reduced=True))
+        return list(self.stream(expand(refuse_models(to_sources(sources))), reduced=True))
 
     def stream(self, sources: Iterable[Source], *, reduced: bool = False) -> Iterator[Prediction]:
         """Answers for files one after the other, ahead of the caller and on every core, in memory that stays flat.
@@ -267,6 +280,8 @@ def load(path: Path | str = BUNDLED, *, accept_rate: float | None = None) -> Mod
     """
     if accept_rate is not None and not 0 < accept_rate <= 1:
         raise UsageError(f"The accept rate is a share over 0 and up to 1, such as 0.95. Received: {accept_rate}.")
+    if no_model := explain_no_model(path):
+        raise UnreadableModel(no_model)
     try:
         file = find_model(path)
         content = _read_file(file)
@@ -312,19 +327,6 @@ def _check_shapes(session: Session, card: ModelCard, name: str) -> None:
                 f"{name} has metadata that do not fit its graph: expected {what} of size {sizes}. "
                 f"Received: {received[what]}. Train it again."
             )
-
-
-def takes_model(path: Path) -> bool:
-    """Whether a path, given among pictures and folders of them, means a model."""
-    try:
-        return path.suffix.lower() == ".onnx" or (path / MODEL_NAME).is_file()
-    except OSError:
-        return False  # such as a name that is too long: reading it as a picture says so
-
-
-def find_model(path: Path | str) -> Path:
-    """Returns the model file that a path means: itself, or the one in a run folder."""
-    return Path(path) / MODEL_NAME if Path(path).is_dir() else Path(path)
 
 
 def expand(sources: Iterable[Given]) -> Iterator[Given | Path]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from belvedere.errors import MissingExtra
-from belvedere.records import Prediction, WrittenRow
+from belvedere.records import ModelId, Prediction, WrittenRow
 from belvedere.storage import write_bytes
 from belvedere.tables import class_columns
 
@@ -22,8 +22,8 @@ except ModuleNotFoundError as error:
 PART_ROWS = 4096  # kept in memory until they are written as a part: as many at most are worked out anew after a kill
 
 
-def schema_of(class_names: Sequence[str]) -> pa.Schema:
-    """The columns: those of the CSV, with tags, prediction set and notes as lists."""
+def schema_of(class_names: Sequence[str], model: ModelId) -> pa.Schema:
+    """Return the columns: those of the CSV, with tags, sets and notes as lists; the metadata name the model."""
     tag = pa.struct([("name", pa.string()), ("share", pa.float64()), ("confidence", pa.float64())])
     return pa.schema(
         [
@@ -38,11 +38,12 @@ def schema_of(class_names: Sequence[str]) -> pa.Schema:
             ("none_score", pa.float64()),
             ("notes", pa.list_(pa.string())),
             ("error", pa.string()),
-        ]
+        ],
+        {"belvedere.model.name": _writable(model.name), "belvedere.model.sha256": model.sha256},
     )
 
 
-def to_table(answers: Sequence[Prediction], class_names: Sequence[str]) -> pa.Table:
+def to_table(answers: Sequence[Prediction], class_names: Sequence[str], model: ModelId) -> pa.Table:
     """Puts answers into columns; what isn't known is null."""
     read = [answer.error is None for answer in answers]
     classes: list[list[object]] = [
@@ -62,7 +63,7 @@ def to_table(answers: Sequence[Prediction], class_names: Sequence[str]) -> pa.Ta
         [list(answer.notes) for answer in answers],
         [answer.error if answer.error is None else _writable(answer.error) for answer in answers],
     ]
-    schema = schema_of(class_names)
+    schema = schema_of(class_names, model)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -70,8 +71,8 @@ def to_table(answers: Sequence[Prediction], class_names: Sequence[str]) -> pa.Ta
 class ParquetRows:
     """Rows in parts, each written at once; one file of all of them in the end."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        self._folder, self._class_names = folder, class_names
+    def __init__(self, folder: Path, class_names: Sequence[str], model: ModelId) -> None:
+        self._folder, self._class_names, self._model = folder, class_names, model
         self._waiting: list[Prediction] = []
         self._number = len(self._parts())
 
@@ -93,7 +94,7 @@ class ParquetRows:
 
     def _write_part(self) -> None:
         sink = pa.BufferOutputStream()
-        pq.write_table(to_table(self._waiting, self._class_names), sink)
+        pq.write_table(to_table(self._waiting, self._class_names, self._model), sink)
         write_bytes(self._folder / f"part-{self._number:08}.parquet", sink.getvalue().to_pybytes())
         self._number += 1
         self._waiting.clear()
@@ -103,7 +104,7 @@ class ParquetRows:
         self.leave()
         whole = self._folder / "rows.parquet"
         with whole.open("wb") as file:
-            with pq.ParquetWriter(file, schema_of(self._class_names)) as writer:
+            with pq.ParquetWriter(file, schema_of(self._class_names, self._model)) as writer:
                 for part in self._parts():
                     writer.write_table(pq.read_table(part))
             file.flush()

@@ -80,18 +80,22 @@ def _draw_picture(axes: Axes, pixels: NDArray[np.uint8] | None) -> None:
 
 
 @styled()
-def draw_sheet(entries: Sequence[tuple[NDArray[np.uint8] | None, Prediction]], class_names: Sequence[str]) -> Figure:
+def draw_sheet(
+    entries: Sequence[tuple[NDArray[np.uint8] | None, Prediction]], class_names: Sequence[str], model: str = ""
+) -> Figure:
     """Draws a contact sheet: every picture with its answer and the probabilities of its likeliest classes.
 
     Args:
         entries: Pixels `(H, W, 3)` and answer of every picture; None for one that could not be read.
         class_names: The model's classes, in the order of the probabilities.
+        model: Which one predicted, for the foot of the sheet.
     """
     side, bars, gap, step = 1.45, 1.55, 0.2, 2.0  # inches
     columns = min(3, max(len(entries), 1))
     rows = max(-(-len(entries) // columns), 1)
     width, height = columns * (side + bars + 2 * gap) + gap, rows * step + gap
     figure = Figure(figsize=(width, height))
+    figure.text(gap / width, 0.1 / height, shorten(model, 46 * columns), fontsize=7, color=COLOURS["muted"])
     for index, (pixels, answer) in enumerate(entries):
         left = gap + index % columns * (side + bars + 2 * gap)
         top = height - gap - index // columns * step

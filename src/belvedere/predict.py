@@ -12,7 +12,8 @@ from pathlib import Path
 from belvedere.errors import UnknownName, UnreadableImage, UsageError
 from belvedere.images import PICTURE_SUFFIXES, RGB, read_image
 from belvedere.inputs import Source
-from belvedere.model import Model, count_pictures, expand, load, takes_model
+from belvedere.model import Model, count_pictures, expand, load
+from belvedere.model_paths import BUNDLED, explain_missing, refuse_models, takes_model
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction, WrittenRow
 from belvedere.resizing import fit_image, within
@@ -20,6 +21,7 @@ from belvedere.resuming import RESUMABLE, Rows, open_rows
 from belvedere.storage import check_free_file, new_folder, write_bytes
 from belvedere.tables import FORMS, Writer, open_writer
 
+STDIN = Path("-")  # in place of images: their names come on stdin
 SHEET_PICTURES = 60  # a contact sheet shows the first so many
 SHEET_SIDE = 240  # longer side of a picture on it, pixels
 TOLD_TOGETHER = 16  # pictures; telling of each would take as long as reading it
@@ -34,19 +36,27 @@ class Answered:
     unreadable: int
 
 
-def choose_model(paths: Sequence[Path], accept_rate: float | None = None) -> tuple[Model, list[Path]]:
-    """Opens the model that the first path means, or the bundled one, and returns the others.
+def choose_model(
+    paths: Sequence[Path], *, model: Path | None = None, accept_rate: float | None = None
+) -> tuple[Model, list[Path]]:
+    """Open the model that is named, or that the first path means, or else the bundled one; return the images.
 
     Args:
-        paths: A model, or not, and pictures.
+        paths: Images and folders of them, after a model or not.
+        model: A model; then all paths are images.
         accept_rate: As `load` takes it.
 
     Raises:
         UnreadableModel: The file is no model of Belvedere's.
+        UsageError: The first path is not there, or one was meant to be a model and can't be.
     """
-    if paths and takes_model(paths[0]):
-        return load(paths[0], accept_rate=accept_rate), list(paths[1:])
-    return load(accept_rate=accept_rate), list(paths)
+    named, images = model, list(paths)
+    if model is None and images and takes_model(images[0]):
+        named = images.pop(0)
+    elif model is None and images and images[0] != STDIN and (missing := explain_missing(images[0])):
+        raise UsageError(f"{missing} Give a model or images first.")
+    images = list(refuse_models(images))
+    return load(named or BUNDLED, accept_rate=accept_rate), images
 
 
 def predict_files(
@@ -89,6 +99,7 @@ def predict_files(
     _check_form(form, out, sheet or heatmaps, resume, spreadsheet)
     total = _check_sources(sources, out, sheet)
     pictures = some_of(expand(sources), sources)
+    progress.say(f"Model: {model.identity}")
     with (
         _heatmap_writer(model, heatmaps, overwrite) as draw,
         _open(model, form, out, resume, spreadsheet) as (writer, rows),
@@ -104,7 +115,7 @@ def predict_files(
             if sheet is not None and len(shown) < SHEET_PICTURES:
                 shown.append(answer)
     if sheet is not None:
-        _draw_sheet(sheet, shown, model.class_names)
+        _draw_sheet(sheet, shown, model)
         if images > len(shown):
             progress.say(f"{sheet} shows the first {len(shown)} of {images:,} pictures.")
     return Answered(images, unreadable)
@@ -173,10 +184,10 @@ def _open(
     special = out is not None and out.exists() and not out.is_file()  # such as a pipe, which has nothing to go on with
     if out is not None and form in RESUMABLE and not special:
         asked = {"resume": resume, "spreadsheet": spreadsheet}
-        with open_rows(out, form, model.class_names, model.fingerprint, **asked) as opened:
+        with open_rows(out, form, model.class_names, model.identity, model.fingerprint, **asked) as opened:
             yield opened
     else:
-        with open_writer(form, out, model.class_names, spreadsheet=spreadsheet) as writer:
+        with open_writer(form, out, model.class_names, model.identity, spreadsheet=spreadsheet) as writer:
             yield writer, ()
 
 
@@ -210,12 +221,12 @@ def _written(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _draw_sheet(file: Path, shown: Sequence[Prediction], class_names: Sequence[str]) -> None:
+def _draw_sheet(file: Path, shown: Sequence[Prediction], model: Model) -> None:
     from belvedere.pictures import draw_sheet  # here, since loading matplotlib takes longer than an answer
     from belvedere.plots import figure_bytes
 
     entries = [(_sheet_pixels(answer), answer) for answer in shown]
-    write_bytes(file, figure_bytes(draw_sheet(entries, class_names), "png"))
+    write_bytes(file, figure_bytes(draw_sheet(entries, model.class_names, str(model.identity)), "png"))
 
 
 def _check_apart(file: Path, sources: Iterable[Source]) -> None:

@@ -138,6 +138,22 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelId:
+    """Which model predicted."""
+
+    name: str  # of its file and folder
+    sha256: str  # of its file, hexadecimal
+
+    def __str__(self) -> str:
+        return f"{self.name}, sha256 {self.short}"
+
+    @property
+    def short(self) -> str:
+        """The beginning of the hash: enough to tell models apart."""
+        return self.sha256[:12]
+
+
+@dataclass(frozen=True, slots=True)
 class Tag:
     """A class that is in a picture, the main one or another."""
 

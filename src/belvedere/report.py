@@ -21,7 +21,7 @@ from belvedere import pictures, plots, storage
 from belvedere.errors import UsageError
 from belvedere.pictures import Tile
 from belvedere.plots import Figure
-from belvedere.records import EpochFigures, Evaluation, ModelCard, Note
+from belvedere.records import EpochFigures, Evaluation, ModelCard, ModelId, Note
 
 # What was measured, by the part an evaluation names.
 _MEASURED: Mapping[str, str] = {
@@ -39,6 +39,7 @@ class Report:
 
     title: str  # what it is about, such as "runs/first"
     evaluation: Evaluation
+    model: ModelId  # which one predicted
     card: ModelCard
     history: tuple[EpochFigures, ...]  # empty where nothing was trained
     notes: tuple[Note, ...]  # what was found in the photographs

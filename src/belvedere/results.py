@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from belvedere.images import read_image
 from belvedere.model import Model, load
 from belvedere.pictures import Tile, describe_said
 from belvedere.progress import Progress
-from belvedere.records import EpochFigures, Evaluation, ModelCard, Note, Sample
+from belvedere.records import EpochFigures, Evaluation, ModelCard, ModelId, Note, Sample
 from belvedere.report import Report, write_report
 from belvedere.resizing import fit_image, within
 from belvedere.storage import new_folder, write_json
@@ -39,6 +39,7 @@ class Results:
 
     title: str
     evaluation: Evaluation
+    predicted_by: ModelId
     card: ModelCard
     notes: tuple[Note, ...]
     samples: Mapping[str, Sequence[Sample]]  # title of a sample grid -> photographs to choose from
@@ -83,6 +84,7 @@ def evaluate_into(
     """
     started = time.perf_counter()
     opened = load(model, accept_rate=accept_rate)
+    progress.say(f"Model: {opened.identity}")
     with nullcontext() if out is None else new_folder(out, overwrite=overwrite) as folder:
         dataset = read_folder(photos, labels, progress)
         evaluation = evaluate(opened, dataset, progress, outliers)
@@ -90,11 +92,12 @@ def evaluate_into(
         progress.say_notes(notes)
         seconds_total = time.perf_counter() - started
         if folder is None:
-            return evaluation, collect_metrics(evaluation, opened.card, seconds_total)
+            return evaluation, collect_metrics(evaluation, opened.identity, opened.card, seconds_total)
         measured = {answer.image for answer in evaluation.predictions}
         results = Results(
             title=f"{model} on {photos}",
             evaluation=evaluation,
+            predicted_by=opened.identity,
             card=opened.card,
             notes=notes,
             samples={"Photographs": [sample for sample in dataset.samples if sample.image in measured]},
@@ -122,7 +125,7 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
     Returns:
         The content of metrics.json.
     """
-    figures = collect_metrics(results.evaluation, results.card, results.seconds_total)
+    figures = collect_metrics(results.evaluation, results.predicted_by, results.card, results.seconds_total)
     figures["spreadsheet"] = results.spreadsheet  # whoever reads predictions.csv must know
     write_json(folder / "metrics.json", figures)
     predictions, class_names = results.evaluation.predictions, results.card.class_names
@@ -132,6 +135,7 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
     report = Report(
         title=results.title,
         evaluation=results.evaluation,
+        model=results.predicted_by,
         card=results.card,
         history=results.history,
         notes=results.notes,
@@ -145,12 +149,13 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
     return figures
 
 
-def collect_metrics(evaluation: Evaluation, card: ModelCard, seconds_total: float) -> dict[str, object]:
+def collect_metrics(evaluation: Evaluation, model: ModelId, card: ModelCard, seconds_total: float) -> dict[str, object]:
     """Returns the content of metrics.json: the figures of merit, and what made the model.
 
     Args:
         evaluation: The figures.
-        card: The model's.
+        model: Which one predicted.
+        card: That model's.
         seconds_total: What the whole job took.
 
     Returns:
@@ -159,6 +164,7 @@ def collect_metrics(evaluation: Evaluation, card: ModelCard, seconds_total: floa
     made = card.provenance
     return {
         **to_metrics(evaluation),
+        "model": asdict(model),
         "seconds_total": round(seconds_total, 3),
         "seconds_train": round(made.seconds_train, 3),
         "epochs": made.epochs,

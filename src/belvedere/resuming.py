@@ -17,7 +17,7 @@ from typing import IO, Protocol
 
 from belvedere.csv_files import unescape_formula
 from belvedere.errors import UsageError
-from belvedere.records import Prediction, WrittenRow
+from belvedere.records import ModelId, Prediction, WrittenRow
 from belvedere.storage import claim_partial, empty_partial, write_json
 from belvedere.tables import CsvWriter, JsonLinesWriter
 
@@ -44,7 +44,9 @@ class Rows(Protocol):
 class LineRows:
     """Rows of a CSV or JSON lines file."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], form: str, *, spreadsheet: bool = False) -> None:
+    def __init__(
+        self, folder: Path, class_names: Sequence[str], model: ModelId, form: str, *, spreadsheet: bool = False
+    ) -> None:
         self._path = folder / f"rows.{form}"
         self._form, self._spreadsheet = form, spreadsheet
         _cut_torn(self._path, form)
@@ -52,10 +54,10 @@ class LineRows:
         self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
         if form == "csv":
             self._writer: CsvWriter | JsonLinesWriter = CsvWriter(
-                self._file, class_names, header=not begun, spreadsheet=spreadsheet
+                self._file, class_names, model, header=not begun, spreadsheet=spreadsheet
             )
         else:
-            self._writer = JsonLinesWriter(self._file, class_names)
+            self._writer = JsonLinesWriter(self._file, class_names, model)
 
     def read(self) -> Iterator[WrittenRow]:
         """As `Rows`."""
@@ -106,7 +108,14 @@ def _cut_torn(path: Path, form: str) -> None:
 
 @contextmanager
 def open_rows(
-    out: Path, form: str, class_names: Sequence[str], model: str, *, resume: bool, spreadsheet: bool = False
+    out: Path,
+    form: str,
+    class_names: Sequence[str],
+    model: ModelId,
+    fingerprint: str,
+    *,
+    resume: bool,
+    spreadsheet: bool = False,
 ) -> Iterator[tuple[Rows, Iterable[WrittenRow]]]:
     """Opens a file of answers that appears when it is whole, and can be taken up again until then.
 
@@ -114,7 +123,8 @@ def open_rows(
         out: The file.
         form: One of `RESUMABLE`.
         class_names: The K classes.
-        model: The fingerprint of the model that answers.
+        model: Which one predicts.
+        fingerprint: Of that model: rows of one with another are not gone on with.
         resume: Whether the rows that an earlier process left are kept.
         spreadsheet: As `open_writer`.
 
@@ -132,7 +142,7 @@ def open_rows(
     job: dict[str, object] = {
         "form": f"{form} for spreadsheets" if spreadsheet else form,
         "classes": list(class_names),
-        "model": model,
+        "model": fingerprint,
     }
     try:
         lock, _ = claim_partial(folder)
@@ -142,7 +152,7 @@ def open_rows(
             else:
                 empty_partial(folder)
                 write_json(folder / JOB, job)
-            rows = create(folder, class_names)
+            rows = create(folder, class_names, model)
             with _kept(folder, rows):
                 yield rows, rows.read() if resume else ()
                 whole = rows.finish()
@@ -185,9 +195,9 @@ def _check_job(folder: Path, job: dict[str, object]) -> None:
             )
 
 
-def _find_rows(form: str, spreadsheet: bool) -> Callable[[Path, Sequence[str]], Rows]:
+def _find_rows(form: str, spreadsheet: bool) -> Callable[[Path, Sequence[str], ModelId], Rows]:
     if form == "parquet":
         from belvedere.parquet import ParquetRows  # here, since pyarrow is an extra
 
         return ParquetRows
-    return lambda folder, class_names: LineRows(folder, class_names, form, spreadsheet=spreadsheet)
+    return lambda folder, class_names, model: LineRows(folder, class_names, model, form, spreadsheet=spreadsheet)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from belvedere.errors import MissingExtra, ScaleError, UsageError
 from belvedere.inputs import Source
-from belvedere.model import BATCH, Model, expand, find_model, open_model
+from belvedere.model import BATCH, Model, expand, open_model
+from belvedere.model_paths import find_model
 from belvedere.parquet import to_table
 from belvedere.predict import Answered, some_of
 from belvedere.progress import Progress
+from belvedere.records import ModelId
 from belvedere.storage import new_folder
 from belvedere.threads import chunks_of
 
@@ -68,32 +70,32 @@ def predict_at_scale(
     pictures = some_of(expand(sources), sources)
     with new_folder(out, overwrite=overwrite) as folder:
         with _cluster() as workers:
-            (progress or Progress()).say(f"Up to {workers} workers answer")
-            count = _answer(pictures, folder, content, workers)
+            (progress or Progress()).say(f"Model: {opened.identity}. Up to {workers} workers predict")
+            count = _answer(pictures, folder, (content, opened.identity), workers)
         return _check(folder, count, opened)
 
 
 class Answerer:
     """A worker's own copy of the model."""
 
-    def __init__(self, content: bytes) -> None:
-        self._model = open_model(content, "model.onnx")
+    def __init__(self, content: bytes, identity: ModelId) -> None:
+        self._model, self._identity = open_model(content, "model.onnx"), identity
 
     def __call__(self, names: pa.Table) -> pa.Table:
         """Answers for the pictures of a table of names."""
         sources = [os.fsdecode(name) for name in names["name"].to_pylist()]
         # A batch at a time, in this thread: the worker has one core, and memory for one batch of decoded pictures.
         answers = [self._model.answer_batch(some, reduced=True) for some in chunks_of(sources, BATCH)]
-        return to_table(list(chain.from_iterable(answers)), self._model.class_names)
+        return to_table(list(chain.from_iterable(answers)), self._model.class_names, self._identity)
 
 
-def _answer(pictures: Iterator[Source], folder: Path, content: bytes, workers: int) -> int:
+def _answer(pictures: Iterator[Source], folder: Path, model: tuple[bytes, ModelId], workers: int) -> int:
     """Lets workers answer for pictures and write the rows; returns how many pictures there were."""
     try:
         names = [(ray.put(table), len(table)) for table in _name_tables(pictures)]
         answers = ray.data.from_arrow_refs([table for table, _ in names]).map_batches(
             Answerer,
-            fn_constructor_args=[content],
+            fn_constructor_args=model,
             batch_size=ROWS_TOGETHER,
             batch_format="pyarrow",
             concurrency=(1, workers),

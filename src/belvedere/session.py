@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from belvedere.errors import InferenceError, UnreadableModel
 from belvedere.graph_checks import Shape, check_graph
+from belvedere.model_paths import WHAT_TO_GIVE
 
 FATAL = 4  # severity from which ONNX Runtime itself writes to stderr
 MAX_REASON = 200  # characters of what ONNX Runtime says
-WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."
 SETTINGS = {
     # A second lock behind `check_graph`: the folder for data outside the file is no folder.
     "session.model_external_initializers_file_folder_path": os.devnull,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from belvedere.csv_files import CsvRows
 from belvedere.errors import BelvedereError, find_named
-from belvedere.records import NONE_OF_THESE, Evaluation, Prediction
+from belvedere.records import NONE_OF_THESE, Evaluation, ModelId, Prediction
 from belvedere.storage import replace_when_whole
 from belvedere.strict_json import dump_json
 from belvedere.terminal import PrintableText, printable
@@ -37,7 +37,7 @@ TOP = 3  # classes shown where the terminal is too narrow for all
 
 def class_columns(class_names: Sequence[str]) -> list[str]:
     """Names a column for each class: one that is called as a column is gets a prefix, so that none stands twice."""
-    taken = {*FIRST_COLUMNS, *FURTHER_COLUMNS, "error", "label", "prediction_set", "notes"}
+    taken = {*FIRST_COLUMNS, *FURTHER_COLUMNS, "error", "label", "prediction_set", "notes", "model"}
     named: list[str] = []
     for name in class_names:
         column = name
@@ -49,12 +49,16 @@ def class_columns(class_names: Sequence[str]) -> list[str]:
 
 
 class CsvWriter:
-    """One row an image: image, label if there are any, answer, prediction, confidence, the classes, ..., error."""
+    """One row an image: image, label, answer, prediction, confidence, the classes, ..., error, model.
+
+    There is a label where the images have one, and a model, the beginning of its hash, where that is given.
+    """
 
     def __init__(
         self,
         file: TextIO,
         class_names: Sequence[str],
+        model: ModelId | None = None,
         *,
         labels: bool = False,
         header: bool = True,
@@ -63,10 +67,11 @@ class CsvWriter:
         self._rows = CsvRows(file, spreadsheet=spreadsheet)
         self._classes = len(class_names)
         self._labels = labels
+        self._model = [model.short] if model else []
         if header:
             image, *first = FIRST_COLUMNS
-            label = ["label"] * labels
-            self._rows.write([image, *label, *first, *class_columns(class_names), *FURTHER_COLUMNS, "error"])
+            label, last = ["label"] * labels, [*FURTHER_COLUMNS, "error", *["model"] * len(self._model)]
+            self._rows.write([image, *label, *first, *class_columns(class_names), *last])
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer; where there is none, all cells but image and error are empty."""
@@ -75,7 +80,7 @@ class CsvWriter:
             cells += [_six(answer.confidence or 0.0), *map(_six, answer.probabilities)]
         else:
             cells += [None] * (1 + self._classes)
-        self._rows.write([*cells, *_further_cells(answer), answer.error])
+        self._rows.write([*cells, *_further_cells(answer), answer.error, *self._model])
 
 
 def _further_cells(answer: Prediction) -> list[object]:
@@ -91,23 +96,26 @@ def _further_cells(answer: Prediction) -> list[object]:
 class JsonLinesWriter:
     """One JSON object a line and picture."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
+    def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
         self._file = file
         self._class_names = class_names
+        self._model = model.short
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer."""
-        self._file.write(_json_text(to_json(answer, self._class_names)) + "\n")
+        row = to_json(answer, self._class_names) | {"model": self._model}
+        self._file.write(_json_text(row) + "\n")
 
 
 class JsonWriter:
-    """One JSON document: the class names, and a list of the answers."""
+    """One JSON document: the model, the class names, and a list of the answers."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
+    def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
         self._file = file
         self._class_names = class_names
         self._separator = "\n"
-        file.write(f'{{"classes": {_json_text(list(class_names))}, "predictions": [')
+        head = _json_text({"model": asdict(model), "classes": list(class_names)})
+        file.write(f'{head.removesuffix("}")}, "predictions": [')
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer."""
@@ -123,7 +131,7 @@ class JsonWriter:
 class TableWriter:
     """A table for a terminal, printed in pieces so that any number of answers fits in memory."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
+    def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:  # noqa: ARG002 - it is told
         from belvedere.consoles import PlainConsole
 
         self._console = PlainConsole(file=file)
@@ -144,7 +152,7 @@ class TableWriter:
 
 
 Writer = CsvWriter | JsonLinesWriter | JsonWriter | TableWriter
-FORMS: dict[str, Callable[[TextIO, Sequence[str]], Writer]] = {
+FORMS: dict[str, Callable[[TextIO, Sequence[str], ModelId], Writer]] = {
     "table": TableWriter,
     "csv": CsvWriter,
     "jsonl": JsonLinesWriter,
@@ -179,7 +187,7 @@ def _json_text(value: object) -> str:
 
 @contextmanager
 def open_writer(
-    form: str, out: Path | None, class_names: Sequence[str], *, spreadsheet: bool = False
+    form: str, out: Path | None, class_names: Sequence[str], model: ModelId, *, spreadsheet: bool = False
 ) -> Iterator[Writer]:
     """Opens what writes answers in one form: to a file, that appears when it is whole, or to stdout.
 
@@ -187,6 +195,7 @@ def open_writer(
         form: One of `FORMS`.
         out: The file; None for stdout.
         class_names: The K classes.
+        model: Which one predicts.
         spreadsheet: Whether what a spreadsheet would take for a formula is escaped; for "csv" only.
 
     Yields:
@@ -198,7 +207,9 @@ def open_writer(
     """
     create = find_named("form of answers", form, FORMS)
     with _stdout(form) if out is None else replace_when_whole(out) as file:
-        writer = CsvWriter(file, class_names, spreadsheet=True) if spreadsheet else create(file, class_names)
+        writer = (
+            CsvWriter(file, class_names, model, spreadsheet=True) if spreadsheet else create(file, class_names, model)
+        )
         try:
             yield writer
         except BelvedereError as error:

@@ -12,19 +12,24 @@ from belvedere.cli.edge import AcceptRate, AsJson, ModelPath, Overwrite, Spreads
 from belvedere.errors import UsageError, find_named
 from belvedere.terminal import print_line, tell
 
-STDIN = Path("-")
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        show_default=False,
+        help="Pictures and folders of them, or - for names on stdin; before them a model.onnx or run folder, if "
+        "not the bundled model.",
+    ),
+]
+NamedModel = Annotated[
+    Path | None,
+    typer.Option("--model", help="A model.onnx or run folder; then IMAGES are images only.", show_default=False),
+]
 
 
 @app.command()
 def predict(
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            show_default=False,
-            help="Pictures and folders of them, or - for names on stdin; before them a model.onnx or run folder, if "
-            "not the bundled model.",
-        ),
-    ],
+    images: Images,
+    model: NamedModel = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="File for the answers; its suffix names the format.")
     ] = None,
@@ -49,14 +54,14 @@ def predict(
 ) -> None:
     """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
     from belvedere.inputs import read_names
-    from belvedere.predict import choose_model, predict_files
+    from belvedere.predict import STDIN, choose_model, predict_files
     from belvedere.progress import for_stderr
 
     if as_json and (form or out):
         raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
     find_named("engine", engine, dict.fromkeys(("local", "ray")))
     form = _choose_form("json" if as_json else form, out)
-    model, named = choose_model(images, accept_rate)
+    chosen, named = choose_model(images, model=model, accept_rate=accept_rate)
     if STDIN in named and named != [STDIN]:
         raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
     sources = read_names(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
@@ -65,11 +70,11 @@ def predict(
             raise UsageError("--engine ray writes a folder: give --out answers.parquet, and no other files or rates.")
         from belvedere.scale import predict_at_scale  # here, since Ray is an extra and takes seconds
 
-        done = predict_at_scale(model.name, sources, out, overwrite=overwrite, progress=for_stderr())
+        done = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=for_stderr())
     else:
         options: dict[str, Any] = {"out": out, "sheet": sheet, "heatmaps": heatmaps}
         options |= {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
-        done = predict_files(model, sources, form, **options, progress=for_stderr())
+        done = predict_files(chosen, sources, form, **options, progress=for_stderr())
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)

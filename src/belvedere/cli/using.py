@@ -23,6 +23,7 @@ def show(
 ) -> None:
     """Show MODEL's layers with their output shapes and parameters, and where it comes from."""
     from belvedere.listings import show_card, show_layers
+    from belvedere.model_paths import explain_missing, find_nearest, takes_model
 
     if model is None or Path(model).exists():
         card = (belvedere.load() if model is None else belvedere.load(model)).card
@@ -32,8 +33,9 @@ def show(
             show_layers(console(), card.layers)
             show_card(console(), card)
         return
-    if "/" in model or "." in model:
-        raise UsageError(f"There is no file or folder {model}. Give a model.onnx, a run folder or a network's name.")
+    partial = Path(f"{model}.partial").is_dir()
+    if partial or "/" in model or "." in model or takes_model(find_nearest(Path(model)) or Path()):
+        raise UsageError(f"{explain_missing(Path(model))} Give a model.onnx, a run folder or a network's name.")
     entry, layers = belvedere.describe_network(model, classes)
     if as_json:
         print_json({"network": entry.name, "layers": [dataclasses.asdict(layer) for layer in layers]})

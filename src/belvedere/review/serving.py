@@ -92,6 +92,8 @@ def run_review(
     with listen(host, port) as listening, suppress(KeyboardInterrupt):  # how it is meant to end
         guard = Guard(address_of(listening), host)
         _say_where(url_of(listening, host), guard, progress)
+        if sight.model is not None:
+            progress.say(f"Model for heat-maps and neighbors: {sight.model.identity}")
         if sight.describe is not None:
             scene.neighbours.start(partial(_describable, entries, dataset), sight.describe, progress)
         try:

@@ -12,7 +12,8 @@ from typing import Any
 
 from belvedere.embeddings import Embeddings, embed_with, read_embeddings, read_kept
 from belvedere.errors import UnreadableModel
-from belvedere.model import BUNDLED, Model, load, takes_model
+from belvedere.model import Model, load
+from belvedere.model_paths import BUNDLED, takes_model
 from belvedere.progress import Progress
 from belvedere.review.sources import AUDIT
 from belvedere.splits import Contents

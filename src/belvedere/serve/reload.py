@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from belvedere.errors import UnreadableModel
-from belvedere.model import Model, find_model, load
+from belvedere.model import Model, load
+from belvedere.model_paths import find_model, name_model
 from belvedere.session import Cancellation
 from belvedere.timeouts import BackgroundThread, call_with_timeout
 
@@ -97,7 +98,7 @@ class ModelWatch:
             served, opened = _open(self._path, self._accept_rate)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it: the watch goes on, and so does the model
             file = find_model(self._path)
-            self.error, self._refused = str(error).replace(str(file), _name(file)), signature
+            self.error, self._refused = str(error).replace(str(file), name_model(file)), signature
             self._said("kept", self.current, self.error)
             return
         self._signature, self._refused, self.error = opened, None, None
@@ -120,7 +121,7 @@ def _open(path: Path, accept_rate: float | None) -> tuple[Served, Signature]:
     _try_out(model, file)
     if signature is None or signature != _signature(path):
         raise UnreadableModel(f"{file} changed while it was read. It is read again when it rests.")
-    return Served(model, _name(file), model.sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
+    return Served(model, name_model(file), model.sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
 
 
 def _try_out(model: Model, file: Path) -> None:
@@ -142,11 +143,6 @@ def _try_out(model: Model, file: Path) -> None:
         raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error
     finally:
         cancellation.cancel()
-
-
-def _name(file: Path) -> str:
-    """Of a file and its folder: the path to them is nobody's business."""
-    return f"{file.resolve().parent.name}/{file.name}"
 
 
 def _signature(path: Path) -> Signature | None:

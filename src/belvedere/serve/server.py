@@ -17,7 +17,7 @@ import uvicorn
 
 from belvedere.errors import UsageError
 from belvedere.hosts import BACKLOG, address_of, check_main_thread, is_local, listen, stop_connecting, url_of
-from belvedere.model import BUNDLED
+from belvedere.model_paths import BUNDLED
 from belvedere.serve.app import Service
 from belvedere.serve.limits import Limits
 from belvedere.serve.logs import json_log

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from belvedere.dataset import Dataset
 from belvedere.errors import DatasetError
-from belvedere.model import MODEL_NAME
+from belvedere.model_paths import MODEL_NAME
 from belvedere.pixels import read_pixels
 from belvedere.progress import Progress
 from belvedere.records import Sample, Trust

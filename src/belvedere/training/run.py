@@ -21,8 +21,9 @@ from belvedere.errors import DatasetError, UnreadableImage, UsageError
 from belvedere.evaluation import evaluate_samples
 from belvedere.images import read_image
 from belvedere.model import Model, load
+from belvedere.model_paths import MODEL_NAME
 from belvedere.progress import Progress
-from belvedere.records import Evaluation, Prediction, Sample
+from belvedere.records import Evaluation, ModelId, Prediction, Sample
 from belvedere.results import Results, command_line, unreadable_note, write_results
 from belvedere.splits import fingerprint
 from belvedere.storage import new_folder, partial_of, write_text
@@ -233,6 +234,7 @@ def _write_run(job: Job, learnt: Learnt, out: Path, settings: str, started: floa
     results = Results(
         title=str(out),
         evaluation=evaluation,
+        predicted_by=ModelId(f"{out.absolute().name}/{MODEL_NAME}", model.sha256),
         card=card,
         notes=learnt.notes + unreadable_note(evaluation),
         samples={

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import safetensors.torch
 
-from belvedere.model import MODEL_NAME
+from belvedere.model_paths import MODEL_NAME
 from belvedere.records import ModelCard, Provenance
 from belvedere.results import list_versions
 from belvedere.splits import sketch
