@@ -24,7 +24,8 @@ from belvedere.model_paths import BUNDLED
 from belvedere.progress import Progress
 from belvedere.records import ModelCard
 from belvedere.training.export import export_graph, write_model
-from belvedere.training.networks import find_network
+from belvedere.training.networks import NETWORKS, find_network
+from belvedere.training.networks.pretrained import find_backbone
 from conftest import CARD, CLASS_NAMES, picture, write_classes
 
 SIDE = 8
@@ -162,6 +163,87 @@ def test_plain_takes_floats_in_another_order_and_is_not_for_predict(
     assert found == pytest.approx(load(original).run(pictures()).probabilities, abs=1e-5)
     with pytest.raises(UnreadableModel, match="'belvedere-plain/1'"):
         load(out)
+
+
+def check_plain(model: onnx.ModelProto) -> None:
+    """What older and other runtimes ask for."""
+    assert model.ir_version <= 8
+    assert [(each.domain, each.version <= 20) for each in model.opset_import] == [("", True)]
+    held = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    asked = {name for node in model.graph.node for name in node.input}
+    assert set(held) <= asked  # nothing is left of what was replaced
+    for node in model.graph.node:
+        assert node.domain in ("", "ai.onnx")
+        assert node.op_type != "Slice" or all((held[step] > 0).all() for step in node.input[4:])
+        assert node.op_type != "Unsqueeze" or held[node.input[1]].size == 1
+    onnx.checker.check_model(model, full_check=True)
+
+
+@pytest.mark.parametrize("name", ["article", "compact-small", "resnet10t", "test_vit"])
+def test_the_plain_form_of_a_network_is_for_older_and_other_runtimes(name: str) -> None:
+    """The article's has an Unsqueeze of two axes, a transformer GELUs and a class token that both views read."""
+    entry = find_network(name) if name in NETWORKS else find_backbone(name)
+    network = entry.create(3).eval()
+    network.both_ways = True
+    size = entry.preprocess
+    pixels = np.random.default_rng(0).integers(0, 256, (2, size.height, size.width, 3)).astype(np.uint8)
+    graph = export_graph(network, size, pixels).graph
+    plain = graphs.to_plain(graph)
+    check_plain(plain)
+    session = onnxruntime.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"])
+    [found] = session.run(["probabilities"], {"images": pixels.transpose(0, 3, 1, 2).astype(np.float32)})
+    expected = Model.from_bytes(graph.SerializeToString(), None).run(pixels).probabilities
+    assert found == pytest.approx(expected, abs=1e-5)
+    asked = [name for node in plain.graph.node for name in node.input]
+    expanded = [node.output[0] for node in plain.graph.node if node.op_type == "Expand"]
+    assert all(asked.count(output) == 1 for output in expanded)
+    made_by = {output: node.op_type for node in plain.graph.node for output in node.output}
+    assert "Div" not in {made_by[node.input[0]] for node in plain.graph.node if node.op_type == "Erf"}
+
+
+def test_the_page_answers_as_predict_without_belvedere(tmp_path: Path) -> None:
+    """The lines of docs/export.md, on photographs that are turned by EXIF, transparent, and larger than the input."""
+    page = (Path(__file__).parents[1] / "docs/export.md").read_text(encoding="utf-8")
+    lines = page.split("<!-- elsewhere -->")[1].split("```python\n")[1].split("```")[0]
+    random = np.random.default_rng(0)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(30):
+        small = random.integers(0, 255, (6, 8, 4 if number % 2 else 3), dtype=np.uint8)
+        image = Image.fromarray(small).resize((240, 180), Image.Resampling.BICUBIC)
+        image.getexif()[0x0112] = number % 8 + 1  # its orientation
+        image.save(photos / f"{number}.png", exif=image.getexif())
+    export_model(BUNDLED, tmp_path / "plain.onnx", "plain", photos=photos)
+    check_plain(onnx.load(tmp_path / "plain.onnx"))
+    model = load()
+    for file in sorted(photos.iterdir()):
+        held: dict[str, dict[str, float]] = {}
+        program = lines.replace('"photo.jpg"', repr(str(file))).replace(
+            '"plain.onnx"', repr(str(tmp_path / "plain.onnx"))
+        )
+        exec(program, held)  # noqa: S102 - ours
+        [expected] = model.predict(file)
+        assert tuple(held["probabilities"]) == model.class_names
+        assert list(held["probabilities"].values()) == pytest.approx(expected.probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize("library", ["openvino", "cv2"])
+def test_other_runtimes_open_the_plain_form(library: str, original: Path, photos: Path, tmp_path: Path) -> None:
+    runtime = pytest.importorskip(library)
+    file = tmp_path / "plain.onnx"
+    export_model(original, file, "plain", photos=photos)
+    given = pictures().transpose(0, 3, 1, 2).astype(np.float32)
+    if library == "cv2":
+        network = runtime.dnn.readNetFromONNX(str(file))
+        rows = []
+        for image in given:
+            network.setInput(image[None])
+            rows.append(network.forward("probabilities")[0])
+        found = np.stack(rows)
+    else:
+        compiled = runtime.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        found = compiled(given)[compiled.output("probabilities")]
+    assert found == pytest.approx(load(original).run(pictures()).probabilities, abs=1e-4)
 
 
 def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> None:

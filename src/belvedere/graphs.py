@@ -24,17 +24,19 @@ except ModuleNotFoundError as error:
 
 HALVED_FROM = 1000  # numbers: smaller weights are kept in 32 bits
 TOGETHER = 16  # pictures at once
+PLAIN_IR_VERSION = 8  # of the file's format: ONNX Runtime 1.17 reads up to 9
 HEAD = "embedding"  # what follows from it is computed in 32 bits: it is little, and all answers hang on it
 
 # What makes new weights of two layers, so that equal ones no longer seem equal: not while two views are made one.
 MERGING = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
+ODD = ("MatMul_BatchNormalization_Fusion",)  # it makes a Gemm of three axes, which the standard does not have
 
 Pictures = NDArray[np.uint8]  # (N, H, W, 3)
 
 
 def read_graph(file: Path) -> onnx.ModelProto:
-    """Opens a graph to change."""
-    return onnx.load(file)
+    """Opens a graph to change; no other file is read."""
+    return onnx.load(file, load_external_data=False)
 
 
 def write_card(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
@@ -165,6 +167,8 @@ def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
 def to_plain(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a graph whose input is float32 (N, 3, H, W), RGB from 0 to 255; what that makes needless is folded away.
 
+    It opens in older and other runtimes: see `PLAIN_IR_VERSION`, `_keep_used_domains` and `_gather_backwards`.
+
     Args:
         graph: A model of ours; stays as it is.
     """
@@ -178,14 +182,88 @@ def to_plain(graph: onnx.ModelProto) -> onnx.ModelProto:
     plain.graph.node.insert(0, turn)
     taken.CopyFrom(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, sizes))
     del plain.graph.value_info[:]  # they speak of bytes
-    return _fold(plain)
+    plain = _fold(plain, ODD)
+    _gather_backwards(plain)
+    _unsqueeze_one_by_one(plain)
+    _multiply_before_erf(plain)
+    _expand_once_each(plain)
+    _drop_unused_tensors(plain)
+    plain.ir_version = min(plain.ir_version, PLAIN_IR_VERSION)
+    return plain
+
+
+def _gather_backwards(model: onnx.ModelProto) -> None:
+    """Replace each `Slice` that goes backwards by a `Gather`: OpenCV's dnn up to 4.11 gets its shape wrong."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {each.name: each.type.tensor_type.shape.dim for each in (*graph.input, *graph.value_info)}
+    constants = _constants(model)
+    for node in model.graph.node:
+        if node.op_type != "Slice" or not _turns_round(node.input, constants) or node.input[0] not in shapes:
+            continue
+        start, end, axis, step = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:])
+        size = shapes[node.input[0]][int(axis[0])].dim_value
+        if len(axis) > 1 or not size:
+            continue
+        places = np.arange(size)[int(start[0]) : int(end[0]) : int(step[0])]
+        name = f"{node.output[0]}.places"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(places, name))
+        node.CopyFrom(onnx.helper.make_node("Gather", [node.input[0], name], node.output, axis=int(axis[0])))
+
+
+def _unsqueeze_one_by_one(model: onnx.ModelProto) -> None:
+    """Replace each `Unsqueeze` of several axes by one for each axis: OpenCV's dnn takes one."""
+    constants = _constants(model)
+    for place, node in reversed(list(enumerate(model.graph.node))):
+        axes = constants.get(node.input[1]) if node.op_type == "Unsqueeze" else None
+        values = [] if axes is None else sorted(onnx.numpy_helper.to_array(axes).tolist())
+        if len(values) < 2 or values[0] < 0:
+            continue
+        tensor = node.input[0]
+        for number, axis in enumerate(values):
+            name = f"{node.output[0]}.axis{number}"
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([axis]), name))
+            output = node.output[0] if number == len(values) - 1 else f"{node.output[0]}.{number}"
+            single = onnx.helper.make_node("Unsqueeze", [tensor, name], [output])
+            model.graph.node.insert(place + 1 + number, single)
+            tensor = output
+        del model.graph.node[place]
+
+
+def _multiply_before_erf(model: onnx.ModelProto) -> None:
+    """Multiply by the reciprocal in each GELU: OpenCV's dnn, which looks for a GELU, crashes where it divides."""
+    constants = _constants(model)
+    followed = {node.input[0] for node in model.graph.node if node.op_type == "Erf"}
+    for node in model.graph.node:
+        if node.op_type == "Div" and node.output[0] in followed and node.input[1] in constants:
+            factor = 1 / onnx.numpy_helper.to_array(constants[node.input[1]])
+            node.op_type, node.input[1] = "Mul", f"{node.output[0]}.factor"
+            model.graph.initializer.append(onnx.numpy_helper.from_array(factor, node.input[1]))
+
+
+def _expand_once_each(model: onnx.ModelProto) -> None:
+    """Give each reader of an expanded constant, such as a class token, its own: OpenCV's dnn 4.11 adds it for each."""
+    constants = _constants(model)
+    for place, node in reversed(list(enumerate(model.graph.node))):
+        if node.op_type != "Expand" or node.input[0] not in constants:
+            continue
+        readers = [other for other in model.graph.node if node.output[0] in other.input]
+        for number, reader in enumerate(readers[1:]):
+            name = f"{node.output[0]}.{number}"
+            reader.input[:] = [name if each == node.output[0] else each for each in reader.input]
+            model.graph.node.insert(place + 1, onnx.helper.make_node("Expand", node.input, [name]))
+
+
+def _drop_unused_tensors(model: onnx.ModelProto) -> None:
+    asked = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
+    kept = [each for each in model.graph.initializer if each.name in asked]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
 
 
 def to_one_view(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Takes each mirroring out of a graph: both halves are then the same, and folding makes them one."""
     single = _copy(graph)
-    constants = {weights.name: weights for weights in single.graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in single.graph.node if node.op_type == "Constant"}
+    constants = _constants(single)
     mirrored = [node for node in single.graph.node if node.op_type == "Slice" and _turns_round(node.input, constants)]
     if not mirrored:
         raise UsageError("This model answers from one view already. Leave out --views.")
@@ -193,6 +271,12 @@ def to_one_view(graph: onnx.ModelProto) -> onnx.ModelProto:
         node.op_type = "Identity"
         del node.input[1:]
     return _fold(single, MERGING)
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Tensors by name."""
+    constants = {weights.name: weights for weights in model.graph.initializer}
+    return constants | {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
 
 
 def _turns_round(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto]) -> bool:
@@ -210,7 +294,17 @@ def _fold(graph: onnx.ModelProto, leaving: Sequence[str] = ()) -> onnx.ModelProt
         options.optimized_model_filepath = str(file)
         content, providers = graph.SerializeToString(), ["CPUExecutionProvider"]
         onnxruntime.InferenceSession(content, options, providers, disabled_optimizers=list(leaving))
-        return onnx.load(file)
+        folded = onnx.load(file)
+    _keep_used_domains(folded)
+    return folded
+
+
+def _keep_used_domains(model: onnx.ModelProto) -> None:
+    """Remove the domains that no node uses: ONNX Runtime writes all that it knows, and older ones know fewer."""
+    used = {node.domain.removeprefix("ai.onnx") for node in model.graph.node}
+    kept = [each for each in model.opset_import if each.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,97 @@
+"""Does the plain form of a model open elsewhere, and answer the same?
+
+Run as `python benchmarks/other_runtimes.py MODEL PHOTOS --python PYTHON...`: MODEL is exported with `--form plain`, and
+each PYTHON, an interpreter with onnxruntime, openvino or opencv (headless) in it, answers for the same pixels with each
+of them that it has. Printed is the largest difference of a probability from Belvedere's own; `--random SIDE` takes
+images of noise in place of photographs.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from belvedere import export_model
+from belvedere.images import DecodedImage, read_inputs
+from belvedere.model import expand, load
+
+ELSEWHERE = """
+import importlib, json, sys
+import numpy as np
+file, images = sys.argv[1], np.load(sys.argv[2])  # (N, 3, H, W), float32
+
+def with_onnxruntime(library):
+    session = library.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return session.run(["probabilities"], {"images": images})[0]
+
+def with_openvino(library):
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where the processor has it
+    compiled = library.Core().compile_model(file, "CPU", exact)
+    return compiled(images)[compiled.output("probabilities")]
+
+def with_cv2(library):
+    network = library.dnn.readNetFromONNX(file)
+    rows = []
+    for image in images:
+        network.setInput(image[None])
+        rows.append(network.forward("probabilities")[0])
+    return np.stack(rows)
+
+for name, ask in {"onnxruntime": with_onnxruntime, "openvino": with_openvino, "cv2": with_cv2}.items():
+    try:
+        library = importlib.import_module(name)
+    except ImportError:
+        continue
+    try:
+        found = {"probabilities": np.asarray(ask(library)).tolist()}
+    except Exception as error:
+        found = {"error": " ".join(str(error).split())[-160:]}
+    print(json.dumps({"runtime": f"{name} {library.__version__}", **found}))
+"""
+
+
+def draw_noise(folder: Path, side: int) -> Path:
+    """Write images of soft noise."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(30):
+        small = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+    return folder
+
+
+def main() -> None:
+    """Export, ask and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("photos", type=Path, nargs="?")
+    parser.add_argument("--random", type=int, metavar="SIDE")
+    parser.add_argument("--python", nargs="+", required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photos = draw_noise(folder / "noise", options.random) if options.random else options.photos
+        plain = folder / "plain.onnx"
+        done = export_model(options.model, plain, "plain", photos=photos)
+        model = load(options.model)
+        read = list(read_inputs(list(expand([photos]))[:100], model.card.preprocess))
+        pixels = np.stack([outcome.pixels for outcome in read if isinstance(outcome, DecodedImage)])
+        expected = model.run(pixels).probabilities
+        np.save(folder / "images.npy", pixels.transpose(0, 3, 1, 2).astype(np.float32))
+        print(f"{options.model}: {len(pixels)} images, {done.size_bytes / 1e6:.1f} MB")
+        for python in options.python:
+            command = [python, "-c", ELSEWHERE, str(plain), str(folder / "images.npy")]
+            for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+                answer = json.loads(line)
+                told = answer.get("error")
+                if told is None:
+                    told = f"{np.abs(np.array(answer['probabilities']) - expected).max():.1e}"
+                print(f"| {answer['runtime']} | {told} |")
+
+
+if __name__ == "__main__":
+    main()
