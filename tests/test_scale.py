@@ -58,6 +58,9 @@ def test_the_rows_are_those_of_the_local_engine(tiny_model: Path, photos: Path, 
     out = tmp_path / "ray.parquet"
     assert predict_at_scale(tiny_model, [photos], out) == expected == Answered(602, 1)
     assert rows_of(out) == rows_of(tmp_path / "local.parquet")
+    named = {str(pq.read_schema(file).metadata) for file in (*out.glob("*.parquet"), tmp_path / "local.parquet")}
+    assert len(named) == 1
+    assert load(tiny_model).sha256 in named.pop()
     assert {path.suffix for path in out.iterdir() if path.name != ".belvedere"} == {".parquet"}
     with pytest.raises(FolderExists, match="--overwrite"):
         predict_at_scale(tiny_model, [photos], out)

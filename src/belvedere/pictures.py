@@ -95,7 +95,7 @@ def draw_sheet(
     rows = max(-(-len(entries) // columns), 1)
     width, height = columns * (side + bars + 2 * gap) + gap, rows * step + gap
     figure = Figure(figsize=(width, height))
-    figure.text(gap / width, 0.1 / height, shorten(model, 46 * columns), fontsize=7, color=COLOURS["muted"])
+    figure.text(gap / width, 0.1 / height, shorten(model, 56 * columns), fontsize=7, color=COLOURS["muted"])
     for index, (pixels, answer) in enumerate(entries):
         left = gap + index % columns * (side + bars + 2 * gap)
         top = height - gap - index // columns * step
