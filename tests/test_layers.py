@@ -23,7 +23,7 @@ OWNERS = {  # library -> the modules that may import it
     "uvicorn": {"review", "serve", "web"},
     "filelock": {"cache", "journal", "storage", "training"},
     "typer": {"cli"},
-    "pyarrow": {"dataset", "parquet", "scale"},
+    "pyarrow": {"label_tables", "parquet", "scale"},
     "ray": {"scale"},
     "sklearn": set(),  # the tests' reference only
     "scipy": set(),

@@ -8,7 +8,6 @@ Knows the layouts people keep photographs in, and what in them is no photograph;
                                            `a:0.6|b:0.3` the share of the picture that each covers
 """
 
-import csv
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,8 +16,9 @@ from pathlib import Path
 
 from belvedere.corrections import apply_journal
 from belvedere.csv_files import unescape_formula
-from belvedere.errors import DatasetError, MissingExtra, UnknownName
+from belvedere.errors import DatasetError, UnknownName
 from belvedere.images import PICTURE_SUFFIXES
+from belvedere.label_tables import read_rows
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.storage import MARK
@@ -159,11 +159,15 @@ def _is_foreign(folder: Path) -> bool:
 
 def _walk(folder: Path, ignored: list[Path]) -> Iterator[Path]:
     """Pictures below a class folder, sorted; links to folders are not followed, lest one leads in a circle."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or (path.is_dir() and (path.is_symlink() or _is_foreign(path))):
+    waiting = [folder]  # the next last; no call for each folder, of which there may be thousands in each other
+    while waiting:
+        path = waiting.pop()
+        if path != folder and (
+            path.name.startswith(".") or (path.is_dir() and (path.is_symlink() or _is_foreign(path)))
+        ):
             ignored.append(path)
         elif path.is_dir():
-            yield from _walk(path, ignored)
+            waiting += sorted(path.iterdir(), reverse=True)
         elif path.suffix.lower() in PICTURE_SUFFIXES:
             yield path
         else:
@@ -187,8 +191,7 @@ def _kind_of_ignored(path: Path) -> str:
 
 
 def _read_table(path: Path) -> tuple[list[Sample], list[Note]]:
-    rows = _parquet_rows(path) if path.suffix.lower() in (".parquet", ".pq") else _csv_rows(path)
-    samples, listed = [], list(rows)
+    samples, listed = [], list(read_rows(path))
     has_areas = any(NAMES_AREA.search(row["label"] or "") for _, row in listed)
     for place, row in listed:
         image = row["image"] or ""
@@ -215,62 +218,19 @@ def _split_label(cell: str, has_areas: bool, place: str) -> tuple[tuple[str, ...
         return tuple(dict.fromkeys(entries)), ()
     if not all(shared):
         raise DatasetError(
-            f"{place}: give every label a share, such as sea:0.6|forest:0.4, or none. Received: {cell!r}."
+            f"{place}: give every label a share, such as sea:0.6|forest:0.4, or none. Received: {cell[:200]!r}."
         )
     areas = {name.strip(): float(area) for name, _, area in parts if float(area)}
     if not areas or sum(areas.values()) > 1 + ROUNDING:
-        raise DatasetError(f"{place}: the shares must be over 0 and add up to 1 at most. Received: {cell!r}.")
+        raise DatasetError(f"{place}: the shares must be over 0 and add up to 1 at most. Received: {cell[:200]!r}.")
     return tuple(areas), tuple(areas.values())
 
 
 def _table_part(row: Mapping[str, str | None], place: str) -> str:
     value = (row.get("split") or "").strip().lower()
     if value and value not in _PART_OF:
-        raise UnknownName(f"part of a data set ({place})", value, _PART_OF)
+        raise UnknownName(f"part of a data set ({place})", value[:80], _PART_OF)
     return _PART_OF.get(value, UNDIVIDED)
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, str | None]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            # Strict: else a quote that is never closed would take all rows behind it for one cell.
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(path, reader.fieldnames or [])
-            for row in reader:
-                if any(row.pop(None, ())):
-                    raise DatasetError(
-                        f"{path}, line {reader.line_num}: more cells than columns. Put a cell with a comma in quotes."
-                    )
-                yield f"line {reader.line_num}", row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} is not a CSV table in UTF-8: {error}. Save it as one.") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, str | None]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingExtra("A Parquet table", "pyarrow", "parquet") from error
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DatasetError(f"{path} is not a Parquet table: {error}. Save it as one.") from error
-    _check_columns(path, table.column_names)
-    columns = [name for name in ("image", "label", "split") if name in table.column_names]
-    for number, row in enumerate(table.select(columns).to_pylist(), start=1):
-        for name, value in row.items():
-            if not isinstance(value, str | int | None):
-                raise DatasetError(f"{path}: the column {name} must hold text. Received: {type(value).__name__}.")
-        yield f"row {number}", {name: None if value is None else str(value) for name, value in row.items()}
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    if any(columns.count(name) != 1 for name in ("image", "label")) or columns.count("split") > 1:
-        raise DatasetError(
-            f"{path} must have the columns image and label (and, if you like, split), each once. "
-            f"Received: {', '.join(columns) or 'no columns'}."
-        )
 
 
 def spelling_of(label: str) -> str:

@@ -93,6 +93,10 @@ class UnreadableImage(BelvedereError):
         self.name = name
         self.reason = reason
 
+    def detached(self) -> "UnreadableImage":
+        """Return the same error without its traceback, which keeps the bytes and pixels that were read in memory."""
+        return type(self)(self.name, self.reason)
+
 
 class TooManyPixels(UnreadableImage):
     """One file is a picture of more pixels than may be decoded."""

@@ -114,13 +114,22 @@ def decode_image(
         UnreadableImage: As `read_image`.
     """
     name = "picture" if isinstance(source, bytes) else str(source)
-    try:
+    with _refusing(name):
         content = read_content(source, max_bytes)
         check_container(content)
         is_jpeg = content[:3] == b"\xff\xd8\xff"
         return _decode_jpeg(content, max_pixels, least_side) if is_jpeg else _decode_any(content, max_pixels)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn a refusal, or memory that does not suffice for one picture, into the error of that picture."""
+    try:
+        yield
     except Refused as refused:
         raise refused.becomes(name, str(refused)) from None
+    except MemoryError:
+        raise UnreadableImage(name, "needs more memory than there is") from None
 
 
 def is_pillow(given: object) -> TypeGuard[Image.Image]:
@@ -193,8 +202,9 @@ def read_input(
         UnreadableImage: As `read_image`.
     """
     least_side = math.ceil(REDUCED_STILL * max(preprocess.height, preprocess.width)) if reduced else 0
-    decoded = decode_image(source, max_pixels=max_pixels, least_side=least_side)
-    return DecodedImage(fit_image(decoded.pixels, preprocess), decoded.notes)
+    with _refusing("picture" if isinstance(source, bytes) else str(source)):
+        decoded = decode_image(source, max_pixels=max_pixels, least_side=least_side)
+        return DecodedImage(fit_image(decoded.pixels, preprocess), decoded.notes)
 
 
 def read_inputs(
@@ -214,7 +224,7 @@ def read_inputs(
         try:
             return read_input(source, preprocess)
         except UnreadableImage as error:
-            return error
+            return error.detached()
 
     return map_ahead(read, sources)
 
@@ -321,6 +331,8 @@ def _open(content: bytes) -> ImageFile.ImageFile:
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"far more pixels than the limit of {MAX_PIXELS:,}"
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
     text = " ".join(str(error).split()) or type(error).__name__
     return text if "truncated" in text.lower() else f"damaged: {text}"
 

@@ -62,7 +62,7 @@ def _to_source(given: object) -> Source | None:
         try:
             return decode_pillow(given)
         except UnreadableImage as error:
-            return error
+            return error.detached()
     if hasattr(given, "__array__"):
         return _from_array(np.asarray(given))
     if callable(read := getattr(given, "read", None)) and not isinstance(given, TextIOBase):

@@ -259,7 +259,7 @@ def _read(source: Source, preprocess: Preprocess, reduced: bool) -> DecodedImage
     try:
         return read_input(source, preprocess, reduced=reduced)
     except UnreadableImage as error:
-        return error
+        return error.detached()
 
 
 def load(path: Path | str = BUNDLED, *, accept_rate: float | None = None) -> Model:

@@ -185,7 +185,7 @@ def _kept(folder: Path, rows: Rows) -> Iterator[None]:
 def _check_job(folder: Path, job: dict[str, object]) -> None:
     try:
         begun = json.loads((folder / JOB).read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         begun = {}
     for what in ("form", "classes", "model"):
         if begun.get(what) != job[what]:

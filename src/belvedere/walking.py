@@ -26,11 +26,16 @@ def list_pictures(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: A folder can't be read.
     """
-    for name, is_folder in _sorted_entries(folder):
-        if is_folder:
-            yield from list_pictures(folder / name)
+    listed = [(folder, _sorted_entries(folder))]  # and the folders in it that it is at: there may be thousands
+    while listed:
+        place, entries = listed[-1]
+        for name, is_folder in entries:
+            if is_folder:
+                listed.append((place / name, _sorted_entries(place / name)))
+                break
+            yield place / name
         else:
-            yield folder / name
+            listed.pop()
 
 
 def _sorted_entries(folder: Path) -> Iterator[Entry]:

@@ -175,7 +175,7 @@ def _named_in(folder: Path, key: str) -> str | None:
         else:
             named = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["run"][key]
         return named if isinstance(named, str) else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

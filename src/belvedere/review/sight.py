@@ -70,7 +70,7 @@ def _read_network(folder: Path) -> dict[str, Any]:
     """What an audit says of its network; nothing where it had none."""
     try:
         network = json.loads((folder / AUDIT).read_text(encoding="utf-8"))["network"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return {}
     return network if isinstance(network, dict) else {}
 

@@ -78,7 +78,7 @@ def _read_audit(source: Path, dataset: Dataset | None) -> Doubts:
             *(doubt for group in told["groups"] for doubt in _doubts_of_group(group, hashes, finder)),
         ]
         names = dataset.class_names if dataset else tuple(str(name) for name in told["classes"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
         raise UsageError(
             f"Can't read the audit in {source}: {reason}. Give a folder that belvedere audit wrote."

@@ -56,7 +56,7 @@ def read_config(file: Path, base: Recipe) -> Recipe:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"Can't read {file}: {error.strerror}. Expected a TOML file.") from error
-    except ValueError as error:  # of TOML, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML, or of UTF-8
         raise UsageError(f"{file} is not TOML: {error}. Compare it with: belvedere train --print-config") from error
     values = content.get(TABLE)
     if not isinstance(values, dict):

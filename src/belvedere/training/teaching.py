@@ -219,7 +219,7 @@ def _read_run(run: Path) -> tuple[Recipe, tuple[str, ...], bytes]:
     try:
         values, weights = tomllib.loads(config.read_text(encoding="utf-8")), weights_of(run).read_bytes()
         names = tuple(map(str, values["run"]["class_names"]))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(
             f"The teacher {run} is no run that can be learnt from: {getattr(error, 'strerror', None) or error}. "
             "Expected a folder that belvedere train has written, with config.toml and weights.safetensors in it."
