@@ -76,6 +76,8 @@ def test_stdout_that_takes_nothing(
     if streams == "| true" and done.returncode == 0:
         return  # all of it fitted into the pipe before the reader had gone
     assert_one_line(done)
+    if command[0] == "predict":
+        assert len(done.stderr.splitlines()) <= 1
     if streams != "| true":
         assert done.stderr.splitlines()[-1].startswith("belvedere: ")
 

@@ -99,8 +99,8 @@ def predict_files(
     _check_form(form, out, sheet or heatmaps, resume, spreadsheet)
     total = _check_sources(sources, out, sheet)
     pictures = some_of(expand(sources), sources)
-    progress.say(f"Model: {model.identity}")
     with (
+        _model_named(model, out, progress),
         _heatmap_writer(model, heatmaps, overwrite) as draw,
         _open(model, form, out, resume, spreadsheet) as (writer, rows),
         progress.task("Predicting", total or 0) as task,
@@ -119,6 +119,17 @@ def predict_files(
         if images > len(shown):
             progress.say(f"{sheet} shows the first {len(shown)} of {images:,} pictures.")
     return Answered(images, unreadable)
+
+
+@contextmanager
+def _model_named(model: Model, out: Path | None, progress: Progress) -> Iterator[None]:
+    """Say which model answers: before the work, or below what is printed, if that could be."""
+    line = f"Model: {model.identity}"
+    if out is not None:
+        progress.say(line)
+    yield
+    if out is None:
+        progress.say(line)
 
 
 def _tell(answers: Iterable[Prediction], task: Task) -> Iterator[Prediction]:

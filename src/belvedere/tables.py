@@ -235,6 +235,7 @@ def _stdout(form: str) -> Iterator[TextIO]:
         yield file
     finally:
         file.detach()
+    sys.stdout.flush()
 
 
 def write_predictions(

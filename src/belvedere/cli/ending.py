@@ -69,10 +69,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, WRONG_CALL):
         command = error.ctx.command_path if error.ctx else "belvedere"
         return f"{error.format_message()} See: {command} --help", error.exit_code
-    if isinstance(error, OSError) and not stdout_works:
-        return f"Can't write to stdout: {error.strerror or error}. Send it to another place.", 1
+    if isinstance(error, OSError) and (error.filename is None or not stdout_works):
+        return f"Can't write the output: {error.strerror or error}. Send it to another place.", 1
     if isinstance(error, OSError):
-        return f"{error.filename or 'Reading or writing failed'}: {error.strerror or error}.", 1
+        return f"{error.filename}: {error.strerror or error}.", 1
     if isinstance(error, RecursionError):
         return "A file is nested too deeply to be read.", 1
     if isinstance(error, MemoryError) or "can't start new thread" in str(error):
