@@ -56,7 +56,7 @@ from belvedere.model import load
 from belvedere.predict import predict_files
 model = load(sys.argv[1])
 start, worked = time.perf_counter(), time.process_time()
-done = predict_files(model, [Path(sys.argv[2])], "csv", out=Path(sys.argv[3]))
+done = predict_files(model, [Path(sys.argv[2])], "csv", out=Path(sys.argv[3]), overwrite=True)
 seconds, worked = time.perf_counter() - start, time.process_time() - worked
 print(json.dumps({"images": done.images, "seconds": seconds, "worked": worked}))
 """

@@ -14,7 +14,7 @@ from PIL import Image
 import belvedere
 from belvedere.cards import replace_metadata
 from belvedere.dataset import read_folder
-from belvedere.errors import DatasetError, UnknownName, UsageError
+from belvedere.errors import CalibrationError, DatasetError, FolderExists, UnknownName, UsageError
 from belvedere.evaluation import evaluate
 from belvedere.images import read_inputs
 from belvedere.model import load
@@ -89,7 +89,11 @@ def test_calibrating_writes_a_model_with_other_tags(model: Path, tmp_path: Path)
 
 
 def test_without_out_the_model_itself_is_replaced(model: Path, tmp_path: Path) -> None:
-    assert belvedere.calibrate(model, write_table(tmp_path)).file == model
+    table, before = write_table(tmp_path), model.read_bytes()
+    with pytest.raises(FolderExists, match="--overwrite"):
+        belvedere.calibrate(model, table)
+    assert model.read_bytes() == before
+    assert belvedere.calibrate(model, table, overwrite=True).file == model
     rule = load(model).card.trust.tags
     assert rule is not None
     assert rule.several_labels
@@ -109,7 +113,7 @@ def test_the_test_part_of_a_table_stays_aside(model: Path, tmp_path: Path) -> No
     rows = table.read_text().splitlines()
     parts = ["split", *("test" if number < 8 else "train" for number in range(40))]
     table.write_text("".join(f"{row},{part}\n" for row, part in zip(rows, parts, strict=True)))
-    done = belvedere.calibrate(model, table)
+    done = belvedere.calibrate(model, table, overwrite=True)
     assert (done.images, done.test_images) == (32, 8)
 
 
@@ -129,22 +133,55 @@ def test_photographs_that_go_away_are_left_out_or_not_missed(
             said.append(message)
 
     monkeypatch.setattr("belvedere.calibrating.read_inputs", read_and_lose)
-    assert belvedere.calibrate(model, table, progress=Hears()).images == 38
+    assert belvedere.calibrate(model, table, overwrite=True, progress=Hears()).images == 38
     assert [Path(line.split(": ")[1]).name for line in said] == ["3.png", "4.png"]
 
 
 def test_another_file_is_only_replaced_when_asked(model: Path, tmp_path: Path) -> None:
+    table, mine = write_table(tmp_path), tmp_path / "mine.txt"
+    mine.write_text("mine")
+    with pytest.raises(FolderExists, match="--overwrite"):
+        belvedere.calibrate(model, table, out=mine)
+    assert mine.read_text() == "mine"
+    belvedere.calibrate(model, table, out=mine, overwrite=True)
+    assert load(mine).class_names == CLASS_NAMES
+
+
+@pytest.mark.parametrize("place", ["model.onnx", "tagged.csv", "0.png", "linked.onnx", "link.onnx"])
+def test_what_is_read_is_never_replaced_by_another_file(place: str, model: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path)
-    with pytest.raises(UsageError, match="--overwrite"):
-        belvedere.calibrate(model, table, out=tmp_path / "0.png")
-    belvedere.calibrate(model, table, out=tmp_path / "0.png", overwrite=True)
+    (tmp_path / "linked.onnx").hardlink_to(model)
+    (tmp_path / "link.onnx").symlink_to(model)
+    before = (tmp_path / place).read_bytes()
+    with pytest.raises(UsageError, match="is read by this command"):
+        belvedere.calibrate(model, table, out=tmp_path / place, overwrite=True)
+    assert (tmp_path / place).read_bytes() == before
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_tags_that_get_worse_are_refused(in_place: bool, model: Path, tmp_path: Path) -> None:
+    """Labels by chance, but for half of the table: what is fitted to them is worth less on others."""
+    table, chance = write_table(tmp_path), np.random.default_rng(0)
+    head, *rows = table.read_text().splitlines()
+    drawn = ["|".join(chance.permutation(CLASS_NAMES)[:2]) for _ in rows]
+    mixed = (
+        f"{row.split(',')[0]},{label}" if k % 2 else row for k, (row, label) in enumerate(zip(rows, drawn, strict=True))
+    )
+    table.write_text("\n".join([head, *mixed]))
+    before, out = model.read_bytes(), None if in_place else tmp_path / "fitted.onnx"
+    with pytest.raises(CalibrationError, match=r"micro F1 0\.\d+ before, 0\.\d+ after.*--force"):
+        belvedere.calibrate(model, table, out=out, overwrite=True)
+    assert model.read_bytes() == before
+    assert not (tmp_path / "fitted.onnx").exists()
+    done = belvedere.calibrate(model, table, out=out, force=True, overwrite=True)
+    assert load(done.file).card.trust.tags != RULE
 
 
 def test_what_else_a_file_says_of_itself_is_kept(model: Path, tmp_path: Path) -> None:
     graph = onnx.load(model)
     onnx.helper.set_model_props(graph, {entry.key: entry.value for entry in graph.metadata_props} | {"export": "{}"})
     onnx.save(graph, model)
-    belvedere.calibrate(model, write_table(tmp_path))
+    belvedere.calibrate(model, write_table(tmp_path), overwrite=True)
     assert {entry.key: entry.value for entry in onnx.load(model).metadata_props}["export"] == "{}"
 
 
@@ -155,13 +192,13 @@ def test_what_can_not_be_calibrated_is_told(model: Path, tiny_model: Path, tmp_p
     (tmp_path / "few").mkdir()
     few = write_table(tmp_path / "few", 10)
     with pytest.raises(DatasetError, match="Expected 30"):
-        belvedere.calibrate(model, few)
+        belvedere.calibrate(model, few, overwrite=True)
     table.write_text(table.read_text().replace("blue|red", "blue|rde"))
     with pytest.raises(UnknownName, match="red"):
-        belvedere.calibrate(model, table)
+        belvedere.calibrate(model, table, overwrite=True)
     table.write_text("image,label\n" + "".join(f"{number}.png,blue\n" for number in range(40)))
     with pytest.raises(DatasetError, match="several labels"):
-        belvedere.calibrate(model, table)
+        belvedere.calibrate(model, table, overwrite=True)
 
 
 def test_heatmaps_are_a_picture_an_answer(model: Path, tmp_path: Path) -> None:
@@ -185,7 +222,7 @@ def test_a_model_without_tags_shows_where_its_answer_is(model: Path, tmp_path: P
     predict_files(load(model), [picture], "jsonl", out=tmp_path / "x.jsonl", heatmaps=tmp_path / "maps")
     with Image.open(tmp_path / "maps" / "00001-a.png") as drawn:
         assert drawn.width > 1.4 * drawn.height  # the picture, and where blue or red is
-    done = belvedere.calibrate(model, write_table(tmp_path))  # and can be taught
+    done = belvedere.calibrate(model, write_table(tmp_path), overwrite=True)  # and can be taught
     assert done.after.micro_f1 is not None
     assert done.after.micro_f1 > 0.8
 

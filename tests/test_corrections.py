@@ -11,6 +11,7 @@ from belvedere.corrected import check_place, export_decisions, export_folder, ex
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, FolderExists, UsageError
 from belvedere.journal import Journal, now
+from belvedere.output_folder import MARK
 from belvedere.records import Decision
 from conftest import new_id, write_classes, write_picture
 
@@ -175,12 +176,25 @@ def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path:
     table = tmp_path / "t.csv"
     table.write_text("mine")
     with pytest.raises(FolderExists, match="--overwrite"):
-        check_place(table, [journal], overwrite=False)
-    check_place(table, [journal], overwrite=True)
-    check_place(tmp_path / "new.csv", [journal, photos], overwrite=False)
-    for out in (table, tmp_path / "photos" / ".." / "t.csv", tmp_path):
-        with pytest.raises(UsageError, match="would replace"):
-            check_place(out, [journal, table], overwrite=True)
+        check_place(table, [journal], is_table=True, overwrite=False)
+    check_place(table, [journal], is_table=True, overwrite=True)
+    check_place(tmp_path / "new.csv", [journal, photos], is_table=True, overwrite=False)
+    (tmp_path / "linked.csv").hardlink_to(table)
+    for out in (table, tmp_path / "photos" / ".." / "t.csv", tmp_path / "linked.csv"):
+        with pytest.raises(UsageError, match="is read by this command"):
+            check_place(out, [journal, table], is_table=True, overwrite=True)
+    (tmp_path / MARK).touch()
+    with pytest.raises(FolderExists, match="which this command reads"):
+        check_place(tmp_path, [journal, photos], is_table=False, overwrite=True)
+
+
+def test_a_table_is_not_written_over_a_photograph(photos: Path, journal: Path) -> None:
+    dataset = read_folder(photos, labels=journal)
+    for sample in dataset.samples[:2]:
+        before = sample.path.read_bytes()
+        with pytest.raises(UsageError, match="is read by this command"):
+            export_table(dataset, sample.path, overwrite=True)
+        assert sample.path.read_bytes() == before
 
 
 def test_one_content_has_one_label(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from belvedere.dataset import Dataset, read_folder
 from belvedere.errors import DatasetError, UnknownName
-from belvedere.storage import MARK
+from belvedere.output_folder import MARK
 
 
 def make(root: Path, *files: str) -> Path:

@@ -335,13 +335,16 @@ def test_pictures_are_from_all_over_the_folder(total: int, tmp_path: Path, monke
 def test_what_may_not_be_written_is_refused(original: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "there.onnx").write_text("mine")
     for out, words in (
-        (original / "model.onnx", "is the model that is exported"),
-        (tmp_path / "there.onnx", "is there already.*--overwrite"),
+        (original / "model.onnx", "is read by this command"),
+        (tmp_path / "there.onnx", "exists already.*--overwrite"),
         (tmp_path, "is a folder"),
         (tmp_path / "gone/x.onnx", "which is not a folder"),
     ):
         with pytest.raises(UsageError, match=words):
             export_model(original, out, "float16", photos=photos)
+    for out in (original / "model.onnx", next(photos.rglob("*.png"))):
+        with pytest.raises(UsageError, match="is read by this command"):
+            export_model(original, out, "float16", photos=photos, overwrite=True)
     assert (tmp_path / "there.onnx").read_text() == "mine"
     export_model(original, tmp_path / "there.onnx", "float16", photos=photos, overwrite=True)
     assert load(tmp_path / "there.onnx").class_names == CLASS_NAMES

@@ -193,6 +193,23 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         Journal(tmp_path / "j.jsonl").append(decide())
 
 
+@pytest.mark.parametrize("content", [b"image,label\n1.jpg,sea", b'{"mine": 1}\n', b"\xff\xd8\xff\xe0"])
+def test_nothing_is_added_to_a_file_of_another_kind(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="is no journal"):
+        Journal(file)
+    assert file.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_journal_whose_only_line_is_torn_is_gone_on_with(tmp_path: Path) -> None:
+    file = tmp_path / "j.jsonl"
+    for whole in (b"", to_line(decide("keep"))[:40]):
+        file.write_bytes(whole)
+        assert Journal(file).append(decide("keep"))
+
+
 def test_what_can_not_be_read_back_is_refused(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl")
     for wrong in (decide("relabel"), decide("delete"), replace(decide(), sha256="x"), decide(about="colour")):

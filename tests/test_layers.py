@@ -21,7 +21,7 @@ OWNERS = {  # library -> the modules that may import it
     "jinja2": {"report", "review", "serve"},
     "fastapi": {"review", "serve", "telemetry"},  # the last one for a type
     "uvicorn": {"review", "serve", "web"},
-    "filelock": {"cache", "journal", "storage", "training"},
+    "filelock": {"cache", "journal", "training"},
     "typer": {"cli"},
     "pyarrow": {"label_tables", "parquet", "scale"},
     "ray": {"scale"},

@@ -23,10 +23,10 @@ from belvedere.model_paths import (
     name_model,
     takes_model,
 )
+from belvedere.output_folder import MARK
 from belvedere.predict import STDIN, choose_model, predict_files
 from belvedere.progress import Progress
 from belvedere.results import evaluate_into
-from belvedere.storage import MARK
 from conftest import write_classes, write_picture
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from belvedere.errors import UnknownName, UsageError
+from belvedere.errors import FolderExists, UnknownName, UsageError
 from belvedere.inputs import LONGEST_NAME, read_names
 from belvedere.model import Model, load
 from belvedere.model_paths import BUNDLED
@@ -96,7 +96,7 @@ def test_failure_leaves_the_old_file(photos: Path, opened: Model, tmp_path: Path
     out = tmp_path / "out.csv"
     out.write_text("old")
     with pytest.raises(KeyboardInterrupt):
-        predict_files(opened, [photos], "csv", out=out, progress=Failing())
+        predict_files(opened, [photos], "csv", out=out, overwrite=True, progress=Failing())
     assert out.read_text() == "old"
     assert names(tmp_path) == ["out.csv", "photos"]
 
@@ -142,8 +142,8 @@ def test_nothing_to_answer_for_is_refused(opened: Model, tmp_path: Path) -> None
     [
         ("missing/x", "which is not a folder"),
         ("photos", "is a folder"),
-        ("photos/red/0.png", "is one of the pictures to answer for"),
-        ("link.png", "is one of the pictures to answer for"),
+        ("photos/red/0.png", "is read by this command"),
+        ("link.png", "is read by this command"),
     ],
 )
 def test_place_that_must_not_be_written_is_refused_before_the_work(
@@ -162,15 +162,20 @@ def test_names_that_come_bit_by_bit_are_not_written_over(photos: Path, opened: M
     photograph = photos / "red/0.png"
     before = photograph.read_bytes()
     (tmp_path / "answers.csv").symlink_to(photograph)
+    (tmp_path / "linked.csv").hardlink_to(photograph)
     old = tmp_path / "old.csv"
     old.write_text("old")
-    for out, sheet in ((photograph, None), (old, photograph), (tmp_path / "answers.csv", None)):
-        with pytest.raises(UsageError, match=r"is there, and may be one of the pictures .* Give another file"):
+    for out, sheet in ((photograph, None), (old, photograph), ("answers.csv", None), ("linked.csv", None)):
+        out = tmp_path / out
+        with pytest.raises(FolderExists):
             predict_files(opened, iter([photograph]), "csv", out=out, sheet=sheet)
+        with pytest.raises(UsageError, match="is read by this command"):
+            predict_files(opened, iter([photograph]), "csv", out=out, sheet=sheet, overwrite=True)
+    assert old.read_text() == "old"
     assert photograph.read_bytes() == before
     with pytest.raises(UsageError, match="is a folder"):
         predict_files(opened, iter([photograph]), "csv", out=photos)
-    assert predict_files(opened, iter([photograph]), "csv", out=old).images == 1
+    assert predict_files(opened, iter([photograph]), "csv", out=old, overwrite=True).images == 1
     assert "red" in old.read_text()
 
 

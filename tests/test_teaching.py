@@ -14,10 +14,10 @@ from torch import nn
 
 from belvedere.errors import UsageError
 from belvedere.model import load
+from belvedere.output_folder import MARK
 from belvedere.progress import Progress
 from belvedere.records import Preprocess, Sample
 from belvedere.splits import Contents
-from belvedere.storage import MARK
 from belvedere.training import teaching
 from belvedere.training.augment import Boxes, whole_boxes
 from belvedere.training.between import choose_between

@@ -21,10 +21,11 @@ from PIL import Image
 import belvedere
 from belvedere.dataset import read_folder
 from belvedere.errors import DatasetError, FolderExists, TrainingError, UnknownName, UsageError
+from belvedere.output_folder import MARK, partial_of
 from belvedere.pixels import read_pixels
 from belvedere.progress import Progress, Task
 from belvedere.splits import read_contents
-from belvedere.storage import MARK, TEMPORARY, partial_of
+from belvedere.storage import TEMPORARY
 from belvedere.training import loop
 from belvedere.training.learning import CHECKPOINT
 from belvedere.training.run import Run, train
@@ -445,7 +446,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(few: Path, uninterru
     (partial / MARK).write_text("0")
     (partial / "config.toml").write_text("[run]\nseed = 99")
     (partial / "train.log").write_text("Training by another recipe\n")
-    (partial / TEMPORARY.format("0123abcd")).write_bytes(b"half of a checkpoint")
+    (partial / TEMPORARY.format("0123456789abcdef")).write_bytes(b"half of a checkpoint")
     assert_same_run(learn_own(few, tmp_path / "run", resume=True).folder, uninterrupted.folder)
 
 

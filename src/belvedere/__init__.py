@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from belvedere.errors import (
         BelvedereError,
         CacheError,
+        CalibrationError,
         DatasetError,
         DownloadError,
         ExportError,
@@ -67,6 +68,7 @@ _HOMES = {
     "CacheError": "errors",
     "DatasetError": "errors",
     "DownloadError": "errors",
+    "CalibrationError": "errors",
     "ExportError": "errors",
     "FolderExists": "errors",
     "MissingExtra": "errors",
@@ -135,6 +137,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "UnreadableImage",
     "UnreadableModel",
     "DownloadError",
+    "CalibrationError",
     "ExportError",
     "ScaleError",
     "WeightsError",

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,8 @@ class Addition:
 class StoredRows:
     """Some rows of a store, N x its shape; indexed by rows, as an array is."""
 
-    def __init__(self, file: Path, shape: tuple[int, ...], dtype: DTypeLike, slots: NDArray[np.int64]) -> None:
-        try:
-            self._file = file.open("rb", buffering=0)  # kept open: clearing the cache meanwhile takes nothing from us
-        except OSError as error:
-            raise CacheError(f"Can't read the cache in {file.parent}: {error.strerror}. Start again.") from error
+    def __init__(self, file: FileIO, shape: tuple[int, ...], dtype: DTypeLike, slots: NDArray[np.int64]) -> None:
+        self._file = file  # open, so that clearing the cache takes nothing from it; closed when nobody needs the rows
         weakref.finalize(self, self._file.close)
         self._slots, self._shape, self._dtype = slots, shape, np.dtype(dtype)
         self._size_bytes = _row_bytes(shape, dtype)
@@ -150,7 +148,11 @@ class Store:
     def rows(self, keys: Iterable[str]) -> StoredRows:
         """Opens the rows of some keys that are here, in the order of the keys."""
         slots = np.array([self.entries[key].slot for key in keys], np.int64)
-        return StoredRows(self.folder / ROWS, self._shape, self._dtype, slots)
+        try:
+            file = (self.folder / ROWS).open("rb", buffering=0)
+        except OSError as error:
+            raise CacheError(f"Can't read the cache in {self.folder}: {error.strerror}. Start again.") from error
+        return StoredRows(file, self._shape, self._dtype, slots)
 
     def check_there(self) -> None:
         """Checks that the store has not been cleared since it was opened, and perhaps begun anew by another process.

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from belvedere.cards import replace_metadata
 from belvedere.dataset import read_folder
-from belvedere.errors import DatasetError, MissingExtra, UnknownName, UnreadableImage, UsageError
+from belvedere.errors import CalibrationError, DatasetError, MissingExtra, UnknownName, UnreadableImage, UsageError
 from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import Model, load
 from belvedere.model_paths import find_model
+from belvedere.output_file import OutputFile
 from belvedere.progress import Progress
 from belvedere.records import Sample, TagFigures
 from belvedere.reliability import measure_tags
 from belvedere.splits import Contents, read_contents
-from belvedere.storage import check_free_file, write_bytes
+from belvedere.storage import write_bytes
 from belvedere.tags import LEAST_FITTED_ON, PRESENT, mark_present, refit_tags, tag_confidences, unfitted_rule
 
 AT_ONCE = 64  # pictures
@@ -43,6 +44,7 @@ def calibrate(
     table: Path | str,
     *,
     out: Path | None = None,
+    force: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Calibrated:
@@ -53,7 +55,8 @@ def calibrate(
         table: A table with the columns image and label (`sea|mountain`); a few dozen photographs do. Its test part, if
             it names one, stays aside for `evaluate`.
         out: The file to write; without, the model itself is replaced.
-        overwrite: Whether `out` may be there already.
+        force: Whether to write the model although its tags got worse.
+        overwrite: Whether `out` may be there already, or without it, the model itself be replaced.
         progress: Shows how far it is.
 
     Returns:
@@ -63,16 +66,16 @@ def calibrate(
         DatasetError: The table has too few photographs, or none with several labels.
         UnknownName: A label is no class of the model's.
         UsageError: The model can't tell places, or the file may not be written.
+        FolderExists: The file, or without `out` the model, is there, and `overwrite` is not said.
+        CalibrationError: The tags got worse.
         MissingExtra: onnx is not installed.
     """
     progress = progress or Progress()
     opened = load(model)
     if not opened.tells_places:
         raise UsageError(f"{opened.name} can't tell where its evidence is, so it has no tags. Train it again.")
-    file = out or find_model(model)
-    if out is not None:
-        check_free_file(out, overwrite=overwrite)
     listed = read_folder(table).samples
+    file = _claim(find_model(model), out, [table, *(sample.path for sample in listed)], overwrite)
     samples = _check(tuple(sample for sample in listed if sample.part != "test"), opened, table)
     trust = opened.card.trust
     rule = trust.first_tags or trust.tags or unfitted_rule(len(opened.class_names))
@@ -85,15 +88,44 @@ def calibrate(
     for fold in range(FOLDS):
         held = folds == fold
         unseen[held] = tag_confidences(refit_tags(rule, evidence[~held], present[~held]), evidence[held])
+    before, after = _figures(tag_confidences(rule, evidence), present), _figures(unseen, present)
+    if _is_worse(before, after) and not force:
+        raise CalibrationError(_refusal(before, after))
     fitted = refit_tags(rule, evidence, present)
     card = replace(opened.card, trust=replace(trust, tags=fitted, first_tags=rule))
     try:
         content = replace_metadata(find_model(model).read_bytes(), card)
     except ModuleNotFoundError as error:
         raise MissingExtra("Writing a model", "onnx", "train") from error
-    write_bytes(file, content)
-    before, after = _figures(tag_confidences(rule, evidence), present), _figures(unseen, present)
-    return Calibrated(file, len(evidence), before, after, len(listed) - len(samples))
+    write_bytes(file.path, content, file.check)
+    return Calibrated(file.path, len(evidence), before, after, len(listed) - len(samples))
+
+
+def _claim(model: Path, out: Path | None, read: Sequence[Path | str], overwrite: bool) -> OutputFile:
+    if out is None:
+        return OutputFile(model, overwrite=overwrite, inputs=lambda: read)
+    return OutputFile(out, overwrite=overwrite, inputs=lambda: (model, *read))
+
+
+def _is_worse(before: TagFigures, after: TagFigures) -> bool:
+    """Whether micro F1 fell, or mean average precision by more than micro F1 rose."""
+    f1 = (after.micro_f1 or 0.0) - (before.micro_f1 or 0.0)
+    precision = (after.mean_average_precision or 0.0) - (before.mean_average_precision or 0.0)
+    return f1 < 0 or f1 + precision < 0
+
+
+def _refusal(before: TagFigures, after: TagFigures) -> str:
+    figures = (
+        f"{name} {was or 0.0:.3f} before, {now or 0.0:.3f} after"
+        for name, was, now in (
+            ("micro F1", before.micro_f1, after.micro_f1),
+            ("mean average precision", before.mean_average_precision, after.mean_average_precision),
+        )
+    )
+    return (
+        f"The tags get worse on photographs that they were not fitted on: {'; '.join(figures)}. Nothing was written. "
+        "Look through the labels of the table, give more photographs, or add --force."
+    )
 
 
 def _check(samples: tuple[Sample, ...], model: Model, table: Path | str) -> tuple[Sample, ...]:

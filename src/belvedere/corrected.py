@@ -13,34 +13,36 @@ import numpy as np
 
 from belvedere.csv_files import escape_formula, write_csv
 from belvedere.dataset import UNDIVIDED, Dataset
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import UsageError
 from belvedere.journal import list_living, read_journal
+from belvedere.output_file import OutputFile
+from belvedere.output_folder import check_free, new_folder
 from belvedere.records import Sample
-from belvedere.storage import new_folder
+from belvedere.storage import free_name
 
 COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id", "part")
 
 
-def check_place(out: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
-    """Checks, before the work, that nothing of the user's would be replaced.
+def check_place(out: Path, inputs: Sequence[Path], *, is_table: bool, overwrite: bool) -> None:
+    """Check, before the work, that nothing of the user's would be replaced.
 
     Args:
         out: The table or folder that shall be written.
-        sources: What it is made from, which is never replaced.
-        overwrite: Whether an older table there may be; `new_folder` decides on folders.
+        inputs: What it is made from, which is never replaced.
+        is_table: Whether it is a table.
+        overwrite: Whether a file, or an older folder of Belvedere's, that is there may be replaced.
 
     Raises:
-        UsageError: It is, or holds, what it would be made from.
-        FolderExists: A file is there.
+        UsageError: It is one of the inputs, or can't be written.
+        FolderExists: Something else is there, or a folder that holds one of the inputs.
     """
-    for source in sources:
-        if source.resolve().is_relative_to(out.resolve()):
-            raise UsageError(f"--out {out} would replace {source}, from which it is made. Give another --out.")
-    if out.is_file() and not overwrite:
-        raise FolderExists(out, "Give another --out, or add --overwrite to replace it.")
+    if is_table:
+        OutputFile(out, overwrite=overwrite, inputs=lambda: inputs)
+    else:
+        check_free(out, overwrite=overwrite, inputs=inputs)
 
 
-def export_decisions(journal: Path | str, out: Path, *, spreadsheet: bool = False) -> int:
+def export_decisions(journal: Path | str, out: Path, *, overwrite: bool = False, spreadsheet: bool = False) -> int:
     """Writes every decision as a row of a CSV file; `holds` says which were not undone.
 
     Returns:
@@ -48,7 +50,9 @@ def export_decisions(journal: Path | str, out: Path, *, spreadsheet: bool = Fals
 
     Raises:
         UsageError: There is no such journal, or the file can't be written.
+        FolderExists: A file is there, and `overwrite` is not said.
     """
+    file = OutputFile(out, overwrite=overwrite, inputs=lambda: (journal,))
     decisions = read_journal(journal).decisions
     living = {decision.id for decision in list_living(decisions)}
     rows = [
@@ -58,24 +62,26 @@ def export_decisions(journal: Path | str, out: Path, *, spreadsheet: bool = Fals
         )
         for each in decisions
     ]
-    write_csv(out, COLUMNS, rows, spreadsheet=spreadsheet)
+    write_csv(out, COLUMNS, rows, file.check, spreadsheet=spreadsheet)
     return len(rows)
 
 
-def export_table(dataset: Dataset, out: Path, *, spreadsheet: bool = False) -> None:
+def export_table(dataset: Dataset, out: Path, *, overwrite: bool = False, spreadsheet: bool = False) -> None:
     """Writes a data set as the table that `read_folder` reads: image, label, split.
 
     Several labels are written as `a|b`, and with the share of the picture that each covers as `a:0.6|b:0.3`. A label
     that a spreadsheet would take for a formula is escaped where that is asked for; an image's name never begins so.
 
     Raises:
-        UsageError: The file can't be written.
+        UsageError: The file can't be written, or is one of those that the data set is made from.
+        FolderExists: A file is there, and `overwrite` is not said.
     """
+    file = OutputFile(out, overwrite=overwrite, inputs=dataset.list_files)
     place = out.resolve().parent
     rows = [(_image_cell(sample, place), _label_cell(sample), sample.part) for sample in dataset.samples]
     if not spreadsheet:  # what looks escaped is so, too: `read_folder` takes an apostrophe away
         rows = [(image, escape_formula(label) if label[0] == "'" else label, part) for image, label, part in rows]
-    write_csv(out, ("image", "label", "split"), rows, spreadsheet=spreadsheet)
+    write_csv(out, ("image", "label", "split"), rows, file.check, spreadsheet=spreadsheet)
 
 
 def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -> None:
@@ -97,12 +103,12 @@ def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -
         if label in (".", "..") or any(each in label for each in "/\\\0"):
             raise UsageError(f"The label {label!r} can't be the name of a folder. Give --out a name that ends in .csv.")
     put: Callable[[Path, Path], object] = shutil.copyfile if copy else _link
-    with new_folder(out, overwrite=overwrite) as folder:
+    with new_folder(out, overwrite=overwrite, inputs=dataset.list_files()) as folder:
         for sample in dataset.samples:
             place = folder / sample.part / sample.label if sample.part != UNDIVIDED else folder / sample.label
             place.mkdir(parents=True, exist_ok=True)
             try:
-                put(sample.path.resolve(), _free_name(place / sample.path.name))
+                put(sample.path.resolve(), free_name(place / sample.path.name))
             except OSError as error:
                 way = "Give another --out." if copy else "Add --copy to copy the photographs instead of linking them."
                 raise UsageError(f"Can't write {out}: {error.strerror} ({sample.image}). {way}") from error
@@ -148,12 +154,3 @@ def _image_cell(sample: Sample, folder: Path) -> str:
 
 def _link(photograph: Path, place: Path) -> None:
     place.symlink_to(photograph)
-
-
-def _free_name(path: Path) -> Path:
-    """The path, with a number where one of that name was put there from another folder."""
-    number, free = 1, path
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free

@@ -6,11 +6,11 @@ Knows quoting and line ends; does not know what the columns are.
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from belvedere.storage import write_text
+from belvedere.storage import always, write_text
 
 # How a formula begins, in the wide forms of East Asian keyboards too; before it apostrophes, which stand for an escape.
 _FORMULA = re.compile("'*(?:\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\\t\\r\\n])")
@@ -54,11 +54,16 @@ class CsvRows:
 
 
 def write_csv(
-    path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, spreadsheet: bool = False
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    check: Callable[[], None] = always,
+    *,
+    spreadsheet: bool = False,
 ) -> None:
-    """Writes a CSV file at once: a header, then a row each; None becomes an empty cell."""
+    """Writes a CSV file at once: a header, then a row each; None becomes an empty cell; `check` as `write_bytes`."""
     text = io.StringIO()
     table = CsvRows(text, spreadsheet=spreadsheet)
     for row in (header, *rows):
         table.write(row)
-    write_text(path, text.getvalue())
+    write_text(path, text.getvalue(), check)

@@ -19,9 +19,9 @@ from belvedere.csv_files import unescape_formula
 from belvedere.errors import DatasetError, UnknownName
 from belvedere.images import PICTURE_SUFFIXES
 from belvedere.label_tables import read_rows
+from belvedere.output_folder import MARK
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
-from belvedere.storage import MARK
 
 PART_NAMES = {
     "train": ("train", "training", "seg_train"),
@@ -49,6 +49,11 @@ class Dataset:
     def part(self, name: str) -> tuple[Sample, ...]:
         """Returns the samples of one part: "train", "val", "test" or `UNDIVIDED`."""
         return tuple(sample for sample in self.samples if sample.part == name)
+
+    def list_files(self) -> Iterator[Path | str]:
+        """List what is read: the folder or table, the journal and the photographs; results never replace these."""
+        yield from filter(None, (self.source, self.labels))
+        yield from (sample.path for sample in self.samples)
 
 
 def read_folder(photos: Path | str, labels: Path | str | None = None, progress: Progress | None = None) -> Dataset:

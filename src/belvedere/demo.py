@@ -11,11 +11,11 @@ from belvedere.auditing.labels import WRONG_LABEL
 from belvedere.auditing.records import Audit
 from belvedere.auditing.run import audit
 from belvedere.model import load
+from belvedere.output_folder import claim_folder
 from belvedere.practice.folder import PracticeTruth, draw_practice_set
 from belvedere.predict import predict_files
 from belvedere.progress import Progress
 from belvedere.records import Prediction
-from belvedere.storage import claim_folder
 from belvedere.training.run import Run, train
 
 TRAIN_PER_CLASS = 100
@@ -86,7 +86,12 @@ def run_demo(
     """
     folder = Path(out)
     progress = progress or Progress()
-    claim_folder(folder, overwrite=overwrite)
+    with claim_folder(folder, overwrite=overwrite):
+        return _run(folder, train_per_class, test_per_class, epochs, seed, progress)
+
+
+def _run(folder: Path, train_per_class: int, test_per_class: int, epochs: int, seed: int, progress: Progress) -> Demo:
+    """Does the whole job in a folder that this process holds."""
     photographs = folder / "photographs"
     truth = draw_practice_set(
         photographs, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress

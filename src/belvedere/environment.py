@@ -41,4 +41,7 @@ def make_cache_folder(*names: str) -> Path:
 
 def keep_fonts_in_cache() -> None:
     """Let matplotlib keep its list of fonts in our cache folder; the command line calls it before any import of it."""
-    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
+    if "MPLCONFIGDIR" not in os.environ:
+        os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
+        with suppress(OSError):
+            make_cache_folder()  # else matplotlib makes it, open to others

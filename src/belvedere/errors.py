@@ -16,6 +16,7 @@ code, and says nothing else.
     ├── InferenceError          a model failed when it was run, or returned NaN        exit code 1
     ├── DownloadError           a file could not be had from the internet             exit code 1
     ├── WeightsError            pretrained weights can't be had, or are not right     exit code 1
+    ├── CalibrationError        fitted to photographs, a model's tags get worse        exit code 1
     ├── ExportError             another form of a model answers otherwise than it      exit code 1
     ├── ScaleError              work on several machines failed                        exit code 1
     └── TrainingError           training can't go on, or gave nothing to keep          exit code 1
@@ -130,6 +131,10 @@ class WeightsError(BelvedereError):
 
 class ExportError(BelvedereError):
     """Another form of a model answers otherwise than the model, by more than its bound."""
+
+
+class CalibrationError(BelvedereError):
+    """Fitted to photographs with all their labels, a model's tags get worse on others of them."""
 
 
 class ScaleError(BelvedereError):

@@ -4,8 +4,9 @@ Knows how far answers may move, and how that is measured; does not know how a gr
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from belvedere.graphs import Pictures, batches, read_graph, store_half, to_int8,
 from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import INPUT, Model, expand, load
 from belvedere.model_paths import find_model, refuse_models
+from belvedere.output_file import Input, OutputFile
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
 from belvedere.session import Session
-from belvedere.storage import check_free_file, write_bytes
+from belvedere.storage import write_bytes
 
 CALIBRATED_ON = 128  # pictures; every fifth of those that are taken
 CHECKED_ON = 512  # others
@@ -109,7 +111,7 @@ def export_model(
     find_named("form of a model", form, BOUNDS)
     out, source = Path(out), find_model(model)
     original = load(model)
-    _check_out(out, source, overwrite)
+    file = OutputFile(out, overwrite=overwrite, inputs=partial(_list_read, source, Path(photos)))
     chosen, compared = _read_pictures(Path(photos), original.card.preprocess, progress or Progress())
     graph = read_graph(source)
     graph = to_one_view(graph) if views == 1 else graph
@@ -127,7 +129,8 @@ def export_model(
     if not (export.holds or force):
         raise ExportError(_refusal(export))
     metadata = card_to_metadata(original.card) | {"export": json.dumps(asdict(export))}
-    write_bytes(out, write_card(changed, metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {})))
+    content = write_card(changed, metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {}))
+    write_bytes(out, content, file.check)
     return export
 
 
@@ -146,10 +149,9 @@ def _refusal(export: Export) -> str:
     )
 
 
-def _check_out(out: Path, source: Path, overwrite: bool) -> None:
-    if out.exists() and out.samefile(source):
-        raise UsageError(f"{out} is the model that is exported: it stays as it is. Give another --out.")
-    check_free_file(out, overwrite=overwrite)
+def _list_read(source: Path, photos: Path) -> Iterator[Input]:
+    yield source
+    yield from (each for each in expand([photos]) if isinstance(each, Path | str))
 
 
 def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> tuple[Pictures, Pictures]:

@@ -29,6 +29,8 @@ SUBJECTS = ("label", "duplicate", "leak")
 LOCK_SUFFIX = ".lock"  # of the file beside a journal that is held while a line is added
 _IN_FILE = {"given": "from", "size_bytes": "bytes"}  # fields whose keys in the file are other words
 _FIELDS = {field.name for field in fields(Decision)}
+_HEAD_BYTES = 1 << 20  # that are looked at to tell a journal from another file
+_FIRST_BYTES = b'{"id": "'  # of a line
 _SHA256, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9A-Za-z_-]{8,64}")
 
 
@@ -47,13 +49,14 @@ class Journal:
         """Opens a journal; its file is made with the first decision.
 
         Raises:
-            UsageError: It is there and can't be read, or not be added to.
+            UsageError: It is there and can't be read, or not be added to, or is a file of another kind.
         """
         self.path = path
         self.damaged: list[int] = []  # numbers of lines that can't be read
         self._known: dict[str, Decision] = {}
         self._bytes = self._lines = 0  # of what was read
         if path.exists():
+            _check_kind(path)
             with self._locked():
                 _end_last_line(path)
         self.read_new()
@@ -266,15 +269,24 @@ def _parse_lines(lines: Iterable[bytes], first: int) -> tuple[list[Decision], li
     return decisions, damaged
 
 
-def _read(path: Path, start: int) -> bytes:
+def _read(path: Path, start: int, size_bytes: int = -1) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(start)
-            return file.read()
+            return file.read(size_bytes)
     except FileNotFoundError:
         return b""
     except OSError as error:
         raise UsageError(f"Can't read the journal {path}: {error.strerror}. Give another.") from error
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse to add to a file of another kind, such as a table of labels; a torn first line is one of ours."""
+    if not path.is_file():
+        return  # such as a device: writing says so
+    head = _read(path, 0, _HEAD_BYTES)
+    if head.strip() and not parse_journal(head).decisions and not head.startswith(_FIRST_BYTES):
+        raise UsageError(f"{path} is no journal: nothing is added to it. Give another file for the decisions.")
 
 
 def _end_last_line(path: Path) -> None:

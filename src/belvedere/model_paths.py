@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from belvedere.errors import UsageError
 from belvedere.images import PICTURE_SUFFIXES
-from belvedere.storage import MARK
+from belvedere.output_folder import MARK
 
 MODEL_NAME = "model.onnx"
 BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # predicts where no model is named

@@ -11,7 +11,7 @@ from pathlib import Path
 from belvedere.errors import MissingExtra
 from belvedere.records import ModelId, Prediction, WrittenRow
 from belvedere.storage import write_bytes
-from belvedere.tables import class_columns
+from belvedere.tables import FIRST_COLUMNS, class_columns
 
 try:
     import pyarrow as pa
@@ -41,6 +41,17 @@ def schema_of(class_names: Sequence[str], model: ModelId) -> pa.Schema:
         ],
         {"belvedere.model.name": _writable(model.name), "belvedere.model.sha256": model.sha256},
     )
+
+
+def is_answers(path: Path) -> bool:
+    """Say whether a file has the columns of `schema_of`, whatever the classes are."""
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return False
+    first: list[str] = list(FIRST_COLUMNS)
+    last: list[str] = schema_of((), ModelId("", "")).names[len(first) :]
+    return names[: len(first)] == first and names[-len(last) :] == last
 
 
 def to_table(answers: Sequence[Prediction], class_names: Sequence[str], model: ModelId) -> pa.Table:

@@ -6,19 +6,23 @@ Knows how answers stream from a model to a table, a file and a contact sheet; do
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from belvedere.answer_files import SHEET_MARK, is_answers, is_sheet
 from belvedere.errors import UnknownName, UnreadableImage, UsageError
-from belvedere.images import PICTURE_SUFFIXES, RGB, read_image
+from belvedere.images import RGB, read_image
 from belvedere.inputs import Source
 from belvedere.model import Model, count_pictures, expand, load
 from belvedere.model_paths import BUNDLED, explain_missing, refuse_models, takes_model
+from belvedere.output_file import Input, OutputFile
+from belvedere.output_folder import new_folder
 from belvedere.progress import Progress, Task
 from belvedere.records import Prediction, WrittenRow
 from belvedere.resizing import fit_image, within
 from belvedere.resuming import RESUMABLE, Rows, open_rows
-from belvedere.storage import check_free_file, new_folder, write_bytes
+from belvedere.storage import always, write_bytes
 from belvedere.tables import FORMS, Writer, open_writer
 
 STDIN = Path("-")  # in place of images: their names come on stdin
@@ -69,6 +73,7 @@ def predict_files(
     heatmaps: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    inputs: Sequence[Input] = (),
     spreadsheet: bool = False,
     progress: Progress | None = None,
 ) -> Answered:
@@ -76,13 +81,14 @@ def predict_files(
 
     Args:
         model: The model.
-        sources: Files and folders. An iterator is taken as it comes; then nobody is told how many are left.
+        sources: Files and folders. Of an iterator, nobody is told how many are left.
         form: "table", "csv", "jsonl", "json" or "parquet".
         out: The file to write; None for stdout.
         sheet: A PNG to draw, with the first pictures and their answers.
         heatmaps: A folder for pictures of where the evidence for each tag is.
         resume: Whether to go on where the same job was cut off: with "csv", "jsonl" and "parquet", to a file.
-        overwrite: Whether older heat-maps there may be replaced; files always are.
+        overwrite: Whether any file but those read, and older heat-maps, may be replaced; older answers always are.
+        inputs: What else is read, such as the file with the names of the pictures.
         spreadsheet: Whether CSV cells that a spreadsheet would take for formulas are escaped.
         progress: Shows how far it is.
 
@@ -91,18 +97,20 @@ def predict_files(
 
     Raises:
         UnknownName: There is no such form.
-        UsageError: There is nothing to answer for, a file can't be written or is one of the sources, or what was left
-            is of another job.
+        UsageError: There is nothing to answer for, a file can't be written, or what was left is another job's.
+        FolderExists: Something else than an older answer is there.
         MissingExtra: Parquet is asked for and pyarrow is not installed.
     """
     progress, shown = progress or Progress(), list[Prediction]()
-    _check_form(form, out, sheet or heatmaps, resume, spreadsheet)
-    total = _check_sources(sources, out, sheet)
-    pictures = some_of(expand(sources), sources)
+    _check_form(form, out, sheet, heatmaps, resume, spreadsheet)
+    read = partial(_list_read, model, sources, inputs)
+    file, drawn = _claim(out, overwrite, read, partial(is_answers, form=form)), _claim(sheet, overwrite, read, is_sheet)
+    total = count_pictures(sources) if isinstance(sources, Sequence) else None
+    pictures = some_of(_apart(expand(sources), file, drawn), sources)
     with (
         _model_named(model, out, progress),
-        _heatmap_writer(model, heatmaps, overwrite) as draw,
-        _open(model, form, out, resume, spreadsheet) as (writer, rows),
+        _heatmap_writer(model, heatmaps, overwrite, chain((out, sheet), read())) as draw,
+        _open(model, form, file, resume, spreadsheet) as (writer, rows),
         progress.task("Predicting", total or 0) as task,
     ):
         images, unreadable = _skip(pictures, rows, str(out))
@@ -114,10 +122,9 @@ def predict_files(
             unreadable += answer.error is not None
             if sheet is not None and len(shown) < SHEET_PICTURES:
                 shown.append(answer)
-    if sheet is not None:
-        _draw_sheet(sheet, shown, model)
-        if images > len(shown):
-            progress.say(f"{sheet} shows the first {len(shown)} of {images:,} pictures.")
+    if drawn is not None:
+        _draw_sheet(drawn, shown, model)
+        _say_shown(drawn, len(shown), images, progress)
     return Answered(images, unreadable)
 
 
@@ -132,6 +139,11 @@ def _model_named(model: Model, out: Path | None, progress: Progress) -> Iterator
         progress.say(line)
 
 
+def _say_shown(sheet: OutputFile, shown: int, images: int, progress: Progress) -> None:
+    if images > shown:
+        progress.say(f"{sheet.path} shows the first {shown} of {images:,} pictures.")
+
+
 def _tell(answers: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
     """Passes answers on, and tells the task of a few at a time."""
     untold = 0
@@ -144,17 +156,33 @@ def _tell(answers: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
     task.advance(untold)
 
 
-def _check_sources(sources: Iterable[Source], *files: Path | None) -> int | None:
-    """Counts the pictures, where that can be done before the work; refuses to write over one of them."""
-    for file in files:
-        if file is not None:
-            check_free_file(file, overwrite=True)
-            _check_apart(file, sources)
-    return count_pictures(sources) if isinstance(sources, Sequence) else None
+def _claim(
+    path: Path | None, overwrite: bool, read: Callable[[], Iterable[Input]], is_older: Callable[[Path], bool]
+) -> OutputFile | None:
+    return None if path is None else OutputFile(path, overwrite=overwrite, inputs=read, is_older=is_older)
+
+
+def _list_read(model: Model, sources: Iterable[Source], inputs: Sequence[Input]) -> Iterator[Input]:
+    """What must not be written over, as far as it is known before the work."""
+    yield from (model.name, *inputs)
+    if isinstance(sources, Sequence):
+        yield from (source for source in expand(sources) if isinstance(source, Path | str))
+
+
+def _apart(pictures: Iterator[Source], *files: OutputFile | None) -> Iterator[Source]:
+    """Refuses a picture that would be written over, where that could not be known before the work."""
+    there = [file for file in files if file is not None and file.exists]
+    for picture in pictures:
+        if isinstance(picture, Path | str):
+            for file in there:
+                file.refuse_input(picture)
+        yield picture
 
 
 @contextmanager
-def _heatmap_writer(model: Model, folder: Path | None, overwrite: bool) -> Iterator[Callable[[int, Prediction], None]]:
+def _heatmap_writer(
+    model: Model, folder: Path | None, overwrite: bool, inputs: Iterable[Input | None]
+) -> Iterator[Callable[[int, Prediction], None]]:
     """What writes the pictures of where the evidence of an answer is into a new folder, a file an answer."""
     if folder is None:
         yield lambda _number, _answer: None
@@ -164,7 +192,7 @@ def _heatmap_writer(model: Model, folder: Path | None, overwrite: bool) -> Itera
 
     if not model.tells_places:
         raise UsageError(f"{model.name} can't tell where its evidence is: leave out --heatmaps, or train it again.")
-    with new_folder(folder, overwrite=overwrite) as unfinished:
+    with new_folder(folder, overwrite=overwrite, inputs=inputs) as unfinished:
 
         def draw(number: int, answer: Prediction) -> None:
             if answer.error is None:
@@ -175,7 +203,9 @@ def _heatmap_writer(model: Model, folder: Path | None, overwrite: bool) -> Itera
         yield draw
 
 
-def _check_form(form: str, out: Path | None, drawn: Path | None, resume: bool, spreadsheet: bool) -> None:
+def _check_form(
+    form: str, out: Path | None, sheet: Path | None, heatmaps: Path | None, resume: bool, spreadsheet: bool
+) -> None:
     if form not in (known := (*FORMS, "parquet")):
         raise UnknownName("form of answers", form, known)
     if spreadsheet and form != "csv":
@@ -184,21 +214,27 @@ def _check_form(form: str, out: Path | None, drawn: Path | None, resume: bool, s
         raise UsageError("Parquet can't be printed: give a file to write, such as --out answers.parquet.")
     if resume and (out is None or form not in RESUMABLE):
         raise UsageError("--resume goes with a file of CSV, JSON lines or Parquet: give --out, such as answers.csv.")
-    if resume and drawn is not None:
+    if resume and (drawn := sheet or heatmaps) is not None:
         raise UsageError(f"{drawn} can't be drawn of a job that is taken up again. Leave it out, or --resume.")
+    given = [place for place in (out, sheet, heatmaps) if place is not None]
+    if len({place.resolve() for place in given}) < len(given):
+        raise UsageError(f"Answers, sheet and heat-maps have different places. Received: {', '.join(map(str, given))}.")
 
 
 @contextmanager
 def _open(
-    model: Model, form: str, out: Path | None, resume: bool, spreadsheet: bool
+    model: Model, form: str, out: OutputFile | None, resume: bool, spreadsheet: bool
 ) -> Iterator[tuple[Writer | Rows, Iterable[WrittenRow]]]:
-    special = out is not None and out.exists() and not out.is_file()  # such as a pipe, which has nothing to go on with
-    if out is not None and form in RESUMABLE and not special:
+    path, check = (None, always) if out is None else (out.path, out.check)
+    special = path is not None and path.exists() and not path.is_file()  # a pipe, which has nothing to go on with
+    if path is not None and form in RESUMABLE and not special:
         asked = {"resume": resume, "spreadsheet": spreadsheet}
-        with open_rows(out, form, model.class_names, model.identity, model.fingerprint, **asked) as opened:
+        with open_rows(
+            path, form, model.class_names, model.identity, model.fingerprint, check=check, **asked
+        ) as opened:
             yield opened
     else:
-        with open_writer(form, out, model.class_names, model.identity, spreadsheet=spreadsheet) as writer:
+        with open_writer(form, path, model.class_names, model.identity, check, spreadsheet=spreadsheet) as writer:
             yield writer, ()
 
 
@@ -232,32 +268,13 @@ def _written(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _draw_sheet(file: Path, shown: Sequence[Prediction], model: Model) -> None:
+def _draw_sheet(file: OutputFile, shown: Sequence[Prediction], model: Model) -> None:
     from belvedere.pictures import draw_sheet  # here, since loading matplotlib takes longer than an answer
     from belvedere.plots import figure_bytes
 
     entries = [(_sheet_pixels(answer), answer) for answer in shown]
-    write_bytes(file, figure_bytes(draw_sheet(entries, model.class_names, str(model.identity)), "png"))
-
-
-def _check_apart(file: Path, sources: Iterable[Source]) -> None:
-    """Refuses, before the work, to write over what is answered for."""
-    if not file.exists():
-        return
-    if not isinstance(sources, Sequence):
-        if file.resolve().suffix.lower() in PICTURE_SUFFIXES:
-            raise UsageError(
-                f"{file} is there, and may be one of the pictures to answer for. Give another file to write."
-            )
-    elif any(_is_same(file, source) for source in expand(sources)):
-        raise UsageError(f"{file} is one of the pictures to answer for. Give another file to write.")
-
-
-def _is_same(file: Path, source: Source) -> bool:
-    try:
-        return isinstance(source, Path | str) and file.samefile(source)
-    except (OSError, ValueError):
-        return False  # not there: reading it says so
+    drawn = draw_sheet(entries, model.class_names, str(model.identity))
+    write_bytes(file.path, figure_bytes(drawn, "png", title=SHEET_MARK), file.check)
 
 
 def _sheet_pixels(answer: Prediction) -> RGB | None:

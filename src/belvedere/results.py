@@ -20,12 +20,13 @@ from belvedere.evaluation import evaluate, surest_mistakes, to_metrics
 from belvedere.explaining import draw_strip
 from belvedere.images import read_image
 from belvedere.model import Model, load
+from belvedere.output_folder import new_folder
 from belvedere.pictures import Tile, describe_said
 from belvedere.progress import Progress
 from belvedere.records import EpochFigures, Evaluation, ModelCard, ModelId, Note, Sample
 from belvedere.report import Report, write_report
 from belvedere.resizing import fit_image, within
-from belvedere.storage import new_folder, write_json
+from belvedere.storage import write_json
 from belvedere.tables import write_predictions
 
 SAMPLE_TILES = 24  # photographs in a sample grid
@@ -84,9 +85,10 @@ def evaluate_into(
     """
     started = time.perf_counter()
     opened = load(model, accept_rate=accept_rate)
+    dataset = read_folder(photos, labels, progress)
+    read = (model, outliers, *dataset.list_files())
     progress.say(f"Model: {opened.identity}")
-    with nullcontext() if out is None else new_folder(out, overwrite=overwrite) as folder:
-        dataset = read_folder(photos, labels, progress)
+    with nullcontext() if out is None else new_folder(out, overwrite=overwrite, inputs=read) as folder:
         evaluation = evaluate(opened, dataset, progress, outliers)
         notes = dataset.notes + unreadable_note(evaluation)
         progress.say_notes(notes)

@@ -17,8 +17,9 @@ from typing import IO, Protocol
 
 from belvedere.csv_files import unescape_formula
 from belvedere.errors import UsageError
+from belvedere.output_folder import PARTIAL, empty_folder, hold, let_go
 from belvedere.records import ModelId, Prediction, WrittenRow
-from belvedere.storage import claim_partial, empty_partial, write_json
+from belvedere.storage import always, clear_once, write_json
 from belvedere.tables import CsvWriter, JsonLinesWriter
 
 RESUMABLE = ("csv", "jsonl", "parquet")
@@ -116,6 +117,7 @@ def open_rows(
     *,
     resume: bool,
     spreadsheet: bool = False,
+    check: Callable[[], None] = always,
 ) -> Iterator[tuple[Rows, Iterable[WrittenRow]]]:
     """Opens a file of answers that appears when it is whole, and can be taken up again until then.
 
@@ -127,6 +129,7 @@ def open_rows(
         fingerprint: Of that model: rows of one with another are not gone on with.
         resume: Whether the rows that an earlier process left are kept.
         spreadsheet: As `open_writer`.
+        check: Is asked once more before the file takes its place; what it raises leaves the rows to go on with.
 
     Yields:
         What writes the rows, and the rows that are there already.
@@ -138,28 +141,28 @@ def open_rows(
     """
     create = _find_rows(form, spreadsheet)
     target = out.resolve()
-    folder = target.with_name(f"{target.name}.partial")
+    folder = target.with_name(f"{target.name}{PARTIAL}")
     job: dict[str, object] = {
         "form": f"{form} for spreadsheets" if spreadsheet else form,
         "classes": list(class_names),
         "model": fingerprint,
     }
     try:
-        lock, _ = claim_partial(folder)
-        try:
+        with hold(folder) as mark:
             if resume and (folder / JOB).is_file():
                 _check_job(folder, job)
             else:
-                empty_partial(folder)
+                empty_folder(folder)
                 write_json(folder / JOB, job)
             rows = create(folder, class_names, model)
             with _kept(folder, rows):
                 yield rows, rows.read() if resume else ()
                 whole = rows.finish()
+                check()
             whole.replace(target)
+            clear_once(target.parent)
+            let_go(mark)
             shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            lock.release()
     except OSError as error:
         told = UsageError(f"Can't write {out}: {error.strerror or error}. Make room, or give another place.")
         for note in getattr(error, "__notes__", ()):

@@ -7,7 +7,7 @@ had in hand is done again by another.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -16,11 +16,11 @@ from belvedere.errors import MissingExtra, ScaleError, UsageError
 from belvedere.inputs import Source
 from belvedere.model import BATCH, Model, expand, open_model
 from belvedere.model_paths import find_model
+from belvedere.output_folder import new_folder
 from belvedere.parquet import to_table
 from belvedere.predict import Answered, some_of
 from belvedere.progress import Progress
 from belvedere.records import ModelId
-from belvedere.storage import new_folder
 from belvedere.threads import chunks_of
 
 try:
@@ -68,7 +68,9 @@ def predict_at_scale(
     content = file.read_bytes()
     opened = open_model(content, str(file))
     pictures = some_of(expand(sources), sources)
-    with new_folder(out, overwrite=overwrite) as folder:
+    listed = sources if isinstance(sources, Sequence) else ()
+    read = (file, *(each for each in listed if isinstance(each, Path | str)))
+    with new_folder(out, overwrite=overwrite, inputs=read) as folder:
         with _cluster() as workers:
             (progress or Progress()).say(f"Model: {opened.identity}. Up to {workers} workers predict")
             count = _answer(pictures, folder, (content, opened.identity), workers)

@@ -1,57 +1,38 @@
-"""Writing results so that a reader never sees half of one: files and whole folders appear at once or not at all.
+"""Writing files so that a reader never sees half of one: a file appears at once or not at all.
 
-Knows temporary names, flushing and renaming; does not know what it writes.
+Knows temporary names, flushing and renaming; does not know what it writes. A temporary file is locked while it is
+written, so that those of processes that were killed can be told and deleted.
 """
 
-import errno
-import glob
 import io
 import os
+import re
 import secrets
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import IO, TextIO
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import UsageError
+from belvedere.locks import is_named, try_lock
 from belvedere.strict_json import dump_json
 
-if TYPE_CHECKING:
-    from filelock import FileLock
-
-DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-MARK = ".belvedere"  # a file in every folder of results, without which none is replaced; locked while it is written
-TEMPORARY = ".belvedere-{}.tmp"
-REPLACED = ".replaced"  # ending of a folder that holds older results until the new ones are in their place
+TEMPORARY = ".belvedere-{}.tmp"  # beside the file that it will be; with 16 hexadecimal digits
+_TEMPORARY_NAME = re.compile(r"\.belvedere-[0-9a-f]{16}\.tmp")
 
 
-def check_free_file(path: Path, *, overwrite: bool) -> None:
-    """Checks before the work that a file may be written.
-
-    Raises:
-        UsageError: It is a folder, its folder is not there, it is there already and may not be replaced, or it can't be
-            a file at all.
-    """
-    try:
-        if path.is_dir() or not path.parent.is_dir():
-            what = "is a folder" if path.is_dir() else f"is in {path.parent}, which is not a folder"
-            raise UsageError(f"{path} {what}. Expected the name of a file to write.")
-        if path.exists() and not overwrite:
-            raise UsageError(f"{path} is there already. Give another --out, or add --overwrite to replace it.")
-    except OSError as error:  # such as a name that is too long
-        raise UsageError(f"Can't write {path}: {error.strerror}. Give another place.") from error
+def always() -> None:
+    """Check nothing."""
 
 
 @contextmanager
-def replace_when_whole(path: Path) -> Iterator[TextIO]:
+def replace_when_whole(path: Path, check: Callable[[], None] = always) -> Iterator[TextIO]:
     r"""Writes a UTF-8 text file bit by bit that appears, or takes the old one's place, only when it is whole.
 
     Args:
         path: The file; its folder must exist.
+        check: Is asked once more before the file takes its place; what it raises leaves the file under another name.
 
     Yields:
         The file to write into, with line ends as they are given; surrogates become ``\udcXX``, as in `write_text`.
@@ -59,307 +40,124 @@ def replace_when_whole(path: Path) -> Iterator[TextIO]:
     Raises:
         UsageError: The place can't be written to.
     """
-    with _replacement(path) as binary:
+    with _replacement(path, check) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         yield file
         file.detach()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, check: Callable[[], None] = always) -> None:
     """Writes a file at once: a reader finds the old content or the new, never a part.
 
     Args:
         path: The file; its folder must exist. A link is followed; a device or a pipe is written straight into.
         content: All of it.
+        check: As `replace_when_whole`.
 
     Raises:
         UsageError: The place can't be written to.
     """
-    with _replacement(path) as file:
+    with _replacement(path, check) as file:
         file.write(content)
 
 
 @contextmanager
-def _replacement(path: Path) -> Iterator[BinaryIO]:
+def _replacement(path: Path, check: Callable[[], None]) -> Iterator[IO[bytes]]:
     try:
         target = path.resolve()
         if target.exists() and not target.is_file() and not target.is_dir():
             with target.open("wb") as file:  # such as /dev/null, which must not be replaced by a file
                 yield file
         else:
-            with _temporary(target) as file:
+            with _temporary(target, check) as file:
                 yield file
     except OSError as error:
         raise UsageError(f"Can't write {path}: {error.strerror or error}. Give another place.") from error
 
 
 @contextmanager
-def _temporary(target: Path) -> Iterator[BinaryIO]:
-    _clear_abandoned(target.parent)
-    temporary = target.parent / TEMPORARY.format(secrets.token_hex(8))
+def _temporary(target: Path, check: Callable[[], None]) -> Iterator[IO[bytes]]:
+    clear_once(target.parent)
+    temporary, file = _open_temporary(target.parent)
     try:
-        with temporary.open("xb") as file:
-            _lock(file)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if os.name == "posix":  # while it is locked: another process would take it for abandoned
-                temporary.replace(target)
-        if os.name != "posix":
-            temporary.replace(target)
+            if os.name == "nt":
+                file.close()  # an open file can't be renamed there; elsewhere it stays locked until it is in its place
+            put_in_place(temporary, target, check)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
 
 
-@cache
-def _clear_abandoned(folder: Path) -> None:
-    """Delete the temporary files that killed processes left in a folder; once a process and folder."""
-    with suppress(OSError):
-        for path in folder.glob(TEMPORARY.format("*")):
-            with suppress(OSError), path.open("rb") as file:
-                if _lock(file):
-                    path.unlink()
+def _open_temporary(folder: Path) -> tuple[Path, IO[bytes]]:
+    while True:
+        path = folder / TEMPORARY.format(secrets.token_hex(8))
+        file = path.open("xb")
+        if try_lock(file) is not False and is_named(file, path):
+            return path, file
+        file.close()  # another process took it for one that was left, at this very moment
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed; return whether nobody else has locked it.
+def put_in_place(whole: Path, target: Path, check: Callable[[], None]) -> None:
+    """Give a whole file its name; where that may not be, it gets a free one beside it.
 
-    Windows has no such lock and needs none here: a file that another process has open can't be deleted there.
+    Raises:
+        UsageError: The check failed; the message says where the file is.
     """
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # locked, or a file system without locks
-        return False
-    return True
+        check()
+    except UsageError as error:
+        kept = free_name(target)
+        whole.rename(kept)
+        raise UsageError(f"The results are whole, but are in {kept}: {error}") from error
+    whole.replace(target)
 
 
-def write_text(path: Path, content: str) -> None:
+def free_name(path: Path) -> Path:
+    """Return the path, with a number where it is taken."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
+
+
+@cache
+def clear_once(folder: Path) -> None:
+    """Delete as `clear_temporary`, once a process: a folder may be large, and get many files."""
+    clear_temporary(folder)
+
+
+def clear_temporary(folder: Path) -> None:
+    """Delete the temporary files in a folder that no living process writes."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                _delete_unless_locked(Path(entry.path))
+
+
+def _delete_unless_locked(path: Path) -> None:
+    with suppress(OSError):
+        if os.name == "nt":
+            path.unlink()  # which fails while it is open
+            return
+        with path.open("r+b") as file:
+            if try_lock(file):
+                path.unlink()
+
+
+def write_text(path: Path, content: str, check: Callable[[], None] = always) -> None:
     r"""Writes a UTF-8 text file at once, as `write_bytes` does.
 
     Bytes of a file name that are not UTF-8, which Python holds as lone surrogates, are written as ``\udcXX``.
     """
-    write_bytes(path, content.encode(errors="backslashreplace"))
+    write_bytes(path, content.encode(errors="backslashreplace"), check)
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Writes a JSON file at once, indented for people to read."""
     write_text(path, dump_json(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def claim_folder(folder: Path, *, overwrite: bool) -> None:
-    """Makes an empty folder of Belvedere's own, for several results beside each other.
-
-    Args:
-        folder: Where it shall be.
-        overwrite: Whether an older one that Belvedere made may be emptied first.
-
-    Raises:
-        FolderExists: Something is there that may not be replaced; the message names the ways out.
-        UsageError: The folder can't be made.
-    """
-    with new_folder(folder, overwrite=overwrite):
-        pass  # whole as soon as it is there
-
-
-@contextmanager
-def new_folder(folder: Path, *, overwrite: bool, keep_if: str = "", resume: bool = False) -> Iterator[Path]:
-    """Makes a folder of results that appears under its name only when it is whole.
-
-    The work is done in `FOLDER.partial`, beside it. If the block ends well that is renamed to `folder`; if it raises,
-    what `folder` held stays as it was.
-
-    Args:
-        folder: Where the results shall be.
-        keep_if: A file whose presence makes an unfinished folder worth keeping when the block raises.
-        overwrite: Whether results of Belvedere's that are there may be replaced. A folder that Belvedere did not
-            write is never replaced.
-        resume: Whether an unfinished folder that an earlier process left is taken up again, with what is in it.
-
-    Yields:
-        The folder to write into.
-
-    Raises:
-        FolderExists: Something is there that may not be replaced; the message names the ways out.
-        UsageError: The folder can't be made.
-    """
-    target = _absolute(folder)
-    partial = partial_of(target)
-    try:
-        _check_target(folder, target, overwrite)
-        lock, left = claim_partial(partial)
-    except OSError as error:
-        raise _cannot_make(folder, error) from error
-    try:
-        if left and not (overwrite or resume):
-            raise _left_over(partial)
-        with _prepared(folder, partial, keep_if, empty=not resume):
-            yield partial
-        if os.name != "posix":
-            lock.release()  # else the folder can't be renamed there
-        _finish(folder, target, partial, overwrite)
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _prepared(folder: Path, partial: Path, keep_if: str, *, empty: bool) -> Iterator[None]:
-    """Empty an unfinished folder, if need be, before the block; delete or keep it where the block raises."""
-    try:
-        if empty:
-            empty_partial(partial)
-        for torn in partial.glob(TEMPORARY.format("*")):  # of a process that was killed while it wrote
-            torn.unlink()
-    except OSError as error:
-        raise _cannot_make(folder, error) from error
-    try:
-        yield
-    except BaseException as error:
-        if keep_if and (partial / keep_if).exists():
-            left = f" What was done so far is in {partial}."
-            error.add_note(left.strip())
-        else:
-            left = ""
-            shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            raise UsageError(
-                f"Can't write the results: {error.strerror}. Make room, or give another --out.{left}"
-            ) from error
-        raise
-
-
-def _finish(folder: Path, target: Path, partial: Path, overwrite: bool) -> None:
-    try:
-        _check_target(folder, target, overwrite)
-        _clear_replaced(target)
-        _swap(partial, target)
-    except (OSError, FolderExists) as error:
-        reason = error.strerror or error if isinstance(error, OSError) else error
-        raise UsageError(f"The results are whole, but stay in {partial}: {reason}") from error
-
-
-def _swap(partial: Path, target: Path) -> None:
-    """Renames the new folder to its name; what was there goes only when the new one is in its place."""
-    if not target.exists():
-        partial.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=_aside_prefix(target), suffix=REPLACED, dir=target.parent))
-    replaced = aside / "results"
-    try:
-        target.rename(replaced)
-        try:
-            partial.rename(target)
-        except OSError:
-            replaced.rename(target)
-            raise
-    finally:
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _clear_replaced(target: Path) -> None:
-    """Delete what a process that was killed between two renamings has left of older results; the target is there."""
-    if target.exists():
-        for aside in target.parent.glob(f"{glob.escape(_aside_prefix(target))}*{REPLACED}"):
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _aside_prefix(target: Path) -> str:
-    return f".{target.name[:100]}."
-
-
-def claim_partial(partial: Path) -> tuple["FileLock", bool]:
-    """Take an unfinished folder for this process, which holds it until it releases the lock or ends, however it does.
-
-    A lock, since the number of a process means nothing in another container or on another machine.
-
-    Args:
-        partial: The folder; it is made if it is not there.
-
-    Returns:
-        The lock, on the file `MARK` in the folder, and whether an earlier process left the folder.
-
-    Raises:
-        FolderExists: Another process holds it, or it was not made by Belvedere.
-        OSError: It can't be made or locked.
-    """
-    from filelock import FileLock, Timeout  # here, since most commands write no folder
-
-    left = (partial / MARK).is_file()
-    if os.path.lexists(partial) and not left and not _is_empty(partial):
-        raise FolderExists(partial, "It was not made by Belvedere, so it is never replaced: give another --out.")
-    while True:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(partial / MARK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise FolderExists(
-                partial, "Another process is at work in it. Wait for it, or give another --out."
-            ) from None
-        if (partial / MARK).is_file():
-            return lock, left
-        lock.release()  # the folder was renamed to its name just before: its maker is done
-        left = False
-
-
-def empty_partial(partial: Path) -> None:
-    """Delete all that is in an unfinished folder but its mark."""
-    for path in partial.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != MARK:
-            path.unlink()
-
-
-def _absolute(folder: Path) -> Path:
-    """The folder's full path, links and `..` followed; no working folder may be pulled from under the user's feet."""
-    try:
-        target, here = folder.resolve(), Path.cwd()
-        is_mount = os.path.ismount(target)
-    except (OSError, RuntimeError) as error:
-        raise _cannot_make(folder, error) from error
-    if here.is_relative_to(target):
-        raise UsageError(
-            f"{folder} is or holds the folder you are in: give --out a folder of its own, such as results."
-        )
-    if is_mount:
-        raise UsageError(f"{folder} is a mounted disk: give --out a folder in it, such as {folder / 'results'}.")
-    return target
-
-
-def partial_of(folder: Path) -> Path:
-    """Returns where the work on a folder of results is until it is whole."""
-    target = _absolute(folder)
-    return target.with_name(f"{target.name}.partial")
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
-
-
-def _check_target(folder: Path, target: Path, overwrite: bool) -> None:
-    if not target.exists() or _is_empty(target):
-        return
-    if not (target / MARK).is_file():
-        raise FolderExists(folder, "It was not made by Belvedere, so it is never replaced: give another --out.")
-    if not overwrite:
-        raise FolderExists(folder, "Give another --out, or add --overwrite to replace it.")
-
-
-def _left_over(partial: Path) -> FolderExists:
-    return FolderExists(
-        partial,
-        "It was left by a job that was cut off (its history.csv says how far it came). Add --overwrite to start anew "
-        "(a training goes on with --resume), or give another --out.",
-    )
-
-
-def _cannot_make(folder: Path, error: Exception) -> UsageError:
-    reason = getattr(error, "strerror", None) or error
-    return UsageError(f"Can't make the folder {folder}: {reason}. Give another --out.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from belvedere.csv_files import CsvRows
 from belvedere.errors import BelvedereError, find_named
 from belvedere.records import NONE_OF_THESE, Evaluation, ModelId, Prediction
-from belvedere.storage import replace_when_whole
+from belvedere.storage import always, replace_when_whole
 from belvedere.strict_json import dump_json
 from belvedere.terminal import PrintableText, printable
 
@@ -187,7 +187,13 @@ def _json_text(value: object) -> str:
 
 @contextmanager
 def open_writer(
-    form: str, out: Path | None, class_names: Sequence[str], model: ModelId, *, spreadsheet: bool = False
+    form: str,
+    out: Path | None,
+    class_names: Sequence[str],
+    model: ModelId,
+    check: Callable[[], None] = always,
+    *,
+    spreadsheet: bool = False,
 ) -> Iterator[Writer]:
     """Opens what writes answers in one form: to a file, that appears when it is whole, or to stdout.
 
@@ -196,6 +202,7 @@ def open_writer(
         out: The file; None for stdout.
         class_names: The K classes.
         model: Which one predicts.
+        check: Is asked once more before the file takes its place.
         spreadsheet: Whether what a spreadsheet would take for a formula is escaped; for "csv" only.
 
     Yields:
@@ -206,7 +213,7 @@ def open_writer(
         UsageError: The file can't be written.
     """
     create = find_named("form of answers", form, FORMS)
-    with _stdout(form) if out is None else replace_when_whole(out) as file:
+    with _stdout(form) if out is None else replace_when_whole(out, check) as file:
         writer = (
             CsvWriter(file, class_names, model, spreadsheet=True) if spreadsheet else create(file, class_names, model)
         )

@@ -26,9 +26,9 @@ from belvedere.auditing.writing import NETWORK, write_audit
 from belvedere.cache import StoredRows
 from belvedere.dataset import UNDIVIDED, Dataset, read_folder
 from belvedere.model import Model
+from belvedere.output_folder import new_folder
 from belvedere.progress import Progress
 from belvedere.records import Sample
-from belvedere.storage import new_folder
 
 
 def audit(
@@ -74,8 +74,9 @@ def audit(
     """
     started, progress = time.perf_counter(), progress or Progress()
     route = choose_route(model, backbone, Path(weights) if weights else None, progress) if labels else None
-    with nullcontext() if out is None else new_folder(Path(out), overwrite=overwrite) as folder:
-        dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
+    dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
+    read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
+    with nullcontext() if out is None else new_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if route is not None and folder is not None:
             route = replace(route, kept=folder / NETWORK)
         result = _look(dataset, near, route, seed, progress)
@@ -114,11 +115,10 @@ def _look_at_files(
 ) -> tuple[list[Measures], tuple[DuplicateGroup, ...]]:
     """Measures every picture, and puts copies into groups; their thumbs are on disk meanwhile."""
     measures: list[Measures] = []
-    with tempfile.TemporaryDirectory(prefix="belvedere-") as place:
-        thumbs = Path(place) / "thumbs"
-        with thumbs.open("wb") as file, progress.task("Looking at files", len(samples)) as task:
+    with tempfile.TemporaryFile(buffering=0) as thumbs:  # without a name: a kill leaves nothing
+        with progress.task("Looking at files", len(samples)) as task:
             for measured in measure_all(sample.path for sample in samples):
-                file.write(measured.thumb.tobytes())
+                thumbs.write(measured.thumb.tobytes())
                 measures.append(measured.measures)
                 task.advance(1)
         first = find_first_of_each(measures)

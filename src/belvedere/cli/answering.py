@@ -24,6 +24,7 @@ NamedModel = Annotated[
     Path | None,
     typer.Option("--model", help="A model.onnx or run folder; then IMAGES are images only.", show_default=False),
 ]
+STDIN_DESCRIPTOR = 0
 
 
 @app.command()
@@ -73,6 +74,7 @@ def predict(
         done = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=for_stderr())
     else:
         options: dict[str, Any] = {"out": out, "sheet": sheet, "heatmaps": heatmaps}
+        options |= {"inputs": [STDIN_DESCRIPTOR] if named == [STDIN] else []}
         options |= {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
         done = predict_files(chosen, sources, form, **options, progress=for_stderr())
     if done.unreadable:

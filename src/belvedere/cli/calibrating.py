@@ -20,13 +20,14 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option("--out", help="Model file to write; without, MODEL itself is replaced.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it although its tags got worse.")] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit MODEL's tags to a TABLE of a few dozen photographs with all their labels."""
     from belvedere.progress import for_stderr
 
-    done = belvedere.calibrate(model, table, out=out, overwrite=overwrite, progress=for_stderr())
+    done = belvedere.calibrate(model, table, out=out, force=force, overwrite=overwrite, progress=for_stderr())
     if as_json:
         print_json(dataclasses.asdict(done) | {"file": str(done.file)})
         return

@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of Belvedere's that are there.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there: older results, or any file that is not read.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable answer on stdout.")]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same result, on a CPU bit for bit.")

@@ -81,17 +81,17 @@ def journal(
         raise UsageError("--spreadsheet is for a table: add --out NAME.csv, or leave it out.")
     told_of = summarise(file)
     if out is not None:
-        check_place(out, [file] if photos is None else [file, photos], overwrite=overwrite)
+        check_place(out, [file] if photos is None else [file, photos], is_table=is_table, overwrite=overwrite)
     if photos is not None and out is not None:
         progress = for_stderr()
         dataset = belvedere.read_folder(photos, file, progress)
         progress.say_notes(dataset.notes)
         if is_table:
-            export_table(dataset, out, spreadsheet=spreadsheet)
+            export_table(dataset, out, overwrite=overwrite, spreadsheet=spreadsheet)
         else:
             export_folder(dataset, out, copy=copy, overwrite=overwrite)
     elif out is not None:
-        export_decisions(file, out, spreadsheet=spreadsheet)
+        export_decisions(file, out, overwrite=overwrite, spreadsheet=spreadsheet)
     if as_json:
         print_json(told_of)
     elif out is not None:
@@ -125,13 +125,16 @@ def compare(
     """Compare RUN_A and RUN_B on the same photographs: accuracy, each class, and which pictures changed sides."""
     from belvedere.comparing.page import judge, table_rows, write_comparison
     from belvedere.comparing.runs import to_json
+    from belvedere.output_folder import check_free
     from belvedere.progress import for_stderr
     from belvedere.tables import plain_table, plain_text
 
     progress = for_stderr()
+    if out is not None:
+        check_free(out, overwrite=overwrite, inputs=(run_a, run_b))
     comparison = belvedere.compare(run_a, run_b, progress=progress)
     progress.say_notes(comparison.notes)
-    page = write_comparison(out, comparison, overwrite=overwrite) if out is not None else None
+    page = write_comparison(out, comparison, inputs=(run_a, run_b), overwrite=overwrite) if out is not None else None
     if as_json:
         print_json(to_json(comparison))
     else:

@@ -13,10 +13,11 @@ from belvedere.comparing.runs import Comparison, Pair, find_file, to_json
 from belvedere.encoding import to_data_uri
 from belvedere.errors import UnreadableImage
 from belvedere.images import read_image
+from belvedere.output_folder import new_folder
 from belvedere.records import NONE_OF_THESE, Prediction
 from belvedere.report import environment
 from belvedere.resizing import fit_image, within
-from belvedere.storage import new_folder, write_json, write_text
+from belvedere.storage import write_json, write_text
 
 PICTURES = 48  # of each side, at most
 PICTURE_PIXELS = 220  # longer side
@@ -38,13 +39,14 @@ class _Picture:
     after: str  # with the confidence
 
 
-def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool) -> Path:
+def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Path:
     """Writes `report.html` and `comparison.json`.
 
     Args:
         folder: It appears when it is whole.
         comparison: What to tell.
         overwrite: Whether an older folder of Belvedere's there may be replaced.
+        inputs: What was compared, which is never replaced.
 
     Returns:
         The page.
@@ -52,7 +54,7 @@ def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool) -
     Raises:
         UsageError: The folder may not, or can't, be written.
     """
-    with new_folder(folder, overwrite=overwrite) as place:
+    with new_folder(folder, overwrite=overwrite, inputs=inputs) as place:
         write_json(place / "comparison.json", to_json(comparison))
         templates = environment()
         templates.filters.update(points=_points, percent=_percent)

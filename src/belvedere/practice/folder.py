@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from belvedere.errors import UsageError
+from belvedere.output_folder import new_folder
 from belvedere.practice.drawing import CLASS_NAMES
 from belvedere.practice.scenes import Scene, draw_fjord, draw_scene
 from belvedere.progress import Progress
-from belvedere.storage import new_folder, write_json
+from belvedere.storage import write_json
 
 LEAST_TRAIN_PER_CLASS = 4  # leaves every planted fault a file of its own
 WRONG_LABEL_SHARE = 0.02  # of the train pictures

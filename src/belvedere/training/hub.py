@@ -64,5 +64,8 @@ def _download(url: str, folder: Path, repository: str, progress: Progress) -> Pa
     if not re.fullmatch("[0-9a-f]{64}", sha256) or not size.isdecimal():
         raise DownloadError("the server announced no size and SHA-256 to check the file by")
     file = folder / f"{sha256}.safetensors"
+    for part in folder.glob("*.partial"):  # of other bytes than there are now
+        if part.stem != file.name:
+            part.unlink()
     download(url, file, int(size), sha256, repository, progress, headers)
     return file

@@ -6,10 +6,10 @@ Knows how they are found and kept apart from the others; does not know what is l
 from pathlib import Path
 
 from belvedere.errors import UsageError
+from belvedere.output_folder import MARK
 from belvedere.progress import Progress
 from belvedere.records import Note, Sample
 from belvedere.splits import Contents, read_contents
-from belvedere.storage import MARK
 from belvedere.training.division import Division
 from belvedere.training.log import LoggedProgress
 from belvedere.training.recipes import Recipe

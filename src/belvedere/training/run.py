@@ -8,7 +8,7 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,12 @@ from belvedere.evaluation import evaluate_samples
 from belvedere.images import read_image
 from belvedere.model import Model, load
 from belvedere.model_paths import MODEL_NAME
+from belvedere.output_folder import new_folder, partial_of
 from belvedere.progress import Progress
 from belvedere.records import Evaluation, ModelId, Prediction, Sample
 from belvedere.results import Results, command_line, unreadable_note, write_results
 from belvedere.splits import fingerprint
-from belvedere.storage import new_folder, partial_of, write_text
+from belvedere.storage import write_text
 from belvedere.training.config import choose_recipe, recipe_to_toml
 from belvedere.training.device import choose_hardware
 from belvedere.training.division import Division, divide
@@ -110,7 +111,7 @@ def train(
     _check_network(recipe)
     ranks, hardware = join_ranks(device), choose_hardware(device)
     dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
-    with _run_folder(Path(out), overwrite, resume, ranks) as folder:
+    with _run_folder(Path(out), overwrite, resume, ranks, _list_read(config, recipe, dataset)) as folder:
         log = _open_log(folder, progress, ranks)
         log.say(f"Training by recipe {recipe.name!r} on {hardware.description}, seed {seed}, into {out}")
         division = _divide(dataset, recipe, seed, log)
@@ -159,11 +160,16 @@ def _check_network(recipe: Recipe) -> None:
         )
 
 
+def _list_read(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
+    yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabelled))
+    yield from dataset.list_files()
+
+
 @contextmanager
-def _run_folder(out: Path, overwrite: bool, resume: bool, ranks: Ranks) -> Iterator[Path]:
+def _run_folder(out: Path, overwrite: bool, resume: bool, ranks: Ranks, inputs: Iterable[Path | str]) -> Iterator[Path]:
     """The unfinished run folder, which the first process makes and finishes; the others wait for either."""
     if ranks.leads:
-        with new_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume) as folder:
+        with new_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs) as folder:
             ranks.wait()
             yield folder
             (folder / CHECKPOINT).unlink(missing_ok=True)  # a probe needs none
