@@ -43,13 +43,13 @@ def is_sheet(path: Path) -> bool:
 
 def _is_csv(line: str) -> bool:
     cells = next(csv.reader([line]), [])
-    last = [*FURTHER_COLUMNS, "error"]
+    last = [*FURTHER_COLUMNS, "error", "model"]
     return cells[: len(FIRST_COLUMNS)] == list(FIRST_COLUMNS) and cells[-len(last) :] == last
 
 
 def _is_json_lines(line: str) -> bool:
     row = json.loads(line)
-    return isinstance(row, dict) and row.keys() == to_json(Prediction("", error=""), ()).keys()
+    return isinstance(row, dict) and row.keys() == {*to_json(Prediction("", error=""), ()), "model"}
 
 
 def _is_json(line: str) -> bool:

@@ -258,7 +258,7 @@ def _check_directories(content: bytes) -> None:
     layout = _Directories.open(content)
     places = [layout.first]
     for number, place in enumerate(places):  # grows: those of the first are followed, as Pillow does
-        if place + 8 > len(content) or place < 0:
+        if place + 8 > len(content):
             continue
         if layout.count(place) > MAX_TAGS:
             raise Refused(f"a directory with {layout.count(place):,} tags, over the limit of {MAX_TAGS:,}")

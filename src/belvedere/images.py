@@ -285,11 +285,13 @@ def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedIma
 def _jpeg_orientation(content: bytes) -> int:
     if not (_may_be_turned(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
         return 1
-    try:
-        with _pillow_warnings.ignored(), _open(content) as image:
+    with _pillow_warnings.ignored():
+        try:
+            image = _open(content)
+        except Refused:  # the fast decoder has read it
+            return 1
+        with image:
             return _orientation(image)
-    except Refused:
-        return 1
 
 
 def _may_be_turned(content: bytes) -> bool:

@@ -23,7 +23,13 @@ WEIGHTS_SUFFIXES = frozenset(
         *(".h5", ".hdf5", ".keras", ".pb", ".tflite", ".ort", ".mlmodel"),  # models of other programs
     )
 )
-TRAINING_FILES = ("train.log", "history.csv", "checkpoint.safetensors")  # there before the model is
+TRAINING_FILES = (
+    "train.log",
+    "history.csv",
+    "checkpoint.safetensors",
+    "weights.safetensors",
+    "config.toml",
+)  # without a model
 RESULT_FILES = ("metrics.json", "audit.json", "comparison.json")  # of folders that Belvedere made
 ONNX_STARTS = frozenset(b"\x12\x1a\x22\x28\x32\x3a\x42\x72")  # second field of an ONNX file, after its version
 WHAT_TO_GIVE = "Give a model.onnx that Belvedere wrote, or its folder."

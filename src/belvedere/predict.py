@@ -105,13 +105,12 @@ def predict_files(
     _check_form(form, out, sheet, heatmaps, resume, spreadsheet)
     read = partial(_list_read, model, sources, inputs)
     file, drawn = _claim(out, overwrite, read, partial(is_answers, form=form)), _claim(sheet, overwrite, read, is_sheet)
-    total = count_pictures(sources) if isinstance(sources, Sequence) else None
     pictures = some_of(_apart(expand(sources), file, drawn), sources)
     with (
         _model_named(model, out, progress),
         _heatmap_writer(model, heatmaps, overwrite, chain((out, sheet), read())) as draw,
         _open(model, form, file, resume, spreadsheet) as (writer, rows),
-        progress.task("Predicting", total or 0) as task,
+        progress.task("Predicting", _count(sources)) as task,
     ):
         images, unreadable = _skip(pictures, rows, str(out))
         task.skip(images)
@@ -122,9 +121,7 @@ def predict_files(
             unreadable += answer.error is not None
             if sheet is not None and len(shown) < SHEET_PICTURES:
                 shown.append(answer)
-    if drawn is not None:
-        _draw_sheet(drawn, shown, model)
-        _say_shown(drawn, len(shown), images, progress)
+    _draw_sheet(drawn, shown, model, images, progress)
     return Answered(images, unreadable)
 
 
@@ -139,9 +136,9 @@ def _model_named(model: Model, out: Path | None, progress: Progress) -> Iterator
         progress.say(line)
 
 
-def _say_shown(sheet: OutputFile, shown: int, images: int, progress: Progress) -> None:
-    if images > shown:
-        progress.say(f"{sheet.path} shows the first {shown} of {images:,} pictures.")
+def _count(sources: Iterable[Source]) -> int:
+    """Count the images; 0 where that can't be done before the work."""
+    return count_pictures(sources) or 0 if isinstance(sources, Sequence) else 0
 
 
 def _tell(answers: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
@@ -268,13 +265,20 @@ def _written(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _draw_sheet(file: OutputFile, shown: Sequence[Prediction], model: Model) -> None:
+def _draw_sheet(
+    file: OutputFile | None, shown: Sequence[Prediction], model: Model, images: int, progress: Progress
+) -> None:
+    """Draw the contact sheet, if one is asked for, and say how many images it shows of how many."""
+    if file is None:
+        return
     from belvedere.pictures import draw_sheet  # here, since loading matplotlib takes longer than an answer
     from belvedere.plots import figure_bytes
 
     entries = [(_sheet_pixels(answer), answer) for answer in shown]
     drawn = draw_sheet(entries, model.class_names, str(model.identity))
     write_bytes(file.path, figure_bytes(drawn, "png", title=SHEET_MARK), file.check)
+    if images > len(shown):
+        progress.say(f"{file.path} shows the first {len(shown)} of {images:,} pictures.")
 
 
 def _sheet_pixels(answer: Prediction) -> RGB | None:

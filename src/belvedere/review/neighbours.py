@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from belvedere.progress import Progress, Task
 from belvedere.records import Sample
 from belvedere.review.sight import Describe
 from belvedere.splits import Contents
+from belvedere.timeouts import BackgroundThread
 
 EACH = 4  # neighbours of a class
 STOP_SECONDS = 20.0  # for a few pictures to go through a model, however large it is
@@ -60,7 +62,7 @@ class Neighbours:
     def start(self, gather: Callable[[Progress], Contents], describe: Describe, progress: Progress) -> None:
         """Gathers and describes the photographs in a thread, until `stop`."""
         arguments = (gather, describe, _Stoppable(progress, self._stop))
-        self._thread = threading.Thread(target=self._describe, args=arguments, daemon=True)
+        self._thread = BackgroundThread(partial(self._describe, *arguments), "neighbors")
         self._thread.start()
 
     def wait(self, seconds: float) -> None:

@@ -193,9 +193,8 @@ class Batcher:
         self._metrics.decode_seconds.observe(time.perf_counter() - began)
 
     def _run_all(self, worker: Worker[_Batch]) -> None:
-        following: _Job | None = None  # taken, but of another model than the batch before it
-        while (first := following or self._take_ready(worker)) is not None:
-            gathered, following = self._gather(first)
+        while (first := self._take_ready(worker)) is not None:
+            gathered = self._gather(first)
             given_up = [job for job in gathered if job.future.done()]
             self._deliver(given_up, [GIVEN_UP] * len(given_up))
             if wanted := [job for job in gathered if job not in given_up]:
@@ -217,8 +216,8 @@ class Batcher:
         self._metrics.batch_pictures.observe(len(batch.jobs))
         self._deliver(batch.jobs, outcomes)
 
-    def _gather(self, first: _Job) -> tuple[list[_Job], _Job | None]:
-        """Takes those pictures that are ready with the first, up to one of another model, which is the next's first."""
+    def _gather(self, first: _Job) -> list[_Job]:
+        """Takes those pictures that are ready with the first, up to one of another model, which is left to others."""
         batch = [first]
         until = time.perf_counter() + GATHER_SECONDS
         while len(batch) < self._limits.batch:
@@ -227,13 +226,11 @@ class Batcher:
                 job = self._ready.get(timeout=patience) if patience > 0 else self._ready.get_nowait()
             except queue.Empty:
                 break
-            if job is None:
-                self._ready.put(None)  # to be met again when this batch is done
+            if job is None or job.served is not first.served:
+                self._ready.put(job)  # the end is met again when this batch is done
                 break
-            if job.served is not first.served:
-                return batch, job
             batch.append(job)
-        return batch, None
+        return batch
 
     def _deliver(self, jobs: Sequence[_Job], outcomes: Sequence[Answered | Exception]) -> None:
         if self._loop is not None:

@@ -162,6 +162,6 @@ def _find_name(disposition: bytes, plain: bytes | None) -> str | None:
         character_set, name = (each.decode("latin-1") for each in starred.groups())
         try:
             return unquote(name, encoding=character_set, errors="replace")
-        except LookupError:
+        except (LookupError, UnicodeError):
             return name  # of a character set that there isn't
     return None if plain is None else plain.decode(errors="replace")
