@@ -136,7 +136,7 @@ def test_a_large_ppm_is_read() -> None:
     np.testing.assert_array_equal(images.read_image(b"P6\n300 300\n255\n" + pixels.tobytes()), pixels)
 
 
-def test_fill_bytes_behind_the_end_are_nobodys_business() -> None:
+def test_fill_bytes_behind_the_end_do_no_harm() -> None:
     np.testing.assert_array_equal(images.read_image(JPEG + b"\xff" * 5000), images.read_image(JPEG))
 
 

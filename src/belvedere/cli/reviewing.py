@@ -19,15 +19,13 @@ def review(
         Path | None,
         typer.Option(
             "--photos",
-            help="The data set, for neighbours and for photographs that moved; else the run's.",
+            help="The data set, for neighbors and for photographs that moved; else the run's.",
             show_default=False,
         ),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(
-            "--model", help="For heat-maps and neighbours; else the run's or the audit's.", show_default=False
-        ),
+        typer.Option("--model", help="For heat-maps and neighbors; else the run's or the audit's.", show_default=False),
     ] = None,
     journal: Annotated[
         Path | None,

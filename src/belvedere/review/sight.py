@@ -26,11 +26,11 @@ class Sight:
     """What there is to show photographs by."""
 
     model: Model | None = None  # for heat-maps
-    describe: Describe | None = None  # for neighbours
+    describe: Describe | None = None  # for neighbors
 
 
 def find_sight(folder: Path, named: Path | str | None, class_names: Sequence[str], progress: Progress) -> Sight:
-    """Find a network for heat-maps and neighbours.
+    """Find a network for heat-maps and neighbors.
 
     Args:
         folder: Of the run or audit.

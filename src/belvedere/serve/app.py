@@ -256,7 +256,7 @@ async def _tell_refusal(request: Request, error: Exception) -> Response:
 
 
 async def _tell_inference(request: Request, error: Exception) -> Response:
-    """The model can't answer for these images; the path to its file is nobody's business."""
+    """The model failed on these images; the path to its file is not exposed."""
     reason = error.reason if isinstance(error, InferenceError) else str(error)
     return _refuse(request, Refused(500, f"The model failed: {reason}.", "model_failed"))
 
