@@ -81,7 +81,11 @@ def test_compare(tmp_path: Path) -> None:
         (("journal", "j.jsonl", "photos", "--out", "a"), 2, ["a exists already"]),
         (("evaluate", "model.onnx", "photos", "--labels", "no.jsonl"), 2, ["no journal no.jsonl"]),
         (("journal", "j.jsonl", "--out", "taken.csv"), 2, ["taken.csv exists already", "--overwrite"]),
-        (("journal", "j.jsonl", "taken.csv", "--out", "taken.csv", "--overwrite"), 2, ["taken.csv is read by this command"]),
+        (
+            ("journal", "j.jsonl", "taken.csv", "--out", "taken.csv", "--overwrite"),
+            2,
+            ["taken.csv is read by this command"],
+        ),
         (("journal", "j.jsonl", "photos", "--out", "photos", "--overwrite"), 2, ["photos exists already"]),
         (("compare", "photos", "photos"), 2, ["no folder of results"]),
         (("review", "photos"), 2, ["predictions.csv", "audit.json"]),
