@@ -4,6 +4,7 @@ Knows what makes a small file take long: pixels that are nowhere, scans over sca
 """
 
 import re
+from io import BytesIO
 
 from PIL import ImageFile
 
@@ -13,8 +14,11 @@ EMPTY_PIXELS, EMPTY_PER_BYTE = 20_000_000, 2000  # more of both: made to keep a 
 # Scans of a JPEG: a progressive one has about ten. More are read where they are quick, since the picture is small.
 USUAL_SCANS, MOST_SCANS, SCANNED_PIXELS = 20, 100, 200_000_000
 MOST_MARKERS = 10_000  # of a JPEG whose scans are counted one by one
-# Bytes that Pillow's decoders in Python read in about a second.
-SLOW_DECODERS = {"bmp_rle": 3_000_000, "ppm": 1_000_000, "ppm_plain": 4_000_000}
+# Bytes that Pillow's decoders in Python read in about half a second.
+SLOW_DECODERS = {"bmp_rle": 2_000_000, "ppm": 1_000_000, "ppm_plain": 4_000_000}
+SLOW_PIXELS = {"bmp_rle": 5_000_000}  # filled one by one, to the end of a row, by two bytes
+EMPTY_BLOCK_BYTES = 200_000  # of packed pixels beyond those of plain ones: blocks of no pixels take long to unpack
+MAX_PIECES = 300_000  # in which Pillow reads a file: a PNG of 200 MB comes in 75,000; more take it a second or two
 
 _START_OF_SCAN, _END = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # but those without a length, of which any number may stand anywhere
@@ -26,6 +30,29 @@ class Refused(Exception):
     def __init__(self, reason: str, becomes: type[UnreadableImage] = UnreadableImage) -> None:
         super().__init__(reason)
         self.becomes = becomes
+
+
+class BoundedFile(BytesIO):
+    """A file in memory that can't be read in very many pieces.
+
+    Pillow goes through the structure of a file in Python, by a read for each chunk, block, tag or byte: the number of
+    reads bounds that work in any format, also where no other check knows of it.
+    """
+
+    def __init__(self, content: bytes, pieces: int = MAX_PIECES) -> None:
+        super().__init__(content)
+        self.pieces_left = pieces
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as `BytesIO` does.
+
+        Raises:
+            Refused: The file was read in too many pieces.
+        """
+        self.pieces_left -= 1
+        if self.pieces_left < 0:
+            raise Refused(f"more than {MAX_PIECES:,} pieces to go through: no photograph is made of that many")
+        return super().read(size)
 
 
 def check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
@@ -60,9 +87,12 @@ def _has_more_scans(content: bytes, most: int) -> bool:
 
 def check_decoder(image: ImageFile.ImageFile, size_bytes: int) -> None:
     """Raises Refused for a large file in a form that only a slow decoder reads, such as plain-text PPM."""
-    limits = [SLOW_DECODERS[tile[0]] for tile in image.tile if tile[0] in SLOW_DECODERS]
-    if limits and size_bytes > min(limits):
-        raise Refused(
-            f"{size_bytes:,} bytes of {image.format} in a form that is slow to read, over the limit of "
-            f"{min(limits):,}: save it as PNG"
-        )
+    pixels = image.width * image.height
+    for name in {tile[0] for tile in image.tile} & SLOW_DECODERS.keys():
+        slow = f"of {image.format} in a form that is slow to read, over the limit of"
+        if size_bytes > SLOW_DECODERS[name]:
+            raise Refused(f"{size_bytes:,} bytes {slow} {SLOW_DECODERS[name]:,}: save it as PNG")
+        if pixels > SLOW_PIXELS.get(name, pixels):
+            raise Refused(f"{pixels:,} pixels {slow} {SLOW_PIXELS[name]:,}: save it as PNG")
+        if isinstance(image.fp, BoundedFile):
+            image.fp.pieces_left += size_bytes  # bounded by its bytes, which are read one by one

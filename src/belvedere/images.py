@@ -13,12 +13,10 @@ import math
 import stat
 import struct
 import threading
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TypeGuard
 
@@ -27,9 +25,17 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from belvedere.bounds import Refused, check_decoder, check_pixels, check_scans
-from belvedere.containers import check_container, check_exif, check_fill_bytes, count_frames
+from belvedere.bounds import BoundedFile, Refused, check_decoder, check_pixels, check_scans
+from belvedere.containers import (
+    MAX_SEGMENTS,
+    check_container,
+    check_exif,
+    check_fill_bytes,
+    check_text_exif,
+    count_frames,
+)
 from belvedere.errors import UnreadableImage
+from belvedere.quiet import pillow_warnings
 from belvedere.records import Preprocess
 from belvedere.resizing import fit_image
 from belvedere.threads import map_ahead
@@ -146,7 +152,7 @@ def decode_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
     try:
         if image.width * image.height > max_pixels:
             raise Refused(f"{image.width * image.height:,} pixels, over the limit of {max_pixels:,}")
-        with _pillow_warnings.ignored():
+        with pillow_warnings.ignored():
             return _turn(_to_rgb(image), _orientation(image))
     except Refused as refused:
         raise UnreadableImage("picture", str(refused)) from None
@@ -229,38 +235,6 @@ def read_inputs(
     return map_ahead(read, sources)
 
 
-class _PillowWarnings:
-    """Ignores warnings while any thread decodes: what Pillow finds odd comes back as an error or a note.
-
-    `warnings.catch_warnings` changes the whole process, so the first thread in enters it and the last one out leaves
-    it; those between decode side by side.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._threads = threading.Lock(), 0
-        self._caught: warnings.catch_warnings[None] | None = None
-
-    @contextmanager
-    def ignored(self) -> Iterator[None]:
-        with self._lock:
-            self._threads += 1
-            if self._caught is None:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._threads -= 1
-                if self._threads == 0 and self._caught is not None:
-                    self._caught.__exit__(None, None, None)
-                    self._caught = None
-
-
-_pillow_warnings = _PillowWarnings()
-
-
 def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedImage:
     """The fast path, or the slow one where that must decide: CMYK, damage, a header the fast one does not know."""
     damage = ""
@@ -285,7 +259,7 @@ def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedIma
 def _jpeg_orientation(content: bytes) -> int:
     if not (_may_be_turned(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
         return 1
-    with _pillow_warnings.ignored():
+    with pillow_warnings.ignored():
         try:
             image = _open(content)
         except Refused:  # the fast decoder has read it
@@ -297,15 +271,18 @@ def _jpeg_orientation(content: bytes) -> int:
 def _may_be_turned(content: bytes) -> bool:
     """Whether a JPEG has a segment for EXIF or XMP, or odd ones: a walk from head to head, which is quick."""
     place = 2
-    while (marker := content[place : place + 2]) != _START_OF_SCAN:
+    for _ in range(MAX_SEGMENTS):
+        marker = content[place : place + 2]
+        if marker == _START_OF_SCAN:
+            return False
         if marker == _APPLICATION_1 or marker[:1] != b"\xff":
             return True
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return False
+    return True
 
 
 def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
-    with _pillow_warnings.ignored(), _open(content) as image:
+    with pillow_warnings.ignored(), _open(content) as image:
         check_pixels(*image.size, max_pixels, len(content))
         check_decoder(image, len(content))
         if image.format in ("JPEG", "MPO"):
@@ -323,7 +300,7 @@ def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
 
 def _open(content: bytes) -> ImageFile.ImageFile:
     try:
-        return Image.open(BytesIO(content), formats=PILLOW_FORMATS)
+        return Image.open(BoundedFile(content), formats=PILLOW_FORMATS)
     except UnidentifiedImageError:
         raise Refused("not a picture in a format that can be read") from None
     except _DAMAGE as error:
@@ -344,7 +321,7 @@ def _orientation(image: Image.Image) -> int:
         if isinstance(exif := image.info.get("exif"), bytes):
             check_exif(exif)
         elif isinstance(text := image.info.get("Raw profile type exif"), str):  # a PNG's, as Pillow reads it
-            check_exif(bytes.fromhex("".join(text.split("\n")[3:])))
+            check_text_exif(text)
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DAMAGE:
         return 1

@@ -1,0 +1,142 @@
+"""Bounds on the directories of TIFF files, which EXIF data are too: tags, values, strips and tiles.
+
+Pillow takes directories apart in Python, value by value, and libtiff decodes whatever places they name, also the same
+one again and again.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from belvedere.bounds import EMPTY_BLOCK_BYTES, Refused
+
+MAX_TAGS = 1000  # of a directory; camera files have less than 200
+MAX_VALUES = 150_000  # of all tags but bytes and strips; a raw file's tables have some ten thousand
+MAX_STRIPS = 65_536  # or tiles: an image of 100 million pixels has some thousand
+MAX_TILE_PIXELS, TILES_PER_IMAGE = 4_000_000, 4  # of one tile: so many, or so many times those of the image
+MAX_SCANS = 20  # of the JPEG in a strip or tile
+EXPANSION = 2  # times the bytes of plain pixels that packed ones may have
+OVERLAP = 2  # times the size of the file that all strips together, or all tags, may have
+
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
+_SUBDIRECTORIES = (0x8769, 0x8825, 0xA005)  # tags that hold the places of the EXIF, GPS and interoperability tags
+_COMPRESSION, _JPEG = 259, ((6,), (7,))
+_STRIP_SIZES, _STRIPS = (279, 325), (273, 279, 324, 325)  # of strips and of tiles: their places and sizes
+_FACTS = (256, 257, 322, 323, 277, 258, _COMPRESSION, *_STRIP_SIZES)  # sides of image and tile, samples and their bits
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """An entry of a directory."""
+
+    number: int
+    kind: int  # of its values, as TIFF counts them
+    values: int
+    value: int  # or the place of the values
+    place: int  # of the field that has the value
+
+    @property
+    def size(self) -> int:
+        return self.values * _TYPE_BYTES.get(self.kind, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """The layout of the directories of a TIFF file or of EXIF data."""
+
+    content: bytes
+    first: int  # place of the first directory
+    order: str  # of bytes, as `struct` spells it
+    is_big: bool  # BigTIFF: 64-bit places
+
+    @classmethod
+    def open(cls, content: bytes) -> "Directories":
+        """Read the head of a TIFF file or of EXIF data."""
+        order = ">" if content.startswith(b"MM") else "<"
+        is_big = content[2:4] in (b"\x2b\x00", b"\x00\x2b")
+        head, form = (content[8:16], f"{order}Q") if is_big else (content[4:8], f"{order}I")
+        first = struct.unpack(form, head)[0] if len(head) == struct.calcsize(form) else len(content)
+        return cls(content, first, order, is_big)
+
+    def chain(self) -> Iterator[int]:
+        """Yield the place of each directory, in order; a circle ends at its second round."""
+        place, seen = self.first, set[int]()
+        size, entry, form = (8, 20, f"{self.order}Q") if self.is_big else (2, 12, f"{self.order}I")
+        while place and place not in seen and place + size <= len(self.content):
+            seen.add(place)
+            yield place
+            after = place + size + entry * self.count(place)
+            pointer = self.content[after : after + struct.calcsize(form)]
+            place = struct.unpack(form, pointer)[0] if len(pointer) == struct.calcsize(form) else 0
+
+    def count(self, place: int) -> int:
+        """Return how many tags a directory has; none where it is not in the file."""
+        form = f"{self.order}{'Q' if self.is_big else 'H'}"
+        if place + struct.calcsize(form) > len(self.content):
+            return 0
+        return int(struct.unpack_from(form, self.content, place)[0])
+
+    def tags(self, place: int) -> Iterator[_Tag]:
+        """Yield the tags of a directory."""
+        start, step, form, inline = (8, 20, "HHQQ", 12) if self.is_big else (2, 12, "HHII", 8)
+        for number in range(self.count(place)):
+            at = place + start + step * number
+            if at + step > len(self.content):
+                return
+            tag, kind, values, value = struct.unpack_from(f"{self.order}{form}", self.content, at)
+            yield _Tag(tag, kind, values, value, at + inline)
+
+    def numbers(self, tag: _Tag) -> tuple[int, ...]:
+        """Return the values of a tag of integers; none where it has others, or they are not in the file."""
+        place = tag.place if tag.size <= (8 if self.is_big else 4) else tag.value
+        if tag.kind not in _INTEGERS or place + tag.size > len(self.content):
+            return ()
+        return struct.unpack_from(f"{self.order}{tag.values}{_INTEGERS[tag.kind]}", self.content, place)
+
+
+def check_directories(content: bytes) -> None:
+    """Check the first directory and those that it holds.
+
+    Args:
+        content: A TIFF file, or EXIF data without its head.
+
+    Raises:
+        Refused: They have more tags, values or strips than a camera writes; or what they name lies over each other.
+    """
+    layout = Directories.open(content)
+    places, size, values = [layout.first], 0, 0
+    for number, place in enumerate(places):  # grows: those of the first are followed, as Pillow does
+        if layout.count(place) > MAX_TAGS:
+            raise Refused(f"a directory with {layout.count(place):,} tags, over the limit of {MAX_TAGS:,}")
+        tags = list(layout.tags(place))
+        if number == 0:
+            places += [tag.value for tag in tags if tag.number in _SUBDIRECTORIES]
+            _check_strips(layout, tags)
+        size += sum(tag.size for tag in tags if tag.value + tag.size <= len(content))
+        values += sum(
+            tag.values for tag in tags if tag.size > tag.values and not (number == 0 and tag.number in _STRIPS)
+        )
+    if values > MAX_VALUES:
+        raise Refused(f"tags with {values:,} values, over the limit of {MAX_VALUES:,}")
+    if size > OVERLAP * len(content):
+        raise Refused(f"tags of {size:,} bytes in {len(content):,} bytes: they lie over each other")
+
+
+def _check_strips(layout: Directories, tags: list[_Tag]) -> None:
+    content = layout.content
+    facts = {tag.number: layout.numbers(tag) for tag in tags if tag.number in _FACTS and tag.values <= MAX_STRIPS}
+    width, length, tile_width, tile_length, samples, bits = (max(facts.get(tag, ()), default=1) for tag in _FACTS[:6])
+    strips = max((tag.values for tag in tags if tag.number in _STRIPS), default=1)
+    size = sum(sum(facts.get(tag, ())) for tag in _STRIP_SIZES)
+    if strips > MAX_STRIPS:
+        raise Refused(f"{strips:,} strips or tiles, over the limit of {MAX_STRIPS:,}")
+    if size > OVERLAP * len(content):
+        raise Refused(f"strips of {size:,} bytes in {len(content):,} bytes: they lie over each other")
+    plain = max(width, tile_width) * max(length, tile_length) * samples * max(1, bits // 8)
+    if facts.get(_COMPRESSION, (1,)) != (1,) and size > EXPANSION * plain + EMPTY_BLOCK_BYTES:
+        raise Refused(f"{size:,} bytes of packed pixels, more than the {plain:,} that they can have unpacked")
+    if tile_width * tile_length > max(MAX_TILE_PIXELS, TILES_PER_IMAGE * width * length):
+        raise Refused(f"a tile of {tile_width:,} x {tile_length:,} pixels, far more than the image has")
+    if facts.get(_COMPRESSION) in _JPEG and (scans := content.count(b"\xff\xda")) > MAX_SCANS * (strips + 1):
+        raise Refused(f"{scans:,} scans of JPEG in {strips:,} strips or tiles: a photograph has about ten")
