@@ -16,7 +16,7 @@ from PIL import Image
 
 from belvedere import exporting, graphs
 from belvedere.cards import card_to_metadata
-from belvedere.errors import ExportError, UnknownName, UnreadableModel, UsageError
+from belvedere.errors import ExportError, InferenceError, UnknownName, UnreadableModel, UsageError
 from belvedere.exporting import Bound, export_model
 from belvedere.images import DecodedImage
 from belvedere.model import Model, load
@@ -312,6 +312,27 @@ def test_a_form_that_draws_none_of_these_elsewhere_is_refused(
     assert not (tmp_path / "y.onnx").exists()
     done = export_model(original, tmp_path / "y.onnx", "float16", photos=photos, force=True)
     assert (done.none_changed, done.largest_change, done.holds) == (1.0, 0.0, False)
+
+
+@pytest.mark.parametrize("form", ["int8", "float16", "plain"])
+def test_a_model_that_fails_is_an_error_of_the_library(form: str, photos: Path, tmp_path: Path) -> None:
+    model = onnx.load_from_string(network_bytes())
+    held = next(each for each in model.graph.initializer if each.name == "classify")
+    held.CopyFrom(numpy_helper.from_array(np.full((128, 3), np.nan, np.float32), "classify"))
+    (tmp_path / "nan.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InferenceError, match=r"nan\.onnx failed"):
+        export_model(tmp_path / "nan.onnx", tmp_path / "x.onnx", form, photos=photos, force=True)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_graph_that_can_not_be_changed_is_an_error_of_the_library(photos: Path, tmp_path: Path) -> None:
+    model = onnx.load_from_string(network_bytes())
+    model.graph.output[0].type.Clear()  # runs, and is no graph by the standard
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    load(tmp_path / "odd.onnx").run(pictures())
+    with pytest.raises(ExportError, match=r"odd\.onnx can't be changed into the form"):
+        export_model(tmp_path / "odd.onnx", tmp_path / "x.onnx", "float16", photos=photos)
+    assert not (tmp_path / "x.onnx").exists()
 
 
 @pytest.mark.parametrize("total", [30, 639, 640, 641, 1200, 1279, 1280, 3000])

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from belvedere import session
+from belvedere import memory_limit, session
 from belvedere.cards import card_to_metadata
 from belvedere.errors import InferenceError, UnreadableModel
 from belvedere.graph_checks import MAX_FIELDS, RefusedGraph, check_graph, check_outputs
@@ -342,6 +342,59 @@ def test_an_embedding_of_open_size_is_named() -> None:
     assert model.run(IMAGES).embedding.shape == (1, 192)
     with pytest.raises(UnreadableModel, match="embedding of open size"):
         _ = model.embedding_width
+
+
+# Memory
+
+ASKS = """
+from belvedere import session
+from belvedere.errors import InferenceError
+session.memory_left = lambda: 400 << 20
+from belvedere.model import load
+for megabytes in (1, 1000):
+    try:
+        print(load(f"{megabytes}.onnx").predict("photo.png")[0].error)
+    except InferenceError as error:
+        print(error.reason)
+"""
+
+
+def test_a_model_takes_no_more_memory_than_there_is(tmp_path: Path) -> None:
+    """In a process of its own: the limit is set once, for all models."""
+    write_picture(tmp_path / "photo.png", "blue")
+    nodes = [
+        helper.make_node("Expand", ["raw", "many"], ["copies"]),
+        helper.make_node("ReduceMean", ["copies"], ["logits"], axes=[0], keepdims=0),
+    ]
+    for megabytes in (1, 1000):
+        many = numpy_helper.from_array(np.array([megabytes * (1 << 20) // 12, 1, 3]), "many")
+        (tmp_path / f"{megabytes}.onnx").write_bytes(changed(put_before_logits(*nodes, tensors=(many,))))
+    done = subprocess.run([sys.executable, "-c", ASKS], cwd=tmp_path, capture_output=True, text=True, check=True)
+    small, large = done.stdout.splitlines()
+    assert small == "None"
+    assert "memory" in large
+
+
+@pytest.mark.parametrize(
+    ("machine", "group", "left"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable:    4096 kB\n", {}, 4 << 20),
+        ("MemAvailable: 4096 kB", {"max": "3000000", "current": "1000000"}, 2_000_000),
+        ("MemAvailable: 4096 kB", {"max": "max", "current": "1000000"}, 4 << 20),
+        ("MemAvailable: 4096 kB", {"max": "1", "current": "2"}, 0),
+        ("", {"max": "3000000", "current": "1000000"}, 2_000_000),
+        ("", {}, None),
+    ],
+)
+def test_memory_that_is_left(
+    machine: str, group: dict[str, str], left: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meminfo").write_text(machine)
+    for name, value in group.items():
+        (tmp_path / f"memory.{name}").write_text(f"{value}\n")
+    monkeypatch.setattr(memory_limit, "MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory_limit, "CONTROL_GROUP", tmp_path)
+    assert memory_limit.memory_left() == left
 
 
 # Metadata

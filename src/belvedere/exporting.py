@@ -14,15 +14,25 @@ from numpy.typing import NDArray
 
 from belvedere.answers import Outputs
 from belvedere.cards import PLAIN_FORMAT, card_to_metadata
-from belvedere.errors import ExportError, UsageError, find_named
-from belvedere.graphs import Pictures, batches, read_graph, store_half, to_int8, to_one_view, to_plain, write_card
+from belvedere.errors import BelvedereError, ExportError, UsageError, find_named
+from belvedere.graphs import (
+    Pictures,
+    batches,
+    load_graph,
+    read_graph,
+    store_half,
+    to_int8,
+    to_one_view,
+    to_plain,
+    write_card,
+)
 from belvedere.images import DecodedImage, read_inputs
 from belvedere.model import INPUT, Model, expand, load
 from belvedere.model_paths import find_model, refuse_models
 from belvedere.output_file import Input, OutputFile
 from belvedere.progress import Progress
 from belvedere.records import Preprocess
-from belvedere.session import Session
+from belvedere.session import MAX_REASON, Session
 from belvedere.storage import write_bytes
 
 CALIBRATED_ON = 128  # pictures; every fifth of those that are taken
@@ -45,6 +55,9 @@ BOUNDS: Mapping[str, Bound] = {
     "plain": Bound(0.998, 0.001),
 }
 ONE_VIEW = Bound(0.97, 0.5, 0.1)  # of any form that looks once where the original looks twice
+
+
+Figures = tuple[int, float, float, float, float | None]  # what an `Export` holds from `images` to `none_changed`
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +126,41 @@ def export_model(
     original = load(model)
     file = OutputFile(out, overwrite=overwrite, inputs=partial(_list_read, source, Path(photos)))
     chosen, compared = _read_pictures(Path(photos), original.card.preprocess, progress or Progress())
-    graph = read_graph(source)
-    graph = to_one_view(graph) if views == 1 else graph
-    changed = to_int8(graph, chosen) if form == "int8" else store_half(graph) if form == "float16" else to_plain(graph)
+    original.run(compared[:1])  # a model that can't be run is told as one, not as one that can't be changed
+    changed, figures = _change(original, source, form, views, chosen, compared)
     export = Export(
         form,
         views,
         original.fingerprint,
-        *_compare(original, changed.SerializeToString(), compared, form),
+        *figures,
         bound=bound,
         calibrated_on=len(chosen) if form == "int8" else 0,
-        size_bytes=changed.ByteSize(),
+        size_bytes=len(changed),
         original_bytes=source.stat().st_size,
     )
     if not (export.holds or force):
         raise ExportError(_refusal(export))
     metadata = card_to_metadata(original.card) | {"export": json.dumps(asdict(export))}
-    content = write_card(changed, metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {}))
+    content = write_card(load_graph(changed), metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {}))
     write_bytes(out, content, file.check)
     return export
+
+
+def _change(
+    original: Model, source: Path, form: str, views: int | None, chosen: Pictures, compared: Pictures
+) -> tuple[bytes, Figures]:
+    """Make the form, without metadata, and compare it; whatever ONNX raises at an odd graph becomes one error."""
+    try:
+        graph = read_graph(source)
+        graph = to_one_view(graph) if views == 1 else graph
+        changed = to_int8(graph, chosen) if form == "int8" else {"float16": store_half, "plain": to_plain}[form](graph)
+        content = write_card(changed, {})
+        return content, _compare(original, content, compared, form)
+    except BelvedereError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:MAX_REASON]
+        raise ExportError(f"{original.name} can't be changed into the form {form}: {reason}. Take another.") from error
 
 
 def _refusal(export: Export) -> str:
@@ -175,9 +204,7 @@ def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> 
     return pictures[fifth], pictures[~fifth]
 
 
-def _compare(
-    original: Model, content: bytes, pictures: Pictures, form: str
-) -> tuple[int, float, float, float, float | None]:
+def _compare(original: Model, content: bytes, pictures: Pictures, form: str) -> Figures:
     """What an `Export` holds from `images` to `none_changed`."""
     expected = original.run_all(pictures)
     if form == "plain":

@@ -39,6 +39,11 @@ def read_graph(file: Path) -> onnx.ModelProto:
     return onnx.load(file, load_external_data=False)
 
 
+def load_graph(content: bytes) -> onnx.ModelProto:
+    """Open a graph that was made here."""
+    return onnx.load_from_string(content)
+
+
 def write_card(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     """Returns the bytes of a file with this graph and nothing but these metadata.
 

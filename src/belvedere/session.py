@@ -5,7 +5,9 @@ library; does not know what the graph is for. Errors of ONNX Runtime have no com
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -13,10 +15,13 @@ from numpy.typing import NDArray
 
 from belvedere.errors import InferenceError, UnreadableModel
 from belvedere.graph_checks import Shape, check_graph
+from belvedere.memory_limit import memory_left
 from belvedere.model_paths import WHAT_TO_GIVE
 
 FATAL = 4  # severity from which ONNX Runtime itself writes to stderr
+MEMORY_FRACTION = 0.75  # of what is left when the first model is opened
 MAX_REASON = 200  # characters of what ONNX Runtime says
+BOILERPLATE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
 SETTINGS = {
     # A second lock behind `check_graph`: the folder for data outside the file is no folder.
     "session.model_external_initializers_file_folder_path": os.devnull,
@@ -89,11 +94,32 @@ class Session:
         return computed
 
 
+@cache
+def _limit_memory() -> bool:
+    """Limit what all graphs of this process take together: a model may ask for more than there is, and be killed.
+
+    Returns:
+        Whether they are limited; not where it is unknown what there is, or the program has an allocator of its own.
+    """
+    left = memory_left()
+    if left is None:
+        return False
+    kind, place = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, place)
+    try:
+        arena = onnxruntime.OrtArenaCfg({"max_mem": int(MEMORY_FRACTION * left)})
+        onnxruntime.create_and_register_allocator(memory, arena)
+    except Exception:  # noqa: BLE001 - ONNX Runtime's have no other common parent
+        return False
+    return True
+
+
 def _session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL
-    for key, value in SETTINGS.items():
+    settings = SETTINGS | ({"session.use_env_allocators": "1"} if _limit_memory() else {})
+    for key, value in settings.items():
         options.add_session_config_entry(key, value)
     return options
 
@@ -106,8 +132,8 @@ def _run_options() -> onnxruntime.RunOptions:
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+    """What an error says, in one line, without its number and the places in ONNX Runtime's source."""
+    return BOILERPLATE.sub("", " ".join(str(error).split()))[:MAX_REASON] or type(error).__name__
 
 
 def _describe(given: Mapping[str, NDArray[np.generic]]) -> str:
