@@ -88,6 +88,22 @@ def test_killed_again_and_again_nothing_is_lost_or_invented(browser: Any, server
     assert len(text.damaged) == 3
 
 
+def test_a_picture_that_a_stopped_server_left_half_way_is_loaded_again(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    page.route("**/pictures/*/large", lambda route: route.abort("connectionreset"), times=1)
+    press(page, "k")
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
+    settle(page)
+    assert page.locator("#status.trouble").count() == 0
+
+
+def test_a_picture_that_cannot_be_read_is_told(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    page.route("**/pictures/*/large", lambda route: route.fulfill(status=200, body="no picture"))
+    press(page, "k")
+    page.wait_for_selector('#status.trouble:has-text("can\'t be shown")')
+
+
 def test_what_was_refused_is_over_with_the_next_answer(browser: Any, server: Server) -> None:
     page = open_page(browser.new_context(), server)
     page.route("**/decisions", lambda route: route.fulfill(status=500, body="no"))

@@ -3,6 +3,7 @@
 "use strict";
 
 const RETRY_MILLISECONDS = 1000;
+const BUSY_MILLISECONDS = 50;
 const main = document.getElementById("main");
 const statusLine = document.getElementById("status");
 const choice = document.getElementById("choice");
@@ -15,6 +16,7 @@ let done = JSON.parse(sessionStorage.getItem(doneHere) || "[]"); // ids of this 
 let busy = false;
 let tags = null; // the secondary labels while tagging
 let added = []; // classes that were named here and are none yet
+let shownAgain = ""; // the doubt whose picture did not load
 let heat = 0; // 0: the picture; n: the n-th heat-map
 
 function randomId() {
@@ -326,9 +328,18 @@ function takeKey(key) {
 
 main.addEventListener("error", tellBroken, true); // of pictures, which does not bubble
 
-function tellBroken(event) {
+// A picture that did not load is asked for once more with its doubt: a server that was started anew has another number
+// for it, and knows whether the photograph is still there.
+async function tellBroken(event) {
   if (event.target.id !== "picture") return;
-  say(heat ? "The heat-map can't be drawn." : "The photograph can't be shown: it may be gone. Skip it, or reload.", true);
+  const doubt = article().dataset.doubt;
+  if (heat || shownAgain === doubt) {
+    say(heat ? "The heat-map can't be drawn." : "The photograph can't be shown: it may be gone. Skip it, or reload.", true);
+    return;
+  }
+  shownAgain = doubt;
+  while (busy) await wait(BUSY_MILLISECONDS);
+  if (article()?.dataset.doubt === doubt) await alone(() => show(doubt));
 }
 
 choice.addEventListener("change", () => alone(() => show()));
