@@ -418,10 +418,14 @@ def test_stores_are_listed_and_cleared(photos: list[Path]) -> None:
 
 def test_clearing_leaves_other_things_in_the_folder_alone(photos: list[Path]) -> None:
     read(photos)
-    other = cache_folder() / "other.txt"
-    other.write_text("mine")
+    mine = [
+        cache_folder() / name for name in ("other.txt", "weights/best.pt", "pixels/rows", "embeddings/a/index.jsonl")
+    ]
+    for file in mine:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
     clear_cache()
-    assert [path.name for path in cache_folder().iterdir()] == ["other.txt"]
+    assert sorted(path for path in cache_folder().rglob("*") if path.is_file()) == sorted(mine)
 
 
 def test_a_place_that_cannot_be_written_is_named_with_the_ways_out(tmp_path: Path, photos: list[Path]) -> None:

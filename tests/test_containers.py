@@ -91,7 +91,7 @@ def test_pages_in_a_circle_are_counted_once() -> None:
 
 def exif(tags: int, kind: int, values: int) -> bytes:
     entries = b"".join(struct.pack("<HHII", 0x9000 + number, kind, values, 8) for number in range(tags))
-    return (b"II*\0" + struct.pack("<IH", 8, tags) + entries + bytes(4)).ljust(40_000, b"\0")
+    return (b"II*\0" + struct.pack("<IH", 8, tags) + entries + bytes(4)).ljust(max(40_000, 4 * values + 1000), b"\0")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,15 @@ def test_directories_of_exif(tags: int, kind: int, values: int, refused: bool) -
             images.read_image(content)
     else:
         np.testing.assert_array_equal(images.read_image(content), smooth_pixels())
+
+
+@pytest.mark.parametrize("tag", [(2, 2**31), (3, 2**31), (3, 900_000), (7, 70_000), (5, 1)])
+@pytest.mark.parametrize("tags", [2, 60_000])
+def test_numbers_of_exif_that_claim_more_than_there_is(tag: tuple[int, int], tags: int) -> None:
+    """As damaged files have them: decoders pass over what is not there."""
+    turn, other = struct.pack("<HHII", 0x112, 3, 1, 6), struct.pack("<HHII", 0x927C, *tag, 26)
+    content = PNG[:33] + chunk(b"eXIf", b"II*\0" + struct.pack("<IH", 8, tags) + turn + other + bytes(4)) + PNG[33:]
+    np.testing.assert_array_equal(images.read_image(content), np.rot90(smooth_pixels(), -1))
 
 
 def test_orientation_is_found_behind_other_segments() -> None:

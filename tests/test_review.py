@@ -23,9 +23,10 @@ from belvedere.errors import UsageError
 from belvedere.heatmaps import overlay
 from belvedere.hosts import address_of, is_local, listen, url_of
 from belvedere.journal import Journal, list_living, now, read_journal
-from belvedere.model import Model
+from belvedere.model import Model, load
 from belvedere.progress import Progress
 from belvedere.records import Decision, Sample
+from belvedere.review import pictures
 from belvedere.review.app import create_app
 from belvedere.review.doubts import Doubts
 from belvedere.review.guard import ENTRANCE, Guard
@@ -35,10 +36,13 @@ from belvedere.review.queue import HELD_SECONDS, Choice, Entry, Queue
 from belvedere.review.serving import create_scene, list_entries, run_review
 from belvedere.review.sight import Describe
 from belvedere.review.sources import read_doubts
+from belvedere.session import Cancellation
 from belvedere.splits import Contents, read_contents
 from belvedere.tables import write_predictions
+from belvedere.timeouts import running_threads
 from conftest import CARD, CLASS_NAMES, answer, model_bytes, new_id, picture, write_classes, write_picture
 from reviewing import review, write_run
+from serving import endless_model
 
 ORIGIN = "http://127.0.0.1"
 TAB = "ab" * 8
@@ -731,7 +735,7 @@ class _Seeing(Model):
 
     tells_places = True
 
-    def explain(self, images: Any) -> Any:
+    def explain(self, images: Any, cancellation: Cancellation | None = None) -> Any:
         evidence = np.zeros((len(images), 3, 4, 4), np.float32)
         evidence[:, 0, :, :2] = evidence[:, 1, :, 2:] = 50
         return evidence
@@ -754,6 +758,26 @@ def test_heatmaps(run: Path, opened: Model) -> None:
             assert halves == pytest.approx(expected, abs=8), name
     blind = make_scene(run, opened)
     assert "does not say where" in blind.no_heatmap
+
+
+class _Placed(Model):
+    """A model that says that it has evidence."""
+
+    tells_places = True
+
+
+def test_a_heatmap_that_never_ends_is_given_up(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "HEATMAP_SECONDS", 0.2)
+    (tmp_path / "endless.onnx").write_bytes(endless_model())
+    endless = load(tmp_path / "endless.onnx")
+    placed = _Placed(endless._session, endless.card, endless.name, endless.sha256)
+    scene = make_scene(run, placed)
+    with TestClient(create_app(scene, Guard("127.0.0.1"), placed), base_url=ORIGIN) as client:
+        place = f"/heatmaps/{list_pictures(client.get(f'/doubts/next?tab={TAB}').text)[0]}"
+        for _ in range(3):  # more than run at once
+            answer = client.get(f"{place}?of=green")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert running_threads(PATIENCE) == []
 
 
 def test_keys_are_no_commands_and_no_doubles() -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from belvedere.environment import PLACE_VARIABLE, cache_folder, make_cache_folder
+from belvedere.environment import CACHE_TAG, PLACE_VARIABLE, cache_folder, make_cache_folder
 from belvedere.errors import CacheError
 from belvedere.records import StoreFigures
 
@@ -90,7 +90,8 @@ def list_stores() -> list[StoreFigures]:
             images = sum(1 for _ in lines)
         used = (folder / LOCK).stat().st_mtime if (folder / LOCK).exists() else index.stat().st_mtime
         found.append(StoreFigures(folder, folder.parent.name, folder.name, images, size, used))
-    for folder in (cache_folder() / WEIGHTS).glob("*/"):
+    for tag in (cache_folder() / WEIGHTS).glob(f"*/{CACHE_TAG}"):
+        folder = tag.parent
         files = [file.stat() for file in folder.iterdir()]
         used = max((file.st_atime for file in files), default=0.0)
         found.append(StoreFigures(folder, WEIGHTS, folder.name, 0, sum(file.st_size for file in files), used))
@@ -100,20 +101,23 @@ def list_stores() -> list[StoreFigures]:
 def clear_cache() -> int:
     """Deletes what the cache holds; a training that has opened it goes on undisturbed, but on Windows.
 
+    Folders that were there before, and so have no `CACHEDIR.TAG`, stay: BELVEDERE_CACHE may name any folder.
+
     Returns:
         How many bytes were freed.
 
     Raises:
         CacheError: It can't be deleted.
     """
-    freed = sum(store.size_bytes for store in list_stores())
+    stores = list_stores()
     try:
-        for kind in (*STORES, WEIGHTS):
-            if (cache_folder() / kind).exists():
-                shutil.rmtree(cache_folder() / kind)
+        for store in stores:
+            shutil.rmtree(store.folder)
+            with suppress(OSError):  # the last of its kind
+                store.folder.parent.rmdir()
     except OSError as error:
         raise CacheError(f"Can't clear {cache_folder()}: {error.strerror}.") from error
-    return freed
+    return sum(store.size_bytes for store in stores)
 
 
 class Store:
@@ -238,7 +242,8 @@ class Store:
 
 
 def _each_index() -> Iterator[Path]:
-    return (index for kind in STORES for index in (cache_folder() / kind).glob(f"*/{INDEX}"))
+    indices = (index for kind in STORES for index in (cache_folder() / kind).glob(f"*/{INDEX}"))
+    return (index for index in indices if index.with_name(CACHE_TAG).exists())
 
 
 def _row_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:

@@ -7,6 +7,7 @@ one again and again.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from belvedere.bounds import EMPTY_BLOCK_BYTES, Refused
 
@@ -107,15 +108,16 @@ def check_directories(content: bytes) -> None:
     layout = Directories.open(content)
     places, size, values = [layout.first], 0, 0
     for number, place in enumerate(places):  # grows: those of the first are followed, as Pillow does
-        if layout.count(place) > MAX_TAGS:
+        tags = list(islice(layout.tags(place), MAX_TAGS + 1))  # those that are there, whatever their number claims
+        if len(tags) > MAX_TAGS:
             raise Refused(f"a directory with {layout.count(place):,} tags, over the limit of {MAX_TAGS:,}")
-        tags = list(layout.tags(place))
         if number == 0:
             places += [tag.value for tag in tags if tag.number in _SUBDIRECTORIES]
             _check_strips(layout, tags)
-        size += sum(tag.size for tag in tags if tag.value + tag.size <= len(content))
+        found = [tag for tag in tags if tag.value + tag.size <= len(content)]  # decoders pass over the others
+        size += sum(tag.size for tag in found)
         values += sum(
-            tag.values for tag in tags if tag.size > tag.values and not (number == 0 and tag.number in _STRIPS)
+            tag.values for tag in found if tag.size > tag.values and not (number == 0 and tag.number in _STRIPS)
         )
     if values > MAX_VALUES:
         raise Refused(f"tags with {values:,} values, over the limit of {MAX_VALUES:,}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 PLACE_VARIABLE = "BELVEDERE_CACHE"
 PRIVATE = 0o700
+CACHE_TAG = "CACHEDIR.TAG"  # see https://bford.info/cachedir/: backups leave such folders out
+SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Belvedere: belvedere cache --clear deletes it.\n"
 
 
 def cache_folder() -> Path:
@@ -23,7 +25,8 @@ def cache_folder() -> Path:
 def make_cache_folder(*names: str) -> Path:
     """Make a folder in the cache that only this user may read, and return it.
 
-    The folder of the cache itself is closed to others too, unless the user named it.
+    The folder of the cache itself is closed to others too, unless the user named it. Where it is empty it
+    gets a `CACHEDIR.TAG`: what lies in another may be anybody's.
 
     Raises:
         OSError: It can't be made.
@@ -36,6 +39,8 @@ def make_cache_folder(*names: str) -> Path:
     for name in ("", *names):
         folder /= name
         folder.mkdir(PRIVATE, exist_ok=True)
+    if next(folder.iterdir(), None) is None:
+        (folder / CACHE_TAG).write_text(SIGNATURE, encoding="utf-8")
     return folder
 
 

@@ -16,6 +16,7 @@ from belvedere.pictures import Tile, draw_grid
 from belvedere.plots import Figure
 from belvedere.records import Prediction
 from belvedere.resizing import cut_seen, fit_image, within
+from belvedere.session import Cancellation
 
 SIDE = 300  # longer side of a picture, pixels
 MOST_TAGS = 5  # of a picture are drawn
@@ -70,9 +71,11 @@ def look_again(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.flo
     return look_at(model, read_image(path), side)
 
 
-def look_at(model: Model, whole: RGB, side: int) -> tuple[RGB, NDArray[np.float32]]:
+def look_at(
+    model: Model, whole: RGB, side: int, cancellation: Cancellation | None = None
+) -> tuple[RGB, NDArray[np.float32]]:
     """Looks at a photograph, (H, W, 3), as `look_again` does."""
-    evidence = model.explain(fit_image(whole, model.card.preprocess)[None])[0]
+    evidence = model.explain(fit_image(whole, model.card.preprocess)[None], cancellation)[0]
     seen = cut_seen(whole, model.card.preprocess)
     pixels = fit_image(seen, within(seen.shape[0], seen.shape[1], side))
     return pixels, relative(evidence / model.card.trust.temperature)

@@ -160,11 +160,12 @@ class Model:
         parts = zip(*map_ahead(ask, batches, BATCHES_AHEAD), strict=True)
         return {name: np.concatenate(part) for name, part in zip(outputs, parts, strict=True)}
 
-    def explain(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def explain(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> NDArray[np.float32]:
         """Says where in pictures the evidence for each class is.
 
         Args:
             images: (N, H, W, 3), RGB, of the model's input size.
+            cancellation: Makes it fail.
 
         Returns:
             (N, K, h, w): the logits of each place of the network's last map; their mean over the places is the
@@ -173,7 +174,7 @@ class Model:
         Raises:
             UnreadableModel: The model was written by a version that had no evidence.
         """
-        evidence = self.run_all(images).evidence
+        evidence = self.run_all(images, cancellation).evidence
         if evidence is None:
             raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
         return evidence

@@ -5,8 +5,8 @@ it is on disk, and not before. The same request sent twice counts once: the brow
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request, Response
@@ -171,7 +171,7 @@ def _add_pages(app: FastAPI, scene: Scene) -> None:
 
 
 def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
-    models = ThreadPoolExecutor(HEATMAPS_AT_ONCE)  # a process waits for its threads; it must not end in a model's code
+    running = Semaphore(HEATMAPS_AT_ONCE)
 
     @app.get("/pictures/{number}/{size}")
     def picture(number: int, size: Literal["large", "small"]) -> Response:
@@ -182,7 +182,8 @@ def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
     def heatmap(number: int, of: str) -> Response:
         if model is None or of not in scene.heatmap_classes:
             raise UnreadableImage(f"heat-map of picture {number}", scene.no_heatmap or f"{of!r} is no class")
-        drawn = models.submit(draw_heatmap, model, scene.gallery.read(number), of).result()
+        with running:
+            drawn = draw_heatmap(model, scene.gallery.read(number), of)
         return Response(drawn, media_type="image/jpeg", headers=KEPT)
 
 

@@ -7,16 +7,20 @@ number, and a file that was changed since it was listed is not shown, so that a 
 import hashlib
 import secrets
 import threading
+from functools import partial
 from pathlib import Path
 
 from belvedere.encoding import to_jpeg
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InferenceError, UnreadableImage
 from belvedere.heatmaps import overlay
 from belvedere.images import RGB, read_content, read_image
 from belvedere.model import Model
 from belvedere.resizing import fit_image, within
+from belvedere.session import Cancellation
+from belvedere.timeouts import call_with_timeout
 
 LARGE_PIXELS, SMALL_PIXELS = 1400, 200  # longer side of a picture on the page
+HEATMAP_SECONDS = 60.0  # for one image to go through a model
 
 
 class Gallery:
@@ -60,8 +64,17 @@ def draw_heatmap(model: Model, pixels: RGB, class_name: str) -> bytes:
     """Returns a picture as a JPEG with the evidence for a class laid over it.
 
     Where the model sees the middle of a picture only, the middle is shown.
+
+    Raises:
+        InferenceError: The model fails, or does not answer in time.
     """
     from belvedere.explaining import look_at  # brings matplotlib, which the page does not wait for
 
-    shown, shares = look_at(model, pixels, LARGE_PIXELS)
+    cancellation = Cancellation()
+    look = partial(look_at, model, pixels, LARGE_PIXELS, cancellation)
+    try:
+        shown, shares = call_with_timeout(look, HEATMAP_SECONDS, "heat-map")
+    except TimeoutError as error:
+        cancellation.cancel()
+        raise InferenceError(model.name, f"it has not answered within {HEATMAP_SECONDS:.0f} s") from error
     return to_jpeg(overlay(shown, shares[model.class_names.index(class_name)]))

@@ -1,0 +1,223 @@
+"""Commands that are killed at random moments and run again: is the result the same, and is nothing lost or left over?
+
+python benchmarks/kill.py PHOTOS [--images 180] [--seed 0] [--only NAME]
+
+Runs each command once undisturbed, then again and again with `kill -9` at a moment drawn over its whole length, and
+then once more to the end. Right is a kill after which what stands at the place of the result is the old one or the
+whole new one, the next run ends well with the same result, no input has changed and no file is left over. Decisions of
+a review are sent to a server that is killed: those it acknowledged, and no others but the one under way, must be there.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from belvedere.dataset import read_folder
+from belvedere.journal import read_journal
+
+COMMAND = (sys.executable, "-m", "belvedere")
+TAB = "0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, what it writes, and how often it is killed."""
+
+    name: str
+    arguments: str
+    result: str  # a file of the result that is the same bytes each time
+    again: str  # what is added after a kill
+    kills: int
+
+
+CASES = (
+    Case("train", "train some.csv --recipe quick --epochs 2 --out out", "out/weights.safetensors", "--resume", 20),
+    Case("predict", "predict some --out out.csv", "out.csv", "--resume", 20),
+    Case("calibrate", "calibrate model.onnx tagged.csv --overwrite --force", "model.onnx", "", 20),
+    Case("export", "export run --form float16 --calibration some --out out.onnx", "out.onnx", "", 20),
+    Case("audit", "audit some --no-near --model run --out out", "out/issues.csv", "--overwrite", 10),
+)
+REVIEWS = 20
+
+
+def prepare(photos: Path, images: int, folder: Path) -> None:
+    """Writes photographs, two tables of them, and a run."""
+    samples = read_folder(photos).part("train")[:: max(1, len(read_folder(photos).part("train")) // images)]
+    names = sorted({sample.label for sample in samples})
+    plain, tagged = ["image,label"], ["image,label"]
+    for number, sample in enumerate(samples):
+        file = folder / "some" / sample.label / f"{number}{sample.path.suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sample.path, file)
+        plain.append(f"{file.relative_to(folder)},{sample.label}")
+        other = names[(names.index(sample.label) + 1) % len(names)]
+        tagged.append(f"{file.relative_to(folder)},{sample.label}" + (f"|{other}" if number % 3 == 0 else ""))
+    (folder / "some.csv").write_text("\n".join(plain) + "\n", encoding="utf-8")
+    (folder / "tagged.csv").write_text("\n".join(tagged[:61]) + "\n", encoding="utf-8")
+    run(folder, "train some.csv --recipe quick --epochs 2 --out run")
+    shutil.copyfile(folder / "run/model.onnx", folder / "untouched.onnx")
+
+
+def start(folder: Path, arguments: str) -> subprocess.Popen[str]:
+    """Starts a command with a cache folder of its own."""
+    environment = os.environ | {"BELVEDERE_CACHE": str(folder / "cache")}
+    return subprocess.Popen(
+        [*COMMAND, *arguments.split()],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(folder: Path, arguments: str) -> float:
+    """Runs a command to its end, and returns the seconds it took."""
+    begun = time.perf_counter()
+    process = start(folder, arguments)
+    _, told = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{arguments}: {told}")
+    return time.perf_counter() - begun
+
+
+def put_back(folder: Path) -> None:
+    """Removes results, and puts the model back that calibrate replaces."""
+    for path in folder.glob("out*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copyfile(folder / "untouched.onnx", folder / "model.onnx")
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """What lies in the working folder, with the sizes of the inputs."""
+    kept = {str(path.relative_to(folder)): path.stat().st_size for path in (folder / "some").rglob("*.jpg")}
+    return kept | {path.name: 0 for path in folder.iterdir()}
+
+
+def read(path: Path) -> bytes | None:
+    """The bytes of a file, or None where there is none."""
+    return path.read_bytes() if path.exists() else None
+
+
+def kill_case(case: Case, folder: Path, chance: random.Random) -> list[str]:
+    """Kills one command again and again; returns what was wrong."""
+    put_back(folder)
+    seconds = run(folder, case.arguments)
+    put_back(folder)
+    seconds = min(seconds, run(folder, case.arguments))  # as it is once the cache is filled
+    expected, files = read(folder / case.result), list_files(folder)
+    wrong = []
+    for number in range(case.kills):
+        put_back(folder)
+        before = read(folder / case.result)
+        moment = chance.uniform(0, seconds)
+        process = start(folder, case.arguments)
+        time.sleep(moment)
+        process.kill()
+        process.communicate()
+        found = read(folder / case.result)
+        if found not in (before, expected):
+            wrong.append(f"{case.name} {number}: after {moment:.2f} s half a result stood at its place")
+        again = case.again if found != expected or case.again != "--resume" else ""
+        if found == expected and not again:
+            put_back(folder)  # it was at its end: the same again from the beginning
+        try:
+            run(folder, f"{case.arguments} {again}")
+        except RuntimeError as error:
+            wrong.append(f"{case.name} {number}: after {moment:.2f} s {error}")
+            continue
+        if read(folder / case.result) != expected:
+            wrong.append(f"{case.name} {number}: after {moment:.2f} s another result")
+        if list_files(folder) != files:
+            wrong.append(f"{case.name} {number}: {sorted(list_files(folder).items() ^ files.items())}")
+    return wrong
+
+
+def ask(address: str, content: dict[str, object] | None = None) -> str:
+    """One request to the review."""
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})  # noqa: S310 - our own server
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        return str(response.read().decode())
+
+
+def decide(address: str, sent: list[str], kept: list[str]) -> None:
+    """Decides on one doubt after the other, until the server is gone."""
+    while True:
+        found = re.search(r'data-doubt="([^"]+)"', ask(f"{address}/doubts/next?tab={TAB}"))
+        if found is None:
+            return
+        sent.append(secrets.token_hex(12))
+        ask(f"{address}/decisions", {"id": sent[-1], "tab": TAB, "doubt": found[1], "action": "keep"})
+        kept.append(sent[-1])
+
+
+def kill_reviews(folder: Path, chance: random.Random) -> list[str]:
+    """Kills a server under decisions; returns what was wrong."""
+    put_back(folder)
+    run(folder, "evaluate run some --out out")
+    journal = folder / "out.journal.jsonl"
+    sent: list[str] = []
+    kept: list[str] = []
+    wrong = []
+    for number in range(REVIEWS):
+        process = start(folder, "review out --port 0")
+        assert process.stderr
+        address = next(found[0] for line in process.stderr if (found := re.findall(r"http://[\w.]+:\d+", line)))
+        killer = subprocess.Popen(["sh", "-c", f"sleep {chance.uniform(0, 0.3)}; kill -9 {process.pid}"])  # noqa: S607
+        with contextlib.suppress(OSError):
+            decide(address, sent, kept)
+        killer.wait()
+        process.communicate()
+        text = read_journal(journal)
+        there = [each.id for each in text.decisions]
+        if not set(kept) <= set(there) or not set(there) <= set(sent) or len(there) != len(set(there)):
+            wrong.append(f"review {number}: {len(kept)} acknowledged, {len(there)} found")
+        if len(text.damaged) > number + 1:
+            wrong.append(f"review {number}: {len(text.damaged)} damaged lines")
+        sent = [each for each in sent if each in there]
+    print(f"  {len(kept)} decisions were acknowledged")
+    return wrong
+
+
+def main() -> None:
+    """Prints a line for each command; ends with 1 where something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--images", type=int, default=180)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only")
+    options = parser.parse_args()
+    chance = random.Random(options.seed)  # noqa: S311 - no secret
+    wrong: list[str] = []
+    kills = 0
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        prepare(options.photos, options.images, folder)
+        for case in CASES:
+            if options.only in (None, case.name):
+                found = kill_case(case, folder, chance)
+                print(f"{case.name}: {case.kills} kills, {len(found)} wrong", *found, sep="\n  ", flush=True)
+                wrong, kills = wrong + found, kills + case.kills
+        if options.only in (None, "review"):
+            found = kill_reviews(folder, chance)
+            print(f"review: {REVIEWS} kills, {len(found)} wrong", *found, sep="\n  ", flush=True)
+            wrong, kills = wrong + found, kills + REVIEWS
+    print(f"{kills} kills, {len(wrong)} wrong")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
