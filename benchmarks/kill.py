@@ -9,7 +9,6 @@ a review are sent to a server that is killed: those it acknowledged, and no othe
 """
 
 import argparse
-import contextlib
 import json
 import os
 import random
@@ -20,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +47,20 @@ CASES = (
     Case("predict", "predict some --out out.csv", "out.csv", "--resume", 20),
     Case("calibrate", "calibrate model.onnx tagged.csv --overwrite --force", "model.onnx", "", 20),
     Case("export", "export run --form float16 --calibration some --out out.onnx", "out.onnx", "", 20),
-    Case("audit", "audit some --no-near --model run --out out", "out/issues.csv", "--overwrite", 10),
+    Case("audit", "audit others --model run --out out", "out/issues.csv", "--overwrite", 10),
 )
 REVIEWS = 20
 
 
 def prepare(photos: Path, images: int, folder: Path) -> None:
-    """Writes photographs, two tables of them, and a run."""
-    samples = read_folder(photos).part("train")[:: max(1, len(read_folder(photos).part("train")) // images)]
+    """Writes photographs, two tables of some of them, and a run."""
+    known = read_folder(photos).part("train")
+    step = max(2, len(known) // images)
+    samples = known[::step]
+    for number, sample in enumerate(known[1::step]):  # which no run has learnt
+        file = folder / "others" / sample.label / f"{number}{sample.path.suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sample.path, file)
     names = sorted({sample.label for sample in samples})
     plain, tagged = ["image,label"], ["image,label"]
     for number, sample in enumerate(samples):
@@ -146,9 +152,11 @@ def kill_case(case: Case, folder: Path, chance: random.Random) -> list[str]:
 
 
 def ask(address: str, content: dict[str, object] | None = None) -> str:
-    """One request to the review."""
+    """One request to the review, as from its page."""
     data = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})  # noqa: S310 - our own server
+    origin = re.sub(r"(http://[^/]+).*", r"\1", address)
+    headers = {"Content-Type": "application/json", "Origin": origin}
+    request = urllib.request.Request(address, data, headers)  # noqa: S310 - our own server
     with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
         return str(response.read().decode())
 
@@ -177,15 +185,19 @@ def kill_reviews(folder: Path, chance: random.Random) -> list[str]:
         assert process.stderr
         address = next(found[0] for line in process.stderr if (found := re.findall(r"http://[\w.]+:\d+", line)))
         killer = subprocess.Popen(["sh", "-c", f"sleep {chance.uniform(0, 0.3)}; kill -9 {process.pid}"])  # noqa: S607
-        with contextlib.suppress(OSError):
+        try:
             decide(address, sent, kept)
+        except urllib.error.HTTPError:
+            raise  # it refuses: not what is looked for
+        except OSError:
+            pass  # it was killed
         killer.wait()
         process.communicate()
-        text = read_journal(journal)
-        there = [each.id for each in text.decisions]
+        text = read_journal(journal) if journal.exists() else None  # it begins with the first decision
+        there = [each.id for each in text.decisions] if text else []
         if not set(kept) <= set(there) or not set(there) <= set(sent) or len(there) != len(set(there)):
             wrong.append(f"review {number}: {len(kept)} acknowledged, {len(there)} found")
-        if len(text.damaged) > number + 1:
+        if text and len(text.damaged) > number + 1:
             wrong.append(f"review {number}: {len(text.damaged)} damaged lines")
         sent = [each for each in sent if each in there]
     print(f"  {len(kept)} decisions were acknowledged")

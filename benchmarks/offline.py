@@ -1,6 +1,6 @@
 """Every command without a network: does it work, does it try to reach another host, and does it take longer?
 
-python benchmarks/offline.py PHOTOS [--rounds 3] [--images 240]
+python benchmarks/offline.py PHOTOS [--rounds 3] [--images 240] [--commands NAME ...]
 
 Runs each command in turn as it is and in a network namespace that has no device but the loopback, with an empty cache
 folder each time, and once more under strace. Needs Linux, strace, and leave to make namespaces. PHOTOS is a data set
@@ -31,7 +31,7 @@ COMMANDS = {
     "demo": "demo --out demo --overwrite",
     "train": "train some --recipe quick --epochs 2 --out run --overwrite",
     "evaluate": "evaluate run some --out evaluation --overwrite",
-    "audit": "audit some --out audit --overwrite",
+    "audit": "audit some --no-labels --out audit --overwrite",  # with labels it trains, as above
     "predict": "predict some/test --out answers.csv --sheet sheet.png",
     "export": "export run --form int8 --calibration some --force --out int8.onnx --overwrite",
     "compare": "compare run evaluation --out comparison --overwrite",
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--json", type=Path, help="File for the seconds of every run.")
     options = parser.parse_args()
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch", "fastapi"))
@@ -110,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         copy_some(options.photos, options.images, folder / "some")
-        for name in COMMANDS:
+        for name in options.commands:
             pairs = [
                 [run_once(name, before, folder) for before in ((), WITHOUT_NETWORK)] for _ in range(options.rounds)
             ]

@@ -198,6 +198,7 @@ def test_the_cache_is_shown_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_pat
     store = tmp_path / "pixels" / "8x8-stretch-1"
     store.mkdir(parents=True)
     (store / "index.jsonl").write_text("{}\n" * 3)
+    (store / "CACHEDIR.TAG").touch()
     (store / "pixels").write_bytes(bytes(1_000_000))
     plain = belvedere("cache")
     assert plain.returncode == 0, plain.stderr
