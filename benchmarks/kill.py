@@ -9,6 +9,7 @@ a review are sent to a server that is killed: those it acknowledged, and no othe
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -106,10 +107,14 @@ def put_back(folder: Path) -> None:
     shutil.copyfile(folder / "untouched.onnx", folder / "model.onnx")
 
 
-def list_files(folder: Path) -> dict[str, int]:
-    """What lies in the working folder, with the sizes of the inputs."""
-    kept = {str(path.relative_to(folder)): path.stat().st_size for path in (folder / "some").rglob("*.jpg")}
-    return kept | {path.name: 0 for path in folder.iterdir()}
+def list_files(folder: Path) -> dict[str, str]:
+    """What lies in the working folder but the cache; with hashes, but of results, which may hold times."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "cache" not in path.relative_to(folder).parts]
+    names = {path: str(path.relative_to(folder)) for path in files}
+    return {
+        name: "" if name.startswith("out") else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path, name in names.items()
+    }
 
 
 def read(path: Path) -> bytes | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from slow_kinds import empty_blocks, encode, fill, kind, packed
+from slow_kinds import before_pixels, empty_blocks, encode, fill, kind, packed, segment
 
 
 def directory(entries: list[tuple[int, int, int, int]], after: int = 0) -> bytes:
@@ -209,3 +209,27 @@ def _avif_properties(size: int) -> bytes:
         )
 
     return with_table(b"iprp", more)
+
+
+def same_directory_again() -> bytes:
+    """Return EXIF data whose thousand tags all name one directory of a thousand tags without values."""
+    place = 8 + len(directory([])) + 12 * 1000
+    inner = directory([(0x9000, 7, 0, 0)] * 1000)
+    return b"II*\0" + struct.pack("<I", 8) + directory([(0x8769, 4, 1, place)] * 1000) + inner
+
+
+@kind("avif: one directory again and again")
+def _avif_directories(size: int) -> bytes:
+    return encode("AVIF") + box(b"free", fill(same_directory_again(), min(size, 32 * 24_000)))
+
+
+@kind("jpeg: one directory again and again")
+def _jpeg_directories(size: int) -> bytes:
+    piece = segment(0xE2, b"MPF\0" + same_directory_again())
+    return before_pixels(piece * max(3, min(32, size // len(piece))))
+
+
+@kind("tiff: one tag again and again")
+def _tiff_same_tag(size: int) -> bytes:
+    entries = [*PIXEL[:2], *[(258, 3, 65_536, 8)] * 900, *PIXEL[3:], *STRIP]
+    return (b"II*\0" + struct.pack("<I", 16) + bytes(8) + directory(entries)).ljust(size + 8, b"\0")

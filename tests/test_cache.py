@@ -428,6 +428,16 @@ def test_clearing_leaves_other_things_in_the_folder_alone(photos: list[Path]) ->
     assert sorted(path for path in cache_folder().rglob("*") if path.is_file()) == sorted(mine)
 
 
+@pytest.mark.parametrize("gone", [(), ("index.jsonl",), ("rows", "lock"), ("index.jsonl", "rows", "lock")])
+def test_clearing_that_was_cut_off_is_gone_on_with(photos: list[Path], gone: tuple[str, ...]) -> None:
+    read(photos)
+    for name in gone:
+        store(name).unlink()
+    assert len(list_stores()) == 1
+    clear_cache()
+    assert list(cache_folder().iterdir()) == []
+
+
 def test_a_place_that_cannot_be_written_is_named_with_the_ways_out(tmp_path: Path, photos: list[Path]) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(CacheError, match=r"(?s)cache.*belvedere cache --clear.*BELVEDERE_CACHE"):

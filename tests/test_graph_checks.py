@@ -375,14 +375,22 @@ def test_a_model_takes_no_more_memory_than_there_is(tmp_path: Path) -> None:
     assert "memory" in large
 
 
+STAT = (
+    "anon 5\nactive_file 300000000\ninactive_file 400000000\n"
+    "total_active_file 600000000\ntotal_inactive_file 700000000\n"
+)
+
+
 @pytest.mark.parametrize(
     ("machine", "group", "left"),
     [
-        ("MemTotal: 9 kB\nMemAvailable:    4096 kB\n", {}, 4 << 20),
-        ("MemAvailable: 4096 kB", {"max": "3000000", "current": "1000000"}, 2_000_000),
-        ("MemAvailable: 4096 kB", {"max": "max", "current": "1000000"}, 4 << 20),
-        ("MemAvailable: 4096 kB", {"max": "1", "current": "2"}, 0),
-        ("", {"max": "3000000", "current": "1000000"}, 2_000_000),
+        ("MemTotal: 9 kB\nMemAvailable:    4194304 kB\n", {}, 4 << 30),
+        ("MemAvailable: 4194304 kB", {"max": "3000000000", "current": "1000000000", "stat": ""}, 2_000_000_000),
+        ("MemAvailable: 4194304 kB", {"max": "max", "current": "1000000", "stat": ""}, 4 << 30),
+        ("MemAvailable: 4194304 kB", {"max": "1", "current": "2", "stat": ""}, memory_limit.LEAST),
+        ("MemAvailable: 4 kB", {}, memory_limit.LEAST),
+        ("", {"max": "3000000000", "current": "2900000000", "stat": STAT}, 800_000_000),  # most of it files
+        ("", {"limit_in_bytes": "3000000000", "usage_in_bytes": "2900000000", "stat": STAT}, 1_400_000_000),
         ("", {}, None),
     ],
 )
@@ -391,9 +399,12 @@ def test_memory_that_is_left(
 ) -> None:
     (tmp_path / "meminfo").write_text(machine)
     for name, value in group.items():
-        (tmp_path / f"memory.{name}").write_text(f"{value}\n")
+        version = tmp_path / str(int("limit_in_bytes" in group))
+        version.mkdir(exist_ok=True)
+        (version / f"memory.{name}").write_text(f"{value}\n")
     monkeypatch.setattr(memory_limit, "MACHINE", tmp_path / "meminfo")
-    monkeypatch.setattr(memory_limit, "CONTROL_GROUP", tmp_path)
+    groups = {tmp_path / str(version): names for version, names in enumerate(memory_limit.CONTROL_GROUPS.values())}
+    monkeypatch.setattr(memory_limit, "CONTROL_GROUPS", groups)
     assert memory_limit.memory_left() == left
 
 

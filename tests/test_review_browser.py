@@ -93,7 +93,29 @@ def test_a_picture_that_a_stopped_server_left_half_way_is_loaded_again(browser: 
     page.route("**/pictures/*/large", lambda route: route.abort("connectionreset"), times=1)
     press(page, "k")
     page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
-    settle(page)
+    assert page.locator("#status.trouble").count() == 0
+
+
+def test_what_is_typed_while_a_picture_does_not_load_stays(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    held: list[Any] = []
+    page.route("**/pictures/*/large", lambda route: held.append(route), times=1)
+    press(page, "k")
+    press(page, "w")
+    page.keyboard.type("it looks li")
+    held[0].abort("connectionreset")
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
+    page.keyboard.type("ke a keel")
+    assert page.locator("#why").input_value() == "it looks like a keel"
+    assert len(server.decisions()) == 1
+
+
+def test_a_picture_is_loaded_again_after_each_restart(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    for _ in range(2):
+        page.route("**/pictures/*/large", lambda route: route.abort("connectionreset"), times=1)
+        page.evaluate("() => { document.getElementById('picture').src += '?' }")
+        page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
     assert page.locator("#status.trouble").count() == 0
 
 

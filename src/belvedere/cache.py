@@ -10,11 +10,10 @@ against their line's CRC when another run takes them; a damaged one is no longer
 
 import json
 import os
-import shutil
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -83,18 +82,18 @@ class StoredRows:
 def list_stores() -> list[StoreFigures]:
     """Lists what the cache holds, the least recently used first."""
     found = []
-    for index in _each_index():
-        folder = index.parent
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        with index.open("rb") as lines:
-            images = sum(1 for _ in lines)
-        used = (folder / LOCK).stat().st_mtime if (folder / LOCK).exists() else index.stat().st_mtime
-        found.append(StoreFigures(folder, folder.parent.name, folder.name, images, size, used))
-    for tag in (cache_folder() / WEIGHTS).glob(f"*/{CACHE_TAG}"):
-        folder = tag.parent
-        files = [file.stat() for file in folder.iterdir()]
-        used = max((file.st_atime for file in files), default=0.0)
-        found.append(StoreFigures(folder, WEIGHTS, folder.name, 0, sum(file.st_size for file in files), used))
+    for kind in (*STORES, WEIGHTS):
+        for tag in (cache_folder() / kind).glob(f"*/{CACHE_TAG}"):
+            folder, index = tag.parent, tag.with_name(INDEX)
+            files = {file.name: file.stat() for file in folder.iterdir()}
+            images = _count_lines(index) if kind != WEIGHTS and INDEX in files else 0
+            used = (
+                files[LOCK].st_mtime
+                if kind != WEIGHTS and LOCK in files
+                else max(file.st_atime for file in files.values())
+            )
+            size = sum(file.st_size for file in files.values())
+            found.append(StoreFigures(folder, kind, folder.name, images, size, used))
     return sorted(found, key=lambda store: store.used)
 
 
@@ -112,8 +111,12 @@ def clear_cache() -> int:
     stores = list_stores()
     try:
         for store in stores:
-            shutil.rmtree(store.folder)
-            with suppress(OSError):  # the last of its kind
+            for file in store.folder.iterdir():
+                if file.name != CACHE_TAG:
+                    file.unlink()
+            (store.folder / CACHE_TAG).unlink()  # last: what was cut off is found again
+            store.folder.rmdir()
+            with suppress(OSError):  # others of its kind are there
                 store.folder.parent.rmdir()
     except OSError as error:
         raise CacheError(f"Can't clear {cache_folder()}: {error.strerror}.") from error
@@ -241,9 +244,9 @@ class Store:
         self._known_bytes += len(whole) + len(end)
 
 
-def _each_index() -> Iterator[Path]:
-    indices = (index for kind in STORES for index in (cache_folder() / kind).glob(f"*/{INDEX}"))
-    return (index for index in indices if index.with_name(CACHE_TAG).exists())
+def _count_lines(file: Path) -> int:
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
 
 
 def _row_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:

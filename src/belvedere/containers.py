@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from belvedere.bounds import EMPTY_BLOCK_BYTES, Refused
-from belvedere.directories import Directories, check_directories
+from belvedere.directories import Directories, check_directories, check_tiff
 
 SMALL_BYTES = 65_536  # of a JPEG; one with less costs a decoder a tenth of a second at most, whatever is in it
 MAX_SEGMENTS = 2000  # of a JPEG before its pixels; color profiles and long XMP take some hundred
@@ -19,8 +19,10 @@ MAX_PHOTOSHOP_RESOURCES = 10_000  # in all segments; about 30 are usual
 MAX_STRAY_BYTES = 100_000  # of a JPEG between its segments, or of fill bytes in a row between its pixels
 LARGE_JPEG_BYTES = 20_000_000
 MAX_CHUNKS, BYTES_PER_CHUNK = 40_000, 8192  # of a PNG, and one more for so many bytes, as libpng writes
+MAX_KEYWORD = 81  # bytes of a text's name, its end and a flag
 MAX_METADATA_BYTES = 20_000_000  # of a text or of EXIF in a PNG: drawings and workflows have some megabytes
-MAX_COMPRESSED_CHUNKS, MAX_COMPRESSED_BYTES = 64, 2_000_000  # texts and color profiles of a PNG: 1 MB unpacked, each
+MAX_COMPRESSED_BYTES, MAX_UNPACKED_BYTES = 4_000_000, 64_000_000  # of all texts and color profiles of a PNG
+PILLOW_UNPACKS, DEFLATE_RATIO = 1_000_000, 1032  # bytes of each of these; bytes that a packed byte can become
 MOST_PNG_BYTES = 9  # of a pixel: four channels of 16 bits, and what packing adds
 MOST_GIF_BYTES = 2  # of a pixel: 12 bits at most
 MAX_WEBP_CHUNKS = 100_000  # two or three for each frame of an animation
@@ -44,8 +46,8 @@ _NEXT_MARKER = re.compile(rb"[^\xff]*+\xff++(?s:.)")
 _MOST_PARSED = {"Photoshop": MAX_PHOTOSHOP_RESOURCES} | dict.fromkeys(
     ("EXIF", "frame", "quantization table", "multi-picture"), MAX_PARSED_SEGMENTS
 )
-_PLAIN_CHUNKS = (b"tEXt", b"eXIf")
-_COMPRESSED_CHUNKS, _PACKED_PIXELS = (b"iCCP", b"zTXt", b"iTXt"), (b"IDAT", b"DDAT", b"fdAT")
+_PLAIN_CHUNKS = (b"tEXt", b"iTXt", b"eXIf")
+_COMPRESSED_CHUNKS, _PACKED_PIXELS = (b"iCCP", b"zTXt"), (b"IDAT", b"DDAT", b"fdAT")
 _HOLDERS = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # of other boxes, behind so many bytes
 _ITEM_TABLES = (b"iloc", b"iinf", b"iref", b"ipma", b"grpl")
 _TIFF_HEAD = re.compile(rb"II[*+]\x00|MM\x00[*+]")
@@ -166,7 +168,7 @@ def _parsed_segment(kind: int, head: bytes) -> str:
 
 def _check_png(content: bytes) -> None:
     most = MAX_CHUNKS + len(content) // BYTES_PER_CHUNK
-    place, compressed, packed, pixels = 8, 0, 0, 0
+    place, compressed, unpacked, packed, pixels = 8, 0, 0, 0, 0
     for _ in range(most):
         length, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
         start, place = place + 8, place + 12 + length
@@ -179,16 +181,20 @@ def _check_png(content: bytes) -> None:
         elif kind in _PACKED_PIXELS:
             packed += length
             _check_packed(packed, pixels * MOST_PNG_BYTES)
+        elif kind in _COMPRESSED_CHUNKS or (kind == b"iTXt" and _is_compressed(content[start : start + MAX_KEYWORD])):
+            compressed += length
+            unpacked += min(PILLOW_UNPACKS, DEFLATE_RATIO * length)
+            if compressed > MAX_COMPRESSED_BYTES or unpacked > MAX_UNPACKED_BYTES:
+                raise Refused(f"a PNG with {compressed:,} bytes or more of compressed texts and color profiles")
         elif kind in _PLAIN_CHUNKS and length > MAX_METADATA_BYTES:
             raise Refused(f"a PNG with {length:,} bytes of {kind.decode()}, over the limit of {MAX_METADATA_BYTES:,}")
-        elif kind in _COMPRESSED_CHUNKS:
-            compressed += 1
-            if compressed > MAX_COMPRESSED_CHUNKS or length > MAX_COMPRESSED_BYTES:
-                raise Refused(
-                    f"a PNG with more than {MAX_COMPRESSED_CHUNKS} compressed texts and color profiles, or one of more "
-                    f"than {MAX_COMPRESSED_BYTES:,} bytes"
-                )
     raise Refused(f"a PNG with more than {most:,} chunks in {len(content):,} bytes")
+
+
+def _is_compressed(text: bytes) -> bool:
+    """Whether an iTXt chunk is compressed: a byte behind its keyword says so."""
+    end = text.find(b"\0")
+    return text[end + 1 : end + 2] != b"\0"
 
 
 def _product(sides: bytes) -> int:
@@ -313,9 +319,6 @@ _CHECKS: Mapping[bytes, Callable[[bytes], None]] = {
     b"\x00\x00": _check_avif,  # the size of its first box
     b"GIF87a": _check_gif,
     b"GIF89a": _check_gif,
-    b"II*\x00": check_directories,
-    b"MM\x00*": check_directories,
-    b"II+\x00": check_directories,
-    b"MM\x00+": check_directories,
+    **dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), check_tiff),
     **{b"P%c" % letter: _check_ppm for letter in b"0123456fFy"},
 }

@@ -5,14 +5,14 @@ one again and again.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from belvedere.bounds import EMPTY_BLOCK_BYTES, Refused
 
 MAX_TAGS = 1000  # of a directory; camera files have less than 200
-MAX_VALUES = 150_000  # of all tags but bytes and strips; a raw file's tables have some ten thousand
+MAX_VALUES = 200_000  # of all tags but bytes and strips; a transfer function has 196,608
 MAX_STRIPS = 65_536  # or tiles: an image of 100 million pixels has some thousand
 MAX_TILE_PIXELS, TILES_PER_IMAGE = 4_000_000, 4  # of one tile: so many, or so many times those of the image
 MAX_SCANS = 20  # of the JPEG in a strip or tile
@@ -22,9 +22,11 @@ OVERLAP = 2  # times the size of the file that all strips together, or all tags,
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 _SUBDIRECTORIES = (0x8769, 0x8825, 0xA005)  # tags that hold the places of the EXIF, GPS and interoperability tags
-_COMPRESSION, _JPEG = 259, ((6,), (7,))
-_STRIP_SIZES, _STRIPS = (279, 325), (273, 279, 324, 325)  # of strips and of tiles: their places and sizes
-_FACTS = (256, 257, 322, 323, 277, 258, _COMPRESSION, *_STRIP_SIZES)  # sides of image and tile, samples and their bits
+_COMPRESSION, _PLAIN, _JPEG = 259, (1,), ((6,), (7,))
+_STRIP_TAGS = ((273, 279), (324, 325))  # places and sizes, of strips and of tiles
+_STRIPS, _STRIP_SIZES = {273, 279, 324, 325}, {279, 325}
+_SIDES = (256, 257, 322, 323, 277, 258)  # of image and tile; samples and their bits
+_FACTS = (*_SIDES, _COMPRESSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,42 +105,62 @@ def check_directories(content: bytes) -> None:
         content: A TIFF file, or EXIF data without its head.
 
     Raises:
-        Refused: They have more tags, values or strips than a camera writes; or what they name lies over each other.
+        Refused: They have more tags or values than a camera writes, or values that lie over each other.
     """
     layout = Directories.open(content)
-    places, size, values = [layout.first], 0, 0
-    for number, place in enumerate(places):  # grows: those of the first are followed, as Pillow does
-        tags = list(islice(layout.tags(place), MAX_TAGS + 1))  # those that are there, whatever their number claims
-        if len(tags) > MAX_TAGS:
-            raise Refused(f"a directory with {layout.count(place):,} tags, over the limit of {MAX_TAGS:,}")
-        if number == 0:
-            places += [tag.value for tag in tags if tag.number in _SUBDIRECTORIES]
-            _check_strips(layout, tags)
-        found = [tag for tag in tags if tag.value + tag.size <= len(content)]  # decoders pass over the others
-        size += sum(tag.size for tag in found)
-        values += sum(
-            tag.values for tag in found if tag.size > tag.values and not (number == 0 and tag.number in _STRIPS)
-        )
+    first = _check_tags(layout, layout.first)
+    inner = {tag.number: tag.value for tag in first if tag.number in _SUBDIRECTORIES}  # Pillow follows one of each
+    tags = [*first, *(tag for place in inner.values() for tag in _check_tags(layout, place))]
+    found = [tag for tag in tags if tag.value + tag.size <= len(content)]  # decoders pass over the others
+    size = sum(tag.size for tag in found)
+    values = sum(tag.values for tag in found if tag.size > tag.values and tag.number not in _STRIPS)
     if values > MAX_VALUES:
         raise Refused(f"tags with {values:,} values, over the limit of {MAX_VALUES:,}")
     if size > OVERLAP * len(content):
         raise Refused(f"tags of {size:,} bytes in {len(content):,} bytes: they lie over each other")
 
 
-def _check_strips(layout: Directories, tags: list[_Tag]) -> None:
+def check_tiff(content: bytes) -> None:
+    """Check a TIFF file: its directories, and the strips or tiles of its first page.
+
+    Raises:
+        Refused: As `check_directories`; or there are far more strips, or bytes in them, than the page has pixels.
+    """
+    check_directories(content)
+    layout = Directories.open(content)
+    _check_strips(layout, {tag.number: tag for tag in layout.tags(layout.first)})
+
+
+def _check_tags(layout: Directories, place: int) -> list[_Tag]:
+    tags = list(islice(layout.tags(place), MAX_TAGS + 1))  # those that are there, whatever their number claims
+    if len(tags) > MAX_TAGS:
+        raise Refused(f"a directory with {layout.count(place):,} tags, over the limit of {MAX_TAGS:,}")
+    return tags
+
+
+def _check_strips(layout: Directories, tags: Mapping[int, _Tag]) -> None:
     content = layout.content
-    facts = {tag.number: layout.numbers(tag) for tag in tags if tag.number in _FACTS and tag.values <= MAX_STRIPS}
-    width, length, tile_width, tile_length, samples, bits = (max(facts.get(tag, ()), default=1) for tag in _FACTS[:6])
-    strips = max((tag.values for tag in tags if tag.number in _STRIPS), default=1)
-    size = sum(sum(facts.get(tag, ())) for tag in _STRIP_SIZES)
+    strips = max((tags[number].values for number in _STRIPS if number in tags), default=1)
     if strips > MAX_STRIPS:
         raise Refused(f"{strips:,} strips or tiles, over the limit of {MAX_STRIPS:,}")
+    facts = {number: layout.numbers(tags[number]) for number in (*_FACTS, *_STRIPS) if number in tags}
+    width, length, tile_width, tile_length, samples, bits = (max(facts.get(tag, ()), default=1) for tag in _SIDES)
+    if tile_width * tile_length > max(MAX_TILE_PIXELS, TILES_PER_IMAGE * width * length):
+        raise Refused(f"a tile of {tile_width:,} x {tile_length:,} pixels, far more than the image has")
+    compression = facts.get(_COMPRESSION, _PLAIN)
+    if compression == _PLAIN:
+        return  # read by the pixels, whatever sizes the strips claim
+    ranges = [
+        (start, start + size)
+        for starts, sizes in _STRIP_TAGS
+        for start, size in zip(facts.get(starts, ()), facts.get(sizes, ()), strict=False)
+    ] or [(0, len(content))]
+    size = sum(end - start for start, end in ranges)
     if size > OVERLAP * len(content):
         raise Refused(f"strips of {size:,} bytes in {len(content):,} bytes: they lie over each other")
     plain = max(width, tile_width) * max(length, tile_length) * samples * max(1, bits // 8)
-    if facts.get(_COMPRESSION, (1,)) != (1,) and size > EXPANSION * plain + EMPTY_BLOCK_BYTES:
+    if facts.keys() & _STRIP_SIZES and size > EXPANSION * plain + EMPTY_BLOCK_BYTES:
         raise Refused(f"{size:,} bytes of packed pixels, more than the {plain:,} that they can have unpacked")
-    if tile_width * tile_length > max(MAX_TILE_PIXELS, TILES_PER_IMAGE * width * length):
-        raise Refused(f"a tile of {tile_width:,} x {tile_length:,} pixels, far more than the image has")
-    if facts.get(_COMPRESSION) in _JPEG and (scans := content.count(b"\xff\xda")) > MAX_SCANS * (strips + 1):
+    scans = sum(content.count(b"\xff\xda", *each) for each in ranges) if compression in _JPEG else 0
+    if scans > MAX_SCANS * (strips + 1):
         raise Refused(f"{scans:,} scans of JPEG in {strips:,} strips or tiles: a photograph has about ten")

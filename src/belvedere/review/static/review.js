@@ -3,7 +3,6 @@
 "use strict";
 
 const RETRY_MILLISECONDS = 1000;
-const BUSY_MILLISECONDS = 50;
 const main = document.getElementById("main");
 const statusLine = document.getElementById("status");
 const choice = document.getElementById("choice");
@@ -16,7 +15,7 @@ let done = JSON.parse(sessionStorage.getItem(doneHere) || "[]"); // ids of this 
 let busy = false;
 let tags = null; // the secondary labels while tagging
 let added = []; // classes that were named here and are none yet
-let shownAgain = ""; // the doubt whose picture did not load
+let lookedUp = ""; // the doubt whose picture did not load
 let heat = 0; // 0: the picture; n: the n-th heat-map
 
 function randomId() {
@@ -102,9 +101,12 @@ async function alone(work) {
   }
 }
 
+function whose() {
+  return new URLSearchParams({ tab, choice: choice.value });
+}
+
 async function show(place = "next", focus = true) {
-  const query = new URLSearchParams({ tab, choice: choice.value });
-  main.innerHTML = await ask(`/doubts/${place}?${query}`, {}, "The server does not answer. Trying again.");
+  main.innerHTML = await ask(`/doubts/${place}?${whose()}`, {}, "The server does not answer. Trying again.");
   tags = null;
   added = [];
   heat = 0;
@@ -328,19 +330,36 @@ function takeKey(key) {
 
 main.addEventListener("error", tellBroken, true); // of pictures, which does not bubble
 
-// A picture that did not load is asked for once more with its doubt: a server that was started anew has another number
-// for it, and knows whether the photograph is still there.
+// A picture that did not load is looked up once more: a server that was started anew has another number for it. What is
+// typed or tagged meanwhile stays.
 async function tellBroken(event) {
-  if (event.target.id !== "picture") return;
-  const doubt = article().dataset.doubt;
-  if (heat || shownAgain === doubt) {
+  const picture = event.target;
+  if (picture.id !== "picture") return;
+  const here = article();
+  const fresh = heat || lookedUp === here.dataset.doubt ? null : await lookUp(here.dataset.doubt);
+  if (article() !== here) return; // another doubt is shown by now
+  if (fresh?.querySelector("#picture")) {
+    here.dataset.picture = fresh.dataset.picture;
+    picture.src = fresh.dataset.picture;
+    const button = document.getElementById("heat");
+    if (button) button.dataset.source = fresh.querySelector("#heat")?.dataset.source ?? button.dataset.source;
+  } else {
     say(heat ? "The heat-map can't be drawn." : "The photograph can't be shown: it may be gone. Skip it, or reload.", true);
-    return;
   }
-  shownAgain = doubt;
-  while (busy) await wait(BUSY_MILLISECONDS);
-  if (article()?.dataset.doubt === doubt) await alone(() => show(doubt));
 }
+
+// The doubt as the server has it now; null where it refuses.
+async function lookUp(doubt) {
+  lookedUp = doubt;
+  try {
+    const text = await ask(`/doubts/${doubt}?${whose()}`, {}, "The server does not answer. Trying again.");
+    return new DOMParser().parseFromString(text, "text/html").querySelector("article");
+  } catch {
+    return null;
+  }
+}
+
+main.addEventListener("load", () => { lookedUp = ""; }, true);
 
 choice.addEventListener("change", () => alone(() => show()));
 who.value = localStorage.getItem("who") || "";
