@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.dataset import read_folder
-from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import Model, load
-from belvedere.practice.drawing import CLASS_NAMES
-from belvedere.practice.scenes import draw_fjord, draw_scene
-from belvedere.records import TagRule
-from belvedere.reliability import average_precision, measure_tags
-from belvedere.resizing import fit_image
-from belvedere.tags import PRESENT, refit_tags, tag_confidences
-from belvedere.walking import list_pictures
+from belvedere.data.dataset import read_folder
+from belvedere.demo.scenes.drawing import CLASS_NAMES
+from belvedere.demo.scenes.scenes import draw_fjord, draw_scene
+from belvedere.evaluation.metrics import average_precision, measure_tags
+from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.listing import list_pictures
+from belvedere.images.resize import fit_image
+from belvedere.inference.model import Model, load
+from belvedere.inference.tags import PRESENT, refit_tags, tag_confidences
+from belvedere.types.model import TagRule
 
 DRAWS = 10
 NATURAL = {"mountain": "mountains", "sea": "sea", "forest": "trees"}

@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 import belvedere
-from belvedere.dataset import read_folder
-from belvedere.progress import LineProgress
-from belvedere.threads import map_ahead
+from belvedere.data.dataset import read_folder
+from belvedere.runtime.parallel import map_ahead
+from belvedere.runtime.progress import LineProgress
 
 PER_FOLDER = 10_000
 

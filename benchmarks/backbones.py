@@ -15,8 +15,8 @@ import timm
 import torch
 
 from belvedere.training.device import choose_hardware
+from belvedere.training.embedders import NetworkEmbedder
 from belvedere.training.networks import BACKBONES, find_backbone
-from belvedere.training.transfer import NetworkEmbedder
 
 BATCH = 32
 

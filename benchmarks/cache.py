@@ -17,12 +17,12 @@ from pathlib import Path
 
 import simplejpeg
 
-from belvedere.dataset import read_folder
-from belvedere.environment import PLACE_VARIABLE
-from belvedere.pixels import read_pixels
-from belvedere.progress import Progress
-from belvedere.records import Preprocess
-from belvedere.splits import Contents, read_contents
+from belvedere.data.dataset import read_folder
+from belvedere.data.hashing import Contents, read_contents
+from belvedere.data.image_cache import read_pixels
+from belvedere.runtime.environment import PLACE_VARIABLE
+from belvedere.runtime.progress import Progress
+from belvedere.types.model import Preprocess
 
 SHARE = 64  # files a thread takes at once
 

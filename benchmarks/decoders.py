@@ -66,7 +66,7 @@ def create_torchvision() -> Decoder:
 
 def create_belvedere() -> Decoder:
     """Reads the one way that Belvedere has."""
-    read: Decoder = import_module("belvedere.images").read_image
+    read: Decoder = import_module("belvedere.images.decode").read_image
     return read
 
 
@@ -75,7 +75,7 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
     "Pillow": create_pillow,
     "OpenCV": create_opencv,
     "torchvision.io": create_torchvision,
-    "belvedere.images.read_image": create_belvedere,
+    "belvedere.images.decode.read_image": create_belvedere,
 }
 
 

@@ -27,10 +27,10 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 import belvedere
-from belvedere.auditing.records import Audit
-from belvedere.dataset import read_folder
-from belvedere.progress import LineProgress
-from belvedere.records import Sample
+from belvedere.data.dataset import read_folder
+from belvedere.runtime.progress import LineProgress
+from belvedere.types.audit import Audit
+from belvedere.types.data import Sample
 
 KINDS = ("resized", "compressed", "cut", "mirrored", "brightened")
 KEPT = 0.9  # of both sides of a cut copy

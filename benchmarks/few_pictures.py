@@ -20,7 +20,7 @@ import matplotlib as mpl
 import numpy as np
 
 import belvedere
-from belvedere.dataset import Dataset, read_folder
+from belvedere.data.dataset import Dataset, read_folder
 from belvedere.training.recipes import RECIPES
 
 mpl.use("Agg")

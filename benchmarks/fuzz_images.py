@@ -28,7 +28,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
 
 from belvedere.errors import UnreadableImage
-from belvedere.images import read_image
+from belvedere.images.decode import read_image
 
 LONGEST_SECONDS = 1.0  # of the processor
 EXTREMES = (b"\x00\x00", b"\xff\xff", b"\x7f\xff", b"\x27\x10", b"\x10\x27", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f")

@@ -28,7 +28,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from belvedere.model_paths import BUNDLED
+from belvedere.inference.model_paths import BUNDLED
 
 SECONDS = 60
 SIDE = 32

@@ -25,8 +25,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.dataset import read_folder
-from belvedere.journal import read_journal
+from belvedere.data.corrections.journal import read_journal
+from belvedere.data.dataset import read_folder
 
 COMMAND = (sys.executable, "-m", "belvedere")
 TAB = "0123456789abcdef"

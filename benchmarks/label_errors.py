@@ -28,15 +28,15 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 import belvedere
-from belvedere.auditing.labels import Doubts, doubt_labels
-from belvedere.auditing.probes import draw_folds
-from belvedere.auditing.unseen import Route, answer_unseen, choose_route
-from belvedere.csv_files import write_csv
-from belvedere.dataset import Dataset, read_folder
-from belvedere.embeddings import read_embeddings
-from belvedere.progress import LineProgress
-from belvedere.splits import Contents, of_part, read_contents
-from belvedere.training.probing import fit_probe
+from belvedere.auditing.label_issues import Doubts, doubt_labels
+from belvedere.auditing.linear_probe import draw_folds
+from belvedere.auditing.out_of_fold import Route, answer_unseen, choose_route
+from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.hashing import Contents, of_part, read_contents
+from belvedere.inference.embeddings import read_embeddings
+from belvedere.runtime.csv_files import write_csv
+from belvedere.runtime.progress import LineProgress
+from belvedere.training.linear_probe import fit_probe
 
 FLIPPED, SWAPPED = 0.05, 0.10
 PROGRESS = LineProgress()

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from belvedere.dataset import read_folder
+from belvedere.data.dataset import read_folder
 
 
 def peak_bytes(table: Path, recipe: str, epochs: int, out: Path) -> int:

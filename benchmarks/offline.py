@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from belvedere.dataset import read_folder
-from belvedere.telemetry import OFF
+from belvedere.data.dataset import read_folder
+from belvedere.runtime.telemetry import OFF
 
 COMMANDS = {
     "demo": "demo --out demo --overwrite",

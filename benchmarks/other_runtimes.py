@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from belvedere import export_model
-from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import expand, load
+from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.listing import expand
+from belvedere.inference.model import load
 
 ELSEWHERE = """
 import importlib, json, sys

@@ -14,18 +14,18 @@ from unittest import mock
 
 import torch
 
-from belvedere.dataset import Dataset, read_folder
-from belvedere.progress import LineProgress
-from belvedere.training import run
+from belvedere.data.dataset import Dataset, read_folder
+from belvedere.runtime.progress import LineProgress
+from belvedere.training import train as training
 from belvedere.training.device import Hardware
 
 
 def train(dataset: Dataset, precision: torch.dtype, epochs: int, seed: int) -> list[float]:
     """Trains once and returns the validation accuracy after each epoch."""
     hardware = Hardware(torch.device("cpu"), precision)
-    with tempfile.TemporaryDirectory() as place, mock.patch.object(run, "choose_hardware", lambda _: hardware):
+    with tempfile.TemporaryDirectory() as place, mock.patch.object(training, "choose_hardware", lambda _: hardware):
         out = Path(place) / "run"
-        run.train(dataset, out=out, recipe="article", epochs=epochs, seed=seed, progress=LineProgress())
+        training.train(dataset, out=out, recipe="article", epochs=epochs, seed=seed, progress=LineProgress())
         rows = (out / "history.csv").read_text(encoding="utf-8").splitlines()[1:]
     return [float(row.rsplit(",", 1)[1]) for row in rows]
 

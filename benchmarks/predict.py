@@ -50,10 +50,11 @@ seconds, worked = time.perf_counter() - start, time.process_time() - worked
 print(json.dumps({"images": len(names), "seconds": seconds, "worked": worked}))
 """
 OURS = """
+
 import json, sys, time
 from pathlib import Path
-from belvedere.model import load
-from belvedere.predict import predict_files
+from belvedere.inference.model import load
+from belvedere.inference.batch import predict_files
 model = load(sys.argv[1])
 start, worked = time.perf_counter(), time.process_time()
 done = predict_files(model, [Path(sys.argv[2])], "csv", out=Path(sys.argv[3]), overwrite=True)
@@ -61,12 +62,13 @@ seconds, worked = time.perf_counter() - start, time.process_time() - worked
 print(json.dumps({"images": done.images, "seconds": seconds, "worked": worked}))
 """
 LIMITS = """
+
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from belvedere.images import read_input
-from belvedere.model import BATCH, load
-from belvedere.threads import chunks_of, map_ahead
+from belvedere.images.decode import read_input
+from belvedere.inference.model import BATCH, load
+from belvedere.runtime.parallel import chunks_of, map_ahead
 model = load(sys.argv[1])
 files = sorted(Path(sys.argv[2]).iterdir())
 pixels = np.stack([read_input(file, model.card.preprocess).pixels for file in files[:BATCH]])

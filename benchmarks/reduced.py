@@ -18,10 +18,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
 
-from belvedere import images
-from belvedere.model import load
-from belvedere.model_paths import BUNDLED
-from belvedere.walking import list_pictures
+from belvedere.images import decode
+from belvedere.images.listing import list_pictures
+from belvedere.inference.model import load
+from belvedere.inference.model_paths import BUNDLED
 
 Resampling = Image.Resampling
 Way = tuple[tuple[int, int], Resampling, int, int]  # size, scaling, quality and subsampling
@@ -78,16 +78,16 @@ def main() -> None:
     count = min(options.count, len(found))
     files = [found[number * len(found) // count] for number in range(count)]
     cases = {name: enlarge(files, way) for name, way in WAYS.items()} | {"mosaics of 64": lay_mosaics(files)}
-    print(f"{model.name}, input {side.height} x {side.width}; at least {images.REDUCED_STILL} times that is decoded\n")
+    print(f"{model.name}, input {side.height} x {side.width}; at least {decode.REDUCED_STILL} times that is decoded\n")
     print("| pictures | | largest change | mean | same top class | ms, in full | ms, reduced |")
     print("|---|---|---|---|---|---|---|")
     for name, contents in cases.items():
-        pixels: dict[bool, list[images.RGB]] = {False: [], True: []}
+        pixels: dict[bool, list[decode.RGB]] = {False: [], True: []}
         seconds = {False: 0.0, True: 0.0}
         for content in contents:
             for reduced in (False, True):
                 start = time.process_time()
-                pixels[reduced].append(images.read_input(content, side, reduced=reduced).pixels)
+                pixels[reduced].append(decode.read_input(content, side, reduced=reduced).pixels)
                 seconds[reduced] += time.process_time() - start
         full, less = (model.run(np.stack(pixels[reduced])).probabilities for reduced in (False, True))
         change = np.abs(full - less).max(1)

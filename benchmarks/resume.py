@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from belvedere.dataset import read_folder
+from belvedere.data.dataset import read_folder
 
 
 def write_table(photos: Path, images: int, file: Path) -> None:

@@ -23,9 +23,10 @@ import slow_tables  # noqa: F401 - registers kinds
 from slow_kinds import JPEG, KINDS
 
 READ = """
+
 import json, resource, sys
 from belvedere.errors import UnreadableImage
-from belvedere.images import read_image
+from belvedere.images.decode import read_image
 read_image(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF)
 try:

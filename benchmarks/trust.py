@@ -22,19 +22,20 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import belvedere
-from belvedere.csv_files import write_csv
-from belvedere.dataset import Dataset, read_folder
-from belvedere.embeddings import Embeddings, read_embeddings
-from belvedere.progress import LineProgress
-from belvedere.records import Sample
-from belvedere.splits import Contents, of_part, read_contents
+from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.hashing import Contents, of_part, read_contents
+from belvedere.images.listing import list_pictures
+from belvedere.inference.embeddings import Embeddings, read_embeddings
+from belvedere.runtime.csv_files import write_csv
+from belvedere.runtime.progress import LineProgress
 from belvedere.training.device import choose_hardware
+from belvedere.training.embedders import NetworkEmbedder, described_name
+from belvedere.training.linear_probe import FOLDS, draw_folds, fit_probe
 from belvedere.training.networks import find_backbone
-from belvedere.training.probing import FOLDS, draw_folds, fit_probe
+from belvedere.training.pretrained_weights import find_weights
 from belvedere.training.recipes import RECIPES
-from belvedere.training.transfer import NetworkEmbedder, described_name, open_backbone
-from belvedere.training.weights import find_weights
-from belvedere.walking import list_pictures
+from belvedere.training.transfer import open_backbone
+from belvedere.types.data import Sample
 
 NEIGHBOURS = 10
 KEPT = 0.95

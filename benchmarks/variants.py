@@ -18,21 +18,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.dataset import read_folder
-from belvedere.pixels import Pixels, read_pixels
-from belvedere.progress import LineProgress, Progress
-from belvedere.records import Preprocess
-from belvedere.splits import Contents, keep_back, of_part, read_contents
-from belvedere.training.config import change_recipe, choose_recipe
+from belvedere.data.dataset import read_folder
+from belvedere.data.hashing import Contents, of_part, read_contents
+from belvedere.data.image_cache import Pixels, read_pixels
+from belvedere.data.splits import keep_back
+from belvedere.runtime.malloc import kept_blocks
+from belvedere.runtime.progress import LineProgress, Progress
+from belvedere.training.data_loader import Feed, Part
 from belvedere.training.device import Hardware, choose_hardware
-from belvedere.training.feed import Feed, Part
-from belvedere.training.learning import start_network
+from belvedere.training.distributed import Ranks
 from belvedere.training.loop import Plan, fit, validate
-from belvedere.training.memory import kept_blocks
 from belvedere.training.networks import Network
-from belvedere.training.ranks import Ranks
+from belvedere.training.recipe_config import change_recipe, choose_recipe
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import count_repeats, count_steps
+from belvedere.training.trainer import start_network
+from belvedere.types.model import Preprocess
 
 KEPT_BACK = 3000
 

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 OUR_PREDICTION = """
+
 import sys, time, belvedere
 model = belvedere.load(sys.argv[1])
 for _ in range(2):

@@ -1,5 +1,6 @@
 """What many tests share: tiny pictures, a tiny model made without torch, and a cache that is not the user's."""
 
+import hashlib
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +15,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
-from belvedere.cards import card_to_metadata
-from belvedere.environment import PLACE_VARIABLE
-from belvedere.model import Model, load
-from belvedere.records import Layer, ModelCard, ModelId, Prediction, Preprocess, Provenance
+from belvedere.data.hashing import Contents
+from belvedere.evaluation.report.sinks import ContactSheet
+from belvedere.inference.model import Model, load
+from belvedere.inference.model_card import card_to_metadata
+from belvedere.runtime.environment import PLACE_VARIABLE
+from belvedere.runtime.progress import Progress
+from belvedere.types.data import ModelId, Sample
+from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance
+from belvedere.types.prediction import Prediction
 
 # Where the tests run in the background of a script, Ctrl-C is ignored from the start, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -154,3 +160,13 @@ def named_model(tmp_path: Path) -> Callable[[Sequence[str]], Model]:
         return load(path)
 
     return make
+
+
+def sheets(path: Path | None, *, overwrite: bool = False, progress: Progress | None = None) -> list[ContactSheet]:
+    """Return the sink of `predict_files` that draws a contact sheet, if one is asked for."""
+    return [] if path is None else [ContactSheet(path, overwrite=overwrite, progress=progress)]
+
+
+def contents_of(paths: list[Path]) -> Contents:
+    samples = tuple(Sample(path, path.name, "red", "train") for path in paths)
+    return Contents(samples, tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths), ())

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from belvedere.csv_files import write_csv
-from belvedere.journal import read_journal
-from belvedere.records import Decision
-from belvedere.tables import write_predictions
+from belvedere.data.corrections.journal import read_journal
+from belvedere.inference.writers.text import write_predictions
+from belvedere.runtime.csv_files import write_csv
+from belvedere.types.data import Decision
 from conftest import CLASS_NAMES, answer, write_picture
 
 BROWSERS = [path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()]

@@ -47,15 +47,18 @@ def test_help_loads_nothing_heavy() -> None:
 def test_predicting_and_measuring_need_no_torch() -> None:
     """Everything but training works where torch is not installed: here it can't be imported."""
     code = """
+
 import sys
+
 
 class NoTorch:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "onnx", "safetensors"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
+
 sys.meta_path.insert(0, NoTorch())
-import belvedere, belvedere.cli, belvedere.predict, belvedere.practice.folder, belvedere.report, belvedere.results
+import belvedere, belvedere.cli, belvedere.inference.batch, belvedere.demo.dataset, belvedere.evaluation.run_folder
 try:
     belvedere.train("photographs", out="run")
 except belvedere.MissingExtra as error:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from belvedere.dataset import Dataset, read_folder
-from belvedere.evaluation import evaluate
-from belvedere.images import JPEG_AGREEMENT, read_image
-from belvedere.model import load
-from belvedere.model_paths import BUNDLED
-from belvedere.progress import Progress
-from belvedere.splits import find_identical, keep_back, of_part, read_contents
-from belvedere.training.run import train
+from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.hashing import find_identical, of_part, read_contents
+from belvedere.data.splits import keep_back
+from belvedere.evaluation.evaluate import evaluate
+from belvedere.images.decode import JPEG_AGREEMENT, read_image
+from belvedere.inference.model import load
+from belvedere.inference.model_paths import BUNDLED
+from belvedere.runtime.progress import Progress
+from belvedere.training.train import train
 
 PLACE = os.environ.get("BELVEDERE_PHOTOGRAPHS")
 pytestmark = pytest.mark.skipif(PLACE is None, reason="BELVEDERE_PHOTOGRAPHS names no folder of real photographs")

@@ -4,7 +4,7 @@ python tools/bundle_model.py intel [--run RUN]
 
 Trains the recipe `best`, with a network that fits into 4 MB, on the Intel scenes, or takes a RUN of it that is there,
 stores the weights in 16 bits, compares the answers on every test photograph with the original's, and writes
-src/belvedere/assets/scenes.onnx. The test accuracy is printed for both.
+src/belvedere/inference/assets/scenes.onnx. The test accuracy is printed for both.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from pathlib import Path
 import onnx
 
 import belvedere
-from belvedere.evaluation import evaluate
-from belvedere.graphs import store_half
-from belvedere.model import Model
-from belvedere.model_paths import BUNDLED, MODEL_NAME
-from belvedere.progress import LineProgress
-from belvedere.records import Evaluation
-from belvedere.storage import write_bytes, write_text
-from belvedere.training.config import change_recipe
+from belvedere.evaluation.evaluate import evaluate
+from belvedere.inference.model import Model
+from belvedere.inference.model_paths import BUNDLED, MODEL_NAME
+from belvedere.inference.onnx_transforms import store_half
+from belvedere.runtime.files import write_bytes, write_text
+from belvedere.runtime.progress import LineProgress
+from belvedere.training.recipe_config import change_recipe
 from belvedere.training.recipes import RECIPES
+from belvedere.types.evaluation import Evaluation
 
 MOST_BYTES = 4_000_000
 RECIPE = replace(RECIPES["best"], network="compact-large")

@@ -17,25 +17,25 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from belvedere.cards import card_to_metadata
-from belvedere.dataset import read_folder
-from belvedere.graphs import store_half
-from belvedere.model import load
-from belvedere.outliers import OutlierScore, fit_outlier_score, fit_quantiles, score_outliers
-from belvedere.progress import LineProgress
-from belvedere.storage import write_bytes
-from belvedere.training.config import change_recipe
+from belvedere.data.dataset import read_folder
+from belvedere.data.splits import divide
+from belvedere.inference.model import load
+from belvedere.inference.model_card import card_to_metadata
+from belvedere.inference.onnx_transforms import store_half
+from belvedere.inference.uncertainty.ood import OutlierScore, fit_outlier_score, fit_quantiles, score_outliers
+from belvedere.runtime.files import write_bytes
+from belvedere.runtime.progress import LineProgress
+from belvedere.training.data_loader import Feed
 from belvedere.training.device import choose_hardware
-from belvedere.training.division import divide
-from belvedere.training.export import export_graph
-from belvedere.training.feed import Feed
-from belvedere.training.learning import Job, hold_out, read_part, spread_rows
+from belvedere.training.distributed import join_ranks
+from belvedere.training.fit_uncertainty import HeldOut, fit_trust
 from belvedere.training.log import LoggedProgress
 from belvedere.training.networks import find_network, find_recipes_network
 from belvedere.training.networks.registry import Network
-from belvedere.training.ranks import join_ranks
+from belvedere.training.onnx_export import export_graph
+from belvedere.training.recipe_config import change_recipe
 from belvedere.training.recipes import RECIPES, Recipe
-from belvedere.training.trusting import HeldOut, fit_trust
+from belvedere.training.trainer import Job, hold_out, read_part, spread_rows
 
 COMPARED_ON = 16  # pictures
 
@@ -59,7 +59,7 @@ def look(photos: Path, recipe: Recipe, seed: int, network: Network, sha256: str)
     dataset, hardware = read_folder(photos), choose_hardware("cpu")
     with tempfile.TemporaryDirectory() as folder:
         log = LoggedProgress(Path(folder) / "log", LineProgress())
-        division = divide(dataset, recipe, seed, log)
+        division = divide(dataset, recipe.split_fractions, seed, log)
         if division.sha256 != sha256:
             raise SystemExit("These are not the photographs that the model was trained on.")
         job = Job(Path(folder), recipe, dataset, division, seed, hardware, join_ranks("cpu"), log, None)

@@ -12,15 +12,14 @@ environment variables that keep the dependencies from sending data, where the us
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from belvedere.telemetry import switch_off
+from belvedere.runtime.telemetry import switch_off
 
 if TYPE_CHECKING:
-    from belvedere.auditing.records import Audit, Issue
-    from belvedere.auditing.run import audit
-    from belvedere.calibrating import calibrate
-    from belvedere.comparing.runs import Comparison, compare
-    from belvedere.dataset import Dataset, read_folder
-    from belvedere.demo import run_demo
+    from belvedere.auditing.audit import audit
+    from belvedere.data.corrections.journal import read_journal
+    from belvedere.data.dataset import Dataset, read_folder
+    from belvedere.demo.dataset import draw_practice_set
+    from belvedere.demo.demo import run_demo
     from belvedere.errors import (
         BelvedereError,
         CacheError,
@@ -39,31 +38,33 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
-    from belvedere.evaluation import evaluate
-    from belvedere.exporting import export_model
-    from belvedere.images import read_image
-    from belvedere.journal import read_journal
-    from belvedere.model import Model, load
-    from belvedere.practice.folder import draw_practice_set
-    from belvedere.records import Evaluation, Prediction
-    from belvedere.review.serving import run_review
-    from belvedere.serve.server import run_server
-    from belvedere.training.config import print_recipe
+    from belvedere.evaluation.compare import Comparison, compare
+    from belvedere.evaluation.evaluate import evaluate
+    from belvedere.evaluation.tag_calibration import calibrate
+    from belvedere.images.decode import read_image
+    from belvedere.inference.export import export_model
+    from belvedere.inference.model import Model, load
+    from belvedere.review.server import run_review
+    from belvedere.serving.server import run_server
     from belvedere.training.networks import describe_network, list_backbones
-    from belvedere.training.run import Run, train
+    from belvedere.training.recipe_config import print_recipe
+    from belvedere.training.train import Run, train
+    from belvedere.types.audit import Audit, Issue
+    from belvedere.types.evaluation import Evaluation
+    from belvedere.types.prediction import Prediction
 
 __version__ = "0.1.0"
 
 switch_off()
 
 _HOMES = {
-    "calibrate": "calibrating",
-    "Comparison": "comparing.runs",
-    "compare": "comparing.runs",
-    "audit": "auditing.run",
-    "Dataset": "dataset",
-    "read_folder": "dataset",
-    "run_demo": "demo",
+    "calibrate": "evaluation.tag_calibration",
+    "Comparison": "evaluation.compare",
+    "compare": "evaluation.compare",
+    "audit": "auditing.audit",
+    "Dataset": "data.dataset",
+    "read_folder": "data.dataset",
+    "run_demo": "demo.demo",
     "BelvedereError": "errors",
     "CacheError": "errors",
     "DatasetError": "errors",
@@ -80,24 +81,24 @@ _HOMES = {
     "UnsupportedInputError": "errors",
     "UsageError": "errors",
     "WeightsError": "errors",
-    "evaluate": "evaluation",
-    "export_model": "exporting",
-    "read_image": "images",
-    "Model": "model",
-    "load": "model",
-    "draw_practice_set": "practice.folder",
-    "read_journal": "journal",
-    "run_review": "review.serving",
-    "Audit": "auditing.records",
-    "Evaluation": "records",
-    "Issue": "auditing.records",
-    "Prediction": "records",
-    "run_server": "serve.server",
-    "print_recipe": "training.config",
+    "evaluate": "evaluation.evaluate",
+    "export_model": "inference.export",
+    "read_image": "images.decode",
+    "Model": "inference.model",
+    "load": "inference.model",
+    "draw_practice_set": "demo.dataset",
+    "read_journal": "data.corrections.journal",
+    "run_review": "review.server",
+    "Audit": "types.audit",
+    "Evaluation": "types.evaluation",
+    "Issue": "types.audit",
+    "Prediction": "types.prediction",
+    "run_server": "serving.server",
+    "print_recipe": "training.recipe_config",
     "list_backbones": "training.networks",
     "describe_network": "training.networks",
-    "Run": "training.run",
-    "train": "training.run",
+    "Run": "training.train",
+    "train": "training.train",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the work

@@ -1,6 +1,6 @@
 """The command line: arguments and printing only.
 
-Each command is short and calls one function of the house; they stand in this package's modules, a few to each.
+Each command is a module of this package and calls one function of the library.
 """
 
 import os
@@ -10,14 +10,46 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli import answering, auditing, calibrating, learning, reviewing, serving, using
-from belvedere.cli.edge import app
+from belvedere.cli import (
+    audit,
+    backbones,
+    cache,
+    calibrate,
+    compare,
+    demo,
+    evaluate,
+    export,
+    journal,
+    predict,
+    review,
+    serve,
+    show,
+    train,
+)
+from belvedere.cli.app import app
 from belvedere.cli.ending import run
-from belvedere.environment import keep_fonts_in_cache
-from belvedere.terminal import open_streams, print_line
-from belvedere.timeouts import running_threads
+from belvedere.runtime.environment import keep_fonts_in_cache
+from belvedere.runtime.terminal import open_streams, print_line
+from belvedere.runtime.timeouts import running_threads
 
-__all__ = ["answering", "app", "auditing", "calibrating", "learning", "main", "reviewing", "serving", "using"]
+__all__ = [
+    "app",
+    "audit",
+    "backbones",
+    "cache",
+    "calibrate",
+    "compare",
+    "demo",
+    "evaluate",
+    "export",
+    "journal",
+    "main",
+    "predict",
+    "review",
+    "serve",
+    "show",
+    "train",
+]
 
 
 END_SECONDS = 0.5  # for threads that were told to end

@@ -10,9 +10,9 @@ from typing import Any
 
 import typer
 
-from belvedere.cli.edge import app
+from belvedere.cli.app import app
 from belvedere.errors import BelvedereError, UsageError
-from belvedere.terminal import is_writable, silence, tell
+from belvedere.runtime.terminal import is_writable, silence, tell
 
 # The root of typer's own errors, which stand in a module of click's or in one that is private to typer.
 WRONG_CALL: Any = next(kind for kind in reversed(typer.BadParameter.mro()) if hasattr(kind, "format_message"))

@@ -15,14 +15,15 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from belvedere.data.corrections.class_names import check_new_class
+from belvedere.data.corrections.journal import now
 from belvedere.errors import InferenceError, UnreadableImage, UsageError
-from belvedere.journal import now
-from belvedere.model import Model
-from belvedere.naming import check_new_class
-from belvedere.records import Decision
-from belvedere.review.doubts import is_there
-from belvedere.review.guard import ENTRANCE, Guard, GuardedGate
-from belvedere.review.page import (
+from belvedere.inference.model import Model
+from belvedere.review.auth import ENTRANCE, Guard, GuardedGate
+from belvedere.review.images import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
+from belvedere.review.items import is_there
+from belvedere.review.queue import Choice, Entry
+from belvedere.review.views import (
     Scene,
     describe_doubt,
     describe_recent,
@@ -32,11 +33,10 @@ from belvedere.review.page import (
     read_choice,
     tell,
 )
-from belvedere.review.pictures import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
-from belvedere.review.queue import Choice, Entry
-from belvedere.strict_json import dump_json
-from belvedere.telemetry import FASTAPI_OFF
-from belvedere.web.problems import code_of, problem
+from belvedere.runtime.http.errors import code_of, problem
+from belvedere.runtime.strict_json import dump_json
+from belvedere.runtime.telemetry import FASTAPI_OFF
+from belvedere.types.data import Decision
 
 STATIC = {
     "belvedere.svg": "image/svg+xml",

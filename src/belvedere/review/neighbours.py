@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.hashing import Contents
 from belvedere.errors import BelvedereError
-from belvedere.progress import Progress, Task
-from belvedere.records import Sample
-from belvedere.review.sight import Describe
-from belvedere.splits import Contents
-from belvedere.timeouts import BackgroundThread
+from belvedere.review.models import Describe
+from belvedere.runtime.progress import Progress, Task
+from belvedere.runtime.timeouts import BackgroundThread
+from belvedere.types.data import Sample
 
 EACH = 4  # neighbours of a class
 STOP_SECONDS = 20.0  # for a few pictures to go through a model, however large it is

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256 as hash_of
 from itertools import chain
 
-from belvedere.journal import Journal, find_copy, list_living, rule
-from belvedere.records import Decision, Ruling
-from belvedere.review.doubts import Doubt
+from belvedere.data.corrections.journal import Journal, find_copy, list_living, rule
+from belvedere.review.items import Doubt
+from belvedere.types.data import Decision, Ruling
 
 HELD_SECONDS = 600.0  # for which a page keeps what it shows from others
 CLOSING = ("keep", "relabel", "exclude")  # actions after which a doubt is none any more

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from belvedere.answered import PREDICTIONS, read_answers
-from belvedere.corrections import HELD_BACK
-from belvedere.csv_files import unescape_formula
-from belvedere.dataset import Dataset
+from belvedere.data.corrections.apply import HELD_BACK
+from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
-from belvedere.records import Prediction
-from belvedere.review.doubts import Companion, Doubt, Doubts, Finder, Group, in_order
+from belvedere.evaluation.stored_predictions import PREDICTIONS, read_answers
+from belvedere.review.items import Companion, Doubt, Doubts, Finder, Group, in_order
+from belvedere.runtime.csv_files import unescape_formula
+from belvedere.types.prediction import Prediction
 
 AUDIT, ISSUES = "audit.json", "issues.csv"
 WRONG_LABEL = "wrong_label"

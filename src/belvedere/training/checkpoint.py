@@ -13,8 +13,8 @@ import safetensors.torch
 from torch import Tensor
 
 from belvedere.errors import TrainingError
-from belvedere.records import EpochFigures
-from belvedere.storage import write_bytes
+from belvedere.runtime.files import write_bytes
+from belvedere.types.evaluation import EpochFigures
 
 
 @dataclass

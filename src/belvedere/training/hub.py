@@ -10,10 +10,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from belvedere.download import download, look_up
-from belvedere.environment import cache_folder, make_cache_folder
 from belvedere.errors import DownloadError, WeightsError
-from belvedere.progress import Progress
+from belvedere.runtime.environment import cache_folder, make_cache_folder
+from belvedere.runtime.progress import Progress
+from belvedere.training.download import download, look_up
 
 FILE = "model.safetensors"
 ENDPOINT = "https://huggingface.co"

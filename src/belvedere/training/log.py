@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from belvedere.progress import Progress, Task
-from belvedere.records import Note
-from belvedere.terminal import printable
+from belvedere.runtime.progress import Progress, Task
+from belvedere.runtime.terminal import printable
+from belvedere.types.data import Note
 
 
 class LoggedProgress(Progress):

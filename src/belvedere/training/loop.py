@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from belvedere.progress import Progress, Task
-from belvedere.records import EpochFigures
+from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
+from belvedere.runtime.progress import Progress, Task
 from belvedere.training.augment import draw_boxes, mix, vary
-from belvedere.training.average import MovingAverage
 from belvedere.training.checkpoint import State
+from belvedere.training.data_loader import Feed
 from belvedere.training.device import Hardware
-from belvedere.training.feed import Feed
+from belvedere.training.distributed import Ranks
+from belvedere.training.ema import MovingAverage
 from belvedere.training.networks.registry import Network
-from belvedere.training.optimisers import Optimisers
-from belvedere.training.ranks import Ranks
+from belvedere.training.optimizers import Optimisers
 from belvedere.training.recipes import Recipe
 from belvedere.training.schedule import Steps, side_at, value_at
-from belvedere.trust import fit_temperature, log_loss
+from belvedere.types.evaluation import EpochFigures
 
 VALIDATION_BATCH = 128
 SECONDS_BETWEEN_FIGURES = 0.5  # beside the bar

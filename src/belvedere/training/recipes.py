@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from belvedere.data.splits import SplitFractions
+
 LARGEST_SIDE = 1024  # pixels
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -144,6 +146,11 @@ class Recipe:
     def probes_only(self) -> bool:
         """Whether nothing but the last layer is learnt, so that no photograph is needed to choose an epoch by."""
         return self.pretrained and not self.epochs
+
+    @property
+    def split_fractions(self) -> SplitFractions:
+        """How many images are held out, where a data set does not say which."""
+        return SplitFractions(self.test_share, self.validation_share, needs_validation=not self.probes_only)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

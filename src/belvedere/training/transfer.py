@@ -3,97 +3,42 @@
 Knows the order of these; does not know how a probe is fitted, or how a step is taken.
 """
 
-import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from belvedere.answers import Outputs
-from belvedere.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
-from belvedere.environment import cache_folder
+from belvedere.data.hashing import Contents
+from belvedere.data.splits import Division
 from belvedere.errors import TrainingError
-from belvedere.images import DecodedImage, read_inputs
-from belvedere.model import Model
-from belvedere.outliers import OutlierScore, score_outliers
-from belvedere.progress import Progress
-from belvedere.records import EpochFigures, Prediction, Preprocess
-from belvedere.splits import Contents
-from belvedere.tags import mark_present
-from belvedere.training.device import Hardware
-from belvedere.training.division import Division
-from belvedere.training.learning import (
-    PARITY_PICTURES,
-    Job,
-    Learnt,
-    check_classes,
-    learn,
-    notes_of,
-    spread_rows,
-)
+from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.inference.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
+from belvedere.inference.model import Model
+from belvedere.inference.postprocess import Outputs
+from belvedere.inference.tags import mark_present
+from belvedere.inference.uncertainty.ood import OutlierScore, score_outliers
+from belvedere.inference.uncertainty.temperature_scaling import log_loss
+from belvedere.runtime.environment import cache_folder
+from belvedere.runtime.progress import Progress
+from belvedere.training.distillation import share_labels
+from belvedere.training.embedders import NetworkEmbedder, PlaceEmbedder, described_name, onnx_name
+from belvedere.training.fit_uncertainty import HeldOut, weigh_places
+from belvedere.training.linear_probe import Probe, fit_probe
 from belvedere.training.loop import Fit, copy_weights
 from belvedere.training.networks import PretrainedNetwork, find_recipes_network
 from belvedere.training.networks.registry import Network, NetworkEntry
-from belvedere.training.probing import Probe, fit_probe
+from belvedere.training.pretrained_weights import Weights, find_weights
 from belvedere.training.recipes import Recipe
-from belvedere.training.teaching import share_labels
-from belvedere.training.trusting import HeldOut, weigh_places
-from belvedere.training.weights import Weights, find_weights, weights_name
-from belvedere.trust import log_loss
+from belvedere.training.trainer import PARITY_PICTURES, Job, Learnt, check_classes, learn, notes_of, spread_rows
+from belvedere.types.evaluation import EpochFigures
+from belvedere.types.model import Preprocess
+from belvedere.types.prediction import Prediction
 
 PLACES_OF = 400  # photographs of which every place is described
 KEPT_ASIDE = 5  # every such photograph tells what true pictures score
-
-
-@dataclass(frozen=True)
-class NetworkEmbedder:
-    """A network that describes pictures where training runs."""
-
-    network: Network
-    hardware: Hardware
-    preprocess: Preprocess
-    name: str
-
-    @property
-    def width(self) -> int:
-        """D."""
-        return self.network.classify.in_features
-
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Describes pictures, (n, H, W, 3), as (n, D)."""
-        with torch.inference_mode(), self.hardware.autocast():
-            pixels = torch.from_numpy(images).to(self.hardware.device).permute(0, 3, 1, 2).float()
-            described: NDArray[np.float32] = self.network.embed(pixels).float().cpu().numpy()
-        return described
-
-
-@dataclass(frozen=True)
-class PlaceEmbedder(NetworkEmbedder):
-    """A network that describes every place of pictures."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(D, h, w)."""
-        size = self.preprocess
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, size.height, size.width, device=self.hardware.device)
-            found = self.network.places(blank).shape
-        return found[1], found[2], found[3]
-
-    @property
-    def width(self) -> int:
-        """D h w."""
-        return math.prod(self.shape)
-
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Describes pictures, (n, H, W, 3), as (n, D h w)."""
-        with torch.inference_mode(), self.hardware.autocast():
-            pixels = torch.from_numpy(images).to(self.hardware.device).permute(0, 3, 1, 2).float()
-            seen: NDArray[np.float32] = self.network.look(pixels).flatten(1).float().cpu().numpy()
-        return seen
 
 
 def transfer(job: Job) -> Learnt:
@@ -154,11 +99,6 @@ def answer_known(
     return dict(zip(names, answers, strict=True))
 
 
-def onnx_name(described_by: str) -> str:
-    """Names what describes pictures as a model file does, which computes in float32."""
-    return f"{described_by}-onnx"
-
-
 def kept_graph(learnt: Learnt) -> Path | None:
     """Returns the file that keeps the graph of a pretrained network, whose last layer alone differs between runs."""
     if not learnt.described_by:
@@ -177,11 +117,6 @@ def _describe(job: Job, contents: Contents, network: Network, entry: NetworkEntr
     if job.ranks.leads:
         job.ranks.wait()
     return found
-
-
-def described_name(recipe: Recipe, weights: Weights) -> str:
-    """Names what describes the pictures: backbone, weights, and whether from both sides."""
-    return weights_name(recipe.network, weights) + ("-both" if recipe.both_ways else "")
 
 
 def _labels(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 import safetensors.torch
 
-from belvedere.model_paths import MODEL_NAME
-from belvedere.records import ModelCard, Provenance
-from belvedere.results import list_versions
-from belvedere.splits import sketch
-from belvedere.storage import write_bytes
-from belvedere.training.export import export_graph, write_model
-from belvedere.training.learning import Job, Learnt
+from belvedere.data.hashing import sketch
+from belvedere.inference.model_paths import MODEL_NAME
+from belvedere.runtime.environment import list_versions
+from belvedere.runtime.files import write_bytes
+from belvedere.training.fit_uncertainty import Fitted
 from belvedere.training.networks import list_layers
+from belvedere.training.onnx_export import export_graph, write_model
+from belvedere.training.trainer import Job, Learnt
 from belvedere.training.transfer import kept_graph
-from belvedere.training.trusting import Fitted
+from belvedere.types.model import ModelCard, Provenance
 
 VERSIONS_OF = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 

@@ -1,13 +1,13 @@
 """The networks that Belvedere trains, by name."""
 
 from belvedere.errors import UnknownName
-from belvedere.records import Layer
 from belvedere.training.networks.article import ArticleNetwork
+from belvedere.training.networks.backbones import BACKBONES, list_backbones
 from belvedere.training.networks.compact import CompactNetwork
-from belvedere.training.networks.curated import BACKBONES, list_backbones
-from belvedere.training.networks.pretrained import PretrainedNetwork, find_backbone
 from belvedere.training.networks.registry import NETWORKS, Network, NetworkEntry, find_network, list_layers
+from belvedere.training.networks.timm_backbone import PretrainedNetwork, find_backbone
 from belvedere.training.recipes import Recipe
+from belvedere.types.model import Layer
 
 __all__ = [
     "BACKBONES",

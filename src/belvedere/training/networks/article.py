@@ -8,8 +8,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from belvedere.records import Preprocess
 from belvedere.training.networks.registry import Network, register
+from belvedere.types.model import Preprocess
 
 
 @register(

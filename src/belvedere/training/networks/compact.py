@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from belvedere.records import Preprocess
 from belvedere.training.networks.registry import Network, register
+from belvedere.types.model import Preprocess
 
 # About the mean and the standard deviation of photographs; the first batch norm mends the rest.
 MEAN, DEVIATION = 115.0, 60.0

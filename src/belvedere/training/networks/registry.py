@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from belvedere.errors import UsageError, find_named
-from belvedere.records import Layer, Preprocess
+from belvedere.types.model import Layer, Preprocess
 
 
 class Network(nn.Module):

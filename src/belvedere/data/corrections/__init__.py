@@ -1,0 +1,1 @@
+"""The journal of decisions on labels, and how it is applied."""

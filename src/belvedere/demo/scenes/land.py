@@ -1,0 +1,274 @@
+"""Nature's parts: relief seen in perspective, water that mirrors what stands above it, and trees.
+
+Knows how to draw each where it is told; does not know which of them make a scene.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from belvedere.demo.scenes.drawing import (
+    FOREST,
+    SEA,
+    Array,
+    Camera,
+    Canvas,
+    Generator,
+    Labels,
+    Light,
+    cloudy,
+    colour,
+    grainy,
+    mix,
+    ridged,
+    sample,
+    smooth,
+    speckle,
+    vary,
+)
+
+GROWING = (  # leaves and needles through the year
+    (0.11, 0.17, 0.08),
+    (0.17, 0.23, 0.10),
+    (0.24, 0.28, 0.12),
+    (0.09, 0.17, 0.12),
+    (0.42, 0.30, 0.08),
+    (0.40, 0.19, 0.08),
+)
+GROWING_CHANCES = (0.28, 0.24, 0.16, 0.18, 0.08, 0.06)
+ROCKS = ((0.34, 0.31, 0.29), (0.40, 0.34, 0.28), (0.28, 0.29, 0.32), (0.46, 0.42, 0.38), (0.36, 0.27, 0.22))
+TILE_OF_LEAVES = 110.0  # pixels, at the design size
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Places on the ground in rows of growing distance: D rows, one column for each of the picture's."""
+
+    x: Array  # (D, W)
+    z: Array  # (D, 1)
+
+    @property
+    def ones(self) -> Array:
+        """(D, W) of ones."""
+        return np.ones_like(self.x)
+
+
+def lay_ground(canvas: Canvas, camera: Camera, far: float) -> Ground:
+    """Chooses the places to know the height of, from the lower edge of the picture to a distance.
+
+    Steps grow with the distance, but less than it does: steep slopes far away need many.
+    """
+    near = 0.5 * camera.height * camera.focal / (canvas.size - camera.horizon)
+    steps = np.linspace(near**0.4, far**0.4, int(canvas.size * 1.25), dtype=np.float32)
+    z = (steps**2.5)[:, None]
+    return Ground((canvas.columns - camera.centre) / camera.focal * z, z)
+
+
+def relief(ground: Ground, rng: Generator, wave: float) -> Array:
+    """Mountainous heights (D, W), about 0 to 1, whose large forms repeat after `wave` units of length."""
+    turn, shift_x, shift_y = rng.uniform(0, 6.28), rng.uniform(), rng.uniform()
+    x = (ground.x * np.cos(turn) - ground.z * np.sin(turn)) / wave + shift_x
+    y = (ground.x * np.sin(turn) + ground.z * np.cos(turn)) / wave + shift_y
+    large = sample(ridged(), x, y)
+    detail = sample(ridged(), x * 5.3 + shift_y, y * 5.3 + shift_x)
+    return large * large * 1.2 + detail * (0.03 + 0.10 * large)
+
+
+def growing(rng: Generator) -> Array:
+    """The colour of a wood, (3,)."""
+    return vary(rng, colour(*GROWING[int(rng.choice(len(GROWING), p=GROWING_CHANCES))]), 0.2)
+
+
+def rocky(rng: Generator) -> Array:
+    """The colour of a mountain's rock, (3,)."""
+    return vary(rng, colour(*ROCKS[rng.integers(len(ROCKS))]), 0.2)
+
+
+def slopes(camera: Camera, ground: Ground, height: Array) -> tuple[Array, Array]:
+    """How steeply heights (D, W) rise to the right and away from the camera, each (D, W)."""
+    right = np.gradient(height, axis=1) * (camera.focal / ground.z)
+    away = np.gradient(height, axis=0) / np.gradient(ground.z, axis=0)
+    return right, away - right * ground.x / ground.z
+
+
+def paint_land(
+    canvas: Canvas,
+    camera: Camera,
+    light: Light,
+    ground: Ground,
+    height: Array,
+    surface: Array,
+    labels: Labels,
+    clear_distance: float,
+) -> None:
+    """Paints relief with its own hidden lines; what lies at height 0 or lower is left out, for water.
+
+    Args:
+        canvas: To paint on.
+        camera: In the ground's unit of length.
+        light: For shading and haze.
+        ground: D rows of places.
+        height: (D, W), in the ground's unit of length.
+        surface: Colours of the ground itself, (D, W, 3).
+        labels: The class of each place, (D, W).
+        clear_distance: Where haze begins to show in clear air.
+    """
+    right, away = slopes(camera, ground, height)
+    steep = 1.0 / np.sqrt(1.0 + right * right + away * away)
+    lit = surface * light.shade(-right * steep, steep, -away * steep)
+    seen = light.through_air(lit, ground.z / clear_distance)
+    index, share, alpha = _hidden_lines(canvas, camera, ground, np.maximum(height, 0.0))
+    before = np.maximum(index - canvas.size, canvas.columns.astype(np.int64))
+    colours = seen.reshape(-1, 3)
+    blended = mix(colours[before], colours[index], share[..., None])
+    above = (height.ravel() > 0.0)[index]
+    canvas.paint(alpha * above, blended, labels.ravel()[index])
+
+
+def _hidden_lines(
+    canvas: Canvas, camera: Camera, ground: Ground, height: Array
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], Array, Array]:
+    """For every pixel the place (flat index) that is seen there, the way to it from the nearer one, and the cover."""
+    size, depth = canvas.size, len(ground.z)
+    row_of = camera.horizon - camera.focal * (height - camera.height) / ground.z
+    row_of = np.clip(row_of, -2.0 * size, 3.0 * size)
+    highest = np.minimum.accumulate(row_of, axis=0)
+    # One search for the whole picture: each column's rows are moved into a range of their own.
+    offset = np.arange(size) * (8.0 * size)
+    order = np.searchsorted(
+        (offset[:, None] - highest.T).ravel(), (offset[None, :] - canvas.rows.astype(float)).ravel()
+    ).reshape(size, size)
+    place = np.minimum(order - np.arange(size) * depth, depth - 1)
+    index = place * size + np.arange(size)
+    before = np.maximum(index - size, np.arange(size))
+    flat = highest.ravel()
+    gap = flat[before] - flat[index]
+    whole = (row_of.ravel()[before] > flat[before] + 1e-3) | (gap < 1e-3)
+    share = np.where(whole, 1.0, np.clip((flat[before] - canvas.rows) / np.maximum(gap, 1e-3), 0.0, 1.0))
+    return index, share.astype(np.float32), np.clip(canvas.rows - highest[-1] + 0.5, 0.0, 1.0)
+
+
+def paint_water(
+    canvas: Canvas, camera: Camera, light: Light, rng: Generator, free: Array, wave: float, rough: float
+) -> None:
+    """Paints water below the horizon, mirroring what the picture already shows above it.
+
+    Args:
+        canvas: To paint on, with all that the water mirrors.
+        camera: Its height is that above the water.
+        light: For its colour and the sun's glitter.
+        rng: Chooses the water's colour and waves.
+        free: Where water may be seen, (H, W), 0 to 1.
+        wave: The length that one tile of waves covers.
+        rough: 0 for a mirror to 1 for whitecaps.
+    """
+    top = max(int(camera.horizon), 0)
+    window = (slice(top, canvas.size), slice(0, canvas.size))
+    below = np.maximum(canvas.rows[top:] - camera.horizon, 0.3)
+    distance = camera.height * camera.focal / below
+    aside = (canvas.columns - camera.centre) / camera.focal
+    x, z = aside * distance / wave, distance / wave
+    shift = rng.uniform()
+    swell = sample(grainy(), x * 0.35 + shift, z + 0 * x) + 0.6 * sample(grainy(), x * 1.1, z * 3.1 + shift)
+    swell = swell * (0.35 + 0.65 * smooth(0.0, 30.0 * canvas.scale, below))
+    facing = np.clip(below / camera.focal * 1.1 + rough * 0.22 * swell, 0.0, 1.0)
+    mirror = 0.04 + 0.9 * (1.0 - facing) ** 4
+    rows = np.clip(camera.horizon - below * (0.9 + 0.3 * rough * swell), 0, canvas.size - 1).astype(np.int64)
+    sideways = rough * 3.0 * canvas.scale * swell
+    columns = np.clip(canvas.columns + sideways, 0, canvas.size - 1).astype(np.int64)
+    deep = vary(rng, colour(0.05, 0.17 + 0.12 * rng.uniform(), 0.22 + 0.1 * rng.uniform()), 0.25)
+    lit = deep * (light.sky_colour + light.sun_colour * max(light.sun[1], 0.1)) * (1.0 + 0.22 * swell[..., None])
+    water = mix(lit, canvas.pixels[rows, columns], mirror[..., None])
+    if light.sun[2] > 0.15:
+        path = np.exp(-(((aside - light.sun[0] / light.sun[2]) * (4.5 - 2.5 * rough)) ** 2)) * (1.2 - light.clouds)
+        sparks = smooth(0.7, 1.9, swell) * path * 0.9
+        water = water + sparks[..., None] * light.sun_colour
+    foam = smooth(2.6 - rough, 3.2 - rough, swell) * rough
+    water = mix(water, light.sky_colour + 0.4 * light.sun_colour, foam[..., None] * 0.8)
+    edge = np.clip(canvas.rows[top:] - camera.horizon + 0.5, 0.0, 1.0)
+    canvas.paint(free[top:] * edge, water, SEA, window)
+
+
+def paint_spruce(
+    canvas: Canvas, light: Light, rng: Generator, place: tuple[float, float], tall: float, leaves: Array, air: float
+) -> None:
+    """Paints a conifer whose foot is at `place` (column, row), `tall` pixels high, seen through `air` of haze."""
+    column, foot = place
+    wide = tall * rng.uniform(0.16, 0.24)
+    window = canvas.box(column - wide, foot - tall, column + wide, foot)
+    if window is None:
+        return
+    rows, columns = canvas.rows[window[0]], canvas.columns[:, window[1]]
+    down = np.clip((rows - foot + tall) / tall, 0.0, 1.0)
+    aside = columns - column
+    grain = speckle(grainy(), columns / (150 * canvas.scale) + rng.uniform(), rows / (110 * canvas.scale))
+    branches = (down * int(rng.integers(7, 12)) + 0.12 * grain + 0.1 * np.sign(aside)) % 1.0
+    half = wide * down * (0.55 + 0.45 * branches) + 0.4
+    alpha = np.clip(half - np.abs(aside) + 0.5, 0.0, 1.0) * (down < 1.0)
+    round_x = np.clip(aside / half, -1.0, 1.0)
+    lit = light.shade(round_x, 0.35 + 0 * round_x, -np.sqrt(1.0 - round_x * round_x) * 0.8)
+    shadow = (0.55 + 0.5 * branches + 0.16 * grain)[..., None]
+    canvas.paint(alpha, light.through_air(leaves * lit * shadow, air), FOREST, window)
+
+
+def paint_crown(
+    canvas: Canvas,
+    light: Light,
+    rng: Generator,
+    place: tuple[float, float],
+    radii: tuple[float, float],
+    leaves: Array,
+    air: float = 0.0,
+    label: int = FOREST,
+) -> None:
+    """Paints the crown of a broad-leaved tree or a bush around its middle (column, row), radii across and down."""
+    (column, row), (across, down) = place, radii
+    window = canvas.box(column - across * 1.3, row - down * 1.3, column + across * 1.3, row + down * 1.3)
+    if window is None:
+        return
+    rows, columns = canvas.rows[window[0]], canvas.columns[:, window[1]]
+    reach = TILE_OF_LEAVES * canvas.scale
+    shift = rng.uniform()
+    grain = speckle(grainy(), columns / reach + shift, rows / reach + shift)
+    lumps = speckle(grainy(), columns / (reach * 3.5) + shift, rows / (reach * 3.5))
+    x, y = (columns - column) / across, (rows - row) / down
+    away = np.hypot(x, y) + 0.09 * lumps + 0.035 * grain
+    alpha = np.clip((1.0 - away) * min(across, down) + 0.5, 0.0, 1.0)
+    lit = light.shade(np.clip(x, -1, 1) * 0.8, 0.3 - y * 0.6, -0.5 + 0 * away)
+    texture = np.clip(0.95 + 0.2 * lumps - 0.3 * y + 0.25 * grain, 0.2, 2.0)[..., None]
+    canvas.paint(alpha, light.through_air(leaves * lit * texture, air), label, window)
+
+
+def paint_trunk(
+    canvas: Canvas, light: Light, rng: Generator, place: tuple[float, float], thick: float, bark: Array, air: float
+) -> None:
+    """Paints a trunk from its foot (column, row) to the top of the picture and beyond, `thick` pixels at the foot."""
+    column, foot = place
+    lean = rng.normal(0.0, 0.035)
+    spread = thick + abs(lean) * foot
+    window = canvas.box(column - spread, 0, column + spread, foot)
+    if window is None:
+        return
+    rows, columns = canvas.rows[window[0]], canvas.columns[:, window[1]]
+    up = (foot - rows) / canvas.size
+    middle = column + lean * (foot - rows) + thick * 0.12 * sample(cloudy(), rows / (450 * canvas.scale), column)
+    half = 0.5 * thick * (1.0 - 0.3 * up + 0.35 * np.exp(-up * 22.0))
+    alpha = np.clip(half - np.abs(columns - middle) + 0.5, 0.0, 1.0)
+    round_x = np.clip((columns - middle) / half, -1.0, 1.0)
+    lit = light.shade(round_x, 0 * round_x, -np.sqrt(1.0 - round_x * round_x))
+    grain = speckle(grainy(), columns / (50 * canvas.scale), rows / (260 * canvas.scale) + column)
+    texture = np.clip(0.85 + 0.25 * grain, 0.2, 1.6)[..., None]
+    canvas.paint(alpha, light.through_air(bark * lit * texture, air), FOREST, window)
+
+
+def paint_foliage(canvas: Canvas, light: Light, rng: Generator, thick: Array, leaves: Array, air: float) -> None:
+    """Paints leaves all over the picture, closed where `thick` (H, W) is above 1 and open where it is below -1."""
+    reach = TILE_OF_LEAVES * canvas.scale * (0.6 + 1.2 / (1.0 + air))
+    shift_x, shift_y = rng.uniform(), rng.uniform()
+    clumps = speckle(grainy(), canvas.columns / (reach * 3) + shift_x, canvas.rows / (reach * 3) + shift_y)
+    grain = speckle(grainy(), canvas.columns / reach + shift_y, canvas.rows / reach + shift_x)
+    form = 0.6 * clumps + 0.6 * grain
+    alpha = smooth(-0.25, 0.25, form + thick)
+    lit = light.sky_colour + light.sun_colour * (0.25 + 0.5 * smooth(-0.5, 2.0, grain + 0.4 * clumps))[..., None]
+    texture = np.clip(0.75 + 0.3 * grain, 0.15, 2.0)[..., None]
+    canvas.paint(alpha, light.through_air(leaves * lit * texture, air), FOREST)

@@ -1,0 +1,355 @@
+"""Man's parts: walls with windows and doors seen in perspective, roads, cars and lamps.
+
+Knows how to draw each where it is told, in metres; does not know which of them make a scene.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.demo.scenes.drawing import (
+    BUILDINGS,
+    NOTHING,
+    SEA,
+    STREET,
+    Array,
+    Camera,
+    Canvas,
+    Generator,
+    Light,
+    Point,
+    colour,
+    grainy,
+    mix,
+    speckle,
+    vary,
+)
+
+WALLS = (
+    (0.62, 0.56, 0.46),
+    (0.70, 0.66, 0.60),
+    (0.46, 0.22, 0.16),
+    (0.38, 0.38, 0.40),
+    (0.68, 0.50, 0.30),
+    (0.55, 0.36, 0.28),
+    (0.48, 0.56, 0.60),
+    (0.76, 0.74, 0.70),
+    (0.36, 0.44, 0.40),
+)
+CARS = (
+    (0.55, 0.08, 0.07),
+    (0.08, 0.14, 0.36),
+    (0.6, 0.6, 0.62),
+    (0.06, 0.06, 0.07),
+    (0.75, 0.74, 0.7),
+    (0.6, 0.5, 0.1),
+)
+BRICK = 0.45  # metres that two courses of drawn bricks are high
+
+
+@dataclass(frozen=True, slots=True)
+class Facade:
+    """What a house's walls look like; lengths in metres."""
+
+    wall: Array  # (3,)
+    trim: Array  # (3,): frames, bands, cornice
+    storey: float
+    bay: float  # from window to window
+    window_width: float  # share of the bay
+    window_height: float  # share of the storey
+    shop: bool  # the ground floor is glass under an awning
+    bricks: bool
+    seed: float  # tells one house's windows from another's
+    label: int = BUILDINGS
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A block that stands on the ground: its corners in plan (x, z), counterclockwise seen from above."""
+
+    corners: tuple[Point, Point, Point, Point]
+    height: float  # metres to the eaves
+    facade: Facade
+    roof: float = 0.0  # metres from the eaves to the ridge; 0 for a flat roof
+
+
+def choose_facade(rng: Generator, *, modern: bool | None = None) -> Facade:
+    """Draws the looks of a house; `modern` ones are mostly glass."""
+    glassy = rng.uniform() < 0.25 if modern is None else modern
+    wall = vary(rng, colour(*WALLS[rng.integers(len(WALLS))]), 0.2)
+    return Facade(
+        wall=wall,
+        trim=vary(rng, mix(wall, colour(0.8, 0.78, 0.74), rng.uniform(0.2, 0.9)), 0.1),
+        storey=rng.uniform(3.0, 3.8),
+        bay=rng.uniform(1.6, 2.4) if glassy else rng.uniform(2.2, 3.6),
+        window_width=rng.uniform(0.8, 0.94) if glassy else rng.uniform(0.36, 0.55),
+        window_height=rng.uniform(0.62, 0.88) if glassy else rng.uniform(0.45, 0.62),
+        shop=bool(rng.uniform() < 0.45),
+        bricks=bool(rng.uniform() < 0.5) and not glassy,
+        seed=rng.uniform(0, 100),
+    )
+
+
+def paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
+    """Paints the two or three sides of a house that face the camera, and its roof."""
+    sides = list(zip(house.corners, house.corners[1:] + house.corners[:1], strict=True))
+    facing = [side for side in sides if _faces(*side)]
+    for start, end in sorted(facing, key=lambda side: -(side[0][1] + side[1][1])):
+        _paint_wall(canvas, camera, light, start, end, house)
+    if house.roof:
+        _paint_roof(canvas, camera, light, house)
+
+
+def _faces(start: Point, end: Point) -> bool:
+    """Whether the camera, at the origin, stands outside the wall."""
+    return start[0] * end[1] - start[1] * end[0] < 0.0
+
+
+def _normal(start: Point, end: Point) -> Point:
+    """The wall's unit normal in plan, out of the house."""
+    x, z = end[0] - start[0], end[1] - start[1]
+    length = math.hypot(x, z)
+    return z / length, -x / length
+
+
+def _paint_wall(canvas: Canvas, camera: Camera, light: Light, start: Point, end: Point, house: House) -> None:
+    along_x, along_z = end[0] - start[0], end[1] - start[1]
+    aside = (canvas.columns[0] - camera.centre) / camera.focal
+    turn = along_x - aside * along_z
+    part = (aside * start[1] - start[0]) / np.where(np.abs(turn) < 1e-6, np.float32(1e-6), turn)
+    distance = start[1] + part * along_z
+    hit = np.flatnonzero((part >= 0.0) & (part <= 1.0) & (distance > 0.5))
+    if not len(hit):
+        return
+    nearest = float(distance[hit].min())
+    top = camera.project(0.0, house.height, nearest)[1] if house.height > camera.height else camera.horizon
+    window = canvas.box(float(hit[0]), top, float(hit[-1]), camera.project(0.0, 0.0, nearest)[1])
+    if window is None:
+        return
+    columns = slice(int(hit[0]), int(hit[-1]) + 1)
+    z, length = distance[None, columns], math.hypot(along_x, along_z)
+    across = part[None, columns] * length
+    pixel = z / camera.focal
+    up = camera.height + (camera.horizon - canvas.rows[window[0]]) * pixel
+    alpha = np.clip(up / pixel + 0.5, 0.0, 1.0) * np.clip((house.height - up) / pixel + 0.5, 0.0, 1.0)
+    normal = _normal(start, end)
+    colours = _facade_colours(light, house, normal, across, up, pixel, length)
+    seen = light.through_air(colours, z / 120.0)
+    canvas.paint(alpha, seen, house.facade.label, (window[0], columns))
+
+
+def _within(places: Array, middle: float, half: float, pixel: Array) -> Array:
+    """1 within `half` of the middle, 0 outside, with an edge one pixel wide."""
+    inside: Array = np.clip((half - np.abs(places - middle)) / pixel + 0.5, 0.0, 1.0)
+    return inside
+
+
+def _facade_colours(
+    light: Light, house: House, normal: Point, across: Array, up: Array, pixel: Array, length: float
+) -> Array:
+    """Colours (h, w, 3) of a lit wall.
+
+    Args:
+        light: That falls on it, and that the panes mirror.
+        house: Whose wall it is.
+        normal: Of the wall, in plan.
+        across: Metres along the wall, (1, w).
+        up: Metres above the ground, (h, w).
+        pixel: Metres that a pixel covers, (1, w).
+        length: Of the wall, metres.
+    """
+    facade = house.facade
+    lit = light.shade_plane(normal[0], 0.0, normal[1])
+    bays = max(round(length / facade.bay), 1)
+    bay, storey = length / bays, facade.storey
+    floor = np.floor(up / storey).astype(np.int32)
+    column = np.minimum((across / bay).astype(np.int32), bays - 1)
+    in_floor: Array = up - floor.astype(np.float32) * storey
+    in_bay: Array = across - column.astype(np.float32) * bay
+    colours: Array = _masonry(facade, across, up, pixel) * lit
+    trim = facade.trim * lit
+    band = np.maximum(_within(up, house.height - 0.35, 0.35, pixel), _within(in_floor, 0.1, 0.1, pixel) * 0.6)
+    colours = mix(colours, trim, band[..., None])
+    shop = (floor < 1) & facade.shop
+    half_width = _either(shop, 0.44, facade.window_width / 2) * bay
+    half_height = _either(shop, 0.36, facade.window_height / 2) * storey
+    away_across, away_up = np.abs(in_bay - bay / 2), np.abs(in_floor - _either(shop, 0.42, 0.54) * storey)
+    inward = np.minimum(half_width - away_across, half_height - away_up) / pixel + 0.5
+    room = (floor < math.floor((house.height - 0.2) / storey)) | (floor < 1)
+    frame, pane = np.clip(inward + 0.14 / pixel, 0.0, 1.0) * room, np.clip(inward, 0.0, 1.0) * room
+    bar = np.clip((0.04 - np.minimum(away_across, away_up)) / pixel + 0.5, 0.0, 1.0) * 0.7
+    colours = mix(colours, trim, (frame - pane * (1.0 - bar))[..., None])
+    floors = max(int(floor.max()), 0) + 1
+    panes = _panes(light, facade, floors, bays)[np.clip(floor, 0, None), column]
+    colours = mix(colours, panes, (pane * (1.0 - bar))[..., None])
+    if facade.shop:
+        stripes = 0.75 + 0.25 * np.sign(np.sin(across * 5.0))
+        awning = _within(up, storey * 0.88, 0.3, pixel)
+        colours = mix(colours, _paint_of(facade.seed) * lit * stripes[..., None] * 1.2, awning[..., None])
+    _add_door(facade, lit, colours, across - (bays // 2 + 0.5) * bay, up, pixel)
+    return colours
+
+
+def _either(condition: NDArray[np.bool_], first: float, second: float) -> Array:
+    return np.where(condition, np.float32(first), np.float32(second))
+
+
+def _masonry(facade: Facade, across: Array, up: Array, pixel: Array) -> Array:
+    """Colours (h, w, 3) of the bare wall: stained towards the ground, in bricks or plaster."""
+    tone = 1.0 + 0.07 * speckle(grainy(), across / 9.0 + facade.seed, up / 9.0)
+    tone -= 0.12 * np.exp(np.maximum(up, 0.0) * -0.6)
+    if facade.bricks:
+        course = np.floor(up / BRICK)
+        joint = _within(up - course * BRICK, 0.0, 0.06, pixel)
+        joint = joint + _within((across + course * 0.5) % 1.0, 0.0, 0.05, pixel)
+        tone *= 1.0 - 0.2 * joint * np.clip(0.25 / pixel, 0.0, 1.0)
+    return tone[..., None] * facade.wall
+
+
+def _panes(light: Light, facade: Facade, floors: int, bays: int) -> Array:
+    """Colours (floors, bays, 3) of the windows: dark rooms, curtains, lamps, and the sky mirrored in them."""
+    floor, column = np.arange(floors, dtype=np.float32)[:, None], np.arange(bays, dtype=np.float32)
+    chance = np.abs(np.sin(floor * 12.9898 + column * 78.233 + facade.seed) * 43758.5453) % 1.0
+    inside = colour(0.05, 0.06, 0.07) + (chance * 0.12)[..., None]
+    mirrored = mix(light.horizon, light.zenith, 0.6) * 0.9
+    panes = mix(inside, mirrored, (0.12 + 0.5 * (chance * 7.0 % 1.0) ** 2)[..., None])
+    curtain = (chance * 13.0 % 1.0) < 0.15
+    panes = mix(panes, light.sky_colour, (curtain * 0.6)[..., None])
+    lamp = (chance * 29.0 % 1.0) < 0.04 + 0.55 * light.dark
+    return mix(panes, colour(1.0, 0.82, 0.45), (lamp * (0.5 + 0.4 * light.dark))[..., None]).astype(np.float32)
+
+
+def _paint_of(seed: float) -> Array:
+    """The colour of a house's awning or door, (3,)."""
+    return colour(*CARS[int(seed) % len(CARS)])
+
+
+def _add_door(facade: Facade, lit: Array, colours: Array, aside: Array, up: Array, pixel: Array) -> None:
+    """Sets a door into the colours of a wall, `aside` metres from its middle."""
+    places = np.flatnonzero(np.abs(aside[0]) < 0.8)
+    if not len(places):
+        return
+    part = slice(int(places[0]), int(places[-1]) + 1)
+    aside, up, pixel = aside[:, part], up[:, part], pixel[:, part]
+    door = _within(aside, 0.0, 0.65, pixel) * _within(up, 1.1, 1.15, pixel)
+    panel = 1.0 - 0.35 * _within(aside, 0.0, 0.4, pixel) * _within(up, 1.3, 0.6, pixel)
+    wood = (_paint_of(facade.seed * 7) * 0.6 + 0.04) * lit
+    colours[:, part] = mix(colours[:, part], wood * panel[..., None], door[..., None])
+
+
+def _paint_roof(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
+    """Paints what is seen of a saddle roof whose ridge runs along the longer side of the house."""
+    corners = house.corners
+    if math.dist(corners[0], corners[1]) < math.dist(corners[1], corners[2]):
+        corners = (*corners[1:], corners[0])
+    first, second, third, fourth = corners
+    eaves, ridge = house.height, house.height + house.roof
+    ends = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in ((second, third), (fourth, first))]
+    lift = math.atan2(math.dist(second, third) / 2, house.roof)
+    tiles = mix(colour(0.42, 0.17, 0.11), colour(0.24, 0.23, 0.25), (house.facade.seed % 1.0) ** 2)
+    faces = (
+        ((first, second), (ends[0], ends[1]), lift, tiles),
+        ((third, fourth), (ends[1], ends[0]), lift, tiles),
+        ((second, third), (ends[0],), 0.0, house.facade.wall),
+        ((fourth, first), (ends[1],), 0.0, house.facade.wall),
+    )
+    for low, high, rise, tint in faces:
+        across, away = _normal(*low)
+        normal = (across * math.cos(rise), math.sin(rise), away * math.cos(rise))
+        x, z = low[0]
+        if normal[0] * x + normal[1] * (eaves - camera.height) + normal[2] * z >= 0.0 or min(low[0][1], low[1][1]) < 1:
+            continue
+        lit = light.shade_plane(*normal)
+        seen = light.through_air(tint * lit, z / 120.0)
+        points = [camera.project(a, eaves, b) for a, b in low] + [camera.project(a, ridge, b) for a, b in high]
+        canvas.polygon(points, seen, house.facade.label)
+
+
+def paint_ground(canvas: Canvas, camera: Camera, light: Light, surface: Array, grain: float, label: int) -> None:
+    """Paints all below the horizon as level ground of one colour (3,), `grain` saying how rough it looks."""
+    top = max(int(camera.horizon), 0)
+    below = np.maximum(canvas.rows[top:] - camera.horizon, 0.3)
+    distance = camera.height * camera.focal / below
+    x = (canvas.columns - camera.centre) / camera.focal * distance
+    rough = speckle(grainy(), x / 14.0, distance / 14.0 + 0 * x) + speckle(grainy(), x / 60.0, distance / 60.0 + 0 * x)
+    lit = light.sky_colour + light.sun_colour * max(light.sun[1], 0.05)
+    colours = surface * lit * np.clip(1.0 + grain * rough, 0.3, 1.8)[..., None]
+    seen = light.through_air(colours, distance / 120.0)
+    alpha = np.clip(canvas.rows[top:] - camera.horizon + 0.5, 0.0, 1.0) + 0 * x
+    canvas.paint(alpha, seen, label, (slice(top, canvas.size), slice(0, canvas.size)))
+
+
+def paint_strip(
+    canvas: Canvas, camera: Camera, light: Light, sides: Point, reach: Point, surface: Array, label: int
+) -> None:
+    """Paints a strip on the ground between two x and two z, for pavements and markings."""
+    (left, right), (near, far) = sides, reach
+    corners = [(left, near), (right, near), (right, far), (left, far)]
+    lit = surface * (light.sky_colour + light.sun_colour * max(light.sun[1], 0.05))
+    seen = light.through_air(lit, np.asarray((near * 2 + far) / 3 / 120.0))
+    canvas.polygon([camera.project(x, 0.0, z) for x, z in corners], seen, label, 0.9)
+
+
+def paint_car(canvas: Canvas, camera: Camera, light: Light, place: Point, paint: Array) -> None:
+    """Paints a car seen from behind, the middle of its rear on the ground at (x, z)."""
+    x, z = place
+    grey = light.sky_colour + light.sun_colour * 0.4
+    body, dark = paint * (grey + 0.1), colour(0.05, 0.05, 0.06) * (grey + 0.2)
+    glass = mix(light.zenith, colour(0.1, 0.11, 0.12), 0.6)
+
+    def face(points: list[tuple[float, float, float]], tint: Array, opacity: float = 1.0) -> None:
+        canvas.polygon([camera.project(x + a, up, z + deep) for a, up, deep in points], tint, STREET, opacity)
+
+    face([(-1.05, 0.02, -0.2), (1.05, 0.02, -0.2), (1.05, 0.02, 4.3), (-1.05, 0.02, 4.3)], dark * 0.4, 0.75)
+    near = -0.9 if x > 0 else 0.9
+    face([(near, 0.3, 0), (near, 0.95, 0), (near, 0.9, 4.2), (near, 0.3, 4.2)], body * 0.75)
+    face([(near * 0.95, 0.92, 0.4), (near * 0.8, 1.42, 1.0), (near * 0.8, 1.42, 2.5), (near * 0.95, 0.92, 3.3)], glass)
+    face([(-0.9, 0.28, 0), (0.9, 0.28, 0), (0.9, 0.85, 0), (0.82, 1.0, 0), (-0.82, 1.0, 0), (-0.9, 0.85, 0)], body)
+    face([(-0.82, 1.0, 0.2), (0.82, 1.0, 0.2), (0.68, 1.46, 0.7), (-0.68, 1.46, 0.7)], body * 0.9)
+    face([(-0.7, 1.03, 0.2), (0.7, 1.03, 0.2), (0.58, 1.38, 0.6), (-0.58, 1.38, 0.6)], glass)
+    for middle in (-0.68, 0.68):
+        face([(middle - 0.16, 0, 0), (middle + 0.16, 0, 0), (middle + 0.16, 0.34, 0), (middle - 0.16, 0.34, 0)], dark)
+        lamp = colour(0.9, 0.12, 0.08) * (0.7 + 0.5 * light.dark)
+        face(
+            [(middle - 0.16, 0.7, 0), (middle + 0.16, 0.7, 0), (middle + 0.16, 0.86, 0), (middle - 0.16, 0.86, 0)],
+            lamp,
+        )
+
+
+def paint_lamp(canvas: Canvas, camera: Camera, light: Light, place: Point, arm: float) -> None:
+    """Paints a street lamp at (x, z), its arm reaching `arm` metres to the right."""
+    x, z = place
+    iron = light.through_air(colour(0.16, 0.17, 0.18) * (light.sky_colour + 0.2), np.asarray(z / 120.0))
+    thick = max(0.07, 0.35 * z / camera.focal)
+    for points in (
+        [(x - thick, 0.0), (x + thick, 0.0), (x + thick * 0.7, 6.0), (x - thick * 0.7, 6.0)],
+        [(x, 5.9), (x, 6.0 + thick), (x + arm, 6.3 + thick), (x + arm, 6.2)],
+    ):
+        canvas.polygon([camera.project(a, up, z) for a, up in points], iron, STREET)
+    bulb = mix(iron, colour(1.0, 0.9, 0.6), 0.2 + 0.8 * light.dark)
+    head = [(x + arm * 0.75, 6.1), (x + arm * 1.15, 6.15), (x + arm * 1.15, 6.4), (x + arm * 0.75, 6.4)]
+    canvas.polygon([camera.project(a, up, z) for a, up in head], bulb, STREET)
+
+
+def paint_boat(canvas: Canvas, light: Light, rng: Generator, place: Point, long: float) -> None:
+    """Paints a sailing boat on the water at (column, row), `long` pixels from bow to stern."""
+    column, row = place
+    lit = light.sky_colour + light.sun_colour * 0.5
+    hull = vary(rng, colour(*CARS[rng.integers(len(CARS))]), 0.2) * lit
+    half, lean = long / 2, rng.uniform(-0.06, 0.06)
+    canvas.polygon(
+        [
+            (column - half, row - long * 0.16),
+            (column + half, row - long * 0.16),
+            (column + half * 0.7, row),
+            (column - half * 0.75, row),
+        ],
+        hull,
+        SEA,
+    )
+    top = (column + lean * long, row - long * rng.uniform(1.1, 1.5))
+    for side in (-1.0, 1.0):
+        sail = [(column + side, row - long * 0.24), (column + side * half * 0.85, row - long * 0.26), top]
+        canvas.polygon(sail, colour(0.92, 0.9, 0.85) * lit * (1.0 - 0.12 * side), NOTHING)

@@ -1,0 +1,1 @@
+"""Predictions on labeled images to metrics; comparisons of two runs."""

@@ -1,0 +1,1 @@
+"""Predictions as CSV, JSON, JSON lines and Parquet."""

@@ -1,0 +1,173 @@
+"""How copies are recognised: descriptors, cells of neighbours, alignment, groups."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from belvedere.auditing.duplicates.alignment import align, find_details, likeness, look
+from belvedere.auditing.duplicates.ann_index import FEW, Neighbours
+from belvedere.auditing.duplicates.descriptors import VIEWS, WHOLE, describe
+from belvedere.auditing.duplicates.groups import find_first_of_each, group_copies, list_issues
+from belvedere.auditing.duplicates.near import Copy
+from belvedere.auditing.image_statistics import Measures, measure, name_kind
+from belvedere.types.audit import DuplicateGroup
+from belvedere.types.data import Sample
+from pictures import draw_texture
+
+
+def thumb(pixels: NDArray[np.uint8], side: int = 32) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(pixels).convert("L").resize((side, side), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize("place", range(len(VIEWS)))
+def test_a_view_of_a_picture_is_near_the_copy_that_shows_it(place: int) -> None:
+    view, pixels = VIEWS[place], draw_texture(1, moss=False, width=200, height=200)
+    top, left, size = (round(200 * share) for share in (view.top, view.left, view.size))
+    part = pixels[top : top + size, left : left + size]
+    copy = thumb(part[:, ::-1] if view.mirrored else part)
+    [seen], [whole] = describe(thumb(pixels)[None], view), describe(copy[None])
+    [other] = describe(thumb(draw_texture(2, moss=False, width=200, height=200))[None])
+    assert seen @ whole > 0.97
+    assert seen @ other < 0.8
+
+
+def test_brightness_and_contrast_do_not_count_and_a_plain_picture_is_near_nothing() -> None:
+    picture = thumb(draw_texture(1, moss=False))
+    [one], [other] = describe(picture[None]), describe((picture // 2 + 40)[None])
+    assert one @ other > 0.99
+    assert not describe(np.full((1, 32, 32), 77, np.uint8)).any()
+
+
+@pytest.mark.parametrize("count", [300, FEW + 500])
+def test_neighbours_are_found_in_cells_as_among_all(count: int) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(0, 1, (count, 12)).astype(np.float32)
+    vectors[count // 2 :] = vectors[: count - count // 2] + random.normal(0, 0.15, (count - count // 2, 12))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    own = np.arange(count)
+    queried, found, cosines = Neighbours(vectors).search(vectors, own, 1, 0.9)
+    everything = vectors @ vectors.T
+    np.fill_diagonal(everything, -1)
+    expected = {row: int(everything[row].argmax()) for row in own if everything[row].max() >= 0.9}
+    got = dict(zip(queried.tolist(), found.tolist(), strict=True))
+    right = sum(got.get(row) == place for row, place in expected.items())
+    assert right >= 0.98 * len(expected)
+    assert (cosines >= 0.9).all()
+    assert not (queried == found).any()
+
+
+@given(st.floats(0.86, 1.0), st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 50))
+def test_a_window_is_found_again(size: float, across: float, down: float, seed: int) -> None:
+    whole = thumb(draw_texture(seed, moss=True, width=96, height=96), 48)[None].astype(np.float32)
+    room = 1 - size
+    window = np.array([[size, size, across * room, down * room]], np.float32)
+    part = look(whole, window) * 0.7 + 20  # darker and flatter
+    begin = np.array([[0.95, 0.95, 0, 0]], np.float32)
+    found = align(whole, part, begin, 25)
+    assert np.abs(found - window).max() < 0.04
+    assert likeness(look(whole, found), find_details(part))[0] > 0.8
+
+
+def test_other_pictures_are_not_alike() -> None:
+    pictures = np.stack([thumb(draw_texture(seed, moss=False)) for seed in range(20)]).astype(np.float32)
+    windows = np.tile(np.array(WHOLE.window, np.float32), (19, 1))
+    found = align(pictures[:-1], pictures[1:], windows, 8)
+    assert likeness(look(pictures[:-1], found), find_details(pictures[1:])).max() < 0.5
+
+
+def sample(name: str, label: str = "a", part: str = "train") -> Sample:
+    return Sample(Path(name), name, label, part)
+
+
+def test_chains_of_copies_are_one_group_with_their_identical_files() -> None:
+    samples = [sample("0"), sample("1", "b"), sample("2"), sample("3", part="test"), sample("4")]
+    keys = ["p", "q", "r", "p", "s"]
+    measures = [
+        Measures(sha, kind="JPEG", pixels_hash=key.encode(), width=1, height=1)
+        for sha, key in zip(("u", "v", "w", "u", "x"), keys, strict=True)
+    ]
+    assert find_first_of_each(measures) == [0, 1, 2, 4]
+    groups = group_copies(samples, measures, [Copy(0, 1, 0.9), Copy(1, 2, 0.8)])
+    near = next(group for group in groups if group.kind == "near_duplicate")
+    assert near.images == ("0", "1", "2", "3")
+    assert near.likeness == 0.8
+    assert near.leaks
+    assert near.contradicts
+    same = next(group for group in groups if group.kind == "same_bytes")
+    assert same.images == ("0", "3")
+    assert not same.contradicts
+    told = {(issue.image, issue.check) for issue in list_issues(groups)}
+    assert ("1", "contradiction") in told
+    assert ("3", "leak") in told
+    assert not any(image == "4" for image, _ in told)
+
+
+def equal(count: int, reason: str = "") -> list[Measures]:
+    return [Measures("same", reason, pixels_hash=b"same", width=1, height=1)] * count
+
+
+def test_photographs_of_no_part_are_to_train_on_where_there_are_parts() -> None:
+    def find(*parts: str) -> list[DuplicateGroup]:
+        samples = [sample(str(number), part=part) for number, part in enumerate(parts)]
+        return list(group_copies(samples, [*equal(2), *(Measures(str(n)) for n in range(2, len(parts)))], []))
+
+    assert not find("", "train")[0].leaks
+    assert find("", "test")[0].leaks
+    assert find("", "test")[0].parts == ("train", "test")
+    assert find("", "")[0].parts == ("", "")
+    assert not find("", "", "test")[0].leaks
+
+
+def test_identical_files_that_are_no_pictures_are_no_copies() -> None:
+    samples = [sample("0"), sample("1", "b", "test")]
+    assert group_copies(samples, equal(2, "is no picture"), []) == ()
+
+
+def test_sets_of_labels_contradict_and_not_their_order() -> None:
+    first, second = Sample(Path("0"), "0", "sea", "", ("mountain",)), Sample(Path("1"), "1", "mountain", "", ("sea",))
+    [group] = group_copies([first, second], equal(2), [])
+    assert not group.contradicts
+    assert {issue.check for issue in list_issues([group])} == {"same_bytes"}
+    [group] = group_copies([first, sample("1", "sea", "")], equal(2), [])
+    assert group.contradicts
+    assert "labelled sea, but 0 (mountain|sea)" in {issue.detail for issue in list_issues([group])}
+
+
+def test_a_placeholder_that_is_there_many_times_takes_no_time() -> None:
+    count = 20_000
+    samples = [sample(f"{number:05}", "a" if number < count - 4 else "b") for number in range(count)]
+    start = time.process_time()
+    issues = list(list_issues(group_copies(samples, equal(count), [])))
+    assert time.process_time() - start < 10  # all pairs would take minutes
+    assert len(issues) == 2 * count
+    details = {(issue.image, issue.check): issue.detail for issue in issues}
+    assert details["00001", "same_bytes"] == "copy of 00000, 00002, 00003 and 19996 more"
+    assert details["00001", "contradiction"] == "labelled a, but 19996 (b), 19997 (b), 19998 (b) and 1 more"
+    assert details["19999", "contradiction"] == "labelled b, but 00000 (a), 00001 (a), 00002 (a) and 19993 more"
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "kind", "fits"),
+    [
+        (b"\xff\xd8\xff\xe0", ".JPG", "JPEG", True),
+        (b"\x89PNG\r\n", ".jpg", "PNG", False),
+        (b"RIFF\x00\x00\x00\x00WEBP", ".webp", "WEBP", True),
+        (b"\x00\x00\x00\x1cftypavif", ".png", "AVIF", False),
+        (b"P6 1 1", ".ppm", "", True),
+    ],
+)
+def test_kinds_are_told_by_their_first_bytes(content: bytes, suffix: str, kind: str, fits: bool) -> None:
+    assert name_kind(content, suffix) == (kind, fits)
+
+
+def test_a_file_that_is_gone_is_unreadable(tmp_path: Path) -> None:
+    found = measure(tmp_path / "gone.jpg")
+    assert found.measures.reason == "no such file"
+    assert not found.measures.readable
+    assert not found.thumb.any()

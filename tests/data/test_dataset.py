@@ -1,0 +1,340 @@
+import csv
+import os
+from collections import Counter
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from belvedere.data.dataset import Dataset, read_folder
+from belvedere.errors import DatasetError, UnknownName
+from belvedere.runtime.output_folder import MARK
+
+
+def make(root: Path, *files: str) -> Path:
+    """Makes empty files: a data set is read without opening a photograph."""
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def table(root: Path, text: str, name: str = "t.csv") -> Dataset:
+    (root / name).write_text(text, encoding="utf-8")
+    return read_folder(root / name)
+
+
+def refusal(photos: Path) -> str:
+    with pytest.raises(DatasetError) as caught:
+        read_folder(photos)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def notes(dataset: Dataset) -> dict[str, list[str]]:
+    return {note.message: [Path(name).name for name in note.names] for note in dataset.notes}
+
+
+def labels(dataset: Dataset, part: str = "") -> list[str]:
+    return [sample.label for sample in dataset.part(part)]
+
+
+# Class folders
+
+
+def test_class_folders_are_read_sorted_and_deep(tmp_path: Path) -> None:
+    make(tmp_path, "sea/2.JPG", "forest/deep/er/1.png", "sea/1.jpeg", "forest/a.webp", "naïve café/x.tif")
+    dataset = read_folder(tmp_path)
+    assert dataset.class_names == ("forest", "naïve café", "sea")
+    assert [sample.image for sample in dataset.samples] == [
+        str(tmp_path / name)
+        for name in ("forest/a.webp", "forest/deep/er/1.png", "naïve café/x.tif", "sea/1.jpeg", "sea/2.JPG")
+    ]
+    assert labels(dataset) == ["forest", "forest", "naïve café", "sea", "sea"]
+    assert dataset.notes == ()
+
+
+def test_order_in_which_folders_are_listed_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "b/2.png", "b/1.png", "a/1.png", "c/d/1.png", "c/2.png")
+    expected = read_folder(tmp_path)
+    listed = Path.iterdir
+    for turn in (sorted, lambda paths: sorted(paths, reverse=True)):
+        monkeypatch.setattr(Path, "iterdir", lambda self, turn=turn: iter(turn(listed(self))))
+        assert read_folder(tmp_path) == expected
+
+
+def test_what_is_ignored_is_named_by_kind(tmp_path: Path) -> None:
+    make(tmp_path, "sea/1.png", "sea/notes.txt", "sea/.DS_Store", "sea/Thumbs.db", "wood/1.png", "astray.png")
+    make(tmp_path, ".git/x.png", "__MACOSX/sea/1.png", "sea/@eaDir/1.png", f"run/{MARK}", "run/figures/grid.png")
+    dataset = read_folder(tmp_path)
+    assert dataset.class_names == ("sea", "wood")
+    assert len(dataset.samples) == 2
+    assert notes(dataset) == {
+        "1 ignored (a picture outside the class folders)": ["astray.png"],
+        "2 ignored (hidden)": [".git", ".DS_Store"],
+        "2 ignored (no picture)": ["Thumbs.db", "notes.txt"],
+        "3 ignored (made by a program)": ["__MACOSX", "run", "@eaDir"],
+    }
+
+
+def test_links_in_circles_are_not_followed(tmp_path: Path) -> None:
+    make(tmp_path, "sea/1.png", "wood/1.png")
+    (tmp_path / "sea/up").symlink_to("..")
+    (tmp_path / "here").symlink_to(".")
+    (tmp_path / "left").symlink_to("right")
+    (tmp_path / "right").symlink_to("left")
+    (tmp_path / "sea/self.png").symlink_to("self.png")
+    dataset = read_folder(tmp_path)
+    assert dataset.class_names == ("sea", "wood")
+    assert [Path(sample.image).name for sample in dataset.samples] == ["1.png", "self.png", "1.png"]
+    assert notes(dataset) == {
+        "2 ignored (a link to a folder)": ["here", "up"],
+        "2 ignored (no picture)": ["left", "right"],
+    }
+
+
+def test_link_to_a_class_folder_elsewhere_is_a_class(tmp_path: Path) -> None:
+    make(tmp_path, "photos/sea/1.png", "elsewhere/1.png")
+    (tmp_path / "photos/wood").symlink_to(tmp_path / "elsewhere")
+    assert read_folder(tmp_path / "photos").class_names == ("sea", "wood")
+
+
+def test_one_class_only_is_read(tmp_path: Path) -> None:
+    assert read_folder(make(tmp_path, "sea/1.png")).class_names == ("sea",)
+
+
+@pytest.mark.parametrize(
+    "files", [("sea/1.png", "wood/readme.txt"), ("train/sea/1.png", "test/sea/1.png", "test/wood/x")]
+)
+def test_empty_class_is_refused_by_name(files: tuple[str, ...], tmp_path: Path) -> None:
+    assert "wood holds no photographs. Add some, or remove the folder" in refusal(make(tmp_path, *files))
+
+
+@pytest.mark.parametrize("other", ["Sea", "SEA", " sea "])
+def test_class_spelt_in_two_cases_is_refused(other: str, tmp_path: Path) -> None:
+    message = refusal(make(tmp_path, "sea/1.png", f"{other}/1.png"))
+    assert "one class spelt in two ways" in message
+    assert repr(other) in message
+
+
+def test_class_spelt_in_two_unicode_forms_is_refused(tmp_path: Path) -> None:
+    assert "spelt in two ways" in refusal(make(tmp_path, "caf\u00e9/1.png", "cafe\u0301/1.png"))
+
+
+def test_class_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH102
+    make(tmp_path, "sea/1.png", "caf\udce9/1.png")
+    assert "has a name that is not UTF-8. Rename it." in refusal(tmp_path)
+
+
+def test_file_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
+    dataset = read_folder(make(tmp_path, "sea/caf\udce9.png", "sea/two\nlines.png"))
+    assert [sample.path.name for sample in dataset.samples] == ["caf\udce9.png", "two\nlines.png"]
+
+
+@pytest.mark.parametrize("name", ["missing", "x" * 300, "nul\0"])
+def test_nothing_there_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    assert name in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("files", [(), ("1.png", "2.png"), ("readme.txt",)])
+def test_folder_without_classes_is_refused(files: tuple[str, ...], tmp_path: Path) -> None:
+    assert "holds no labelled photographs. Expected one folder a class" in refusal(make(tmp_path, *files))
+
+
+def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    assert refusal(tmp_path) == f"Can't read {tmp_path}: Permission denied."
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "val", "test"),
+        ("Training", "valid", "TESTING"),
+        ("seg_train", "validation", "seg_test"),
+        ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
+        ("Seg_Train/seg_train", "VAL", "Seg_Test/SEG_TEST"),
+    ],
+)
+def test_parts_are_found_by_their_names(train: str, val: str, test: str, tmp_path: Path) -> None:
+    make(tmp_path, *(f"{part}/{name}/1.png" for part in (train, val, test) for name in ("sea", "wood")))
+    dataset = read_folder(tmp_path)
+    assert Counter(sample.part for sample in dataset.samples) == {"train": 2, "val": 2, "test": 2}
+    assert dataset.class_names == ("sea", "wood")
+    assert dataset.notes == ()
+
+
+def test_class_called_as_its_part_is_a_class(tmp_path: Path) -> None:
+    dataset = read_folder(make(tmp_path, "train/train/1.png", "test/train/1.png"))
+    assert (labels(dataset, "train"), labels(dataset, "test")) == (["train"], ["train"])
+
+
+@pytest.mark.parametrize("third", ["valley", "val"])
+def test_class_folders_called_train_and_test_hold_pictures(third: str, tmp_path: Path) -> None:
+    dataset = read_folder(make(tmp_path, "train/1.png", "test/1.png", f"{third}/1.png"))
+    assert dataset.class_names == tuple(sorted(("test", "train", third)))
+    assert {sample.part for sample in dataset.samples} == {""}
+    assert any("taken as a class in spite of the name of a part" in message for message in notes(dataset))
+
+
+def test_class_called_test_with_folders_in_it_is_a_class(tmp_path: Path) -> None:
+    assert read_folder(make(tmp_path, "test/deep/1.png", "wood/1.png")).class_names == ("test", "wood")
+
+
+def test_folders_beside_the_parts_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "seg_train/seg_train/sea/1.png", "seg_train/left.txt", "seg_pred/1.png", "readme.md")
+    assert notes(read_folder(tmp_path)) == {
+        "1 ignored (a folder beside the parts)": ["seg_pred"],
+        "2 ignored (no picture)": ["readme.md", "left.txt"],
+    }
+
+
+def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, "val/sea/1.png", "valid/sea/1.png", "train/sea/1.png")
+    assert "two folders for one part: val and valid. Keep one." in refusal(tmp_path)
+
+
+def test_class_missing_from_a_part_is_noted(tmp_path: Path) -> None:
+    make(tmp_path, "train/sea/1.png", "train/wood/1.png", "test/sea/1.png", "val/wood/1.png")
+    assert list(notes(read_folder(tmp_path))) == [
+        "No photograph of 'sea' in the part 'val': it does not help to choose the epoch",
+        "No photograph of 'wood' in the part 'test': precision and recall of it stay unknown",
+    ]
+
+
+def test_test_class_that_is_not_in_train_is_refused(tmp_path: Path) -> None:
+    message = refusal(make(tmp_path, "train/sea/1.png", "test/sea/1.png", "test/fjord/1.png"))
+    assert "'fjord'" in message
+    assert "can't be learnt" in message
+
+
+def test_class_spelt_otherwise_in_the_test_part_is_refused(tmp_path: Path) -> None:
+    assert "spelt in two ways" in refusal(make(tmp_path, "train/sea/1.png", "test/Sea/1.png"))
+
+
+def test_test_part_alone_can_be_read(tmp_path: Path) -> None:
+    assert read_folder(make(tmp_path, "test/sea/1.png")).class_names == ("sea",)
+
+
+# Tables
+
+
+def test_table_is_read_with_parts_and_several_labels(tmp_path: Path) -> None:
+    dataset = table(
+        tmp_path,
+        "\ufeffimage,who,label,split\n"
+        "a.png,x,sea | wood|sea,Train\n"
+        '"two\nlines, and a comma.png",,wood,seg_train\n'
+        "/else/where.png,x,sea,TEST\n"
+        "\n"
+        "../up.png,x,wood,valid\n",
+    )
+    first, second, third, fourth = dataset.samples
+    assert (first.path, first.label, first.also, first.part) == (tmp_path / "a.png", "sea", ("wood",), "train")
+    assert (second.path, second.part) == (tmp_path / "two\nlines, and a comma.png", "train")
+    assert (third.path, third.image, third.part) == (Path("/else/where.png"), "/else/where.png", "test")
+    assert (fourth.path, fourth.part) == (tmp_path / "../up.png", "val")
+    assert dataset.class_names == ("sea", "wood")
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "..", "/", "naïve café", "a\nb", "train", "a,b", "0"])
+def test_any_class_name_is_kept(name: str, tmp_path: Path) -> None:
+    with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("image", "label"), ("a.png", name), ("b.png", "sea")])
+    assert read_folder(tmp_path / "t.csv").class_names == tuple(sorted((name, "sea")))
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+LABELS = st.lists(st.sampled_from(["sea", "..", "naïve café", 'q"uote', "x\ny", "1"]), min_size=1, unique=True)
+ROWS = st.lists(st.tuples(NAMES, LABELS, st.sampled_from(["", "train"])), min_size=1)
+
+
+@given(ROWS, st.sampled_from(["csv", "parquet"]), st.booleans())
+def test_written_table_reads_back(tmp_path: Path, rows: list[tuple[str, list[str], str]], kind: str, bom: bool) -> None:
+    path = tmp_path / f"t.{kind}"
+    cells = {
+        "image": [row[0] for row in rows],
+        "label": ["|".join(row[1]) for row in rows],
+        "split": [row[2] for row in rows],
+    }
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table(cells), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8-sig" if bom else "utf-8") as file:
+            csv.writer(file).writerows([tuple(cells), *zip(*cells.values(), strict=True)])
+    dataset = read_folder(path)
+    read = [(sample.path, [sample.label, *sample.also], sample.part) for sample in dataset.samples]
+    assert read == [(tmp_path / image, given_labels, part) for image, given_labels, part in rows]
+    assert dataset.class_names == tuple(sorted({row[1][0] for row in rows}))
+
+
+def test_class_that_is_only_a_further_label_is_no_class_and_noted(tmp_path: Path) -> None:
+    dataset = table(tmp_path, "image,label\na.png,sea|fjord\nb.png,wood\n")
+    assert dataset.class_names == ("sea", "wood")
+    assert notes(dataset) == {"'fjord' is never the first label of a photograph to train on: it is no class": ["a.png"]}
+
+
+def test_rows_without_a_split_are_noted(tmp_path: Path) -> None:
+    dataset = table(tmp_path, "image,label,split\na.png,sea,train\nb.png,sea,\nc.png,sea,test\n")
+    assert notes(dataset) == {"1 rows name no split: they count as photographs to train on": ["b.png"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "Received: no columns."),
+        ("image;label\na;sea\n", "Received: image;label."),
+        ("file,label\na,sea\n", "Received: file, label."),
+        ("image,label,label\na,sea,wood\n", "each once. Received: image, label, label."),
+        ("image,label\n", "holds no labelled photographs"),
+        ("image,label\na.png\n", "line 2: the cells image and label must both be filled. Received: image 'a.png'"),
+        ('image,label\n"a\nb.png",sea\n,sea\n', "line 4: the cells image and label must both be filled"),
+        ("image,label\na.png,sea|\n", "line 2: the cells image and label must both be filled"),
+        ("image,label\na, b.png,sea\n", "line 2: more cells than columns. Put a cell with a comma in quotes."),
+        ('image,label\n"a.png,sea\nb.png,sea\n', "is not a CSV table in UTF-8: unexpected end of data"),
+        ("image,label\na.png,sea\nb.png,Sea\n", "spelt in two ways"),
+    ],
+)
+def test_broken_table_is_refused_and_says_where(text: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert expected in refusal(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("text", [",image,label\n0,a.png,sea\n", "image,label\na.png,sea,\n"])
+def test_unnamed_columns_and_trailing_commas_do_no_harm(text: str, tmp_path: Path) -> None:
+    assert labels(table(tmp_path, text)) == ["sea"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_table_that_is_not_utf8_is_refused(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("image,label\né.png,sea\n".encode(encoding))
+    assert "is not a CSV table in UTF-8" in refusal(tmp_path / "t.csv")
+
+
+def test_unknown_split_names_the_line_and_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=r"t\.csv, line 3\) 'tets'. Did you mean 'test'\?"):
+        table(tmp_path, "image,label,split\na.png,sea,train\nb.png,sea,tets\n")
+
+
+def test_parquet_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("image,label\n")
+    assert "is not a Parquet table" in refusal(tmp_path / "t.parquet")
+
+
+def test_parquet_may_hold_numbers_as_labels_but_no_structures(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"image": ["a.png"], "label": [3]}), path)
+    assert read_folder(path).class_names == ("3",)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [{"bytes": b""}], "label": ["sea"]}), path)
+    assert "the column image must hold text. Received: struct<bytes: binary>." in refusal(path)

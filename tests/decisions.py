@@ -1,0 +1,29 @@
+"""Decisions on labels, as `belvedere review` records them."""
+
+import hashlib
+from pathlib import Path
+
+from belvedere.data.corrections.journal import Journal, now
+from belvedere.types.data import Decision
+from conftest import new_id
+
+HASH = "ab" * 32
+
+
+def make_decision(action: str = "keep", *to: str, image: str = "sea/1.jpg", about: str = "label") -> Decision:
+    return Decision(new_id(), now(), "Ana", HASH, image, action, "sea", to, about=about)
+
+
+def decide(
+    journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label", part: str = ""
+) -> Decision:
+    content = image.read_bytes()
+    decision = Decision(
+        *(new_id(), now(), "Ana", hashlib.sha256(content).hexdigest(), str(image), action, given or image.parent.name),
+        to=to,
+        about=about,
+        size_bytes=len(content),
+        part=part,
+    )
+    Journal(journal).append(decision)
+    return decision

@@ -1,0 +1,289 @@
+import json
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from PIL import Image
+
+from belvedere.errors import UnreadableModel, UsageError
+from belvedere.images.inputs import Source
+from belvedere.images.listing import count_pictures, expand
+from belvedere.inference.embeddings import embed_with
+from belvedere.inference.model import BATCH, Model, load, open_model
+from belvedere.inference.model_card import card_from_metadata, card_to_metadata
+from belvedere.types.model import Preprocess
+from conftest import CARD, CLASS_NAMES, COLOURS, model_bytes, picture, write_classes, write_picture
+
+METADATA = card_to_metadata(CARD)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UnreadableModel) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def picture_bytes(name: str) -> bytes:
+    red, green, blue = COLOURS[name]
+    return b"P6 1 1 255\n" + bytes((red, green, blue))
+
+
+# The card
+
+
+def test_card_survives_its_metadata() -> None:
+    assert card_from_metadata(METADATA, "m") == CARD
+    card = replace(CARD, provenance=replace(CARD.provenance, sketch=("0a", "1b")))
+    assert card_from_metadata(card_to_metadata(card), "m") == card
+
+
+def test_a_card_without_a_sketch_is_of_an_older_version() -> None:
+    made = {key: value for key, value in json.loads(METADATA["provenance"]).items() if key != "sketch"}
+    assert card_from_metadata(METADATA | {"provenance": json.dumps(made)}, "m") == CARD
+
+
+def test_embeddings_of_another_file_with_the_same_card_are_kept_apart(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.onnx").write_bytes(model_bytes(METADATA | {"note": name}))
+    one, other = (embed_with(load(tmp_path / f"{name}.onnx")) for name in ("one", "other"))
+    assert one.model.card == other.model.card
+    assert one.name != other.name
+    assert one.name == embed_with(open_model((tmp_path / "one.onnx").read_bytes(), "renamed.onnx")).name
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))
+def test_any_class_names_survive(names: list[str]) -> None:
+    card = replace(CARD, class_names=tuple(names))
+    assert card_from_metadata(card_to_metadata(card), "m") == card
+
+
+def test_card_is_in_the_file(tiny_model: Path) -> None:
+    assert load(tiny_model).card == CARD
+    assert load(str(tiny_model.parent)).class_names == CLASS_NAMES
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, "Received: None. Train it with this version"),
+        (METADATA | {"format": "belvedere/9"}, "Received: 'belvedere/9'"),
+        ({key: value for key, value in METADATA.items() if key != "layers"}, "damaged metadata ('layers'). Train it"),
+        (METADATA | {"class_names": "["}, "damaged metadata"),
+        (METADATA | {"provenance": "{}"}, "damaged metadata"),
+        (METADATA | {"preprocess": "5"}, "damaged metadata"),
+        (METADATA | {"trust": "null"}, "damaged metadata"),
+        (
+            METADATA | {"class_names": '["a", "b"]'},
+            "expected probabilities of size (2,). Received: (3,). Train it again",
+        ),
+        (METADATA | {"preprocess": '{"height": 9, "width": 8}'}, "expected input of size (9, 8, 3)"),
+    ],
+)
+def test_file_with_other_metadata_is_refused(metadata: dict[str, str], expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_bytes(metadata))
+    assert expected in refusal(path)
+
+
+# What is no model
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "empty-folder", "x" * 300, "nul\0", "a/file/is/no/folder"])
+def test_nothing_there_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty-folder").mkdir()
+    (tmp_path / "a").touch()
+    assert "Give a model.onnx that Belvedere wrote, or its folder." in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"This is no model.\n" * 9, model_bytes(METADATA)[:-400], model_bytes(METADATA)[:100], b"PK\3\4"]
+)
+def test_file_that_is_no_whole_onnx_is_refused(
+    content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    message = refusal(path)
+    assert "Give a model.onnx that Belvedere wrote" in message
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("renamed", [{"embedding": "features"}, {"images": "input"}, {"probabilities": "softmax"}])
+def test_other_inputs_and_outputs_are_refused(renamed: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_bytes(METADATA, renamed=renamed))
+    assert "is an ONNX model, but not one of Belvedere's: expected the input images" in refusal(path)
+
+
+def test_foreign_onnx_is_refused(tmp_path: Path) -> None:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1,)) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
+    path = tmp_path / "model.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    assert "Received the outputs: y." in refusal(path)
+
+
+def test_graph_without_a_card_says_so() -> None:
+    model = Model.from_bytes(model_bytes({}), None, "m.onnx")
+    with pytest.raises(UnreadableModel, match=r"m\.onnx has no card"):
+        _ = model.class_names
+
+
+def test_card_that_does_not_fit_its_graph_is_refused() -> None:
+    with pytest.raises(UnreadableModel, match="metadata that do not fit its graph"):
+        Model.from_bytes(model_bytes({}), replace(CARD, preprocess=Preprocess(150, 150)))
+
+
+# Answers
+
+
+def test_graph_is_run(opened: Model) -> None:
+    outputs = opened.run(np.stack([picture(name) for name in ("red", "blue")]))
+    assert outputs.probabilities.argmax(1).tolist() == [2, 0]
+    assert np.allclose(outputs.probabilities.sum(1), 1)
+    assert np.allclose(outputs.embedding, [picture(name).mean((0, 1)) for name in ("red", "blue")])
+    assert np.allclose(outputs.logits, outputs.embedding[:, ::-1] / 50)
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_file_bytes_and_folder_get_the_same_answer(name: str, opened: Model, tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "in/deep/x.png", name, side=20)
+    answers = [opened.predict(source)[0] for source in (path, str(path), path.read_bytes(), tmp_path, [tmp_path])]
+    assert {answer.prediction for answer in answers} == {name}
+    assert len({answer.probabilities for answer in answers}) == 1
+    assert [answer.image for answer in answers] == [str(path), str(path), "picture", str(path), str(path)]
+    assert answers[0].confidence == max(answers[0].probabilities)
+    assert answers[0].error is None
+
+
+def test_several_sources_are_answered_in_order(opened: Model, tmp_path: Path) -> None:
+    write_classes(tmp_path / "photos", 2)
+    (tmp_path / "photos/red/notes.txt").touch()
+    alone = write_picture(tmp_path / "alone.png", "green")
+    sources: list[Source] = [alone, tmp_path / "photos", alone.read_bytes(), str(tmp_path / "gone.png")]
+    answers = opened.predict(iter(sources))
+    named = ["green", "blue", "blue", "green", "green", "red", "red", "green", None]
+    assert [answer.prediction for answer in answers] == named
+    assert answers[-1].error == "no such file"
+    assert opened.predict([]) == []
+
+
+def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, tmp_path: Path) -> None:
+    sources: list[Path | bytes] = []
+    for number in range(3 * BATCH + 10):
+        path = tmp_path / f"{number}.png"
+        kind = number % 7
+        if kind == 0:
+            path.write_bytes(b"no picture" * kind)
+        elif kind == 1:
+            path.write_text("no picture")
+        elif kind != 2:
+            write_picture(path, CLASS_NAMES[number % 3], number, side=8 + number % 5)
+        sources.append(path.read_bytes() if kind == 6 else path)
+    shuffled = random.Random(3).sample(sources, len(sources))  # noqa: S311
+    answers = opened.predict(shuffled)
+    alone = [opened.predict(source)[0] for source in shuffled]
+    assert [(a.image, a.prediction, a.error) for a in answers] == [(a.image, a.prediction, a.error) for a in alone]
+    assert all(np.allclose(a.probabilities, b.probabilities, atol=1e-6) for a, b in zip(answers, alone, strict=True))
+    assert {answer.error for answer in answers} == {
+        None,
+        "empty file",
+        "not a picture in a format that can be read",
+        "no such file",
+    }
+    for answer in answers:
+        assert (answer.prediction is None) == (answer.error is not None) == (answer.probabilities == ())
+
+
+@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1])
+def test_batches_of_any_size_and_batches_without_a_picture(count: int, opened: Model) -> None:
+    good = picture_bytes("green")
+    answers = opened.predict([b"bad"] * BATCH + [good] * count)
+    assert [answer.prediction for answer in answers] == [None] * BATCH + ["green"] * count
+
+
+def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield picture_bytes("red")
+
+    answers = opened.stream(endless())
+    assert [answer.prediction for answer in islice(answers, 10)] == ["red"] * 10
+    assert taken < 1000
+    for _ in islice(answers, 2000):
+        pass
+    assert taken < 2010 + 1000
+
+
+def test_notes_of_reading_are_passed_on(opened: Model, tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture(name)) for name in ("red", "blue")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    assert opened.predict(tmp_path / "x.gif")[0].notes == ("first of 2 frames",)
+
+
+# Folders to files
+
+
+def test_folders_are_expanded_and_counted(tmp_path: Path) -> None:
+    write_classes(tmp_path, 2, ("red",))
+    sources: list[Source] = [tmp_path, b"bytes", "gone.png", "x" * 300, "nul\0"]
+    assert list(expand(sources)) == [tmp_path / "red/0.png", tmp_path / "red/1.png", *sources[1:]]
+    assert count_pictures(sources) == 6
+    assert count_pictures(sources, most=5) is None
+
+
+def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(UsageError, match=f"Can't read the folder {tmp_path}: Permission denied. Give another."):
+        list(expand([tmp_path]))
+
+
+def test_long_name_is_an_answer_with_a_reason(opened: Model) -> None:
+    assert [answer.error is None for answer in opened.predict(["x" * 300, "nul\0"])] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("class_names", '"xyz"'),
+        ("class_names", '["blue", "blue", "red"]'),
+        ("class_names", '["", "green", "red"]'),
+        ("class_names", "[1, 2, 3]"),
+        ("class_names", "not json"),
+        ("preprocess", '{"height": "8", "width": 8, "resize": "stretch"}'),
+        ("preprocess", '{"height": 8, "width": 8, "resize": "weird"}'),
+        ("provenance", "{}"),
+        ("layers", '[{"name": "a", "kind": "b", "shape": [1], "parameters": "x", "trainable": 0}]'),
+    ],
+)
+def test_metadata_that_was_tampered_with_is_refused(tiny_model: Path, key: str, value: str) -> None:
+    metadata = card_to_metadata(load(tiny_model).card) | {key: value}
+    with pytest.raises(UnreadableModel, match="damaged metadata"):
+        card_from_metadata(metadata, "m")
+
+
+def test_a_provenance_of_the_wrong_kinds_is_refused(tiny_model: Path) -> None:
+    good = card_to_metadata(load(tiny_model).card)
+    for key, wrong in (("seconds_train", "long"), ("versions", None), ("interrupted", 1), ("epochs", True)):
+        made = json.loads(good["provenance"]) | {key: wrong}
+        with pytest.raises(UnreadableModel, match=key):
+            card_from_metadata(good | {"provenance": json.dumps(made)}, "m")

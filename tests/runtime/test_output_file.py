@@ -1,0 +1,149 @@
+"""What a command that writes a file must not replace: what it reads, and what Belvedere did not write."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from belvedere.errors import FolderExists, UsageError
+from belvedere.evaluation.run_folder import evaluate_into
+from belvedere.inference.batch import predict_files
+from belvedere.inference.model import Model, load
+from belvedere.inference.writers.answer_files import is_answers, is_sheet
+from belvedere.runtime.output_file import OutputFile
+from belvedere.runtime.progress import Progress
+from conftest import sheets, write_classes
+
+FORMS = ("csv", "jsonl", "json", "parquet")
+FOREIGN = {
+    "csv": ("image,label\n1.jpg,sea\n", "image,answer,prediction,confidence,red\n", '"', "\0"),
+    "jsonl": ('{"mine": 1}\n', '{"image": "1.jpg", "prediction": "red"}\n', "[1]\n", "text"),
+    "json": ('{"mine": 1}', '{"classes": ["red"]}\n', '{"predictions": [\n', "[1, 2]", "{"),
+    "parquet": ("PAR1", "text"),
+}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_classes(tmp_path / "photos", 2)
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Model:
+    return load(shutil.copy(tiny_model, tmp_path / "model.onnx"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_older_answers_are_replaced_and_other_files_only_when_asked(
+    form: str, model: Model, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"answers.{form}"
+    for content in FOREIGN[form]:
+        out.write_text(content)
+        with pytest.raises(FolderExists, match="--overwrite"):
+            predict_files(model, [photos], form, out=out)
+        assert out.read_text() == content
+        assert not out.with_name(f"{out.name}.partial").exists()
+    predict_files(model, [photos], form, out=out, overwrite=True)
+    assert is_answers(out, form)
+    assert [other for other in FORMS if is_answers(out, other)] == [form]
+    predict_files(model, [photos / "red"], form, out=out)
+    assert is_answers(out, form)
+
+
+def test_an_empty_file_holds_nothing_to_lose(model: Model, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").touch()
+    assert predict_files(model, [photos], "csv", out=tmp_path / "new.csv").images == 6
+
+
+def test_what_else_belvedere_wrote_is_no_older_answer(model: Model, photos: Path, tmp_path: Path) -> None:
+    evaluate_into(model.name, photos, tmp_path / "run", overwrite=False, progress=Progress())
+    files = (("predictions.csv", "csv"), ("metrics.json", "json"))
+    figure = next((tmp_path / "run").rglob("*.png"))
+    for kept, form in (*((tmp_path / "run" / name, form) for name, form in files), (figure, "sheet")):
+        before = kept.read_bytes()
+        out, sheet = (None, kept) if kept == figure else (kept, None)
+        with pytest.raises(FolderExists, match="--overwrite"):
+            predict_files(model, [photos], "csv" if out is None else form, out=out, sinks=sheets(sheet))
+        assert kept.read_bytes() == before
+
+
+def test_an_older_sheet_is_replaced_and_another_picture_only_when_asked(
+    model: Model, photos: Path, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    Image.new("RGB", (8, 8)).save(sheet)
+    with pytest.raises(FolderExists, match="--overwrite"):
+        predict_files(model, [photos], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet))
+    assert not (tmp_path / "a.csv").exists()
+    predict_files(model, [photos], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet, overwrite=True), overwrite=True)
+    assert is_sheet(sheet)
+    predict_files(model, [photos / "red"], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet))
+
+
+@pytest.mark.parametrize("option", ["out", "sheet"])
+@pytest.mark.parametrize("make", [None, os.link, os.symlink], ids=["itself", "hard link", "link"])
+@pytest.mark.parametrize("read", ["model.onnx", "photos/red/0.png", "names.txt"])
+def test_what_is_read_is_never_replaced(
+    option: str, make: Callable[[Path, Path], None] | None, read: str, model: Model, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "names.txt").write_text(str(photos / "red/0.png"))
+    place = tmp_path / read
+    before = place.read_bytes()
+    if make is not None:
+        make(place, tmp_path / "other name")
+        place = tmp_path / "other name"
+    with (tmp_path / "names.txt").open("rb") as names:
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match="is read by this command"):
+                out, sheet = (place, None) if option == "out" else (None, place)
+                predict_files(
+                    model,
+                    [photos],
+                    "csv",
+                    out=out,
+                    sinks=sheets(sheet, overwrite=overwrite),
+                    overwrite=overwrite,
+                    inputs=[names.fileno()],
+                )
+    assert place.read_bytes() == before
+
+
+def test_places_are_different(model: Model, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="different places"):
+        predict_files(model, [photos], "csv", out=tmp_path / "x.png", sinks=sheets(tmp_path / "link/x.png"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_came_meanwhile_is_not_replaced(form: str, model: Model, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"answers.{form}"
+
+    def pictures() -> Iterator[Path]:
+        yield photos / "red/0.png"
+        out.write_text("mine")
+
+    with pytest.raises(UsageError) as raised:
+        predict_files(model, pictures(), form, out=out)
+    assert out.read_text() == "mine"
+    said = f"{raised.value} {getattr(raised.value, '__notes__', '')}"
+    if form == "json":
+        assert is_answers(tmp_path / "answers-2.json", "json")
+        assert "answers-2.json" in said
+    else:
+        out.unlink()
+        assert "--resume" in said
+        assert predict_files(model, [photos / "red/0.png"], form, out=out, resume=True).images == 1
+
+
+def test_a_model_that_came_to_the_place_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    out, read = tmp_path / "out", tmp_path / "read"
+    read.write_text("mine")
+    file = OutputFile(out, overwrite=True, inputs=lambda: [read])
+    file.check()
+    out.hardlink_to(read)
+    with pytest.raises(UsageError, match="is read by this command"):
+        file.check()

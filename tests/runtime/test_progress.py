@@ -1,0 +1,147 @@
+import io
+import sys
+
+import pytest
+
+from belvedere.runtime import progress
+from belvedere.runtime.console import PlainConsole
+from belvedere.runtime.progress import LineProgress, Progress, TerminalProgress
+
+MARKED_UP = "[red]sea[/red] [/] [link=x]"
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[TerminalProgress, io.StringIO]:
+    monkeypatch.setenv("TERM", "xterm")
+    shown = TerminalProgress()
+    written = io.StringIO()
+    shown._console = PlainConsole(file=written, force_terminal=True, width=120, color_system=None)
+    return shown, written
+
+
+def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    silent = Progress()
+    silent.say("hello")
+    with silent.task("Reading", 10) as task:
+        task.advance(5)
+        task.advance(5, "loss 0.1")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_lines_say_speed_and_time_left(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = LineProgress()
+    lines.say("Reading photographs")
+    with lines.task("Reading", 1000) as task:
+        for _ in range(4):
+            clock.now += 4.0
+            task.advance(100, "loss 0.5")
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err == "Reading photographs\nReading: 300/1000 images, 25 images/s, 28 s left loss 0.5\n"
+
+
+def test_what_was_done_before_is_left_out_of_the_speed(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with LineProgress().task("Reading", 1000) as task:
+        clock.now += 50.0  # what was done before is read
+        task.skip(600)
+        clock.now += 10.0
+        task.advance(100)
+    assert capfd.readouterr().err == "Reading: 700/1000 images, 10 images/s, 30 s left\n"
+
+
+def test_bar_leaves_out_of_the_speed_what_was_done_before(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, written = on_a_terminal(monkeypatch)
+    with shown.task("Reading", 1000) as task:
+        task.skip(600)
+        clock.now += 10.0
+        task.advance(300)
+    assert "90% 30 images/s" in written.getvalue()
+
+
+def test_lines_come_at_most_every_ten_seconds(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with LineProgress().task("Reading", 1000) as task:
+        for _ in range(1000):
+            clock.now += 0.1
+            task.advance(1)
+    assert 9 <= len(capfd.readouterr().err.splitlines()) <= 10
+
+
+def test_line_without_an_image_done(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with LineProgress().task("Reading", 10) as task:
+        clock.now += 11
+        task.advance(0)
+    assert capfd.readouterr().err == "Reading: 0/10 images, 0 images/s, 0 s left\n"
+
+
+def test_lines_take_markup_as_it_is(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = LineProgress()
+    lines.say(MARKED_UP)
+    with lines.task(MARKED_UP, 2) as task:
+        clock.now += 10
+        task.advance(1, MARKED_UP)
+    assert capfd.readouterr().err == f"{MARKED_UP}\n{MARKED_UP}: 1/2 images, 0 images/s, 10 s left {MARKED_UP}\n"
+
+
+def test_bar_shows_description_share_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, written = on_a_terminal(monkeypatch)
+    with shown.task("Reading", 10) as task:
+        task.advance(4, "loss 0.5")
+        task.advance(6)
+    assert "Reading" in written.getvalue()
+    assert "100%" in written.getvalue()
+    assert "images/s" in written.getvalue()
+
+
+def test_terminal_takes_markup_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, written = on_a_terminal(monkeypatch)
+    shown.say(MARKED_UP)
+    assert written.getvalue() == f"{MARKED_UP}\n"
+    with shown.task(MARKED_UP, 2) as task:
+        task.advance(2, "[bold]0.5")
+    assert MARKED_UP in written.getvalue().removeprefix(f"{MARKED_UP}\n")
+    assert "[bold]0.5" in written.getvalue()
+
+
+def test_bar_of_nothing_and_bar_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, written = on_a_terminal(monkeypatch)
+    with shown.task("Reading", 0):
+        pass
+    with pytest.raises(ValueError, match="stop"), shown.task("Reading", 3):
+        raise ValueError("stop")
+    with shown.task("Writing", 1) as task:
+        task.advance(1)
+    assert "Writing" in written.getvalue()
+
+
+def test_terminal_writes_to_stderr_only(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = TerminalProgress()
+    shown.say("hello")
+    with shown.task("Reading", 1) as task:
+        task.advance(1)
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("hello\n")
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, TerminalProgress), (False, LineProgress)])
+def test_what_suits_stderr(terminal: bool, kind: type[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert type(progress.for_stderr()) is kind

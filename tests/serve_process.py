@@ -1,0 +1,242 @@
+"""A server as a user starts it: a process of its own, and what a client sends it byte for byte."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from belvedere.inference.model_card import card_to_metadata
+from conftest import CARD, CLASS_NAMES, model_bytes, picture
+
+BOUNDARY = "a-boundary-of-the-tests"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+PATIENCE = 60.0  # seconds; far more than anything here takes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+    @property
+    def code(self) -> str:
+        """Of a refusal, which has no other shape than this."""
+        document = self.json
+        assert set(document) == {"error"}
+        assert set(document["error"]) == {"code", "message"}
+        assert document["error"]["message"].strip()
+        return str(document["error"]["code"])
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log_file: Path
+    host: str = field(init=False)
+    port: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.address)
+        self.host, self.port = str(parts.hostname), int(parts.port or 0)
+
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Reply:
+        return self.ask("GET", path, headers=headers)
+
+    def post_form(self, files: Sequence[tuple[str, bytes]], path: str = "/predict") -> Reply:
+        return self.ask("POST", path, form(files), {"Content-Type": FORM})
+
+    def post_raw(self, content: bytes, path: str = "/predict", kind: str = "image/png") -> Reply:
+        return self.ask("POST", path, content, {"Content-Type": kind})
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout=PATIENCE)
+
+    def metric(self, name: str) -> float:
+        """The sum of a figure over its labels."""
+        lines = self.get("/metrics").content.decode().splitlines()
+        rows = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in rows)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of its log so far."""
+        lines = self.log_file.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def end(self) -> int:
+        """Tells it to end and returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@contextmanager
+def serve(*arguments: object, environment: Mapping[str, str] | None = None, before: str = "") -> Iterator[Server]:
+    """Starts `belvedere serve` on a free port, and ends it if it is still there at the end; `before` is run first."""
+    with tempfile.TemporaryDirectory() as folder:
+        log_file = Path(folder) / "log"
+        program = ["-c", f"{before}\nfrom belvedere.cli import main\nmain()"] if before else ["-m", "belvedere"]
+        command = [sys.executable, *program, "serve", *map(str, arguments), "--port", "0", "--json"]
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, env=os.environ | dict(environment or {})
+            )
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line)
+            if line.startswith(b"}"):
+                break
+        if not lines:
+            raise RuntimeError(f"It did not start: {log_file.read_text()}")
+        with Server(process, json.loads(b"".join(lines))["address"], log_file) as server:
+            yield server
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Waits for something that surely happens."""
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.05)
+
+
+def form(files: Sequence[tuple[str, bytes]], name: str = "files") -> bytes:
+    """A form with these files."""
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{file}"\r\n\r\n'.encode()
+        + content
+        + b"\r\n"
+        for file, content in files
+    ]
+    return b"".join([*parts, f"--{BOUNDARY}--\r\n".encode()])
+
+
+def png(name: str, variant: int = 0, side: int = 8) -> bytes:
+    """A picture of that colour."""
+    file = BytesIO()
+    Image.fromarray(picture(name, variant, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+def head(path: str, length: int, kind: str = "image/png") -> bytes:
+    """The head of a request with a body of so many bytes."""
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
+    )
+
+
+def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
+    """The tiny model with evidence by place: (N, 3, 2, 2), the mean colours of the four quarters."""
+    model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
+    graph = model.graph
+    graph.node.extend(
+        [
+            helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("AveragePool", ["planes"], ["quarters"], kernel_shape=[4, 4], strides=[4, 4]),
+            helper.make_node("Gather", ["quarters", "order"], ["ordered"], axis=1),
+            helper.make_node("Div", ["ordered", "scale"], ["evidence"]),
+        ]
+    )
+    graph.output.append(helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ("N", 3, 2, 2)))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def failing_model(*, at_black: bool = False) -> bytes:
+    """The tiny model, which fails at every picture that is not black; or at those, too."""
+    model = onnx.load_from_string(model_bytes(card_to_metadata(CARD)))
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.zeros(0 if at_black else 1, np.float32), "only"))
+    graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
+    graph.node.append(helper.make_node("Cast", ["brightest"], ["place"], to=TensorProto.INT64))
+    graph.node.append(helper.make_node("Gather", ["only", "place"], ["zero"]))  # there is one place: 0
+    return _add_to_logits("zero", model)
+
+
+def endless_model(where: str = "always") -> bytes:
+    """The tiny model with idle work of minutes: always, or for pictures with something "bright" in them."""
+    return slow_model(rounds=10_000, where=where)
+
+
+def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES, where: str = "always") -> bytes:
+    """The tiny model with idle work in it: products of large matrices for every batch, or "bright" ones."""
+    model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
+    graph = model.graph
+    size = 700
+    for name, value in {
+        "square": np.eye(size, dtype=np.float32),
+        "row": np.ones((1, size), np.float32),
+        "least": np.array({"always": -1, "bright": 0}[where], np.float32),
+        "rows": np.array([size]),
+        "columns": np.array([size]),
+        "nothing": np.array(0, np.float32),
+    }.items():
+        graph.initializer.append(numpy_helper.from_array(value, name))
+    # The number of rows depends on the pictures, or the whole would be worked out when the model is opened.
+    graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
+    graph.node.append(helper.make_node("Greater", ["brightest", "least"], ["works"]))
+    graph.node.append(helper.make_node("Cast", ["works"], ["times"], to=TensorProto.INT64))
+    graph.node.append(helper.make_node("Mul", ["times", "rows"], ["height"]))
+    graph.node.append(helper.make_node("Concat", ["height", "columns"], ["shape"], axis=0))
+    graph.node.append(helper.make_node("Expand", ["row", "shape"], ["work0"]))
+    for each in range(rounds):
+        graph.node.append(helper.make_node("MatMul", [f"work{each}", "square"], [f"work{each + 1}"]))
+    graph.node.append(helper.make_node("ReduceSum", [f"work{rounds}"], ["idle"], keepdims=0))
+    graph.node.append(helper.make_node("Mul", ["idle", "nothing"], ["zero"]))
+    return _add_to_logits("zero", model)
+
+
+def _add_to_logits(output: str, model: onnx.ModelProto) -> bytes:
+    """Makes the probabilities wait for an output of the graph, which is 0."""
+    graph = model.graph
+    softmax = next(node for node in graph.node if node.op_type == "Softmax")
+    graph.node.remove(softmax)
+    graph.node.append(helper.make_node("Add", ["logits", output], ["shifted"]))
+    graph.node.append(helper.make_node("Softmax", ["shifted"], ["probabilities"], axis=1))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,59 @@
+"""The list of backbones, held to what timm says of them, and sizes that fit a network and a time."""
+
+from dataclasses import replace
+
+import pytest
+import timm
+
+from belvedere.errors import UsageError
+from belvedere.runtime.progress import Progress
+from belvedere.training.input_size import fit_plan
+from belvedere.training.networks import BACKBONES, find_backbone, list_layers
+from belvedere.training.recipes import RECIPES
+
+FINETUNED = RECIPES["finetuned"]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda each: each.name)
+def test_the_list_says_what_timm_says(backbone: object) -> None:
+    assert hasattr(backbone, "name")
+    config = timm.get_pretrained_cfg(backbone.name)
+    assert config is not None
+    assert (backbone.side, backbone.licence) == (config.input_size[-1], config.license)  # type: ignore[attr-defined]
+    assert backbone.images_per_second > 0  # type: ignore[attr-defined]
+
+
+def test_a_tag_that_is_not_there_is_answered_with_those_that_are() -> None:
+    with pytest.raises(UsageError, match=r"augreg_in21k_ft_in1'\. Did you mean '.*augreg_in21k_ft_in1k'"):
+        find_backbone("vit_tiny_patch16_224.augreg_in21k_ft_in1")
+
+
+def test_pictures_grow_to_the_networks_own_size() -> None:
+    fitted = fit_plan(replace(FINETUNED, network="test_vit.r160_in1k"), Progress())
+    assert fitted.side_plan == ((0.0, 128 * 160 / 224), (0.7, 160.0))
+    assert fit_plan(RECIPES["quick"], Progress()) == RECIPES["quick"]
+
+
+def test_a_network_of_one_size_is_shown_that_only() -> None:
+    said: list[str] = []
+
+    class Heard(Progress):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    network = "levit_128s.fb_dist_in1k"
+    assert fit_plan(replace(FINETUNED, network=network), Heard()).side_plan == ()
+    assert said == [f"{network} takes pictures of 224 pixels a side only: it is trained on whole ones of these."]
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224.ms_in1k", "vit_tiny_patch16_224.augreg_in21k"])
+def test_layers_have_their_channels_last(name: str) -> None:
+    entry = find_backbone(name)
+    shapes = [layer.shape for layer in list_layers(entry.create(2), entry.preprocess)]
+    assert all(shape[0] == shape[1] for shape in shapes if len(shape) == 3)
+    assert len(shapes) < 40
+
+
+def test_a_backbone_that_gives_no_single_map_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"crossvit_9_240.* can't be stood on: forward_features gives"):
+        find_backbone("crossvit_9_240.in1k").create(2)

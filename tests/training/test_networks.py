@@ -1,0 +1,149 @@
+"""The networks: the article's layer for layer, and what every registered one must do."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from belvedere.errors import TrainingError, UnknownName, UsageError
+from belvedere.inference.model import Model
+from belvedere.training.networks import NETWORKS, describe_network, find_network, find_recipes_network, list_layers
+from belvedere.training.networks.article import ArticleNetwork
+from belvedere.training.onnx_export import export_graph
+from belvedere.training.recipes import RECIPES
+
+ARTICLE_TABLE = [  # output shape, parameters: as Keras' summary() prints the article's network
+    ("Conv2d 3x3, ReLU", (148, 148, 16), 448),
+    ("Conv2d 3x3, ReLU", (146, 146, 32), 4_640),
+    ("MaxPool2d 5x5", (29, 29, 32), 0),
+    ("Conv2d 3x3, ReLU", (27, 27, 32), 9_248),
+    ("Conv2d 3x3, ReLU", (25, 25, 64), 18_496),
+    ("MaxPool2d 5x5", (5, 5, 64), 0),
+    ("Dropout 0.4", (5, 5, 64), 0),
+    ("Flatten", (1600,), 0),
+    ("Linear, ReLU", (64,), 102_464),
+    ("BatchNorm1d", (64,), 256),
+    ("Dropout 0.2", (64,), 0),
+    ("Linear", (6,), 390),
+]
+
+
+def test_the_articles_layer_table() -> None:
+    _, layers = describe_network("article", 6)
+    assert [(layer.kind, layer.shape, layer.parameters) for layer in layers] == ARTICLE_TABLE
+    assert sum(layer.parameters for layer in layers) == 135_942
+    assert sum(layer.parameters - layer.trainable for layer in layers) == 128
+
+
+def test_the_article_starts_as_keras_does() -> None:
+    torch.manual_seed(0)
+    network = ArticleNetwork(6)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(module.weight)
+            limit = math.sqrt(6 / (fan_in + fan_out))  # Glorot and Bengio 2010, uniform
+            assert module.weight.abs().max() <= limit
+            assert module.weight.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.1)
+            assert module.bias is not None
+            assert not module.bias.any()
+        if isinstance(module, nn.BatchNorm1d):
+            assert module.momentum == pytest.approx(1 - 0.99)
+            assert module.eps == 0.001
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("classes", [2, 11])
+def test_every_network_conforms(name: str, classes: int) -> None:
+    entry = find_network(name)
+    size = entry.preprocess
+    network = entry.create(classes).eval()
+    pixels = torch.randint(0, 256, (3, 3, size.height, size.width)).float()
+    logits = network(pixels)
+    assert logits.shape == (3, classes)
+    assert torch.equal(logits, network.classify(network.features(pixels)))
+    layers = list_layers(network, size)
+    assert layers[-1].shape == (classes,)
+    assert sum(layer.trainable for layer in layers) == sum(weights.numel() for weights in network.parameters())
+    assert all((entry.summary, entry.source, entry.licence))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_exports(name: str) -> None:
+    entry = find_network(name)
+    size = entry.preprocess
+    pictures = torch.randint(0, 256, (3, size.height, size.width, 3), dtype=torch.uint8).numpy()
+    network = entry.create(4)
+    network.both_ways = True
+    exported = export_graph(network, size, pictures)
+    assert exported.parity < 1e-4
+    model = Model.from_bytes(exported.graph.SerializeToString(), None)
+    assert model.explain(pictures).mean((2, 3)) == pytest.approx(model.run(pictures).logits, abs=1e-4)
+    with torch.no_grad():
+        logits = network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
+    assert model.run(pictures).logits == pytest.approx(logits.numpy(), abs=1e-4)
+    assert str(Path(__file__).parents[2]).encode() not in exported.graph.SerializeToString()  # no path of the machine
+    [images] = exported.graph.graph.input
+    assert images.type.tensor_type.elem_type == 2  # uint8
+    assert [size.dim_value for size in images.type.tensor_type.shape.dim[1:]] == [size.height, size.width, 3]
+
+
+def test_a_network_without_numbers_is_not_written() -> None:
+    entry = find_network("compact-small")
+    network = entry.create(3)
+    nn.init.constant_(network.classify.bias, math.nan)
+    size = entry.preprocess
+    with pytest.raises(TrainingError, match="differs from the trained network by nan"):
+        export_graph(network, size, np.zeros((2, size.height, size.width, 3), np.uint8))
+
+
+def test_a_flexible_network_takes_pictures_of_the_side_that_a_recipe_names() -> None:
+    entry = find_recipes_network(replace(RECIPES["standard"], input_side=80))
+    pictures = torch.randint(0, 256, (2, 80, 80, 3), dtype=torch.uint8).numpy()
+    model = Model.from_bytes(export_graph(entry.create(3), entry.preprocess, pictures).graph.SerializeToString(), None)
+    assert model.explain(pictures).shape == (2, 3, 5, 5)
+    with pytest.raises(UsageError, match=r"article takes pictures of 150 x 150 pixels only\. Received: input_side 112"):
+        find_recipes_network(replace(RECIPES["article"], input_side=112))
+
+
+def test_the_layer_table_leaves_the_network_as_it_was() -> None:
+    network = ArticleNetwork(3).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    list_layers(network, find_network("article").preprocess)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("name", [name for name, entry in NETWORKS.items() if entry.flexible])
+def test_a_whitened_stem_sees_all_directions_alike(name: str) -> None:
+    torch.manual_seed(0)
+    network = find_network(name).create(3)
+    blurred = nn.functional.interpolate(torch.rand(40, 3, 12, 12) * 255, size=48, mode="bilinear")
+    pixels = (blurred + 20 * torch.rand(40, 3, 48, 48)).clamp(0, 255)
+    network.whiten(pixels)
+    scale, stem = network.features.get_submodule("scale"), network.features.get_submodule("stem")
+    outputs = stem(scale(pixels)).transpose(0, 1).flatten(1)  # (channels, squares)
+    half = len(outputs) // 2
+    # The floor dampens the weakest directions a little; the widest stem has all of them.
+    assert torch.allclose(torch.cov(outputs[:half]), torch.eye(half), atol=0.06)
+    assert torch.allclose(outputs[half:], -outputs[:half], atol=1e-4)
+    assert [name for name, weights in network.named_parameters() if not weights.requires_grad] == [
+        "features.stem.weight"
+    ]
+    stem_row = next(layer for layer in list_layers(network, find_network(name).preprocess) if "stem" in layer.name)
+    assert (stem_row.trainable, stem_row.parameters) == (0, 3 * 16 * 2 * half)
+
+
+def test_whitening_pictures_of_one_colour_leaves_numbers() -> None:
+    network = find_network("compact-small").create(3)
+    network.whiten(torch.full((8, 3, 32, 32), 90.0))
+    assert all(bool(weights.isfinite().all()) for weights in network.parameters())
+
+
+def test_an_unknown_network_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'article'"):
+        find_network("artikle")

@@ -1,0 +1,254 @@
+"""Standing on a pretrained network: embeddings once, a probe, fine-tuning from it, and teaching another network."""
+
+import csv
+import json
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.torch
+import timm
+import torch
+from PIL import Image
+
+import belvedere
+from belvedere.data.array_cache import clear_cache, list_stores
+from belvedere.data.dataset import read_folder
+from belvedere.data.hashing import read_contents
+from belvedere.errors import CacheError, UsageError, WeightsError
+from belvedere.review.models import Sight, find_sight
+from belvedere.runtime.progress import Progress, Task
+from belvedere.training import input_size
+from belvedere.training.device import Hardware
+from belvedere.training.networks import NetworkEntry
+from belvedere.training.train import Run, train
+
+BACKBONE = "test_vit.r160_in1k"
+SIDE = {"input_side": 32}
+
+
+def describe(sight: Sight, photographs: Path) -> int:
+    """How many photographs there are embeddings of."""
+    assert sight.describe is not None
+    contents = read_contents(read_folder(photographs).samples, Progress())
+    return len(sight.describe(contents, Progress()).values)
+
+
+def draw(folder: Path, each: int, seed: int) -> None:
+    """Photographs of two kinds that differ in colour, with much noise."""
+    random = np.random.default_rng(seed)
+    for name, colour in (("blue", (60, 80, 160)), ("red", (150, 80, 60))):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            pixels = np.clip(np.array(colour) + random.normal(0, 90, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    draw(folder / "train", 30, 0)
+    draw(folder / "test", 10, 1)
+    (folder / "train" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (folder / "test" / "blue" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken as well")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("weights") / "vit.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = timm.create_model(BACKBONE)
+    safetensors.torch.save_model(model, str(file))
+    return file
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("config") / "small.toml"
+    file.write_text("[recipe]\ninput_side = 32\n")
+    return file
+
+
+def probe(photos: Path, out: Path, weights: Path, config: Path, progress: Progress | None = None) -> Run:
+    return train(
+        photos, out=out, recipe="pretrained", config=config, network=BACKBONE, weights=weights, progress=progress
+    )
+
+
+@pytest.fixture(scope="module")
+def run(photographs: Path, weights: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return probe(photographs, tmp_path_factory.mktemp("runs") / "probe", weights, config)
+
+
+class Watched(Progress):
+    """Which tasks there were, with how much was left to do in them."""
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[str, int]] = []
+
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        steps: list[int] = []
+
+        class Counts(Task):
+            def advance(self, images: int, figures: str = "") -> None:
+                steps.append(images)
+
+        yield Counts()
+        self.tasks.append((description, sum(steps[1:])))  # the first is what was there already
+
+
+def test_a_probe_is_a_run_like_any_other(run: Run, photographs: Path, weights: Path) -> None:
+    assert run.evaluation.accuracy > 0.8
+    assert run.evaluation.unreadable == 1
+    for name in ("model.onnx", "weights.safetensors", "history.csv", "report.html", "config.toml", "predictions.csv"):
+        assert (run.folder / name).is_file()
+    again = belvedere.evaluate(run.load(), belvedere.read_folder(photographs))
+    assert again.accuracy == run.evaluation.accuracy
+    for ours, theirs in zip(run.evaluation.predictions, again.predictions, strict=True):
+        assert (ours.image, ours.prediction, ours.error) == (theirs.image, theirs.prediction, theirs.error)
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-4)
+    card = run.load().card
+    assert card.provenance.base["weights"] == weights.name
+    assert len(card.provenance.base["sha256"]) == 64
+    assert card.provenance.photographs == {
+        "train": 60,
+        "validation": 0,
+        "test": 21,
+    }  # none is needed to choose an epoch
+    assert (card.preprocess.height, card.preprocess.interpolation) == (32, "bicubic")
+    onnx.checker.check_model(onnx.load(run.folder / "model.onnx"))
+
+
+def test_a_second_run_describes_nothing_again(
+    run: Run, photographs: Path, weights: Path, config: Path, tmp_path: Path
+) -> None:
+    """With one label changed, as after a correction."""
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "split"])
+        for path in sorted(photographs.glob("*/*/*.png")):
+            label = "red" if path == photographs / "train/blue/0.png" else path.parent.name
+            writer.writerow([path, label, path.parts[-3]])
+    watched = Watched()
+    changed = probe(table, tmp_path / "run", weights, config, watched)
+    described = [left for task, left in watched.tasks if task == "Describing"]
+    assert len(described) == 4  # to learn from, to check, in places, to test on
+    assert sum(described) <= 2  # the broken ones are tried again
+    before, after = run.load().card.provenance, changed.load().card.provenance
+    assert before.photographs_sha256 != after.photographs_sha256
+    assert {store.kind for store in list_stores()} >= {"embeddings"}
+
+
+def test_fine_tuning_starts_from_the_probe(photographs: Path, weights: Path, config: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(config.read_text() + "side_plan = [[0.0, 32], [1.0, 32]]\nsource_side = 40\nleast_steps = 0\n")
+    tuned = train(
+        photographs, out=tmp_path / "run", recipe="finetuned", config=plan, network=BACKBONE, weights=weights, epochs=2
+    )
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+    assert tuned.evaluation.accuracy > 0.8
+    assert "of the way is best" in (tmp_path / "run" / "train.log").read_text()
+    assert tuned.load().card.provenance.photographs["validation"] == 6
+
+
+def test_a_teacher_is_learnt_from(run: Run, photographs: Path, tmp_path: Path) -> None:
+    """Labels and answers are mixed; of photographs without a label only the answer counts, and test ones stay out."""
+    draw(tmp_path / "more", 5, 2)
+    known = next((photographs / "test" / "red").glob("?.png"))
+    (tmp_path / "more" / "known.png").write_bytes(known.read_bytes())
+    taught = train(
+        photographs,
+        out=tmp_path / "run",
+        recipe="quick",
+        epochs=1,
+        teacher=run.folder,
+        unlabelled=tmp_path / "more",
+    )
+    learnt = taught.load().card.provenance.photographs
+    assert (learnt["train"], learnt["unlabelled"]) == (54, 10)
+    written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]
+    assert (written["teacher"], written["unlabelled"]) == (str(run.folder), str(tmp_path / "more"))
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "10 photographs without labels join in; 1 were among the others" in log
+
+
+def test_minutes_choose_the_size_of_the_pictures(
+    photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(entry: NetworkEntry, _: Hardware) -> float:
+        return 1.0 if entry.preprocess.height > 100 else 0.001
+
+    monkeypatch.setattr(input_size, "_time_size", slow)
+    short = train(
+        photographs, out=tmp_path / "run", recipe="pretrained", network=BACKBONE, weights=weights, minutes=0.5
+    )
+    assert short.load().card.preprocess.height == 96
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]["input_side"] == 96
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "quick", "network": BACKBONE}, r"no network 'test_vit\.r160_in1k'"),
+        (
+            {"recipe": "pretrained", "network": "resnet17"},
+            r"no backbone of timm's 'resnet17'\. Choose one of: resnet18",
+        ),
+        ({"recipe": "quick", "weights": "w.pth"}, "weights are for recipes that start from a pretrained network"),
+        ({"recipe": "quick", "bach_size": 2}, "no recipe key 'bach_size'. Did you mean 'batch_size'"),
+        ({"recipe": "pretrained", "teacher": "run"}, "a probe learns from labels only"),
+        ({"recipe": "quick", "unlabelled": "more"}, "without a teacher nothing is learnt"),
+        ({"recipe": "quick", "epochs": 0}, "epochs must be 1 or more"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused(
+    arguments: dict[str, object], message: str, photographs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(photographs, out=tmp_path / "run", **arguments)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_asked_for_are_refused(photographs: Path, weights: Path, tmp_path: Path) -> None:
+    other = tmp_path / "config.toml"
+    other.write_text(f'[recipe]\nweights_sha256 = "{"0" * 64}"\n')
+    with pytest.raises(WeightsError, match="is not the file of weights that is asked for"):
+        probe(photographs, tmp_path / "run", weights, other)
+    with pytest.raises(WeightsError, match="another architecture than test_vit"):
+        safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
+        train(
+            photographs,
+            out=tmp_path / "run",
+            network=BACKBONE,
+            recipe="pretrained",
+            weights=tmp_path / "a.safetensors",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_name_the_probe(run: Run) -> None:
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert (metrics["recipe"], metrics["epochs"], metrics["interrupted"]) == ("pretrained", 1, False)
+
+
+def test_a_review_finds_neighbours_by_what_an_audits_pretrained_network_saw(
+    photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
+    found = belvedere.audit(photographs, out=tmp_path / "audit", backbone=BACKBONE, weights=weights)
+    assert found.network is not None
+    assert found.network.model is None
+    sight = find_sight(tmp_path / "audit", None, found.class_names, Progress())
+    assert sight.model is None  # it does not say where it sees a class, and no other model knows these classes
+    assert describe(sight, photographs) == 80
+    clear_cache()
+    with pytest.raises(CacheError):
+        describe(sight, photographs)
