@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.demo.scenes.drawing import CLASS_NAMES
 from belvedere.demo.scenes.scenes import draw_fjord, draw_scene
 from belvedere.evaluation.metrics import average_precision, measure_tags
 from belvedere.images.decode import DecodedImage, read_inputs
 from belvedere.images.listing import list_pictures
-from belvedere.images.resize import fit_image
+from belvedere.images.resize import resize_image
 from belvedere.inference.model import Model, load
-from belvedere.inference.tags import PRESENT, refit_tags, tag_confidences
-from belvedere.types.model import TagRule
+from belvedere.inference.tags import PRESENT, fit_tags_multilabel, tag_confidences
+from belvedere.types.model import TagModel
 
 DRAWS = 10
 NATURAL = {"mountain": "mountains", "sea": "sea", "forest": "trees"}
@@ -45,7 +45,7 @@ def explain(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([model.explain(pictures[start : start + 64]) for start in range(0, len(pictures), 64)])
 
 
-def figures(rule: TagRule, evidence: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[float, float]:
+def figures(rule: TagModel, evidence: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[float, float]:
     """Micro F1 and mean average precision."""
     sure = tag_confidences(rule, evidence)
     none = np.zeros(present.shape)
@@ -53,9 +53,9 @@ def figures(rule: TagRule, evidence: NDArray[np.float32], present: NDArray[np.bo
     return found.micro_f1 or 0.0, found.mean_average_precision or 0.0
 
 
-def print_tags(model: Model, rule: TagRule, table: Path) -> None:
+def print_tags(model: Model, rule: TagModel, table: Path) -> None:
     """Tags on a table with several labels."""
-    samples = read_folder(table).samples
+    samples = load_dataset(table).samples
     pictures, places = read(model, [sample.path for sample in samples])
     evidence = explain(model, pictures)
     present = np.array([[name in (samples[k].label, *samples[k].also) for name in model.class_names] for k in places])
@@ -64,13 +64,13 @@ def print_tags(model: Model, rule: TagRule, table: Path) -> None:
         values = []
         for seed in range(DRAWS):
             order = np.random.default_rng(seed).permutation(len(places))
-            fitted = refit_tags(rule, evidence[order[:count]], present[order[:count]])
+            fitted = fit_tags_multilabel(rule, evidence[order[:count]], present[order[:count]])
             values.append(figures(fitted, evidence[order[count:]], present[order[count:]]))
         f1, precision = np.mean(values, 0)
         print(f"tags, fitted to {count} of {len(places)}, on the others: micro F1 {f1:.3f}, mAP {precision:.3f}")
 
 
-def print_natural(model: Model, rule: TagRule, folder: Path) -> None:
+def print_natural(model: Model, rule: TagModel, folder: Path) -> None:
     """Tags on photographs of another source."""
     with (folder / "labels.csv").open(encoding="utf-8") as file:
         labels = {row["image"]: set(row["labels"].split("|")) for row in csv.DictReader(file)}
@@ -89,8 +89,8 @@ def print_shares(model: Model) -> None:
     """Shares of drawn pictures, of the whole picture and of what belongs to a class."""
     scenes = [draw_scene(name, 7000 + k) for name in CLASS_NAMES for k in range(DRAWN)]
     scenes += [draw_fjord(7000 + k) for k in range(DRAWN)]
-    pixels = np.stack([fit_image(scene.pixels, model.card.preprocess) for scene in scenes])
-    answers = model.put_into_words(model.run_all(pixels), [""] * len(scenes), [()] * len(scenes))
+    pixels = np.stack([resize_image(scene.pixels, model.card.preprocess) for scene in scenes])
+    answers = model.to_predictions(model.forward_all(pixels), [""] * len(scenes), [()] * len(scenes))
     errors = []
     for scene, answer in zip(scenes, answers, strict=True):
         shares = {tag.name: tag.share for tag in answer.tags}
@@ -98,7 +98,7 @@ def print_shares(model: Model) -> None:
         for name in model.class_names:
             area = scene.shares.get(name, 0.0)
             errors.append((abs(shares.get(name, 0.0) - area), abs(shares.get(name, 0.0) - area / whole)))
-    right = np.mean([answer.prediction == scene.label for scene, answer in zip(scenes, answers, strict=True)])
+    right = np.mean([answer.predicted_label == scene.label for scene, answer in zip(scenes, answers, strict=True)])
     of_all, of_classes = np.mean(errors, 0)
     print(f"drawn pictures: right {right:.3f}, error of a share {of_all:.3f} (of what has a class {of_classes:.3f})")
 
@@ -113,7 +113,7 @@ def print_cost(model: Model, photos: Path) -> None:
         started = time.perf_counter()
         model.run(pictures)
         middle = time.perf_counter()
-        model.put_into_words(model.run_all(pictures), names, notes)
+        model.to_predictions(model.forward_all(pictures), names, notes)
         plain.append(middle - started)
         whole.append(time.perf_counter() - middle)
     print(f"cost: {np.median(whole) / np.median(plain) - 1:+.1%} over the class alone ({len(places)} pictures)")

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 import belvedere
-from belvedere.data.dataset import read_folder
-from belvedere.runtime.parallel import map_ahead
+from belvedere.data.dataset import load_dataset
+from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import LineProgress
 
 PER_FOLDER = 10_000
@@ -49,15 +49,17 @@ def make(source: Path, number: int, file: Path) -> None:
 
 def make_all(photos: Path, folder: Path, count: int) -> None:
     """Writes those that are not there yet, and a table of all."""
-    sources = [sample.path for sample in read_folder(photos).samples]
-    labels = {sample.path: sample.label for sample in read_folder(photos).samples}
+    sources = [sample.path for sample in load_dataset(photos).samples]
+    labels = {sample.path: sample.label for sample in load_dataset(photos).samples}
     random = np.random.default_rng(6)
     chosen = [sources[place] for place in random.integers(0, len(sources), count)]
     for start in range(0, count, PER_FOLDER):
         name_of(folder, start).parent.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(count) if not name_of(folder, number).exists()]
     with LineProgress().task("Making", len(missing)) as task:
-        for _ in map_ahead(lambda number: make(chosen[number], number, name_of(folder, number)), missing, together=16):
+        for _ in parallel_map(
+            lambda number: make(chosen[number], number, name_of(folder, number)), missing, together=16
+        ):
             task.advance(1)
     with (folder / "all.csv").open("w", newline="") as file:
         table = csv.writer(file)

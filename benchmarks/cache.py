@@ -17,10 +17,10 @@ from pathlib import Path
 
 import simplejpeg
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import Contents, read_contents
 from belvedere.data.image_cache import read_pixels
-from belvedere.runtime.environment import PLACE_VARIABLE
+from belvedere.runtime.environment import CACHE_DIR_ENV
 from belvedere.runtime.progress import Progress
 from belvedere.types.model import Preprocess
 
@@ -43,7 +43,7 @@ def decode_bare(paths: list[Path]) -> float:
 def fill_cache(contents: Contents, side: int) -> tuple[float, float]:
     """Returns seconds of the first reading and of the second."""
     with tempfile.TemporaryDirectory() as place:
-        os.environ[PLACE_VARIABLE] = place
+        os.environ[CACHE_DIR_ENV] = place
         start = time.perf_counter()
         read_pixels(contents, Preprocess(side, side), Progress())
         middle = time.perf_counter()
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", type=int, default=150)
     options = parser.parse_args()
-    samples = read_folder(options.photos).samples
+    samples = load_dataset(options.photos).samples
     start = time.perf_counter()
     contents = read_contents(samples, Progress())
     print(f"hashing: {len(samples) / (time.perf_counter() - start):.0f} images/s")

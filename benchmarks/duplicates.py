@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 import belvedere
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.runtime.progress import LineProgress
 from belvedere.types.audit import Audit
 from belvedere.types.data import Sample
@@ -127,7 +127,7 @@ def judge(name: str, pairs: Pairs, truth: Mapping[str, tuple[str, str]], natural
 def print_identical(photos: Path) -> None:
     """Prints the identical files of a data set as it is."""
     found, seconds = audit(photos, near=False)
-    groups = [group for group in found.groups if group.kind in ("same_bytes", "same_pixels")]
+    groups = [group for group in found.groups if group.kind in ("duplicate_file", "duplicate_pixels")]
     print(
         f"{found.images} photographs, identical: {len(groups)} groups of {sum(len(group.images) for group in groups)}, "
         f"{sum(group.contradicts for group in groups)} contradict, {sum(group.leaks for group in groups)} leak; "
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the report of the last audit")
     arguments = parser.parse_args()
     print_identical(arguments.photos)
-    dataset = read_folder(arguments.photos)
+    dataset = load_dataset(arguments.photos)
     samples = [Sample(s.path.resolve(), str(s.path.resolve()), s.label, "") for s in dataset.samples[: arguments.among]]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve()

@@ -3,7 +3,7 @@
 python benchmarks/few_pictures.py PHOTOS --weights FILE [--backbone NAME] [--each 5,20,100] [--seeds 3] [--out FOLDER]
 
 Draws so many photographs of every class from the training part, trains `quick` and `standard` from scratch and
-`pretrained` on the same ones, and measures each on the whole test part. Prints a table and writes `few_pictures.json`
+`probe` on the same ones, and measures each on the whole test part. Prints a table and writes `few_pictures.json`
 and the curve as `few_pictures.png`.
 """
 
@@ -20,7 +20,7 @@ import matplotlib as mpl
 import numpy as np
 
 import belvedere
-from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.training.recipes import RECIPES
 
 mpl.use("Agg")
@@ -82,14 +82,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--backbone", default=RECIPES["pretrained"].network)
+    parser.add_argument("--backbone", default=RECIPES["probe"].network)
     parser.add_argument("--each", default="5,20,100")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path())
     arguments = parser.parse_args()
-    dataset, rows = read_folder(arguments.photos), list[Row]()
+    dataset, rows = load_dataset(arguments.photos), list[Row]()
     for each in map(int, arguments.each.split(",")):
-        for recipe in (*SCRATCH, "pretrained"):
+        for recipe in (*SCRATCH, "probe"):
             found = []
             for seed in range(arguments.seeds):
                 with tempfile.TemporaryDirectory() as folder:

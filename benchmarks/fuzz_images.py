@@ -27,7 +27,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
 
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images.decode import read_image
 
 LONGEST_SECONDS = 1.0  # of the processor
@@ -155,7 +155,7 @@ def work(first: int, last: int, sender: Connection) -> None:
         try:
             read_image(content)
             outcome = "read"
-        except UnreadableImage:
+        except InvalidImageError:
             outcome = "refused"
         except BaseException as error:  # noqa: BLE001 - this is what is looked for
             outcome = f"{type(error).__name__}: {error}"

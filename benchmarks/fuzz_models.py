@@ -39,13 +39,13 @@ OPENED = re.compile(r'open(?:at)?\((?:AT_FDCWD, |\d+, )?"([^"]*)"[^)]*\) = \d+')
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("show", "MODEL", "--json"),
     ("evaluate", "MODEL", "photos", "--out", "out", "--json"),
-    ("export", "MODEL", "--form", "float16", "--calibration", "photos", "--out", "out.onnx", "--json"),
-    ("export", "MODEL", "--form", "plain", "--calibration", "photos", "--out", "out.onnx"),
-    ("export", "MODEL", "--form", "int8", "--calibration", "photos", "--out", "out.onnx"),
+    ("export", "MODEL", "--format", "float16-weights", "--calibration-data", "photos", "--out", "out.onnx", "--json"),
+    ("export", "MODEL", "--format", "nchw", "--calibration-data", "photos", "--out", "out.onnx"),
+    ("export", "MODEL", "--format", "int8", "--calibration-data", "photos", "--out", "out.onnx"),
     ("calibrate", "MODEL", "labels.csv", "--out", "out.onnx"),
     ("audit", "photos", "--model", "MODEL", "--out", "out"),
     ("predict", "MODEL", "photos", "--format", "csv"),
-    ("predict", "MODEL", "photos", "--sheet", "sheet.png", "--heatmaps", "out"),
+    ("predict", "MODEL", "photos", "--contact-sheet", "sheet.png", "--heatmaps", "out"),
 )
 
 Node = onnx.NodeProto

@@ -25,8 +25,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.data.corrections.journal import read_journal
-from belvedere.data.dataset import read_folder
+from belvedere.data.corrections.journal import read_corrections
+from belvedere.data.dataset import load_dataset
 
 COMMAND = (sys.executable, "-m", "belvedere")
 TAB = "0123456789abcdef"
@@ -47,7 +47,7 @@ CASES = (
     Case("train", "train some.csv --recipe quick --epochs 2 --out out", "out/weights.safetensors", "--resume", 20),
     Case("predict", "predict some --out out.csv", "out.csv", "--resume", 20),
     Case("calibrate", "calibrate model.onnx tagged.csv --overwrite --force", "model.onnx", "", 20),
-    Case("export", "export run --form float16 --calibration some --out out.onnx", "out.onnx", "", 20),
+    Case("export", "export run --format float16-weights --calibration-data some --out out.onnx", "out.onnx", "", 20),
     Case("audit", "audit others --model run --out out", "out/issues.csv", "--overwrite", 10),
 )
 REVIEWS = 20
@@ -55,7 +55,7 @@ REVIEWS = 20
 
 def prepare(photos: Path, images: int, folder: Path) -> None:
     """Writes photographs, two tables of some of them, and a run."""
-    known = read_folder(photos).part("train")
+    known = load_dataset(photos).part("train")
     step = max(2, len(known) // images)
     samples = known[::step]
     for number, sample in enumerate(known[1::step]):  # which no run has learnt
@@ -198,7 +198,7 @@ def kill_reviews(folder: Path, chance: random.Random) -> list[str]:
             pass  # it was killed
         killer.wait()
         process.communicate()
-        text = read_journal(journal) if journal.exists() else None  # it begins with the first decision
+        text = read_corrections(journal) if journal.exists() else None  # it begins with the first decision
         there = [each.id for each in text.decisions] if text else []
         if not set(kept) <= set(there) or not set(there) <= set(sent) or len(there) != len(set(there)):
             wrong.append(f"review {number}: {len(kept)} acknowledged, {len(there)} found")

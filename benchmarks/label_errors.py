@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 import belvedere
-from belvedere.auditing.label_issues import Doubts, doubt_labels
+from belvedere.auditing.label_issues import Doubts, find_label_issues
 from belvedere.auditing.linear_probe import draw_folds
-from belvedere.auditing.out_of_fold import Route, answer_unseen, choose_route
-from belvedere.data.dataset import Dataset, read_folder
-from belvedere.data.hashing import Contents, of_part, read_contents
+from belvedere.auditing.out_of_fold import Route, choose_route, out_of_fold_predictions
+from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.hashing import Contents, read_contents, select_split
 from belvedere.inference.embeddings import read_embeddings
 from belvedere.runtime.csv_files import write_csv
 from belvedere.runtime.progress import LineProgress
@@ -83,7 +83,7 @@ def write_list(file: Path, contents: Contents, spoilings: Mapping[tuple[str, int
 
 def compare(name: str, probabilities: NDArray[np.float32], given: Labels, spoilt: NDArray[np.bool_]) -> Doubts:
     """Prints how well the spoilt ones are found, and returns our doubts."""
-    doubts, wide = doubt_labels(probabilities, given), probabilities.astype(np.float64)
+    doubts, wide = find_label_issues(probabilities, given), probabilities.astype(np.float64)
     figures = {"ours": average_precision_score(spoilt, doubts.scores)}
     for method in ("self_confidence", "normalized_margin"):
         quality = cleanlab.rank.get_label_quality_scores(given, wide, method=method)
@@ -121,7 +121,7 @@ def learn_quick(contents: Contents, dataset: Dataset) -> Callable[[Labels], Labe
             run = belvedere.train(
                 Path(folder) / "data.csv", out=Path(folder) / "run", recipe="quick", progress=PROGRESS
             )
-        return np.array([names.index(str(each.prediction)) for each in run.evaluation.predictions], np.int64)
+        return np.array([names.index(str(each.predicted_label)) for each in run.evaluation.predictions], np.int64)
 
     return answer
 
@@ -153,9 +153,9 @@ def main() -> None:
     parser.add_argument("--swapped", default="glacier,mountain")
     parser.add_argument("--list", type=Path, help="CSV of the photographs that were spoilt")
     arguments = parser.parse_args()
-    dataset = read_folder(arguments.photos)
+    dataset = load_dataset(arguments.photos)
     contents = read_contents(dataset.samples, PROGRESS)
-    train, tested, names = of_part(contents, "train"), of_part(contents, "test"), dataset.class_names
+    train, tested, names = select_split(contents, "train"), select_split(contents, "test"), dataset.class_names
     true, test = (np.array([names.index(s.label) for s in part.samples], np.int64) for part in (train, tested))
     pair = [names.index(name) for name in arguments.swapped.split(",")]
     ways: list[tuple[str, Route, Callable[[Labels], Labels]]] = []
@@ -175,7 +175,7 @@ def main() -> None:
         changes: dict[str, list[tuple[float, float]]] = {}
         for (name, seed), (given, spoilt) in spoilings.items():
             start, folds = time.perf_counter(), draw_folds(given, train.hashes, seed)
-            found = answer_unseen(dataset, relabel(train, given, names), folds, route, seed, PROGRESS)
+            found = out_of_fold_predictions(dataset, relabel(train, given, names), folds, route, seed, PROGRESS)
             title = f"{way}, {name}, seed {seed}, {spoilt.sum()} spoilt, {time.perf_counter() - start:.0f} s"
             doubts = compare(title, found.probabilities, given, spoilt)
             changes.setdefault(name, []).append(print_regained(learn, true, given, doubts, test))

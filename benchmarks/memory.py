@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 
 
 def peak_bytes(table: Path, recipe: str, epochs: int, out: Path) -> int:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--times", type=int, default=10)
     options = parser.parse_args()
-    samples = [sample for sample in read_folder(options.photos).samples if sample.part in ("train", "test")]
+    samples = [sample for sample in load_dataset(options.photos).samples if sample.part in ("train", "test")]
     peaks = []
     with tempfile.TemporaryDirectory() as place:
         for times, epochs in ((1, 2), (options.times, 1)):

@@ -24,20 +24,20 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.runtime.telemetry import OFF
 
 COMMANDS = {
     "demo": "demo --out demo --overwrite",
     "train": "train some --recipe quick --epochs 2 --out run --overwrite",
     "evaluate": "evaluate run some --out evaluation --overwrite",
-    "audit": "audit some --no-labels --out audit --overwrite",  # with labels it trains, as above
-    "predict": "predict some/test --out answers.csv --sheet sheet.png",
-    "export": "export run --form int8 --calibration some --force --out int8.onnx --overwrite",
+    "audit": "audit some --skip-label-issues --out audit --overwrite",  # with labels it trains, as above
+    "predict": "predict some/test --out answers.csv --contact-sheet sheet.png",
+    "export": "export run --format int8 --calibration-data some --force --out int8.onnx --overwrite",
     "compare": "compare run evaluation --out comparison --overwrite",
     "show": "show",
     "serve": "serve run --port 0 --json",
-    "review": "review run --photos some --port 0",
+    "review": "review run --data some --port 0",
 }
 SERVERS = ("serve", "review")
 WITHOUT_NETWORK = ("unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
@@ -47,7 +47,7 @@ ADDRESS = re.compile(r'(?:connect|sendto|sendmsg)\(.*sa_family=AF_INET6?,.*?(?:i
 
 def copy_some(photos: Path, images: int, folder: Path) -> None:
     """Links some of the photographs of each part and class into a data set of their own."""
-    samples = read_folder(photos).samples
+    samples = load_dataset(photos).samples
     for number, sample in enumerate(samples[:: max(1, len(samples) // images)]):
         place = folder / ("test" if sample.part == "test" else "train") / sample.label
         place.mkdir(parents=True, exist_ok=True)

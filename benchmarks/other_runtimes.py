@@ -1,6 +1,7 @@
 """Does the plain form of a model open elsewhere, and answer the same?
 
-Run as `python benchmarks/other_runtimes.py MODEL PHOTOS --python PYTHON...`: MODEL is exported with `--form plain`, and
+Run as `python benchmarks/other_runtimes.py MODEL PHOTOS --python PYTHON...`: MODEL is exported with
+`--format nchw`, and
 each PYTHON, an interpreter with onnxruntime, openvino or opencv (headless) in it, answers for the same pixels with each
 of them that it has. Printed is the largest difference of a probability from Belvedere's own; `--random SIDE` takes
 images of noise in place of photographs.
@@ -77,7 +78,7 @@ def main() -> None:
         folder = Path(name)
         photos = draw_noise(folder / "noise", options.random) if options.random else options.photos
         plain = folder / "plain.onnx"
-        done = export_model(options.model, plain, "plain", photos=photos)
+        done = export_model(options.model, plain, "nchw", photos=photos)
         model = load(options.model)
         read = list(read_inputs(list(expand([photos]))[:100], model.card.preprocess))
         pixels = np.stack([outcome.pixels for outcome in read if isinstance(outcome, DecodedImage)])

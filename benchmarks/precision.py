@@ -14,7 +14,7 @@ from unittest import mock
 
 import torch
 
-from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.runtime.progress import LineProgress
 from belvedere.training import train as training
 from belvedere.training.device import Hardware
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
-    dataset = read_folder(options.photos)
+    dataset = load_dataset(options.photos)
     print("| seed | precision | validation accuracy after each epoch | mean of the last three |\n|---|---|---|---|")
     for seed in range(options.seeds):
         for precision in (torch.bfloat16, torch.float32):

@@ -68,7 +68,7 @@ from pathlib import Path
 import numpy as np
 from belvedere.images.decode import read_input
 from belvedere.inference.model import BATCH, load
-from belvedere.runtime.parallel import chunks_of, map_ahead
+from belvedere.runtime.parallel import chunks_of, parallel_map
 model = load(sys.argv[1])
 files = sorted(Path(sys.argv[2]).iterdir())
 pixels = np.stack([read_input(file, model.card.preprocess).pixels for file in files[:BATCH]])
@@ -78,7 +78,7 @@ for name, work in (
     ("computing", lambda some: model._ask(["probabilities"], pixels[: len(some)])),
 ):
     start, worked = time.perf_counter(), time.process_time()
-    count = sum(1 for _ in map_ahead(work, chunks_of(files, BATCH), 16))
+    count = sum(1 for _ in parallel_map(work, chunks_of(files, BATCH), 16))
     seconds, worked = time.perf_counter() - start, time.process_time() - worked
     figures[name] = {"images": len(files), "seconds": seconds, "worked": worked}
 print(json.dumps(figures))

@@ -16,12 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 
 
 def write_table(photos: Path, images: int, file: Path) -> None:
     """Writes a table of some of the training photographs, spread over the classes."""
-    samples = read_folder(photos).part("train")
+    samples = load_dataset(photos).part("train")
     chosen = samples[:: max(1, len(samples) // images)]
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)

@@ -182,7 +182,7 @@ def main() -> None:
         return
     model = [options.model] if options.model else []
     command = [sys.executable, "-m", "belvedere", "serve", *model, "--port", "0", "--json"]
-    command += ["--megabytes", str(MEGABYTES), "--seconds", str(SECONDS)]
+    command += ["--max-body-mb", str(MEGABYTES), "--timeout", str(SECONDS)]
     began = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

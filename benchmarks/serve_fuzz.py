@@ -30,9 +30,9 @@ def fuzz(schemathesis: str, examples: int, token: str) -> int:
         "--port",
         "0",
         "--json",
-        "--megabytes",
+        "--max-body-mb",
         "1",
-        "--seconds",
+        "--timeout",
         "5",
     ]
     with tempfile.TemporaryFile() as log:

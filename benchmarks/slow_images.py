@@ -4,7 +4,7 @@ python benchmarks/slow_images.py [--megabytes 0.25 1 4 8 16 30] [--kind NAME] [-
 
 Writes a file of each kind in each size: segments, chunks, blocks, pages, directories, comments, scans and fill bytes
 without number. Each is read in a process of its own; the time of the processor counts, less that of an ordinary image.
-Ends with 1 where one costs more than the limit, or ends otherwise than with pixels or an `UnreadableImage`.
+Ends with 1 where one costs more than the limit, or ends otherwise than with pixels or an `InvalidImageError`.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from slow_kinds import JPEG, KINDS
 READ = """
 
 import json, resource, sys
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images.decode import read_image
 read_image(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF)
 try:
     said = "read, %d x %d" % read_image(sys.argv[2]).shape[1::-1]
-except UnreadableImage as error:
+except InvalidImageError as error:
     said = "refused: " + error.reason
 after = resource.getrusage(resource.RUSAGE_SELF)
 seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import belvedere
-from belvedere.data.dataset import Dataset, read_folder
-from belvedere.data.hashing import Contents, of_part, read_contents
+from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.hashing import Contents, read_contents, select_split
 from belvedere.images.listing import list_pictures
 from belvedere.inference.embeddings import Embeddings, read_embeddings
 from belvedere.runtime.csv_files import write_csv
@@ -32,7 +32,7 @@ from belvedere.training.device import choose_hardware
 from belvedere.training.embedders import NetworkEmbedder, described_name
 from belvedere.training.linear_probe import FOLDS, draw_folds, fit_probe
 from belvedere.training.networks import find_backbone
-from belvedere.training.pretrained_weights import find_weights
+from belvedere.training.pretrained_weights import load_pretrained_weights
 from belvedere.training.recipes import RECIPES
 from belvedere.training.transfer import open_backbone
 from belvedere.types.data import Sample
@@ -44,8 +44,8 @@ PROGRESS = LineProgress()
 
 def open_embedder(backbone: str, weights: Path) -> NetworkEmbedder:
     """The network that training would describe photographs with, under the same name in the cache."""
-    recipe, hardware = RECIPES["pretrained"], choose_hardware("auto")
-    entry, found = find_backbone(backbone), find_weights("", str(weights), "", PROGRESS)
+    recipe, hardware = RECIPES["probe"], choose_hardware("auto")
+    entry, found = find_backbone(backbone), load_pretrained_weights("", str(weights), "", PROGRESS)
     network = open_backbone(entry, found, 2, recipe, PROGRESS)
     name = f"{described_name(recipe, found)}-{hardware.device.type}-{hardware.precision_name}"
     return NetworkEmbedder(network.to(hardware.device), hardware, entry.preprocess, name)
@@ -132,15 +132,15 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--outliers", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--backbone", default=RECIPES["pretrained"].network)
+    parser.add_argument("--backbone", default=RECIPES["probe"].network)
     parser.add_argument("--flipped", type=float, default=0.05)
     parser.add_argument("--scratch", action="store_true")
     arguments = parser.parse_args()
-    dataset: Dataset = read_folder(arguments.photos)
+    dataset: Dataset = load_dataset(arguments.photos)
     contents, embedder = read_contents(dataset.samples, PROGRESS), open_embedder(arguments.backbone, arguments.weights)
     train, test, outliers = (
         read_embeddings(part, embedder, PROGRESS)
-        for part in (of_part(contents, "train"), of_part(contents, "test"), read_outliers(arguments.outliers))
+        for part in (select_split(contents, "train"), select_split(contents, "test"), read_outliers(arguments.outliers))
     )
     labels = np.array([dataset.class_names.index(sample.label) for sample in train.samples], np.int64)
     print_outliers(train, test, outliers, labels)

@@ -18,20 +18,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.dataset import read_folder
-from belvedere.data.hashing import Contents, of_part, read_contents
+from belvedere.data.dataset import load_dataset
+from belvedere.data.hashing import Contents, read_contents, select_split
 from belvedere.data.image_cache import Pixels, read_pixels
-from belvedere.data.splits import keep_back
-from belvedere.runtime.malloc import kept_blocks
+from belvedere.data.splits import stratified_group_split
+from belvedere.runtime.malloc import keep_freed_memory
 from belvedere.runtime.progress import LineProgress, Progress
-from belvedere.training.data_loader import Feed, Part
+from belvedere.training.data_loader import DataLoader, Part
 from belvedere.training.device import Hardware, choose_hardware
-from belvedere.training.distributed import Ranks
+from belvedere.training.distributed import Distributed
 from belvedere.training.loop import Plan, fit, validate
 from belvedere.training.networks import Network
 from belvedere.training.recipe_config import change_recipe, choose_recipe
 from belvedere.training.recipes import Recipe
-from belvedere.training.schedule import count_repeats, count_steps
+from belvedere.training.schedule import count_steps, repeats_per_epoch
 from belvedere.training.trainer import start_network
 from belvedere.types.model import Preprocess
 
@@ -40,9 +40,9 @@ KEPT_BACK = 3000
 
 def divide(photos: Path) -> tuple[Contents, Contents, tuple[str, ...]]:
     """Returns what to learn from, what to measure on, and the class names."""
-    dataset = read_folder(photos)
-    contents = of_part(read_contents(dataset.samples, Progress()), "train")
-    rest, measured = keep_back(contents, KEPT_BACK / len(contents.samples), seed=7)
+    dataset = load_dataset(photos)
+    contents = select_split(read_contents(dataset.samples, Progress()), "train")
+    rest, measured = stratified_group_split(contents, KEPT_BACK / len(contents.samples), seed=7)
     return rest, measured, dataset.class_names
 
 
@@ -56,11 +56,11 @@ def read(contents: Contents, side: int, class_names: Sequence[str]) -> Part:
 def train(recipe: Recipe, train_part: Part, watched: Part, seed: int, hardware: Hardware) -> tuple[Network, float]:
     """Trains once; returns the network of the last step and the seconds of the epochs, without validation."""
     network = start_network(recipe, len(set(train_part.labels)), seed, train_part.images)
-    feed = Feed(train_part, hardware, count_repeats(len(train_part.labels), recipe))
-    plan = Plan(recipe, count_steps(len(feed), recipe), seed, hardware, Ranks())
+    feed = DataLoader(train_part, hardware, repeats_per_epoch(len(train_part.labels), recipe))
+    plan = Plan(recipe, count_steps(len(feed), recipe), seed, hardware, Distributed())
     start = time.perf_counter()
-    with kept_blocks():
-        done = fit(network, plan, feed, Feed(watched, hardware), progress=LineProgress(), keep=lambda _: None)
+    with keep_freed_memory():
+        done = fit(network, plan, feed, DataLoader(watched, hardware), progress=LineProgress(), keep=lambda _: None)
     print(f"  {time.perf_counter() - start:.1f} s with validation", flush=True)
     return network, sum(row.seconds for row in done.history)
 
@@ -69,8 +69,8 @@ def measure(network: Network, part: Part, hardware: Hardware) -> NDArray[np.floa
     """Returns accuracy and log loss from one view, and the same with the mirror image: (4,)."""
     figures: list[float] = []
     for both in (False, True):
-        network.both_ways = both
-        found = validate(network, Feed(part, hardware), hardware, Ranks())
+        network.flip_tta = both
+        found = validate(network, DataLoader(part, hardware), hardware, Distributed())
         figures += [found.accuracy, found.loss]
     return np.array(figures)
 
@@ -92,7 +92,7 @@ def main() -> None:
     recipe = change_recipe(choose_recipe(options.recipe), parse_changes(options.changes), "--set")
     hardware = choose_hardware("auto")
     learnt, measured, class_names = divide(options.photos)
-    train_part = read(learnt, recipe.source_side, class_names)
+    train_part = read(learnt, recipe.cached_image_size, class_names)
     parts = {int(side): read(measured, int(side), class_names) for side in options.sides.split(",")}
     watched = next(iter(parts.values()))
     found: dict[int, list[NDArray[np.float64]]] = {side: [] for side in parts}

@@ -19,7 +19,7 @@ from belvedere.data.hashing import Contents
 from belvedere.evaluation.report.sinks import ContactSheet
 from belvedere.inference.model import Model, load
 from belvedere.inference.model_card import card_to_metadata
-from belvedere.runtime.environment import PLACE_VARIABLE
+from belvedere.runtime.environment import CACHE_DIR_ENV
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import ModelId, Sample
 from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance
@@ -133,7 +133,7 @@ def answer(image: str, label: str | None, *probabilities: float, names: Sequence
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Every test, and every process that one starts, keeps decoded pictures in a temporary folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(PLACE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        patch.setenv(CACHE_DIR_ENV, str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import read_journal
+from belvedere.data.corrections.journal import read_corrections
 from belvedere.inference.writers.text import write_predictions
 from belvedere.runtime.csv_files import write_csv
 from belvedere.types.data import Decision
@@ -38,7 +38,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "belvedere", "review", self.run, "--port", self.port, "--who", "Ana"]
+        command = [sys.executable, "-m", "belvedere", "review", self.run, "--port", self.port, "--annotator", "Ana"]
         self.process = subprocess.Popen([*map(str, command), *self.options], stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:  # until it says where it is
@@ -58,7 +58,7 @@ class Server:
     def decisions(self) -> tuple[Decision, ...]:
         if not self.journal.exists():
             return ()
-        text = read_journal(self.journal)
+        text = read_corrections(self.journal)
         assert text.damaged == ()
         return text.decisions
 
@@ -87,7 +87,7 @@ def write_copies(folder: Path, count: int) -> Path:
     audit.mkdir()
     (audit / "audit.json").write_text(json.dumps({"classes": CLASS_NAMES, "groups": [group]}))
     issues = [(str(image), "exact_duplicate", sha256) for image in images]
-    write_csv(audit / "issues.csv", ("image", "check", "sha256"), issues)
+    write_csv(audit / "issues.csv", ("image", "issue_type", "sha256"), issues)
     return audit
 
 

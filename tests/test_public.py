@@ -61,7 +61,7 @@ sys.meta_path.insert(0, NoTorch())
 import belvedere, belvedere.cli, belvedere.inference.batch, belvedere.demo.dataset, belvedere.evaluation.run_folder
 try:
     belvedere.train("photographs", out="run")
-except belvedere.MissingExtra as error:
+except belvedere.MissingDependencyError as error:
     print(error)
 """
     assert "pip install 'belvedere[train]'" in python(code)

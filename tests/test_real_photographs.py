@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from belvedere.data.dataset import Dataset, read_folder
-from belvedere.data.hashing import find_identical, of_part, read_contents
-from belvedere.data.splits import keep_back
+from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.hashing import find_identical, read_contents, select_split
+from belvedere.data.splits import stratified_group_split
 from belvedere.evaluation.evaluate import evaluate
 from belvedere.images.decode import JPEG_AGREEMENT, read_image
 from belvedere.inference.model import load
@@ -25,7 +25,7 @@ SCENES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 
 @pytest.fixture(scope="module")
 def scenes() -> Dataset:
-    return read_folder(Path(PLACE or ""))
+    return load_dataset(Path(PLACE or ""))
 
 
 def test_the_data_set_is_the_known_one(scenes: Dataset) -> None:
@@ -41,7 +41,7 @@ def test_identical_photographs_are_found_and_stay_together(scenes: Dataset) -> N
     assert "a leak" in leaks.message
     assert "contradicting" in contradictions.message
     assert len(contradictions.names) >= 10
-    rest, kept = keep_back(of_part(contents, "train"), 0.1, seed=0)
+    rest, kept = stratified_group_split(select_split(contents, "train"), 0.1, seed=0)
     assert not set(rest.hashes) & set(kept.hashes)
     assert len(kept.samples) == pytest.approx(1403, abs=3)
 

@@ -19,7 +19,7 @@ import belvedere
 from belvedere.evaluation.evaluate import evaluate
 from belvedere.inference.model import Model
 from belvedere.inference.model_paths import BUNDLED, MODEL_NAME
-from belvedere.inference.onnx_transforms import store_half
+from belvedere.inference.onnx_transforms import to_float16_weights
 from belvedere.runtime.files import write_bytes, write_text
 from belvedere.runtime.progress import LineProgress
 from belvedere.training.recipe_config import change_recipe
@@ -40,12 +40,14 @@ def describe(model: Model, measured: Evaluation, figures: str, size_bytes: int) 
         f"| {row.name} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.images} |"
         for row in measured.per_class
     )
-    pairs = ", ".join(f"{pair.label} taken for {pair.prediction} {pair.images}" for pair in measured.confused_pairs[:4])
+    pairs = ", ".join(
+        f"{pair.label} taken for {pair.predicted_label} {pair.images}" for pair in measured.confused_pairs[:4]
+    )
     return f"""# scenes.onnx
 
 The model that answers where no other is named: {", ".join(model.class_names)}.
 
-- **Learnt from** {learnt:,} photographs of the Intel scenes' training part, {chosen:,} more to choose the epoch by;
+- **Trained on** {learnt:,} photographs of the Intel scenes' training part, {chosen:,} more to choose the epoch by;
   nothing else, and no pretrained weights. SHA-256 over their contents and labels:
   `{made.photographs_sha256}`.
 - **Made by** `python tools/bundle_model.py intel`: recipe `{made.recipe}` (network `{made.network}`), seed {made.seed},
@@ -59,7 +61,7 @@ The model that answers where no other is named: {", ".join(model.class_names)}.
 
 **Know before use.** It knows six kinds of outdoor scenes and calls everything else one of them. Most mistakes: {pairs};
 a careful person agrees with the data set's labels on 92 to 93% only. The photographs are of 150 x 150 pixels, from the
-web, of unclear licences; none is in this file. Licence of the file: Apache-2.0.
+web, of unclear licences; none is in this file. License of the file: Apache-2.0.
 """
 
 
@@ -76,16 +78,16 @@ def main() -> None:
     if change_recipe(RECIPE, made_by, "config.toml") != RECIPE:
         sys.exit(f"{options.run} was not made by today's recipe for it: delete it, or name another with --run")
     original = belvedere.load(options.run)
-    halved = store_half(onnx.load(options.run / MODEL_NAME))
+    halved = to_float16_weights(onnx.load(options.run / MODEL_NAME))
     onnx.checker.check_model(halved, full_check=True)
     content = halved.SerializeToString()
     if len(content) > MOST_BYTES:
         sys.exit(f"{len(content):,} bytes, over {MOST_BYTES:,}")
-    photos = belvedere.read_folder(options.photos)
+    photos = belvedere.load_dataset(options.photos)
     before = evaluate(original, photos, progress)
     after = evaluate(Model.from_bytes(content, original.card), photos, progress)
     pairs = list(zip(before.predictions, after.predictions, strict=True))
-    agreement = sum(one.prediction == other.prediction for one, other in pairs) / len(pairs)
+    agreement = sum(one.predicted_label == other.predicted_label for one, other in pairs) / len(pairs)
     changes = [abs(a - b) for one, other in pairs for a, b in zip(one.probabilities, other.probabilities, strict=True)]
     figures = (
         f"accuracy {after.accuracy:.4f} ({round(after.accuracy * after.images):,} of {after.images:,}), "

@@ -17,25 +17,25 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.data.splits import divide
 from belvedere.inference.model import load
 from belvedere.inference.model_card import card_to_metadata
-from belvedere.inference.onnx_transforms import store_half
-from belvedere.inference.uncertainty.ood import OutlierScore, fit_outlier_score, fit_quantiles, score_outliers
+from belvedere.inference.onnx_transforms import to_float16_weights
+from belvedere.inference.uncertainty.ood import OODScorer, fit_outlier_score, fit_quantiles, score_outliers
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.progress import LineProgress
-from belvedere.training.data_loader import Feed
+from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import choose_hardware
 from belvedere.training.distributed import join_ranks
-from belvedere.training.fit_uncertainty import HeldOut, fit_trust
+from belvedere.training.fit_uncertainty import HeldOutOutputs, fit_uncertainty
 from belvedere.training.log import LoggedProgress
-from belvedere.training.networks import find_network, find_recipes_network
+from belvedere.training.networks import architecture_for, find_network
 from belvedere.training.networks.registry import Network
 from belvedere.training.onnx_export import export_graph
 from belvedere.training.recipe_config import change_recipe
 from belvedere.training.recipes import RECIPES, Recipe
-from belvedere.training.trainer import Job, hold_out, read_part, spread_rows
+from belvedere.training.trainer import Job, evenly_spaced, hold_out, read_part
 
 COMPARED_ON = 16  # pictures
 
@@ -54,22 +54,24 @@ def take_weights(file: Path, network: Network) -> Network:
     return network.eval()
 
 
-def look(photos: Path, recipe: Recipe, seed: int, network: Network, sha256: str) -> tuple[HeldOut, NDArray[np.uint8]]:
+def look(
+    photos: Path, recipe: Recipe, seed: int, network: Network, sha256: str
+) -> tuple[HeldOutOutputs, NDArray[np.uint8]]:
     """What the network says of its validation photographs and some it learnt from; and pictures to compare on."""
-    dataset, hardware = read_folder(photos), choose_hardware("cpu")
+    dataset, hardware = load_dataset(photos), choose_hardware("cpu")
     with tempfile.TemporaryDirectory() as folder:
         log = LoggedProgress(Path(folder) / "log", LineProgress())
         division = divide(dataset, recipe.split_fractions, seed, log)
         if division.sha256 != sha256:
             raise SystemExit("These are not the photographs that the model was trained on.")
         job = Job(Path(folder), recipe, dataset, division, seed, hardware, join_ranks("cpu"), log, None)
-        size = find_recipes_network(recipe).preprocess
+        size = architecture_for(recipe).preprocess
         (train, _), (validation, held) = read_part(job, division.train, size), read_part(job, division.validation, size)
-        seen = hold_out(job, network, Feed(train, hardware), Feed(validation, hardware), held)
-        return seen, validation.images[spread_rows(len(validation.labels), COMPARED_ON)]
+        seen = hold_out(job, network, DataLoader(train, hardware), DataLoader(validation, hardware), held)
+        return seen, validation.images[evenly_spaced(len(validation.labels), COMPARED_ON)]
 
 
-def halve(score: OutlierScore) -> OutlierScore:
+def halve(score: OODScorer) -> OODScorer:
     """The score as it is when its matrices are stored in 16 bits."""
     return replace(
         score,
@@ -91,17 +93,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     card = load(options.model).card
-    changes = {"validation_share": options.validation_share, "network": card.provenance.network}
+    changes = {"validation_fraction": options.validation_fraction, "network": card.provenance.network}
     recipe = change_recipe(RECIPES[options.recipe], changes, "--validation-share")
     network = take_weights(options.model, find_network(recipe.network).create(len(card.class_names)))
-    network.both_ways = recipe.both_ways
+    network.flip_tta = recipe.flip_tta
     seen, pictures = look(options.photos, recipe, card.provenance.seed, network, card.provenance.photographs_sha256)
-    trust = fit_trust(seen, LineProgress()).trust
+    trust = fit_uncertainty(seen, LineProgress()).trust
     score = halve(fit_outlier_score(seen.learnt, seen.learnt_labels, seen.embeddings, seen.logits, options.neighbours))
     quantiles = fit_quantiles(score_outliers(score, seen.embeddings, seen.logits))
     trust = replace(trust, outlier_quantiles=tuple(round(value, 3) for value in quantiles))
     exported = export_graph(network, card.preprocess, pictures, trust.temperature, outliers=score)
-    graph = store_half(exported.graph)
+    graph = to_float16_weights(exported.graph)
     onnx.helper.set_model_props(graph, card_to_metadata(replace(card, trust=trust)))
     onnx.checker.check_model(graph, full_check=True)
     write_bytes(options.out, graph.SerializeToString())

@@ -1,4 +1,4 @@
-"""Belvedere: from a folder of labelled photographs to an image classifier you can trust.
+"""Belvedere: from a folder of labeled photographs to an image classifier you can trust.
 
 Importing this costs nothing: a name is loaded when it is first asked for, and torch only by `train`. It sets the
 environment variables that keep the dependencies from sending data, where the user has not set them (`telemetry`).
@@ -16,24 +16,24 @@ from belvedere.runtime.telemetry import switch_off
 
 if TYPE_CHECKING:
     from belvedere.auditing.audit import audit
-    from belvedere.data.corrections.journal import read_journal
-    from belvedere.data.dataset import Dataset, read_folder
-    from belvedere.demo.dataset import draw_practice_set
+    from belvedere.data.corrections.journal import read_corrections
+    from belvedere.data.dataset import Dataset, load_dataset
+    from belvedere.demo.dataset import make_synthetic_dataset
     from belvedere.demo.demo import run_demo
     from belvedere.errors import (
         BelvedereError,
         CacheError,
         CalibrationError,
         DatasetError,
+        DistributedError,
         DownloadError,
         ExportError,
-        FolderExists,
-        MissingExtra,
-        ScaleError,
+        InvalidImageError,
+        InvalidModelError,
+        MissingDependencyError,
+        OutputExistsError,
         TrainingError,
-        UnknownName,
-        UnreadableImage,
-        UnreadableModel,
+        UnknownNameError,
         UnsupportedInputError,
         UsageError,
         WeightsError,
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from belvedere.inference.model import Model, load
     from belvedere.review.server import run_review
     from belvedere.serving.server import run_server
-    from belvedere.training.networks import describe_network, list_backbones
-    from belvedere.training.recipe_config import print_recipe
+    from belvedere.training.networks import describe_architecture, list_models
+    from belvedere.training.recipe_config import recipe_to_toml
     from belvedere.training.train import Run, train
     from belvedere.types.audit import Audit, Issue
     from belvedere.types.evaluation import Evaluation
     from belvedere.types.prediction import Prediction
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 switch_off()
 
@@ -63,7 +63,7 @@ _HOMES = {
     "compare": "evaluation.compare",
     "audit": "auditing.audit",
     "Dataset": "data.dataset",
-    "read_folder": "data.dataset",
+    "load_dataset": "data.dataset",
     "run_demo": "demo.demo",
     "BelvedereError": "errors",
     "CacheError": "errors",
@@ -71,13 +71,13 @@ _HOMES = {
     "DownloadError": "errors",
     "CalibrationError": "errors",
     "ExportError": "errors",
-    "FolderExists": "errors",
-    "MissingExtra": "errors",
-    "ScaleError": "errors",
+    "OutputExistsError": "errors",
+    "MissingDependencyError": "errors",
+    "DistributedError": "errors",
     "TrainingError": "errors",
-    "UnknownName": "errors",
-    "UnreadableImage": "errors",
-    "UnreadableModel": "errors",
+    "UnknownNameError": "errors",
+    "InvalidImageError": "errors",
+    "InvalidModelError": "errors",
     "UnsupportedInputError": "errors",
     "UsageError": "errors",
     "WeightsError": "errors",
@@ -86,23 +86,23 @@ _HOMES = {
     "read_image": "images.decode",
     "Model": "inference.model",
     "load": "inference.model",
-    "draw_practice_set": "demo.dataset",
-    "read_journal": "data.corrections.journal",
+    "make_synthetic_dataset": "demo.dataset",
+    "read_corrections": "data.corrections.journal",
     "run_review": "review.server",
     "Audit": "types.audit",
     "Evaluation": "types.evaluation",
     "Issue": "types.audit",
     "Prediction": "types.prediction",
     "run_server": "serving.server",
-    "print_recipe": "training.recipe_config",
-    "list_backbones": "training.networks",
-    "describe_network": "training.networks",
+    "recipe_to_toml": "training.recipe_config",
+    "list_models": "training.networks",
+    "describe_architecture": "training.networks",
     "Run": "training.train",
     "train": "training.train",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the work
-    "read_folder",
+    "load_dataset",
     "audit",
     "train",
     "load",
@@ -112,13 +112,13 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "run_server",
     "export_model",
     "read_image",
-    "print_recipe",
-    "list_backbones",
-    "describe_network",
-    "draw_practice_set",
+    "recipe_to_toml",
+    "list_models",
+    "describe_architecture",
+    "make_synthetic_dataset",
     "run_demo",
     "run_review",
-    "read_journal",
+    "read_corrections",
     "Dataset",
     "Run",
     "Model",
@@ -130,17 +130,17 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "BelvedereError",
     "UsageError",
     "UnsupportedInputError",
-    "UnknownName",
-    "FolderExists",
-    "MissingExtra",
+    "UnknownNameError",
+    "OutputExistsError",
+    "MissingDependencyError",
     "CacheError",
     "DatasetError",
-    "UnreadableImage",
-    "UnreadableModel",
+    "InvalidImageError",
+    "InvalidModelError",
     "DownloadError",
     "CalibrationError",
     "ExportError",
-    "ScaleError",
+    "DistributedError",
     "WeightsError",
     "TrainingError",
     "__version__",
@@ -153,10 +153,10 @@ def __getattr__(name: str) -> object:
     try:
         return getattr(import_module(f"belvedere.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        from belvedere.errors import MissingExtra
+        from belvedere.errors import MissingDependencyError
 
         if error.name in ("torch", "timm", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w"):
-            raise MissingExtra("Training", error.name, "train") from error
+            raise MissingDependencyError("Training", error.name, "train") from error
         raise
 
 

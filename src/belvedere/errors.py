@@ -6,19 +6,19 @@ code, and says nothing else.
     BelvedereError
     ├── UsageError              the call itself is wrong                               exit code 2
     │   ├── UnsupportedInputError  an object that is no image; also a TypeError
-    │   ├── UnknownName         no such recipe, network or key; the nearest is named
-    │   ├── FolderExists        a result would replace something that is there
-    │   └── MissingExtra        a part of Belvedere that is not installed
+    │   ├── UnknownNameError         no such recipe, network or key; the nearest is named
+    │   ├── OutputExistsError        a result would replace something that is there
+    │   └── MissingDependencyError        a part of Belvedere that is not installed
     ├── CacheError              decoded pictures can't be kept or found again          exit code 1
     ├── DatasetError            the photographs can't be read as a data set            exit code 1
-    ├── UnreadableImage         one file is not a picture that can be read             exit code 1
-    ├── UnreadableModel         a file is not a model of ours, or a damaged one        exit code 1
+    ├── InvalidImageError         one file is not a picture that can be read             exit code 1
+    ├── InvalidModelError         a file is not a model of ours, or a damaged one        exit code 1
     ├── InferenceError          a model failed when it was run, or returned NaN        exit code 1
     ├── DownloadError           a file could not be had from the internet             exit code 1
     ├── WeightsError            pretrained weights can't be had, or are not right     exit code 1
     ├── CalibrationError        fitted to photographs, a model's tags get worse        exit code 1
     ├── ExportError             another form of a model answers otherwise than it      exit code 1
-    ├── ScaleError              work on several machines failed                        exit code 1
+    ├── DistributedError              work on several machines failed                        exit code 1
     └── TrainingError           training can't go on, or gave nothing to keep          exit code 1
 """
 
@@ -46,7 +46,7 @@ class UnsupportedInputError(UsageError, TypeError):
     """An object was given for an image that is none of what is taken."""
 
 
-class UnknownName(UsageError):
+class UnknownNameError(UsageError):
     """A name that is not among the ones that exist; the nearest is suggested."""
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
@@ -56,14 +56,14 @@ class UnknownName(UsageError):
         super().__init__(f"There is no {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
 
 
-class FolderExists(UsageError):
+class OutputExistsError(UsageError):
     """A result would take the place of something that is there; `ways_out` is a sentence that says what to do."""
 
     def __init__(self, folder: Path, ways_out: str) -> None:
         super().__init__(f"{folder} exists already and nothing was changed. {ways_out}")
 
 
-class MissingExtra(UsageError):
+class MissingDependencyError(UsageError):
     """A part of Belvedere that is not installed; the message holds the line that installs it."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
@@ -81,7 +81,7 @@ class DatasetError(BelvedereError):
     """The photographs can't be read as a data set."""
 
 
-class UnreadableImage(BelvedereError):
+class InvalidImageError(BelvedereError):
     """One file is not a picture that can be read.
 
     Attributes:
@@ -94,16 +94,16 @@ class UnreadableImage(BelvedereError):
         self.name = name
         self.reason = reason
 
-    def detached(self) -> "UnreadableImage":
+    def detached(self) -> "InvalidImageError":
         """Return the same error without its traceback, which keeps the bytes and pixels that were read in memory."""
         return type(self)(self.name, self.reason)
 
 
-class TooManyPixels(UnreadableImage):
+class ImageTooLargeError(InvalidImageError):
     """One file is a picture of more pixels than may be decoded."""
 
 
-class UnreadableModel(BelvedereError):
+class InvalidModelError(BelvedereError):
     """A file is not a model of Belvedere's, or is damaged."""
 
 
@@ -137,7 +137,7 @@ class CalibrationError(BelvedereError):
     """Fitted to photographs with all their labels, a model's tags get worse on others of them."""
 
 
-class ScaleError(BelvedereError):
+class DistributedError(BelvedereError):
     """Work that was spread over processes or machines failed."""
 
 
@@ -149,8 +149,8 @@ def find_named(kind: str, name: str, table: Mapping[str, Thing]) -> Thing:
     """Returns what stands under a name in a table of choices.
 
     Raises:
-        UnknownName: Nothing does; the nearest name is suggested.
+        UnknownNameError: Nothing does; the nearest name is suggested.
     """
     if name not in table:
-        raise UnknownName(kind, name, table)
+        raise UnknownNameError(kind, name, table)
     return table[name]

@@ -29,7 +29,14 @@ from belvedere.auditing.label_checks import choose_learnable
 from belvedere.auditing.out_of_fold import check_model
 from belvedere.auditing.output import COLUMNS
 from belvedere.data.hashing import Contents, read_contents
-from belvedere.errors import DatasetError, FolderExists, UnknownName, UnreadableModel, UsageError, WeightsError
+from belvedere.errors import (
+    DatasetError,
+    InvalidModelError,
+    OutputExistsError,
+    UnknownNameError,
+    UsageError,
+    WeightsError,
+)
 from belvedere.inference.model import Model
 from belvedere.runtime.csv_files import write_csv
 from belvedere.runtime.progress import Progress, Task
@@ -52,7 +59,7 @@ def save(path: Path, pixels: NDArray[np.uint8] | Image.Image, **options: Any) ->
 
 
 def flagged(audit: Audit, check: str) -> set[str]:
-    return {Path(issue.image).name for issue in audit.issues if issue.check == check and issue.flagged}
+    return {Path(issue.image).name for issue in audit.issues if issue.issue_type == check and issue.is_issue}
 
 
 @pytest.fixture
@@ -69,9 +76,9 @@ def photographs(tmp_path: Path) -> Path:
 
 def test_nothing_is_found_where_nothing_is_wrong(photographs: Path) -> None:
     found = belvedere.audit(photographs, labels=False)
-    assert [issue for issue in found.issues if issue.flagged] == []
+    assert [issue for issue in found.issues if issue.is_issue] == []
     assert found.groups == ()
-    assert {one.check for one in found.classes} == {"small_class"}  # twelve photographs are few
+    assert {one.issue_type for one in found.classes} == {"small_class"}  # twelve photographs are few
     assert found.images == 30
 
 
@@ -82,21 +89,21 @@ def spoil(image: Image.Image, file: Path, check: str) -> None:
     exif[0x0112] = 6
     small = image.resize((width // 2, height // 2), Image.Resampling.LANCZOS)
     spoilt = {
-        "grey": image.convert("L"),
-        "tiny": image.crop((0, 0, 20, 20)),
-        "odd_shape": image.crop((0, 0, width, 36)),
+        "grayscale": image.convert("L"),
+        "odd_size": image.crop((0, 0, 20, 20)),
+        "odd_aspect_ratio": image.crop((0, 0, width, 36)),
         "dark": image.point(lambda value: value // 12),
-        "bright": image.point(lambda value: 225 + value // 9),
-        "blurred": image.filter(ImageFilter.GaussianBlur(3)),
-        "plain": Image.new("RGB", image.size, (120, 130, 90)),
+        "light": image.point(lambda value: 225 + value // 9),
+        "blurry": image.filter(ImageFilter.GaussianBlur(3)),
+        "low_information": Image.new("RGB", image.size, (120, 130, 90)),
         "upscaled": small.resize(image.size, Image.Resampling.BICUBIC),
     }
-    content = save(file, spoilt.get(check, image), **({"exif": exif} if check == "turned" else {})).read_bytes()
+    content = save(file, spoilt.get(check, image), **({"exif": exif} if check == "exif_rotated" else {})).read_bytes()
     if check == "unreadable":
         file.write_bytes(b"no picture at all")
     if check == "truncated":
         file.write_bytes(content[: len(content) // 2])
-    if check == "wrong_suffix":
+    if check == "wrong_extension":
         file.rename(file.with_suffix(".png"))
 
 
@@ -104,15 +111,17 @@ def spoil(image: Image.Image, file: Path, check: str) -> None:
 def test_every_check_of_files_finds_its_fault_only(photographs: Path, check: str) -> None:
     spoil(Image.fromarray(draw_texture(77, moss=False)), photographs / "train" / "bark" / "odd.jpg", check)
     found = belvedere.audit(photographs, labels=False)
-    listed = {Path(issue.image).stem for issue in found.issues if issue.check == check and issue.score > 0.3}
+    listed = {Path(issue.image).stem for issue in found.issues if issue.issue_type == check and issue.score > 0.3}
     assert listed == {"odd"}
-    assert {Path(name).stem for name in flagged(found, check)} == (set() if check == "turned" else {"odd"})
-    others = {issue.check for issue in found.issues if issue.flagged} - {check}
-    assert others <= {"plain": {"blurred"}, "dark": {"plain"}, "bright": {"plain"}}.get(check, set())
+    assert {Path(name).stem for name in flagged(found, check)} == (set() if check == "exif_rotated" else {"odd"})
+    others = {issue.issue_type for issue in found.issues if issue.is_issue} - {check}
+    assert others <= {"low_information": {"blurry"}, "dark": {"low_information"}, "light": {"low_information"}}.get(
+        check, set()
+    )
     for issue in found.issues:
         assert 0 <= issue.score <= 1
-        assert issue.detail
-        assert issue.check in FINDINGS
+        assert issue.message
+        assert issue.issue_type in FINDINGS
 
 
 def test_copies_are_grouped_and_leaks_and_contradictions_told_first(photographs: Path) -> None:
@@ -123,16 +132,16 @@ def test_copies_are_grouped_and_leaks_and_contradictions_told_first(photographs:
     (train / "moss" / "against.jpg").write_bytes(first.read_bytes())
     save(train / "bark" / "pixels.png", Image.open(first))
     found = belvedere.audit(photographs, labels=False)
-    assert flagged(found, "leak") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
-    assert flagged(found, "contradiction") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
-    assert flagged(found, "same_bytes") == {"first.jpg", "leak.jpg", "against.jpg"}
-    assert flagged(found, "same_pixels") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
+    assert flagged(found, "split_leak") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
+    assert flagged(found, "conflicting_labels") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
+    assert flagged(found, "duplicate_file") == {"first.jpg", "leak.jpg", "against.jpg"}
+    assert flagged(found, "duplicate_pixels") == {"first.jpg", "leak.jpg", "against.jpg", "pixels.png"}
     assert flagged(found, "near_duplicate") == set()
-    assert [group.kind for group in found.groups] == ["same_bytes", "same_pixels"]
+    assert [group.kind for group in found.groups] == ["duplicate_file", "duplicate_pixels"]
     assert found.groups[0].leaks
     assert found.groups[0].contradicts
     assert [group.number for group in found.groups] == [1, 2]
-    assert found.issues[0].check == "leak"
+    assert found.issues[0].issue_type == "split_leak"
 
 
 @pytest.mark.parametrize("change", ["resized", "compressed", "cut", "mirrored", "lit"])
@@ -160,35 +169,35 @@ def test_wrong_labels_are_found_with_a_model_that_has_not_seen_them(
             photographs / "train" / "moss" / f"wrong{number}.jpg"
         )
     found = belvedere.audit(photographs, model=opened, out=tmp_path / "audit")
-    assert flagged(found, "wrong_label") == {"wrong3.jpg", "wrong7.jpg"}
-    doubts = [issue for issue in found.issues if issue.check == "wrong_label"]
+    assert flagged(found, "label_issue") == {"wrong3.jpg", "wrong7.jpg"}
+    doubts = [issue for issue in found.issues if issue.issue_type == "label_issue"]
     assert len(doubts) == 30
     assert {Path(issue.image).name for issue in doubts[:2]} == {"wrong3.jpg", "wrong7.jpg"}
-    assert all(issue.suggestion == "bark" and (issue.probability or 0) > 0.5 for issue in doubts[:2])
+    assert all(issue.suggested_label == "bark" and (issue.suggested_probability or 0) > 0.5 for issue in doubts[:2])
     assert "linear probes" in found.route
     with (tmp_path / "audit" / "issues.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    listed = {row["image"]: row for row in rows if row["check"] == "wrong_label"}
+    listed = {row["image"]: row for row in rows if row["issue_type"] == "label_issue"}
     for image, row in listed.items():
         assert row["sha256"] == hashlib.sha256(Path(image).read_bytes()).hexdigest()
-        assert float(row["given_probability"]) + float(row["probability"]) == pytest.approx(1, abs=2e-4)
+        assert float(row["label_probability"]) + float(row["suggested_probability"]) == pytest.approx(1, abs=2e-4)
     assert len(listed) == 30
-    assert sum(row["flagged"] == "true" for row in listed.values()) == 2
+    assert sum(row["is_issue"] == "true" for row in listed.values()) == 2
     page = (tmp_path / "audit" / "report.html").read_text(encoding="utf-8")
     assert "wrong3.jpg" in page
     assert "rather bark" in page
     assert "http" not in page.split("</style>")[1]
     told = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    assert told["checks"]["wrong_label"]["flagged"] == 2
+    assert told["checks"]["label_issue"]["flagged"] == 2
     assert told["images"] == 30
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         belvedere.audit(photographs, out=tmp_path / "audit", labels=False)
 
 
 @pytest.fixture
 def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "quick", replace(RECIPES["quick"], least_steps=24, side_plan=((0.0, 32.0),)))
+    monkeypatch.setitem(RECIPES, "quick", replace(RECIPES["quick"], min_steps=24, image_size_schedule=((0.0, 32.0),)))
 
 
 @pytest.mark.usefixtures("_quicker")
@@ -247,7 +256,7 @@ def test_networks_are_trained_where_no_model_is_given(photographs: Path, tmp_pat
     assert kept.class_names == ("bark", "moss")
     assert found.network == AuditNetwork("network.onnx", kept.sha256, None, None)
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["network"] == asdict(found.network)
-    doubts = [issue for issue in found.issues if issue.check == "wrong_label"]
+    doubts = [issue for issue in found.issues if issue.issue_type == "label_issue"]
     # Networks that learn from so few pictures are not the same with another number of threads.
     assert {"wrong3.jpg", "wrong7.jpg"} <= {Path(issue.image).name for issue in doubts[:5]}
 
@@ -267,7 +276,7 @@ found = belvedere.audit({str(photographs)!r})
 print(found.images, repr(found.route), found.notes[-1].message)
 try:
     belvedere.audit({str(photographs)!r}, backbone="resnet18")
-except belvedere.MissingExtra as error:
+except belvedere.MissingDependencyError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -281,9 +290,9 @@ except belvedere.MissingExtra as error:
     [
         ({"model": True, "backbone": "resnet18"}, UsageError, "Leave one out"),
         ({"model": True, "weights": "resnet18.safetensors"}, UsageError, "Leave one out"),
-        ({"backbone": "resnet81"}, UnknownName, "resnet18"),
+        ({"backbone": "resnet81"}, UnknownNameError, "resnet18"),
         ({"backbone": "resnet18", "weights": "gone.safetensors"}, WeightsError, "gone.safetensors"),
-        ({"model": "gone.onnx"}, UnreadableModel, "gone.onnx"),
+        ({"model": "gone.onnx"}, InvalidModelError, "gone.onnx"),
     ],
 )
 def test_arguments_are_checked_before_the_work(
@@ -313,10 +322,10 @@ def test_a_file_that_changed_meanwhile_is_left_out(
     found = belvedere.audit(photographs, model=opened, near=False)
     [note] = [note for note in found.notes if "changed meanwhile" in note.message]
     assert note.names == (str(changed),)
-    doubted = {issue.image: issue for issue in found.issues if issue.check == "wrong_label"}
+    doubted = {issue.image: issue for issue in found.issues if issue.issue_type == "label_issue"}
     assert len(doubted) == 29
     assert str(changed) not in doubted
-    assert all((issue.probability or 0) < 0.5 for issue in doubted.values())  # none has another's answers
+    assert all((issue.suggested_probability or 0) < 0.5 for issue in doubted.values())  # none has another's answers
 
 
 @pytest.mark.usefixtures("_quicker")
@@ -360,11 +369,11 @@ def test_further_labels_of_a_table_are_no_mistakes(photographs: Path, opened: Mo
     rows.append([save(tmp_path / "again.jpg", Image.open(tmp_path / "copy.jpg"), quality=60), "bark|moss"])
     write_csv(tmp_path / "table.csv", ["image", "label"], rows)
     found = belvedere.audit(tmp_path / "table.csv", model=opened)
-    assert flagged(found, "wrong_label") == set()
-    both = [issue for issue in found.issues if issue.check == "wrong_label" and "moss|bark" in issue.detail]
+    assert flagged(found, "label_issue") == set()
+    both = [issue for issue in found.issues if issue.issue_type == "label_issue" and "moss|bark" in issue.message]
     assert len(both) == 2
-    assert all(issue.given_probability == 1 and issue.score == 0 for issue in both)
-    assert flagged(found, "contradiction") == set()
+    assert all(issue.label_probability == 1 and issue.score == 0 for issue in both)
+    assert flagged(found, "conflicting_labels") == set()
     assert found.groups
 
 
@@ -412,21 +421,21 @@ def test_labels_of_which_there_is_one_picture_are_left_out(photographs: Path, op
     save(photographs / "train" / "lichen" / "only.jpg", draw_texture(9, moss=True))
     found = belvedere.audit(photographs, model=opened)
     assert any("1 labels not looked at" in note.message for note in found.notes)
-    assert "only.jpg" not in {Path(issue.image).name for issue in found.issues if issue.check == "wrong_label"}
+    assert "only.jpg" not in {Path(issue.image).name for issue in found.issues if issue.issue_type == "label_issue"}
 
 
 def test_what_was_found_is_summed_up(photographs: Path) -> None:
     (photographs / "train" / "bark" / "broken.jpg").write_bytes(b"nothing")
     found = belvedere.audit(photographs, labels=False)
-    summaries = {one.check: one for one in summarise(found)}
+    summaries = {one.issue_type: one for one in summarise(found)}
     assert summaries["unreadable"].flagged == 1
     assert "broken.jpg" in summaries["unreadable"].worst
-    assert "wrong_label" not in summaries  # not looked for
+    assert "label_issue" not in summaries  # not looked for
     assert found.flagged == 1
 
 
 def list_contents(photographs: Path) -> tuple[belvedere.Dataset, Contents]:
-    dataset = belvedere.read_folder(photographs)
+    dataset = belvedere.load_dataset(photographs)
     return dataset, read_contents(dataset.part("train"), Progress())
 
 
@@ -441,13 +450,13 @@ def test_control_c_ends_an_audit_that_trains(photographs: Path, monkeypatch: pyt
 
     monkeypatch.setattr(cross_validation, "learn", learn)
     with pytest.raises(KeyboardInterrupt):
-        cross_validation.hold_out_quickly(dataset, contents, np.arange(len(contents.samples)) % 2, 0, Progress())
+        cross_validation.cross_val_predict(dataset, contents, np.arange(len(contents.samples)) % 2, 0, Progress())
     assert len(begun) == 1
 
 
 def test_a_rare_class_is_among_those_described(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cross_validation, "LEARNT_KEPT", 10)
-    [sample, *_] = belvedere.read_folder(photographs).samples
+    [sample, *_] = belvedere.load_dataset(photographs).samples
     samples = [replace(sample, label="rare" if place == 503 else "usual") for place in range(1000)]
     rows = np.arange(1000) * 2  # of all pictures, every second one is learnt from
     chosen = cross_validation._choose_some(samples, rows)

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from belvedere.auditing.label_issues import (
-    count_confidently,
-    doubt_labels,
+    confident_class,
+    confusion_weights,
+    find_label_issues,
     find_thresholds,
-    join_labels,
-    weigh_mistakes,
+    merge_extra_labels,
 )
 from belvedere.auditing.linear_probe import draw_folds, hold_out
-from belvedere.auditing.outliers import find_outliers, measure_nearness
+from belvedere.auditing.outliers import find_outliers, knn_similarity
 from belvedere.inference.uncertainty.temperature_scaling import softmax
 
 CLASSES = 4
@@ -31,7 +31,7 @@ def test_thresholds_are_means_of_the_own_class() -> None:
     probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]], np.float32)
     thresholds = find_thresholds(probabilities, np.array([0, 0, 1]))
     assert thresholds == pytest.approx([0.7, 0.9])
-    assert count_confidently(probabilities, thresholds).tolist() == [0, -1, 1]
+    assert confident_class(probabilities, thresholds).tolist() == [0, -1, 1]
     assert find_thresholds(probabilities, np.array([0, 0, 0]))[1] == 2  # no picture of it: never reached
 
 
@@ -39,7 +39,7 @@ def test_planted_mistakes_come_first_and_are_flagged() -> None:
     true = np.random.default_rng(0).integers(0, CLASSES, 1200)
     labels = true.copy()
     labels[::40] = (labels[::40] + 1) % CLASSES
-    doubts = doubt_labels(answers(true, 6, 1), labels)
+    doubts = find_label_issues(answers(true, 6, 1), labels)
     wrong = labels != true
     first = np.argsort(-doubts.scores)[: wrong.sum()]
     assert wrong[first].mean() > 0.9
@@ -56,7 +56,7 @@ def test_mistakes_are_flagged_by_networks_that_are_never_sure(each: int) -> None
     labels[:2] = 1
     likely = np.clip(random.normal(0.83, 0.03, len(true)), 0, 0.89)  # of the class in the picture
     second = np.where(true == 1, likely, 1 - likely)
-    doubts = doubt_labels(np.stack([1 - second, second], axis=1), labels)
+    doubts = find_label_issues(np.stack([1 - second, second], axis=1), labels)
     assert np.flatnonzero(doubts.flagged).tolist() == [0, 1]
 
 
@@ -64,12 +64,12 @@ def test_nothing_is_flagged_where_networks_tell_nothing() -> None:
     for seed in range(20):
         random = np.random.default_rng(seed)
         probabilities = softmax(random.normal(0, 0.5, (40, 2)).astype(np.float32))
-        assert not doubt_labels(probabilities, random.integers(0, 2, 40)).flagged.any()
+        assert not find_label_issues(probabilities, random.integers(0, 2, 40)).flagged.any()
 
 
 def test_what_else_a_picture_is_labelled_with_counts_as_its_label() -> None:
     probabilities = np.array([[0.1, 0.7, 0.2], [0.1, 0.7, 0.2], [0.3, 0.3, 0.4]], np.float32)
-    joined = join_labels(probabilities, np.array([0, 0, 2]), [[1], [], [0, 2]])
+    joined = merge_extra_labels(probabilities, np.array([0, 0, 2]), [[1], [], [0, 2]])
     assert joined == pytest.approx(np.array([[0.8, 0, 0.2], [0.1, 0.7, 0.2], [0, 0.3, 0.7]]))
 
 
@@ -77,10 +77,10 @@ def test_mistakes_by_chance_weigh_alike_and_frequent_ones_more() -> None:
     true = np.repeat(np.arange(CLASSES), 600)
     random = np.random.default_rng(3)
     by_chance = np.where(random.random(len(true)) < 0.05, random.integers(0, CLASSES, len(true)), true)
-    assert (weigh_mistakes(answers(true, 6, 4), by_chance) == 1).all()
+    assert (confusion_weights(answers(true, 6, 4), by_chance) == 1).all()
     swapped = true.copy()
     swapped[np.flatnonzero(true == 1)[::10]], swapped[np.flatnonzero(true == 2)[::10]] = 2, 1
-    weights = weigh_mistakes(answers(true, 6, 4), swapped)
+    weights = confusion_weights(answers(true, 6, 4), swapped)
     assert weights[1, 2] > 5
     assert weights[2, 1] > 5
     assert weights[0, 3] == weights[3, 1] == 1
@@ -97,7 +97,7 @@ def test_a_frequent_mistake_is_ranked_before_a_confusion() -> None:
         wrong = labels != true
         return float(wrong[np.argsort(-scores)[: wrong.sum()]].mean())
 
-    assert found(doubt_labels(probabilities, labels).scores) > found(plain) + 0.05
+    assert found(find_label_issues(probabilities, labels).scores) > found(plain) + 0.05
 
 
 @given(st.integers(0, 1000), st.integers(2, 60))
@@ -105,8 +105,8 @@ def test_scores_are_shares_and_no_order_of_pictures_matters(seed: int, count: in
     random = np.random.default_rng(seed)
     probabilities = softmax(random.normal(0, 3, (count, CLASSES)).astype(np.float32))
     labels = random.integers(0, CLASSES, count)
-    doubts, order = doubt_labels(probabilities, labels), random.permutation(count)
-    again = doubt_labels(probabilities[order], labels[order])
+    doubts, order = find_label_issues(probabilities, labels), random.permutation(count)
+    again = find_label_issues(probabilities[order], labels[order])
     assert ((doubts.scores >= 0) & (doubts.scores <= 1)).all()
     assert (doubts.suggestions != labels).all()
     assert again.scores == pytest.approx(doubts.scores[order])
@@ -155,7 +155,7 @@ def test_outliers_are_far_from_everything() -> None:
     embeddings = (random.normal(0, 0.2, (400, 16)) + np.eye(16)[random.integers(0, 3, 400)]).astype(np.float32)
     embeddings[0] = 0
     embeddings[0, 9] = 1
-    nearness = measure_nearness(embeddings, embeddings)
+    nearness = knn_similarity(embeddings, embeddings)
     found = find_outliers(nearness)
     assert found.scores.argmax() == 0
     assert (found.scores >= 0.5).sum() <= 5

@@ -102,16 +102,18 @@ def test_predict_in_every_form(work: Path) -> None:
     assert table.returncode == 0, table.stderr
     assert re.search(r"^photographs/test/dark/0.jpg +dark ", table.stdout, re.MULTILINE)
     assert "Model: run/model.onnx" in table.stderr
-    done = belvedere("predict", "run", "photographs/test", "--out", "answers.csv", "--sheet", "sheet.png", cwd=work)
+    done = belvedere(
+        "predict", "run", "photographs/test", "--out", "answers.csv", "--contact-sheet", "sheet.png", cwd=work
+    )
     assert done.returncode == 0, done.stderr
     with (work / "answers.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
-    assert {row["prediction"] for row in rows} <= {"dark", "light"}
+    assert {row["predicted_label"] for row in rows} <= {"dark", "light"}
     with Image.open(work / "sheet.png") as sheet:
         assert min(sheet.size) > 300
     lines = belvedere("predict", "run", "photographs/test", "--format", "jsonl", cwd=work).stdout.splitlines()
-    assert [json.loads(line)["prediction"] for line in lines] == [row["prediction"] for row in rows]
+    assert [json.loads(line)["predicted_label"] for line in lines] == [row["predicted_label"] for row in rows]
     whole = json.loads(belvedere("predict", "run", "photographs/test", "--json", cwd=work).stdout)
     assert whole["classes"] == ["dark", "light"]
     assert len(whole["predictions"]) == 8
@@ -126,7 +128,7 @@ def test_an_unreadable_file_has_its_own_row_and_the_exit_code_says_so(work: Path
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert [row["image"] for row in rows] == ["broken.jpg", "photographs/test/dark/0.jpg", "gone.jpg"]
     assert [bool(row["error"]) for row in rows] == [True, False, True]
-    assert [bool(row["prediction"]) for row in rows] == [False, True, False]
+    assert [bool(row["predicted_label"]) for row in rows] == [False, True, False]
     assert "no such file" in rows[2]["error"]
     assert "2 of 3 files could not be read" in done.stderr
 
@@ -135,18 +137,20 @@ def test_audit(work: Path) -> None:
     broken = work / "photographs" / "train" / "dark" / "broken.jpg"
     broken.write_bytes(b"no picture")
     try:
-        done = belvedere("audit", "photographs", "--no-labels", "--out", "audit", "--json", cwd=work)
+        done = belvedere("audit", "photographs", "--skip-label-issues", "--out", "audit", "--json", cwd=work)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert told["checks"]["unreadable"]["flagged"] == 1
         assert sorted(told["counts"]) == ["test", "train"]
-        strict = belvedere("audit", "photographs", "--no-labels", "--out", "audit", "--strict", "--overwrite", cwd=work)
+        strict = belvedere(
+            "audit", "photographs", "--skip-label-issues", "--out", "audit", "--fail-on-issues", "--overwrite", cwd=work
+        )
     finally:
         broken.unlink()
     assert strict.returncode == 1
     assert "broken.jpg" in "".join(strict.stdout.split())  # folded where the terminal is narrow
     assert "Report: audit/report.html" in strict.stderr
-    assert (work / "audit" / "issues.csv").read_text().startswith("image,check,score,flagged,detail,")
+    assert (work / "audit" / "issues.csv").read_text().startswith("image,issue_type,score,is_issue,message,")
 
 
 def test_audit_knows_what_a_person_has_mended(work: Path) -> None:
@@ -154,16 +158,16 @@ def test_audit_knows_what_a_person_has_mended(work: Path) -> None:
     shutil.copy(work / "photographs" / "train" / "dark" / "0.jpg", copy)
     content = hashlib.sha256(copy.read_bytes()).hexdigest()
     Journal(work / "j.jsonl").append(Decision(new_id(), now(), "Ana", content, str(copy), "exclude", "light"))
-    command = ("audit", "photographs", "--no-labels", "--json", "--out")
+    command = ("audit", "photographs", "--skip-label-issues", "--json", "--out")
     try:
         before, after = (
             json.loads(belvedere(*command, f"mended{len(more)}", *more, cwd=work).stdout)["checks"]
-            for more in ((), ("--labels", "j.jsonl"))
+            for more in ((), ("--corrections", "j.jsonl"))
         )
     finally:
         copy.unlink()
-    assert before["contradiction"]["flagged"] == 2
-    assert after["contradiction"]["flagged"] == 0
+    assert before["conflicting_labels"]["flagged"] == 2
+    assert after["conflicting_labels"]["flagged"] == 0
     told = json.loads((work / "mended2" / "audit.json").read_text())
     assert told["labels"] == str((work / "j.jsonl").resolve())
 
@@ -216,7 +220,7 @@ def test_the_cache_is_shown_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["train", "photographs", "--recipe", "artcle", "--out", "x"], 2, ["Did you mean 'article'"]),
         (["train", "photographs", "--out", "run"], 2, ["run exists already", "--overwrite"]),
         (["train", "photographs", "--out", "photographs", "--overwrite"], 2, ["never replaced"]),
-        (["train", "photographs/train/dark", "--out", "x"], 1, ["no labelled photographs"]),
+        (["train", "photographs/train/dark", "--out", "x"], 1, ["no labeled photographs"]),
         (["evaluate", "photographs", "photographs"], 1, ["no model in photographs"]),
         (["audit", "nowhere", "--out", "x"], 1, ["no folder or table nowhere"]),
         (["audit", "photographs", "--out", "run"], 2, ["run exists already", "--overwrite"]),
@@ -239,8 +243,8 @@ def test_the_cache_is_shown_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["train", "photographs", "--config", "bad.toml", "--out", "x"], 2, ["Did you mean 'epochs'"]),
         (["train", "--config", "bad.toml", "--print-config"], 2, ["Did you mean 'epochs'"]),
         (["train", "photographs", "--overwrite", "--resume", "--out", "x"], 2, ["Leave one out"]),
-        (["train", "photographs", "--minutes", "0", "--out", "x"], 2, ["more than 0"]),
-        (["train", "photographs", "--minutes", "1", "--epochs", "1", "--out", "x"], 2, ["Leave one out"]),
+        (["train", "photographs", "--max-minutes", "0", "--out", "x"], 2, ["more than 0"]),
+        (["train", "photographs", "--max-minutes", "1", "--epochs", "1", "--out", "x"], 2, ["Leave one out"]),
         (["trian", "photographs"], 2, []),
         (["train", "photographs", "--epochs", "0"], 2, []),
     ],

@@ -22,7 +22,7 @@ from belvedere.data.image_cache import Pixels, open_store, read_pixels
 from belvedere.errors import CacheError
 from belvedere.images import decode
 from belvedere.images.decode import read_input
-from belvedere.runtime.environment import PLACE_VARIABLE, cache_folder
+from belvedere.runtime.environment import CACHE_DIR_ENV, cache_folder
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
 from conftest import COLOURS, contents_of, write_picture
@@ -33,7 +33,7 @@ PICTURE_BYTES = 8 * 8 * 3
 
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PLACE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_DIR_ENV, str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -462,7 +462,7 @@ def test_a_full_disk_is_named_and_does_no_harm(photos: list[Path], monkeypatch: 
 
 def test_the_place_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv(PLACE_VARIABLE)
+    monkeypatch.delenv(CACHE_DIR_ENV)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "belvedere"
@@ -478,7 +478,7 @@ def test_the_place_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 def test_the_cache_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(PLACE_VARIABLE)
+    monkeypatch.delenv(CACHE_DIR_ENV)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
     (tmp_path / "belvedere").mkdir(mode=0o755)  # as an older version made it
@@ -492,7 +492,7 @@ def test_the_cache_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_folder_that_the_user_named_keeps_its_permissions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o750)
-    monkeypatch.setenv(PLACE_VARIABLE, str(shared))
+    monkeypatch.setenv(CACHE_DIR_ENV, str(shared))
     Store("pixels", "new", (2,), np.uint8)
     assert shared.stat().st_mode & 0o777 == 0o750
     assert (shared / "pixels").stat().st_mode & 0o777 == 0o700

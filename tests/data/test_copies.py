@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from belvedere.auditing.duplicates.alignment import align, find_details, likeness, look
+from belvedere.auditing.duplicates.alignment import align, high_pass, likeness, look
 from belvedere.auditing.duplicates.ann_index import FEW, Neighbours
 from belvedere.auditing.duplicates.descriptors import VIEWS, WHOLE, describe
 from belvedere.auditing.duplicates.groups import find_first_of_each, group_copies, list_issues
@@ -71,14 +71,14 @@ def test_a_window_is_found_again(size: float, across: float, down: float, seed: 
     begin = np.array([[0.95, 0.95, 0, 0]], np.float32)
     found = align(whole, part, begin, 25)
     assert np.abs(found - window).max() < 0.04
-    assert likeness(look(whole, found), find_details(part))[0] > 0.8
+    assert likeness(look(whole, found), high_pass(part))[0] > 0.8
 
 
 def test_other_pictures_are_not_alike() -> None:
     pictures = np.stack([thumb(draw_texture(seed, moss=False)) for seed in range(20)]).astype(np.float32)
     windows = np.tile(np.array(WHOLE.window, np.float32), (19, 1))
     found = align(pictures[:-1], pictures[1:], windows, 8)
-    assert likeness(look(pictures[:-1], found), find_details(pictures[1:])).max() < 0.5
+    assert likeness(look(pictures[:-1], found), high_pass(pictures[1:])).max() < 0.5
 
 
 def sample(name: str, label: str = "a", part: str = "train") -> Sample:
@@ -99,12 +99,12 @@ def test_chains_of_copies_are_one_group_with_their_identical_files() -> None:
     assert near.likeness == 0.8
     assert near.leaks
     assert near.contradicts
-    same = next(group for group in groups if group.kind == "same_bytes")
+    same = next(group for group in groups if group.kind == "duplicate_file")
     assert same.images == ("0", "3")
     assert not same.contradicts
-    told = {(issue.image, issue.check) for issue in list_issues(groups)}
-    assert ("1", "contradiction") in told
-    assert ("3", "leak") in told
+    told = {(issue.image, issue.issue_type) for issue in list_issues(groups)}
+    assert ("1", "conflicting_labels") in told
+    assert ("3", "split_leak") in told
     assert not any(image == "4" for image, _ in told)
 
 
@@ -133,10 +133,10 @@ def test_sets_of_labels_contradict_and_not_their_order() -> None:
     first, second = Sample(Path("0"), "0", "sea", "", ("mountain",)), Sample(Path("1"), "1", "mountain", "", ("sea",))
     [group] = group_copies([first, second], equal(2), [])
     assert not group.contradicts
-    assert {issue.check for issue in list_issues([group])} == {"same_bytes"}
+    assert {issue.issue_type for issue in list_issues([group])} == {"duplicate_file"}
     [group] = group_copies([first, sample("1", "sea", "")], equal(2), [])
     assert group.contradicts
-    assert "labelled sea, but 0 (mountain|sea)" in {issue.detail for issue in list_issues([group])}
+    assert "labeled sea, but 0 (mountain|sea)" in {issue.message for issue in list_issues([group])}
 
 
 def test_a_placeholder_that_is_there_many_times_takes_no_time() -> None:
@@ -146,10 +146,10 @@ def test_a_placeholder_that_is_there_many_times_takes_no_time() -> None:
     issues = list(list_issues(group_copies(samples, equal(count), [])))
     assert time.process_time() - start < 10  # all pairs would take minutes
     assert len(issues) == 2 * count
-    details = {(issue.image, issue.check): issue.detail for issue in issues}
-    assert details["00001", "same_bytes"] == "copy of 00000, 00002, 00003 and 19996 more"
-    assert details["00001", "contradiction"] == "labelled a, but 19996 (b), 19997 (b), 19998 (b) and 1 more"
-    assert details["19999", "contradiction"] == "labelled b, but 00000 (a), 00001 (a), 00002 (a) and 19993 more"
+    details = {(issue.image, issue.issue_type): issue.message for issue in issues}
+    assert details["00001", "duplicate_file"] == "copy of 00000, 00002, 00003 and 19996 more"
+    assert details["00001", "conflicting_labels"] == "labeled a, but 19996 (b), 19997 (b), 19998 (b) and 1 more"
+    assert details["19999", "conflicting_labels"] == "labeled b, but 00000 (a), 00001 (a), 00002 (a) and 19993 more"
 
 
 @pytest.mark.parametrize(

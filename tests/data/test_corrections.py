@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from belvedere.data.corrections.journal import Journal, now
-from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.export import check_place, export_decisions, export_folder, export_table, summarise
-from belvedere.errors import DatasetError, FolderExists, UsageError
+from belvedere.errors import DatasetError, OutputExistsError, UsageError
 from belvedere.runtime.output_folder import MARK
 from belvedere.types.data import Decision
 from conftest import new_id, write_classes, write_picture
@@ -38,7 +38,7 @@ def journal(tmp_path: Path, photos: Path) -> Path:
 
 def test_decisions_hold_when_reading(photos: Path, journal: Path) -> None:
     before = {path: path.read_bytes() for path in photos.rglob("*.png")}
-    dataset = read_folder(photos, labels=journal)
+    dataset = load_dataset(photos, labels=journal)
 
     assert labels(dataset)["blue/0.png"] == "green"
     assert "blue/1.png" not in labels(dataset)
@@ -51,7 +51,7 @@ def test_decisions_hold_when_reading(photos: Path, journal: Path) -> None:
         f"1 left out by the journal {journal}",
     ]
     assert before == {path: path.read_bytes() for path in photos.rglob("*.png")}
-    assert labels(read_folder(photos))["blue/0.png"] == "blue"
+    assert labels(load_dataset(photos))["blue/0.png"] == "blue"
 
 
 def test_moved_folders_and_renamed_files_are_found(photos: Path, journal: Path, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_moved_folders_and_renamed_files_are_found(photos: Path, journal: Path, 
     for path in sorted(moved.rglob("*.png")):
         path.rename(path.with_name(f"renamed-{path.name}"))
 
-    found = labels(read_folder(moved, labels=journal))
+    found = labels(load_dataset(moved, labels=journal))
 
     assert found["blue/renamed-0.png"] == "green"
     assert "blue/renamed-1.png" not in found
@@ -75,13 +75,13 @@ def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> Non
     moved = tmp_path / "new"
     shutil.move(photos, moved)
 
-    dataset = read_folder(moved, labels=tmp_path / "j.jsonl")
+    dataset = load_dataset(moved, labels=tmp_path / "j.jsonl")
 
     assert len(dataset.part("train")) == 5
     assert len(dataset.part("test")) == 6
     both = Journal(tmp_path / "j.jsonl")
     decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="leak")
-    assert len(read_folder(moved, labels=both.path).samples) == 10
+    assert len(load_dataset(moved, labels=both.path).samples) == 10
 
 
 def test_the_last_word_on_a_file_counts_however_its_path_is_spelt(
@@ -91,9 +91,9 @@ def test_the_last_word_on_a_file_counts_however_its_path_is_spelt(
     decide(tmp_path / "j.jsonl", Path("photos/blue/0.png"), "exclude")
     decide(tmp_path / "j.jsonl", photos.absolute() / "blue" / "0.png", "relabel", "green")
     for given in ("photos", photos.absolute()):
-        assert labels(read_folder(given, labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
+        assert labels(load_dataset(given, labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
     shutil.move(photos, tmp_path / "moved")
-    assert labels(read_folder("moved", labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
+    assert labels(load_dataset("moved", labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
 
 
 @pytest.mark.parametrize("renamed", [False, True])
@@ -107,7 +107,7 @@ def test_a_file_left_out_under_two_spellings_is_one(
     decide(tmp_path / "j.jsonl", first.absolute(), "exclude")
     if renamed:
         first.rename(photos / "red" / "other.png")
-    found = labels(read_folder(photos, labels=tmp_path / "j.jsonl"))
+    found = labels(load_dataset(photos, labels=tmp_path / "j.jsonl"))
     assert len(found) == 9
     assert renamed or "red/copy.png" in found
 
@@ -117,7 +117,7 @@ def test_leaving_out_one_copy_and_naming_the_other_leaves_it_out(photos: Path, t
     copy.write_bytes(first.read_bytes())
     decide(tmp_path / "j.jsonl", first, "exclude", about="duplicate")
     decide(tmp_path / "j.jsonl", copy, "relabel", "green")
-    found = labels(read_folder(photos, labels=tmp_path / "j.jsonl"))
+    found = labels(load_dataset(photos, labels=tmp_path / "j.jsonl"))
     assert found["blue/copy.png"] == "green"
     assert "red/0.png" not in found
 
@@ -128,7 +128,7 @@ def test_of_one_file_in_two_parts_the_row_of_its_part_is_left_out(tmp_path: Path
     rows = [f"{name}/{number}.png,{name},train" for name in ("blue", "red") for number in range(2)]
     (tmp_path / "table.csv").write_text("\n".join(["image,label,split", "red/0.png,red,test", *rows]) + "\n")
     decide(tmp_path / "j.jsonl", tmp_path / "red" / "0.png", "exclude", about="leak", part=part)
-    dataset = read_folder(tmp_path / "table.csv", labels=tmp_path / "j.jsonl")
+    dataset = load_dataset(tmp_path / "table.csv", labels=tmp_path / "j.jsonl")
     assert [s.part for s in dataset.samples if s.path == tmp_path / "red" / "0.png"] == [left]
 
 
@@ -148,19 +148,19 @@ def test_shares_of_a_picture_stay_with_their_labels(
     rows = ["image,label", "photos/blue/0.png,blue:0.6|green:0.3", "photos/green/0.png,green:0.5|red:0.00001"]
     (tmp_path / "t.csv").write_text("\n".join([*rows, "photos/red/0.png,red", "photos/blue/1.png,blue"]) + "\n")
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", action, *to)
-    dataset = read_folder(tmp_path / "t.csv", labels=tmp_path / "j.jsonl")
+    dataset = load_dataset(tmp_path / "t.csv", labels=tmp_path / "j.jsonl")
     assert all(len(s.areas) in (0, 1 + len(s.also)) for s in dataset.samples)
     export_table(dataset, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)][:2] == [cell, "green:0.5|red:0.00001"]
-    again = read_folder(tmp_path / "out.csv")
+    again = load_dataset(tmp_path / "out.csv")
     assert [(s.label, s.also, s.areas) for s in again.samples] == [(s.label, s.also, s.areas) for s in dataset.samples]
 
 
 def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("mine")
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         check_place(table, [journal], is_table=True, overwrite=False)
     check_place(table, [journal], is_table=True, overwrite=True)
     check_place(tmp_path / "new.csv", [journal, photos], is_table=True, overwrite=False)
@@ -169,12 +169,12 @@ def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path:
         with pytest.raises(UsageError, match="is read by this command"):
             check_place(out, [journal, table], is_table=True, overwrite=True)
     (tmp_path / MARK).touch()
-    with pytest.raises(FolderExists, match="which this command reads"):
+    with pytest.raises(OutputExistsError, match="which this command reads"):
         check_place(tmp_path, [journal, photos], is_table=False, overwrite=True)
 
 
 def test_a_table_is_not_written_over_a_photograph(photos: Path, journal: Path) -> None:
-    dataset = read_folder(photos, labels=journal)
+    dataset = load_dataset(photos, labels=journal)
     for sample in dataset.samples[:2]:
         before = sample.path.read_bytes()
         with pytest.raises(UsageError, match="is read by this command"):
@@ -188,14 +188,14 @@ def test_one_content_has_one_label(tmp_path: Path) -> None:
     copy = photos / "blue" / "9.png"
     copy.write_bytes((photos / "red" / "0.png").read_bytes())
     decide(tmp_path / "j.jsonl", photos / "red" / "0.png", "keep")
-    assert labels(read_folder(photos, labels=tmp_path / "j.jsonl"))["blue/9.png"] == "red"
+    assert labels(load_dataset(photos, labels=tmp_path / "j.jsonl"))["blue/9.png"] == "red"
 
 
 def test_strangers_and_torn_lines_are_named(photos: Path, journal: Path, tmp_path: Path) -> None:
     decide(journal, write_picture(tmp_path / "other" / "gone.png", "red", 77), "exclude")
     with journal.open("ab") as file:
         file.write(b'{"id": "torn')
-    messages = [note.message for note in read_folder(photos, labels=journal).notes]
+    messages = [note.message for note in load_dataset(photos, labels=journal).notes]
     assert f"1 decided on in the journal {journal} not here, or changed since" in messages
     assert f"1 torn or damaged in the journal {journal}: left out" in messages
 
@@ -205,13 +205,13 @@ def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
     for path in photos.rglob("*.png"):
         decide(tmp_path / "j.jsonl", path, "exclude")
     with pytest.raises(DatasetError, match="leaves out every photograph"):
-        read_folder(photos, labels=tmp_path / "j.jsonl")
+        load_dataset(photos, labels=tmp_path / "j.jsonl")
 
 
 def test_a_class_spelt_otherwise_in_the_journal_is_refused(photos: Path, tmp_path: Path) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "Green")
     with pytest.raises(DatasetError, match="spelt in two ways"):
-        read_folder(photos, labels=tmp_path / "j.jsonl")
+        load_dataset(photos, labels=tmp_path / "j.jsonl")
 
 
 def test_a_class_that_is_new_is_learnt_where_it_can_be(tmp_path: Path) -> None:
@@ -221,13 +221,13 @@ def test_a_class_that_is_new_is_learnt_where_it_can_be(tmp_path: Path) -> None:
     photos, journal = tmp_path / "photos", tmp_path / "j.jsonl"
     image = write_picture(photos / "test" / "blue" / "9.png", "blue", 999)
     decide(journal, image, "relabel", "violet")
-    dataset = read_folder(photos, labels=journal)
+    dataset = load_dataset(photos, labels=journal)
     assert dataset.class_names == ("blue", "green", "red")
     assert (len(dataset.part("train")), len(dataset.part("test"))) == (9, 9)
     left = f"{image}: violet"
     assert left in [name for note in dataset.notes for name in note.names]
     decide(journal, write_picture(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
-    dataset = read_folder(photos, labels=journal)
+    dataset = load_dataset(photos, labels=journal)
     assert dataset.class_names == ("blue", "green", "red", "violet")
     assert (len(dataset.part("train")), len(dataset.part("test"))) == (10, 10)
 
@@ -235,7 +235,7 @@ def test_a_class_that_is_new_is_learnt_where_it_can_be(tmp_path: Path) -> None:
 def test_where_there_is_nothing_to_learn_from_every_class_stays(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos" / "test", 3)
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "violet")
-    dataset = read_folder(tmp_path / "photos", labels=tmp_path / "j.jsonl")
+    dataset = load_dataset(tmp_path / "photos", labels=tmp_path / "j.jsonl")
     assert dataset.class_names == ("blue", "green", "red", "violet")
 
 
@@ -248,47 +248,47 @@ def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monk
         return path.read_bytes()
 
     monkeypatch.setattr("belvedere.data.hashing.read_content", note_and_read)
-    read_folder(photos, labels=journal)
+    load_dataset(photos, labels=journal)
     assert read
     assert str(large) not in read
 
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_a_corrected_folder(photos: Path, journal: Path, tmp_path: Path, copy: bool) -> None:
-    dataset = read_folder(photos, labels=journal)
+    dataset = load_dataset(photos, labels=journal)
     export_folder(dataset, tmp_path / "corrected", copy=copy, overwrite=False)
 
-    again = read_folder(tmp_path / "corrected")
+    again = load_dataset(tmp_path / "corrected")
     assert sorted(again.class_names) == ["blue", "green", "red"]
     assert len(again.samples) == 8
     assert again.notes == ()
     assert labels(again)["green/0-2.png"] == "green"  # two files had the name 0.png
     assert all(sample.path.is_symlink() != copy for sample in again.samples)
-    with pytest.raises(FolderExists):
+    with pytest.raises(OutputExistsError):
         export_folder(dataset, tmp_path / "corrected", copy=copy, overwrite=False)
 
 
 def test_a_corrected_folder_keeps_its_parts(tmp_path: Path) -> None:
     for part in ("train", "test"):
         write_classes(tmp_path / "photos" / part, 2)
-    export_folder(read_folder(tmp_path / "photos"), tmp_path / "out", copy=False, overwrite=False)
-    again = read_folder(tmp_path / "out")
+    export_folder(load_dataset(tmp_path / "photos"), tmp_path / "out", copy=False, overwrite=False)
+    again = load_dataset(tmp_path / "out")
     assert (len(again.part("train")), len(again.part("test"))) == (6, 6)
 
 
 @pytest.mark.parametrize("label", ["..", "a/b", "a\\b"])
 def test_no_label_leads_out_of_the_folder(photos: Path, tmp_path: Path, label: str) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", label)
-    dataset = read_folder(photos, labels=tmp_path / "j.jsonl")
+    dataset = load_dataset(photos, labels=tmp_path / "j.jsonl")
     with pytest.raises(UsageError, match="can't be the name of a folder"):
         export_folder(dataset, tmp_path / "corrected", copy=False, overwrite=False)
 
 
 def test_a_corrected_table_keeps_secondary_labels(photos: Path, journal: Path, tmp_path: Path) -> None:
-    dataset = read_folder(photos, labels=journal)
+    dataset = load_dataset(photos, labels=journal)
     (tmp_path / "tables").mkdir()
     export_table(dataset, tmp_path / "tables" / "corrected.csv")
-    again = read_folder(tmp_path / "tables" / "corrected.csv")
+    again = load_dataset(tmp_path / "tables" / "corrected.csv")
     assert [(s.label, s.also, s.path.resolve()) for s in again.samples] == [
         (s.label, s.also, s.path.resolve()) for s in dataset.samples
     ]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from belvedere.data.dataset import Dataset, read_folder
-from belvedere.errors import DatasetError, UnknownName
+from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.errors import DatasetError, UnknownNameError
 from belvedere.runtime.output_folder import MARK
 
 
@@ -24,12 +24,12 @@ def make(root: Path, *files: str) -> Path:
 
 def table(root: Path, text: str, name: str = "t.csv") -> Dataset:
     (root / name).write_text(text, encoding="utf-8")
-    return read_folder(root / name)
+    return load_dataset(root / name)
 
 
 def refusal(photos: Path) -> str:
     with pytest.raises(DatasetError) as caught:
-        read_folder(photos)
+        load_dataset(photos)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -48,7 +48,7 @@ def labels(dataset: Dataset, part: str = "") -> list[str]:
 
 def test_class_folders_are_read_sorted_and_deep(tmp_path: Path) -> None:
     make(tmp_path, "sea/2.JPG", "forest/deep/er/1.png", "sea/1.jpeg", "forest/a.webp", "naïve café/x.tif")
-    dataset = read_folder(tmp_path)
+    dataset = load_dataset(tmp_path)
     assert dataset.class_names == ("forest", "naïve café", "sea")
     assert [sample.image for sample in dataset.samples] == [
         str(tmp_path / name)
@@ -60,17 +60,17 @@ def test_class_folders_are_read_sorted_and_deep(tmp_path: Path) -> None:
 
 def test_order_in_which_folders_are_listed_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "b/2.png", "b/1.png", "a/1.png", "c/d/1.png", "c/2.png")
-    expected = read_folder(tmp_path)
+    expected = load_dataset(tmp_path)
     listed = Path.iterdir
     for turn in (sorted, lambda paths: sorted(paths, reverse=True)):
         monkeypatch.setattr(Path, "iterdir", lambda self, turn=turn: iter(turn(listed(self))))
-        assert read_folder(tmp_path) == expected
+        assert load_dataset(tmp_path) == expected
 
 
 def test_what_is_ignored_is_named_by_kind(tmp_path: Path) -> None:
     make(tmp_path, "sea/1.png", "sea/notes.txt", "sea/.DS_Store", "sea/Thumbs.db", "wood/1.png", "astray.png")
     make(tmp_path, ".git/x.png", "__MACOSX/sea/1.png", "sea/@eaDir/1.png", f"run/{MARK}", "run/figures/grid.png")
-    dataset = read_folder(tmp_path)
+    dataset = load_dataset(tmp_path)
     assert dataset.class_names == ("sea", "wood")
     assert len(dataset.samples) == 2
     assert notes(dataset) == {
@@ -88,7 +88,7 @@ def test_links_in_circles_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "left").symlink_to("right")
     (tmp_path / "right").symlink_to("left")
     (tmp_path / "sea/self.png").symlink_to("self.png")
-    dataset = read_folder(tmp_path)
+    dataset = load_dataset(tmp_path)
     assert dataset.class_names == ("sea", "wood")
     assert [Path(sample.image).name for sample in dataset.samples] == ["1.png", "self.png", "1.png"]
     assert notes(dataset) == {
@@ -100,11 +100,11 @@ def test_links_in_circles_are_not_followed(tmp_path: Path) -> None:
 def test_link_to_a_class_folder_elsewhere_is_a_class(tmp_path: Path) -> None:
     make(tmp_path, "photos/sea/1.png", "elsewhere/1.png")
     (tmp_path / "photos/wood").symlink_to(tmp_path / "elsewhere")
-    assert read_folder(tmp_path / "photos").class_names == ("sea", "wood")
+    assert load_dataset(tmp_path / "photos").class_names == ("sea", "wood")
 
 
 def test_one_class_only_is_read(tmp_path: Path) -> None:
-    assert read_folder(make(tmp_path, "sea/1.png")).class_names == ("sea",)
+    assert load_dataset(make(tmp_path, "sea/1.png")).class_names == ("sea",)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_class_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
-    dataset = read_folder(make(tmp_path, "sea/caf\udce9.png", "sea/two\nlines.png"))
+    dataset = load_dataset(make(tmp_path, "sea/caf\udce9.png", "sea/two\nlines.png"))
     assert [sample.path.name for sample in dataset.samples] == ["caf\udce9.png", "two\nlines.png"]
 
 
@@ -143,7 +143,7 @@ def test_nothing_there_is_refused_in_one_line(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("files", [(), ("1.png", "2.png"), ("readme.txt",)])
 def test_folder_without_classes_is_refused(files: tuple[str, ...], tmp_path: Path) -> None:
-    assert "holds no labelled photographs. Expected one folder a class" in refusal(make(tmp_path, *files))
+    assert "holds no labeled photographs. Expected one folder a class" in refusal(make(tmp_path, *files))
 
 
 def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,32 +169,32 @@ def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: py
 )
 def test_parts_are_found_by_their_names(train: str, val: str, test: str, tmp_path: Path) -> None:
     make(tmp_path, *(f"{part}/{name}/1.png" for part in (train, val, test) for name in ("sea", "wood")))
-    dataset = read_folder(tmp_path)
+    dataset = load_dataset(tmp_path)
     assert Counter(sample.part for sample in dataset.samples) == {"train": 2, "val": 2, "test": 2}
     assert dataset.class_names == ("sea", "wood")
     assert dataset.notes == ()
 
 
 def test_class_called_as_its_part_is_a_class(tmp_path: Path) -> None:
-    dataset = read_folder(make(tmp_path, "train/train/1.png", "test/train/1.png"))
+    dataset = load_dataset(make(tmp_path, "train/train/1.png", "test/train/1.png"))
     assert (labels(dataset, "train"), labels(dataset, "test")) == (["train"], ["train"])
 
 
 @pytest.mark.parametrize("third", ["valley", "val"])
 def test_class_folders_called_train_and_test_hold_pictures(third: str, tmp_path: Path) -> None:
-    dataset = read_folder(make(tmp_path, "train/1.png", "test/1.png", f"{third}/1.png"))
+    dataset = load_dataset(make(tmp_path, "train/1.png", "test/1.png", f"{third}/1.png"))
     assert dataset.class_names == tuple(sorted(("test", "train", third)))
     assert {sample.part for sample in dataset.samples} == {""}
     assert any("taken as a class in spite of the name of a part" in message for message in notes(dataset))
 
 
 def test_class_called_test_with_folders_in_it_is_a_class(tmp_path: Path) -> None:
-    assert read_folder(make(tmp_path, "test/deep/1.png", "wood/1.png")).class_names == ("test", "wood")
+    assert load_dataset(make(tmp_path, "test/deep/1.png", "wood/1.png")).class_names == ("test", "wood")
 
 
 def test_folders_beside_the_parts_are_named(tmp_path: Path) -> None:
     make(tmp_path, "seg_train/seg_train/sea/1.png", "seg_train/left.txt", "seg_pred/1.png", "readme.md")
-    assert notes(read_folder(tmp_path)) == {
+    assert notes(load_dataset(tmp_path)) == {
         "1 ignored (a folder beside the parts)": ["seg_pred"],
         "2 ignored (no picture)": ["readme.md", "left.txt"],
     }
@@ -207,7 +207,7 @@ def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
 
 def test_class_missing_from_a_part_is_noted(tmp_path: Path) -> None:
     make(tmp_path, "train/sea/1.png", "train/wood/1.png", "test/sea/1.png", "val/wood/1.png")
-    assert list(notes(read_folder(tmp_path))) == [
+    assert list(notes(load_dataset(tmp_path))) == [
         "No photograph of 'sea' in the part 'val': it does not help to choose the epoch",
         "No photograph of 'wood' in the part 'test': precision and recall of it stay unknown",
     ]
@@ -224,7 +224,7 @@ def test_class_spelt_otherwise_in_the_test_part_is_refused(tmp_path: Path) -> No
 
 
 def test_test_part_alone_can_be_read(tmp_path: Path) -> None:
-    assert read_folder(make(tmp_path, "test/sea/1.png")).class_names == ("sea",)
+    assert load_dataset(make(tmp_path, "test/sea/1.png")).class_names == ("sea",)
 
 
 # Tables
@@ -252,7 +252,7 @@ def test_table_is_read_with_parts_and_several_labels(tmp_path: Path) -> None:
 def test_any_class_name_is_kept(name: str, tmp_path: Path) -> None:
     with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "label"), ("a.png", name), ("b.png", "sea")])
-    assert read_folder(tmp_path / "t.csv").class_names == tuple(sorted((name, "sea")))
+    assert load_dataset(tmp_path / "t.csv").class_names == tuple(sorted((name, "sea")))
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
@@ -273,7 +273,7 @@ def test_written_table_reads_back(tmp_path: Path, rows: list[tuple[str, list[str
     else:
         with path.open("w", newline="", encoding="utf-8-sig" if bom else "utf-8") as file:
             csv.writer(file).writerows([tuple(cells), *zip(*cells.values(), strict=True)])
-    dataset = read_folder(path)
+    dataset = load_dataset(path)
     read = [(sample.path, [sample.label, *sample.also], sample.part) for sample in dataset.samples]
     assert read == [(tmp_path / image, given_labels, part) for image, given_labels, part in rows]
     assert dataset.class_names == tuple(sorted({row[1][0] for row in rows}))
@@ -297,7 +297,7 @@ def test_rows_without_a_split_are_noted(tmp_path: Path) -> None:
         ("image;label\na;sea\n", "Received: image;label."),
         ("file,label\na,sea\n", "Received: file, label."),
         ("image,label,label\na,sea,wood\n", "each once. Received: image, label, label."),
-        ("image,label\n", "holds no labelled photographs"),
+        ("image,label\n", "holds no labeled photographs"),
         ("image,label\na.png\n", "line 2: the cells image and label must both be filled. Received: image 'a.png'"),
         ('image,label\n"a\nb.png",sea\n,sea\n', "line 4: the cells image and label must both be filled"),
         ("image,label\na.png,sea|\n", "line 2: the cells image and label must both be filled"),
@@ -323,7 +323,7 @@ def test_table_that_is_not_utf8_is_refused(encoding: str, tmp_path: Path) -> Non
 
 
 def test_unknown_split_names_the_line_and_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match=r"t\.csv, line 3\) 'tets'. Did you mean 'test'\?"):
+    with pytest.raises(UnknownNameError, match=r"t\.csv, line 3\) 'tets'. Did you mean 'test'\?"):
         table(tmp_path, "image,label,split\na.png,sea,train\nb.png,sea,tets\n")
 
 
@@ -335,6 +335,6 @@ def test_parquet_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_parquet_may_hold_numbers_as_labels_but_no_structures(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"image": ["a.png"], "label": [3]}), path)
-    assert read_folder(path).class_names == ("3",)
+    assert load_dataset(path).class_names == ("3",)
     pyarrow.parquet.write_table(pyarrow.table({"image": [{"bytes": b""}], "label": ["sea"]}), path)
     assert "the column image must hold text. Received: struct<bytes: binary>." in refusal(path)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.data.dataset import read_folder
-from belvedere.data.splits import Division, SplitFractions, divide
+from belvedere.data.dataset import load_dataset
+from belvedere.data.splits import DataSplit, SplitFractions, divide
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
 from belvedere.training.log import LoggedProgress
@@ -15,9 +15,9 @@ from conftest import write_classes, write_picture
 FRACTIONS = SplitFractions(test=0.2, validation=0.25)
 
 
-def division_of(photos: Path, seed: int = 0, needs_validation: bool = True) -> Division:
+def division_of(photos: Path, seed: int = 0, needs_validation: bool = True) -> DataSplit:
     fractions = replace(FRACTIONS, needs_validation=needs_validation)
-    return divide(read_folder(photos), fractions, seed, Progress())
+    return divide(load_dataset(photos), fractions, seed, Progress())
 
 
 def refusal(photos: Path) -> str:
@@ -26,12 +26,12 @@ def refusal(photos: Path) -> str:
     return str(caught.value)
 
 
-def counts(division: Division) -> list[dict[str, int]]:
+def counts(division: DataSplit) -> list[dict[str, int]]:
     parts = division.train.samples, division.validation.samples, division.test
     return [dict(Counter(sample.label for sample in part)) for part in parts]
 
 
-def messages(division: Division) -> list[str]:
+def messages(division: DataSplit) -> list[str]:
     return [note.message for note in division.notes]
 
 
@@ -107,7 +107,7 @@ def test_files_that_cannot_be_opened_and_further_labels_are_noted(tmp_path: Path
 
 
 def test_one_class_only_is_refused(tmp_path: Path) -> None:
-    assert "has one class only, 'red'" in refusal(write_classes(tmp_path, 9, ("red",)))
+    assert "has only one class, 'red'" in refusal(write_classes(tmp_path, 9, ("red",)))
 
 
 def test_too_few_photographs_are_refused(tmp_path: Path) -> None:

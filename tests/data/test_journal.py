@@ -16,17 +16,17 @@ from belvedere.data.corrections.journal import (
     ACTIONS,
     SUBJECTS,
     Journal,
+    active_decisions,
     find_copy,
-    list_living,
     now,
     parse_journal,
     parse_line,
-    read_journal,
+    read_corrections,
     rule,
     to_line,
 )
 from belvedere.errors import UsageError
-from belvedere.types.data import CopyRuling, Decision, Ruling
+from belvedere.types.data import CopyResolution, Decision, Resolution
 from conftest import new_id
 from decisions import HASH, make_decision
 
@@ -117,7 +117,7 @@ def test_what_is_appended_is_there(tmp_path: Path) -> None:
     assert all(journal.append(decision) for decision in made)
     assert not journal.append(made[1])  # sent twice
     assert list(journal.decisions) == made
-    assert read_journal(tmp_path / "j.jsonl").decisions == tuple(made)
+    assert read_corrections(tmp_path / "j.jsonl").decisions == tuple(made)
 
 
 def test_a_torn_last_line_is_ended_before_the_next(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_a_torn_last_line_is_ended_before_the_next(tmp_path: Path) -> None:
     journal = Journal(file)
     assert journal.damaged == [2]
     journal.append(third)
-    assert read_journal(file).decisions == (first, third)
-    assert read_journal(file).damaged == (2,)
+    assert read_corrections(file).decisions == (first, third)
+    assert read_corrections(file).damaged == (2,)
 
 
 def test_others_lines_are_seen(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_several_processes_append_at_once(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    text = read_journal(file)
+    text = read_corrections(file)
     assert text.damaged == ()
     assert {each.id for each in text.decisions} == {f"writer{who}-{n:04}" for who in range(4) for n in range(40)}
     for who in range(4):  # each in its own order
@@ -225,7 +225,7 @@ def test_what_can_not_be_read_back_is_refused(tmp_path: Path) -> None:
 
 def test_no_journal_is_told() -> None:
     with pytest.raises(UsageError, match="no journal"):
-        read_journal("nowhere.jsonl")
+        read_corrections("nowhere.jsonl")
 
 
 def test_undo_and_undoing_the_undo() -> None:
@@ -235,19 +235,21 @@ def test_undo_and_undoing_the_undo() -> None:
     assert rule([first, second])[HASH].label == "forest"
     assert rule([first, second, undo])[HASH].label == "glacier"
     assert rule([first, second, undo, redo])[HASH].label == "forest"
-    assert list_living([first, second, undo]) == [first]
+    assert active_decisions([first, second, undo]) == [first]
     assert rule([first, make_decision("undo", first.id)]) == {}
 
 
 def test_rulings() -> None:
-    assert rule([make_decision("keep")])[HASH] == Ruling("sea")
-    assert rule([make_decision("keep", about="duplicate")])[HASH] == Ruling(None)
-    assert rule([make_decision("relabel", "glacier"), make_decision("tag", "sea")])[HASH] == Ruling("glacier", ("sea",))
-    assert rule([make_decision("tag", "sea"), make_decision("tag")])[HASH] == Ruling(None, ())
+    assert rule([make_decision("keep")])[HASH] == Resolution("sea")
+    assert rule([make_decision("keep", about="duplicate")])[HASH] == Resolution(None)
+    assert rule([make_decision("relabel", "glacier"), make_decision("tag", "sea")])[HASH] == Resolution(
+        "glacier", ("sea",)
+    )
+    assert rule([make_decision("tag", "sea"), make_decision("tag")])[HASH] == Resolution(None, ())
     two = [make_decision("exclude", image="a/1.jpg"), make_decision("exclude", image="b/1.jpg")]
-    assert rule(two)[HASH].copies == (CopyRuling("a/1.jpg", "", True), CopyRuling("b/1.jpg", "", True))
+    assert rule(two)[HASH].copies == (CopyResolution("a/1.jpg", "", True), CopyResolution("b/1.jpg", "", True))
     kept = rule([*two, make_decision("keep", image="a/1.jpg", about="leak")])[HASH].copies
-    assert kept == (CopyRuling("b/1.jpg", "", True), CopyRuling("a/1.jpg", "", False))
+    assert kept == (CopyResolution("b/1.jpg", "", True), CopyResolution("a/1.jpg", "", False))
 
 
 def test_a_journal_from_before_parts_were_recorded_is_read() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from belvedere.data.corrections.class_names import check_new_class
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.csv_files import write_csv
 from conftest import write_picture
@@ -19,9 +19,9 @@ GOOD = ["fjord", "deep fjord", "лес", "森林", "C++", "a: b", "v1.2", "x" * 
 def test_names_that_a_folder_and_a_table_hold(tmp_path: Path, name: str) -> None:
     assert check_new_class(name, KNOWN) == name
     image = write_picture(tmp_path / "photos" / name / "1.png", "red")
-    assert read_folder(tmp_path / "photos").class_names == (name,)
+    assert load_dataset(tmp_path / "photos").class_names == (name,)
     write_csv(tmp_path / "table.csv", ("image", "label"), [(image, f"{name}|sea"), (image, f"sea|{name}")])
-    assert read_folder(tmp_path / "table.csv").class_names == tuple(sorted((name, "sea")))
+    assert load_dataset(tmp_path / "table.csv").class_names == tuple(sorted((name, "sea")))
 
 
 def test_a_name_is_kept_in_one_spelling() -> None:

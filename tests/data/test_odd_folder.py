@@ -59,7 +59,7 @@ def test_prediction_names_them_too(run: Run, table: tuple[Path, list[str]], tmp_
     assert len(answers) == answered.images
     refused = {Path(answer["image"]).name for answer in answers if answer["error"]}
     assert refused == set(unreadable)
-    assert all(answer["prediction"] in CLASSES for answer in answers if not answer["error"])
+    assert all(answer["predicted_label"] in CLASSES for answer in answers if not answer["error"])
 
 
 class _Elements(HTMLParser):

@@ -14,12 +14,12 @@ from belvedere.data.hashing import (
     Contents,
     find_identical,
     fingerprint,
-    of_part,
     read_contents,
+    select_split,
     share_in,
     sketch,
 )
-from belvedere.data.splits import keep_back
+from belvedere.data.splits import stratified_group_split
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 
@@ -42,7 +42,7 @@ SHARES = st.sampled_from([0.0, 0.1, 0.15, 0.33, 0.5])
 @given(ANY_ROWS, SHARES, st.integers(0, 3))
 def test_every_sample_is_on_one_side_and_identical_files_together(rows: list[Row], share: float, seed: int) -> None:
     whole = contents(rows)
-    stays, kept = keep_back(whole, share, seed)
+    stays, kept = stratified_group_split(whole, share, seed)
     assert Counter(stays.samples + kept.samples) == Counter(whole.samples)
     assert not set(stays.hashes) & set(kept.hashes)
     assert rows_of(stays) + rows_of(kept) == [rows[int(s.path.stem)] for s in stays.samples + kept.samples]
@@ -57,7 +57,7 @@ def test_different_files_are_kept_back_by_the_share_of_each_class(
     sizes: dict[str, int], share: float, seed: int
 ) -> None:
     rows = [(label, f"{label}{number}") for label, size in sizes.items() for number in range(size)]
-    taken = Counter(label for label, _ in rows_of(keep_back(contents(rows), share, seed)[1]))
+    taken = Counter(label for label, _ in rows_of(stratified_group_split(contents(rows), share, seed)[1]))
     for label, size in sizes.items():
         least = 1 if size >= 3 and share else 0
         assert taken[label] == max(round(share * size), least)
@@ -67,15 +67,15 @@ def test_different_files_are_kept_back_by_the_share_of_each_class(
 def test_names_and_order_do_not_matter(rows: list[Row], share: float, shuffler: random.Random) -> None:
     turned = rows.copy()
     shuffler.shuffle(turned)
-    assert Counter(rows_of(keep_back(contents(rows), share, 1)[1])) == Counter(
-        rows_of(keep_back(contents(turned), share, 1)[1])
+    assert Counter(rows_of(stratified_group_split(contents(rows), share, 1)[1])) == Counter(
+        rows_of(stratified_group_split(contents(turned), share, 1)[1])
     )
     assert fingerprint(contents(rows)) == fingerprint(contents(turned))
 
 
 def test_seed_decides_and_order_is_kept() -> None:
     whole = contents([("a", str(number)) for number in range(100)])
-    draws = [keep_back(whole, 0.2, seed) for seed in (0, 0, 1)]
+    draws = [stratified_group_split(whole, 0.2, seed) for seed in (0, 0, 1)]
     assert draws[0] == draws[1]
     assert draws[0] != draws[2]
     for side in draws[0]:
@@ -85,7 +85,7 @@ def test_seed_decides_and_order_is_kept() -> None:
 def test_identical_files_with_different_labels_stay_together() -> None:
     rows = [("a" if number % 2 else "b", str(number // 2)) for number in range(40)]
     for seed in range(10):
-        stays, kept = keep_back(contents(rows), 0.3, seed)
+        stays, kept = stratified_group_split(contents(rows), 0.3, seed)
         sides = defaultdict(set)
         for name, side in (("stays", stays), ("kept", kept)):
             for content in side.hashes:
@@ -140,9 +140,9 @@ def test_nothing_identical_is_nothing_to_say() -> None:
 def test_parts_are_chosen() -> None:
     whole = contents([("a", "1")], "train"), contents([("b", "2")], "test")
     both = Contents(whole[0].samples + whole[1].samples, ("1", "2"), ())
-    assert of_part(both, "test") == whole[1]
-    assert of_part(both, "train", "test") == both
-    assert of_part(both, "val").samples == ()
+    assert select_split(both, "test") == whole[1]
+    assert select_split(both, "train", "test") == both
+    assert select_split(both, "val").samples == ()
 
 
 @pytest.mark.parametrize(("own", "shared"), [(300, 0), (300, 300), (3000, 600), (9000, 2000)])

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from belvedere.auditing.audit import audit
-from belvedere.demo.dataset import draw_practice_set
+from belvedere.demo.dataset import make_synthetic_dataset
 from belvedere.demo.demo import Found, compare_with_truth, run_demo
-from belvedere.errors import FolderExists
+from belvedere.errors import OutputExistsError
 from belvedere.inference.model import load
 
 
@@ -33,12 +33,12 @@ def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
     assert found["wrong labels"].recall >= 0.5  # of six pictures a class
     assert found["wrong labels"].precision >= 0.5
     assert (tmp_path / "demo" / "audit" / "report.html").is_file()
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         run_demo(tmp_path / "demo")
 
 
 def test_planted_wrong_labels_are_found_by_the_model_that_comes_with_belvedere(tmp_path: Path) -> None:
-    truth = draw_practice_set(tmp_path / "set", train_per_class=20, test_per_class=3)
+    truth = make_synthetic_dataset(tmp_path / "set", train_per_class=20, test_per_class=3)
     found = compare_with_truth(audit(tmp_path / "set", model=load()), truth, tmp_path / "set")[0]
     assert found.what == "wrong labels"
     assert found.recall >= 0.9

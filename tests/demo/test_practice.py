@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from belvedere.demo.dataset import PracticeTruth, draw_practice_set
+from belvedere.demo.dataset import GroundTruth, make_synthetic_dataset
 from belvedere.demo.scenes.drawing import CLASS_NAMES, NOTHING, Canvas, choose_light
 from belvedere.demo.scenes.scenes import _PAINTERS, Scene, draw_fjord, draw_scene
-from belvedere.errors import FolderExists, UnknownName, UsageError
+from belvedere.errors import OutputExistsError, UnknownNameError, UsageError
 from belvedere.runtime.progress import Progress, Task
 
 SEEDS = range(5)
 
 
 @pytest.fixture(scope="module")
-def practice_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PracticeTruth]:
+def practice_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GroundTruth]:
     folder = tmp_path_factory.mktemp("practice") / "set"
-    return folder, draw_practice_set(folder, train_per_class=5, test_per_class=2, seed=3)
+    return folder, make_synthetic_dataset(folder, train_per_class=5, test_per_class=2, seed=3)
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
@@ -70,7 +70,7 @@ def test_a_fjord_is_mostly_sea_with_mountain_and_forest() -> None:
 
 
 def test_an_unknown_class_is_named_with_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'glacier'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'glacier'"):
         draw_scene("glacer", 0)
 
 
@@ -86,7 +86,7 @@ def test_no_class_is_told_by_its_mean_colour() -> None:
     assert right.mean(1).max() < 0.95
 
 
-def test_the_set_has_the_files_asked_for(practice_set: tuple[Path, PracticeTruth]) -> None:
+def test_the_set_has_the_files_asked_for(practice_set: tuple[Path, GroundTruth]) -> None:
     folder, truth = practice_set
     for part, count in (("train", 5), ("test", 2)):
         assert sorted(path.name for path in (folder / part).iterdir()) == list(CLASS_NAMES)
@@ -97,7 +97,7 @@ def test_the_set_has_the_files_asked_for(practice_set: tuple[Path, PracticeTruth
     assert set(truth.areas) | set(truth.unreadable) == everything
 
 
-def test_truth_on_disk_is_the_truth_returned(practice_set: tuple[Path, PracticeTruth]) -> None:
+def test_truth_on_disk_is_the_truth_returned(practice_set: tuple[Path, GroundTruth]) -> None:
     folder, truth = practice_set
     written = json.loads((folder / "truth.json").read_text())
     assert written["areas"] == truth.areas
@@ -106,7 +106,7 @@ def test_truth_on_disk_is_the_truth_returned(practice_set: tuple[Path, PracticeT
     assert written["unreadable"] == list(truth.unreadable)
 
 
-def test_readable_pictures_show_what_their_areas_say(practice_set: tuple[Path, PracticeTruth]) -> None:
+def test_readable_pictures_show_what_their_areas_say(practice_set: tuple[Path, GroundTruth]) -> None:
     folder, truth = practice_set
     shown = {wrong.image: wrong.true for wrong in truth.wrong_labels}
     for image, shares in truth.areas.items():
@@ -116,7 +116,7 @@ def test_readable_pictures_show_what_their_areas_say(practice_set: tuple[Path, P
         assert max(shares, key=lambda name: shares[name]) == expected
 
 
-def test_wrong_labels_are_in_train_only_and_in_another_folder(practice_set: tuple[Path, PracticeTruth]) -> None:
+def test_wrong_labels_are_in_train_only_and_in_another_folder(practice_set: tuple[Path, GroundTruth]) -> None:
     _, truth = practice_set
     assert len(truth.wrong_labels) >= 3
     for wrong in truth.wrong_labels:
@@ -125,7 +125,7 @@ def test_wrong_labels_are_in_train_only_and_in_another_folder(practice_set: tupl
         assert wrong.given != wrong.true
 
 
-def test_duplicates_are_equal_in_bytes_and_of_three_kinds(practice_set: tuple[Path, PracticeTruth]) -> None:
+def test_duplicates_are_equal_in_bytes_and_of_three_kinds(practice_set: tuple[Path, GroundTruth]) -> None:
     folder, truth = practice_set
     kinds = set()
     for group in truth.duplicates:
@@ -137,7 +137,7 @@ def test_duplicates_are_equal_in_bytes_and_of_three_kinds(practice_set: tuple[Pa
     assert len(contents) - len(set(contents)) == sum(len(group) - 1 for group in truth.duplicates)
 
 
-def test_the_unreadable_file_fails_to_decode(practice_set: tuple[Path, PracticeTruth]) -> None:
+def test_the_unreadable_file_fails_to_decode(practice_set: tuple[Path, GroundTruth]) -> None:
     folder, truth = practice_set
     assert len(truth.unreadable) == 1
     assert truth.unreadable[0].startswith("train/")
@@ -146,12 +146,12 @@ def test_the_unreadable_file_fails_to_decode(practice_set: tuple[Path, PracticeT
 
 
 def test_the_same_seed_gives_the_same_bytes_and_progress_is_told(
-    practice_set: tuple[Path, PracticeTruth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    practice_set: tuple[Path, GroundTruth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, truth = practice_set
     told: list[int] = []
     monkeypatch.setattr(Task, "advance", lambda _self, images, _figures="": told.append(images))
-    again = draw_practice_set(tmp_path / "set", train_per_class=5, test_per_class=2, seed=3, progress=Progress())
+    again = make_synthetic_dataset(tmp_path / "set", train_per_class=5, test_per_class=2, seed=3, progress=Progress())
     assert again == truth
     assert sum(told) == 6 * 7 + 1
     for path in folder.rglob("*.*"):
@@ -161,18 +161,18 @@ def test_the_same_seed_gives_the_same_bytes_and_progress_is_told(
 def test_what_is_there_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Scene(np.zeros((8, 8, 3), np.uint8), "sea", {"sea": 1.0})
     monkeypatch.setattr("belvedere.demo.dataset.draw_scene", lambda *_: plain)
-    draw_practice_set(tmp_path / "set", train_per_class=4, test_per_class=1)
-    with pytest.raises(FolderExists, match="--overwrite"):
-        draw_practice_set(tmp_path / "set", train_per_class=4, test_per_class=1)
-    draw_practice_set(tmp_path / "set", train_per_class=4, test_per_class=1, overwrite=True)
+    make_synthetic_dataset(tmp_path / "set", train_per_class=4, test_per_class=1)
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        make_synthetic_dataset(tmp_path / "set", train_per_class=4, test_per_class=1)
+    make_synthetic_dataset(tmp_path / "set", train_per_class=4, test_per_class=1, overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").touch()
-    with pytest.raises(FolderExists, match="never replaced"):
-        draw_practice_set(tmp_path / "mine", overwrite=True)
+    with pytest.raises(OutputExistsError, match="never replaced"):
+        make_synthetic_dataset(tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "photo.jpg").exists()
 
 
 def test_too_few_pictures_for_the_faults_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="train_per_class=3"):
-        draw_practice_set(tmp_path / "set", train_per_class=3)
+        make_synthetic_dataset(tmp_path / "set", train_per_class=3)
     assert not (tmp_path / "set").exists()

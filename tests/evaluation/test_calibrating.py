@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import belvedere
-from belvedere.data.dataset import read_folder
-from belvedere.errors import CalibrationError, DatasetError, FolderExists, UnknownName, UsageError
+from belvedere.data.dataset import load_dataset
+from belvedere.errors import CalibrationError, DatasetError, OutputExistsError, UnknownNameError, UsageError
 from belvedere.evaluation.evaluate import evaluate
 from belvedere.evaluation.report.sinks import Heatmaps
 from belvedere.images.decode import read_inputs
@@ -21,12 +21,12 @@ from belvedere.inference.batch import predict_files
 from belvedere.inference.model import load
 from belvedere.inference.model_card import replace_metadata
 from belvedere.runtime.progress import Progress
-from belvedere.training.distillation import share_labels
-from belvedere.types.model import Preprocess, TagRule, Trust
+from belvedere.training.distillation import multilabel_targets
+from belvedere.types.model import Preprocess, TagModel, Trust
 from conftest import CARD, CLASS_NAMES, COLOURS
 from serve_process import evidence_model
 
-RULE = TagRule((3.0, 3.0, 3.0), (-8.0, -8.0, -8.0), fitted_on=100)
+RULE = TagModel((3.0, 3.0, 3.0), (-8.0, -8.0, -8.0), fitted_on=100)
 
 
 @pytest.fixture
@@ -62,13 +62,13 @@ def write_table(folder: Path, count: int = 40, areas: bool = False) -> Path:
 def test_a_picture_of_two_halves_has_two_tags(model: Path, tmp_path: Path) -> None:
     [answer] = load(model).predict(write_halves(tmp_path / "x.png", "blue", "red"))
     assert {tag.name for tag in answer.tags} == {"blue", "red"}
-    assert answer.tags[0].name == answer.prediction
+    assert answer.tags[0].name == answer.predicted_label
     assert [tag.share for tag in answer.tags] == pytest.approx([0.5, 0.5], abs=0.02)
-    assert dict(zip(CLASS_NAMES, answer.presence, strict=True))["green"] < 0.01
+    assert dict(zip(CLASS_NAMES, answer.tag_probabilities, strict=True))["green"] < 0.01
 
 
 def test_tags_are_measured_with_their_shares(model: Path, tmp_path: Path) -> None:
-    found = evaluate(load(model), read_folder(write_table(tmp_path, areas=True))).tags
+    found = evaluate(load(model), load_dataset(write_table(tmp_path, areas=True))).tags
     assert found is not None
     assert found.micro_f1 == 1
     assert found.share_error is not None
@@ -91,7 +91,7 @@ def test_calibrating_writes_a_model_with_other_tags(model: Path, tmp_path: Path)
 
 def test_without_out_the_model_itself_is_replaced(model: Path, tmp_path: Path) -> None:
     table, before = write_table(tmp_path), model.read_bytes()
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         belvedere.calibrate(model, table)
     assert model.read_bytes() == before
     assert belvedere.calibrate(model, table, overwrite=True).file == model
@@ -141,7 +141,7 @@ def test_photographs_that_go_away_are_left_out_or_not_missed(
 def test_another_file_is_only_replaced_when_asked(model: Path, tmp_path: Path) -> None:
     table, mine = write_table(tmp_path), tmp_path / "mine.txt"
     mine.write_text("mine")
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         belvedere.calibrate(model, table, out=mine)
     assert mine.read_text() == "mine"
     belvedere.calibrate(model, table, out=mine, overwrite=True)
@@ -195,7 +195,7 @@ def test_what_can_not_be_calibrated_is_told(model: Path, tiny_model: Path, tmp_p
     with pytest.raises(DatasetError, match="Expected 30"):
         belvedere.calibrate(model, few, overwrite=True)
     table.write_text(table.read_text().replace("blue|red", "blue|rde"))
-    with pytest.raises(UnknownName, match="red"):
+    with pytest.raises(UnknownNameError, match="red"):
         belvedere.calibrate(model, table, overwrite=True)
     table.write_text("image,label\n" + "".join(f"{number}.png,blue\n" for number in range(40)))
     with pytest.raises(DatasetError, match="several labels"):
@@ -251,7 +251,7 @@ def test_a_table_names_shares(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         "image,label\na.png,sea:0.6|mountain:0.3\nb.png,sea\nc.png,a:b|sea:1.5\nd.png,sea:1|forest:0\n"
     )
-    first, second, third, fourth = read_folder(tmp_path / "t.csv").samples
+    first, second, third, fourth = load_dataset(tmp_path / "t.csv").samples
     assert (first.label, first.also, first.areas) == ("sea", ("mountain",), (0.6, 0.3))
     assert (second.label, second.also, second.areas) == ("sea", (), ())
     assert (third.label, third.also) == ("a:b", ("sea:1.5",))  # no shares: they belong to the names
@@ -259,16 +259,16 @@ def test_a_table_names_shares(tmp_path: Path) -> None:
     for bad, words in (("sea:0.6|forest", "every label a share"), ("sea:0.9|forest:0.4", "add up to 1")):
         (tmp_path / "t.csv").write_text(f"image,label\na.png,{bad}\n")
         with pytest.raises(DatasetError, match=words):
-            read_folder(tmp_path / "t.csv")
+            load_dataset(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("image,label\na.png,gear:0\nb.png,gear:1\n")
-    assert [sample.label for sample in read_folder(tmp_path / "t.csv").samples] == ["gear:0", "gear:1"]
+    assert [sample.label for sample in load_dataset(tmp_path / "t.csv").samples] == ["gear:0", "gear:1"]
 
 
 def test_several_labels_are_learnt_in_equal_parts(tmp_path: Path) -> None:
-    samples = read_folder(write_table(tmp_path, 9)).samples
-    shared = share_labels(samples, CLASS_NAMES, 0.3)
+    samples = load_dataset(write_table(tmp_path, 9)).samples
+    shared = multilabel_targets(samples, CLASS_NAMES, 0.3)
     assert shared is not None
     assert shared.sum(1) == pytest.approx(np.ones(9))
     assert shared[0] == pytest.approx([0.8, 0.1, 0.1])
     assert shared[1] == pytest.approx([0.45, 0.45, 0.1])
-    assert share_labels(samples[:1], CLASS_NAMES, 0.3) is None
+    assert multilabel_targets(samples[:1], CLASS_NAMES, 0.3) is None

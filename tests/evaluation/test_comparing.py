@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belvedere import compare
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import OutputExistsError, UsageError
 from belvedere.evaluation.compare import to_json
 from belvedere.evaluation.report.comparison import judge, write_comparison
 from belvedere.evaluation.significance import bootstrap_interval, compare_paired, mcnemar_exact
-from belvedere.evaluation.stored_predictions import read_answers
+from belvedere.evaluation.stored_predictions import read_predictions
 from conftest import answer
 from run_folders import SURE, write_both, write_run
 
@@ -99,7 +99,7 @@ def test_what_does_not_match_is_told(tmp_path: Path) -> None:
     lines[2] = lines[2].replace(",red,", ",green,", 1)  # a corrected label
     torn = answer("torn.png", "red")
     (run_b / "predictions.csv").write_text("\n".join(lines) + "\n")
-    old = [*read_answers(run_a).predictions, torn]
+    old = [*read_predictions(run_a).predictions, torn]
     shutil.rmtree(run_a)
     comparison = compare(write_run(run_a, old), run_b)
     messages = [note.message for note in comparison.notes]
@@ -123,7 +123,7 @@ def test_no_run_is_told(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "run" / "predictions.csv").write_bytes(content)
     with pytest.raises(UsageError, match="no folder of results"):
-        read_answers(tmp_path / "run")
+        read_predictions(tmp_path / "run")
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=4, unique=True), st.text(min_size=1, max_size=9))
@@ -137,7 +137,7 @@ def test_answers_are_read_back(tmp_path: Path, names: list[str], image: str) -> 
     written = [answer(image, names[0], *probabilities, names=names), answer("torn", names[1])]
     run = write_run(tmp_path / "run", written, names)
     (run / "metrics.json").write_text(json.dumps({"classes": names}))
-    read = read_answers(run)
+    read = read_predictions(run)
     assert read.class_names == tuple(names)
     assert list(read.predictions) == written
 
@@ -150,7 +150,7 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert "no longer there" in page
     assert not re.search(r"https?://|<script|@import|src=\"(?!data:)", page)
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["gained"] == 1
-    with pytest.raises(FolderExists):
+    with pytest.raises(OutputExistsError):
         write_comparison(tmp_path / "out", compare(run_a, run_b), overwrite=False)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from belvedere.data.dataset import read_folder
-from belvedere.errors import DatasetError, UnknownName
-from belvedere.evaluation.evaluate import evaluate, measure, surest_mistakes, to_metrics
+from belvedere.data.dataset import load_dataset
+from belvedere.errors import DatasetError, UnknownNameError
+from belvedere.evaluation.evaluate import evaluate, measure, most_confident_errors, to_metrics
 from belvedere.inference.model import Model
 from belvedere.types.evaluation import Evaluation
 from conftest import CLASS_NAMES, answer, write_classes, write_picture
@@ -37,7 +37,7 @@ def test_figures_are_those_worked_out_by_hand() -> None:
     assert (figures.images, figures.unreadable, figures.part) == (5, 1, "test")
     assert figures.accuracy == 3 / 5
     assert figures.confusion == ((2, 1, 0), (1, 1, 0), (0, 0, 0))
-    assert [(pair.label, pair.prediction, pair.images, pair.share) for pair in figures.confused_pairs] == [
+    assert [(pair.label, pair.predicted_label, pair.images, pair.share) for pair in figures.confused_pairs] == [
         ("blue", "green", 1, 1 / 3),
         ("green", "blue", 1, 1 / 2),
     ]
@@ -105,13 +105,13 @@ def test_nothing_readable_is_refused() -> None:
 
 
 def test_label_that_is_no_class_is_refused() -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'green'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'green'"):
         measure([answer("1", "greens", 1, 0, 0)], CLASS_NAMES, part="test")
 
 
 def test_surest_mistakes_come_first_and_unreadable_ones_are_none() -> None:
-    assert [mistake.image for mistake in surest_mistakes(worked(), 9)] == ["6", "3"]
-    assert [mistake.image for mistake in surest_mistakes(worked(), 1)] == ["6"]
+    assert [mistake.image for mistake in most_confident_errors(worked(), 9)] == ["6", "3"]
+    assert [mistake.image for mistake in most_confident_errors(worked(), 1)] == ["6"]
 
 
 def test_metrics_hold_no_single_answers() -> None:
@@ -129,10 +129,10 @@ def test_folder_is_measured_with_labels_and_unreadable_files(opened: Model, tmp_
     write_classes(tmp_path, 4)
     write_picture(tmp_path / "red/mislabelled.png", "blue")
     (tmp_path / "red/broken.png").write_text("no picture")
-    figures = evaluate(opened, read_folder(tmp_path))
+    figures = evaluate(opened, load_dataset(tmp_path))
     assert (figures.images, figures.unreadable, figures.part) == (13, 1, "all")
     assert figures.accuracy == 12 / 13
-    assert [(pair.label, pair.prediction, pair.images) for pair in figures.confused_pairs] == [("red", "blue", 1)]
+    assert [(pair.label, pair.predicted_label, pair.images) for pair in figures.confused_pairs] == [("red", "blue", 1)]
     assert {answer.label for answer in figures.predictions} == set(CLASS_NAMES)
     broken = next(answer for answer in figures.predictions if answer.error)
     assert (broken.image, broken.label) == (str(tmp_path / "red/broken.png"), "red")
@@ -142,18 +142,18 @@ def test_folder_is_measured_with_labels_and_unreadable_files(opened: Model, tmp_
 def test_part_to_report_on_is_chosen(parts: Sequence[str], measured: str, opened: Model, tmp_path: Path) -> None:
     for number, part in enumerate(parts):
         write_classes(tmp_path / part, number + 1)
-    figures = evaluate(opened, read_folder(tmp_path))
+    figures = evaluate(opened, load_dataset(tmp_path))
     assert (figures.part, figures.images) == (measured, 3 * len(parts))
 
 
 def test_training_part_alone_is_refused(opened: Model, tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 1)
     with pytest.raises(DatasetError, match="has a training part only"):
-        evaluate(opened, read_folder(tmp_path))
+        evaluate(opened, load_dataset(tmp_path))
 
 
 def test_class_that_the_model_does_not_know_is_refused_with_the_nearest(opened: Model, tmp_path: Path) -> None:
     write_picture(tmp_path / "greeen/1.png", "green")
-    with pytest.raises(UnknownName, match=r"for the label 'greeen'. Did you mean 'green'\?") as caught:
-        evaluate(opened, read_folder(tmp_path))
+    with pytest.raises(UnknownNameError, match=r"for the label 'greeen'. Did you mean 'green'\?") as caught:
+        evaluate(opened, load_dataset(tmp_path))
     assert caught.value.exit_code == 2

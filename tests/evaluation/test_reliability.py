@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from belvedere.evaluation.metrics import (
-    area_under_roc,
     average_precision,
-    measure_abstaining,
     measure_outliers,
     measure_sets,
     measure_tags,
+    roc_auc,
+    selective_accuracy,
 )
 
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), min_size=3, max_size=40)
@@ -24,7 +24,7 @@ def test_ranking_figures_are_scikit_learns(scores: list[float]) -> None:
     truth = np.random.default_rng(len(scores)).random(len(scores)) < 0.4
     truth[0], truth[1] = True, False
     assert average_precision(values, truth) == pytest.approx(average_precision_score(truth, values))
-    assert area_under_roc(values[~truth], values[truth]) == pytest.approx(roc_auc_score(truth, values))
+    assert roc_auc(values[~truth], values[truth]) == pytest.approx(roc_auc_score(truth, values))
 
 
 def test_of_a_class_that_is_nowhere_there_is_no_precision() -> None:
@@ -34,7 +34,7 @@ def test_of_a_class_that_is_nowhere_there_is_no_precision() -> None:
 def test_the_surest_are_answered_first() -> None:
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05])
     right = np.array([True] * 8 + [False, False])
-    points = {point.share: point for point in measure_abstaining(confidence, right)}
+    points = {point.share: point for point in selective_accuracy(confidence, right)}
     assert (points[1.0].images, points[1.0].accuracy, points[1.0].confidence) == (10, 0.8, 0.05)
     assert (points[0.8].images, points[0.8].accuracy, points[0.8].confidence) == (8, 1.0, 0.2)
 

@@ -231,10 +231,10 @@ def test_the_page_says_what_the_photographs_of_a_model_file_were_used_for(opened
         (56, {"teacher": "big, SHA-256 12ab"}, ["Taught bybig, SHA-256 12ab"]),
         (
             56,
-            {"weights": "w.safetensors", "sha256": "34cd", "licence": "MIT", "tuned": "75% of the way"},
+            {"weights": "w.safetensors", "sha256": "34cd", "license": "MIT", "tuned": "75% of the way"},
             [
                 "; the weights 75% of the way from the start to it were kept.",
-                "Stands onw.safetensors, SHA-256 34cd, licence MIT",
+                "Stands onw.safetensors, SHA-256 34cd, license MIT",
             ],
         ),
         (0, {}, ["The validation figures are of photographs that were held out in turn."]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.errors import BelvedereError, DatasetError, FolderExists, UnreadableModel
+from belvedere.errors import BelvedereError, DatasetError, InvalidModelError, OutputExistsError
 from belvedere.evaluation.evaluate import measure
 from belvedere.evaluation.report.tiles import mistake_tiles, sample_tiles
 from belvedere.evaluation.run_folder import Results, evaluate_into, write_results
@@ -76,9 +76,9 @@ def test_existing_folder_is_refused_or_replaced_when_asked(photos: Path, tiny_mo
     for overwrite in (False, True):
         evaluate_into(tiny_model, photos, out, overwrite=overwrite, progress=Progress())
     before = (out / "metrics.json").read_bytes()
-    with pytest.raises(FolderExists):
+    with pytest.raises(OutputExistsError):
         evaluate_into(tiny_model, photos, out, overwrite=False, progress=Progress())
-    with pytest.raises(FolderExists):
+    with pytest.raises(OutputExistsError):
         evaluate_into(tiny_model, photos, photos, overwrite=True, progress=Progress())
     assert (out / "metrics.json").read_bytes() == before
     assert names(tmp_path) == ["out", "photos"]
@@ -100,7 +100,7 @@ def test_failure_leaves_nothing(kind: str, tiny_model: Path, tmp_path: Path) -> 
         (photos / "red/1.png").write_text("no picture")
     if kind == "unknown class":
         write_picture(photos / "pink/1.png", "red")
-    expected = {"unknown class": BelvedereError, "no model": UnreadableModel}.get(kind, DatasetError)
+    expected = {"unknown class": BelvedereError, "no model": InvalidModelError}.get(kind, DatasetError)
     before = names(tmp_path)
     with pytest.raises(expected):
         model = tmp_path / "gone" if kind == "no model" else tiny_model

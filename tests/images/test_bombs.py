@@ -12,9 +12,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from belvedere.data.dataset import read_folder
-from belvedere.errors import DatasetError, UnreadableImage, UsageError
-from belvedere.evaluation.stored_predictions import read_answers
+from belvedere.data.dataset import load_dataset
+from belvedere.errors import DatasetError, InvalidImageError, UsageError
+from belvedere.evaluation.stored_predictions import read_predictions
 from belvedere.images.decode import read_inputs
 from belvedere.images.listing import list_pictures
 from belvedere.inference.model import Model
@@ -76,12 +76,12 @@ def test_a_table_that_unpacks_to_gigabytes_is_refused(make: object, tmp_path: Pa
     assert path.stat().st_size < 1_500_000
     program = (
         "import resource, sys\n"
-        "from belvedere.data.dataset import read_folder\n"
+        "from belvedere.data.dataset import load_dataset\n"
         "from belvedere.errors import DatasetError\n"
         "import pyarrow.parquet\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n"
-        "    read_folder(sys.argv[1])\n"
+        "    load_dataset(sys.argv[1])\n"
         "except DatasetError as error:\n"
         "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
@@ -92,14 +92,14 @@ def test_a_table_that_unpacks_to_gigabytes_is_refused(make: object, tmp_path: Pa
 
 def test_a_wide_table_takes_no_room_for_columns_that_nobody_reads(tmp_path: Path) -> None:
     path = wide_csv(tmp_path / "t")
-    data = read_folder(path)
+    data = load_dataset(path)
     assert (len(data.samples), data.class_names) == (100_000, ("sea",))
 
 
 def test_a_wide_table_without_the_columns_is_told_of_in_a_few_words(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",".join(f"column{number}" for number in range(50_000)) + "\n")
     with pytest.raises(DatasetError, match=r"column19 and 49,980 more") as raised:
-        read_folder(tmp_path / "t.csv")
+        load_dataset(tmp_path / "t.csv")
     assert len(str(raised.value)) < 1000
 
 
@@ -108,10 +108,10 @@ def test_a_usual_table_is_read(tmp_path: Path) -> None:
     count = 100_000
     names = pyarrow.array([f"photographs/sea/{number:06}.jpg" for number in range(count)])
     write_parquet(tmp_path / "t.parquet", names, repeat("sea", count))
-    data = read_folder(tmp_path / "t.parquet")
+    data = load_dataset(tmp_path / "t.parquet")
     assert (len(data.samples), data.samples[-1].path.name) == (count, f"{count - 1:06}.jpg")
     write_parquet(tmp_path / "plain.parquet", names, pyarrow.array(["sea"] * count), use_dictionary=False)
-    assert len(read_folder(tmp_path / "plain.parquet").samples) == count
+    assert len(load_dataset(tmp_path / "plain.parquet").samples) == count
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def test_deep_folders_are_walked(tmp_path: Path) -> None:
     with deep_folders(folder, "d", DEPTH):
         [found] = list_pictures(folder)
         assert len(found.relative_to(folder).parts) == DEPTH + 1
-        [sample] = read_folder(folder).samples
+        [sample] = load_dataset(folder).samples
         assert (sample.path, sample.label) == (found, "d")
 
 
@@ -189,7 +189,7 @@ def test_deep_json_is_refused(tmp_path: Path) -> None:
     assert_one_line(belvedere("review", "run", cwd=tmp_path))
     assert_one_line(belvedere("compare", "run", "run", cwd=tmp_path))
     with pytest.raises(UsageError):
-        read_answers(tmp_path / "run")
+        read_predictions(tmp_path / "run")
     assert json.loads(belvedere("journal", "run/journal.jsonl", "--json", cwd=tmp_path).stdout)["damaged_lines"] == [1]
 
 
@@ -210,7 +210,7 @@ def test_a_picture_that_memory_does_not_suffice_for_is_one_picture(tiny_model: P
         "here = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (here + 60_000_000, here + 60_000_000))\n"
         "for answer in model.answer_batch(['large.png', 'small.png', 'large.jpg', 'small.png']):\n"
-        "    print(answer.prediction, answer.error)\n"
+        "    print(answer.predicted_label, answer.error)\n"
     )
     command = [sys.executable, "-c", program, str(tiny_model)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -222,5 +222,5 @@ def test_what_was_read_of_a_bad_picture_is_given_back(tmp_path: Path, opened: Mo
     """A traceback keeps bytes and pixels; the errors of many pictures wait while others are read."""
     (tmp_path / "bad.png").write_bytes(write_picture(tmp_path / "good.png", "red").read_bytes()[:40])
     [error] = read_inputs([tmp_path / "bad.png"], opened.card.preprocess)
-    assert isinstance(error, UnreadableImage)
+    assert isinstance(error, InvalidImageError)
     assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)

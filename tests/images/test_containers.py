@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images import containers, decode
 from odd_files import encode, readable_files, smooth_pixels, with_segment
 
@@ -61,7 +61,7 @@ EXIF = b"\xff\xe1\x00\x16Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
 def test_what_is_at_the_bound_is_read_and_what_is_over_it_is_not(piece: bytes, most: int, form: str) -> None:
     expected = decode.read_image(JPEG if form == "jpeg" else PNG)
     np.testing.assert_array_equal(decode.read_image(with_many(piece, most)[form]), expected)
-    with pytest.raises(UnreadableImage) as caught:
+    with pytest.raises(InvalidImageError) as caught:
         decode.read_image(with_many(piece, most + 100)[form])
     assert "more than" in caught.value.reason
 
@@ -102,7 +102,7 @@ def exif(tags: int, kind: int, values: int) -> bytes:
 def test_directories_of_exif(tags: int, kind: int, values: int, refused: bool) -> None:
     content = PNG[:33] + chunk(b"eXIf", exif(tags, kind, values)) + PNG[33:]
     if refused:
-        with pytest.raises(UnreadableImage):
+        with pytest.raises(InvalidImageError):
             decode.read_image(content)
     else:
         np.testing.assert_array_equal(decode.read_image(content), smooth_pixels())
@@ -135,7 +135,7 @@ def test_comments_of_a_ppm_are_read_over(header: bytes) -> None:
 
 
 def test_a_long_header_of_a_ppm_is_refused() -> None:
-    with pytest.raises(UnreadableImage) as caught:
+    with pytest.raises(InvalidImageError) as caught:
         decode.read_image(b"P6\n#" + b"a" * 100_000 + b"\n6 4\n255\n" + bytes(72))
     assert "header" in caught.value.reason
 
@@ -157,14 +157,14 @@ def test_no_slow_file_does_more_than_be_refused(kind: str) -> None:
     """Small files of the kinds of the benchmark; what large ones cost is measured there."""
     try:
         pixels = decode.read_image(SLOW[kind](20_000))
-    except UnreadableImage as error:
+    except InvalidImageError as error:
         assert error.reason
     else:
         assert pixels.ndim == 3
 
 
 def test_what_stands_behind_an_end_is_counted() -> None:
-    with pytest.raises(UnreadableImage, match="more than"):
+    with pytest.raises(InvalidImageError, match="more than"):
         decode.read_image(JPEG[:2] + b"\xff\xd9" + EXIF * 5000 + JPEG[2:])
 
 
@@ -215,7 +215,7 @@ def test_a_file_in_very_many_pieces_is_refused() -> None:
     """Whatever the format: this one has a bound that only Pillow's reads run into."""
     gif = encode(IMAGE, "GIF")
     head = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
-    with pytest.raises(UnreadableImage, match="pieces"):
+    with pytest.raises(InvalidImageError, match="pieces"):
         decode.read_image(gif[:head] + bytes(400_000) + gif[head:])
 
 
@@ -236,7 +236,7 @@ SLOW_FOR_SURE = (
 
 @pytest.mark.parametrize("kind", SLOW_FOR_SURE)
 def test_kinds_that_took_seconds_are_refused(kind: str) -> None:
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(InvalidImageError):
         decode.read_image(SLOW[kind](400_000))
 
 

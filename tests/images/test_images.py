@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import odd_files
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images import decode
 from belvedere.images.listing import list_pictures
-from belvedere.images.resize import fit_image
+from belvedere.images.resize import resize_image
 from belvedere.runtime.parallel import AHEAD
 from belvedere.types.model import Preprocess
 
@@ -71,7 +71,7 @@ def test_odd_file_is_read(name: str, tmp_path: Path) -> None:
 def test_damaged_or_foreign_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(UNREADABLE[name])
-    with pytest.raises(UnreadableImage) as caught:
+    with pytest.raises(InvalidImageError) as caught:
         decode.read_image(path)
     assert caught.value.name == str(path)
     assert str(caught.value) == f"{path}: {caught.value.reason}"
@@ -92,14 +92,14 @@ def test_damaged_or_foreign_file_is_refused_by_name(name: str, tmp_path: Path) -
     ],
 )
 def test_reason(name: str, reason: str) -> None:
-    with pytest.raises(UnreadableImage) as caught:
+    with pytest.raises(InvalidImageError) as caught:
         decode.read_image(UNREADABLE[name])
     assert str(caught.value) == f"picture: {reason}"
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "gif", "tif", "bmp"])
 def test_truncated_file_says_so(kind: str) -> None:
-    with pytest.raises(UnreadableImage, match="truncated"):
+    with pytest.raises(InvalidImageError, match="truncated"):
         decode.read_image(UNREADABLE[f"truncated.{kind}"])
 
 
@@ -120,7 +120,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         "with\0null.jpg": "can't be opened: embedded null byte",
         "x" * 300 + ".jpg": "can't be opened: File name too long",
     }.items():
-        with pytest.raises(UnreadableImage) as caught:
+        with pytest.raises(InvalidImageError) as caught:
             decode.read_image(tmp_path / name)
         assert caught.value.reason == reason
 
@@ -131,7 +131,7 @@ def test_file_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     (tmp_path / "x.jpg").write_bytes(READABLE["grey.jpg"])
     monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(UnreadableImage, match=r"x\.jpg: can't be opened: Permission denied$"):
+    with pytest.raises(InvalidImageError, match=r"x\.jpg: can't be opened: Permission denied$"):
         decode.read_image(tmp_path / "x.jpg")
 
 
@@ -142,12 +142,12 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = odd_files.WIDTH * odd_files.HEIGHT
     assert decode.decode_image(path, max_pixels=pixels, max_bytes=len(content)).pixels.size == pixels * 3
     for name in ("lossless.webp", "progressive.jpg", "cmyk.jpg"):
-        with pytest.raises(UnreadableImage, match="24 x 16 pixels, over the limit of 383"):
+        with pytest.raises(InvalidImageError, match="24 x 16 pixels, over the limit of 383"):
             decode.decode_image(READABLE[name], max_pixels=pixels - 1)
-    with pytest.raises(UnreadableImage, match="bytes, over the limit of 10"):
+    with pytest.raises(InvalidImageError, match="bytes, over the limit of 10"):
         decode.decode_image(content, max_bytes=10)
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(UnreadableImage, match="bytes, over the limit of 10"):
+    with pytest.raises(InvalidImageError, match="bytes, over the limit of 10"):
         decode.decode_image(path, max_bytes=10)
 
 
@@ -155,7 +155,7 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bomb_is_refused_quickly_and_with_little_memory(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(InvalidImageError):
         decode.read_image(UNREADABLE[name])
     assert time.perf_counter() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
@@ -253,7 +253,7 @@ def test_32_bit_grey() -> None:
     assert decode.read_image(odd_files.encode(within, "TIFF")).tolist() == [[[0] * 3, [255] * 3]]
     for beyond in ([[0, 65_536]], [[-1, 0]]):
         content = odd_files.encode(Image.fromarray(np.array(beyond, np.int32)), "TIFF")
-        with pytest.raises(UnreadableImage, match="32-bit pixels, whose range nobody states"):
+        with pytest.raises(InvalidImageError, match="32-bit pixels, whose range nobody states"):
             decode.read_image(content)
 
 
@@ -358,7 +358,7 @@ def test_both_paths_agree(height: int, width: int, quality: int, subsampling: st
 def read_or_refuse(content: bytes) -> None:
     try:
         decoded = decode.decode_image(content, max_pixels=1_000_000)
-    except UnreadableImage as error:
+    except InvalidImageError as error:
         assert error.reason
         return
     check_pixels(decoded.pixels)
@@ -429,7 +429,7 @@ def test_slow_path_runs_in_threads_side_by_side(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 3), (90, 40), (40, 90), (33, 32)])
 def test_picture_is_fitted(resize: str, shape: tuple[int, int]) -> None:
     pixels = odd_files.smooth_pixels(*shape)
-    fitted = fit_image(pixels, Preprocess(32, 48, resize))
+    fitted = resize_image(pixels, Preprocess(32, 48, resize))
     check_pixels(fitted)
     assert fitted.shape == (32, 48, 3)
     assert fitted.min() >= pixels.min()
@@ -439,22 +439,22 @@ def test_picture_is_fitted(resize: str, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_picture_that_fits_is_left_alone(resize: str) -> None:
     pixels = odd_files.smooth_pixels(32, 48)
-    assert fit_image(pixels, Preprocess(32, 48, resize)) is pixels
+    assert resize_image(pixels, Preprocess(32, 48, resize)) is pixels
 
 
 def test_stretch_keeps_everything_and_crop_the_middle() -> None:
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = 255
-    stretched = fit_image(pixels, Preprocess(20, 20, "stretch"))
+    stretched = resize_image(pixels, Preprocess(20, 20, "stretch"))
     assert stretched[10, 0, 0] == 0
     assert stretched[10, 10, 0] == 255
-    assert fit_image(pixels, Preprocess(20, 20, "crop")).min() == 255
+    assert resize_image(pixels, Preprocess(20, 20, "crop")).min() == 255
 
 
 def test_shrinking_averages() -> None:
     board = np.indices((64, 64)).sum(0) % 2 * 255
     pixels = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
-    fitted = fit_image(pixels, Preprocess(8, 8))
+    fitted = resize_image(pixels, Preprocess(8, 8))
     assert abs(fitted.astype(int) - 127).max() <= 10
 
 
@@ -464,8 +464,8 @@ def test_read_input_is_read_and_fit(tmp_path: Path) -> None:
     path.write_bytes(READABLE["animated.gif"])
     decoded = decode.read_input(path, preprocess)
     assert decoded.notes == ("first of 2 frames",)
-    np.testing.assert_array_equal(decoded.pixels, fit_image(decode.read_image(path), preprocess))
-    with pytest.raises(UnreadableImage):
+    np.testing.assert_array_equal(decoded.pixels, resize_image(decode.read_image(path), preprocess))
+    with pytest.raises(InvalidImageError):
         decode.read_input(UNREADABLE["empty.jpg"], preprocess)
 
 
@@ -486,7 +486,7 @@ def test_read_inputs_keeps_order_and_takes_what_it_needs() -> None:
     assert isinstance(first, decode.DecodedImage)
     assert len(taken) <= AHEAD + 1
     rest = list(answers)
-    assert [isinstance(answer, UnreadableImage) for answer in (first, *rest)] == [False, True, False] * groups
+    assert [isinstance(answer, InvalidImageError) for answer in (first, *rest)] == [False, True, False] * groups
 
 
 # Listing
@@ -526,7 +526,7 @@ def test_a_small_file_of_very_many_pixels_is_refused_before_it_is_decoded() -> N
     content = bytearray(file.getvalue())
     place = content.index(b"VP8X") + 12  # of the canvas: width - 1 and height - 1, three bytes each
     content[place : place + 6] = (9000 - 1).to_bytes(3, "little") * 2
-    with pytest.raises(UnreadableImage, match=r"9,000 x 9,000 pixels in [\d,]+ bytes: no photograph is that empty"):
+    with pytest.raises(InvalidImageError, match=r"9,000 x 9,000 pixels in [\d,]+ bytes: no photograph is that empty"):
         decode.read_image(bytes(content))
 
 
@@ -573,7 +573,7 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(monkeypatch: 
     monkeypatch.setattr("simplejpeg.decode_jpeg", refuse)
     monkeypatch.setattr(decode, "_to_rgb", refuse)
     for content in (many_scans(5000), many_scans(40, 5000), many_scans(2000).replace(b"\xff\xc2", b"\xff\xff\xc2", 1)):
-        with pytest.raises(UnreadableImage, match=r"JPEG of more than \d+ scans: a photograph has about ten"):
+        with pytest.raises(InvalidImageError, match=r"JPEG of more than \d+ scans: a photograph has about ten"):
             decode.read_image(content)
 
 
@@ -592,7 +592,7 @@ def test_what_only_looks_like_scans_is_no_reason_to_refuse() -> None:
 )
 def test_a_large_file_that_only_a_slow_decoder_reads_is_refused(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_to_rgb", refuse)
-    with pytest.raises(UnreadableImage, match=r"bytes of PPM in a form that is slow to read, .*: save it as PNG"):
+    with pytest.raises(InvalidImageError, match=r"bytes of PPM in a form that is slow to read, .*: save it as PNG"):
         decode.read_image(head + b"1 " * 3_000_000)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import belvedere
 from belvedere.errors import UnsupportedInputError, UsageError
-from belvedere.images.inputs import LONGEST_NAME, read_names, to_sources
+from belvedere.images.inputs import LONGEST_NAME, read_paths, to_sources
 from belvedere.inference.model import Model
 from conftest import picture, write_picture
 
@@ -64,7 +64,7 @@ def test_forms_can_be_mixed_and_come_from_a_generator(file: Path, opened: Model)
 
 def test_a_batch_is_several_images(opened: Model) -> None:
     answers = opened.predict(np.stack([picture("red"), picture("blue")]))
-    assert [answer.prediction for answer in answers] == ["red", "blue"]
+    assert [answer.predicted_label for answer in answers] == ["red", "blue"]
 
 
 def test_gray_is_equal_in_the_three_colors(opened: Model) -> None:
@@ -142,7 +142,7 @@ def test_inputs_are_taken_as_they_are_needed() -> None:
     ],
 )
 def test_lists_of_names(content: bytes, separator: bytes, names: list[str]) -> None:
-    assert list(read_names(io.BytesIO(content), separator)) == names
+    assert list(read_paths(io.BytesIO(content), separator)) == names
 
 
 def _image_bytes(kind: str) -> bytes:
@@ -155,7 +155,7 @@ def _image_bytes(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
 def test_an_image_is_no_list_of_names(kind: str, separator: bytes) -> None:
     with pytest.raises(UsageError, match="no list of names"):
-        next(read_names(io.BytesIO(_image_bytes(kind)), separator))
+        next(read_paths(io.BytesIO(_image_bytes(kind)), separator))
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,4 @@ def test_an_image_is_no_list_of_names(kind: str, separator: bytes) -> None:
 )
 def test_what_is_no_list_of_names_is_refused(content: bytes) -> None:
     with pytest.raises(UsageError, match="no list of names"):
-        list(read_names(io.BytesIO(content)))
+        list(read_paths(io.BytesIO(content)))

@@ -13,13 +13,13 @@ from belvedere.evaluation.evaluate import measure
 from belvedere.evaluation.report.comparison import write_comparison
 from belvedere.evaluation.report.heatmap_figures import draw_tags
 from belvedere.evaluation.report.image_grid import draw_sheet
-from belvedere.evaluation.stored_predictions import read_answers
+from belvedere.evaluation.stored_predictions import read_predictions
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model, load
 from belvedere.inference.writers.text import write_predictions
-from belvedere.review.items import Doubt
+from belvedere.review.items import ReviewItem
 from belvedere.review.queue import Entry
-from belvedere.review.views import give_reason
+from belvedere.review.views import reason_for
 from belvedere.types.data import NONE_OF_THESE
 from belvedere.types.prediction import Prediction
 from conftest import CLASS_NAMES, answer, write_picture
@@ -28,7 +28,7 @@ BLUE = (0.9, 0.06, 0.04)
 
 
 def none(image: str, label: str | None = None) -> Prediction:
-    return replace(answer(image, label, *BLUE), none_of_these=True, none_score=0.99)
+    return replace(answer(image, label, *BLUE), none_of_these=True, none_of_these_score=0.99)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def photo(tmp_path: Path) -> Path:
 def test_the_answer_is_the_class_or_none_of_these() -> None:
     assert answer("x.png", None, *BLUE).answer == "blue"
     assert replace(answer("x.png", None, *BLUE), none_of_these=False).answer == "blue"
-    assert (none("x.png").answer, none("x.png").prediction) == (NONE_OF_THESE, "blue")
+    assert (none("x.png").answer, none("x.png").predicted_label) == (NONE_OF_THESE, "blue")
     assert Prediction("x.png", error="empty file").answer is None
 
 
@@ -53,8 +53,8 @@ def test_none_of_these_has_no_tags_but_its_likeliest_class(strict: Model, photo:
     [found] = strict.predict(photo)
     [kept] = load(accept_rate=1.0).predict(photo)
     assert (found.answer, found.none_of_these, found.tags) == (NONE_OF_THESE, True, ())
-    assert kept.answer == kept.prediction == found.prediction == kept.tags[0].name
-    assert (found.probabilities, found.presence) == (kept.probabilities, kept.presence)
+    assert kept.answer == kept.predicted_label == found.predicted_label == kept.tags[0].name
+    assert (found.probabilities, found.tag_probabilities) == (kept.probabilities, kept.tag_probabilities)
 
 
 def test_every_form_has_the_same_answer(strict: Model, photo: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_every_form_has_the_same_answer(strict: Model, photo: Path, tmp_path: Pa
     found = [cells, row, line, entry]
     assert [each["answer"] for each in found] == [NONE_OF_THESE] * 4
     assert [each["tags"] for each in found] == ["", [], [], []]
-    assert len({each["prediction"] for each in found} - {NONE_OF_THESE}) == 1
+    assert len({each["predicted_label"] for each in found} - {NONE_OF_THESE}) == 1
 
 
 def test_sheet_and_heat_maps_show_the_answer_and_no_tag(strict: Model, photo: Path) -> None:
@@ -78,7 +78,7 @@ def test_sheet_and_heat_maps_show_the_answer_and_no_tag(strict: Model, photo: Pa
     assert bold == [NONE_OF_THESE]
     drawn = draw_tags(strict, found)
     words = [text.get_text() for text in drawn.axes[0].texts]
-    assert words == ["None of these", "photo.png", f"likeliest: {found.prediction}"]
+    assert words == ["None of these", "photo.png", f"likeliest: {found.predicted_label}"]
 
 
 def test_figures_count_the_likeliest_class() -> None:
@@ -90,7 +90,7 @@ def test_figures_count_the_likeliest_class() -> None:
 def test_a_run_s_table_is_read_back_with_its_answers(tmp_path: Path) -> None:
     known = replace(answer("2.png", "red", *BLUE), none_of_these=False)
     write_predictions(tmp_path / "predictions.csv", [none("1.png", "red"), known], CLASS_NAMES)
-    assert [each.answer for each in read_answers(tmp_path).predictions] == [NONE_OF_THESE, "blue"]
+    assert [each.answer for each in read_predictions(tmp_path).predictions] == [NONE_OF_THESE, "blue"]
 
 
 def test_mistakes_and_changes_are_told_by_the_answer(tmp_path: Path) -> None:
@@ -103,6 +103,6 @@ def test_mistakes_and_changes_are_told_by_the_answer(tmp_path: Path) -> None:
 
 
 def test_review_says_what_the_model_said() -> None:
-    doubt = Doubt("1.png", Path("1.png"), "label", "red", "blue", {"blue": 0.9}, 0.9, none_of_these=True)
-    assert NONE_OF_THESE in give_reason(Entry("0", doubt, "0" * 64, 1))
-    assert NONE_OF_THESE not in give_reason(Entry("0", replace(doubt, none_of_these=False), "0" * 64, 1))
+    doubt = ReviewItem("1.png", Path("1.png"), "label", "red", "blue", {"blue": 0.9}, 0.9, none_of_these=True)
+    assert NONE_OF_THESE in reason_for(Entry("0", doubt, "0" * 64, 1))
+    assert NONE_OF_THESE not in reason_for(Entry("0", replace(doubt, none_of_these=False), "0" * 64, 1))

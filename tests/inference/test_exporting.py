@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from belvedere.errors import ExportError, InferenceError, UnknownName, UnreadableModel, UsageError
+from belvedere.errors import ExportError, InferenceError, InvalidModelError, UnknownNameError, UsageError
 from belvedere.images.decode import DecodedImage
 from belvedere.inference import export, onnx_transforms
 from belvedere.inference.export import Bound, export_model
@@ -102,7 +102,7 @@ def pictures() -> NDArray[np.uint8]:
     return np.stack([picture(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
 
 
-@pytest.mark.parametrize("form", ["int8", "float16"])
+@pytest.mark.parametrize("form", ["int8", "float16-weights"])
 def test_a_form_answers_as_the_original_and_is_a_model_like_any(
     form: str, original: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -118,7 +118,7 @@ def test_a_form_answers_as_the_original_and_is_a_model_like_any(
     assert change < 0.1
     assert done.size_bytes < done.original_bytes
     answers = found.predict(photos / "blue")
-    assert {answer.prediction for answer in answers} == {"blue"}
+    assert {answer.predicted_label for answer in answers} == {"blue"}
     noted = json.loads(str({each.key: each.value for each in onnx.load(out).metadata_props}["export"]))
     assert noted["form"] == form
     assert noted["largest_change"] == done.largest_change
@@ -152,7 +152,7 @@ def test_plain_takes_floats_in_another_order_and_is_not_for_predict(
     original: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "plain.onnx"
-    assert export_model(original, out, "plain", photos=photos).largest_change < 1e-5
+    assert export_model(original, out, "nchw", photos=photos).largest_change < 1e-5
     graph = onnx.load(out).graph
     assert not {"Cast", "Transpose"} & {node.op_type for node in graph.node}
     assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
@@ -161,7 +161,7 @@ def test_plain_takes_floats_in_another_order_and_is_not_for_predict(
     given = pictures().transpose(0, 3, 1, 2).astype(np.float32)
     [found] = session.run(["probabilities"], {"images": given})
     assert found == pytest.approx(load(original).run(pictures()).probabilities, abs=1e-5)
-    with pytest.raises(UnreadableModel, match="'belvedere-plain/1'"):
+    with pytest.raises(InvalidModelError, match="'belvedere-plain/1'"):
         load(out)
 
 
@@ -184,11 +184,11 @@ def test_the_plain_form_of_a_network_is_for_older_and_other_runtimes(name: str) 
     """The article's has an Unsqueeze of two axes, a transformer GELUs and a class token that both views read."""
     entry = find_network(name) if name in NETWORKS else find_backbone(name)
     network = entry.create(3).eval()
-    network.both_ways = True
+    network.flip_tta = True
     size = entry.preprocess
     pixels = np.random.default_rng(0).integers(0, 256, (2, size.height, size.width, 3)).astype(np.uint8)
     graph = export_graph(network, size, pixels).graph
-    plain = onnx_transforms.to_plain(graph)
+    plain = onnx_transforms.to_nchw_float(graph)
     check_plain(plain)
     session = onnxruntime.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"])
     [found] = session.run(["probabilities"], {"images": pixels.transpose(0, 3, 1, 2).astype(np.float32)})
@@ -213,7 +213,7 @@ def test_the_page_answers_as_predict_without_belvedere(tmp_path: Path) -> None:
         image = Image.fromarray(small).resize((240, 180), Image.Resampling.BICUBIC)
         image.getexif()[0x0112] = number % 8 + 1  # its orientation
         image.save(photos / f"{number}.png", exif=image.getexif())
-    export_model(BUNDLED, tmp_path / "plain.onnx", "plain", photos=photos)
+    export_model(BUNDLED, tmp_path / "plain.onnx", "nchw", photos=photos)
     check_plain(onnx.load(tmp_path / "plain.onnx"))
     model = load()
     for file in sorted(photos.iterdir()):
@@ -231,7 +231,7 @@ def test_the_page_answers_as_predict_without_belvedere(tmp_path: Path) -> None:
 def test_other_runtimes_open_the_plain_form(library: str, original: Path, photos: Path, tmp_path: Path) -> None:
     runtime = pytest.importorskip(library)
     file = tmp_path / "plain.onnx"
-    export_model(original, file, "plain", photos=photos)
+    export_model(original, file, "nchw", photos=photos)
     given = pictures().transpose(0, 3, 1, 2).astype(np.float32)
     if library == "cv2":
         network = runtime.dnn.readNetFromONNX(str(file))
@@ -248,7 +248,7 @@ def test_other_runtimes_open_the_plain_form(library: str, original: Path, photos
 
 def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "one.onnx"
-    export_model(original, out, "float16", photos=photos, views=1)
+    export_model(original, out, "float16-weights", photos=photos, views=1)
     operators = [node.op_type for node in onnx.load(out).graph.node]
     assert operators.count("Conv") == 1
     assert "Slice" not in operators
@@ -256,18 +256,18 @@ def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> No
     assert load(out).run(pictures()).probabilities == pytest.approx(alone.run(pictures()).probabilities, abs=1e-3)
     (tmp_path / "alone.onnx").write_bytes(network_bytes())
     with pytest.raises(UsageError, match="answers from one view already"):
-        export_model(tmp_path / "alone.onnx", tmp_path / "x.onnx", "float16", photos=photos, views=1)
+        export_model(tmp_path / "alone.onnx", tmp_path / "x.onnx", "float16-weights", photos=photos, views=1)
 
 
 def test_one_view_of_a_trained_network_takes_half_the_work(photos: Path, tmp_path: Path) -> None:
     """Its layers are normalised, which would make two layers of one before they are seen to be equal."""
     entry = find_network("compact-small")
     network = entry.create(3).eval()
-    network.both_ways = True
+    network.flip_tta = True
     size = entry.preprocess
     pictures = np.random.default_rng(0).integers(0, 256, (2, size.height, size.width, 3)).astype(np.uint8)
     write_model(export_graph(network, size, pictures), replace(CARD, preprocess=size), tmp_path / "two.onnx")
-    export_model(tmp_path / "two.onnx", tmp_path / "one.onnx", "float16", photos=photos, views=1, force=True)
+    export_model(tmp_path / "two.onnx", tmp_path / "one.onnx", "float16-weights", photos=photos, views=1, force=True)
     two, one = (
         [node.op_type for node in onnx.load(tmp_path / f"{name}.onnx").graph.node].count("Conv")
         for name in ("two", "one")
@@ -295,8 +295,8 @@ def test_a_form_that_draws_none_of_these_elsewhere_is_refused(
     original, out = tmp_path / "original.onnx", tmp_path / "x.onnx"
     trust = replace(CARD.trust, outlier_quantiles=(0.0, 0.9, 1.0))
     original.write_bytes(network_bytes(card=replace(CARD, trust=trust)))
-    assert export_model(original, out, "float16", photos=photos).none_changed == 0
-    assert export_model(original, tmp_path / "plain.onnx", "plain", photos=photos).none_changed is None
+    assert export_model(original, out, "float16-weights", photos=photos).ood_flip_rate == 0
+    assert export_model(original, tmp_path / "plain.onnx", "nchw", photos=photos).ood_flip_rate is None
 
     def move(graph: onnx.ModelProto) -> onnx.ModelProto:
         moved = onnx_transforms._copy(graph)
@@ -304,17 +304,17 @@ def test_a_form_that_draws_none_of_these_elsewhere_is_refused(
         score.CopyFrom(numpy_helper.from_array(np.array(2, np.float32), "unlike"))
         return moved
 
-    monkeypatch.setattr(export, "store_half", move)
+    monkeypatch.setattr(export, "to_float16_weights", move)
     with pytest.raises(
         ExportError, match=r'100\.0% have "none of these" from one only \(bound: 5%\), .* up to 0\.000 '
     ):
-        export_model(original, tmp_path / "y.onnx", "float16", photos=photos)
+        export_model(original, tmp_path / "y.onnx", "float16-weights", photos=photos)
     assert not (tmp_path / "y.onnx").exists()
-    done = export_model(original, tmp_path / "y.onnx", "float16", photos=photos, force=True)
-    assert (done.none_changed, done.largest_change, done.holds) == (1.0, 0.0, False)
+    done = export_model(original, tmp_path / "y.onnx", "float16-weights", photos=photos, force=True)
+    assert (done.ood_flip_rate, done.largest_change, done.holds) == (1.0, 0.0, False)
 
 
-@pytest.mark.parametrize("form", ["int8", "float16", "plain"])
+@pytest.mark.parametrize("form", ["int8", "float16-weights", "nchw"])
 def test_a_model_that_fails_is_an_error_of_the_library(form: str, photos: Path, tmp_path: Path) -> None:
     model = onnx.load_from_string(network_bytes())
     held = next(each for each in model.graph.initializer if each.name == "classify")
@@ -331,7 +331,7 @@ def test_a_graph_that_can_not_be_changed_is_an_error_of_the_library(photos: Path
     (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
     load(tmp_path / "odd.onnx").run(pictures())
     with pytest.raises(ExportError, match=r"odd\.onnx can't be changed into the form"):
-        export_model(tmp_path / "odd.onnx", tmp_path / "x.onnx", "float16", photos=photos)
+        export_model(tmp_path / "odd.onnx", tmp_path / "x.onnx", "float16-weights", photos=photos)
     assert not (tmp_path / "x.onnx").exists()
 
 
@@ -362,21 +362,21 @@ def test_what_may_not_be_written_is_refused(original: Path, photos: Path, tmp_pa
         (tmp_path / "gone/x.onnx", "which is not a folder"),
     ):
         with pytest.raises(UsageError, match=words):
-            export_model(original, out, "float16", photos=photos)
+            export_model(original, out, "float16-weights", photos=photos)
     for out in (original / "model.onnx", next(photos.rglob("*.png"))):
         with pytest.raises(UsageError, match="is read by this command"):
-            export_model(original, out, "float16", photos=photos, overwrite=True)
+            export_model(original, out, "float16-weights", photos=photos, overwrite=True)
     assert (tmp_path / "there.onnx").read_text() == "mine"
-    export_model(original, tmp_path / "there.onnx", "float16", photos=photos, overwrite=True)
+    export_model(original, tmp_path / "there.onnx", "float16-weights", photos=photos, overwrite=True)
     assert load(tmp_path / "there.onnx").class_names == CLASS_NAMES
 
 
 def test_unknown_form_and_too_few_pictures_are_refused(original: Path, tmp_path: Path) -> None:
     few = write_classes(tmp_path / "few", 2)
-    with pytest.raises(UnknownName, match=r"form of a model 'int9'\. Did you mean 'int8'"):
+    with pytest.raises(UnknownNameError, match=r"form of a model 'int9'\. Did you mean 'int8'"):
         export_model(original, tmp_path / "x.onnx", "int9", photos=few)
     with pytest.raises(UsageError, match="holds 6 pictures that can be read: expected 30 or more"):
-        export_model(original, tmp_path / "x.onnx", "float16", photos=few)
+        export_model(original, tmp_path / "x.onnx", "float16-weights", photos=few)
 
 
 def test_the_bundled_model_takes_every_form(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_the_bundled_model_takes_every_form(tmp_path: Path) -> None:
         small = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
         Image.fromarray(small).resize((150, 150), Image.Resampling.BICUBIC).save(tmp_path / f"photos/{number}.jpg")
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(BUNDLED).graph.node)
-    for form, views in (("int8", None), ("float16", 1), ("plain", 1)):
+    for form, views in (("int8", None), ("float16-weights", 1), ("nchw", 1)):
         out = tmp_path / f"{form}.onnx"
         export_model(BUNDLED, out, form, photos=tmp_path / "photos", views=views, force=True)
         operators = [node.op_type for node in onnx.load(out).graph.node]
@@ -399,7 +399,7 @@ def test_the_command_prints_what_was_compared(original: Path, photos: Path, tmp_
 
     from belvedere.cli import app
 
-    arguments = ["export", str(original), "--form", "int8", "--calibration", str(photos), "--out"]
+    arguments = ["export", str(original), "--format", "int8", "--calibration-data", str(photos), "--out"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "a.onnx")])
     assert done.exit_code == 0, done.output
     assert "none of these" not in done.stdout  # which this model can't tell

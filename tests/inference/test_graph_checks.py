@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from belvedere.errors import InferenceError, UnreadableModel
+from belvedere.errors import InferenceError, InvalidModelError
 from belvedere.inference import session
 from belvedere.inference.graph_checks import MAX_FIELDS, RefusedGraph, check_graph, check_outputs
 from belvedere.inference.model import Model, load, open_model
@@ -123,7 +123,7 @@ def test_what_no_model_needs_is_refused(kind: str) -> None:
     content = changed(change)
     with pytest.raises(RefusedGraph, match=words):
         check_graph(content)
-    with pytest.raises(UnreadableModel, match=words):
+    with pytest.raises(InvalidModelError, match=words):
         Model.from_bytes(content, CARD, "m.onnx")
 
 
@@ -150,7 +150,7 @@ def test_onnx_runtime_reads_no_other_file_either(
         helper.make_node("Cast", ["outside"], ["read"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["raw", "read"], ["logits"]),
     ]
-    with pytest.raises(UnreadableModel, match=r"[Ee]xternal"):
+    with pytest.raises(InvalidModelError, match=r"[Ee]xternal"):
         Model.from_bytes(changed(put_before_logits(*nodes, tensors=(outside(place),))), CARD)
 
 
@@ -166,7 +166,7 @@ def test_the_format_of_onnx_runtime_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(RefusedGraph):
         check_graph(content)
     monkeypatch.setattr(session, "check_graph", lambda _: None)
-    with pytest.raises(UnreadableModel):
+    with pytest.raises(InvalidModelError):
         Session(content, "model.ort")
 
 
@@ -244,7 +244,7 @@ def failing(kind: str) -> bytes:
 def test_a_model_that_fails_or_returns_no_numbers_is_an_error_of_the_library(kind: str) -> None:
     model = Model(Session(failing(kind), "bad.onnx"), CARD, "bad.onnx", "")
     with pytest.raises(InferenceError, match=NODES[kind][1]) as caught:
-        model.run_all(IMAGES)
+        model.forward_all(IMAGES)
     assert caught.value.name == "bad.onnx"
     assert "\n" not in str(caught.value)
 
@@ -317,14 +317,14 @@ def test_predict_ends_in_one_line_and_what_it_printed_is_json(tmp_path: Path) ->
 
 def test_a_pipe_in_a_models_place_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.onnx")
-    with pytest.raises(UnreadableModel, match="no regular file"):
+    with pytest.raises(InvalidModelError, match="no regular file"):
         load(tmp_path / "model.onnx")
 
 
 def test_a_file_over_two_gigabytes_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "model.onnx").open("wb") as file:
         file.truncate(1 << 31)  # sparse
-    with pytest.raises(UnreadableModel, match="2,147,483,648 bytes"):
+    with pytest.raises(InvalidModelError, match="2,147,483,648 bytes"):
         load(tmp_path / "model.onnx")
 
 
@@ -341,8 +341,8 @@ def test_an_embedding_of_open_size_is_named() -> None:
 
     model = Model.from_bytes(changed(change), CARD)
     assert model.run(IMAGES).embedding.shape == (1, 192)
-    with pytest.raises(UnreadableModel, match="embedding of open size"):
-        _ = model.embedding_width
+    with pytest.raises(InvalidModelError, match="embedding of open size"):
+        _ = model.embedding_dim
 
 
 # Memory
@@ -435,7 +435,7 @@ DAMAGED: dict[str, dict[str, str]] = {
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_metadata_that_would_fail_later_are_refused(kind: str) -> None:
     content = model_bytes(METADATA | DAMAGED[kind])
-    with pytest.raises(UnreadableModel, match="damaged metadata") as caught:
+    with pytest.raises(InvalidModelError, match="damaged metadata") as caught:
         open_model(content, "m.onnx")
     assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
-from belvedere.errors import UnreadableModel, UsageError
+from belvedere.errors import InvalidModelError, UsageError
 from belvedere.images.inputs import Source
 from belvedere.images.listing import count_pictures, expand
-from belvedere.inference.embeddings import embed_with
+from belvedere.inference.embeddings import model_embedder
 from belvedere.inference.model import BATCH, Model, load, open_model
 from belvedere.inference.model_card import card_from_metadata, card_to_metadata
 from belvedere.types.model import Preprocess
@@ -26,7 +26,7 @@ METADATA = card_to_metadata(CARD)
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(UnreadableModel) as caught:
+    with pytest.raises(InvalidModelError) as caught:
         load(path)
     message = str(caught.value)
     assert "\n" not in message
@@ -56,10 +56,10 @@ def test_a_card_without_a_sketch_is_of_an_older_version() -> None:
 def test_embeddings_of_another_file_with_the_same_card_are_kept_apart(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / f"{name}.onnx").write_bytes(model_bytes(METADATA | {"note": name}))
-    one, other = (embed_with(load(tmp_path / f"{name}.onnx")) for name in ("one", "other"))
+    one, other = (model_embedder(load(tmp_path / f"{name}.onnx")) for name in ("one", "other"))
     assert one.model.card == other.model.card
     assert one.name != other.name
-    assert one.name == embed_with(open_model((tmp_path / "one.onnx").read_bytes(), "renamed.onnx")).name
+    assert one.name == model_embedder(open_model((tmp_path / "one.onnx").read_bytes(), "renamed.onnx")).name
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))
@@ -137,12 +137,12 @@ def test_foreign_onnx_is_refused(tmp_path: Path) -> None:
 
 def test_graph_without_a_card_says_so() -> None:
     model = Model.from_bytes(model_bytes({}), None, "m.onnx")
-    with pytest.raises(UnreadableModel, match=r"m\.onnx has no card"):
+    with pytest.raises(InvalidModelError, match=r"m\.onnx has no card"):
         _ = model.class_names
 
 
 def test_card_that_does_not_fit_its_graph_is_refused() -> None:
-    with pytest.raises(UnreadableModel, match="metadata that do not fit its graph"):
+    with pytest.raises(InvalidModelError, match="metadata that do not fit its graph"):
         Model.from_bytes(model_bytes({}), replace(CARD, preprocess=Preprocess(150, 150)))
 
 
@@ -161,7 +161,7 @@ def test_graph_is_run(opened: Model) -> None:
 def test_file_bytes_and_folder_get_the_same_answer(name: str, opened: Model, tmp_path: Path) -> None:
     path = write_picture(tmp_path / "in/deep/x.png", name, side=20)
     answers = [opened.predict(source)[0] for source in (path, str(path), path.read_bytes(), tmp_path, [tmp_path])]
-    assert {answer.prediction for answer in answers} == {name}
+    assert {answer.predicted_label for answer in answers} == {name}
     assert len({answer.probabilities for answer in answers}) == 1
     assert [answer.image for answer in answers] == [str(path), str(path), "picture", str(path), str(path)]
     assert answers[0].confidence == max(answers[0].probabilities)
@@ -175,7 +175,7 @@ def test_several_sources_are_answered_in_order(opened: Model, tmp_path: Path) ->
     sources: list[Source] = [alone, tmp_path / "photos", alone.read_bytes(), str(tmp_path / "gone.png")]
     answers = opened.predict(iter(sources))
     named = ["green", "blue", "blue", "green", "green", "red", "red", "green", None]
-    assert [answer.prediction for answer in answers] == named
+    assert [answer.predicted_label for answer in answers] == named
     assert answers[-1].error == "no such file"
     assert opened.predict([]) == []
 
@@ -195,7 +195,9 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
     shuffled = random.Random(3).sample(sources, len(sources))  # noqa: S311
     answers = opened.predict(shuffled)
     alone = [opened.predict(source)[0] for source in shuffled]
-    assert [(a.image, a.prediction, a.error) for a in answers] == [(a.image, a.prediction, a.error) for a in alone]
+    assert [(a.image, a.predicted_label, a.error) for a in answers] == [
+        (a.image, a.predicted_label, a.error) for a in alone
+    ]
     assert all(np.allclose(a.probabilities, b.probabilities, atol=1e-6) for a, b in zip(answers, alone, strict=True))
     assert {answer.error for answer in answers} == {
         None,
@@ -204,14 +206,14 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
         "no such file",
     }
     for answer in answers:
-        assert (answer.prediction is None) == (answer.error is not None) == (answer.probabilities == ())
+        assert (answer.predicted_label is None) == (answer.error is not None) == (answer.probabilities == ())
 
 
 @pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1])
 def test_batches_of_any_size_and_batches_without_a_picture(count: int, opened: Model) -> None:
     good = picture_bytes("green")
     answers = opened.predict([b"bad"] * BATCH + [good] * count)
-    assert [answer.prediction for answer in answers] == [None] * BATCH + ["green"] * count
+    assert [answer.predicted_label for answer in answers] == [None] * BATCH + ["green"] * count
 
 
 def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
@@ -224,7 +226,7 @@ def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
             yield picture_bytes("red")
 
     answers = opened.stream(endless())
-    assert [answer.prediction for answer in islice(answers, 10)] == ["red"] * 10
+    assert [answer.predicted_label for answer in islice(answers, 10)] == ["red"] * 10
     assert taken < 1000
     for _ in islice(answers, 2000):
         pass
@@ -277,7 +279,7 @@ def test_long_name_is_an_answer_with_a_reason(opened: Model) -> None:
 )
 def test_metadata_that_was_tampered_with_is_refused(tiny_model: Path, key: str, value: str) -> None:
     metadata = card_to_metadata(load(tiny_model).card) | {key: value}
-    with pytest.raises(UnreadableModel, match="damaged metadata"):
+    with pytest.raises(InvalidModelError, match="damaged metadata"):
         card_from_metadata(metadata, "m")
 
 
@@ -285,5 +287,5 @@ def test_a_provenance_of_the_wrong_kinds_is_refused(tiny_model: Path) -> None:
     good = card_to_metadata(load(tiny_model).card)
     for key, wrong in (("seconds_train", "long"), ("versions", None), ("interrupted", 1), ("epochs", True)):
         made = json.loads(good["provenance"]) | {key: wrong}
-        with pytest.raises(UnreadableModel, match=key):
+        with pytest.raises(InvalidModelError, match=key):
             card_from_metadata(good | {"provenance": json.dumps(made)}, "m")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from belvedere.data.dataset import read_folder
-from belvedere.errors import UnreadableModel, UsageError
+from belvedere.data.dataset import load_dataset
+from belvedere.errors import InvalidModelError, UsageError
 from belvedere.evaluation.evaluate import evaluate
 from belvedere.evaluation.run_folder import evaluate_into
 from belvedere.inference.batch import STDIN, choose_model, predict_files
@@ -22,8 +22,8 @@ from belvedere.inference.model_paths import (
     WEIGHTS_SUFFIXES,
     explain_no_model,
     find_nearest,
+    is_model_path,
     name_model,
-    takes_model,
 )
 from belvedere.runtime.output_folder import MARK
 from belvedere.runtime.progress import Progress
@@ -72,7 +72,7 @@ def test_a_first_path_that_is_missing_is_no_image() -> None:
 def test_a_model_is_first_or_named_and_never_an_image() -> None:
     shutil.copy("run/model.onnx", "renamed.bak")
     for model in ("run", "run/model.onnx", "renamed.bak"):
-        assert takes_model(Path(model))
+        assert is_model_path(Path(model))
         assert model in refusal("holiday", model)
         assert model in refusal(model, "holiday", model=Path("run"))
         chosen, images = choose_model([Path(model), Path("holiday")])
@@ -90,7 +90,7 @@ def test_a_run_that_was_cut_off_is_neither_model_nor_images(left: str) -> None:
         assert "cut.partial is a run folder without model.onnx" in told
         assert "--resume" in told
     for path in ("cut", "cut.partial"):
-        with pytest.raises(UnreadableModel, match="--resume"):
+        with pytest.raises(InvalidModelError, match="--resume"):
             load(path)
 
 
@@ -110,7 +110,7 @@ def test_weights_are_no_model(suffix: str) -> None:
     weights.write_bytes(b"\0" * 16)
     for told in (refusal(weights, "holiday"), refusal("holiday", weights)):
         assert "Give run/model.onnx." in told
-    with pytest.raises(UnreadableModel, match="holds weights"):
+    with pytest.raises(InvalidModelError, match="holds weights"):
         load(weights)
 
 
@@ -120,10 +120,10 @@ def test_every_use_of_images_refuses_a_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="run is a model"):
         model.predict(["holiday", "run"])
     with pytest.raises(UsageError, match="run is a model"):
-        export_model("run", tmp_path / "out.onnx", "float16", photos="run")
+        export_model("run", tmp_path / "out.onnx", "float16-weights", photos="run")
     write_classes(Path("photos"), 2)
     with pytest.raises(UsageError, match=r"can't tell|is a model"):
-        evaluate(model, read_folder("photos"), outliers="run")
+        evaluate(model, load_dataset("photos"), outliers="run")
 
 
 @pytest.mark.usefixtures("place")

@@ -6,11 +6,11 @@ import torch
 from numpy.typing import NDArray
 
 from belvedere.inference.uncertainty.ood import (
-    OutlierScore,
+    OODScorer,
     fit_outlier_score,
     fit_quantiles,
-    rank_scores,
     score_outliers,
+    to_percentile,
 )
 from belvedere.training.networks import find_network
 from belvedere.training.onnx_export import Graph
@@ -26,7 +26,7 @@ def draw(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64],
     return values, labels.astype(np.int64), (values @ CENTRES.T / 2).astype(np.float32)
 
 
-def fit() -> OutlierScore:
+def fit() -> OODScorer:
     values, labels, _ = draw(600, 0)
     held, _, logits = draw(300, 1)
     return fit_outlier_score(values, labels, held, logits)
@@ -46,11 +46,11 @@ def test_as_many_true_pictures_are_kept_as_asked_for() -> None:
     held, _, logits = draw(2000, 4)
     quantiles = fit_quantiles(score_outliers(rule, held, logits))
     new, _, new_logits = draw(2000, 5)
-    ranks = rank_scores(score_outliers(rule, new, new_logits), quantiles)
+    ranks = to_percentile(score_outliers(rule, new, new_logits), quantiles)
     for rate in (0.5, 0.9, 0.95):
         assert np.mean(ranks <= rate) == pytest.approx(rate, abs=0.03)
-    assert rank_scores(np.array([-1e9, 1e9]), quantiles).tolist() == [0, 1]
-    beyond = rank_scores(quantiles[-1] + np.array([0.0, 0.1, 1, 10]), quantiles)
+    assert to_percentile(np.array([-1e9, 1e9]), quantiles).tolist() == [0, 1]
+    beyond = to_percentile(quantiles[-1] + np.array([0.0, 0.1, 1, 10]), quantiles)
     assert (np.diff(beyond) > 0).all()  # the stranger one has the higher rank
     assert 0.95 < beyond[0] < beyond[-1] < 1
 

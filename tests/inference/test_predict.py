@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from belvedere.errors import FolderExists, UnknownName, UsageError
+from belvedere.errors import OutputExistsError, UnknownNameError, UsageError
 from belvedere.evaluation.report.sinks import SHEET_PICTURES, ContactSheet
-from belvedere.images.inputs import LONGEST_NAME, read_names
+from belvedere.images.inputs import LONGEST_NAME, read_paths
 from belvedere.inference.batch import Answered, choose_model, predict_files
 from belvedere.inference.model import Model, load
 from belvedere.inference.model_paths import BUNDLED
-from belvedere.inference.writers.resumable import LineRows
+from belvedere.inference.writers.resumable import ResumableLines
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.prediction import Prediction
 from conftest import CLASS_NAMES, MODEL, sheets, write_classes, write_picture
@@ -42,7 +42,7 @@ def test_csv_holds_a_row_a_file(photos: Path, opened: Model, tmp_path: Path) -> 
     assert predict_files(opened, [photos, "gone.png"], "csv", out=out) == Answered(5, 2)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["image"], row["prediction"], row["error"]) for row in rows] == [
+    assert [(row["image"], row["predicted_label"], row["error"]) for row in rows] == [
         (str(photos / "blue/0.png"), "blue", ""),
         (str(photos / "green/0.png"), "green", ""),
         (str(photos / "green/broken.png"), "", "not a picture in a format that can be read"),
@@ -60,7 +60,7 @@ def test_json_and_jsonl_hold_the_same(photos: Path, opened: Model, tmp_path: Pat
     assert document["classes"] == list(CLASS_NAMES)
     assert document["model"]["sha256"] == opened.sha256
     assert [row | {"model": opened.sha256[:12]} for row in document["predictions"]] == lines
-    assert [line["prediction"] for line in lines] == ["blue", "green", None, "red"]
+    assert [line["predicted_label"] for line in lines] == ["blue", "green", None, "red"]
 
 
 def test_table_goes_to_stdout(photos: Path, opened: Model, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_names_that_come_bit_by_bit_are_not_written_over(photos: Path, opened: M
     old.write_text("old")
     for out, sheet in ((photograph, None), (old, photograph), ("answers.csv", None), ("linked.csv", None)):
         out = tmp_path / out
-        with pytest.raises(FolderExists):
+        with pytest.raises(OutputExistsError):
             predict_files(opened, iter([photograph]), "csv", out=out, sinks=sheets(sheet))
         with pytest.raises(UsageError, match="is read by this command"):
             predict_files(
@@ -207,15 +207,15 @@ def test_a_name_that_is_too_long_means_no_model(tmp_path: Path) -> None:
 def test_the_longest_name_is_gone_on_with(tmp_path: Path) -> None:
     """Of bytes that are not UTF-8, each six characters in the file."""
     content = b"\xff" * LONGEST_NAME
-    [name] = read_names(io.BytesIO(content))
-    rows = LineRows(tmp_path, CLASS_NAMES, MODEL, "csv")
+    [name] = read_paths(io.BytesIO(content))
+    rows = ResumableLines(tmp_path, CLASS_NAMES, MODEL, "csv")
     rows.write(Prediction(name, error="no such file"))
     rows.finish()
     assert [row.unreadable for row in rows.read()] == [True]
 
 
 def test_unknown_form_is_refused(photos: Path, opened: Model) -> None:
-    with pytest.raises(UnknownName, match="form of answers 'xml'"):
+    with pytest.raises(UnknownNameError, match="form of answers 'xml'"):
         predict_files(opened, [photos], "xml")
 
 

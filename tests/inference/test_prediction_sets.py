@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from belvedere.inference.uncertainty.conformal import COVERAGE, choose_sets, fit_set_mass, likelier_mass
+from belvedere.inference.uncertainty.conformal import COVERAGE, aps_scores, choose_sets, fit_conformal_threshold
 
 
 def draw(count: int, seed: int, classes: int = 5) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -24,7 +24,7 @@ def coverage(mass: float, seed: int) -> float:
 def test_the_promise_is_kept_whichever_photographs_it_was_fitted_on() -> None:
     found = []
     for seed in range(60):
-        mass = fit_set_mass(*draw(400, seed))
+        mass = fit_conformal_threshold(*draw(400, seed))
         assert mass is not None
         found.append(coverage(mass, 1000 + seed))
     assert np.mean(np.array(found) >= COVERAGE - 0.005) >= 0.9  # 5,000 are counted: half a point is chance
@@ -32,7 +32,7 @@ def test_the_promise_is_kept_whichever_photographs_it_was_fitted_on() -> None:
 
 
 def test_a_sure_picture_has_a_small_set_and_a_doubtful_one_a_large() -> None:
-    mass = fit_set_mass(*draw(2000, 0))
+    mass = fit_conformal_threshold(*draw(2000, 0))
     assert mass is not None
     sizes = choose_sets(np.array([[0.97, 0.01, 0.01, 0.01], [0.4, 0.3, 0.2, 0.1]]), mass).sum(1)
     assert sizes[0] == 1
@@ -46,13 +46,13 @@ def test_the_likeliest_class_is_always_in() -> None:
 
 
 def test_of_too_few_photographs_nothing_is_promised() -> None:
-    assert fit_set_mass(*draw(58, 0)) is None  # 0.95^58 > 0.05: even all of them would not do
-    assert fit_set_mass(*draw(100, 0)) is not None
+    assert fit_conformal_threshold(*draw(58, 0)) is None  # 0.95^58 > 0.05: even all of them would not do
+    assert fit_conformal_threshold(*draw(100, 0)) is not None
 
 
 def test_mass_of_likelier_classes() -> None:
-    assert likelier_mass(np.array([[0.2, 0.5, 0.3]]))[0] == pytest.approx([0.8, 0, 0.5])
-    assert likelier_mass(np.array([[0.5, 0.5]]))[0] == pytest.approx([0, 0.5])  # of equals the first is the likelier
+    assert aps_scores(np.array([[0.2, 0.5, 0.3]]))[0] == pytest.approx([0.8, 0, 0.5])
+    assert aps_scores(np.array([[0.5, 0.5]]))[0] == pytest.approx([0, 0.5])  # of equals the first is the likelier
 
 
 def test_against_mapie() -> None:
@@ -81,7 +81,7 @@ def test_against_mapie() -> None:
     )
     peer.conformalize(*fitted_on)
     _, theirs = peer.predict_set(test[0], conformity_score_params={"include_last_label": True})
-    mass = fit_set_mass(*fitted_on)
+    mass = fit_conformal_threshold(*fitted_on)
     assert mass is not None
     ours = choose_sets(test[0], mass)
     rows = np.arange(5000)

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import OutputExistsError, UsageError
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model, load
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.writers import parquet
-from belvedere.inference.writers.resumable import LineRows, open_rows
+from belvedere.inference.writers.resumable import ResumableLines, open_rows
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.prediction import Prediction
 from conftest import CARD, CLASS_NAMES, MODEL, answer, model_bytes, sheets, write_classes
@@ -96,7 +96,7 @@ def test_a_job_goes_on_where_it_was_cut_off(
 def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) -> None:
     """Every place where a kill may tear the file: the rows before it stay, byte for byte."""
     names = ('two\nli"nes,.png', "plain.png", 'a "b".png', "caf\udce9.png")
-    whole = LineRows(tmp_path, CLASS_NAMES, MODEL, form)
+    whole = ResumableLines(tmp_path, CLASS_NAMES, MODEL, form)
     for name in names:
         whole.write(answer(name, None, 0.1, 0.2, 0.7))
     file = whole.finish()
@@ -105,7 +105,7 @@ def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) ->
     assert shown == [name.encode(errors="backslashreplace") for name in names]
     for place in range(len(stored) + 1):
         file.write_bytes(stored[:place])
-        rows = LineRows(tmp_path, CLASS_NAMES, MODEL, form)
+        rows = ResumableLines(tmp_path, CLASS_NAMES, MODEL, form)
         kept = len(list(rows.read()))
         for name in names[kept:]:
             rows.write(answer(name, None, 0.1, 0.2, 0.7))
@@ -116,7 +116,7 @@ def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) ->
 def test_any_name_is_read_back(names: list[str], tmp_path: Path) -> None:
     for form in ("csv", "jsonl"):
         (tmp_path / f"rows.{form}").unlink(missing_ok=True)
-        rows = LineRows(tmp_path, CLASS_NAMES, MODEL, form)
+        rows = ResumableLines(tmp_path, CLASS_NAMES, MODEL, form)
         for name in names:
             rows.write(answer(name, None))
         rows.finish()
@@ -132,7 +132,7 @@ from belvedere.inference.writers import parquet, resumable
 from belvedere.inference import batch
 from belvedere.inference.model import Model, load
 parquet.PART_ROWS = 4
-stream, write = Model.stream, resumable.LineRows.write
+stream, write = Model.stream, resumable.ResumableLines.write
 def wait(self, sources, **options):
     for each in stream(self, sources, **options):
         print("next", flush=True)
@@ -141,7 +141,7 @@ def wait(self, sources, **options):
 def write_through(self, answer):
     write(self, answer)
     self._file.flush()
-Model.stream, resumable.LineRows.write = wait, write_through
+Model.stream, resumable.ResumableLines.write = wait, write_through
 model, photos, form, out = sys.argv[1:]
 batch.predict_files(load(model), [Path(photos)], form, out=Path(out), resume=True)
 """
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_what_can_be_gone_on_with(
     """The disk is full from the 40th row on: also where the rows so far are put down."""
     monkeypatch.setattr(parquet, "PART_ROWS", 16)
     out, whole = tmp_path / f"out.{form}", tmp_path / f"whole.{form}"
-    kind = parquet.ParquetRows if form == "parquet" else LineRows
+    kind = parquet.ParquetRows if form == "parquet" else ResumableLines
     write, leave = kind.write, kind.leave
     written = 0
 
@@ -308,7 +308,7 @@ def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
             fcntl.flock(holder.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         holder.close()
         with (
-            pytest.raises(FolderExists, match="Another process is at work"),
+            pytest.raises(OutputExistsError, match="Another process is at work"),
             open_rows(out, "csv", CLASS_NAMES, MODEL, "m", resume=True),
         ):
             pass
@@ -319,7 +319,7 @@ def test_a_folder_of_someone_elses_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out.csv.partial").mkdir()
     (tmp_path / "out.csv.partial/mine.txt").write_text("mine")
     with (
-        pytest.raises(FolderExists, match="not made by Belvedere"),
+        pytest.raises(OutputExistsError, match="not made by Belvedere"),
         open_rows(tmp_path / "out.csv", "csv", CLASS_NAMES, MODEL, "m", resume=True),
     ):
         pass
@@ -342,7 +342,7 @@ def test_parquet_holds_what_the_others_hold(opened: Model, photos: Path, tmp_pat
     assert len(rows) == len(lines) == 60
     for row, line in zip(rows, lines, strict=True):
         assert row["image"] == line["image"].encode(errors="backslashreplace").decode()
-        for same in ("answer", "prediction", "error", "none_of_these", "notes", "tags", "prediction_set"):
+        for same in ("answer", "predicted_label", "error", "none_of_these", "notes", "tags", "prediction_set"):
             assert row[same] == line[same]
         if line["error"] is None:
             assert [row[name] for name in CLASS_NAMES] == pytest.approx(list(line["probabilities"].values()))

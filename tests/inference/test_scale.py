@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import OutputExistsError, UsageError
 from belvedere.inference.batch import Answered, predict_files
 from belvedere.inference.model import load
 from conftest import MODEL, write_classes
@@ -62,7 +62,7 @@ def test_the_rows_are_those_of_the_local_engine(tiny_model: Path, photos: Path, 
     assert len(named) == 1
     assert load(tiny_model).sha256 in named.pop()
     assert {path.suffix for path in out.iterdir() if path.name != ".belvedere"} == {".parquet"}
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         predict_at_scale(tiny_model, [photos], out)
     assert predict_at_scale(tiny_model, [photos / "red"], out, overwrite=True) == Answered(201, 1)
 
@@ -72,7 +72,7 @@ def test_a_worker_keeps_to_its_core(tiny_model: Path, photos: Path, monkeypatch:
     from belvedere.inference import model
     from belvedere.inference.ray_backend import Answerer
 
-    monkeypatch.setattr(model, "map_ahead", None)
+    monkeypatch.setattr(model, "parallel_map", None)
     names = sorted(str(file) for file in photos.glob("*/*"))[:100]
     answers = Answerer(tiny_model.read_bytes(), MODEL)(pa.table({"name": [os.fsencode(name) for name in names]}))
     assert answers["image"].to_pylist() == names

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from belvedere.cli.tables import show_card, show_layers
-from belvedere.errors import UnknownName, UsageError
+from belvedere.errors import UnknownNameError, UsageError
 from belvedere.evaluation.evaluate import measure
 from belvedere.inference.writers.text import (
     TABLE_ROWS,
@@ -31,8 +31,8 @@ from conftest import CARD, CLASS_NAMES, MODEL, answer
 
 GOOD = answer("photos/1.png", "blue", 0.123456, 0.87654, 0.000004)
 BAD = Prediction("photos/2.png", error="empty file", label="red")
-FIXED = ("image", "answer", "prediction", "confidence")
-LAST = ("tags", "none_of_these", "none_score", "error")
+FIXED = ("image", "answer", "predicted_label", "confidence")
+LAST = ("tags", "none_of_these", "none_of_these_score", "error")
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 ODD_NAMES = ["a,b", 'q"uote', "two\nlines", "a\rb", "a\r\nb", "\t", "[red]x[/red]", "=1+1", "naïve café", "\u2028"]
 
@@ -64,7 +64,7 @@ def test_csv_has_exactly_these_columns_and_cells() -> None:
 
 def test_labels_stand_beside_the_answer_where_there_are_some(tmp_path: Path) -> None:
     header, good, bad = csv_rows([GOOD, BAD], CLASS_NAMES, labels=True)
-    assert header[:4] == ["image", "label", "answer", "prediction"]
+    assert header[:4] == ["image", "label", "answer", "predicted_label"]
     assert (good[1:3], bad[1:3]) == (["blue", "green"], ["red", ""])
     write_predictions(tmp_path / "p.csv", [GOOD, BAD], CLASS_NAMES)
     with (tmp_path / "p.csv").open(newline="") as file:
@@ -73,7 +73,7 @@ def test_labels_stand_beside_the_answer_where_there_are_some(tmp_path: Path) -> 
 
 def test_classes_that_are_called_as_columns_are_get_a_prefix() -> None:
     names = ("class:image", "error", "image", "label", "answer")
-    row = replace(GOOD, prediction="image", probabilities=(0.1, 0.2, 0.4, 0.2, 0.1))
+    row = replace(GOOD, predicted_label="image", probabilities=(0.1, 0.2, 0.4, 0.2, 0.1))
     header, cells = csv_rows([row], names)
     assert header == [*FIXED, "class:image", "class:error", "class:class:image", "class:label", "class:answer", *LAST]
     assert cells[1:3] == ["image", "image"]
@@ -103,20 +103,20 @@ def test_every_form_for_programs_parses_back(
     read = csv_rows(answers, names)
     assert len(read[0]) == len(set(read[0])) == 11
     assert [(row[0], row[2], row[-1]) for row in read[1:]] == [
-        (a.image, a.prediction or "", a.error or "") for a in answers
+        (a.image, a.predicted_label or "", a.error or "") for a in answers
     ]
     expected = [
         {
             "image": each.image,
             "answer": each.answer,
-            "prediction": each.prediction,
+            "predicted_label": each.predicted_label,
             "confidence": each.confidence,
             "probabilities": dict(zip(names, each.probabilities, strict=True)) if each.error is None else None,
             "tags": [],
-            "presence": None,
+            "tag_probabilities": None,
             "prediction_set": [],
             "none_of_these": None,
-            "none_score": None,
+            "none_of_these_score": None,
             "notes": list(each.notes),
             "error": each.error,
         }
@@ -177,7 +177,7 @@ def test_unfinished_file_does_not_appear(tmp_path: Path) -> None:
 
 def test_unknown_form_and_missing_folder_are_refused(tmp_path: Path) -> None:
     with (
-        pytest.raises(UnknownName, match=r"form of answers 'jsn'. Did you mean 'json'\?"),
+        pytest.raises(UnknownNameError, match=r"form of answers 'jsn'. Did you mean 'json'\?"),
         open_writer("jsn", None, (), MODEL),
     ):
         pass
@@ -341,7 +341,7 @@ def test_card_is_shown_whole(width: int) -> None:
     ("base", "expected"),
     [
         ({"teacher": "big, SHA-256 12ab"}, ["taught by big, SHA-256 12ab"]),
-        ({"weights": "w.safetensors", "licence": "MIT", "tuned": "75% of the way"}, ["stands on", "licence MIT"]),
+        ({"weights": "w.safetensors", "license": "MIT", "tuned": "75% of the way"}, ["stands on", "license MIT"]),
     ],
 )
 def test_card_says_what_a_network_stands_on(base: dict[str, str], expected: list[str]) -> None:
@@ -355,12 +355,12 @@ def test_card_says_what_a_network_stands_on(base: dict[str, str], expected: list
 
 def fjord() -> Prediction:
     found = answer("fjord.jpg", None, 0.6, 0.3, 0.1)
-    return replace(found, none_of_these=True, none_score=0.9712, prediction_set=("blue", "green"))
+    return replace(found, none_of_these=True, none_of_these_score=0.9712, prediction_set=("blue", "green"))
 
 
 def tagged() -> Prediction:
     tags = (Tag("blue", 0.58, 0.99), Tag("green", 0.42, 0.8))
-    return replace(fjord(), tags=tags, none_of_these=False, none_score=0.12)
+    return replace(fjord(), tags=tags, none_of_these=False, none_of_these_score=0.12)
 
 
 def test_csv_holds_tags_with_shares_and_none_of_these() -> None:
@@ -368,7 +368,7 @@ def test_csv_holds_tags_with_shares_and_none_of_these() -> None:
     known, none = (dict(zip(header, row, strict=True)) for row in rows)
     assert (known["answer"], known["tags"], known["none_of_these"]) == ("blue", "blue:0.58|green:0.42", "false")
     assert (none["answer"], none["tags"], none["none_of_these"]) == ("none of these", "", "true")
-    assert (none["prediction"], none["none_score"]) == ("blue", "0.971200")
+    assert (none["predicted_label"], none["none_of_these_score"]) == ("blue", "0.971200")
 
 
 def test_json_holds_tags_with_confidence_and_the_set() -> None:

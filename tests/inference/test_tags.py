@@ -5,13 +5,13 @@ import pytest
 from numpy.typing import NDArray
 
 from belvedere.inference.tags import (
+    area_fractions,
     choose_tags,
     fit_tags,
-    names_all_labels,
-    pool_evidence,
-    refit_tags,
-    share_places,
+    fit_tags_multilabel,
+    is_multilabel_data,
     tag_confidences,
+    top_k_mean,
 )
 
 NAMES = ("forest", "mountain", "sea")
@@ -56,7 +56,7 @@ def test_from_single_labels_it_tells_what_pictures_of_several_hold() -> None:
 def test_shares_are_those_of_the_bands() -> None:
     random = np.random.default_rng(2)
     evidence = np.stack([paint([(2, 0.6), (1, 0.3), (0, 0.1)], random)])
-    assert share_places(evidence, 0.5)[0] == pytest.approx([0.1, 0.3, 0.6], abs=0.08)
+    assert area_fractions(evidence, 0.5)[0] == pytest.approx([0.1, 0.3, 0.6], abs=0.08)
 
 
 def test_the_main_class_comes_first_then_the_larger_share() -> None:
@@ -78,7 +78,7 @@ def test_photographs_with_all_their_labels_teach_what_goes_together() -> None:
     evidence = np.stack([paint([(int(label), 0.9)], random) for label in labels])
     present = np.eye(3, dtype=bool)[labels]
     present[labels == 2, 1] = True
-    refitted = refit_tags(rule, evidence, present)
+    refitted = fit_tags_multilabel(rule, evidence, present)
     assert refitted.several_labels
     assert refitted.fitted_on == 60
     new = np.stack([paint([(2, 0.9)], np.random.default_rng(seed)) for seed in range(100, 120)])
@@ -91,21 +91,21 @@ def test_a_class_in_none_of_the_photographs_keeps_its_rule() -> None:
     assert rule is not None
     evidence, present = draw_several(40, 5)
     present[:, 0] = False
-    refitted = refit_tags(rule, evidence, present)
+    refitted = fit_tags_multilabel(rule, evidence, present)
     assert tag_confidences(refitted, evidence)[:, 0] == pytest.approx(tag_confidences(rule, evidence)[:, 0])
     again, there = draw_several(40, 6)
     there[:, 1] = True
-    twice = refit_tags(refitted, again, there)  # what it knows of other classes stays as well
+    twice = fit_tags_multilabel(refitted, again, there)  # what it knows of other classes stays as well
     assert tag_confidences(twice, again)[:, 1] == pytest.approx(tag_confidences(refitted, again)[:, 1])
 
 
 def test_few_photographs_with_several_labels_do_not_say_that_the_others_have_all() -> None:
     present = np.eye(3, dtype=bool)[np.arange(100) % 3]
-    assert not names_all_labels(present[:0])
+    assert not is_multilabel_data(present[:0])
     present[:9] = True
-    assert not names_all_labels(present)
+    assert not is_multilabel_data(present)
     present[9] = True
-    assert names_all_labels(present)
+    assert is_multilabel_data(present)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 2)])
@@ -136,4 +136,4 @@ def test_a_class_without_photographs_is_never_a_tag() -> None:
 def test_the_strongest_places_speak() -> None:
     evidence = np.zeros((1, 1, 2, 5), np.float32)
     evidence[0, 0, 0, :4] = 1
-    assert pool_evidence(evidence)[0, 0] == 1  # four of ten places
+    assert top_k_mean(evidence)[0, 0] == 1  # four of ten places

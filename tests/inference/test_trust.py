@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from belvedere.evaluation.evaluate import measure
-from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss, softmax, undo_temperature
+from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss, remove_temperature, softmax
 from belvedere.types.prediction import Prediction
 
 NAMES = ("a", "b", "c")
@@ -48,8 +48,8 @@ def test_undoing_gives_back_what_was_before() -> None:
         divided: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
         return divided
 
-    assert undo_temperature(softmax(logits / 2.5), 2.5) == pytest.approx(softmax(logits), abs=1e-6)
-    assert np.isfinite(undo_temperature(np.array([[1.0, 0.0, 0.0]]), 3.0)).all()
+    assert remove_temperature(softmax(logits / 2.5), 2.5) == pytest.approx(softmax(logits), abs=1e-6)
+    assert np.isfinite(remove_temperature(np.array([[1.0, 0.0, 0.0]]), 3.0)).all()
 
 
 def test_an_evaluation_holds_the_figures_before_and_after() -> None:

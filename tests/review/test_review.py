@@ -15,26 +15,34 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from belvedere.data.corrections.journal import Journal, list_living, now, read_journal
-from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.corrections.journal import Journal, active_decisions, now, read_corrections
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import Contents, read_contents
 from belvedere.errors import UsageError
 from belvedere.images.heatmap import overlay
-from belvedere.inference.embeddings import Embeddings, embed_with, read_embeddings
+from belvedere.inference.embeddings import Embeddings, model_embedder, read_embeddings
 from belvedere.inference.model import Model, load
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.session import Cancellation
 from belvedere.inference.writers.text import write_predictions
 from belvedere.review import images
 from belvedere.review.app import create_app
-from belvedere.review.auth import ENTRANCE, Guard
+from belvedere.review.auth import LOGIN_PATH, Guard
 from belvedere.review.items import Doubts
 from belvedere.review.models import Describe
 from belvedere.review.neighbours import Neighbours
 from belvedere.review.queue import HELD_SECONDS, Choice, Entry, Queue
 from belvedere.review.server import create_scene, list_entries, run_review
 from belvedere.review.sources import read_doubts
-from belvedere.review.views import CLASS_KEYS, Scene, ask, describe_doubt, list_choices, read_choice, write_choice
+from belvedere.review.views import (
+    CLASS_KEYS,
+    ReviewContext,
+    ask,
+    describe_doubt,
+    list_choices,
+    read_choice,
+    write_choice,
+)
 from belvedere.runtime.csv_files import write_csv
 from belvedere.runtime.network import address_of, is_local, listen, url_of
 from belvedere.runtime.progress import Progress
@@ -66,7 +74,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def make_scene(run: Path, model: Model | None = None) -> Scene:
+def make_scene(run: Path, model: Model | None = None) -> ReviewContext:
     found = read_doubts(run)
     entries, notes = list_entries(found, Progress())
     assert notes == []
@@ -74,12 +82,12 @@ def make_scene(run: Path, model: Model | None = None) -> Scene:
 
 
 @pytest.fixture
-def scene(run: Path) -> Scene:
+def scene(run: Path) -> ReviewContext:
     return make_scene(run)
 
 
 @pytest.fixture
-def client(scene: Scene) -> Iterator[TestClient]:
+def client(scene: ReviewContext) -> Iterator[TestClient]:
     with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
         yield client
@@ -99,7 +107,7 @@ def decide(client: TestClient, doubt: str, action: str = "keep", **values: Any) 
     return client.post("/decisions", json=body | {"doubt": doubt, "action": action} | values)
 
 
-def test_a_runs_surest_mistakes_come_first(scene: Scene) -> None:
+def test_a_runs_surest_mistakes_come_first(scene: ReviewContext) -> None:
     assert stems(scene.queue.entries.values()) == ["0", "1", "2", "3", "4", "5"]
     first = next(iter(scene.queue.entries.values()))
     assert (first.doubt.given, first.doubt.suggested) == ("blue", "green")
@@ -110,7 +118,7 @@ def test_photographs_that_moved_are_found(run: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "moved")
     lost = read_doubts(run)
     assert (len(lost.doubts), len(lost.lost)) == (0, 6)
-    dataset = read_folder(tmp_path / "moved")
+    dataset = load_dataset(tmp_path / "moved")
     found = read_doubts(run, dataset)
     assert (len(found.doubts), len(found.lost)) == (6, 0)
 
@@ -119,14 +127,14 @@ def test_a_missing_photograph_is_not_taken_for_another_of_its_name(run: Path, tm
     """Neither one of another class, nor one of another part."""
     photos = tmp_path / "photos"
     (photos / "blue" / "0.png").rename(photos / "red" / "0.png")
-    found = read_doubts(run, read_folder(photos))
+    found = read_doubts(run, load_dataset(photos))
     assert (len(found.doubts), found.lost) == (5, (str(photos / "blue" / "0.png"),))
     photos.rename(tmp_path / "train")
     write_classes(tmp_path / "both" / "test", 9)
     (tmp_path / "train").rename(tmp_path / "both" / "train")
     answers = [answer(f"old/train/blue/{number}.png", "blue", 0.1, 0.8, 0.1) for number in (3, 4)]
     write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
-    found = read_doubts(run, read_folder(tmp_path / "both"))
+    found = read_doubts(run, load_dataset(tmp_path / "both"))
     assert [each.path for each in found.doubts] == [tmp_path / "both" / "train" / "blue" / "3.png"]
     assert found.lost == ("old/train/blue/4.png",)
 
@@ -136,21 +144,21 @@ def write_audit(folder: Path, issues: Sequence[dict[str, Any]], groups: Sequence
     (folder / "audit.json").write_text(json.dumps({"classes": list(CLASS_NAMES), "groups": list(groups)}))
     columns = [
         "image",
-        "check",
+        "issue_type",
         "score",
-        "flagged",
+        "is_issue",
         "label",
-        "suggestion",
-        "probability",
-        "given_probability",
+        "suggested_label",
+        "suggested_probability",
+        "label_probability",
         "sha256",
     ]
     usual: dict[str, Any] = {
-        "check": "wrong_label",
+        "issue_type": "label_issue",
         "score": 0.9,
-        "flagged": "true",
-        "suggestion": "red",
-        "probability": 0.8,
+        "is_issue": "true",
+        "suggested_label": "red",
+        "suggested_probability": 0.8,
     }
     write_csv(folder / "issues.csv", columns, [[(usual | issue).get(name) for name in columns] for issue in issues])
     return folder
@@ -168,14 +176,14 @@ def test_an_audits_photographs_are_told_by_their_content(tmp_path: Path) -> None
     files[0].unlink()
     write_picture(files[1], "blue", 77)
     files[2].rename(photos / "red" / "2.png")
-    found = read_doubts(audit, read_folder(photos))
+    found = read_doubts(audit, load_dataset(photos))
     assert [each.path for each in found.doubts] == [photos / "red" / "2.png"]
     assert found.lost == (str(files[0]), str(files[1]))
 
 
 def test_an_audit_says_how_likely_the_given_label_is(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos", 1)
-    issue = {"image": str(photos / "blue" / "0.png"), "label": "blue", "given_probability": 0.0625}
+    issue = {"image": str(photos / "blue" / "0.png"), "label": "blue", "label_probability": 0.0625}
     [doubt] = read_doubts(write_audit(tmp_path / "audit", [issue])).doubts
     assert doubt.probabilities == {"blue": 0.0625, "red": 0.8}
 
@@ -189,7 +197,7 @@ def write_table(tmp_path: Path) -> Path:
 
 
 def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path) -> None:
-    entries, _ = list_entries(found := read_doubts(run, read_folder(write_table(tmp_path))), Progress())
+    entries, _ = list_entries(found := read_doubts(run, load_dataset(write_table(tmp_path))), Progress())
     scene = create_scene(run, found, Queue(entries, Journal(run.parent / "j.jsonl")), None, "Ana")
     assert (entries[0].doubt.also, entries[0].doubt.part) == (("red", "fog"), "train")
 
@@ -246,8 +254,8 @@ def test_of_many_copies_a_few_are_shown(tmp_path: Path) -> None:
     scene = create_scene(tmp_path, read_doubts(tmp_path / "audit"), queue, None, "Ana")
     with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/{entries[0].id}?tab={TAB}").text
-    assert page.count('alt="The copy labelled red"') == 11
-    assert page.count('alt="The copy labelled blue"') == 1  # what contradicts is never left out
+    assert page.count('alt="The copy labeled red"') == 11
+    assert page.count('alt="The copy labeled blue"') == 1  # what contradicts is never left out
     assert "and 17 more" in page
     assert "There are 29 others like it" in page
 
@@ -290,7 +298,7 @@ def test_the_end_names_the_journal_in_full(tmp_path: Path, run: Path) -> None:
     scene = create_scene(run, found, Queue([], Journal(place)), None, "Ana")
     with TestClient(create_app(scene, Guard("127.0.0.1"), None), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/next?tab={TAB}").text
-    assert f"--labels &#39;{place}&#39; --out" in page
+    assert f"--corrections &#39;{place}&#39; --out" in page
 
 
 def test_neighbours_are_gathered_beside_the_page(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,15 +347,25 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
         return {"number": 1, "kind": kind, "images": chosen, "labels": labels, "parts": sides, "likeness": 0.99}
 
     issues: list[tuple[object, ...]] = [
-        ("image", "check", "score", "flagged", "detail", "label", "suggestion", "probability", "group"),
-        (images["train/red/1.png"], "wrong_label", 0.9, "true", "", "red", "blue", 0.8, None),
-        (images["train/red/2.png"], "wrong_label", 0.2, "false", "", "red", "blue", 0.3, None),
+        (
+            "image",
+            "issue_type",
+            "score",
+            "is_issue",
+            "message",
+            "label",
+            "suggested_label",
+            "suggested_probability",
+            "group",
+        ),
+        (images["train/red/1.png"], "label_issue", 0.9, "true", "", "red", "blue", 0.8, None),
+        (images["train/red/2.png"], "label_issue", 0.2, "false", "", "red", "blue", 0.3, None),
         (images["train/red/2.png"], "dark", 1.0, "true", "", "red", None, None, None),
     ]
     audit = {
         "classes": list(CLASS_NAMES),
         "groups": [
-            group("same_bytes", "test/red/0.png", "train/red/0.png"),
+            group("duplicate_file", "test/red/0.png", "train/red/0.png"),
             group("near_duplicate", "train/blue/1.png", "train/green/1.png"),
             group("near_duplicate", "train/blue/2.png", "train/blue/0.png"),
         ],
@@ -378,8 +396,8 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
         decide(client, leak, "exclude")
         assert scene.queue.find_decided(entries[0]) is not None
         decide(client, entries[1].id, "keep")
-        assert next(iter(list_living(read_journal(tmp_path / "j.jsonl").decisions)[::-1])).about == "duplicate"
-    corrected = read_folder(photos, labels=tmp_path / "j.jsonl")
+        assert next(iter(active_decisions(read_corrections(tmp_path / "j.jsonl").decisions)[::-1])).about == "duplicate"
+    corrected = load_dataset(photos, labels=tmp_path / "j.jsonl")
     assert (len(corrected.part("train")), len(corrected.part("test"))) == (8, 9)
 
 
@@ -401,7 +419,7 @@ def test_every_tab_gets_its_own(run: Path) -> None:
     assert queue.count("a", Choice()).skipped == 0
 
 
-def test_choices(scene: Scene) -> None:
+def test_choices(scene: ReviewContext) -> None:
     values = list_choices(scene.queue)
     assert values[0][1:] == ("Labels", 6)
     assert ("blue, perhaps green", 2) in [(text, left) for _, text, left in values]
@@ -411,13 +429,13 @@ def test_choices(scene: Scene) -> None:
         assert read_choice(write_choice(choice)) == choice
 
 
-def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: Scene) -> None:
+def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: ReviewContext) -> None:
     [first, *_] = scene.queue.entries
     for _ in range(3):
         told = decide(client, first, "relabel", to=["green"], why=" looks green ", who="Ben").json()
         assert told["recorded"]
         assert told["before"] is None
-    [decision] = read_journal(scene.queue.journal.path).decisions
+    [decision] = read_corrections(scene.queue.journal.path).decisions
     assert (decision.who, decision.action, decision.given, decision.to) == ("Ben", "relabel", "blue", ("green",))
     assert decision.why == "looks green"
     again = decide(client, first, "keep").json()
@@ -425,7 +443,7 @@ def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: Scene)
     assert "Decided by Ana" in client.get(f"/doubts/{first}?tab={TAB}").text
 
 
-def test_what_nobody_can_see_is_not_decided_on(client: TestClient, scene: Scene) -> None:
+def test_what_nobody_can_see_is_not_decided_on(client: TestClient, scene: ReviewContext) -> None:
     [first, second, *_] = scene.queue.entries.values()
     said = decide(client, first.id, "relabel", to=["green"]).json()
     first.doubt.path.unlink()
@@ -439,7 +457,7 @@ def test_what_nobody_can_see_is_not_decided_on(client: TestClient, scene: Scene)
     assert len(scene.queue.journal.decisions) == 1
 
 
-def test_a_class_is_new_only_where_that_is_said(client: TestClient, scene: Scene) -> None:
+def test_a_class_is_new_only_where_that_is_said(client: TestClient, scene: ReviewContext) -> None:
     [first, second, *_] = scene.queue.entries
     for to, new in (
         (["fjord"], []),
@@ -457,12 +475,12 @@ def test_a_class_is_new_only_where_that_is_said(client: TestClient, scene: Scene
     assert scene.queue.list_added(CLASS_NAMES) == ["fjord"]
 
 
-def test_the_label_it_has_is_kept(client: TestClient, scene: Scene) -> None:
+def test_the_label_it_has_is_kept(client: TestClient, scene: ReviewContext) -> None:
     decide(client, next(iter(scene.queue.entries)), "relabel", to=["blue"])
     assert scene.queue.journal.decisions[0].action == "keep"
 
 
-def test_another_process_has_decided(client: TestClient, scene: Scene, run: Path) -> None:
+def test_another_process_has_decided(client: TestClient, scene: ReviewContext, run: Path) -> None:
     other = make_scene(run)
     [first, *_] = other.queue.entries.values()
     with TestClient(create_app(other, Guard("127.0.0.1"), None), base_url=ORIGIN) as elsewhere:
@@ -472,7 +490,7 @@ def test_another_process_has_decided(client: TestClient, scene: Scene, run: Path
     assert scene.queue.find_decided(scene.queue.entries[first.id]) is not None
 
 
-def test_the_end(client: TestClient, scene: Scene) -> None:
+def test_the_end(client: TestClient, scene: ReviewContext) -> None:
     for entry in scene.queue.entries:
         decide(client, entry, "exclude")
     page = client.get(f"/doubts/next?tab={TAB}").text
@@ -495,7 +513,7 @@ def test_the_end(client: TestClient, scene: Scene) -> None:
         {"action": "keep", "who": "x" * 61},
     ],
 )
-def test_what_is_no_decision_is_refused(client: TestClient, scene: Scene, body: dict[str, object]) -> None:
+def test_what_is_no_decision_is_refused(client: TestClient, scene: ReviewContext, body: dict[str, object]) -> None:
     whole = {"id": "ab" * 12, "tab": TAB, "doubt": next(iter(scene.queue.entries))}
     answered = client.post("/decisions", json=whole | body)
     assert 400 <= answered.status_code < 500
@@ -503,7 +521,7 @@ def test_what_is_no_decision_is_refused(client: TestClient, scene: Scene, body: 
     assert scene.queue.journal.decisions == ()
 
 
-def test_only_the_page_itself_decides(client: TestClient, scene: Scene) -> None:
+def test_only_the_page_itself_decides(client: TestClient, scene: ReviewContext) -> None:
     body = {"id": "ab" * 12, "tab": TAB, "doubt": next(iter(scene.queue.entries)), "action": "keep"}
     content = json.dumps(body)
     for headers, code in (
@@ -522,16 +540,16 @@ def test_only_the_page_itself_decides(client: TestClient, scene: Scene) -> None:
     assert scene.queue.journal.decisions == ()
 
 
-def test_elsewhere_a_token_is_demanded(scene: Scene) -> None:
+def test_elsewhere_a_token_is_demanded(scene: ReviewContext) -> None:
     guard = Guard("0.0.0.0")  # noqa: S104 - nothing listens
     assert guard.token
     app = create_app(scene, guard, None)
     with TestClient(app, base_url="http://192.0.2.7:8642") as client:
         for path in ("/", "/static/review.js", "/pictures/0/large", f"/doubts/next?tab={TAB}", "/choices"):
             assert client.get(path).status_code == 401, path
-        assert client.get(f"{ENTRANCE}?token=guess").status_code == 401
-        assert client.get(f"{ENTRANCE}?token=").status_code == 401
-        let_in = client.get(f"{ENTRANCE}?token={guard.token}", follow_redirects=False)
+        assert client.get(f"{LOGIN_PATH}?token=guess").status_code == 401
+        assert client.get(f"{LOGIN_PATH}?token=").status_code == 401
+        let_in = client.get(f"{LOGIN_PATH}?token={guard.token}", follow_redirects=False)
         cookie = let_in.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "samesite=strict" in cookie.lower()
@@ -541,7 +559,7 @@ def test_elsewhere_a_token_is_demanded(scene: Scene) -> None:
     assert Guard("127.0.0.1").token is None
 
 
-def test_a_name_of_this_machine_is_as_good_as_its_address(scene: Scene) -> None:
+def test_a_name_of_this_machine_is_as_good_as_its_address(scene: ReviewContext) -> None:
     """What is listened on decides, however it is spelt: no token, and only local names are answered."""
     with listen("127.1", 0) as listening:
         guard = Guard(address_of(listening), "127.1")
@@ -597,7 +615,7 @@ def test_no_path_reaches_the_disk(client: TestClient, path: str) -> None:
     assert answered.headers["content-security-policy"]
 
 
-def test_pictures_are_decoded_anew_and_only_as_listed(client: TestClient, scene: Scene) -> None:
+def test_pictures_are_decoded_anew_and_only_as_listed(client: TestClient, scene: ReviewContext) -> None:
     [number, *_] = list_pictures(client.get(f"/doubts/next?tab={TAB}").text)
     answered = client.get(f"/pictures/{number}/large")
     assert answered.headers["content-type"] == "image/jpeg"
@@ -636,7 +654,7 @@ def test_names_that_are_no_text_do_not_stop_a_review(tmp_path: Path) -> None:
         assert "\\udce9.png" in page.text
         said = decide(client, entries[0].id, "exclude").json()["said"]
         assert said == f"{Path(entries[0].doubt.image).name}: excluded."
-        [decision] = read_journal(tmp_path / "j.jsonl").decisions
+        [decision] = read_corrections(tmp_path / "j.jsonl").decisions
         undone = {"id": "ab" * 12, "tab": TAB, "undoes": decision.id}
         assert client.post("/undo", json=undone).status_code == 200
         refused = client.get(f"/doubts/{'f' * 16}?tab={TAB}")
@@ -658,11 +676,11 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 
 def read_embeddings_by(model: Model, contents: Contents, progress: Progress) -> Embeddings:
-    return read_embeddings(contents, embed_with(model), progress)
+    return read_embeddings(contents, model_embedder(model), progress)
 
 
 def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
-    dataset = read_folder(write_classes(tmp_path / "photos", 6))
+    dataset = load_dataset(write_classes(tmp_path / "photos", 6))
     contents = read_contents(dataset.samples, Progress())
     neighbours = Neighbours()
     assert neighbours.find(contents.hashes[0], {}, CLASS_NAMES) == {}
@@ -680,7 +698,7 @@ def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
 
 def test_describing_ends_when_it_shall(tmp_path: Path, opened: Model) -> None:
     """At the next picture, and before it has begun; what was described stays in the cache."""
-    contents = read_contents(read_folder(write_classes(tmp_path / "photos", 20)).samples, Progress())
+    contents = read_contents(load_dataset(write_classes(tmp_path / "photos", 20)).samples, Progress())
     asked: list[int] = []
 
     class Slow(Model):
@@ -733,7 +751,7 @@ def test_ctrl_c_ends_with_exit_code_0(tmp_path: Path) -> None:
 class _Seeing(Model):
     """The tiny model, with evidence: the left half is blue, the right half green, beyond doubt."""
 
-    tells_places = True
+    has_activation_maps = True
 
     def explain(self, images: Any, cancellation: Cancellation | None = None) -> Any:
         evidence = np.zeros((len(images), 3, 4, 4), np.float32)
@@ -763,7 +781,7 @@ def test_heatmaps(run: Path, opened: Model) -> None:
 class _Placed(Model):
     """A model that says that it has evidence."""
 
-    tells_places = True
+    has_activation_maps = True
 
 
 def test_a_heatmap_that_never_ends_is_given_up(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

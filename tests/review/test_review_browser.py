@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import list_living, read_journal
+from belvedere.data.corrections.journal import active_decisions, read_corrections
 from conftest import CLASS_NAMES
 from reviewing import DOUBTS, Server, left, open_browser, open_page, press, review, settle, shown, write_run
 
@@ -83,7 +83,7 @@ def test_killed_again_and_again_nothing_is_lost_or_invented(browser: Any, server
         page.wait_for_selector("#status:not(.trouble)", state="attached", timeout=60_000)  # it may be empty
         page.wait_for_selector(f'#left:has-text("{DOUBTS - turn - 1} left")', timeout=60_000)
         assert image == f"{turn:03}"
-    text = read_journal(server.journal)
+    text = read_corrections(server.journal)
     assert [Path(each.image).stem for each in text.decisions] == [f"{turn:03}" for turn in range(12)]
     assert len(text.damaged) == 3
 
@@ -147,7 +147,7 @@ def test_undo_tag_exclude_skip_and_filter(browser: Any, server: Server) -> None:
     assert shown(page) == "001"
     press(page, "u")  # and the label
     assert shown(page) == "000"
-    assert list_living(server.decisions()) == []
+    assert active_decisions(server.decisions()) == []
     press(page, "t")
     press(page, "3", "Enter")
     assert shown(page) == "000"  # still to decide
@@ -155,16 +155,16 @@ def test_undo_tag_exclude_skip_and_filter(browser: Any, server: Server) -> None:
     press(page, "w")
     page.keyboard.type("both are in it")
     press(page, "Enter", "k")
-    tagged, kept = list_living(server.decisions())
+    tagged, kept = active_decisions(server.decisions())
     assert (tagged.action, tagged.to, kept.action, kept.why) == ("tag", ("red",), "keep", "both are in it")
     press(page, "u", "u")
-    assert list_living(server.decisions()) == []
+    assert active_decisions(server.decisions()) == []
     page.select_option("#choice", label=page.locator("#choice option", has_text="green, perhaps red").inner_text())
     settle(page)
     page.locator("#question").focus()
     press(page, "k", "k")
-    assert {each.given for each in list_living(server.decisions())} == {"green"}
-    assert [Path(each.image).stem for each in list_living(server.decisions())] == ["001", "004"]
+    assert {each.given for each in active_decisions(server.decisions())} == {"green"}
+    assert [Path(each.image).stem for each in active_decisions(server.decisions())] == ["001", "004"]
 
 
 def test_undo_after_a_restart(browser: Any, server: Server) -> None:
@@ -180,7 +180,7 @@ def test_undo_after_a_restart(browser: Any, server: Server) -> None:
     page.locator("[data-undo]").nth(1).click()
     settle(page)
     assert shown(page) == "000"
-    [kept] = list_living(server.decisions())
+    [kept] = active_decisions(server.decisions())
     assert Path(kept.image).stem == "001"
 
 
@@ -189,7 +189,7 @@ def test_undo_after_a_restart_with_another_journal(browser: Any, server: Server)
     page = open_page(browser.new_context(), server)
     press(page, "k")
     server.kill()
-    server.options = ("--journal", str(server.journal.with_name("other.jsonl")))
+    server.options = ("--corrections", str(server.journal.with_name("other.jsonl")))
     server.start()
     page.reload()
     settle(page)

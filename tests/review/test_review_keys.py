@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import list_living
+from belvedere.data.corrections.journal import active_decisions
 from belvedere.types.data import Decision
 from conftest import CLASS_NAMES, write_picture
 from reviewing import Server, left, open_browser, open_page, press, review, settle, shown, write_copies, write_run
@@ -35,7 +35,7 @@ def send(page: Any, key: str, code: str, **more: bool) -> None:
 
 
 def living(server: Server) -> list[Decision]:
-    return list_living(server.decisions())
+    return active_decisions(server.decisions())
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import belvedere
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import Contents, read_contents
-from belvedere.errors import UnreadableModel
+from belvedere.errors import InvalidModelError
 from belvedere.inference.model import load
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_paths import BUNDLED
@@ -57,7 +57,7 @@ def describe(sight: Sight, contents: Contents) -> int:
 def test_the_audits_model_is_found_without_naming_it(photos: Path, model: Path, tmp_path: Path) -> None:
     """By its full path, although it was named by another; and where it is gone or changed, a line says so."""
     belvedere.audit(photos, model=model.name, near=False, out=tmp_path / "audit")
-    contents = read_contents(read_folder(photos).samples, Progress())
+    contents = read_contents(load_dataset(photos).samples, Progress())
     sight, said = find(tmp_path / "audit")
     assert sight.model is not None
     assert (sight.model.sha256, said) == (load(model).sha256, [])
@@ -102,9 +102,9 @@ def test_a_store_is_no_path(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "audit.json").write_text(json.dumps({"network": {"embeddings": "../../photos", "width": 8}}))
     sight, _ = find(tmp_path)
     with pytest.raises(belvedere.BelvedereError):
-        describe(sight, read_contents(read_folder(photos).samples, Progress()))
+        describe(sight, read_contents(load_dataset(photos).samples, Progress()))
 
 
 def test_a_model_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableModel):
+    with pytest.raises(InvalidModelError):
         find(tmp_path, tmp_path / "gone.onnx")

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belvedere.data.corrections.journal import Journal, now
-from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.export import export_decisions, export_table
 from belvedere.errors import UsageError
 from belvedere.evaluation.compare import compare
-from belvedere.evaluation.stored_predictions import read_answers
+from belvedere.evaluation.stored_predictions import read_predictions
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model
-from belvedere.inference.writers.resumable import LineRows
+from belvedere.inference.writers.resumable import ResumableLines
 from belvedere.inference.writers.text import write_predictions
 from belvedere.review.sources import read_doubts
 from belvedere.runtime.csv_files import CsvRows, escape_formula, unescape_formula
@@ -96,12 +96,12 @@ def test_answers_for_a_spreadsheet_are_gone_on_with(
     for spreadsheet in (False, True):
         folder = tmp_path / f"rows{spreadsheet}"
         folder.mkdir()
-        rows = LineRows(folder, opened.class_names, opened.identity, "csv", spreadsheet=spreadsheet)
+        rows = ResumableLines(folder, opened.class_names, opened.identity, "csv", spreadsheet=spreadsheet)
         for said in opened.predict(names):
             rows.write(said)
         assert [row.image for row in rows.read()] == []  # not written out yet
         rows.leave()
-        again = LineRows(folder, opened.class_names, opened.identity, "csv", spreadsheet=spreadsheet)
+        again = ResumableLines(folder, opened.class_names, opened.identity, "csv", spreadsheet=spreadsheet)
         assert [row.image for row in again.read()] == names
         again.leave()
 
@@ -123,10 +123,10 @@ def test_results_are_read_back(spreadsheet: bool, named: bool, tmp_path: Path) -
     run = write_run(tmp_path / "run", HOSTILE, spreadsheet=spreadsheet)
     if not named:
         (run / "metrics.json").write_text(json.dumps({"spreadsheet": spreadsheet}))
-    read = read_answers(run)
+    read = read_predictions(run)
     assert read.class_names == HOSTILE
     assert [each.image for each in read.predictions] == list(HOSTILE)
-    assert [each.prediction for each in read.predictions] == list(HOSTILE)
+    assert [each.predicted_label for each in read.predictions] == list(HOSTILE)
     assert [each.label for each in read.predictions] == [HOSTILE[1], *HOSTILE[1:]]
     assert any(is_bare(cell) for row in cells_of(run / "predictions.csv") for cell in row) != spreadsheet
 
@@ -159,7 +159,7 @@ def test_a_corrected_table_is_read_back(spreadsheet: bool, tmp_path: Path) -> No
     )
     data = Dataset("photos", tuple(sorted(names)), samples, ())
     export_table(data, tmp_path / "out.csv", spreadsheet=spreadsheet)
-    read = read_folder(tmp_path / "out.csv")
+    read = load_dataset(tmp_path / "out.csv")
     assert [(sample.path, sample.label) for sample in read.samples] == [(s.path, s.label) for s in samples]
     if spreadsheet:
         assert not any(is_bare(cell) for row in cells_of(tmp_path / "out.csv") for cell in row)
@@ -177,11 +177,11 @@ def test_commands_that_write_tables(option: list[str], tiny_model: Path, tmp_pat
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
     run("evaluate", str(tiny_model), "=photos", "--out", "evaluation")
-    run("audit", "=photos", "--no-labels", "--out", "audit")
+    run("audit", "=photos", "--skip-label-issues", "--out", "audit")
     for file in (tmp_path / "evaluation" / "predictions.csv", tmp_path / "audit" / "issues.csv"):
         rows = cells_of(file)
         assert len(rows) > 1
         assert any(is_bare(cell) for row in rows for cell in row) != bool(option)
     [doubt] = read_doubts(tmp_path / "evaluation").doubts
     assert doubt.image == "=photos/red/wrong.png"
-    assert "=photos/red/bad.png" in {each.image for each in read_answers(tmp_path / "evaluation").predictions}
+    assert "=photos/red/bad.png" in {each.image for each in read_predictions(tmp_path / "evaluation").predictions}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from belvedere.runtime.malloc import give_back, kept_blocks
+from belvedere.runtime.malloc import keep_freed_memory, trim_memory
 
 BLOCKS, BLOCK_BYTES = 2_000, 50_000  # 100 MB of blocks that are too small to be mapped by themselves
 
@@ -19,12 +19,12 @@ def resident_bytes() -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_freed_blocks_are_kept_for_reuse_and_given_back() -> None:
-    with kept_blocks():
+    with keep_freed_memory():
         blocks = [torch.ones(BLOCK_BYTES, dtype=torch.uint8) for _ in range(BLOCKS)]
         last = blocks.pop()  # on top of them: without it they would be given back by themselves
         full = resident_bytes()
         blocks.clear()
         assert resident_bytes() > full - BLOCKS * BLOCK_BYTES / 10
-        give_back()
+        trim_memory()
         assert resident_bytes() < full - BLOCKS * BLOCK_BYTES * 0.8
     assert last.all()

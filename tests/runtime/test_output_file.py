@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import OutputExistsError, UsageError
 from belvedere.evaluation.run_folder import evaluate_into
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model, load
@@ -20,7 +20,7 @@ from conftest import sheets, write_classes
 FORMS = ("csv", "jsonl", "json", "parquet")
 FOREIGN = {
     "csv": ("image,label\n1.jpg,sea\n", "image,answer,prediction,confidence,red\n", '"', "\0"),
-    "jsonl": ('{"mine": 1}\n', '{"image": "1.jpg", "prediction": "red"}\n', "[1]\n", "text"),
+    "jsonl": ('{"mine": 1}\n', '{"image": "1.jpg", "predicted_label": "red"}\n', "[1]\n", "text"),
     "json": ('{"mine": 1}', '{"classes": ["red"]}\n', '{"predictions": [\n', "[1, 2]", "{"),
     "parquet": ("PAR1", "text"),
 }
@@ -43,7 +43,7 @@ def test_older_answers_are_replaced_and_other_files_only_when_asked(
     out = tmp_path / f"answers.{form}"
     for content in FOREIGN[form]:
         out.write_text(content)
-        with pytest.raises(FolderExists, match="--overwrite"):
+        with pytest.raises(OutputExistsError, match="--overwrite"):
             predict_files(model, [photos], form, out=out)
         assert out.read_text() == content
         assert not out.with_name(f"{out.name}.partial").exists()
@@ -66,7 +66,7 @@ def test_what_else_belvedere_wrote_is_no_older_answer(model: Model, photos: Path
     for kept, form in (*((tmp_path / "run" / name, form) for name, form in files), (figure, "sheet")):
         before = kept.read_bytes()
         out, sheet = (None, kept) if kept == figure else (kept, None)
-        with pytest.raises(FolderExists, match="--overwrite"):
+        with pytest.raises(OutputExistsError, match="--overwrite"):
             predict_files(model, [photos], "csv" if out is None else form, out=out, sinks=sheets(sheet))
         assert kept.read_bytes() == before
 
@@ -76,7 +76,7 @@ def test_an_older_sheet_is_replaced_and_another_picture_only_when_asked(
 ) -> None:
     sheet = tmp_path / "sheet.png"
     Image.new("RGB", (8, 8)).save(sheet)
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         predict_files(model, [photos], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet))
     assert not (tmp_path / "a.csv").exists()
     predict_files(model, [photos], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet, overwrite=True), overwrite=True)

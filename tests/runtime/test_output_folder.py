@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import OutputExistsError, UsageError
 from belvedere.runtime import files, output_folder
 from running import run_python
 
@@ -26,13 +26,13 @@ def names(folder: Path) -> list[str]:
 
 
 def make_results(folder: Path, *, overwrite: bool = False, content: bytes = OLD) -> None:
-    with output_folder.new_folder(folder, overwrite=overwrite) as partial:
+    with output_folder.atomic_folder(folder, overwrite=overwrite) as partial:
         (partial / "metrics.json").write_bytes(content)
 
 
 def test_folder_appears_only_when_whole() -> None:
     folder = Path("deep/er/results")
-    with output_folder.new_folder(folder, overwrite=False) as partial:
+    with output_folder.atomic_folder(folder, overwrite=False) as partial:
         (partial / "metrics.json").write_bytes(NEW)
         assert not folder.exists()
         assert partial == folder.resolve().with_name("results.partial")
@@ -45,7 +45,7 @@ def test_folder_appears_only_when_whole() -> None:
 def test_failure_leaves_the_old_results_and_only_a_part_worth_keeping(error: BaseException, keep_if: str) -> None:
     folder = Path("results")
     make_results(folder)
-    with pytest.raises(type(error)), output_folder.new_folder(folder, overwrite=True, keep_if=keep_if) as partial:
+    with pytest.raises(type(error)), output_folder.atomic_folder(folder, overwrite=True, keep_if=keep_if) as partial:
         (partial / "metrics.json").write_bytes(NEW)
         raise error
     assert (folder / "metrics.json").read_bytes() == OLD
@@ -59,7 +59,7 @@ def test_overwrite_replaces_all_of_it() -> None:
     folder = Path("results")
     make_results(folder)
     (folder / "left over").touch()
-    with pytest.raises(FolderExists, match=r"^results exists already and nothing was changed\. .*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"^results exists already and nothing was changed\. .*--overwrite"):
         make_results(folder, content=NEW)
     assert (folder / "metrics.json").read_bytes() == OLD
     make_results(folder, overwrite=True, content=NEW)
@@ -80,7 +80,7 @@ def test_what_belvedere_did_not_make_is_never_replaced(overwrite: bool, kind: st
         (holder / "photo.jpg").write_bytes(OLD)
         if kind != "folder":
             Path(name).symlink_to(holder)
-    with pytest.raises(FolderExists, match="not made by Belvedere, so it is never replaced: give another --out"):
+    with pytest.raises(OutputExistsError, match="not made by Belvedere, so it is never replaced: give another --out"):
         make_results(Path("results"), overwrite=overwrite)
     assert (Path(name) if kind == "file" else Path(name) / "photo.jpg").read_bytes() == OLD
 
@@ -95,10 +95,10 @@ def test_part_left_over_is_refused_with_the_ways_out() -> None:
     folder = Path("results")
     with (
         pytest.raises(ValueError, match="stop"),
-        output_folder.new_folder(folder, overwrite=False, keep_if=output_folder.MARK),
+        output_folder.atomic_folder(folder, overwrite=False, keep_if=output_folder.MARK),
     ):
         raise ValueError("stop")
-    with pytest.raises(FolderExists, match=r"Add --overwrite .*--resume.*, or give another --out") as caught:
+    with pytest.raises(OutputExistsError, match=r"Add --overwrite .*--resume.*, or give another --out") as caught:
         make_results(folder, overwrite=False)
     assert "results.partial exists already" in str(caught.value)
     make_results(folder, overwrite=True)
@@ -108,17 +108,17 @@ def test_part_left_over_is_refused_with_the_ways_out() -> None:
 def test_part_left_over_is_taken_up_again_without_what_was_half_written() -> None:
     with (
         pytest.raises(ValueError, match="stop"),
-        output_folder.new_folder(Path("results"), overwrite=False, keep_if="kept"),
+        output_folder.atomic_folder(Path("results"), overwrite=False, keep_if="kept"),
     ):
         Path("results.partial/kept").write_bytes(OLD)
         Path("results.partial", files.TEMPORARY.format("0123456789abcdef")).write_bytes(b"half of")
         raise ValueError("stop")
-    with output_folder.new_folder(Path("results"), overwrite=False, resume=True) as folder:
+    with output_folder.atomic_folder(Path("results"), overwrite=False, resume=True) as folder:
         assert names(folder) == [output_folder.MARK, "kept"]
     assert Path("results/kept").read_bytes() == OLD
-    with output_folder.new_folder(Path("fresh"), overwrite=False, resume=True):
+    with output_folder.atomic_folder(Path("fresh"), overwrite=False, resume=True):
         pass  # nothing to go on with: it begins
-    with pytest.raises(FolderExists), output_folder.new_folder(Path("results"), overwrite=False, resume=True):
+    with pytest.raises(OutputExistsError), output_folder.atomic_folder(Path("results"), overwrite=False, resume=True):
         pass
 
 
@@ -126,7 +126,7 @@ def test_part_left_over_is_taken_up_again_without_what_was_half_written() -> Non
 def test_spellings_of_a_path(spelling: str) -> None:
     Path("link").symlink_to(Path.cwd())
     make_results(Path(spelling))
-    with pytest.raises(FolderExists):
+    with pytest.raises(OutputExistsError):
         make_results(Path("results"))
     assert names(Path("results")) == [output_folder.MARK, "metrics.json"]
     assert names(Path()) == ["link", "results"]
@@ -189,7 +189,7 @@ def test_folder_made_by_another_meanwhile_is_not_replaced() -> None:
     folder = Path("results")
     with (
         pytest.raises(UsageError, match=r"stay in .*results\.partial: results exists already"),
-        output_folder.new_folder(folder, overwrite=True) as partial,
+        output_folder.atomic_folder(folder, overwrite=True) as partial,
     ):
         (partial / "metrics.json").write_bytes(NEW)
         folder.mkdir()
@@ -202,8 +202,8 @@ HOLD = """
 
 import time
 from pathlib import Path
-from belvedere.runtime.output_folder import new_folder
-with new_folder(Path("results"), overwrite=True, keep_if="kept") as folder:
+from belvedere.runtime.output_folder import atomic_folder
+with atomic_folder(Path("results"), overwrite=True, keep_if="kept") as folder:
     (folder / "kept").touch()
     print("ready", flush=True)
     time.sleep(600)
@@ -220,12 +220,12 @@ def test_a_folder_has_one_writer_until_that_is_killed(container: tuple[str, ...]
     with run_python(HOLD, *container):
         for overwrite, resume in ((False, False), (True, False), (False, True)):
             with (
-                pytest.raises(FolderExists, match="Another process is at work in it"),
-                output_folder.new_folder(Path("results"), overwrite=overwrite, resume=resume),
+                pytest.raises(OutputExistsError, match="Another process is at work in it"),
+                output_folder.atomic_folder(Path("results"), overwrite=overwrite, resume=resume),
             ):
                 pass
         assert names(Path("results.partial")) == [output_folder.MARK, "kept"]
-    with output_folder.new_folder(Path("results"), overwrite=False, resume=True) as folder:
+    with output_folder.atomic_folder(Path("results"), overwrite=False, resume=True) as folder:
         assert names(folder) == [output_folder.MARK, "kept"]
 
 
@@ -233,7 +233,7 @@ def test_a_number_of_a_process_says_nothing() -> None:
     """As after a reboot, or in a container: the number that was written down is that of a living process."""
     Path("results.partial").mkdir()
     Path("results.partial", output_folder.MARK).write_text(str(os.getppid()))
-    with output_folder.new_folder(Path("results"), overwrite=False, resume=True):
+    with output_folder.atomic_folder(Path("results"), overwrite=False, resume=True):
         pass
     assert names(Path()) == ["results"]
 
@@ -246,7 +246,7 @@ def put_aside() -> None:
 
 def test_older_results_that_a_killed_process_put_aside_come_back() -> None:
     put_aside()
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         make_results(Path("results"), content=NEW)
     assert Path("results/metrics.json").read_bytes() == OLD
     assert names(Path()) == ["results"]
@@ -282,18 +282,21 @@ def test_a_folder_that_holds_what_is_read_is_never_replaced(read: str) -> None:
     Path("results.partial", output_folder.MARK).touch()
     Path("results.partial/x").touch()
     for overwrite in (False, True):
-        with pytest.raises(FolderExists), output_folder.new_folder(Path("results"), overwrite=overwrite, inputs=[read]):
+        with (
+            pytest.raises(OutputExistsError),
+            output_folder.atomic_folder(Path("results"), overwrite=overwrite, inputs=[read]),
+        ):
             raise AssertionError
     assert Path("results/model.onnx").read_bytes() == OLD
     assert Path("results.partial/x").exists()
-    with output_folder.new_folder(Path("results/inside"), overwrite=False, inputs=["results"]):
+    with output_folder.atomic_folder(Path("results/inside"), overwrite=False, inputs=["results"]):
         pass  # nothing is replaced
 
 
 def test_a_folder_of_several_results_is_held_meanwhile() -> None:
-    with output_folder.claim_folder(Path("demo"), overwrite=False):
+    with output_folder.create_output_folder(Path("demo"), overwrite=False):
         make_results(Path("demo/run"))
-        with pytest.raises(FolderExists, match="Another process is at work"):
+        with pytest.raises(OutputExistsError, match="Another process is at work"):
             make_results(Path("demo"), overwrite=True)
     make_results(Path("demo"), overwrite=True)
 

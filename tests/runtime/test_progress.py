@@ -144,4 +144,4 @@ def test_what_suits_stderr(terminal: bool, kind: type[Progress], monkeypatch: py
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
     monkeypatch.setattr(sys, "stderr", stream)
-    assert type(progress.for_stderr()) is kind
+    assert type(progress.console_progress()) is kind

@@ -114,7 +114,7 @@ def test_file_names_that_are_not_utf8_can_be_written() -> None:
     assert Path("x.csv").read_text(encoding="utf-8") == "image\nfj\\udcf6rd.jpg\n"
     files.write_json(Path("x.json"), {"image": name})
     assert json.loads(Path("x.json").read_text(encoding="utf-8")) == {"image": name}
-    with files.replace_when_whole(Path("x.txt")) as file:
+    with files.atomic_text_writer(Path("x.txt")) as file:
         file.write(name)
     assert Path("x.txt").read_text(encoding="utf-8") == "fj\\udcf6rd.jpg"
 
@@ -139,7 +139,7 @@ def test_csv_quotes_and_leaves_none_empty() -> None:
 def test_file_written_bit_by_bit_appears_when_whole() -> None:
     path = Path("x.csv")
     path.write_bytes(OLD)
-    with files.replace_when_whole(path) as file:
+    with files.atomic_text_writer(path) as file:
         file.write("one\n")
         file.flush()
         assert path.read_bytes() == OLD
@@ -150,7 +150,7 @@ def test_file_written_bit_by_bit_appears_when_whole() -> None:
 def test_file_written_bit_by_bit_is_dropped_on_failure() -> None:
     path = Path("x.csv")
     path.write_bytes(OLD)
-    with pytest.raises(ValueError, match="stop"), files.replace_when_whole(path) as file:
+    with pytest.raises(ValueError, match="stop"), files.atomic_text_writer(path) as file:
         file.write("one\n" * 10_000)
         raise ValueError("stop")
     assert path.read_bytes() == OLD
@@ -158,7 +158,7 @@ def test_file_written_bit_by_bit_is_dropped_on_failure() -> None:
 
 
 def test_two_files_in_one_folder_at_once() -> None:
-    with files.replace_when_whole(Path("a")) as first, files.replace_when_whole(Path("b")) as second:
+    with files.atomic_text_writer(Path("a")) as first, files.atomic_text_writer(Path("b")) as second:
         first.write("1")
         second.write("2")
     assert Path("a").read_text() + Path("b").read_text() == "12"
@@ -170,7 +170,7 @@ def test_temporary_files_of_killed_writers_are_cleared_and_those_of_living_ones_
 import time
 from pathlib import Path
 from belvedere.runtime import csv_files, files
-with files.replace_when_whole(Path("file.txt")) as file:
+with files.atomic_text_writer(Path("file.txt")) as file:
     print("ready", flush=True)
     time.sleep(600)
 """

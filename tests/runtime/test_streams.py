@@ -22,7 +22,7 @@ TO_STDOUT = {  # commands that print on stdout
     "backbones": ["backbones"],
     "recipe": ["train", "--print-config"],
     "evaluate": ["evaluate", "MODEL", "photos"],
-    "audit": ["audit", "photos", "--no-labels", "--out", "OUT", "--json"],
+    "audit": ["audit", "photos", "--skip-label-issues", "--out", "OUT", "--json"],
     "journal": ["journal", "journal.jsonl"],
     "cache": ["cache", "--json"],
 }
@@ -35,7 +35,7 @@ REFUSED = {  # commands that end in an error, by themselves
     "no run": ["review", "nowhere"],
     "no runs": ["compare", "nowhere", "nowhere"],
     "no table": ["calibrate", "MODEL", "nowhere"],
-    "no pictures": ["export", "MODEL", "--form", "int8", "--out", "OUT.onnx", "--calibration", "nowhere"],
+    "no pictures": ["export", "MODEL", "--format", "int8", "--out", "OUT.onnx", "--calibration-data", "nowhere"],
     "demo in a file": ["demo", "--out", "journal.jsonl"],
 }
 BROKEN_STDOUT = ["> /dev/full", ">&-", "| true"]

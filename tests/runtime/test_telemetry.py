@@ -90,10 +90,10 @@ def test_the_trace_shows_a_lookup(home: Home) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "predict photographs/test --out answers.csv --sheet sheet.png",
+        "predict photographs/test --out answers.csv --contact-sheet sheet.png",
         "evaluate run photographs --out evaluation",
         "audit photographs --out audit",
-        "export run --form int8 --calibration photographs --force --out int8.onnx",
+        "export run --format int8 --calibration-data photographs --force --out int8.onnx",
         "show",
     ],
 )
@@ -125,7 +125,7 @@ def test_nothing_is_sent_by_serve(home: Home, run: Path) -> None:
 
 
 def test_nothing_is_sent_by_review(home: Home, run: Path) -> None:
-    process, trace = home.start("-m", "belvedere", "review", str(run), "--port", "0", "--photos", "photographs")
+    process, trace = home.start("-m", "belvedere", "review", str(run), "--port", "0", "--data", "photographs")
     assert process.stderr
     line = b""
     while b"http://" not in line:

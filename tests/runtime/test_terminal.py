@@ -96,7 +96,7 @@ NAME = "x\x1b[2J\u202e\x9b"
         [NAME],
         ["evaluate", f"{NAME}.onnx", "photos"],
         ["evaluate", "MODEL", "photos"],
-        ["audit", "photos", "--no-labels", "--out", "audit"],
+        ["audit", "photos", "--skip-label-issues", "--out", "audit"],
         ["train", "photos", "--recipe", NAME],
         ["train", "--config", f"{NAME}.toml", "--print-config"],
         ["calibrate", "MODEL", f"{NAME}.csv"],

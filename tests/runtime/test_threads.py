@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from belvedere.runtime.parallel import chunks_of, map_ahead
+from belvedere.runtime.parallel import chunks_of, parallel_map
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -18,12 +18,12 @@ def test_results_come_in_the_order_of_the_items() -> None:
             gate.set()
         return 2 * item
 
-    assert list(map_ahead(double, range(20), 8, 1)) == [2 * item for item in range(20)]
+    assert list(parallel_map(double, range(20), 8, 1)) == [2 * item for item in range(20)]
 
 
 @pytest.mark.parametrize("together", [1, 3, 8, 100])
 def test_however_many_a_thread_takes_at_once(together: int) -> None:
-    assert list(map_ahead(str, range(20), 8, together)) == [str(item) for item in range(20)]
+    assert list(parallel_map(str, range(20), 8, together)) == [str(item) for item in range(20)]
 
 
 def test_chunks() -> None:
@@ -41,7 +41,7 @@ def test_items_are_taken_as_they_are_needed() -> None:
             yield number
             number += 1
 
-    results = map_ahead(str, endless(), 4)
+    results = parallel_map(str, endless(), 4)
     assert [next(results) for _ in range(10)] == [str(number) for number in range(10)]
     assert len(taken) <= 10 + 4
 
@@ -50,7 +50,7 @@ def test_an_error_stands_where_its_result_would() -> None:
     def invert(item: int) -> float:
         return 1 / item
 
-    results = map_ahead(invert, [1, 2, 0, 4], together=1)
+    results = parallel_map(invert, [1, 2, 0, 4], together=1)
     assert [next(results), next(results)] == [1, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -67,7 +67,7 @@ def test_what_nobody_takes_is_not_begun() -> None:
             go.wait(60)
         return item
 
-    results = map_ahead(note, range(1000), 1000)
+    results = parallel_map(note, range(1000), 1000)
     assert next(results) == 0
     threading.Timer(0.05, go.set).start()
     results.close()  # type: ignore[attr-defined]
@@ -76,8 +76,8 @@ def test_what_nobody_takes_is_not_begun() -> None:
 
 def test_nothing_gives_nothing_and_no_thread_stays() -> None:
     before = threading.active_count()
-    assert list(map_ahead(str, [])) == []
-    results = map_ahead(str, range(100))
+    assert list(parallel_map(str, [])) == []
+    results = parallel_map(str, range(100))
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -29,7 +29,7 @@ from serve_process import (
     wait_until,
 )
 
-LIMITS = ("--files", 3, "--megabytes", 0.5, "--megapixels", 0.01, "--seconds", 2)
+LIMITS = ("--max-files", 3, "--max-body-mb", 0.5, "--max-megapixels", 0.01, "--timeout", 2)
 CHUNKED = head("/predict", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - nobody's
 
@@ -56,11 +56,14 @@ def test_one_picture_as_it_is(server: Server) -> None:
     assert answer["classes"] == list(CLASS_NAMES)
     assert answer["input"] == {"height": 8, "width": 8, "resize": "stretch"}
     [said] = answer["predictions"]
-    assert said["prediction"] == "red"
+    assert said["predicted_label"] == "red"
     assert said["image"] == "picture"
     assert said["error"] is said["heatmap"] is None
     assert sum(said["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-    assert server.post_raw(png("blue"), kind="application/octet-stream").json["predictions"][0]["prediction"] == "blue"
+    assert (
+        server.post_raw(png("blue"), kind="application/octet-stream").json["predictions"][0]["predicted_label"]
+        == "blue"
+    )
 
 
 def test_the_answers_are_those_of_the_model_alone(server: Server, model_file: Path) -> None:
@@ -77,11 +80,11 @@ def test_a_broken_picture_among_good_ones_has_its_reason(server: Server) -> None
     reply = server.post_form([("ä .png", png("green")), ("torn.jpg", b"\xff\xd8\xff"), ("", png("red"))])
     assert reply.status == 200
     first, torn, third = reply.json["predictions"]
-    assert (first["image"], first["prediction"]) == ("ä .png", "green")
+    assert (first["image"], first["predicted_label"]) == ("ä .png", "green")
     assert torn["image"] == "torn.jpg"
     assert torn["error"]
-    assert torn["prediction"] is torn["probabilities"] is None
-    assert (third["image"], third["prediction"]) == ("picture 3", "red")
+    assert torn["predicted_label"] is torn["probabilities"] is None
+    assert (third["image"], third["predicted_label"]) == ("picture 3", "red")
 
 
 def test_heatmaps_are_shares_of_every_place(server: Server) -> None:
@@ -422,7 +425,7 @@ def test_an_empty_token_is_refused(model_file: Path) -> None:
 def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(slow_model())
-    with serve(file, "--queue", 2, "--batch", 1, "--files", 2) as server:
+    with serve(file, "--max-queue", 2, "--max-batch-size", 1, "--max-files", 2) as server:
         replies = []
 
         def ask() -> None:
@@ -447,14 +450,14 @@ def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["gone.onnx"], "no file or folder gone.onnx"),
-        (["--files", "9", "--queue", "8"], "could never be answered"),
-        (["--megabytes", "0"], "limit on body bytes"),
-        (["--megabytes", "nan"], "limit on body bytes must be a number above 0. Received: nan"),
-        (["--megapixels", "inf"], "limit on pixels must be a number above 0. Received: inf"),
-        (["--batch", "33"], "A batch is 32 pictures at most"),
+        (["--max-files", "9", "--max-queue", "8"], "could never be answered"),
+        (["--max-body-mb", "0"], "limit on body bytes"),
+        (["--max-body-mb", "nan"], "limit on body bytes must be a number above 0. Received: nan"),
+        (["--max-megapixels", "inf"], "limit on pixels must be a number above 0. Received: inf"),
+        (["--max-batch-size", "33"], "A batch is 32 pictures at most"),
         (["--accept-rate", "2"], "The accept rate is a share"),
-        (["--megapixels", "1000"], "At most"),
-        (["--seconds", "nan"], "limit on body seconds"),
+        (["--max-megapixels", "1000"], "At most"),
+        (["--timeout", "nan"], "limit on body seconds"),
         (["--token-file", "gone"], "Can't read the token in gone"),
         (["--host", "203.0.113.1"], "Can't listen on 203.0.113.1"),
         (["--host", "a..b"], "Can't listen on a..b"),

@@ -25,7 +25,7 @@ from belvedere.serving.app import Service
 from belvedere.serving.batcher import Answered, Batcher
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.model_watch import ModelWatch, Served
+from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from belvedere.types.model import Preprocess
 from serve_process import evidence_model, png
 
@@ -36,21 +36,21 @@ class Gated:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.card = model.card
-        self.tells_places = True
-        self.put_into_words = model.put_into_words
+        self.has_activation_maps = True
+        self.to_predictions = model.to_predictions
         self.open = threading.Event()
         self.sizes: list[int] = []
         self.fails = 0
         self.meet: Callable[[], object] = lambda: None
 
-    def run_all(self, images: NDArray[np.uint8], _: Cancellation | None = None) -> Outputs:
+    def forward_all(self, images: NDArray[np.uint8], _: Cancellation | None = None) -> Outputs:
         self.open.wait(60)
         self.meet()
         self.sizes.append(len(images))
         if self.fails:
             self.fails -= 1
             raise RuntimeError("out of memory")
-        return self.model.run_all(images)
+        return self.model.forward_all(images)
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +66,8 @@ def gated(tmp_path: Path) -> Gated:
     return Gated(load(file))
 
 
-def served(model: Gated) -> Served:
-    return Served(cast("Model", model), "run/model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00")
+def served(model: Gated) -> LoadedModel:
+    return LoadedModel(cast("Model", model), "run/model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00")
 
 
 def with_batcher(limits: Limits, work: Callable[[Batcher], Awaitable[None]]) -> Metrics:
@@ -87,7 +87,7 @@ def with_batcher(limits: Limits, work: Callable[[Batcher], Awaitable[None]]) -> 
 
 
 def names_of(answers: list[Answered]) -> list[str | None]:
-    return [answered.prediction.prediction for answered in answers]
+    return [answered.prediction.predicted_label for answered in answers]
 
 
 def test_what_waits_goes_together_and_comes_back_in_order(gated: Gated) -> None:
@@ -302,7 +302,7 @@ from belvedere.inference.model import load
 from belvedere.serving import batcher
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.model_watch import Served
+from belvedere.serving.model_watch import LoadedModel
 
 
 begun = threading.Event()
@@ -319,7 +319,7 @@ batcher.read_input, batcher.CLOSE_SECONDS = hang, 0.1
 async def main():
     made = batcher.Batcher(Limits(), Metrics())
     made.start()
-    model = Served(load("model.onnx"), "model.onnx", "", "")
+    model = LoadedModel(load("model.onnx"), "model.onnx", "", "")
     made.submit(model, [("a", Path("picture.png").read_bytes())], False)
     await asyncio.to_thread(begun.wait)
     await asyncio.to_thread(made.close)

@@ -48,14 +48,14 @@ def post_parts(server: Server, *parts: tuple[str, bytes]) -> list[str]:
     body = b"".join(part(*each) for each in parts) + f"--{BOUNDARY}--\r\n".encode()
     reply = server.ask("POST", "/predict", body, {"Content-Type": FORM})
     assert reply.status == 200, reply.content
-    assert all(each["prediction"] == "red" for each in reply.json["predictions"])
+    assert all(each["predicted_label"] == "red" for each in reply.json["predictions"])
     return [each["image"] for each in reply.json["predictions"]]
 
 
 @pytest.mark.parametrize("name", ["file", "files", "image", "images", "files[]", "file[0]", "images[12]"])
 def test_files_may_stand_in_fields_of_the_usual_names(server: Server, name: str) -> None:
     reply = server.ask("POST", "/predict", form([("a.png", png("red"))], name), {"Content-Type": FORM})
-    assert [each["prediction"] for each in reply.json["predictions"]] == ["red"]
+    assert [each["predicted_label"] for each in reply.json["predictions"]] == ["red"]
 
 
 @pytest.mark.parametrize(

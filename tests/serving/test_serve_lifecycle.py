@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from belvedere.errors import UnreadableModel
+from belvedere.errors import InvalidModelError
 from belvedere.inference.model import Model, load
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_paths import BUNDLED
@@ -30,7 +30,7 @@ from belvedere.serving import server as ending
 from belvedere.serving.app import Service
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.model_watch import ModelWatch, Served
+from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from conftest import CARD, CLASS_NAMES, model_bytes
 from serve_process import (
     PATIENCE,
@@ -113,7 +113,7 @@ def test_what_was_taken_is_answered_and_then_the_server_ends(tmp_path: Path) -> 
     """Requests that wait in the queue when SIGTERM comes are answered; readiness says no in the meantime."""
     (tmp_path / "model.onnx").write_bytes(slow_model())
     replies = []
-    with serve(tmp_path, "--batch", 1) as server:
+    with serve(tmp_path, "--max-batch-size", 1) as server:
         ready = server.connect()  # as a load balancer has it: open before
 
         def ask() -> None:
@@ -209,7 +209,7 @@ def test_a_broken_new_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
         told = server.get("/model").json["reload_error"]
         assert told.startswith(f"{tmp_path.name}/model.onnx is not an ONNX model")
         assert str(tmp_path) not in told
-        assert server.post_raw(png("red")).json["predictions"][0]["prediction"] == "red"
+        assert server.post_raw(png("red")).json["predictions"][0]["predicted_label"] == "red"
         assert any(line["level"] == "warning" and "kept out" in line["message"] for line in server.log())
         file.unlink()
         assert server.post_raw(png("green")).status == 200
@@ -241,7 +241,7 @@ def test_a_file_that_was_kept_out_is_not_tried_again_and_may_go_back(tmp_path: P
     before = tmp_path / "before.onnx"
     os.link(file, before)
 
-    def said(what: str, _: Served, reason: str | None) -> None:
+    def said(what: str, _: LoadedModel, reason: str | None) -> None:
         heard.append((what, reason is None))
 
     watch = ModelWatch(file, said)
@@ -334,7 +334,7 @@ def test_the_accept_rate_is_kept_for_a_new_file(tmp_path: Path) -> None:
 def test_a_model_that_can_not_run_is_no_model_to_serve(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(model_bytes(card_to_metadata(replace(CARD, class_names=CLASS_NAMES[:2]))))
-    with pytest.raises(UnreadableModel, match="do not fit"):
+    with pytest.raises(InvalidModelError, match="do not fit"):
         ModelWatch(file, lambda *_: None)
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium: a
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     file = tmp_path_factory.mktemp("page") / "model.onnx"
     file.write_bytes(evidence_model())
-    with serve(file, "--megabytes", 0.2) as running:
+    with serve(file, "--max-body-mb", 0.2) as running:
         yield running
 
 
@@ -127,7 +127,7 @@ def test_the_answer_can_be_saved_as_json(open_page: Opener) -> None:
         page.locator(".card a").first.click()
     assert one.value.suggested_filename == "a.png.json"
     document = json.loads(one.value.path().read_text())
-    assert document["predictions"][0]["prediction"] == "red"
+    assert document["predictions"][0]["predicted_label"] == "red"
     with page.expect_download() as every:
         page.click("#all-json")
     assert len(json.loads(every.value.path().read_text())) == 2

@@ -21,7 +21,7 @@ from belvedere.serving import batcher
 from belvedere.serving.batcher import Batcher
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.model_watch import Served
+from belvedere.serving.model_watch import LoadedModel
 from belvedere.types.model import Preprocess
 from serve_process import PATIENCE, Server, endless_model, evidence_model, png, serve, wait_until
 
@@ -51,10 +51,10 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     assert running_threads(PATIENCE) == []
 
 
-def served_from(content: bytes, folder: Path) -> Served:
+def served_from(content: bytes, folder: Path) -> LoadedModel:
     file = folder / "model.onnx"
     file.write_bytes(content)
-    return Served(load(file), "model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00")
+    return LoadedModel(load(file), "model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00")
 
 
 def with_batcher(limits: Limits, work: Callable[[Batcher], Awaitable[None]]) -> None:
@@ -88,7 +88,7 @@ def test_a_stuck_decoder_is_known_and_another_takes_its_place(hanging: Hanging, 
     async def work(batcher: Batcher) -> None:
         [stuck] = batcher.submit(served, [("a", HANGS)], False)
         [good] = batcher.submit(served, [("b", png("green"))], False)
-        assert (await good).prediction.prediction == "green"
+        assert (await good).prediction.predicted_label == "green"
         assert "within 0.2 s" in str((await stuck).prediction.error)
         assert batcher.pending == 0
         [said] = batcher.list_stuck()
@@ -98,7 +98,7 @@ def test_a_stuck_decoder_is_known_and_another_takes_its_place(hanging: Hanging, 
         await until(lambda: not batcher.list_stuck())  # it came back after all
         await until(lambda: "decoder-0" not in {each.name for each in threading.enumerate()})
         [good] = batcher.submit(served, [("b", png("blue"))], False)
-        assert (await good).prediction.prediction == "blue"
+        assert (await good).prediction.predicted_label == "blue"
         assert batcher.pending == 0
 
     with_batcher(Limits(decode_seconds=0.2), work)
@@ -120,7 +120,7 @@ def test_only_so_many_decoders_are_replaced(hanging: Hanging, tmp_path: Path) ->
             future.cancel()
         hanging.free.set()
         [good] = batcher.submit(served, [("b", png("blue"))], False)
-        assert (await good).prediction.prediction == "blue"
+        assert (await good).prediction.predicted_label == "blue"
         await until(lambda: not batcher.list_stuck())
 
     with_batcher(Limits(decode_seconds=0.2), work)
@@ -162,14 +162,14 @@ def test_a_model_that_can_not_be_stopped_is_known(
         [said] = batcher.list_stuck()
         assert said.startswith("model-0 for ")
         [good] = batcher.submit(served, [("b", png("blue"))], False)
-        assert (await good).prediction.prediction == "blue"
+        assert (await good).prediction.predicted_label == "blue"
 
     with_batcher(Limits(answer_seconds=0.2), work)
 
 
 def test_a_served_model_without_an_end_takes_nothing_but_its_request(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(endless_model("bright"))
-    with serve(tmp_path, "--seconds", 1) as server:
+    with serve(tmp_path, "--timeout", 1) as server:
         late = server.post_raw(png("red"))
         assert (late.status, late.code) == (503, "too_late")
         assert server.post_raw(black()).status == 200
@@ -227,7 +227,7 @@ def test_health_tells_of_a_stuck_decoder_and_the_others_go_on(tmp_path: Path, en
         assert "decoder-" in health.json["error"]["message"]
         first, second = server.post_form([("a", HANGS), ("b", png("red"))]).json["predictions"]
         assert first["error"]
-        assert second["prediction"] == "red"
+        assert second["predicted_label"] == "red"
         assert server.get("/readyz").status == 200
         server.process.send_signal(end)
         assert server.process.wait(PATIENCE) == 0

@@ -72,7 +72,7 @@ def test_the_curl_lines_run(server: Server, folder: Path, line: str) -> None:
         return
     document = json.loads(done.stdout)
     if "predict" in line:
-        assert document["predictions"][0]["prediction"] == "red"
+        assert document["predictions"][0]["predicted_label"] == "red"
         assert len(document["predictions"]) == line.count("@")
         assert (document["predictions"][0]["heatmap"] is not None) == ("heatmaps=true" in line)
 
@@ -186,7 +186,7 @@ def test_the_containers_install_holds_the_page(tmp_path: Path) -> None:
     for file in (ROOT / "src" / "belvedere" / "serving").rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:
             assert str(file.relative_to(ROOT / "src")) in held
-    metadata = zipfile.ZipFile(wheel).read("belvedere-0.1.0.dist-info/METADATA").decode()
+    metadata = zipfile.ZipFile(wheel).read("belvedere-0.2.0.dist-info/METADATA").decode()
     needed = set(re.findall(r"^Requires-Dist: ([\w-]+)(?![^\n]*extra ==)", metadata, flags=re.MULTILINE))
     assert needed >= {"fastapi", "uvicorn", "prometheus-client", "python-multipart", "onnxruntime"}
     assert not needed & {"torch", "timm", "onnx"}

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from belvedere.training.augment import GREY, Boxes, cut, draw_boxes, mix, scale_whole, vary, whole_boxes
+from belvedere.training.augment import GREY, Boxes, cut, mix, resize_batch, sample_crops, vary, whole_boxes
 from belvedere.training.recipes import RECIPES, Recipe
 
-PLAIN = replace(RECIPES["quick"], crop_area=(1.0, 1.0), crop_ratio=1.0, flip=False)
-CROPS = replace(PLAIN, crop_area=(0.1, 1.0), crop_ratio=2.0)
-ALL = replace(CROPS, colour=0.3, erase=0.5)
+PLAIN = replace(RECIPES["quick"], crop_scale=(1.0, 1.0), crop_ratio=1.0, alternating_flip=False)
+CROPS = replace(PLAIN, crop_scale=(0.1, 1.0), crop_ratio=2.0)
+ALL = replace(CROPS, color_jitter=0.3, cutout_prob=0.5)
 
 
 def pictures(count: int, height: int, width: int) -> Tensor:
@@ -43,7 +43,7 @@ def by_pillow(picture: Tensor, side: int, box: tuple[float, float, float, float]
 def test_the_whole_picture_is_scaled_as_pillow_does(height: int, width: int, side: int) -> None:
     images = pictures(3, height, width)
     found = cut(images, whole(3, height, width), side, torch.float32)
-    assert torch.equal(scale_whole(images, side), found)
+    assert torch.equal(resize_batch(images, side), found)
     assert found.shape == (3, 3, side, side)
     for picture, scaled in zip(images, found, strict=True):
         assert np.abs(by_pillow(picture, side) - scaled.numpy()).max() < 0.02
@@ -81,7 +81,7 @@ def test_bytes_are_exact_in_bfloat16() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(150, 150), (40, 100), (100, 30)])
 def test_boxes_lie_within_the_picture_and_are_as_large_as_asked(height: int, width: int) -> None:
-    boxes = draw_boxes(np.zeros(2000, bool), height, width, CROPS, np.random.default_rng(0))
+    boxes = sample_crops(np.zeros(2000, bool), height, width, CROPS, np.random.default_rng(0))
     assert boxes.top.min() >= 0
     assert boxes.left.min() >= 0
     assert (boxes.top + boxes.height).max() <= height + 1e-9
@@ -106,7 +106,7 @@ def test_what_comes_out_has_one_form(recipe: Recipe, precision: torch.dtype) -> 
     images = pictures(5, 40, 48)
     before = images.clone()
     random = np.random.default_rng(0)
-    boxes = draw_boxes(np.ones(5, bool), 40, 48, recipe, random)
+    boxes = sample_crops(np.ones(5, bool), 40, 48, recipe, random)
     found = vary(images, boxes, 32, recipe, random, precision)
     assert found.shape == (5, 3, 32, 32)
     assert found.dtype == precision
@@ -120,7 +120,7 @@ def test_the_generator_decides_it_all() -> None:
 
     def draw(seed: int) -> Tensor:
         random = np.random.default_rng(seed)
-        return vary(images, draw_boxes(mirrored, 40, 40, ALL, random), 32, ALL, random, torch.float32)
+        return vary(images, sample_crops(mirrored, 40, 40, ALL, random), 32, ALL, random, torch.float32)
 
     first, again, other = (draw(seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -129,7 +129,7 @@ def test_the_generator_decides_it_all() -> None:
 
 def test_colours_change_within_bounds_and_picture_by_picture() -> None:
     images = torch.full((200, 32, 32, 3), 115, dtype=torch.uint8)
-    recipe = replace(PLAIN, colour=0.5)
+    recipe = replace(PLAIN, color_jitter=0.5)
     found = vary(images, whole_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
     levels = found.mean((1, 2, 3))
     assert [float(levels.min()) - GREY, float(levels.max()) - GREY] == pytest.approx([-30, 30], abs=2)
@@ -138,7 +138,7 @@ def test_colours_change_within_bounds_and_picture_by_picture() -> None:
 
 def test_a_share_of_the_pictures_gets_a_square() -> None:
     images = torch.full((1000, 16, 16, 3), 250, dtype=torch.uint8)
-    recipe = replace(PLAIN, erase=0.3)
+    recipe = replace(PLAIN, cutout_prob=0.3)
     found = vary(images, whole_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
     erased = (found == GREY).all(1)
     sizes = erased.sum((1, 2))
@@ -161,7 +161,7 @@ def test_a_batch_is_left_as_it_is_where_nothing_is_asked() -> None:
 
 def test_a_mixture_counts_as_it_is_mixed() -> None:
     random = np.random.default_rng(0)
-    recipe = replace(PLAIN, mix=0.999)
+    recipe = replace(PLAIN, mixup_prob=0.999)
     for _ in range(20):
         found, share = mix(of_index(), recipe, random)
         assert 0 <= share <= 1
@@ -171,7 +171,7 @@ def test_a_mixture_counts_as_it_is_mixed() -> None:
 
 def test_a_pasted_rectangle_counts_by_its_area() -> None:
     random = np.random.default_rng(0)
-    recipe = replace(PLAIN, paste=0.999)
+    recipe = replace(PLAIN, cutmix_prob=0.999)
     for _ in range(50):
         found, share = mix(of_index(), recipe, random)
         own = found == of_index()
@@ -185,7 +185,7 @@ def test_a_pasted_rectangle_counts_by_its_area() -> None:
 
 def test_so_many_batches_are_mixed_and_pasted() -> None:
     random = np.random.default_rng(0)
-    recipe = replace(PLAIN, mix=0.3, paste=0.2)
+    recipe = replace(PLAIN, mixup_prob=0.3, cutmix_prob=0.2)
     ways = {"left": 0, "mixed": 0, "pasted": 0}
     for _ in range(1000):
         found, share = mix(of_index(2, 16), recipe, random)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from belvedere.training.ema import MovingAverage
+from belvedere.training.ema import EMA
 
 
 def network(value: float) -> nn.Sequential:
@@ -23,7 +23,7 @@ def fill(layers: nn.Module, value: float) -> None:
 
 def test_it_follows_the_weights_slowly_and_statistics_too() -> None:
     layers = network(0)
-    average = MovingAverage(layers, 0.75)
+    average = EMA(layers, 0.75)
     assert average.tensors == {}
     for value in (0.0, 1.0, 1.0):
         fill(layers, value)
@@ -36,7 +36,7 @@ def test_it_follows_the_weights_slowly_and_statistics_too() -> None:
 
 def test_the_network_answers_with_it_for_a_while() -> None:
     layers = network(0)
-    average = MovingAverage(layers, 0.5)
+    average = EMA(layers, 0.5)
     average.update()
     fill(layers, 8)
     before = {name: tensor.clone() for name, tensor in layers.state_dict().items()}
@@ -50,16 +50,16 @@ def test_the_network_answers_with_it_for_a_while() -> None:
 
 def test_without_one_the_network_is_left_alone() -> None:
     layers = network(3)
-    with MovingAverage(layers, 0.5).applied():
+    with EMA(layers, 0.5).applied():
         assert float(layers.state_dict()["stem.bias"][0]) == 103
 
 
 def test_taken_back_in_another_order_it_goes_on_as_before() -> None:
     """A file of tensors has them in the order of their names, which is not the network's."""
     layers = network(0)
-    average = MovingAverage(layers, 0.5)
+    average = EMA(layers, 0.5)
     average.update()
-    other = MovingAverage(layers, 0.5)
+    other = EMA(layers, 0.5)
     other.restore(dict(sorted(average.tensors.items())))
     fill(layers, 8)
     average.update()

@@ -11,7 +11,7 @@ from belvedere.training.input_size import fit_plan
 from belvedere.training.networks import BACKBONES, find_backbone, list_layers
 from belvedere.training.recipes import RECIPES
 
-FINETUNED = RECIPES["finetuned"]
+FINETUNED = RECIPES["finetune"]
 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda each: each.name)
@@ -19,7 +19,7 @@ def test_the_list_says_what_timm_says(backbone: object) -> None:
     assert hasattr(backbone, "name")
     config = timm.get_pretrained_cfg(backbone.name)
     assert config is not None
-    assert (backbone.side, backbone.licence) == (config.input_size[-1], config.license)  # type: ignore[attr-defined]
+    assert (backbone.side, backbone.license) == (config.input_size[-1], config.license)  # type: ignore[attr-defined]
     assert backbone.images_per_second > 0  # type: ignore[attr-defined]
 
 
@@ -30,7 +30,7 @@ def test_a_tag_that_is_not_there_is_answered_with_those_that_are() -> None:
 
 def test_pictures_grow_to_the_networks_own_size() -> None:
     fitted = fit_plan(replace(FINETUNED, network="test_vit.r160_in1k"), Progress())
-    assert fitted.side_plan == ((0.0, 128 * 160 / 224), (0.7, 160.0))
+    assert fitted.image_size_schedule == ((0.0, 128 * 160 / 224), (0.7, 160.0))
     assert fit_plan(RECIPES["quick"], Progress()) == RECIPES["quick"]
 
 
@@ -42,7 +42,7 @@ def test_a_network_of_one_size_is_shown_that_only() -> None:
             said.append(message)
 
     network = "levit_128s.fb_dist_in1k"
-    assert fit_plan(replace(FINETUNED, network=network), Heard()).side_plan == ()
+    assert fit_plan(replace(FINETUNED, network=network), Heard()).image_size_schedule == ()
     assert said == [f"{network} takes pictures of 224 pixels a side only: it is trained on whole ones of these."]
 
 

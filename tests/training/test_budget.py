@@ -10,25 +10,25 @@ from torch import Tensor, nn
 
 from belvedere.runtime.progress import Progress
 from belvedere.training import loop, time_budget
-from belvedere.training.data_loader import Feed, Part
+from belvedere.training.data_loader import DataLoader, Part
 from belvedere.training.device import Hardware
-from belvedere.training.distributed import Ranks
+from belvedere.training.distributed import Distributed
 from belvedere.training.loop import Plan, fit
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import count_steps
-from belvedere.training.time_budget import USED, fit_steps
+from belvedere.training.time_budget import USED, steps_in_time
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 GROWING = replace(
     RECIPES["quick"],
     epochs=10,
-    least_steps=0,
+    min_steps=0,
     batch_size=8,
-    learning_rate_plan=((0.0, 1.0),),
-    side_plan=((0.0, 32), (0.5, 32), (0.5, 64), (1.0, 64)),
+    learning_rate_schedule=((0.0, 1.0),),
+    image_size_schedule=((0.0, 32), (0.5, 32), (0.5, 64), (1.0, 64)),
 )
-EVEN = replace(RECIPES["article"], epochs=10, batch_size=8, l2_kernels=())
+EVEN = replace(RECIPES["article"], epochs=10, batch_size=8, l2_parameters=())
 
 
 class Clock:
@@ -59,18 +59,18 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Clock, "now", 0.0)
 
 
-def ready(recipe: Recipe) -> tuple[Network, Plan, Feed, Feed]:
+def ready(recipe: Recipe) -> tuple[Network, Plan, DataLoader, DataLoader]:
     torch.manual_seed(0)
     train, validation = (
-        Feed(Part(np.zeros((count, 32, 32, 3), np.uint8), np.arange(count) % 2), CPU) for count in (40, 16)
+        DataLoader(Part(np.zeros((count, 32, 32, 3), np.uint8), np.arange(count) % 2), CPU) for count in (40, 16)
     )
-    return Slow(), Plan(recipe, count_steps(40, recipe), 0, CPU, Ranks()), train, validation
+    return Slow(), Plan(recipe, count_steps(40, recipe), 0, CPU, Distributed()), train, validation
 
 
 @pytest.mark.parametrize(("recipe", "a_step"), [(GROWING, 0.048), (EVEN, 0.032)], ids=["growing", "even"])
 def test_so_many_steps_are_taken_as_fit(recipe: Recipe, a_step: float) -> None:
     network, plan, train, validation = ready(recipe)
-    steps = fit_steps(network, plan, train, validation, 20)
+    steps = steps_in_time(network, plan, train, validation, 20)
     tried = Clock.now
     assert steps.bounds == plan.steps.bounds
     assert steps.total == pytest.approx((20 * USED - tried) / (a_step + 0.5 / 5), rel=0.03)
@@ -81,13 +81,13 @@ def test_so_many_steps_are_taken_as_fit(recipe: Recipe, a_step: float) -> None:
 
 @pytest.mark.parametrize("seconds", [0, 0.1, -5])
 def test_too_little_time_is_one_step(seconds: float) -> None:
-    assert fit_steps(*ready(GROWING), seconds).total == 1
+    assert steps_in_time(*ready(GROWING), seconds).total == 1
 
 
 def test_trying_leaves_no_trace() -> None:
     network, plan, train, validation = ready(GROWING)
     before, random = copy.deepcopy(network.state_dict()), torch.random.get_rng_state()
-    fit_steps(network, plan, train, validation, 5)
+    steps_in_time(network, plan, train, validation, 5)
     assert all(torch.equal(network.state_dict()[name], weights) for name, weights in before.items())
     assert all(weights.grad is None for weights in network.parameters())
     assert torch.equal(torch.random.get_rng_state(), random)

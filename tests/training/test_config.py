@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from belvedere.errors import UnknownName, UsageError
+from belvedere.errors import UnknownNameError, UsageError
 from belvedere.training.networks import BACKBONES, NETWORKS
-from belvedere.training.recipe_config import FIELDS, change_recipe, choose_recipe, print_recipe, read_config
+from belvedere.training.recipe_config import FIELDS, change_recipe, choose_recipe, read_config, recipe_to_toml
 from belvedere.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 QUICK = RECIPES["quick"]
@@ -23,14 +23,16 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_is_printed_is_read(name: str, file: Path) -> None:
-    file.write_text(print_recipe(name))
+    file.write_text(recipe_to_toml(name))
     other = next(recipe for recipe in RECIPES.values() if recipe.name != name)
     assert read_config(file, other) == RECIPES[name]  # whatever it is read on top of
     assert read_config(file, RECIPES[name]) == RECIPES[name]
 
 
 def test_every_key_that_is_printed_is_explained() -> None:
-    lines = print_recipe("best", input_side=64, teacher_side=64).splitlines()  # the keys that are not set otherwise
+    lines = recipe_to_toml(
+        "best", image_size=64, teacher_image_size=64
+    ).splitlines()  # the keys that are not set otherwise
     assert lines[0] == "[recipe]"
     keys = [number for number, line in enumerate(lines) if line.split(" = ")[0] in FIELDS]
     assert len(keys) == len(FIELDS)
@@ -44,17 +46,17 @@ def test_every_recipe_can_be_trained(name: str) -> None:
     recipe = RECIPES[name]
     assert recipe.name == name
     assert recipe.network in ({each.name for each in BACKBONES} if recipe.pretrained else NETWORKS)
-    assert recipe.mix + recipe.paste < 1
+    assert recipe.mixup_prob + recipe.cutmix_prob < 1
     assert change_recipe(recipe, {}, "itself") == recipe
     assert DEFAULT_RECIPE in RECIPES
 
 
 def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None:
-    file.write_text('[recipe]\nepochs = 4\nside_plan = [[0, 32], [0.5, 64]]\n[run]\nseed = "not read here"\n')
-    assert choose_recipe("quick", file) == replace(QUICK, epochs=4, side_plan=((0, 32), (0.5, 64)))
+    file.write_text('[recipe]\nepochs = 4\nimage_size_schedule = [[0, 32], [0.5, 64]]\n[run]\nseed = "not read here"\n')
+    assert choose_recipe("quick", file) == replace(QUICK, epochs=4, image_size_schedule=((0, 32), (0.5, 64)))
     asked = choose_recipe("quick", str(file), 9)
-    assert (asked.epochs, asked.least_steps) == (9, 0)  # so many as are asked for, however few the photographs
-    assert tomllib.loads(print_recipe("quick", file, 9))["recipe"]["epochs"] == 9
+    assert (asked.epochs, asked.min_steps) == (9, 0)  # so many as are asked for, however few the photographs
+    assert tomllib.loads(recipe_to_toml("quick", file, 9))["recipe"]["epochs"] == 9
     assert choose_recipe(QUICK) is QUICK
 
 
@@ -69,27 +71,27 @@ def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None
         ("learning_rate = 0", ["learning_rate", "greater than 0"]),
         ("learning_rate = nan", ["learning_rate"]),
         ("muon_learning_rate = inf", ["muon_learning_rate", "finite"]),
-        ("mix = 0.6\npaste = 0.5", ["mix and paste", "0.6 + 0.5, over 1"]),
-        ("l2 = 0.01", ["l2 is for the optimiser 'adam'", "weight_decay", "0.01"]),
-        ("colour = 1.0", ["colour", "less than 1"]),
-        ("erase = -0.1", ["erase", "greater than or equal to 0"]),
-        ("source_side = 9999", ["source_side", "1024"]),
-        ("optimiser = 'sgd'", ["optimiser", "'adam', 'adamw' or 'muon'", "'sgd'"]),
-        ("flip = 'perhaps'", ["flip", "boolean", "'perhaps'"]),
-        ("crop_area = [0.0, 1.0]", ["crop_area.0", "greater than 0"]),
-        ("crop_area = [0.5]", ["crop_area"]),
-        ("l2_kernels = 'conv'", ["l2_kernels"]),
+        ("mixup_prob = 0.6\ncutmix_prob = 0.5", ["mixup_prob and cutmix_prob", "0.6 + 0.5, over 1"]),
+        ("l2_penalty = 0.01", ["l2_penalty", "weight_decay", "0.01"]),
+        ("color_jitter = 1.0", ["color_jitter", "less than 1"]),
+        ("cutout_prob = -0.1", ["cutout_prob", "greater than or equal to 0"]),
+        ("cached_image_size = 9999", ["cached_image_size", "1024"]),
+        ("optimizer = 'sgd'", ["optimizer", "'adam', 'adamw' or 'muon'", "'sgd'"]),
+        ("alternating_flip = 'perhaps'", ["alternating_flip", "boolean", "'perhaps'"]),
+        ("crop_scale = [0.0, 1.0]", ["crop_scale.0", "greater than 0"]),
+        ("crop_scale = [0.5]", ["crop_scale"]),
+        ("l2_parameters = 'conv'", ["l2_parameters"]),
         ("network = 3", ["network", "string"]),
-        ("learning_rate_plan = []", ["learning_rate_plan", "at least 1"]),
-        ("side_plan = [[0, 0]]", ["side_plan", "from 1 to 1024 pixels"]),
-        ("side_plan = [[0.5, 32], [0.2, 64]]", ["side_plan", "rising order"]),
-        ("side_plan = [[0, 32], [1.5, 64]]", ["side_plan", "from 0 to 1"]),
-        ("side_plan = [[0, 32, 64]]", ["side_plan.0"]),
-        ("side_plan = 64", ["side_plan"]),
-        ("learning_rate_plan = [[0, -1]]", ["learning_rate_plan", "can't be negative"]),
-        ("learning_rate_plan = [[0, inf]]", ["learning_rate_plan", "infinite"]),
-        ("learning_rate_plan = [[0, nan]]", ["learning_rate_plan"]),
-        ("learning_rate_plan = [[nan, 1]]", ["learning_rate_plan"]),
+        ("learning_rate_schedule = []", ["learning_rate_schedule", "at least 1"]),
+        ("image_size_schedule = [[0, 0]]", ["image_size_schedule", "from 1 to 1024 pixels"]),
+        ("image_size_schedule = [[0.5, 32], [0.2, 64]]", ["image_size_schedule", "rising order"]),
+        ("image_size_schedule = [[0, 32], [1.5, 64]]", ["image_size_schedule", "from 0 to 1"]),
+        ("image_size_schedule = [[0, 32, 64]]", ["image_size_schedule.0"]),
+        ("image_size_schedule = 64", ["image_size_schedule"]),
+        ("learning_rate_schedule = [[0, -1]]", ["learning_rate_schedule", "can't be negative"]),
+        ("learning_rate_schedule = [[0, inf]]", ["learning_rate_schedule", "infinite"]),
+        ("learning_rate_schedule = [[0, nan]]", ["learning_rate_schedule"]),
+        ("learning_rate_schedule = [[nan, 1]]", ["learning_rate_schedule"]),
     ],
 )
 def test_a_value_that_is_not_possible_gets_one_line(line: str, words: list[str], file: Path) -> None:
@@ -107,16 +109,18 @@ def test_epochs_that_are_not_possible_are_named_by_their_option() -> None:
         choose_recipe("quick", None, 0)
 
 
-@pytest.mark.parametrize(("key", "nearest"), [("epoch", "epochs"), ("learning_rte", "learning_rate"), ("Mix", "mix")])
+@pytest.mark.parametrize(
+    ("key", "nearest"), [("epoch", "epochs"), ("learning_rte", "learning_rate"), ("Mixup_prob", "mixup_prob")]
+)
 def test_an_unknown_key_names_the_nearest(key: str, nearest: str, file: Path) -> None:
     file.write_text(f"[recipe]\n{key} = 1\n")
-    with pytest.raises(UnknownName, match=f"Did you mean '{nearest}'"):
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{nearest}'"):
         choose_recipe("quick", file)
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'quick'"):
-        print_recipe("quik")
+    with pytest.raises(UnknownNameError, match="Did you mean 'quick'"):
+        recipe_to_toml("quik")
 
 
 @pytest.mark.parametrize(

@@ -14,28 +14,30 @@ from torch import nn
 from belvedere.runtime.progress import Progress, Task
 from belvedere.training import loop
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
-from belvedere.training.data_loader import Feed, Part
+from belvedere.training.data_loader import DataLoader, Part
 from belvedere.training.device import Hardware
-from belvedere.training.distributed import Ranks
+from belvedere.training.distributed import Distributed
 from belvedere.training.loop import Fit, Plan, Validation, fit, validate
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import count_steps
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
-RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8, learning_rate=0.03, l2_kernels=("features.conv2.weight",))
+RECIPE = replace(
+    RECIPES["article"], epochs=3, batch_size=8, learning_rate=0.03, l2_parameters=("features.conv2.weight",)
+)
 RICH = replace(
     RECIPES["quick"],
     epochs=3,
-    least_steps=0,
+    min_steps=0,
     batch_size=8,
-    side_plan=((0, 16), (1, 48)),
-    colour=0.2,
-    erase=0.3,
-    mix=0.3,
-    paste=0.3,
-    average_decay=0.8,
-    average_from=0.3,
+    image_size_schedule=((0, 16), (1, 48)),
+    color_jitter=0.2,
+    cutout_prob=0.3,
+    mixup_prob=0.3,
+    cutmix_prob=0.3,
+    ema_decay=0.8,
+    ema_start=0.3,
     weight_decay=0.1,
 )
 
@@ -56,13 +58,13 @@ class Tiny(Network):
         self.classify = nn.Linear(4, 2)
 
 
-def feeds(count: int = 52) -> tuple[Feed, Feed]:
+def feeds(count: int = 52) -> tuple[DataLoader, DataLoader]:
     """Bright and dark pictures: learnt quickly."""
     random = np.random.default_rng(0)
     labels = (np.arange(count) % 2).astype(np.int64)
     images = (random.integers(0, 40, (count, 8, 8, 3)) + 80 * labels[:, None, None, None]).astype(np.uint8)
     half = count // 2
-    return Feed(Part(images[:half], labels[:half]), CPU), Feed(Part(images[half:], labels[half:]), CPU)
+    return DataLoader(Part(images[:half], labels[:half]), CPU), DataLoader(Part(images[half:], labels[half:]), CPU)
 
 
 class Kept:
@@ -84,12 +86,12 @@ def run(
     progress: Progress | None = None,
     kept: Kept | None = None,
     state: State | None = None,
-    ranks: Ranks | None = None,
+    ranks: Distributed | None = None,
     limit_seconds: float = float("inf"),
 ) -> Fit:
     torch.manual_seed(1)
     train, validation = feeds()
-    plan = Plan(recipe, count_steps(len(train), recipe), seed, CPU, ranks or Ranks(), limit_seconds)
+    plan = Plan(recipe, count_steps(len(train), recipe), seed, CPU, ranks or Distributed(), limit_seconds)
     return fit(
         Tiny(),
         plan,
@@ -113,7 +115,7 @@ def assert_same(first: Fit, other: Fit) -> None:
     assert all(torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, replace(RICH, mix=0.0, paste=0.0)], ids=["adam", "muon"])
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RICH, mixup_prob=0.0, cutmix_prob=0.0)], ids=["adam", "muon"])
 def test_it_learns_and_keeps_the_best_epoch(recipe: Recipe, tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     outcome = run(replace(recipe, epochs=25), kept=kept)
@@ -124,7 +126,7 @@ def test_it_learns_and_keeps_the_best_epoch(recipe: Recipe, tmp_path: Path) -> N
     assert len(kept.files) == 25
     network = Tiny()
     network.load_state_dict(outcome.weights)
-    found = validate(network, feeds()[1], CPU, Ranks())
+    found = validate(network, feeds()[1], CPU, Distributed())
     assert (found.loss, found.accuracy) == pytest.approx((best.validation_loss, best.validation_accuracy))
     assert found.calibrated_loss <= found.loss + 1e-6
 
@@ -204,7 +206,7 @@ def test_when_the_time_is_up_it_validates_and_ends(tmp_path: Path) -> None:
 def test_the_first_process_says_when_the_time_is_up() -> None:
     """Were each to look at its own clock, one could end while another waits for it."""
 
-    class Led(Ranks):
+    class Led(Distributed):
         def agree(self, value: int) -> int:
             return 1
 
@@ -233,7 +235,7 @@ def test_control_c_keeps_what_was_completed() -> None:
 
 def test_an_epoch_whose_loss_is_no_number_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that are no numbers may be right by chance: they are the first class."""
-    assert RECIPE.choose_by == "accuracy"
+    assert RECIPE.checkpoint_metric == "accuracy"
     runaway = Validation(math.nan, 0.9, math.nan)
     found = [runaway, Validation(0.7, 0.5, 0.7), runaway]
     monkeypatch.setattr(loop, "validate", lambda *_: found.pop(0))

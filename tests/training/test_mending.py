@@ -54,7 +54,7 @@ def test_the_journal_is_counted_and_written(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("journal")
 def test_evaluate_by_corrected_labels(tmp_path: Path, tiny_model: Path) -> None:
     before = belvedere("evaluate", tiny_model, "photos", "--json", cwd=tmp_path)
-    after = belvedere("evaluate", tiny_model, "photos", "--labels", "j.jsonl", "--json", cwd=tmp_path)
+    after = belvedere("evaluate", tiny_model, "photos", "--corrections", "j.jsonl", "--json", cwd=tmp_path)
     assert after.returncode == 0, after.stderr
     assert "1 left out by the journal j.jsonl" in after.stderr
     assert json.loads(before.stdout)["accuracy"] == 1.0
@@ -79,7 +79,7 @@ def test_compare(tmp_path: Path) -> None:
         (("journal", "j.jsonl", "photos"), 2, ["--out"]),
         (("journal", "j.jsonl", "--out", "folder"), 2, [".csv", "folder"]),
         (("journal", "j.jsonl", "photos", "--out", "a"), 2, ["a exists already"]),
-        (("evaluate", "model.onnx", "photos", "--labels", "no.jsonl"), 2, ["no journal no.jsonl"]),
+        (("evaluate", "model.onnx", "photos", "--corrections", "no.jsonl"), 2, ["no journal no.jsonl"]),
         (("journal", "j.jsonl", "--out", "taken.csv"), 2, ["taken.csv exists already", "--overwrite"]),
         (
             ("journal", "j.jsonl", "taken.csv", "--out", "taken.csv", "--overwrite"),
@@ -123,7 +123,7 @@ def test_train_with_corrected_labels(tmp_path: Path) -> None:
     for number in range(3):  # to a class that the data set does not have
         decide(tmp_path / "j.jsonl", photos / "red" / f"{number}.png", "relabel", "violet")
     done = belvedere(
-        "train", "photos", "--labels", "j.jsonl", "--recipe", "quick", "--epochs", 1, "--json", cwd=tmp_path
+        "train", "photos", "--corrections", "j.jsonl", "--recipe", "quick", "--epochs", 1, "--json", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "1 left out by the journal j.jsonl" in done.stderr

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from belvedere.errors import TrainingError, UnknownName, UsageError
+from belvedere.errors import TrainingError, UnknownNameError, UsageError
 from belvedere.inference.model import Model
-from belvedere.training.networks import NETWORKS, describe_network, find_network, find_recipes_network, list_layers
+from belvedere.training.networks import NETWORKS, architecture_for, describe_architecture, find_network, list_layers
 from belvedere.training.networks.article import ArticleNetwork
 from belvedere.training.onnx_export import export_graph
 from belvedere.training.recipes import RECIPES
@@ -33,7 +33,7 @@ ARTICLE_TABLE = [  # output shape, parameters: as Keras' summary() prints the ar
 
 
 def test_the_articles_layer_table() -> None:
-    _, layers = describe_network("article", 6)
+    _, layers = describe_architecture("article", 6)
     assert [(layer.kind, layer.shape, layer.parameters) for layer in layers] == ARTICLE_TABLE
     assert sum(layer.parameters for layer in layers) == 135_942
     assert sum(layer.parameters - layer.trainable for layer in layers) == 128
@@ -68,7 +68,7 @@ def test_every_network_conforms(name: str, classes: int) -> None:
     layers = list_layers(network, size)
     assert layers[-1].shape == (classes,)
     assert sum(layer.trainable for layer in layers) == sum(weights.numel() for weights in network.parameters())
-    assert all((entry.summary, entry.source, entry.licence))
+    assert all((entry.summary, entry.source, entry.license))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -77,7 +77,7 @@ def test_every_network_exports(name: str) -> None:
     size = entry.preprocess
     pictures = torch.randint(0, 256, (3, size.height, size.width, 3), dtype=torch.uint8).numpy()
     network = entry.create(4)
-    network.both_ways = True
+    network.flip_tta = True
     exported = export_graph(network, size, pictures)
     assert exported.parity < 1e-4
     model = Model.from_bytes(exported.graph.SerializeToString(), None)
@@ -101,12 +101,12 @@ def test_a_network_without_numbers_is_not_written() -> None:
 
 
 def test_a_flexible_network_takes_pictures_of_the_side_that_a_recipe_names() -> None:
-    entry = find_recipes_network(replace(RECIPES["standard"], input_side=80))
+    entry = architecture_for(replace(RECIPES["standard"], image_size=80))
     pictures = torch.randint(0, 256, (2, 80, 80, 3), dtype=torch.uint8).numpy()
     model = Model.from_bytes(export_graph(entry.create(3), entry.preprocess, pictures).graph.SerializeToString(), None)
     assert model.explain(pictures).shape == (2, 3, 5, 5)
-    with pytest.raises(UsageError, match=r"article takes pictures of 150 x 150 pixels only\. Received: input_side 112"):
-        find_recipes_network(replace(RECIPES["article"], input_side=112))
+    with pytest.raises(UsageError, match=r"article takes pictures of 150 x 150 pixels only\. Received: image_size 112"):
+        architecture_for(replace(RECIPES["article"], image_size=112))
 
 
 def test_the_layer_table_leaves_the_network_as_it_was() -> None:
@@ -145,5 +145,5 @@ def test_whitening_pictures_of_one_colour_leaves_numbers() -> None:
 
 
 def test_an_unknown_network_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'article'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'article'"):
         find_network("artikle")

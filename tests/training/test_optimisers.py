@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from belvedere.errors import UnknownName
+from belvedere.errors import UnknownNameError
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
 from belvedere.training.networks import NETWORKS, find_network
 from belvedere.training.networks.article import ArticleNetwork
 from belvedere.training.networks.registry import Network
-from belvedere.training.optimizers import Muon, Optimisers, orthogonalise
+from belvedere.training.optimizers import Muon, OptimizerGroup, orthogonalize
 from belvedere.training.recipes import RECIPES, Recipe
 
-ADAM = replace(RECIPES["article"], l2_kernels=("features.0.weight",))
+ADAM = replace(RECIPES["article"], l2_parameters=("features.0.weight",))
 MUON = replace(RECIPES["quick"], weight_decay=0.1)
 
 
@@ -31,7 +31,7 @@ class Tiny(Network):
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 64, 9), (1, 9, 64), (4, 32, 144), (1, 1, 5)])
 def test_orthogonal_is_of_singular_values_near_one(shape: tuple[int, int, int]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalise(matrices * 1e3)
+    found = orthogonalize(matrices * 1e3)
     assert found.shape == shape
     assert found.dtype == torch.float32
     values = torch.linalg.svdvals(found)
@@ -43,7 +43,7 @@ def test_orthogonal_is_of_singular_values_near_one(shape: tuple[int, int, int]) 
 
 
 def test_nothing_stays_nothing() -> None:
-    assert torch.equal(orthogonalise(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+    assert torch.equal(orthogonalize(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
 
 
 def test_together_is_as_one_by_one() -> None:
@@ -54,11 +54,11 @@ def test_together_is_as_one_by_one() -> None:
     def step(groups: list[list[Tensor]]) -> list[Tensor]:
         kernels = [[nn.Parameter(weights.clone()) for weights in group] for group in groups]
         for group in kernels:
-            optimiser = Muon(group, 0.1, 0.9, 0.01)
+            optimizer = Muon(group, 0.1, 0.9, 0.01)
             for _ in range(3):
                 for weights in group:
                     weights.grad = weights.detach().cos()
-                optimiser.step()
+                optimizer.step()
         return [weights.detach() for group in kernels for weights in group]
 
     for together, alone in zip(step([drawn]), step([[weights] for weights in drawn]), strict=True):
@@ -69,17 +69,19 @@ def test_together_is_as_one_by_one() -> None:
 def test_steps_lower_the_loss(recipe: Recipe) -> None:
     torch.manual_seed(0)
     network = Tiny()
-    optimisers = Optimisers(network, replace(recipe, learning_rate=0.01))
+    optimizers = OptimizerGroup(network, replace(recipe, learning_rate=0.01))
     pixels, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 2
-    losses = [take_step(network, optimisers, pixels, labels) for _ in range(30)]
+    losses = [training_step(network, optimizers, pixels, labels) for _ in range(30)]
     assert losses[-1] < 0.7 * losses[0]
     assert all(weights.grad is None for weights in network.parameters())
 
 
-def take_step(network: Network, optimisers: Optimisers, pixels: Tensor, labels: Tensor, factor: float = 1.0) -> float:
+def training_step(
+    network: Network, optimizers: OptimizerGroup, pixels: Tensor, labels: Tensor, factor: float = 1.0
+) -> float:
     loss = nn.functional.cross_entropy(network(pixels), labels)
     torch.autograd.backward(loss)
-    optimisers.step(factor)
+    optimizers.step(factor)
     return float(loss.detach())
 
 
@@ -88,41 +90,41 @@ def test_a_state_that_was_kept_goes_on_exactly(recipe: Recipe, tmp_path_factory:
     torch.manual_seed(0)
     network = Tiny().to(memory_format=torch.channels_last)
     pixels, labels = torch.randn(8, 3, 8, 8), torch.arange(8) % 2
-    optimisers = Optimisers(network, recipe)
+    optimizers = OptimizerGroup(network, recipe)
     for factor in (0.5, 1.0, 0.7):
-        take_step(network, optimisers, pixels, labels, factor)
+        training_step(network, optimizers, pixels, labels, factor)
     path = tmp_path_factory.mktemp("state") / "state"
-    write_checkpoint(State(tensors=optimisers.tensors()), path)
+    write_checkpoint(State(tensors=optimizers.tensors()), path)
     other = Tiny().to(memory_format=torch.channels_last)
     other.load_state_dict(network.state_dict())
-    restored = Optimisers(other, recipe)
+    restored = OptimizerGroup(other, recipe)
     restored.restore(read_checkpoint(path).tensors)
-    assert optimisers.tensors().keys() == restored.tensors().keys()
+    assert optimizers.tensors().keys() == restored.tensors().keys()
     for factor in (0.6, 0.2):
-        take_step(network, optimisers, pixels, labels, factor)
-        take_step(other, restored, pixels, labels, factor)
+        training_step(network, optimizers, pixels, labels, factor)
+        training_step(other, restored, pixels, labels, factor)
     for name, weights in network.state_dict().items():
         assert torch.equal(other.state_dict()[name], weights), name
 
 
 def test_before_the_first_step_there_is_nothing_to_keep() -> None:
-    optimisers = Optimisers(Tiny(), MUON)
-    assert optimisers.tensors() == {}
-    optimisers.restore({})
+    optimizers = OptimizerGroup(Tiny(), MUON)
+    assert optimizers.tensors() == {}
+    optimizers.restore({})
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("recipe", [replace(ADAM, l2_kernels=()), MUON], ids=["adam", "muon"])
+@pytest.mark.parametrize("recipe", [replace(ADAM, l2_parameters=()), MUON], ids=["adam", "muon"])
 def test_every_weight_is_in_exactly_one_group(name: str, recipe: Recipe) -> None:
     network = find_network(name).create(3)
-    groups = [group for part in Optimisers(network, recipe).parts for group in part.param_groups]
+    groups = [group for part in OptimizerGroup(network, recipe).parts for group in part.param_groups]
     grouped = [id(weights) for group in groups for weights in group["params"]]
     assert sorted(grouped) == sorted(map(id, network.parameters()))
 
 
 def test_muon_takes_the_kernels_of_the_blocks_and_nothing_else() -> None:
     network = find_network("compact-small").create(3)
-    [muon, adam] = Optimisers(network, MUON).parts
+    [muon, adam] = OptimizerGroup(network, MUON).parts
     names = {id(weights): name for name, weights in network.named_parameters()}
     kernels = {names[id(weights)] for weights in muon.param_groups[0]["params"]}
     assert kernels == {name for name in names.values() if "conv" in name}
@@ -133,10 +135,10 @@ def test_muon_takes_the_kernels_of_the_blocks_and_nothing_else() -> None:
 
 
 def test_rates_follow_the_factor_and_never_drift() -> None:
-    optimisers = Optimisers(Tiny(), MUON)
+    optimizers = OptimizerGroup(Tiny(), MUON)
     for factor in (0.5, 0.0, 0.25):
-        optimisers.step(factor)
-        rates = [group["lr"] for part in optimisers.parts for group in part.param_groups]
+        optimizers.step(factor)
+        rates = [group["lr"] for part in optimizers.parts for group in part.param_groups]
         expected = [MUON.muon_learning_rate, MUON.learning_rate, MUON.learning_rate]
         assert rates == [rate * factor for rate in expected]
 
@@ -145,18 +147,18 @@ def test_weight_decay_is_keras_l2() -> None:
     """Keras adds 0.01 * sum(w^2) to the loss; only the fourth convolution's kernel has it."""
     torch.manual_seed(0)
     network = ArticleNetwork(3)
-    [optimiser] = Optimisers(network, RECIPES["article"]).parts
-    decayed = {id(weights) for group in optimiser.param_groups if group["weight_decay"] for weights in group["params"]}
+    [optimizer] = OptimizerGroup(network, RECIPES["article"]).parts
+    decayed = {id(weights) for group in optimizer.param_groups if group["weight_decay"] for weights in group["params"]}
     kernel = dict(network.named_parameters())["features.conv4.weight"]
     assert decayed == {id(kernel)}
     penalty = 0.01 * kernel.square().sum()
     (gradient,) = torch.autograd.grad(penalty, kernel)
-    [decay] = [group["weight_decay"] for group in optimiser.param_groups if group["weight_decay"]]
+    [decay] = [group["weight_decay"] for group in optimizer.param_groups if group["weight_decay"]]
     assert torch.allclose(gradient, decay * kernel)
-    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(network.parameters()))
-    assert {(group["lr"], group["eps"]) for group in optimiser.param_groups} == {(0.001, 1e-7)}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network.parameters()))
+    assert {(group["lr"], group["eps"]) for group in optimizer.param_groups} == {(0.001, 1e-7)}
 
 
 def test_a_kernel_to_decay_that_is_not_there_is_named() -> None:
-    with pytest.raises(UnknownName, match=r"Did you mean 'features.conv4.weight'"):
-        Optimisers(ArticleNetwork(3), replace(RECIPES["article"], l2_kernels=("features.conv4.wieght",)))
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'features.conv4.weight'"):
+        OptimizerGroup(ArticleNetwork(3), replace(RECIPES["article"], l2_parameters=("features.conv4.wieght",)))

@@ -8,7 +8,7 @@ import safetensors.torch
 import timm
 import torch
 
-from belvedere.errors import UnknownName, UsageError, WeightsError
+from belvedere.errors import UnknownNameError, UsageError, WeightsError
 from belvedere.inference.model import Model
 from belvedere.training.networks import PretrainedNetwork, find_backbone, list_layers
 from belvedere.training.onnx_export import export_graph
@@ -48,7 +48,7 @@ def test_it_sees_what_timms_model_sees(name: str) -> None:
     expected = torch.cat([seen[:, 0], seen[:, 1:].mean(1)], 1) if seen.ndim == 3 else seen.mean((2, 3))
     assert torch.allclose(found, expected, atol=1e-4)
     assert find_backbone(name).preprocess == Preprocess(160, 160, "stretch", config.interpolation)
-    assert find_backbone(name).licence == "apache-2.0"
+    assert find_backbone(name).license == "apache-2.0"
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -74,7 +74,7 @@ def test_both_ways_is_the_mean_of_a_picture_and_its_mirror_image() -> None:
     pixels = torch.randint(0, 256, (2, 3, 160, 160)).float()
     with torch.no_grad():
         expected = (network.embed(pixels) + network.embed(pixels.flip(3))) / 2
-        network.both_ways = True
+        network.flip_tta = True
         assert torch.allclose(network.embed(pixels), expected, atol=1e-5)
 
 
@@ -114,13 +114,13 @@ def test_weights_of_another_architecture_are_refused(broken: str) -> None:
     elif broken == "part of the end":
         del weights["norm.bias"]
     with pytest.raises(
-        WeightsError, match=r"^file\.pt holds weights of another architecture than test_vit: .*--backbone"
+        WeightsError, match=r"^file\.pt holds weights of another architecture than test_vit: .*--network"
     ):
         make(VIT).take_weights(weights, "file.pt")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"vit_tiny_patch16_225.*Did you mean 'vit_tiny_patch16_224\."):
+    with pytest.raises(UnknownNameError, match=r"vit_tiny_patch16_225.*Did you mean 'vit_tiny_patch16_224\."):
         find_backbone("vit_tiny_patch16_225")
 
 
@@ -130,7 +130,7 @@ def test_a_size_that_it_cannot_take_is_refused() -> None:
 
 
 def test_rates_fall_from_the_last_block_to_the_first() -> None:
-    scale = make(VIT).rate_scales(0.5)
+    scale = make(VIT).lr_scales(0.5)
     names = {name for name, _ in make(VIT).named_parameters()}
     assert set(scale) == names - {"classify.weight", "classify.bias"}
     blocks = [scale[f"features.backbone.model.blocks.{number}.attn.qkv.weight"] for number in (0, 1)]

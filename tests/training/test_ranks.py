@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from belvedere.training.distributed import Ranks, join_ranks
+from belvedere.training.distributed import Distributed, join_ranks
 from conftest import write_picture
 
 
 def test_one_alone_is_a_group_of_one() -> None:
     alone = join_ranks()
-    assert alone == Ranks(0, 1)
+    assert alone == Distributed(0, 1)
     assert alone.leads
     tensor = torch.tensor([1.0, 2.0])
     alone.average([tensor])
@@ -95,8 +95,8 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
             write_picture(tmp_path / "photos" / "train" / name / f"{number}.png", name, number, 32)
             write_picture(tmp_path / "photos" / "test" / name / f"{number}.png", name, 100 + number, 32)
     (tmp_path / "own.toml").write_text(
-        "[recipe]\nepochs = 2\nleast_steps = 0\nbatch_size = 8\nside_plan = [[0, 32]]\n"
-        "source_side = 32\naverage_decay = 0.5\nvalidation_share = 0.067\n"
+        "[recipe]\nepochs = 2\nmin_steps = 0\nbatch_size = 8\nimage_size_schedule = [[0, 32]]\n"
+        "cached_image_size = 32\nema_decay = 0.5\nvalidation_fraction = 0.067\n"
     )
     (tmp_path / "compared.py").write_text(COMPARED)
     out = tmp_path / "run"

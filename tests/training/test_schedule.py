@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belvedere.training.recipes import RECIPES
-from belvedere.training.schedule import SIDE_STEP, Steps, count_repeats, count_steps, side_at, value_at
+from belvedere.training.schedule import SIDE_STEP, Steps, count_steps, repeats_per_epoch, size_at, value_at
 
 RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8)
 
@@ -21,11 +21,11 @@ def test_a_plan_runs_straight_between_its_points_and_stays_outside() -> None:
 
 def test_sides_are_multiples_that_the_networks_can_halve() -> None:
     plan = ((0.0, 48.0), (1.0, 112.0))
-    sides = [side_at(plan, share / 100) for share in range(101)]
+    sides = [size_at(plan, share / 100) for share in range(101)]
     assert (sides[0], sides[-1]) == (48, 112)
     assert sides == sorted(sides)
     assert {side % SIDE_STEP for side in sides} == {0}
-    assert side_at(((0.0, 0.0),), 0) == 2 * SIDE_STEP
+    assert size_at(((0.0, 0.0),), 0) == 2 * SIDE_STEP
 
 
 @given(
@@ -39,7 +39,7 @@ def test_every_picture_is_in_one_batch_and_none_is_left_alone(images: int, size:
     assert rows == list(range(images))
     least = min(size, images, 2 * processes)
     assert all(least <= behind - first < size + 2 * processes for first, behind in steps.bounds)
-    assert steps.total == 3 * steps.an_epoch
+    assert steps.total == 3 * steps.steps_per_epoch
     assert steps.epochs == 3
 
 
@@ -52,14 +52,14 @@ def test_batches_of_eight(count: int, sizes: list[int]) -> None:
 
 @pytest.mark.parametrize(("images", "repeats"), [(24, 100), (240, 10), (2_400, 1), (10_000, 1)])
 def test_few_pictures_are_shown_several_times(images: int, repeats: int) -> None:
-    recipe = replace(RECIPE, batch_size=8, epochs=3, least_steps=900)
-    assert count_repeats(images, recipe) == repeats
+    recipe = replace(RECIPE, batch_size=8, epochs=3, min_steps=900)
+    assert repeats_per_epoch(images, recipe) == repeats
     if repeats > 1:
         assert count_steps(images * repeats, recipe).total == 900
-    assert count_repeats(images, replace(recipe, least_steps=0)) == 1
+    assert repeats_per_epoch(images, replace(recipe, min_steps=0)) == 1
 
 
 def test_pictures_are_counted_from_the_start() -> None:
     steps = Steps(((0, 8), (8, 16), (16, 25)), 7)
-    assert [steps.images_until(step) for step in range(8)] == [0, 8, 16, 25, 33, 41, 50, 58]
-    assert (steps.an_epoch, steps.epochs) == (3, 3)  # the third is not whole
+    assert [steps.images_seen(step) for step in range(8)] == [0, 8, 16, 25, 33, 41, 50, 58]
+    assert (steps.steps_per_epoch, steps.epochs) == (3, 3)  # the third is not whole

@@ -19,19 +19,19 @@ from belvedere.runtime.output_folder import MARK
 from belvedere.runtime.progress import Progress
 from belvedere.training import distillation
 from belvedere.training.augment import Boxes, whole_boxes
-from belvedere.training.data_loader import Feed, Lesson, Lessons, Part
+from belvedere.training.data_loader import DataLoader, Part, SoftTargetBatch, SoftTargets
 from belvedere.training.device import Hardware
-from belvedere.training.distillation import CropAnswers, Teacher, find_teacher
-from belvedere.training.distributed import Ranks
+from belvedere.training.distillation import Teacher, TeacherCropEmbedder, find_teacher
+from belvedere.training.distributed import Distributed
 from belvedere.training.loop import Plan, Training
-from belvedere.training.networks import CompactNetwork, PretrainedNetwork, find_recipes_network
+from belvedere.training.networks import CompactNetwork, PretrainedNetwork, architecture_for
 from belvedere.training.networks.registry import Network
-from belvedere.training.recipe_config import choose_recipe, recipe_to_toml
+from belvedere.training.recipe_config import choose_recipe, to_toml
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import count_steps
 from belvedere.training.train import train
 from belvedere.training.unlabeled import find_unlabelled
-from belvedere.training.weight_interpolation import choose_between
+from belvedere.training.weight_interpolation import interpolate_weights
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
 from conftest import write_picture
@@ -56,8 +56,8 @@ def write_run(folder: Path, recipe: Recipe, network: Network | None = None) -> P
     """What of a run is learnt from."""
     folder.mkdir(exist_ok=True)
     names = 'class_names = ["blue", "red"]'
-    (folder / "config.toml").write_text(f"[run]\n{names}\n\n{recipe_to_toml(recipe)}")
-    weights = (network or find_recipes_network(recipe).create(2)).state_dict()
+    (folder / "config.toml").write_text(f"[run]\n{names}\n\n{to_toml(recipe)}")
+    weights = (network or architecture_for(recipe).create(2)).state_dict()
     (folder / "weights.safetensors").write_bytes(safetensors.torch.save(weights))
     return folder
 
@@ -84,7 +84,7 @@ def test_a_teacher_answers_for_the_crops_that_the_pupil_sees(taught_by: Path) ->
 
 def test_labels_and_answers_are_mixed(taught_by: Path) -> None:
     """Each crop has the answer that the teacher gives for it; the crops of a picture are the same each time."""
-    teacher = open_teacher(taught_by, teacher_share=0.6, label_smoothing=0.1, teacher_side=64)
+    teacher = open_teacher(taught_by, distillation_alpha=0.6, label_smoothing=0.1, teacher_image_size=64)
     [red, blue] = (taught_by.parent / "photographs" / name / "0.png" for name in ("red", "blue"))
     keys = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in (red, blue))
     contents = Contents((Sample(red, "red", "red", "train"), Sample(blue, "blue", "", "train")), keys, ())
@@ -108,17 +108,19 @@ def test_labels_and_answers_are_mixed(taught_by: Path) -> None:
 def test_crops_take_turns_and_each_is_mirrored_once() -> None:
     crops = np.arange(4 * 2 * 4, dtype=np.float32).reshape(4, 2, 4)
     targets = np.random.default_rng(0).random((4, 2, 3)).astype(np.float32)
-    part = Part(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), lessons=Lessons(crops, targets))
+    part = Part(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), lessons=SoftTargets(crops, targets))
     rows = np.array([0, 1, 4])
     for repeats, turns in ((1, [(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]), (2, [(0, 1, 1)] * 3)):
-        feed = Feed(part, CPU, repeats)
+        feed = DataLoader(part, CPU, repeats)
         for epoch, views in enumerate(turns):
             lesson = feed.lesson(rows[: len(views)], epoch)
             assert lesson is not None
             shown = [0, 1, 0][: len(views)]  # the third is row 0 again, by its other crop
             assert np.array_equal(lesson.crops, crops[shown, views])
             assert np.array_equal(lesson.targets.numpy(), targets[shown, views])
-    boxes = Lesson(np.array([[0.25, 0.5, 0.5, 0.125]], np.float32), torch.zeros(1, 3)).boxes(np.array([True]), 40, 80)
+    boxes = SoftTargetBatch(np.array([[0.25, 0.5, 0.5, 0.125]], np.float32), torch.zeros(1, 3)).boxes(
+        np.array([True]), 40, 80
+    )
     assert np.concatenate([boxes.top, boxes.left, boxes.height, boxes.width]).tolist() == [10, 40, 20, 10]
     assert boxes.mirrored.all()
 
@@ -126,19 +128,19 @@ def test_crops_take_turns_and_each_is_mirrored_once() -> None:
 def test_whole_pictures_have_one_answer(taught_by: Path) -> None:
     """So are those that a recipe without a plan of sizes shows, whatever crops it names."""
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3)).astype(np.uint8)
-    plain: dict[str, object] = {"crop_area": (1.0, 1.0), "crop_ratio": 1.0}
-    for changes in (plain, {"side_plan": ()}):
+    plain: dict[str, object] = {"crop_scale": (1.0, 1.0), "crop_ratio": 1.0}
+    for changes in (plain, {"image_size_schedule": ()}):
         teacher = open_teacher(taught_by, **changes)
         assert teacher.count_crops(600, None) == 1
-        told = CropAnswers(teacher, Preprocess(40, 40), 1).embed(images)
+        told = TeacherCropEmbedder(teacher, Preprocess(40, 40), 1).embed(images)
         assert told[:, :4].tolist() == [[0, 0, 1, 1]] * 2
 
 
 def test_no_more_crops_are_asked_about_than_are_shown(taught_by: Path) -> None:
     """Each for two epochs; of few photographs each is shown several times an epoch."""
-    assert open_teacher(taught_by, epochs=3, least_steps=0).count_crops(600, None) == 2
-    assert open_teacher(taught_by, epochs=30, least_steps=0).count_crops(600, None) == 8
-    assert open_teacher(taught_by, epochs=2, least_steps=30, batch_size=128).count_crops(600, None) == 3
+    assert open_teacher(taught_by, epochs=3, min_steps=0).count_crops(600, None) == 2
+    assert open_teacher(taught_by, epochs=30, min_steps=0).count_crops(600, None) == 8
+    assert open_teacher(taught_by, epochs=2, min_steps=30, batch_size=128).count_crops(600, None) == 3
 
 
 def test_a_teacher_has_half_of_the_time(taught_by: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,24 +162,26 @@ def test_what_is_no_teacher_is_refused(taught_by: Path, tiny_model: Path, tmp_pa
     with pytest.raises(UsageError, match=r"The weights of the teacher .* can't be taken: .*header"):
         open_teacher(broken)
     rigid = write_run(tmp_path / "article", RECIPES["article"])
-    with pytest.raises(UsageError, match=r"has no answer for crops of 32 pixels a side: .*Give another teacher_side"):
-        open_teacher(rigid, teacher_side=32)
+    with pytest.raises(
+        UsageError, match=r"has no answer for crops of 32 pixels a side: .*Give another teacher_image_size"
+    ):
+        open_teacher(rigid, teacher_image_size=32)
 
 
 def test_a_teacher_whose_backbone_lacks_its_last_layers(tmp_path: Path) -> None:
-    recipe = choose_recipe("pretrained", network="efficientnet_b0.ra_in1k", input_side=64)
-    network = find_recipes_network(recipe).create(2)
+    recipe = choose_recipe("probe", network="efficientnet_b0.ra_in1k", image_size=64)
+    network = architecture_for(recipe).create(2)
     assert isinstance(network, PretrainedNetwork)
     weights = network.backbone.state_dict()
     network.take_weights({key: value for key, value in weights.items() if not key.startswith(("conv_head", "bn2"))}, "")
-    teacher = open_teacher(write_run(tmp_path, recipe, network), teacher_side=64)
+    teacher = open_teacher(write_run(tmp_path, recipe, network), teacher_image_size=64)
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8))
     expected = network.eval()(images.permute(0, 3, 1, 2).float()).softmax(1)
     assert torch.allclose(teacher.answer(images, whole_boxes(images)), expected, atol=1e-3)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"There are no pictures in .*--unlabelled"):
+    with pytest.raises(UsageError, match=r"There are no pictures in .*--unlabeled"):
         find_unlabelled(str(tmp_path), Progress())
     with pytest.raises(UsageError, match=r"Can't read the folder .*none"):
         find_unlabelled(str(tmp_path / "none"), Progress())
@@ -196,15 +200,17 @@ def test_a_step_follows_the_targets_and_not_the_labels() -> None:
     """All labels are the first class, and the targets say the second: that is what is learnt."""
     images = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3)).astype(np.uint8)
     labels, targets = np.zeros(16, np.int64), np.tile(np.array([[0, 1]], np.float32), (16, 1))
-    recipe = replace(RECIPES["quick"], batch_size=16, epochs=12, least_steps=0, whiten=False, side_plan=((0.0, 48),))
+    recipe = replace(
+        RECIPES["quick"], batch_size=16, epochs=12, min_steps=0, whitened_stem=False, image_size_schedule=((0.0, 48),)
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = CompactNetwork(2, widths=(8, 8, 8), blocks=(1, 1, 1))
-    plan = Plan(recipe, count_steps(16, recipe), 0, CPU, Ranks())
+    plan = Plan(recipe, count_steps(16, recipe), 0, CPU, Distributed())
     part = Part(images, labels, targets)
-    training = Training(network, plan, Feed(part, CPU), Feed(part, CPU), lambda _: None)
+    training = Training(network, plan, DataLoader(part, CPU), DataLoader(part, CPU), lambda _: None)
     for step in range(12):
-        training.take_step(np.arange(16), step)
+        training.training_step(np.arange(16), step)
         training.state.step += 1
     network.eval()
     with torch.inference_mode():
@@ -231,8 +237,8 @@ def test_the_best_between_a_start_and_an_end_is_chosen(end: float, share: float)
 
     images = np.full((4, 1, 1, 3), 255, np.uint8)
     labels = np.array([0, 0, 0, 1]) if end == -2.0 else np.zeros(4, np.int64)
-    validation = Feed(Part(images, labels), CPU)
-    found, chosen = choose_between(network, weights(1.0), weights(end), validation, CPU, Ranks())
+    validation = DataLoader(Part(images, labels), CPU)
+    found, chosen = interpolate_weights(network, weights(1.0), weights(end), validation, CPU, Distributed())
     assert found == share
     expected = weights(1.0)["classify.weight"].lerp(weights(end)["classify.weight"], share)
     assert torch.allclose(chosen["classify.weight"], expected)

@@ -19,12 +19,12 @@ import safetensors.numpy
 from PIL import Image
 
 import belvedere
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import read_contents
 from belvedere.data.image_cache import read_pixels
-from belvedere.errors import DatasetError, FolderExists, TrainingError, UnknownName, UsageError
+from belvedere.errors import DatasetError, OutputExistsError, TrainingError, UnknownNameError, UsageError
 from belvedere.runtime.files import TEMPORARY
-from belvedere.runtime.output_folder import MARK, partial_of
+from belvedere.runtime.output_folder import MARK, partial_path
 from belvedere.runtime.progress import Progress, Task
 from belvedere.training import loop
 from belvedere.training.train import Run, train
@@ -117,17 +117,17 @@ def test_reading_is_the_same_in_training_and_in_use(run: Run, photographs: Path,
         Image.fromarray(swapped).save(tmp_path / f"{file.stem}.png")
         [original] = model.predict(file)
         [other] = model.predict(tmp_path / f"{file.stem}.png")
-        assert (original.prediction, other.prediction) == ("red", "blue")
+        assert (original.predicted_label, other.predicted_label) == ("red", "blue")
 
 
 def test_what_training_saw_is_what_the_model_is_given(photographs: Path) -> None:
     """Byte for byte: the pixels of training are those that a prediction reads."""
-    from belvedere.data.dataset import read_folder
+    from belvedere.data.dataset import load_dataset
     from belvedere.images.decode import read_input
     from belvedere.training.networks import find_network
 
     preprocess = find_network("article").preprocess
-    contents = read_contents(read_folder(photographs).part("test"), Progress())
+    contents = read_contents(load_dataset(photographs).part("test"), Progress())
     pixels = read_pixels(contents, preprocess, Progress())
     rows = pixels.images[np.arange(len(contents.samples))[::-1]]
     assert len(rows) == 12
@@ -142,9 +142,9 @@ def test_the_same_seed_gives_the_same_model(run: Run, photographs: Path, tmp_pat
 
 def test_an_existing_folder_is_refused_and_named_with_the_ways_out(run: Run, photographs: Path) -> None:
     before = (run.folder / "model.onnx").read_bytes()
-    with pytest.raises(FolderExists, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         train(photographs, out=run.folder, epochs=1)
-    with pytest.raises(FolderExists, match="never replaced"):
+    with pytest.raises(OutputExistsError, match="never replaced"):
         train(photographs, out=photographs, epochs=1, overwrite=True)
     assert (run.folder / "model.onnx").read_bytes() == before
     assert len(list((photographs / "train" / "red").iterdir())) == 41
@@ -266,7 +266,7 @@ def test_a_killed_training_leaves_its_history_and_is_named(photographs: Path, tm
     before = len((partial / "history.csv").read_text().splitlines())
     assert before >= 2
     assert not (tmp_path / "run").exists()
-    with pytest.raises(FolderExists, match=r"cut off.*--resume"):
+    with pytest.raises(OutputExistsError, match=r"cut off.*--resume"):
         train(photographs, out=tmp_path / "run", recipe="article", epochs=1000)
     progress = Interrupts("epoch")
     run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1000, resume=True, progress=progress)
@@ -279,12 +279,12 @@ def test_a_killed_training_leaves_its_history_and_is_named(photographs: Path, tm
 
 
 def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'article'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'article'"):
         train(photographs, out=tmp_path / "run", recipe="artikel")
     with pytest.raises(UsageError, match=r"--epochs: epochs must be 1 or more"):
         train(photographs, out=tmp_path / "run", epochs=0)
     (tmp_path / "own.toml").write_text('[recipe]\nnetwork = "article"\n')
-    with pytest.raises(UsageError, match=r"'article' takes pictures of 150 x 150 only.*Start from --recipe article"):
+    with pytest.raises(UsageError, match=r"'article' takes images of 150 x 150 only.*Start from --recipe article"):
         train(photographs, out=tmp_path / "run", recipe="quick", config=tmp_path / "own.toml")
     with pytest.raises(UsageError, match="from 0 to"):
         train(photographs, out=tmp_path / "run", seed=10**30)
@@ -306,7 +306,7 @@ def test_a_class_without_a_readable_photograph_is_an_error(tmp_path: Path) -> No
 
 def test_the_public_face_trains_too(photographs: Path) -> None:
     assert belvedere.train is train
-    assert belvedere.read_folder(photographs).class_names == ("blue", "red")
+    assert belvedere.load_dataset(photographs).class_names == ("blue", "red")
 
 
 # Going on where a training was cut off. All that a recipe can have is on: whatever state is forgotten shows.
@@ -315,18 +315,18 @@ OWN = """
 [recipe]
 name = "own"
 epochs = 4
-least_steps = 0
+min_steps = 0
 batch_size = 8
-side_plan = [[0, 16], [1, 32]]
-source_side = 40
-learning_rate_plan = [[0, 0.1], [0.3, 1], [1, 0]]
+image_size_schedule = [[0, 16], [1, 32]]
+cached_image_size = 40
+learning_rate_schedule = [[0, 0.1], [0.3, 1], [1, 0]]
 weight_decay = 0.01
-colour = 0.2
-erase = 0.2
-mix = 0.3
-paste = 0.3
-average_decay = 0.9
-average_from = 0.2
+color_jitter = 0.2
+cutout_prob = 0.2
+mixup_prob = 0.3
+cutmix_prob = 0.3
+ema_decay = 0.9
+ema_start = 0.2
 """
 
 
@@ -441,7 +441,7 @@ def test_killed_again_and_again_the_process_gives_the_same_weights(
 
 
 def test_killed_before_its_first_checkpoint_it_begins_again(few: Path, uninterrupted: Run, tmp_path: Path) -> None:
-    partial = partial_of(tmp_path / "run")
+    partial = partial_path(tmp_path / "run")
     partial.mkdir()
     (partial / MARK).write_text("0")
     (partial / "config.toml").write_text("[run]\nseed = 99")
@@ -462,12 +462,12 @@ def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with pytest.raises(Killed):
         learn_own(few, tmp_path / "run", progress=Kills(1))
-    assert (partial_of(tmp_path / "run") / CHECKPOINT).is_file()
+    assert (partial_path(tmp_path / "run") / CHECKPOINT).is_file()
     return tmp_path / "run"
 
 
 def test_resume_with_other_arguments_is_refused_and_names_the_key(few: Path, cut: Path) -> None:
-    before = (partial_of(cut) / CHECKPOINT).read_bytes()
+    before = (partial_path(cut) / CHECKPOINT).read_bytes()
     with pytest.raises(UsageError, match="seed = 5; this one asks for 6"):
         learn_own(few, cut, resume=True, seed=6)
     for changes, key in (
@@ -478,7 +478,7 @@ def test_resume_with_other_arguments_is_refused_and_names_the_key(few: Path, cut
         arguments = {"recipe": "quick", "config": few / "own.toml", "seed": 5} | changes
         with pytest.raises(UsageError, match=f"was begun with .*{key}.*--overwrite"):
             train(few, out=cut, resume=True, **arguments)  # type: ignore[arg-type]
-    assert (partial_of(cut) / CHECKPOINT).read_bytes() == before
+    assert (partial_path(cut) / CHECKPOINT).read_bytes() == before
 
 
 def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
@@ -492,7 +492,7 @@ def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
         learn_own(moved, cut, resume=True)
     extra.unlink()
     (journal := tmp_path / "j.jsonl").touch()
-    corrected = read_folder(moved, labels=journal)  # by nobody's decisions
+    corrected = load_dataset(moved, labels=journal)  # by nobody's decisions
     resumed = train(corrected, out=cut, recipe="quick", config=few / "own.toml", seed=5, resume=True).folder
     told = tomllib.loads((resumed / "config.toml").read_text())["run"]
     assert (told["photographs"], told["labels"]) == (str(moved), str(journal))
@@ -503,7 +503,7 @@ def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
 def test_resume_with_other_photographs_without_labels_is_refused(
     few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more, out = tmp_path / "unlabelled", tmp_path / "run"
+    more, out = tmp_path / "unlabeled", tmp_path / "run"
     draw_colours(more, 4, colours={"blue": BLUE, "red": RED})
 
     def learn(progress: Progress, *, resume: bool) -> Run:
@@ -515,7 +515,7 @@ def test_resume_with_other_photographs_without_labels_is_refused(
             resume=resume,
             progress=progress,
             teacher=uninterrupted.folder,
-            unlabelled=more,
+            unlabeled=more,
         )
 
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
@@ -531,7 +531,7 @@ def test_resume_with_other_photographs_without_labels_is_refused(
 
 
 def test_a_damaged_checkpoint_is_named_and_overwrite_starts_anew(few: Path, cut: Path) -> None:
-    checkpoint = partial_of(cut) / CHECKPOINT
+    checkpoint = partial_path(cut) / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="no checkpoint that can be read"):
         learn_own(few, cut, resume=True)

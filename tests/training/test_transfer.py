@@ -17,24 +17,24 @@ from PIL import Image
 
 import belvedere
 from belvedere.data.array_cache import clear_cache, list_stores
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import read_contents
 from belvedere.errors import CacheError, UsageError, WeightsError
 from belvedere.review.models import Sight, find_sight
 from belvedere.runtime.progress import Progress, Task
 from belvedere.training import input_size
 from belvedere.training.device import Hardware
-from belvedere.training.networks import NetworkEntry
+from belvedere.training.networks import ArchitectureSpec
 from belvedere.training.train import Run, train
 
 BACKBONE = "test_vit.r160_in1k"
-SIDE = {"input_side": 32}
+SIDE = {"image_size": 32}
 
 
 def describe(sight: Sight, photographs: Path) -> int:
     """How many photographs there are embeddings of."""
     assert sight.describe is not None
-    contents = read_contents(read_folder(photographs).samples, Progress())
+    contents = read_contents(load_dataset(photographs).samples, Progress())
     return len(sight.describe(contents, Progress()).values)
 
 
@@ -71,14 +71,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("config") / "small.toml"
-    file.write_text("[recipe]\ninput_side = 32\n")
+    file.write_text("[recipe]\nimage_size = 32\n")
     return file
 
 
 def probe(photos: Path, out: Path, weights: Path, config: Path, progress: Progress | None = None) -> Run:
-    return train(
-        photos, out=out, recipe="pretrained", config=config, network=BACKBONE, weights=weights, progress=progress
-    )
+    return train(photos, out=out, recipe="probe", config=config, network=BACKBONE, weights=weights, progress=progress)
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +107,10 @@ def test_a_probe_is_a_run_like_any_other(run: Run, photographs: Path, weights: P
     assert run.evaluation.unreadable == 1
     for name in ("model.onnx", "weights.safetensors", "history.csv", "report.html", "config.toml", "predictions.csv"):
         assert (run.folder / name).is_file()
-    again = belvedere.evaluate(run.load(), belvedere.read_folder(photographs))
+    again = belvedere.evaluate(run.load(), belvedere.load_dataset(photographs))
     assert again.accuracy == run.evaluation.accuracy
     for ours, theirs in zip(run.evaluation.predictions, again.predictions, strict=True):
-        assert (ours.image, ours.prediction, ours.error) == (theirs.image, theirs.prediction, theirs.error)
+        assert (ours.image, ours.predicted_label, ours.error) == (theirs.image, theirs.predicted_label, theirs.error)
         assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-4)
     card = run.load().card
     assert card.provenance.base["weights"] == weights.name
@@ -149,9 +147,11 @@ def test_a_second_run_describes_nothing_again(
 
 def test_fine_tuning_starts_from_the_probe(photographs: Path, weights: Path, config: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
-    plan.write_text(config.read_text() + "side_plan = [[0.0, 32], [1.0, 32]]\nsource_side = 40\nleast_steps = 0\n")
+    plan.write_text(
+        config.read_text() + "image_size_schedule = [[0.0, 32], [1.0, 32]]\ncached_image_size = 40\nmin_steps = 0\n"
+    )
     tuned = train(
-        photographs, out=tmp_path / "run", recipe="finetuned", config=plan, network=BACKBONE, weights=weights, epochs=2
+        photographs, out=tmp_path / "run", recipe="finetune", config=plan, network=BACKBONE, weights=weights, epochs=2
     )
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
     assert tuned.evaluation.accuracy > 0.8
@@ -170,12 +170,12 @@ def test_a_teacher_is_learnt_from(run: Run, photographs: Path, tmp_path: Path) -
         recipe="quick",
         epochs=1,
         teacher=run.folder,
-        unlabelled=tmp_path / "more",
+        unlabeled=tmp_path / "more",
     )
     learnt = taught.load().card.provenance.photographs
-    assert (learnt["train"], learnt["unlabelled"]) == (54, 10)
+    assert (learnt["train"], learnt["unlabeled"]) == (54, 10)
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]
-    assert (written["teacher"], written["unlabelled"]) == (str(run.folder), str(tmp_path / "more"))
+    assert (written["teacher"], written["unlabeled"]) == (str(run.folder), str(tmp_path / "more"))
     log = (tmp_path / "run" / "train.log").read_text()
     assert "10 photographs without labels join in; 1 were among the others" in log
 
@@ -183,15 +183,13 @@ def test_a_teacher_is_learnt_from(run: Run, photographs: Path, tmp_path: Path) -
 def test_minutes_choose_the_size_of_the_pictures(
     photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(entry: NetworkEntry, _: Hardware) -> float:
+    def slow(entry: ArchitectureSpec, _: Hardware) -> float:
         return 1.0 if entry.preprocess.height > 100 else 0.001
 
     monkeypatch.setattr(input_size, "_time_size", slow)
-    short = train(
-        photographs, out=tmp_path / "run", recipe="pretrained", network=BACKBONE, weights=weights, minutes=0.5
-    )
+    short = train(photographs, out=tmp_path / "run", recipe="probe", network=BACKBONE, weights=weights, minutes=0.5)
     assert short.load().card.preprocess.height == 96
-    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]["input_side"] == 96
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]["image_size"] == 96
 
 
 @pytest.mark.parametrize(
@@ -199,13 +197,13 @@ def test_minutes_choose_the_size_of_the_pictures(
     [
         ({"recipe": "quick", "network": BACKBONE}, r"no network 'test_vit\.r160_in1k'"),
         (
-            {"recipe": "pretrained", "network": "resnet17"},
+            {"recipe": "probe", "network": "resnet17"},
             r"no backbone of timm's 'resnet17'\. Choose one of: resnet18",
         ),
         ({"recipe": "quick", "weights": "w.pth"}, "weights are for recipes that start from a pretrained network"),
         ({"recipe": "quick", "bach_size": 2}, "no recipe key 'bach_size'. Did you mean 'batch_size'"),
-        ({"recipe": "pretrained", "teacher": "run"}, "a probe learns from labels only"),
-        ({"recipe": "quick", "unlabelled": "more"}, "without a teacher nothing is learnt"),
+        ({"recipe": "probe", "teacher": "run"}, "a probe learns from labels only"),
+        ({"recipe": "quick", "unlabeled": "more"}, "without a teacher nothing is learnt"),
         ({"recipe": "quick", "epochs": 0}, "epochs must be 1 or more"),
     ],
 )
@@ -228,7 +226,7 @@ def test_weights_that_are_not_asked_for_are_refused(photographs: Path, weights: 
             photographs,
             out=tmp_path / "run",
             network=BACKBONE,
-            recipe="pretrained",
+            recipe="probe",
             weights=tmp_path / "a.safetensors",
         )
     assert not (tmp_path / "run").exists()
@@ -236,7 +234,7 @@ def test_weights_that_are_not_asked_for_are_refused(photographs: Path, weights: 
 
 def test_metrics_name_the_probe(run: Run) -> None:
     metrics = json.loads((run.folder / "metrics.json").read_text())
-    assert (metrics["recipe"], metrics["epochs"], metrics["interrupted"]) == ("pretrained", 1, False)
+    assert (metrics["recipe"], metrics["epochs"], metrics["interrupted"]) == ("probe", 1, False)
 
 
 def test_a_review_finds_neighbours_by_what_an_audits_pretrained_network_saw(

@@ -10,7 +10,7 @@ import torch
 
 from belvedere.errors import WeightsError
 from belvedere.runtime.progress import Progress
-from belvedere.training.pretrained_weights import Weights, find_weights, weights_name
+from belvedere.training.pretrained_weights import Weights, load_pretrained_weights, weights_name
 
 TENSORS = {"stem.weight": torch.arange(6.0).view(2, 3), "stem.bias": torch.ones(2)}
 RAN: list[str] = []
@@ -24,7 +24,7 @@ class Runs:
 
 
 def read(file: Path, sha256: str = "") -> Weights:
-    return find_weights("nobody/nothing", str(file), sha256, Progress())
+    return load_pretrained_weights("nobody/nothing", str(file), sha256, Progress())
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The audit, end to end: labelled photographs in, everything that is wrong with them out, as records and as a folder.
+"""The audit, end to end: labeled photographs in, everything that is wrong with them out, as records and as a folder.
 
 Knows the order of the steps; each step is another module's.
 """
@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.auditing.checks import place_of
+from belvedere.auditing.checks import priority
 from belvedere.auditing.class_checks import check_classes
 from belvedere.auditing.duplicates.groups import find_first_of_each, group_copies, list_issues
 from belvedere.auditing.duplicates.near import find_copies
-from belvedere.auditing.image_checks import CHECKS, FLAGGED, LISTED, find_usual
+from belvedere.auditing.image_checks import CHECKS, FLAGGED, LISTED, dataset_medians
 from belvedere.auditing.image_statistics import THUMB_SIDE, Measures, measure_all
 from belvedere.auditing.label_checks import Judged, judge_labels
 from belvedere.auditing.out_of_fold import Route, choose_route
 from belvedere.auditing.output import NETWORK, write_audit
-from belvedere.data.array_cache import StoredRows
-from belvedere.data.dataset import UNDIVIDED, Dataset, read_folder
+from belvedere.data.array_cache import CachedArray
+from belvedere.data.dataset import UNDIVIDED, Dataset, load_dataset
 from belvedere.inference.model import Model
-from belvedere.runtime.output_folder import new_folder
+from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
 from belvedere.types.audit import Audit, DuplicateGroup, Issue
 from belvedere.types.data import Sample
@@ -44,14 +44,14 @@ def audit(
     spreadsheet: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
-    """Looks for what is wrong with labelled photographs: files, duplicates, leaks, classes and labels.
+    """Looks for what is wrong with labeled photographs: files, duplicates, leaks, classes and labels.
 
     Every picture is read once, and copies that are likely once more. Wrong labels are found by networks that had not
     seen the picture: probes on the embedding of `model`, or of a pretrained network, or else quick networks trained on
     four fifths of the photographs each.
 
     Args:
-        photos: A folder or table of labelled photographs, or what `read_folder` made of one.
+        photos: A folder or table of labeled photographs, or what `load_dataset` made of one.
         out: Folder for `issues.csv`, `audit.json` and `report.html`, and for a network that was trained, which
             `belvedere review` shows photographs by; nothing is written without.
         model: A model.onnx or run folder that has not learnt from these photographs.
@@ -73,9 +73,9 @@ def audit(
     """
     started, progress = time.perf_counter(), progress or Progress()
     route = choose_route(model, backbone, Path(weights) if weights else None, progress) if labels else None
-    dataset = photos if isinstance(photos, Dataset) else read_folder(photos)
+    dataset = photos if isinstance(photos, Dataset) else load_dataset(photos)
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
-    with nullcontext() if out is None else new_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
+    with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if route is not None and folder is not None:
             route = replace(route, kept=folder / NETWORK)
         result = _look(dataset, near, route, seed, progress)
@@ -91,7 +91,7 @@ def _look(dataset: Dataset, near: bool, route: Route | None, seed: int, progress
     judged = Judged() if route is None else judge_labels(dataset, measures, groups, route, seed, progress)
     issues = [*list_issues(groups), *_check_files(dataset.samples, measures), *judged.issues]
     hashes = {sample.image: each.sha256 for sample, each in zip(dataset.samples, measures, strict=True)}
-    issues.sort(key=lambda issue: (place_of(issue.check), -issue.score, issue.image))
+    issues.sort(key=lambda issue: (priority(issue.issue_type), -issue.score, issue.image))
     return Audit(
         source=dataset.source,
         class_names=dataset.class_names,
@@ -121,14 +121,14 @@ def _look_at_files(
                 measures.append(measured.measures)
                 task.advance(1)
         first = find_first_of_each(measures)
-        rows = StoredRows(thumbs, (THUMB_SIDE, THUMB_SIDE), np.uint8, np.array(first, np.int64))
+        rows = CachedArray(thumbs, (THUMB_SIDE, THUMB_SIDE), np.uint8, np.array(first, np.int64))
         copies = find_copies([samples[index].path for index in first], rows, progress) if near else []
     placed = [replace(copy, first=first[copy.first], second=first[copy.second]) for copy in copies]
     return measures, group_copies(samples, measures, placed)
 
 
 def _check_files(samples: Sequence[Sample], measures: Sequence[Measures]) -> Iterator[Issue]:
-    usual = find_usual(measures)
+    usual = dataset_medians(measures)
     for sample, each in zip(samples, measures, strict=True):
         for name, check in CHECKS.items():
             score = check.score(each, usual)

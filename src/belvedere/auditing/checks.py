@@ -57,13 +57,13 @@ _PLACES = {name: place for place, name in enumerate(FINDINGS)}
 class Summary:
     """What one check found."""
 
-    check: str
+    issue_type: str
     title: str
     flagged: int  # photographs, or classes
     worst: str  # the surest of them, and what was seen
 
 
-def place_of(check: str) -> int:
+def priority(check: str) -> int:
     """Returns where a check stands in the order of looking."""
     return _PLACES[check]
 
@@ -74,12 +74,12 @@ def summarise(audit: Audit) -> tuple[Summary, ...]:
     worst: dict[str, str] = {}
     images: set[tuple[str, str]] = set()
     for issue in audit.issues:  # surest first
-        if issue.flagged and (issue.check, issue.image) not in images:
-            images.add((issue.check, issue.image))
-            found[issue.check] += 1
-            worst.setdefault(issue.check, f"{issue.image}: {issue.detail}")
+        if issue.is_issue and (issue.issue_type, issue.image) not in images:
+            images.add((issue.issue_type, issue.image))
+            found[issue.issue_type] += 1
+            worst.setdefault(issue.issue_type, f"{issue.image}: {issue.message}")
     for one in audit.classes:
-        found[one.check] += 1
-        worst.setdefault(one.check, f"{one.name}: {one.detail}")
+        found[one.issue_type] += 1
+        worst.setdefault(one.issue_type, f"{one.name}: {one.message}")
     looked_at = [name for name in FINDINGS if audit.route or name not in (WRONG_LABEL, OUTLIER)]
     return tuple(Summary(name, FINDINGS[name].title, found[name], worst.get(name, "")) for name in looked_at)

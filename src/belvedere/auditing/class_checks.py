@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from belvedere.types.audit import ClassIssue
 from belvedere.types.data import Sample
 
-SMALL_CLASS, IMBALANCE, OUTLIER = "small_class", "imbalance", "outlier"
+SMALL_CLASS, IMBALANCE, OUTLIER = "small_class", "class_imbalance", "outlier"
 FEW = 20  # pictures of a class, below which little can be learnt of it, and less be measured
 IMBALANCED = 5.0  # times the median class, or that part of it
 NEIGHBOURS = 10

@@ -23,7 +23,7 @@ GREY, COLOURED = 0.01, 0.03  # colour of a grey picture; of a usual one in a set
 BLURRED = 0.5  # at least; Intel's sharpest quarter has 0.17, with a Gaussian blur of 2 pixels 0.45 to 0.81
 MORE_BLURRED = 0.15  # than is usual
 PLAIN_SPREAD, PLAIN_ENTROPY = 0.03, 2.5  # of the luminance: standard deviation, and bits in 64 steps
-UPSCALED, FEWER_DETAILS = -1.5, 0.6  # finest detail (common logarithm), and how far below the usual
+UPSCALED, FEWER_DETAILS = -1.5, 0.6  # high_frequency_ratio detail (common logarithm), and how far below the usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Usual:
     ratio: float  # of the longer side to the shorter
     colour: float
     blur: float
-    finest: float
+    high_frequency_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Check:
     detail: Callable[[Measures, Usual], str]  # what was measured
 
 
-def find_usual(measures: Sequence[Measures]) -> Usual:
+def dataset_medians(measures: Sequence[Measures]) -> Usual:
     """Works out what is usual in a set."""
     readable = [each for each in measures if each.readable] or [Measures("")]
     return Usual(
@@ -55,7 +55,7 @@ def find_usual(measures: Sequence[Measures]) -> Usual:
         ratio=float(np.median([_ratio(each) for each in readable])),
         colour=float(np.median([each.colour for each in readable])),
         blur=float(np.median([each.blur for each in readable])),
-        finest=float(np.median([each.finest for each in readable])),
+        high_frequency_ratio=float(np.median([each.high_frequency_ratio for each in readable])),
     )
 
 
@@ -63,7 +63,7 @@ def _ratio(measures: Measures) -> float:
     return max(measures.width, measures.height, 1) / max(min(measures.width, measures.height), 1)
 
 
-def _rise(value: float, threshold: float, width: float) -> float:
+def sigmoid_score(value: float, threshold: float, width: float) -> float:
     """A score that is one half at a threshold and rises with the value, to about 0.9 one width above it."""
     return 1 / (1 + math.exp(-min(max(2.2 * (value - threshold) / width, -50), 50)))
 
@@ -82,21 +82,23 @@ def _blur_limit(usual: Usual) -> float:
 
 def _score_tiny(measures: Measures, usual: Usual) -> float:
     side, limit = min(measures.width, measures.height), max(TINY_SIDE, TINY_SHARE * usual.shorter_side)
-    return _rise(-math.log2(max(side, 1)), -math.log2(limit), 1.0) if side < limit else 0.0
+    return sigmoid_score(-math.log2(max(side, 1)), -math.log2(limit), 1.0) if side < limit else 0.0
 
 
 def _score_upscaled(measures: Measures, usual: Usual) -> float:
-    if measures.finest == 0 or measures.blur >= _blur_limit(usual):
+    if measures.high_frequency_ratio == 0 or measures.blur >= _blur_limit(usual):
         return 0.0  # too small to tell, or blurred, which is named as such
-    return _rise(-measures.finest, -min(UPSCALED, usual.finest - FEWER_DETAILS), 0.4)
+    return sigmoid_score(
+        -measures.high_frequency_ratio, -min(UPSCALED, usual.high_frequency_ratio - FEWER_DETAILS), 0.4
+    )
 
 
 def _score_plain(measures: Measures) -> float:
     if not measures.readable:
         return 0.0
     return max(
-        _rise(-math.log10(measures.spread + 1e-3), -math.log10(PLAIN_SPREAD), 0.3),
-        _rise(-measures.entropy, -PLAIN_ENTROPY, 0.7) if measures.spread < 2 * PLAIN_SPREAD else 0.0,
+        sigmoid_score(-math.log10(measures.spread + 1e-3), -math.log10(PLAIN_SPREAD), 0.3),
+        sigmoid_score(-measures.entropy, -PLAIN_ENTROPY, 0.7) if measures.spread < 2 * PLAIN_SPREAD else 0.0,
     )
 
 
@@ -117,57 +119,61 @@ CHECKS: Mapping[str, Check] = {
         lambda each, _: 1.0 if not each.readable and _is_truncated(each) else 0.8 * _is_truncated(each),
         lambda each, _: each.reason or next(note for note in each.notes if "damaged" in note),
     ),
-    "wrong_suffix": Check(
+    "wrong_extension": Check(
         "Suffix of another kind",
         "Belvedere reads it by its content; other programs may not. Rename it.",
         lambda each, _: float(not each.suffix_fits),
         lambda each, _: f"its content is {each.kind}",
     ),
-    "turned": Check(
+    "exif_rotated": Check(
         "Turned by EXIF",
         "Belvedere shows it upright; programs that ignore EXIF see it lying. Nothing must be done.",
         lambda each, _: TURNED * _is_turned(each),
         lambda each, _: next((note for note in each.notes if "EXIF" in note), ""),
     ),
-    "grey": Check(
+    "grayscale": Check(
         "Grey in a coloured set",
         "See that grey pictures are not of one class only: colour would then give it away.",
         _of_readable(
-            lambda each, usual: _rise(-each.colour, -GREY, 0.005) * (usual.colour > COLOURED) if each.width else 0.0
+            lambda each, usual: (
+                sigmoid_score(-each.colour, -GREY, 0.005) * (usual.colour > COLOURED) if each.width else 0.0
+            )
         ),
         lambda each, usual: f"colour {each.colour:.3f}, usual {usual.colour:.3f}",
     ),
-    "tiny": Check(
+    "odd_size": Check(
         "Tiny",
         "Get it in its full size: there is little in it to recognise.",
         _of_readable(_score_tiny),
         lambda each, usual: f"{each.width} x {each.height} pixels, usual shorter side {usual.shorter_side:.0f}",
     ),
-    "odd_shape": Check(
+    "odd_aspect_ratio": Check(
         "Odd shape",
         "Cut it: scaled to the size that is learnt from, it would be distorted.",
-        _of_readable(lambda each, usual: _rise(math.log2(_ratio(each)), math.log2(ODD_SHAPE * usual.ratio), 0.5)),
+        _of_readable(
+            lambda each, usual: sigmoid_score(math.log2(_ratio(each)), math.log2(ODD_SHAPE * usual.ratio), 0.5)
+        ),
         lambda each, usual: f"{each.width} x {each.height} pixels, usual ratio {usual.ratio:.2f}",
     ),
     "dark": Check(
         "Dark",
         "Look whether its class can be seen.",
-        _of_readable(lambda each, _: _rise(-each.high, -DARK, 0.08)),
+        _of_readable(lambda each, _: sigmoid_score(-each.high, -DARK, 0.08)),
         lambda each, _: f"95% of it is darker than {each.high:.0%} of white",
     ),
-    "bright": Check(
+    "light": Check(
         "Bright",
         "Look whether its class can be seen.",
-        _of_readable(lambda each, _: _rise(each.low, BRIGHT, 0.1)),
+        _of_readable(lambda each, _: sigmoid_score(each.low, BRIGHT, 0.1)),
         lambda each, _: f"95% of it is brighter than {each.low:.0%} of white",
     ),
-    "blurred": Check(
+    "blurry": Check(
         "Blurred",
         "Look whether its class can be seen.",
-        _of_readable(lambda each, usual: _rise(each.blur, _blur_limit(usual), 0.1)),
+        _of_readable(lambda each, usual: sigmoid_score(each.blur, _blur_limit(usual), 0.1)),
         lambda each, usual: f"blur {each.blur:.2f} of 1, usual {usual.blur:.2f}",
     ),
-    "plain": Check(
+    "low_information": Check(
         "Empty of information",
         "Look whether there is anything in it.",
         lambda each, _: _score_plain(each),
@@ -177,6 +183,8 @@ CHECKS: Mapping[str, Check] = {
         "Scaled up",
         "Get it in its full size: it was made larger than it was.",
         _of_readable(_score_upscaled),
-        lambda each, usual: f"finest detail 10^{each.finest:.1f}, usual 10^{usual.finest:.1f}",
+        lambda each, usual: (
+            f"high_frequency_ratio detail 10^{each.high_frequency_ratio:.1f}, usual 10^{usual.high_frequency_ratio:.1f}"
+        ),
     ),
 }

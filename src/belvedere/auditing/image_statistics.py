@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images.decode import RGB, decode_image, read_content
-from belvedere.images.resize import fit_image, within
-from belvedere.runtime.parallel import map_ahead
+from belvedere.images.resize import resize_image, within
+from belvedere.runtime.parallel import parallel_map
 from belvedere.types.model import Preprocess
 
 THUMB_SIDE = 32  # of the small grey picture that duplicates are sought by
@@ -53,7 +53,9 @@ class Measures:
     spread: float = 0.0  # standard deviation of the luminance
     entropy: float = 0.0  # of the luminance in 64 steps, bits
     blur: float = 0.0  # 0 sharp to 1 blurred
-    finest: float = 0.0  # power of the finest details in that of fine ones, common logarithm
+    high_frequency_ratio: float = (
+        0.0  # power of the high_frequency_ratio details in that of fine ones, common logarithm
+    )
 
     @property
     def readable(self) -> bool:
@@ -71,7 +73,7 @@ class Measured:
 
 def measure_all(paths: Iterable[Path]) -> Iterator[Measured]:
     """Reads and measures pictures, each once, on every core, in order and in flat memory."""
-    return map_ahead(measure, paths, together=READ_TOGETHER)
+    return parallel_map(measure, paths, together=READ_TOGETHER)
 
 
 def measure(path: Path) -> Measured:
@@ -79,16 +81,16 @@ def measure(path: Path) -> Measured:
     black = np.zeros((THUMB_SIDE, THUMB_SIDE), np.uint8)
     try:
         content = read_content(path)
-    except UnreadableImage as error:
+    except InvalidImageError as error:
         return Measured(Measures("", error.reason), black)
     sha256, (kind, fits) = hashlib.sha256(content).hexdigest(), name_kind(content, path.suffix)
     try:
         decoded = decode_image(content)
-    except UnreadableImage as error:
+    except InvalidImageError as error:
         return Measured(Measures(sha256, error.reason, kind, fits), black)
     pixels = decoded.pixels
     height, width = pixels.shape[:2]
-    small = fit_image(pixels, within(height, width, LOOKED_AT_SIDE))
+    small = resize_image(pixels, within(height, width, LOOKED_AT_SIDE))
     low, high, spread, entropy = _measure_light(to_grey(small))
     middle = to_grey(_middle(pixels, SHARPNESS_SIDE))
     measures = Measures(
@@ -105,9 +107,9 @@ def measure(path: Path) -> Measured:
         spread=spread,
         entropy=entropy,
         blur=max(measure_blur(middle), measure_blur(middle.T)),
-        finest=measure_finest(middle),
+        high_frequency_ratio=measure_finest(middle),
     )
-    return Measured(measures, to_grey(fit_image(pixels, _THUMB)).round().astype(np.uint8))
+    return Measured(measures, to_grey(resize_image(pixels, _THUMB)).round().astype(np.uint8))
 
 
 def name_kind(content: bytes, suffix: str) -> tuple[str, bool]:
@@ -175,7 +177,7 @@ def measure_blur(grey: NDArray[np.float32]) -> float:
 
 
 def measure_finest(grey: NDArray[np.float32]) -> float:
-    """Says how much of a picture's fine detail is of the finest, which enlarging can't make.
+    """Says how much of a picture's fine detail is of the high_frequency_ratio, which enlarging can't make.
 
     Returns:
         Power of the frequencies above 0.35 of a pixel's in that of those from 0.15 to 0.25, common logarithm; 0 where
@@ -191,7 +193,7 @@ def measure_finest(grey: NDArray[np.float32]) -> float:
 
 @lru_cache(maxsize=8)
 def _frequencies(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """A window that lets a picture fade out at its edges, and which of its frequencies are the finest and the fine."""
+    """A window that lets a picture fade out at its edges, and which of its frequencies are the highest and the high."""
     window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
     higher = np.maximum(np.abs(np.fft.fftfreq(height))[:, None], np.fft.rfftfreq(width)[None])
     return window, higher > 0.35, (higher > 0.15) & (higher < 0.25)

@@ -13,13 +13,13 @@ from belvedere.auditing.class_checks import OUTLIER
 from belvedere.auditing.duplicates.groups import NEAR
 from belvedere.auditing.image_checks import FLAGGED, LISTED
 from belvedere.auditing.image_statistics import Measures
-from belvedere.auditing.label_issues import WRONG_LABEL, doubt_labels, join_labels
+from belvedere.auditing.label_issues import WRONG_LABEL, find_label_issues, merge_extra_labels
 from belvedere.auditing.linear_probe import draw_folds
-from belvedere.auditing.out_of_fold import Route, Rows, Unseen, answer_unseen, check_model
+from belvedere.auditing.out_of_fold import Route, Rows, Unseen, check_model, out_of_fold_predictions
 from belvedere.auditing.outliers import find_outliers
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import Contents
-from belvedere.errors import MissingExtra
+from belvedere.errors import MissingDependencyError
 from belvedere.runtime.progress import Progress
 from belvedere.types.audit import AuditNetwork, DuplicateGroup, Issue
 from belvedere.types.data import Note, Sample
@@ -81,8 +81,8 @@ def judge_labels(
         return Judged(notes=(Note("Wrong labels were not looked for: too few photographs of two classes or more"),))
     reduced = replace(dataset, class_names=learnable.class_names)
     try:
-        unseen = answer_unseen(reduced, learnable.contents, learnable.folds, route, seed, progress)
-    except MissingExtra as error:
+        unseen = out_of_fold_predictions(reduced, learnable.contents, learnable.folds, route, seed, progress)
+    except MissingDependencyError as error:
         note = Note(f"Wrong labels were not looked for. {error} Or give a --model.")
         return Judged(notes=(note, *learnable.notes))
     samples = [learnable.contents.samples[row] for row in unseen.rows.tolist()]
@@ -95,8 +95,8 @@ def _doubt(samples: Sequence[Sample], unseen: Unseen, names: Sequence[str]) -> I
     places = {name: place for place, name in enumerate(names)}
     given = np.array([places[sample.label] for sample in samples], np.int64)
     further = [[places[name] for name in sample.also if name in places] for sample in samples]
-    probabilities = join_labels(unseen.probabilities, given, further)
-    doubts = doubt_labels(probabilities, given)
+    probabilities = merge_extra_labels(unseen.probabilities, given, further)
+    doubts = find_label_issues(probabilities, given)
     for row, sample in enumerate(samples):
         suggestion, likely = names[doubts.suggestions[row]], float(doubts.probabilities[row])
         own = float(probabilities[row, given[row]])
@@ -107,9 +107,9 @@ def _doubt(samples: Sequence[Sample], unseen: Unseen, names: Sequence[str]) -> I
             bool(doubts.flagged[row]),
             f"rather {suggestion} {likely:.2f} than {'|'.join((sample.label, *sample.also))} {own:.2f}",
             label=sample.label,
-            suggestion=suggestion,
-            probability=round(likely, 4),
-            given_probability=round(own, 4),
+            suggested_label=suggestion,
+            suggested_probability=round(likely, 4),
+            label_probability=round(own, 4),
         )
 
 

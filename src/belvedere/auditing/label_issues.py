@@ -4,9 +4,9 @@ Knows probabilities and labels; does not know where they are from.
 
 The order is by the probability of the label; where one mistake is far more frequent in a set than others, such as
 glaciers called mountains, it weighs more. Flags go by class-wise thresholds, as confident learning does (Northcutt,
-Jiang, Chuang 2021, https://doi.org/10.1613/jair.1.12125): by what the pictures that are labelled with a class have on
+Jiang, Chuang 2021, https://doi.org/10.1613/jair.1.12125): by what the pictures that are labeled with a class have on
 average. A label is flagged when it has less than a tenth of that; when its probability is far likelier among pictures
-that are labelled otherwise, as networks that learnt from few pictures are never that sure; and, of a frequent mistake,
+that are labeled otherwise, as networks that learnt from few pictures are never that sure; and, of a frequent mistake,
 when another class has its average.
 """
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from belvedere.auditing.class_checks import DEVIATION
 
-WRONG_LABEL = "wrong_label"
+WRONG_LABEL = "label_issue"
 UNLIKELY = 0.1  # of what is usual for the given class: a label that is less likely is flagged
-STRANGE = 100.0  # times likelier among pictures labelled otherwise than among its own: a label that is flagged too
+STRANGE = 100.0  # times likelier among pictures labeled otherwise than among its own: a label that is flagged too
 LEAST_PROBABILITY, LEAST_DEVIATION = 1e-6, 0.3  # that count; the latter of log-odds
 SURE_SHARE, SURE_LEAST, SURE_MOST_SHARE = 0.1, 200, 1 / 3  # of each class, the pictures that networks are surest of
 BELIEVED = 50  # pictures that a mistake must be counted among, to weigh otherwise than the same the other way round
@@ -42,7 +42,7 @@ class Doubts:
     weights: NDArray[np.float64]  # (K, K) row what is true, column the label: how much a mistake weighs, 1 as a rule
 
 
-def doubt_labels(probabilities: Floats, labels: Labels) -> Doubts:
+def find_label_issues(probabilities: Floats, labels: Labels) -> Doubts:
     """Says how doubtful each label is.
 
     Args:
@@ -54,11 +54,11 @@ def doubt_labels(probabilities: Floats, labels: Labels) -> Doubts:
     """
     rows = np.arange(len(labels))
     thresholds = find_thresholds(probabilities, labels)
-    weights = weigh_mistakes(probabilities, labels)
+    weights = confusion_weights(probabilities, labels)
     unlikely = probabilities[rows, labels] < UNLIKELY * thresholds[labels]
-    counted = count_confidently(probabilities, thresholds)
+    counted = confident_class(probabilities, thresholds)
     frequent = (counted >= 0) & (counted != labels) & (weights[counted, labels] > 1)
-    flagged = (unlikely | frequent | find_strangers(probabilities, labels)) & (probabilities.argmax(1) != labels)
+    flagged = (unlikely | frequent | find_unusual_images(probabilities, labels)) & (probabilities.argmax(1) != labels)
     evidence = probabilities.astype(np.float64) * weights[:, labels].T  # (N, K): for each class to be the true one
     given = evidence[rows, labels]
     scores = 1 - given / evidence.sum(1)
@@ -69,16 +69,16 @@ def doubt_labels(probabilities: Floats, labels: Labels) -> Doubts:
     return Doubts(scores, flagged, suggestions, suggested, weights)
 
 
-def join_labels(probabilities: Floats, labels: Labels, further: Sequence[Sequence[int]]) -> Floats:
-    """Counts what else a picture is labelled with as its label: the networks may say either.
+def merge_extra_labels(probabilities: Floats, labels: Labels, further: Sequence[Sequence[int]]) -> Floats:
+    """Counts what else a picture is labeled with as its label: the networks may say either.
 
     Args:
         probabilities: (N, K).
         labels: (N,).
-        further: N lists of the other classes that each is labelled with.
+        further: N lists of the other classes that each is labeled with.
 
     Returns:
-        (N, K): each label has the probability of all that its picture is labelled with, the others of them have none.
+        (N, K): each label has the probability of all that its picture is labeled with, the others of them have none.
     """
     joined = probabilities.copy()
     for row, (label, classes) in enumerate(zip(labels.tolist(), further, strict=True)):
@@ -90,7 +90,7 @@ def join_labels(probabilities: Floats, labels: Labels, further: Sequence[Sequenc
 
 
 def find_thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Mean probability of each class among the pictures that are labelled so, (K,); 2 where there are none."""
+    """Mean probability of each class among the pictures that are labeled so, (K,); 2 where there are none."""
     classes = probabilities.shape[1]
     counts = np.bincount(labels, minlength=classes)
     given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
@@ -98,8 +98,8 @@ def find_thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64
     return np.where(counts > 0, sums / np.maximum(counts, 1), 2.0)
 
 
-def find_strangers(probabilities: Floats, labels: Labels) -> NDArray[np.bool_]:
-    """Says whose label's probability is one that pictures labelled otherwise have, rather than those labelled so, (N,).
+def find_unusual_images(probabilities: Floats, labels: Labels) -> NDArray[np.bool_]:
+    """Says whose label's probability is one that pictures labeled otherwise have, rather than those labeled so, (N,).
 
     Networks that have learnt from a few dozen pictures are never so sure that a share of what is usual would tell; but
     the two kinds may be well apart. The log-odds of each kind count as normal, by median and median absolute deviation.
@@ -123,13 +123,13 @@ def _log_density(values: NDArray[np.float64], like: NDArray[np.float64]) -> NDAr
     return density
 
 
-def count_confidently(probabilities: Floats, thresholds: NDArray[np.float64]) -> Labels:
+def confident_class(probabilities: Floats, thresholds: NDArray[np.float64]) -> Labels:
     """Returns what each picture counts as, (N,): the likeliest class of those it reaches; -1 where it reaches none."""
     reached = np.where(probabilities >= thresholds, probabilities, -1.0)
     return np.where(reached.max(1) >= 0, reached.argmax(1), -1).astype(np.int64)
 
 
-def weigh_mistakes(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
+def confusion_weights(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
     """Says how much more frequent than others each mistake is, (K, K): row what is true, column the label.
 
     Only the pictures of each class that networks are surest of are counted: there, classes that look alike are told
@@ -144,8 +144,8 @@ def weigh_mistakes(probabilities: Floats, labels: Labels) -> NDArray[np.float64]
     frequent = wrong & (pairs > expected + DEVIATIONS * np.sqrt(expected) + LEAST)
     rare = wrong & ~frequent
     usual = (counts[rare].sum() + 1) / (totals[rare].sum() + 1)  # share of one of the others
-    both_ways = pairs / np.maximum(pair_totals, 1)
-    one_way = (counts + BELIEVED * both_ways) / (totals + BELIEVED)
+    flip_tta = pairs / np.maximum(pair_totals, 1)
+    one_way = (counts + BELIEVED * flip_tta) / (totals + BELIEVED)
     return np.where(frequent, np.clip(one_way / usual, 1, MOST), 1.0)
 
 

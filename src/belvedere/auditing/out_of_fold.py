@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.label_issues import Labels, doubt_labels
+from belvedere.auditing.label_issues import Labels, find_label_issues
 from belvedere.auditing.linear_probe import FOLDS, answer_others, hold_out
-from belvedere.auditing.outliers import measure_nearness
+from belvedere.auditing.outliers import knn_similarity
 from belvedere.data.dataset import UNDIVIDED, Dataset
-from belvedere.data.hashing import Contents, fingerprint, of_part, share_in
-from belvedere.errors import MissingExtra, UsageError
-from belvedere.inference.embeddings import Embedder, embed_with, read_embeddings, store_name
+from belvedere.data.hashing import Contents, fingerprint, select_split, share_in
+from belvedere.errors import MissingDependencyError, UsageError
+from belvedere.inference.embeddings import Embedder, model_embedder, read_embeddings, store_name
 from belvedere.inference.model import Model, load
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, softmax
 from belvedere.runtime.progress import Progress
@@ -50,7 +50,7 @@ class Route:
         if self.embedder is None:
             return (
                 f"{FOLDS} networks by the recipe 'quick', each trained on the other photographs; "
-                "a --model or --backbone that has not seen the labels would be faster, and pretrained ones sharper"
+                "a --model or --network that has not seen the labels would be faster, and pretrained ones sharper"
             )
         return f"{FOLDS} linear probes on the {self.source}"
 
@@ -91,15 +91,15 @@ def choose_route(
 
     Raises:
         UsageError: A model and a pretrained network are given.
-        MissingExtra: torch is not installed, which a pretrained network needs.
+        MissingDependencyError: torch is not installed, which a pretrained network needs.
         BelvedereError: There is no such model, network or file of weights.
     """
     pretrained = backbone is not None or weights is not None
     if model is not None and pretrained:
-        raise UsageError("Either --model finds wrong labels, or --backbone with its --weights. Leave one out.")
+        raise UsageError("Either --model finds wrong labels, or --network with its --weights. Leave one out.")
     if model is not None:
         opened = model if isinstance(model, Model) else load(model)
-        return Route(embed_with(opened), f"embedding of {Path(opened.name).name}", opened)
+        return Route(model_embedder(opened), f"embedding of {Path(opened.name).name}", opened)
     if not pretrained:
         return Route()
     with _needing_torch():
@@ -109,7 +109,7 @@ def choose_route(
     return Route(open_pretrained(backbone, str(weights or ""), progress), words)
 
 
-def answer_unseen(
+def out_of_fold_predictions(
     dataset: Dataset, contents: Contents, folds: Rows, route: Route, seed: int, progress: Progress
 ) -> Unseen:
     """Answers for every picture by a network that had not seen it.
@@ -126,7 +126,7 @@ def answer_unseen(
         Probabilities and nearness.
 
     Raises:
-        MissingExtra: A network would have to be trained, and torch is not installed.
+        MissingDependencyError: A network would have to be trained, and torch is not installed.
         DatasetError: Files were changed while networks were trained on them.
     """
     labels = np.array([dataset.class_names.index(sample.label) for sample in contents.samples], np.int64)
@@ -139,7 +139,7 @@ def answer_unseen(
     labels = labels[rows]
     logits = _hold_out_twice(found.values, labels, folds[rows], len(dataset.class_names))
     some = np.linspace(0, len(rows) - 1, min(REFERENCES, len(rows))).astype(np.intp)
-    return Unseen(rows, _calibrate(logits, labels), measure_nearness(found.values, found.values[some]))
+    return Unseen(rows, _calibrate(logits, labels), knn_similarity(found.values, found.values[some]))
 
 
 def _hold_out_twice(embeddings: Floats, labels: Labels, folds: Rows, classes: int) -> Floats:
@@ -154,7 +154,7 @@ def _hold_out_twice(embeddings: Floats, labels: Labels, folds: Rows, classes: in
 
 def _trust(logits: Floats, labels: Labels) -> NDArray[np.bool_]:
     """Which labels a first round of answers did not find wrong, (N,)."""
-    trusted = ~doubt_labels(_calibrate(logits, labels), labels).flagged
+    trusted = ~find_label_issues(_calibrate(logits, labels), labels).flagged
     for label in np.unique(labels):
         own = labels == label
         if trusted[own].mean() <= 1 - MOST_LEFT_OUT:
@@ -180,12 +180,12 @@ def check_model(model: Model, contents: Contents, classes: tuple[str, ...]) -> s
     Raises:
         UsageError: It has learnt from most of them, as far as its card tells.
     """
-    made, learnable = model.card.provenance, of_part(contents, "train", "val", UNDIVIDED)
+    made, learnable = model.card.provenance, select_split(contents, "train", "val", UNDIVIDED)
     share = max(share_in(each.hashes, made.sketch) for each in (contents, learnable))
     if share > MOST_LEARNT or _is_of(made, learnable, set(model.class_names) == set(classes)):
         raise UsageError(
             f"{model.name} has learnt from these photographs, so it would find their wrong labels right. Give a model "
-            "that has not seen them, --backbone for a pretrained network, or leave --model out."
+            "that has not seen them, --network for a pretrained network, or leave --model out."
         )
     if share:
         return f"which has learnt from about {share:.1%} of these photographs, and finds their labels right"
@@ -212,8 +212,8 @@ def _train(
 ) -> tuple[Floats, Floats]:
     """Logits and nearness by networks, each of which learns a last layer again without what the first round doubted."""
     with _needing_torch():
-        from belvedere.training.cross_validation import hold_out_quickly
-    found = hold_out_quickly(dataset, contents, folds, seed, progress, kept)
+        from belvedere.training.cross_validation import cross_val_predict
+    found = cross_val_predict(dataset, contents, folds, seed, progress, kept)
     trusted = _trust(found.logits, labels)
     logits, nearness = np.empty_like(found.logits), np.empty(len(folds), np.float32)
     for number, fold in enumerate(found.folds):
@@ -221,7 +221,7 @@ def _train(
         learnt, classes = labels[fold.rows[rows]], len(dataset.class_names)
         logits[own] = answer_others(fold.learnt[rows], learnt, fold.held, classes)
         some = np.linspace(0, len(fold.rows) - 1, min(COMPARED_WITH, len(fold.rows))).astype(np.intp)
-        nearness[own] = measure_nearness(fold.held, fold.learnt[some])
+        nearness[own] = knn_similarity(fold.held, fold.learnt[some])
     return logits, nearness
 
 
@@ -230,4 +230,6 @@ def _needing_torch() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise MissingExtra("Training networks to find wrong labels by", error.name or "torch", "train") from error
+        raise MissingDependencyError(
+            "Training networks to find wrong labels by", error.name or "torch", "train"
+        ) from error

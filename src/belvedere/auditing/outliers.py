@@ -9,7 +9,7 @@ from belvedere.auditing.class_checks import DEVIATION, NEIGHBOURS, OUTLYING, SAM
 
 
 @dataclass(frozen=True)
-class Outlyingness:
+class KnnOutliers:
     """How unlike every other picture each one is."""
 
     scores: NDArray[np.float64]  # (N,), 0 to 1: one half is where it is flagged
@@ -17,7 +17,7 @@ class Outlyingness:
     usual: float  # median nearness
 
 
-def find_outliers(nearness: Floats) -> Outlyingness:
+def find_outliers(nearness: Floats) -> KnnOutliers:
     """Scores pictures by how near their nearest ones are.
 
     Args:
@@ -30,10 +30,10 @@ def find_outliers(nearness: Floats) -> Outlyingness:
     deviation = DEVIATION * float(np.median(np.abs(nearness - middle))) + 1e-6
     far = (middle - nearness) / deviation
     scores = 1 / (1 + np.exp(-np.clip(far - OUTLYING, -50, 50)))
-    return Outlyingness(scores.astype(np.float64), nearness, middle)
+    return KnnOutliers(scores.astype(np.float64), nearness, middle)
 
 
-def measure_nearness(embeddings: Floats, among: Floats) -> Floats:
+def knn_similarity(embeddings: Floats, among: Floats) -> Floats:
     """Mean cosine of embeddings, (n, D), to their ten nearest in (m, D), copies of themselves not counted."""
     directions = _unit(among)
     nearness = np.empty(len(embeddings), np.float32)

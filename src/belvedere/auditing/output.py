@@ -19,8 +19,8 @@ from belvedere.types.data import Sample
 ISSUES, AUDIT = "issues.csv", "audit.json"
 NETWORK = "network.onnx"  # the first of those that were trained
 COLUMNS = (
-    *("image", "check", "score", "flagged", "detail", "label", "suggestion", "probability", "given_probability"),
-    *("group", "sha256"),
+    *("image", "issue_type", "score", "is_issue", "message", "label"),
+    *("suggested_label", "suggested_probability", "label_probability", "group", "sha256"),
 )
 VERSIONS_OF = ("numpy", "onnxruntime", "pillow", "simplejpeg")
 
@@ -49,7 +49,7 @@ def collect(audit: Audit, samples: Sequence[Sample]) -> dict[str, object]:
         "classes": list(audit.class_names),
         "images": audit.images,
         "flagged": audit.flagged,
-        "checks": {one.check: {"title": one.title, "flagged": one.flagged} for one in summarise(audit)},
+        "checks": {one.issue_type: {"title": one.title, "flagged": one.flagged} for one in summarise(audit)},
         "counts": {part: {name: counts[part, name] for name in audit.class_names} for part in parts},
         "class_issues": [asdict(one) for one in audit.classes],
         "groups": [asdict(group) | {"leaks": group.leaks, "contradicts": group.contradicts} for group in audit.groups],
@@ -62,5 +62,5 @@ def collect(audit: Audit, samples: Sequence[Sample]) -> dict[str, object]:
 
 
 def _row(issue: Issue) -> list[object]:
-    values = asdict(issue) | {"flagged": "true" if issue.flagged else "false"}
+    values = asdict(issue) | {"is_issue": "true" if issue.is_issue else "false"}
     return [values[name] for name in COLUMNS]

@@ -11,12 +11,12 @@ from belvedere.auditing.checks import FINDINGS, Summary, summarise
 from belvedere.auditing.class_checks import IMBALANCE, SMALL_CLASS
 from belvedere.auditing.duplicates.groups import CONTRADICTION, LEAK, NEAR, SAME_BYTES, SAME_PIXELS
 from belvedere.auditing.label_issues import WRONG_LABEL
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.evaluation.report import plots
 from belvedere.evaluation.report.html import EmbeddedPicture, embed_tile, environment
 from belvedere.evaluation.report.image_grid import Tile
 from belvedere.images.decode import read_image
-from belvedere.images.resize import fit_image, within
+from belvedere.images.resize import resize_image, within
 from belvedere.runtime import files
 from belvedere.types.audit import Audit, DuplicateGroup, Issue
 from belvedere.types.data import Sample
@@ -67,19 +67,19 @@ def write_page(path: Path, audit: Audit, samples: Sequence[Sample], command: str
 
 
 def _make_section(summary: Summary, audit: Audit, paths: Mapping[str, Path]) -> _Section:
-    advice = FINDINGS[summary.check].advice
-    if summary.check in (SMALL_CLASS, IMBALANCE):
-        lines = tuple(f"{one.name}: {one.detail}" for one in audit.classes if one.check == summary.check)
+    advice = FINDINGS[summary.issue_type].advice
+    if summary.issue_type in (SMALL_CLASS, IMBALANCE):
+        lines = tuple(f"{one.name}: {one.message}" for one in audit.classes if one.issue_type == summary.issue_type)
         return _Section(summary, advice, (), (), lines, 0)
-    if summary.check in _GROUPED:
-        groups = _groups_of(summary.check, audit.groups)
+    if summary.issue_type in _GROUPED:
+        groups = _groups_of(summary.issue_type, audit.groups)
         shown = tuple(_show_group(group, paths) for group in groups[:SHOWN_GROUPS])
         return _Section(summary, advice, (), shown, (), max(0, len(groups) - SHOWN_GROUPS))
-    issues = [issue for issue in audit.issues if issue.check == summary.check and issue.flagged]
-    most = SHOWN_DOUBTS if summary.check == WRONG_LABEL else SHOWN
+    issues = [issue for issue in audit.issues if issue.issue_type == summary.issue_type and issue.is_issue]
+    most = SHOWN_DOUBTS if summary.issue_type == WRONG_LABEL else SHOWN
     tiles = [(issue, _show(paths[issue.image], *_caption(issue))) for issue in issues[:most]]
     pictures = tuple(picture for _, picture in tiles if picture is not None)
-    lines = tuple(f"{issue.image}: {issue.detail}" for issue, picture in tiles if picture is None)
+    lines = tuple(f"{issue.image}: {issue.message}" for issue, picture in tiles if picture is None)
     return _Section(summary, advice, pictures, (), lines, max(0, len(issues) - most))
 
 
@@ -107,15 +107,15 @@ def _show_group(group: DuplicateGroup, paths: Mapping[str, Path]) -> tuple[str, 
 
 
 def _caption(issue: Issue) -> tuple[str, str]:
-    if issue.check == WRONG_LABEL:
-        rather = f"rather {issue.suggestion} {issue.probability:.2f}"
+    if issue.issue_type == WRONG_LABEL:
+        rather = f"rather {issue.suggested_label} {issue.suggested_probability:.2f}"
         return f"given {issue.label}\n{rather}\nwrong {issue.score:.2f}\n{Path(issue.image).name}", "wrong"
-    return f"{issue.detail}\n{issue.label}/{Path(issue.image).name}", "plain"
+    return f"{issue.message}\n{issue.label}/{Path(issue.image).name}", "plain"
 
 
 def _show(path: Path, caption: str, tone: str) -> EmbeddedPicture | None:
     try:
         pixels = read_image(path)
-    except UnreadableImage:
+    except InvalidImageError:
         return None
-    return embed_tile(Tile(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], TILE_PIXELS)), caption, tone))
+    return embed_tile(Tile(resize_image(pixels, within(pixels.shape[0], pixels.shape[1], TILE_PIXELS)), caption, tone))

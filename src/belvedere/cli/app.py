@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="belvedere",
-    help="From a folder of labelled photographs to an image classifier you can trust.",
+    help="From a folder of labeled photographs to an image classifier you can trust.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,7 +40,7 @@ AcceptRate = Annotated[
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", help="Journal of corrections that belvedere review wrote.", show_default=False),
+    typer.Option("--corrections", help="Journal of corrections that belvedere review wrote.", show_default=False),
 ]
 Spreadsheet = Annotated[
     bool,
@@ -61,6 +61,6 @@ def print_json(content: Mapping[str, object]) -> None:
     print(dump_json(content, indent=2))  # noqa: T201 - ASCII, which any terminal and pipe takes
 
 
-def say_where(report: Path) -> None:
+def print_report_path(report: Path) -> None:
     """Names the report that was written."""
     tell(f"Report: {report}")

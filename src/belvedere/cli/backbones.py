@@ -13,10 +13,10 @@ def backbones(as_json: AsJson = False) -> None:
     from belvedere.cli.tables import show_backbones
 
     if as_json:
-        print_json({"backbones": [dataclasses.asdict(each) for each in belvedere.list_backbones()]})
+        print_json({"backbones": [dataclasses.asdict(each) for each in belvedere.list_models()]})
     else:
-        show_backbones(console(), belvedere.list_backbones())
+        show_backbones(console(), belvedere.list_models())
         tell(
             "M: million parameters; side in pixels; images a second on two cores. "
-            "Take one with: belvedere train PHOTOS --backbone NAME"
+            "Take one with: belvedere train PHOTOS --network NAME"
         )

@@ -25,9 +25,9 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit MODEL's tags to a TABLE of a few dozen photographs with all their labels."""
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
-    done = belvedere.calibrate(model, table, out=out, force=force, overwrite=overwrite, progress=for_stderr())
+    done = belvedere.calibrate(model, table, out=out, force=force, overwrite=overwrite, progress=console_progress())
     if as_json:
         print_json(dataclasses.asdict(done) | {"file": str(done.file)})
         return

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, Overwrite, app, console, print_json, say_where
+from belvedere.cli.app import AsJson, Overwrite, app, console, print_json, print_report_path
 from belvedere.runtime.terminal import tell
 
 
@@ -22,12 +22,12 @@ def compare(
     from belvedere.evaluation.compare import to_json
     from belvedere.evaluation.report.comparison import judge, table_rows, write_comparison
     from belvedere.inference.writers.text import plain_table, plain_text
-    from belvedere.runtime.output_folder import check_free
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.output_folder import check_output_folder
+    from belvedere.runtime.progress import console_progress
 
-    progress = for_stderr()
+    progress = console_progress()
     if out is not None:
-        check_free(out, overwrite=overwrite, inputs=(run_a, run_b))
+        check_output_folder(out, overwrite=overwrite, inputs=(run_a, run_b))
     comparison = belvedere.compare(run_a, run_b, progress=progress)
     progress.say_notes(comparison.notes)
     page = write_comparison(out, comparison, inputs=(run_a, run_b), overwrite=overwrite) if out is not None else None
@@ -43,6 +43,6 @@ def compare(
         console().print(table)
         console().print(judge(comparison))
     if page is not None:
-        say_where(page)
+        print_report_path(page)
     elif not as_json:
         tell("Add --out FOLDER for a page with the pictures that changed sides.")

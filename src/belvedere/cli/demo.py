@@ -11,7 +11,7 @@ from belvedere.cli.app import (
     app,
     console,
     print_json,
-    say_where,
+    print_report_path,
 )
 
 
@@ -21,9 +21,9 @@ def demo(
 ) -> None:
     """Draw a practice set, run the whole job on it and say where the report is (a minute or two)."""
     from belvedere.inference.writers.text import show_evaluation, show_predictions
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
-    shown = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=for_stderr())
+    shown = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=console_progress())
     if as_json:
         found = {one.what: {"precision": one.precision, "recall": one.recall} for one in shown.found}
         print_json({"report": str(shown.report), "fjord": shown.fjord.answer, "audit": found, **shown.run.metrics})
@@ -39,4 +39,4 @@ def demo(
     shares = sorted(shown.fjord_shares.items(), key=lambda item: -item[1])
     terminal.print("\nA fjord, which holds " + ", ".join(f"{name} {share:.0%}" for name, share in shares) + ":")
     show_predictions(terminal, [shown.fjord], shown.run.evaluation.class_names)
-    say_where(shown.report)
+    print_report_path(shown.report)

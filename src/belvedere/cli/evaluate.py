@@ -15,7 +15,7 @@ from belvedere.cli.app import (
     app,
     console,
     print_json,
-    say_where,
+    print_report_path,
 )
 from belvedere.errors import UsageError
 from belvedere.runtime.terminal import tell
@@ -29,7 +29,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
     outliers: Annotated[
         Path | None,
-        typer.Option("--outliers", help="Folder of pictures of none of the classes: is it told that they are?"),
+        typer.Option("--ood", help="Folder of pictures of none of the classes: is it told that they are?"),
     ] = None,
     accept_rate: AcceptRate = None,
     overwrite: Overwrite = False,
@@ -39,7 +39,7 @@ def evaluate(
     """Measure MODEL on PHOTOS: accuracy, confusion, calibration, tags, none of these, and the surest mistakes."""
     from belvedere.evaluation.run_folder import evaluate_into
     from belvedere.inference.writers.text import show_evaluation
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
     if spreadsheet and out is None:
         raise UsageError("--spreadsheet is for the table that --out FOLDER writes: add it, or leave --spreadsheet out.")
@@ -48,7 +48,7 @@ def evaluate(
         photos,
         out,
         overwrite=overwrite,
-        progress=for_stderr(),
+        progress=console_progress(),
         outliers=outliers,
         accept_rate=accept_rate,
         labels=labels,
@@ -61,4 +61,4 @@ def evaluate(
     if out is None:
         tell("Add --out FOLDER for a report with pictures.")
     else:
-        say_where(out / "report.html")
+        print_report_path(out / "report.html")

@@ -15,22 +15,28 @@ from belvedere.runtime.terminal import print_line, tell
 def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option("--out", help="File to write, such as model-int8.onnx.")],
-    form: Annotated[str, typer.Option("--form", help="int8, float16 or plain.")],
+    form: Annotated[str, typer.Option("--format", help="int8, float16-weights or nchw.")],
     photos: Annotated[
-        Path, typer.Option("--calibration", help="Photographs like those it is for: to calibrate and to compare on.")
+        Path,
+        typer.Option("--calibration-data", help="Photographs like those it is for: to calibrate and to compare on."),
     ],
-    views: Annotated[
-        int | None, typer.Option("--views", min=1, max=1, help="1: look once, not also at the mirror image.")
-    ] = None,
+    no_tta: Annotated[bool, typer.Option("--no-tta", help="Predict without the mirror image.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write it although its answers are over the bound.")] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write MODEL in another form, if its answers stay those of the original."""
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
     done = belvedere.export_model(
-        model, out, form, photos=photos, views=views, force=force, overwrite=overwrite, progress=for_stderr()
+        model,
+        out,
+        form,
+        photos=photos,
+        views=1 if no_tta else None,
+        force=force,
+        overwrite=overwrite,
+        progress=console_progress(),
     )
     if as_json:
         print_json(asdict(done) | {"holds": done.holds, "file": str(out)})
@@ -41,9 +47,9 @@ def export(
     print_line(
         f"largest change of a probability {done.largest_change:.4f} (bound {bound.change}), mean {done.mean_change:.4f}"
     )
-    if done.none_changed is not None:
+    if done.ood_flip_rate is not None:
         print_line(
-            f'"none of these" from one of the two only on {done.none_changed:.2%} (bound {bound.none_changed:.1%})'
+            f'"none of these" from one of the two only on {done.ood_flip_rate:.2%} (bound {bound.ood_flip_rate:.1%})'
         )
     if not done.holds:
         tell("belvedere: its answers are over the bound; it was written because of --force")

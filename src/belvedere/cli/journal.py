@@ -26,7 +26,7 @@ def journal(
 ) -> None:
     """Count what JOURNAL holds, write it as CSV, or write PHOTOS corrected, as a table or a folder of links."""
     from belvedere.data.export import check_place, export_decisions, export_folder, export_table, summarise
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
     is_table = out is not None and out.suffix.lower() == ".csv"
     if photos is not None and out is None:
@@ -39,8 +39,8 @@ def journal(
     if out is not None:
         check_place(out, [file] if photos is None else [file, photos], is_table=is_table, overwrite=overwrite)
     if photos is not None and out is not None:
-        progress = for_stderr()
-        dataset = belvedere.read_folder(photos, file, progress)
+        progress = console_progress()
+        dataset = belvedere.load_dataset(photos, file, progress)
         progress.say_notes(dataset.notes)
         if is_table:
             export_table(dataset, out, overwrite=overwrite, spreadsheet=spreadsheet)

@@ -37,13 +37,15 @@ def predict(
         bool, typer.Option("--resume", help="Go on where the same command was cut off (csv, jsonl, parquet).")
     ] = False,
     engine: Annotated[
-        str, typer.Option("--engine", help="local, or ray: many machines, into a folder of Parquet files.")
+        str, typer.Option("--backend", help="local, or ray: many machines, into a folder of Parquet files.")
     ] = "local",
     overwrite: Overwrite = False,
     null: Annotated[
         bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")
     ] = False,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG with the pictures and their answers.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--contact-sheet", help="PNG with the pictures and their answers.")
+    ] = None,
     heatmaps: Annotated[
         Path | None, typer.Option("--heatmaps", help="Folder for pictures of where the evidence for each tag is.")
     ] = None,
@@ -53,9 +55,9 @@ def predict(
 ) -> None:
     """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
     from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
-    from belvedere.images.inputs import read_names
+    from belvedere.images.inputs import read_paths
     from belvedere.inference.batch import STDIN, Sink, choose_model, predict_files
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
     if as_json and (form or out):
         raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
@@ -64,20 +66,22 @@ def predict(
     chosen, named = choose_model(images, model=model, accept_rate=accept_rate)
     if STDIN in named and named != [STDIN]:
         raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
-    sources = read_names(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
+    sources = read_paths(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
     if engine == "ray":
         if out is None or form != "parquet" or resume or sheet or heatmaps or accept_rate or spreadsheet:
-            raise UsageError("--engine ray writes a folder: give --out answers.parquet, and no other files or rates.")
+            raise UsageError("--backend ray writes a folder: give --out answers.parquet, and no other files or rates.")
         from belvedere.inference.ray_backend import predict_at_scale  # here, since Ray is an extra and takes seconds
 
-        done = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=for_stderr())
+        done = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=console_progress())
     else:
-        sinks: list[Sink] = [] if sheet is None else [ContactSheet(sheet, overwrite=overwrite, progress=for_stderr())]
+        sinks: list[Sink] = (
+            [] if sheet is None else [ContactSheet(sheet, overwrite=overwrite, progress=console_progress())]
+        )
         sinks += [] if heatmaps is None else [Heatmaps(heatmaps, overwrite=overwrite)]
         options: dict[str, Any] = {"out": out, "sinks": sinks}
         options |= {"inputs": [STDIN_DESCRIPTOR] if named == [STDIN] else []}
         options |= {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
-        done = predict_files(chosen, sources, form, **options, progress=for_stderr())
+        done = predict_files(chosen, sources, form, **options, progress=console_progress())
     if done.unreadable:
         tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ def review(
     photos: Annotated[
         Path | None,
         typer.Option(
-            "--photos",
+            "--data",
             help="The data set, for neighbors and for photographs that moved; else the run's.",
             show_default=False,
         ),
@@ -29,7 +29,7 @@ def review(
     journal: Annotated[
         Path | None,
         typer.Option(
-            "--journal",
+            "--corrections",
             help="File for the decisions; else the one RUN was trained with, or RUN.journal.jsonl.",
             show_default=False,
         ),
@@ -39,14 +39,21 @@ def review(
     ),
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 for any that is free.")] = 8642,
     who: Annotated[
-        str | None, typer.Option("--who", help="Your name, for the journal; else the user's.", show_default=False)
+        str | None, typer.Option("--annotator", help="Your name, for the journal; else the user's.", show_default=False)
     ] = None,
 ) -> None:
     """Go through doubtful labels, duplicates and leaks on a local web page, with the keyboard."""
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
     done = belvedere.run_review(
-        run_or_audit, photos=photos, model=model, journal=journal, host=host, port=port, who=who, progress=for_stderr()
+        run_or_audit,
+        photos=photos,
+        model=model,
+        journal=journal,
+        host=host,
+        port=port,
+        who=who,
+        progress=console_progress(),
     )
     tell(f"{done.recorded:,} decisions in {done.journal}, {done.left:,} doubts left.")
-    tell(f"Train with them: belvedere train PHOTOS --labels {shlex.quote(str(done.journal))}")
+    tell(f"Train with them: belvedere train PHOTOS --corrections {shlex.quote(str(done.journal))}")

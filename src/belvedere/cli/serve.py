@@ -11,7 +11,7 @@ import typer
 from belvedere.cli.app import AcceptRate, AsJson, app, print_json
 
 if TYPE_CHECKING:
-    from belvedere.serving.model_watch import Served
+    from belvedere.serving.model_watch import LoadedModel
 
 
 TokenFile = Annotated[
@@ -39,14 +39,16 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 8000,
     token_file: TokenFile = None,
-    queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are refused with 503.")] = 256,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Pictures that go through the model at once, on each core; 32 at most.")
-    ] = 16,
-    files: Annotated[int, typer.Option(min=1, help="Pictures of one request.")] = 32,
-    megabytes: Annotated[float, typer.Option(help="Of one request.")] = 32,
-    megapixels: Annotated[float, typer.Option(help="Of one picture.")] = 50,
-    seconds: Annotated[float, typer.Option(help="For a request to come, and again for its answer.")] = 30,
+    queue: Annotated[
+        int, typer.Option("--max-queue", min=1, help="Images that may wait; more are rejected with 503.")
+    ] = 256,
+    batch: Annotated[int, typer.Option("--max-batch-size", min=1, help="Images per batch and core; 32 at most.")] = 16,
+    files: Annotated[int, typer.Option("--max-files", min=1, help="Images of one request.")] = 32,
+    megabytes: Annotated[float, typer.Option("--max-body-mb", help="Size of one request, MB.")] = 32,
+    megapixels: Annotated[float, typer.Option("--max-megapixels", help="Size of one image, megapixels.")] = 50,
+    seconds: Annotated[
+        float, typer.Option("--timeout", help="Seconds to receive a request, and again to answer it.")
+    ] = 30,
     keep_alive: KeepAlive = 5,
     cors_origins: CorsOrigins = None,
     accept_rate: AcceptRate = None,
@@ -80,7 +82,7 @@ def serve(
     )
 
 
-def _say_started(as_json: bool, has_token: bool, address: str, served: "Served", only_local: bool) -> None:
+def _say_started(as_json: bool, has_token: bool, address: str, served: "LoadedModel", only_local: bool) -> None:
     from belvedere.serving.json_logging import announce
 
     if as_json:

@@ -22,7 +22,7 @@ def show(
 ) -> None:
     """Show MODEL's layers with their output shapes and parameters, and where it comes from."""
     from belvedere.cli.tables import show_card, show_layers
-    from belvedere.inference.model_paths import explain_missing, find_nearest, takes_model
+    from belvedere.inference.model_paths import explain_missing, find_nearest, is_model_path
 
     if model is None or Path(model).exists():
         card = (belvedere.load() if model is None else belvedere.load(model)).card
@@ -33,11 +33,11 @@ def show(
             show_card(console(), card)
         return
     partial = Path(f"{model}.partial").is_dir()
-    if partial or "/" in model or "." in model or takes_model(find_nearest(Path(model)) or Path()):
+    if partial or "/" in model or "." in model or is_model_path(find_nearest(Path(model)) or Path()):
         raise UsageError(f"{explain_missing(Path(model))} Give a model.onnx, a run folder or a network's name.")
-    entry, layers = belvedere.describe_network(model, classes)
+    entry, layers = belvedere.describe_architecture(model, classes)
     if as_json:
         print_json({"network": entry.name, "layers": [dataclasses.asdict(layer) for layer in layers]})
     else:
         show_layers(console(), layers)
-        console().print(f"{entry.name}: {entry.summary}. Source: {entry.source}. Licence: {entry.licence}.")
+        console().print(f"{entry.name}: {entry.summary}. Source: {entry.source}. License: {entry.license}.")

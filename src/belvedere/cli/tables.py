@@ -56,10 +56,10 @@ def show_backbones(console: "Console", backbones: Sequence[CuratedBackbone]) -> 
     table.add_column("backbone", no_wrap=True)
     for title in ("M", "side", "images/s"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("licence", no_wrap=True)
+    table.add_column("license", no_wrap=True)
     for each in backbones:
         figures = (f"{each.parameters_millions:.1f}", f"{each.side}", f"{each.images_per_second}")
-        table.add_row(f"{each.name}\n  {each.suits}", *figures, each.licence)
+        table.add_row(f"{each.name}\n  {each.suits}", *figures, each.license)
     console.print(table)
 
 
@@ -78,7 +78,7 @@ def show_card(console: "Console", card: ModelCard) -> None:
     }
     if "weights" in made.base:
         lines["stands on"] = (
-            f"{made.network}, weights {made.base['weights']}, licence {made.base.get('licence', 'unknown')}"
+            f"{made.network}, weights {made.base['weights']}, license {made.base.get('license', 'unknown')}"
         )
     if "teacher" in made.base:
         lines["taught by"] = made.base["teacher"]

@@ -16,7 +16,7 @@ from belvedere.cli.app import (
     app,
     console,
     print_json,
-    say_where,
+    print_report_path,
 )
 from belvedere.errors import UsageError
 
@@ -24,19 +24,19 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="How to train: quick, standard, best, pretrained, finetuned or article. Without: standard, or pretrained "
-        "with --backbone or --weights.",
+        help="How to train: quick, standard, best, probe, finetune or article. Without: standard, or probe "
+        "with --network or --weights.",
     ),
 ]
 BackboneName = Annotated[
-    str | None, typer.Option("--backbone", help="Pretrained network of timm's to stand on; see belvedere backbones.")
+    str | None, typer.Option("--network", help="Pretrained network of timm's to stand on; see belvedere backbones.")
 ]
 WeightsFile = Annotated[
     Path | None, typer.Option("--weights", help="File of its weights; without, downloaded on first use.")
 ]
 TeacherModel = Annotated[Path | None, typer.Option("--teacher", help="Run whose answers are learnt beside the labels.")]
-Unlabelled = Annotated[
-    Path | None, typer.Option("--unlabelled", help="Folder of photographs for which only the teacher answers.")
+Unlabeled = Annotated[
+    Path | None, typer.Option("--unlabeled", help="Folder of photographs for which only the teacher answers.")
 ]
 
 
@@ -50,13 +50,15 @@ def train(
     weights: WeightsFile = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     teacher: TeacherModel = None,
-    unlabelled: Unlabelled = None,
+    unlabeled: Unlabeled = None,
     labels: Labels = None,
     config: Annotated[Path | None, typer.Option(help="TOML file whose values take the place of the recipe's.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and end.")] = False,
     out: Out = Path("run"),
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Plan the training to fit into so many minutes.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--max-minutes", help="Plan the training to fit into so many minutes.")
+    ] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Overwrite = False,
@@ -66,18 +68,18 @@ def train(
 ) -> None:
     """Train a classifier on PHOTOS, measure it, and write a run folder with the model and its report."""
     from belvedere.inference.writers.text import show_evaluation
-    from belvedere.runtime.progress import for_stderr
+    from belvedere.runtime.progress import console_progress
 
-    recipe = recipe or ("pretrained" if backbone or weights else "standard")
-    given = {"network": backbone, "weights": weights, "teacher": teacher, "unlabelled": unlabelled}
+    recipe = recipe or ("probe" if backbone or weights else "standard")
+    given = {"network": backbone, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if print_config:
-        print(belvedere.print_recipe(recipe, config, epochs, **changes), end="")  # noqa: T201
+        print(belvedere.recipe_to_toml(recipe, config, epochs, **changes), end="")  # noqa: T201
         return
     if photos is None:
-        raise UsageError("PHOTOS is missing: give a folder of labelled photographs, or a table.")
+        raise UsageError("PHOTOS is missing: give a folder of labeled photographs, or a table.")
     run = belvedere.train(
-        photos if labels is None else belvedere.read_folder(photos, labels, for_stderr()),
+        photos if labels is None else belvedere.load_dataset(photos, labels, console_progress()),
         out=out,
         recipe=recipe,
         config=config,
@@ -89,7 +91,7 @@ def train(
         resume=resume,
         offline=offline,
         spreadsheet=spreadsheet,
-        progress=for_stderr(),
+        progress=console_progress(),
         **changes,
     )
     if not run.leads:
@@ -98,4 +100,4 @@ def train(
         print_json(run.metrics)
     else:
         show_evaluation(console(), run.evaluation)
-        say_where(run.folder / "report.html")
+        print_report_path(run.folder / "report.html")

@@ -25,7 +25,7 @@ from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
 from belvedere.errors import CacheError
-from belvedere.runtime.environment import CACHE_TAG, PLACE_VARIABLE, cache_folder, make_cache_folder
+from belvedere.runtime.environment import CACHE_DIR_ENV, CACHE_TAG, cache_folder, make_cache_folder
 from belvedere.types.data import StoreFigures
 
 STORES, WEIGHTS = ("pixels", "embeddings"), "weights"  # what is kept, each kind in a folder
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Addition:
+class NewRow:
     """A row on its way into a store."""
 
     key: str
@@ -53,7 +53,7 @@ class Addition:
     notes: tuple[str, ...] = ()
 
 
-class StoredRows:
+class CachedArray:
     """Some rows of a store, N x its shape; indexed by rows, as an array is."""
 
     def __init__(self, file: FileIO, shape: tuple[int, ...], dtype: DTypeLike, slots: NDArray[np.int64]) -> None:
@@ -152,16 +152,16 @@ class Store:
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
-    def rows(self, keys: Iterable[str]) -> StoredRows:
+    def rows(self, keys: Iterable[str]) -> CachedArray:
         """Opens the rows of some keys that are here, in the order of the keys."""
         slots = np.array([self.entries[key].slot for key in keys], np.int64)
         try:
             file = (self.folder / ROWS).open("rb", buffering=0)
         except OSError as error:
             raise CacheError(f"Can't read the cache in {self.folder}: {error.strerror}. Start again.") from error
-        return StoredRows(file, self._shape, self._dtype, slots)
+        return CachedArray(file, self._shape, self._dtype, slots)
 
-    def check_there(self) -> None:
+    def ensure_not_cleared(self) -> None:
         """Checks that the store has not been cleared since it was opened, and perhaps begun anew by another process.
 
         Raises:
@@ -193,7 +193,7 @@ class Store:
                     missing.append(key)
         return missing
 
-    def add(self, additions: Sequence[Addition]) -> None:
+    def add(self, additions: Sequence[NewRow]) -> None:
         """Appends rows, then their lines, but for those that another process has added meanwhile.
 
         Raises:
@@ -201,7 +201,7 @@ class Store:
         """
         try:
             with self._adding, FileLock(self.folder / LOCK).acquire(poll_interval=POLL_SECONDS):
-                self.check_there()
+                self.ensure_not_cleared()
                 self._take_new_lines()
                 fresh = [item for item in additions if item.key not in self.entries]
                 self._write_rows(fresh)
@@ -209,7 +209,7 @@ class Store:
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
-    def _write_rows(self, fresh: Sequence[Addition]) -> None:
+    def _write_rows(self, fresh: Sequence[NewRow]) -> None:
         size_bytes = _row_bytes(self._shape, self._dtype)
         start = self._known_lines * size_bytes
         if fresh and hasattr(os, "posix_fallocate"):  # room for all of them at once: the writing takes half as long
@@ -220,7 +220,7 @@ class Store:
             self._rows.write(item.values.data)
         self._rows.flush()
 
-    def _write_lines(self, fresh: Sequence[Addition]) -> None:
+    def _write_lines(self, fresh: Sequence[NewRow]) -> None:
         lines = [{"sha256": item.key, "crc32": item.crc32, "notes": item.notes} for item in fresh]
         content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         with (self.folder / INDEX).open("r+b") as file:
@@ -256,5 +256,5 @@ def _row_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
 def _cannot_write(folder: Path, error: OSError) -> CacheError:
     return CacheError(
         f"Can't write the cache in {folder}: {error.strerror or error}. Make room there (belvedere cache --clear), or "
-        f"name another folder with the environment variable {PLACE_VARIABLE}."
+        f"name another folder with the environment variable {CACHE_DIR_ENV}."
     )

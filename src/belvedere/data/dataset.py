@@ -1,4 +1,4 @@
-"""Folders and tables of labelled photographs to samples and class names.
+"""Folders and tables of labeled photographs to samples and class names.
 
 Knows the layouts people keep photographs in, and what in them is no photograph; does not open a photograph.
 
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from belvedere.data.corrections.apply import apply_journal
 from belvedere.data.label_tables import read_rows
-from belvedere.errors import DatasetError, UnknownName
+from belvedere.errors import DatasetError, UnknownNameError
 from belvedere.images.decode import PICTURE_SUFFIXES
 from belvedere.runtime.csv_files import unescape_formula
 from belvedere.runtime.output_folder import MARK
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Note, Sample
 
-PART_NAMES = {
+SPLIT_ALIASES = {
     "train": ("train", "training", "seg_train"),
     "val": ("val", "valid", "validation", "seg_val"),
     "test": ("test", "testing", "seg_test"),
@@ -31,9 +31,9 @@ PART_NAMES = {
 FOREIGN_FOLDERS = ("__macosx", "@eadir")  # what macOS's archives and Synology's disks put beside photographs
 AREA = re.compile(r"0?\.\d+|1\.0*|[01]")  # a share, written as 0.27; 0 and 1 only where a table has other shares
 NAMES_AREA = re.compile(r":\s*(0?\.\d+|1\.0*)\s*(\||$)")
-ROUNDING = 0.01 + 1e-9  # by which shares may add up to more
+TOLERANCE = 0.01 + 1e-9  # by which shares may add up to more
 UNDIVIDED = ""  # the part of a sample where the layout names none
-_PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
+_PART_OF = {name: part for part, names in SPLIT_ALIASES.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Dataset:
         yield from (sample.path for sample in self.samples)
 
 
-def read_folder(photos: Path | str, labels: Path | str | None = None, progress: Progress | None = None) -> Dataset:
+def load_dataset(photos: Path | str, labels: Path | str | None = None, progress: Progress | None = None) -> Dataset:
     """Reads a data set: a folder in one of the known layouts, or a table.
 
     Args:
@@ -70,9 +70,9 @@ def read_folder(photos: Path | str, labels: Path | str | None = None, progress: 
     Raises:
         DatasetError: It isn't there, can't be read, holds no classes, has an empty class, spells one class in two ways,
             or its test part has a class that its training part has not.
-        UnknownName: A table's split is no part of a data set.
+        UnknownNameError: A table's split is no part of a data set.
         UsageError: There is no such journal.
-        MissingExtra: A Parquet table is given and pyarrow is not installed.
+        MissingDependencyError: A Parquet table is given and pyarrow is not installed.
     """
     try:
         samples, notes = _read_any(Path(photos))
@@ -80,7 +80,7 @@ def read_folder(photos: Path | str, labels: Path | str | None = None, progress: 
         raise DatasetError(f"Can't read {error.filename or photos}: {error.strerror or error}.") from error
     if not samples:
         raise DatasetError(
-            f"{photos} holds no labelled photographs. Expected one folder a class with pictures in it "
+            f"{photos} holds no labeled photographs. Expected one folder a class with pictures in it "
             f"(or train/ and test/ with such folders), or a table with the columns image and label."
         )
     if labels is not None:
@@ -139,7 +139,7 @@ def _part_folders(folder: Path) -> dict[str, Path]:
 
 def _read_classes(folder: Path, part: str, ignored: list[Path]) -> list[Sample]:
     samples: list[Sample] = []
-    ignored += [path for path in sorted(folder.iterdir()) if not path.is_dir() or _is_foreign(path)]
+    ignored += [path for path in sorted(folder.iterdir()) if not path.is_dir() or _is_ignored_folder(path)]
     for class_folder in _folders(folder):
         found = [Sample(path, str(path), class_folder.name, part) for path in _walk(class_folder, ignored)]
         if not found:
@@ -152,10 +152,10 @@ def _read_classes(folder: Path, part: str, ignored: list[Path]) -> list[Sample]:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_foreign(path))
+    return (path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_ignored_folder(path))
 
 
-def _is_foreign(folder: Path) -> bool:
+def _is_ignored_folder(folder: Path) -> bool:
     """Whether a folder is hidden, another program's, a result of ours, or a link that leads in a circle."""
     if folder.name.startswith(".") or folder.name.lower() in FOREIGN_FOLDERS or (folder / MARK).is_file():
         return True
@@ -168,7 +168,7 @@ def _walk(folder: Path, ignored: list[Path]) -> Iterator[Path]:
     while waiting:
         path = waiting.pop()
         if path != folder and (
-            path.name.startswith(".") or (path.is_dir() and (path.is_symlink() or _is_foreign(path)))
+            path.name.startswith(".") or (path.is_dir() and (path.is_symlink() or _is_ignored_folder(path)))
         ):
             ignored.append(path)
         elif path.is_dir():
@@ -190,7 +190,7 @@ def _kind_of_ignored(path: Path) -> str:
     if path.name.startswith("."):
         return "hidden"
     if path.is_dir():
-        kind = "made by a program" if _is_foreign(path) else "a folder beside the parts"
+        kind = "made by a program" if _is_ignored_folder(path) else "a folder beside the parts"
         return "a link to a folder" if path.is_symlink() else kind
     return "a picture outside the class folders" if path.suffix.lower() in PICTURE_SUFFIXES else "no picture"
 
@@ -226,7 +226,7 @@ def _split_label(cell: str, has_areas: bool, place: str) -> tuple[tuple[str, ...
             f"{place}: give every label a share, such as sea:0.6|forest:0.4, or none. Received: {cell[:200]!r}."
         )
     areas = {name.strip(): float(area) for name, _, area in parts if float(area)}
-    if not areas or sum(areas.values()) > 1 + ROUNDING:
+    if not areas or sum(areas.values()) > 1 + TOLERANCE:
         raise DatasetError(f"{place}: the shares must be over 0 and add up to 1 at most. Received: {cell[:200]!r}.")
     return tuple(areas), tuple(areas.values())
 
@@ -234,7 +234,7 @@ def _split_label(cell: str, has_areas: bool, place: str) -> tuple[tuple[str, ...
 def _table_part(row: Mapping[str, str | None], place: str) -> str:
     value = (row.get("split") or "").strip().lower()
     if value and value not in _PART_OF:
-        raise UnknownName(f"part of a data set ({place})", value[:80], _PART_OF)
+        raise UnknownNameError(f"part of a data set ({place})", value[:80], _PART_OF)
     return _PART_OF.get(value, UNDIVIDED)
 
 

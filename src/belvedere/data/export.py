@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.data.corrections.journal import list_living, read_journal
+from belvedere.data.corrections.journal import active_decisions, read_corrections
 from belvedere.data.dataset import UNDIVIDED, Dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.csv_files import escape_formula, write_csv
 from belvedere.runtime.files import free_name
 from belvedere.runtime.output_file import OutputFile
-from belvedere.runtime.output_folder import check_free, new_folder
+from belvedere.runtime.output_folder import atomic_folder, check_output_folder
 from belvedere.types.data import Sample
 
 COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id", "part")
@@ -34,12 +34,12 @@ def check_place(out: Path, inputs: Sequence[Path], *, is_table: bool, overwrite:
 
     Raises:
         UsageError: It is one of the inputs, or can't be written.
-        FolderExists: Something else is there, or a folder that holds one of the inputs.
+        OutputExistsError: Something else is there, or a folder that holds one of the inputs.
     """
     if is_table:
         OutputFile(out, overwrite=overwrite, inputs=lambda: inputs)
     else:
-        check_free(out, overwrite=overwrite, inputs=inputs)
+        check_output_folder(out, overwrite=overwrite, inputs=inputs)
 
 
 def export_decisions(journal: Path | str, out: Path, *, overwrite: bool = False, spreadsheet: bool = False) -> int:
@@ -50,11 +50,11 @@ def export_decisions(journal: Path | str, out: Path, *, overwrite: bool = False,
 
     Raises:
         UsageError: There is no such journal, or the file can't be written.
-        FolderExists: A file is there, and `overwrite` is not said.
+        OutputExistsError: A file is there, and `overwrite` is not said.
     """
     file = OutputFile(out, overwrite=overwrite, inputs=lambda: (journal,))
-    decisions = read_journal(journal).decisions
-    living = {decision.id for decision in list_living(decisions)}
+    decisions = read_corrections(journal).decisions
+    living = {decision.id for decision in active_decisions(decisions)}
     rows = [
         (
             *(each.when, each.who, each.image, each.sha256, each.action, each.given, "|".join(each.to), each.about),
@@ -67,19 +67,19 @@ def export_decisions(journal: Path | str, out: Path, *, overwrite: bool = False,
 
 
 def export_table(dataset: Dataset, out: Path, *, overwrite: bool = False, spreadsheet: bool = False) -> None:
-    """Writes a data set as the table that `read_folder` reads: image, label, split.
+    """Writes a data set as the table that `load_dataset` reads: image, label, split.
 
     Several labels are written as `a|b`, and with the share of the picture that each covers as `a:0.6|b:0.3`. A label
     that a spreadsheet would take for a formula is escaped where that is asked for; an image's name never begins so.
 
     Raises:
         UsageError: The file can't be written, or is one of those that the data set is made from.
-        FolderExists: A file is there, and `overwrite` is not said.
+        OutputExistsError: A file is there, and `overwrite` is not said.
     """
     file = OutputFile(out, overwrite=overwrite, inputs=dataset.list_files)
     place = out.resolve().parent
     rows = [(_image_cell(sample, place), _label_cell(sample), sample.part) for sample in dataset.samples]
-    if not spreadsheet:  # what looks escaped is so, too: `read_folder` takes an apostrophe away
+    if not spreadsheet:  # what looks escaped is so, too: `load_dataset` takes an apostrophe away
         rows = [(image, escape_formula(label) if label[0] == "'" else label, part) for image, label, part in rows]
     write_csv(out, ("image", "label", "split"), rows, file.check, spreadsheet=spreadsheet)
 
@@ -90,20 +90,20 @@ def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -
     Secondary labels have no place in a folder; a table holds them.
 
     Args:
-        dataset: What `read_folder` made of photographs and a journal.
+        dataset: What `load_dataset` made of photographs and a journal.
         out: The folder. It appears when it is whole.
         copy: Whether the photographs are copied; else they are linked to (symbolic links).
         overwrite: Whether an older folder of Belvedere's there may be replaced.
 
     Raises:
-        FolderExists: Something is there that may not be replaced.
+        OutputExistsError: Something is there that may not be replaced.
         UsageError: The folder can't be written, links can't be made there, or a label is no name for a folder.
     """
     for label in sorted({sample.label for sample in dataset.samples}):
         if label in (".", "..") or any(each in label for each in "/\\\0"):
             raise UsageError(f"The label {label!r} can't be the name of a folder. Give --out a name that ends in .csv.")
     put: Callable[[Path, Path], object] = shutil.copyfile if copy else _link
-    with new_folder(out, overwrite=overwrite, inputs=dataset.list_files()) as folder:
+    with atomic_folder(out, overwrite=overwrite, inputs=dataset.list_files()) as folder:
         for sample in dataset.samples:
             place = folder / sample.part / sample.label if sample.part != UNDIVIDED else folder / sample.label
             place.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def summarise(journal: Path | str) -> dict[str, object]:
     Raises:
         UsageError: There is no such journal.
     """
-    text = read_journal(journal)
-    living = list_living(text.decisions)
+    text = read_corrections(journal)
+    living = active_decisions(text.decisions)
     actions = sorted({decision.action for decision in living})
     people = sorted({decision.who for decision in living})
     return {

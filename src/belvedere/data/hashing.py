@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images.decode import read_content
-from belvedere.runtime.parallel import map_ahead
+from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Note, Sample
 
@@ -38,18 +38,18 @@ def read_contents(samples: Sequence[Sample], progress: Progress) -> Contents:
         Samples and hashes in the given order; files that can't be read apart.
     """
 
-    def read(sample: Sample) -> str | UnreadableImage:
+    def read(sample: Sample) -> str | InvalidImageError:
         try:
             return hashlib.sha256(read_content(sample.path)).hexdigest()
-        except UnreadableImage as error:
+        except InvalidImageError as error:
             return error
 
     kept: list[Sample] = []
     hashes: list[str] = []
     unreadable: list[tuple[Sample, str]] = []
     with progress.task("Comparing files", len(samples)) as task:
-        for sample, outcome in zip(samples, map_ahead(read, samples, together=HASHED_TOGETHER), strict=True):
-            if isinstance(outcome, UnreadableImage):
+        for sample, outcome in zip(samples, parallel_map(read, samples, together=HASHED_TOGETHER), strict=True):
+            if isinstance(outcome, InvalidImageError):
                 unreadable.append((sample, outcome.reason))
             else:
                 kept.append(sample)
@@ -95,7 +95,7 @@ def _name_group(group: Sequence[Sample]) -> str:
     return " = ".join(sample.image for sample in group)
 
 
-def of_part(contents: Contents, *parts: str) -> Contents:
+def select_split(contents: Contents, *parts: str) -> Contents:
     """Returns the samples that belong to the given parts."""
     return select(contents, [i for i, sample in enumerate(contents.samples) if sample.part in parts])
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.data.array_cache import Addition, Store, StoredRows
+from belvedere.data.array_cache import CachedArray, NewRow, Store
 from belvedere.data.hashing import Contents
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images.decode import READING_VERSION, DecodedImage, read_content, read_input
-from belvedere.runtime.parallel import chunks_of, map_ahead
+from belvedere.runtime.parallel import chunks_of, parallel_map
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
@@ -39,7 +39,7 @@ class Held:
 class Pixels(Held):
     """Photographs ready to learn from."""
 
-    images: StoredRows  # (N, H, W, 3) uint8
+    images: CachedArray  # (N, H, W, 3) uint8
 
 
 def read_pixels(contents: Contents, preprocess: Preprocess, progress: Progress) -> Pixels:
@@ -64,11 +64,11 @@ def read_pixels(contents: Contents, preprocess: Preprocess, progress: Progress) 
         missing = store.find_missing(paths)
         task.advance(len(paths) - len(missing))
         reasons = _fill(store, [(key, paths[key]) for key in missing], preprocess, task)
-    held, rows = open_held(contents, store, reasons)
+    held, rows = open_cached(contents, store, reasons)
     return Pixels(held.samples, held.hashes, held.unreadable, held.remarked, rows)
 
 
-def open_held(contents: Contents, store: Store, reasons: Mapping[str, str]) -> tuple[Held, StoredRows]:
+def open_cached(contents: Contents, store: Store, reasons: Mapping[str, str]) -> tuple[Held, CachedArray]:
     """Opens a store for the photographs that can be read.
 
     Args:
@@ -82,7 +82,7 @@ def open_held(contents: Contents, store: Store, reasons: Mapping[str, str]) -> t
     pairs = list(zip(contents.hashes, contents.samples, strict=True))
     kept = [(key, sample) for key, sample in pairs if key not in reasons]
     rows = store.rows(key for key, _ in kept)
-    store.check_there()
+    store.ensure_not_cleared()
     held = Held(
         samples=tuple(sample for _, sample in kept),
         hashes=tuple(key for key, _ in kept),
@@ -92,7 +92,7 @@ def open_held(contents: Contents, store: Store, reasons: Mapping[str, str]) -> t
     return held, rows
 
 
-def rule_name(preprocess: Preprocess) -> str:
+def preprocess_key(preprocess: Preprocess) -> str:
     """Returns a name of all that decides what pixels a file becomes."""
     size, scaling = f"{preprocess.height}x{preprocess.width}", preprocess.interpolation
     fitting = preprocess.resize if scaling == "bilinear" else f"{preprocess.resize}-{scaling}"
@@ -101,7 +101,7 @@ def rule_name(preprocess: Preprocess) -> str:
 
 def open_store(preprocess: Preprocess) -> Store:
     """Opens the store of pictures read by a rule."""
-    return Store("pixels", rule_name(preprocess), (preprocess.height, preprocess.width, 3), np.uint8)
+    return Store("pixels", preprocess_key(preprocess), (preprocess.height, preprocess.width, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +120,29 @@ def _fill(store: Store, wanted: Sequence[tuple[str, Path]], preprocess: Preproce
 
     def decode_and_add(chunk: list[tuple[str, Path]]) -> tuple[int, list[_Lost]]:
         outcomes = [_decode(key, path, preprocess) for key, path in chunk]
-        store.add([outcome for outcome in outcomes if isinstance(outcome, Addition)])
+        store.add([outcome for outcome in outcomes if isinstance(outcome, NewRow)])
         return len(chunk), [outcome for outcome in outcomes if isinstance(outcome, _Lost)]
 
-    for count, lost in map_ahead(decode_and_add, chunks, 2 * threads):
+    for count, lost in parallel_map(decode_and_add, chunks, 2 * threads):
         reasons |= {outcome.key: outcome.reason for outcome in lost}
         task.advance(count)
     return reasons
 
 
-def read_known(key: str, path: Path, preprocess: Preprocess) -> DecodedImage | str:
+def read_verified(key: str, path: Path, preprocess: Preprocess) -> DecodedImage | str:
     """Reads a picture as `read_input`, if its file still has the SHA-256 `key`; else returns the reason."""
     try:
         content = read_content(path)
         if hashlib.sha256(content).hexdigest() != key:
             return "was changed while it was read"
         return read_input(content, preprocess)
-    except UnreadableImage as error:
+    except InvalidImageError as error:
         return error.reason
 
 
-def _decode(key: str, path: Path, preprocess: Preprocess) -> Addition | _Lost:
-    decoded = read_known(key, path, preprocess)
+def _decode(key: str, path: Path, preprocess: Preprocess) -> NewRow | _Lost:
+    decoded = read_verified(key, path, preprocess)
     if isinstance(decoded, str):
         return _Lost(key, decoded)
     pixels = np.ascontiguousarray(decoded.pixels)
-    return Addition(key, pixels, zlib.crc32(pixels.data), decoded.notes)
+    return NewRow(key, pixels, zlib.crc32(pixels.data), decoded.notes)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from belvedere.errors import DatasetError, MissingExtra
+from belvedere.errors import DatasetError, MissingDependencyError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -36,7 +36,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
     Raises:
         DatasetError: It is no such table, lacks a column, or holds far more than its size.
-        MissingExtra: It is a Parquet table and pyarrow is not installed.
+        MissingDependencyError: It is a Parquet table and pyarrow is not installed.
     """
     yield from _parquet_rows(path) if path.suffix.lower() in (".parquet", ".pq") else _csv_rows(path)
 
@@ -64,7 +64,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError as error:
-        raise MissingExtra("A Parquet table", "pyarrow", "parquet") from error
+        raise MissingDependencyError("A Parquet table", "pyarrow", "parquet") from error
     try:
         schema = pyarrow.parquet.read_schema(path)
         columns = _choose_columns(path, schema.names)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from belvedere.data.dataset import UNDIVIDED, Dataset
-from belvedere.data.hashing import Contents, find_identical, fingerprint, of_part, read_contents, select
+from belvedere.data.hashing import Contents, find_identical, fingerprint, read_contents, select, select_split
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Note, Sample
 
 
 @dataclass(frozen=True)
-class Division:
+class DataSplit:
     """Photographs, each in the part it is used for."""
 
     train: Contents
@@ -36,7 +36,7 @@ class SplitFractions:
     needs_validation: bool = True  # whether images are held out for validation at all
 
 
-def divide(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Progress) -> Division:
+def divide(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Progress) -> DataSplit:
     """Divides a data set.
 
     The parts it names are kept. Where it names no test part, a share of the photographs in no part and of the training
@@ -56,31 +56,29 @@ def divide(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Pro
         DatasetError: There is one class only, no training part, a part of which no file can be opened, or too few
             photographs to keep some back.
     """
-    if len(dataset.class_names) < 2:
-        raise DatasetError(
-            f"{dataset.source} has one class only, {dataset.class_names[0]!r}: there is nothing to tell apart. "
-            "Expected at least two class folders."
-        )
-    if not (dataset.part("train") or dataset.part(UNDIVIDED)):
-        raise DatasetError(f"{dataset.source} has no training part. Expected a folder train, or class folders alone.")
+    _check_dataset(dataset)
     contents = read_contents(dataset.samples, progress)
     notes = [*find_identical(contents), *dataset.notes, *_share_notes(dataset)]
     lost = [(sample, reason) for sample, reason in contents.unreadable if sample.part != "test"]
     if lost:  # those to test on are named where they are measured
         named = tuple(f"{sample.image}: {reason}" for sample, reason in lost)
         notes.append(Note(f"{len(named)} left out: can't be opened", named))
-    rest, validation, test = of_part(contents, "train", UNDIVIDED), of_part(contents, "val"), of_part(contents, "test")
+    rest, validation, test = (
+        select_split(contents, "train", UNDIVIDED),
+        select_split(contents, "val"),
+        select_split(contents, "test"),
+    )
     for part, found in {"training": rest, "validation": validation, "test": test}.items():
         if not found.samples and (part == "training" or dataset.part({"validation": "val"}.get(part, part))):
             raise DatasetError(
                 f"None of the {part} photographs in {dataset.source} can be opened. Look at their paths."
             )
     if not test.samples:
-        rest, test = keep_back(rest, fractions.test, seed)
-        notes += _kept_note("test", "to report on", test)
+        rest, test = stratified_group_split(rest, fractions.test, seed)
+        notes += _held_out_note("test", "to report on", test)
     if not validation.samples and fractions.needs_validation:
-        rest, validation = keep_back(rest, fractions.validation, seed + 1)
-        notes += _kept_note("validation", "to choose the epoch by", validation)
+        rest, validation = stratified_group_split(rest, fractions.validation, seed + 1)
+        notes += _held_out_note("validation", "to choose the epoch by", validation)
     if not validation.samples and fractions.needs_validation:
         raise DatasetError(
             f"{dataset.source} has too few photographs to keep some back for choosing the epoch. "
@@ -89,14 +87,24 @@ def divide(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Pro
     if not (validation.samples or test.samples or dataset.part("test")):
         raise DatasetError(
             f"{dataset.source} leaves no photographs to report on. "
-            "Expected at least three in a class and a test_share over 0, or a test part."
+            "Expected at least three in a class and a test_fraction over 0, or a test part."
         )
     learnt = Contents(rest.samples + validation.samples, rest.hashes + validation.hashes, ())
     tested = dataset.part("test") or test.samples
-    return Division(rest, validation, tested, test, tuple(notes), fingerprint(learnt))
+    return DataSplit(rest, validation, tested, test, tuple(notes), fingerprint(learnt))
 
 
-def _kept_note(part: str, purpose: str, kept: Contents) -> list[Note]:
+def _check_dataset(dataset: Dataset) -> None:
+    if len(dataset.class_names) < 2:
+        raise DatasetError(
+            f"{dataset.source} has only one class, {dataset.class_names[0]!r}: there is nothing to tell apart. "
+            "Expected at least two class folders."
+        )
+    if not (dataset.part("train") or dataset.part(UNDIVIDED)):
+        raise DatasetError(f"{dataset.source} has no training part. Expected a folder train, or class folders alone.")
+
+
+def _held_out_note(part: str, purpose: str, kept: Contents) -> list[Note]:
     if not kept.samples:
         return []
     count = len(kept.samples)
@@ -110,7 +118,7 @@ def _share_notes(dataset: Dataset) -> list[Note]:
     return [Note(f"{len(several)} photographs have several labels: each is learnt, the first is the answer", several)]
 
 
-def keep_back(contents: Contents, share: float, seed: int) -> tuple[Contents, Contents]:
+def stratified_group_split(contents: Contents, share: float, seed: int) -> tuple[Contents, Contents]:
     """Divides photographs in two, class by class, identical files on one side.
 
     Args:

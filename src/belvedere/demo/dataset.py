@@ -15,7 +15,7 @@ from belvedere.demo.scenes.drawing import CLASS_NAMES
 from belvedere.demo.scenes.scenes import Scene, draw_fjord, draw_scene
 from belvedere.errors import UsageError
 from belvedere.runtime.files import write_json
-from belvedere.runtime.output_folder import new_folder
+from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
 
 LEAST_TRAIN_PER_CLASS = 4  # leaves every planted fault a file of its own
@@ -37,7 +37,7 @@ class WrongLabel:
 
 
 @dataclass(frozen=True, slots=True)
-class PracticeTruth:
+class GroundTruth:
     """All there is to know about a practice set; paths are relative to its folder, with forward slashes."""
 
     areas: Mapping[str, Mapping[str, float]]  # image -> class -> share of the picture; without the unreadable
@@ -57,7 +57,7 @@ class _File:
     truncated: bool = False
 
 
-def draw_practice_set(
+def make_synthetic_dataset(
     folder: Path,
     *,
     train_per_class: int = 100,
@@ -65,7 +65,7 @@ def draw_practice_set(
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress = SILENT,
-) -> PracticeTruth:
+) -> GroundTruth:
     """Draws a data set of scenes with planted faults into a fresh folder.
 
     It holds `train/CLASS/*.jpg`, `test/CLASS/*.jpg`, `fjord.jpg` and `truth.json`.
@@ -82,7 +82,7 @@ def draw_practice_set(
         What `truth.json` holds.
 
     Raises:
-        FolderExists: Something is there that may not be replaced.
+        OutputExistsError: Something is there that may not be replaced.
         UsageError: Too few pictures to hold the planted faults, or the folder can't be made.
     """
     if train_per_class < LEAST_TRAIN_PER_CLASS or test_per_class < 1 or seed < 0:
@@ -91,7 +91,7 @@ def draw_practice_set(
             f"Received: train_per_class={train_per_class}, test_per_class={test_per_class}, seed={seed}."
         )
     files = _plan(train_per_class, test_per_class, seed)
-    with new_folder(folder, overwrite=overwrite) as partial, progress.task("Drawing", len(files) + 1) as task:
+    with atomic_folder(folder, overwrite=overwrite) as partial, progress.task("Drawing", len(files) + 1) as task:
         areas: dict[str, Mapping[str, float]] = {}
         for image, scene, content in _draw(files, seed):
             target = partial / image
@@ -156,13 +156,13 @@ def _to_jpeg(scene: Scene) -> bytes:
     return content.getvalue()
 
 
-def _truth(files: list[_File], areas: Mapping[str, Mapping[str, float]]) -> PracticeTruth:
+def _truth(files: list[_File], areas: Mapping[str, Mapping[str, float]]) -> GroundTruth:
     """Collects the faults from what was drawn."""
     unreadable = tuple(file.image for file in files if file.truncated)
     groups: dict[tuple[str, int], list[str]] = {}
     for file in files:
         groups.setdefault((file.shown, file.seed), []).append(file.image)
-    return PracticeTruth(
+    return GroundTruth(
         areas={image: shares for image, shares in areas.items() if image not in unreadable},
         wrong_labels=tuple(
             WrongLabel(file.image, file.given, file.shown) for file in files if file.shown != file.given

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from belvedere.auditing.audit import audit
 from belvedere.auditing.label_issues import WRONG_LABEL
-from belvedere.demo.dataset import PracticeTruth, draw_practice_set
+from belvedere.demo.dataset import GroundTruth, make_synthetic_dataset
 from belvedere.evaluation.report.sinks import ContactSheet
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import load
-from belvedere.runtime.output_folder import claim_folder
+from belvedere.runtime.output_folder import create_output_folder
 from belvedere.runtime.progress import Progress
 from belvedere.training.train import Run, train
 from belvedere.types.audit import Audit
@@ -87,14 +87,14 @@ def run_demo(
     """
     folder = Path(out)
     progress = progress or Progress()
-    with claim_folder(folder, overwrite=overwrite):
+    with create_output_folder(folder, overwrite=overwrite):
         return _run(folder, train_per_class, test_per_class, epochs, seed, progress)
 
 
 def _run(folder: Path, train_per_class: int, test_per_class: int, epochs: int, seed: int, progress: Progress) -> Demo:
     """Does the whole job in a folder that this process holds."""
     photographs = folder / "photographs"
-    truth = draw_practice_set(
+    truth = make_synthetic_dataset(
         photographs, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress
     )
     # The model that comes with Belvedere has not seen these pictures, so it may judge their labels.
@@ -108,7 +108,7 @@ def _run(folder: Path, train_per_class: int, test_per_class: int, epochs: int, s
     return Demo(photographs, audited, found, run, run.folder / "report.html", answer, truth.areas["fjord.jpg"])
 
 
-def compare_with_truth(audited: Audit, truth: PracticeTruth, photographs: Path) -> tuple[Found, ...]:
+def compare_with_truth(audited: Audit, truth: GroundTruth, photographs: Path) -> tuple[Found, ...]:
     """Counts what an audit found of the faults that were planted in a practice set.
 
     Args:
@@ -121,7 +121,7 @@ def compare_with_truth(audited: Audit, truth: PracticeTruth, photographs: Path) 
         return Path(image).relative_to(photographs).as_posix()
 
     def flagged(*checks: str) -> set[str]:
-        return {name(issue.image) for issue in audited.issues if issue.flagged and issue.check in checks}
+        return {name(issue.image) for issue in audited.issues if issue.is_issue and issue.issue_type in checks}
 
     planted = {frozenset(group) for group in truth.duplicates}
     groups = {frozenset(map(name, group.images)): group for group in audited.groups}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.errors import UnreadableImage, UsageError
+from belvedere.errors import InvalidImageError, UsageError
 from belvedere.evaluation.significance import Paired, compare_paired
-from belvedere.evaluation.stored_predictions import Answers, list_places, read_answers
+from belvedere.evaluation.stored_predictions import Answers, candidate_paths, read_predictions
 from belvedere.images.decode import read_content
-from belvedere.runtime.parallel import map_ahead
+from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Note
 from belvedere.types.prediction import Prediction
@@ -35,10 +35,10 @@ class Pair:
     @property
     def side(self) -> str:
         """What became of it: one of `SIDES`, or nothing."""
-        was, is_now = self.before.prediction == self.label, self.after.prediction == self.label
+        was, is_now = self.before.predicted_label == self.label, self.after.predicted_label == self.label
         if was != is_now:
             return "gained" if is_now else "lost"
-        return "wrong otherwise" if not is_now and self.before.prediction != self.after.prediction else ""
+        return "wrong otherwise" if not is_now and self.before.predicted_label != self.after.predicted_label else ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def compare(run_a: Path | str, run_b: Path | str, *, seed: int = 0, progress: Pr
     Raises:
         UsageError: One is no such folder, or they have no photograph in common.
     """
-    before, after = read_answers(run_a), read_answers(run_b)
+    before, after = read_predictions(run_a), read_predictions(run_b)
     matched = _match(before, after, progress or Progress())
     pairs = tuple(
         Pair(new.image, str(new.label), old, new) for old, new in matched if old.error is None and new.error is None
@@ -83,8 +83,8 @@ def compare(run_a: Path | str, run_b: Path | str, *, seed: int = 0, progress: Pr
             f"{run_a} and {run_b} have no photograph in common, so they can't be compared. Measure both on the same: "
             "belvedere evaluate RUN PHOTOS --out FOLDER"
         )
-    was = np.array([pair.before.prediction == pair.label for pair in pairs])
-    is_now = np.array([pair.after.prediction == pair.label for pair in pairs])
+    was = np.array([pair.before.predicted_label == pair.label for pair in pairs])
+    is_now = np.array([pair.after.predicted_label == pair.label for pair in pairs])
     labels = np.array([pair.label for pair in pairs])
     per_class = {
         str(name): compare_paired(was[labels == name], is_now[labels == name], seed) for name in np.unique(labels)
@@ -104,8 +104,8 @@ def to_json(comparison: Comparison) -> dict[str, object]:
             {
                 "image": pair.image,
                 "label": pair.label,
-                "before": pair.before.prediction,
-                "after": pair.after.prediction,
+                "before": pair.before.predicted_label,
+                "after": pair.after.predicted_label,
                 "change": side,
             }
             for side in SIDES
@@ -142,7 +142,7 @@ def _match(before: Answers, after: Answers, progress: Progress) -> list[tuple[Pr
 
 def find_file(folder: Path, image: str) -> Path:
     """Returns the file of a photograph that a run names, or where it was if it is no longer there."""
-    written, beside = list_places(folder, image)
+    written, beside = candidate_paths(folder, image)
     try:
         return beside if beside.is_file() and not written.is_file() else written
     except OSError:  # a name too long, or a folder that may not be looked into: whoever reads it says so
@@ -156,12 +156,12 @@ def _hash(answers: Iterable[Prediction], folder: Path, progress: Progress) -> li
     def read(answer: Prediction) -> str | None:
         try:
             return hashlib.sha256(read_content(find_file(folder, answer.image))).hexdigest()
-        except UnreadableImage:
+        except InvalidImageError:
             return None
 
     with progress.task("Comparing files", len(answers)) as task:
         found = []
-        for answer, key in zip(answers, map_ahead(read, answers), strict=True):
+        for answer, key in zip(answers, parallel_map(read, answers), strict=True):
             task.advance(1)
             if key is not None:
                 found.append((key, answer))

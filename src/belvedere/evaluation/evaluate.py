@@ -1,4 +1,4 @@
-"""Answers on labelled photographs to figures of merit.
+"""Answers on labeled photographs to figures of merit.
 
 Knows what accuracy, calibration and confusion are; does not know how they are drawn or written.
 """
@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.dataset import UNDIVIDED, Dataset
-from belvedere.errors import DatasetError, UnknownName, UsageError
+from belvedere.errors import DatasetError, UnknownNameError, UsageError
 from belvedere.evaluation.metrics import (
-    measure_abstaining,
     measure_outliers,
     measure_reliability,
     measure_sets,
     measure_tags,
+    selective_accuracy,
 )
 from belvedere.images.inputs import Source
 from belvedere.images.listing import expand
 from belvedere.inference.model import Model
 from belvedere.inference.model_paths import refuse_models
-from belvedere.inference.tags import PRESENT, mark_present, names_all_labels
+from belvedere.inference.tags import PRESENT, is_multilabel_data, multi_hot
 from belvedere.inference.uncertainty.conformal import COVERAGE
-from belvedere.inference.uncertainty.temperature_scaling import undo_temperature
+from belvedere.inference.uncertainty.temperature_scaling import remove_temperature
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import ClassFigures, Confusion, Evaluation, OutlierFigures, TagFigures
@@ -47,7 +47,7 @@ def evaluate(
         The figures, with the answer for every photograph.
 
     Raises:
-        UnknownName: A label is no class of the model's.
+        UnknownNameError: A label is no class of the model's.
         UsageError: The model can't tell what is none of its classes, or there are no pictures of such.
         DatasetError: There is nothing to measure on, or nothing of it can be read.
     """
@@ -82,7 +82,7 @@ def evaluate_samples(
     known = known or {}
     for label in sorted({sample.label for sample in samples}):
         if label not in model.class_names:
-            raise UnknownName(f"class in {model.name} for the label", label, model.class_names)
+            raise UnknownNameError(f"class in {model.name} for the label", label, model.class_names)
     predictions = []
     with progress.task("Evaluating", len(samples)) as task:
         asked = model.stream(sample.path for sample in samples if sample.image not in known)
@@ -111,7 +111,7 @@ def measure(
 
     Raises:
         DatasetError: No photograph could be read.
-        UnknownName: A label is no class of the model's.
+        UnknownNameError: A label is no class of the model's.
     """
     read = [prediction for prediction in predictions if prediction.error is None]
     if not read:
@@ -119,7 +119,7 @@ def measure(
     index = {name: position for position, name in enumerate(class_names)}
     for prediction in read:
         if prediction.label not in index:
-            raise UnknownName("class of the model's for the label", str(prediction.label), class_names)
+            raise UnknownNameError("class of the model's for the label", str(prediction.label), class_names)
     labels = np.array([index[str(prediction.label)] for prediction in read])  # (N,)
     probabilities = np.array([prediction.probabilities for prediction in read])  # (N, K)
     answers = probabilities.argmax(1)  # (N,)
@@ -127,7 +127,7 @@ def measure(
     np.add.at(confusion, (labels, answers), 1)
     per_class = _per_class(confusion, class_names)
     right, reliability = answers == labels, measure_reliability(labels, probabilities)
-    before = undo_temperature(probabilities, temperature)
+    before = remove_temperature(probabilities, temperature)
     inside = np.array([[name in answer.prediction_set for name in class_names] for answer in read])  # (N, K)
     return Evaluation(
         class_names=tuple(class_names),
@@ -144,7 +144,7 @@ def measure(
         predictions=tuple(predictions),
         part=part,
         uncalibrated=measure_reliability(labels, before) if temperature != 1 else None,
-        abstaining=measure_abstaining(probabilities.max(1), right),
+        abstaining=selective_accuracy(probabilities.max(1), right),
         none_of_these=_count_none(read),
         sets=measure_sets(inside, labels, COVERAGE) if inside.any(1).all() else None,
     )
@@ -160,8 +160,8 @@ def _compare_tags(
 ) -> TagFigures | None:
     """Measures tags, where the photographs have all their labels and the model has told what is in all of them."""
     pairs = [pair for pair in zip(predictions, samples, strict=True) if pair[0].error is None]
-    present = mark_present([sample for _, sample in pairs], class_names)
-    if not names_all_labels(present) or not all(answer.presence for answer, _ in pairs):
+    present = multi_hot([sample for _, sample in pairs], class_names)
+    if not is_multilabel_data(present) or not all(answer.tag_probabilities for answer, _ in pairs):
         return None
     index = {name: place for place, name in enumerate(class_names)}
     size = (len(pairs), len(index))
@@ -174,9 +174,9 @@ def _compare_tags(
         for name, area in zip((sample.label, *sample.also), sample.areas, strict=bool(sample.areas)):
             if name in index:
                 areas[row, index[name]] = area
-    confidence = np.array([answer.presence for answer, _ in pairs])  # (N, K)
+    confidence = np.array([answer.tag_probabilities for answer, _ in pairs])  # (N, K)
     tagged = confidence >= PRESENT  # those of "none of these" count too, as its likeliest class does
-    tagged[range(len(pairs)), [index[str(answer.prediction)] for answer, _ in pairs]] = True
+    tagged[range(len(pairs)), [index[str(answer.predicted_label)] for answer, _ in pairs]] = True
     return measure_tags(tagged, confidence, shares, present, areas)
 
 
@@ -200,7 +200,7 @@ def _ask(model: Model, found: Evaluation, pictures: Sequence[Source], progress: 
         raise UsageError(f"None of the {len(answers)} outliers can be read.")
     if unreadable := len(answers) - len(outside):
         progress.say(f"Left out: {unreadable} of {len(answers)} outliers, which can't be read.")
-    scores = [[each.none_score for each in group] for group in (inside, outside)]
+    scores = [[each.none_of_these_score for each in group] for group in (inside, outside)]
     limit = model.card.trust.accept_rate if model.accept_rate is None else model.accept_rate
     surest = [[each.confidence for each in group] for group in (inside, outside)]
     numbers = [np.array(each, np.float64) for each in (*scores, *surest)]
@@ -208,9 +208,11 @@ def _ask(model: Model, found: Evaluation, pictures: Sequence[Source], progress: 
     return replace(figures, unreadable=unreadable)
 
 
-def surest_mistakes(evaluation: Evaluation, count: int) -> list[Prediction]:
+def most_confident_errors(evaluation: Evaluation, count: int) -> list[Prediction]:
     """Lists the wrong answers, the surest first, at most so many."""
-    wrong = [answer for answer in evaluation.predictions if answer.error is None and answer.prediction != answer.label]
+    wrong = [
+        answer for answer in evaluation.predictions if answer.error is None and answer.predicted_label != answer.label
+    ]
     return sorted(wrong, key=lambda answer: -(answer.confidence or 0.0))[:count]
 
 
@@ -247,4 +249,4 @@ def _confused_pairs(confusion: NDArray[np.intp], class_names: Sequence[str]) -> 
         for i, j in np.argwhere(confusion > 0)
         if i != j
     ]
-    return tuple(sorted(pairs, key=lambda pair: (-pair.images, pair.label, pair.prediction)))
+    return tuple(sorted(pairs, key=lambda pair: (-pair.images, pair.label, pair.predicted_label)))

@@ -21,7 +21,7 @@ Truth = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
 CALIBRATION_BINS = 15
-SHARES_ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 KEPT = 0.95  # of the true pictures, when outliers are counted that pass for one
 
 
@@ -34,13 +34,13 @@ def measure_reliability(labels: NDArray[np.intp], probabilities: Numbers) -> Rel
     return Reliability(float(-np.log(given).mean()), ece, bins)
 
 
-def measure_abstaining(confidence: Numbers, right: Truth) -> tuple[SelectivePoint, ...]:
+def selective_accuracy(confidence: Numbers, right: Truth) -> tuple[SelectivePoint, ...]:
     """Works out how often it is right on the share of photographs that it is surest of."""
     ranked = right[np.argsort(-confidence, kind="stable")]
-    counts = [max(1, round(share * len(ranked))) for share in SHARES_ANSWERED]
+    counts = [max(1, round(share * len(ranked))) for share in COVERAGES]
     return tuple(
         SelectivePoint(share, count, float(ranked[:count].mean()), float(np.sort(confidence)[-count]))
-        for share, count in zip(SHARES_ANSWERED, counts, strict=True)
+        for share, count in zip(COVERAGES, counts, strict=True)
     )
 
 
@@ -94,16 +94,16 @@ def measure_outliers(
     """
     return OutlierFigures(
         images=len(outside),
-        auroc=area_under_roc(inside, outside),
+        auroc=roc_auc(inside, outside),
         accepted=float((outside <= np.quantile(inside, KEPT)).mean()),
         kept_by_model=float((inside <= limit).mean()),
         accepted_by_model=float((outside <= limit).mean()),
-        baseline_auroc=area_under_roc(-inside_baseline, -outside_baseline),
+        baseline_auroc=roc_auc(-inside_baseline, -outside_baseline),
         baseline_accepted=float((-outside_baseline <= np.quantile(-inside_baseline, KEPT)).mean()),
     )
 
 
-def area_under_roc(low: Numbers, high: Numbers) -> float:
+def roc_auc(low: Numbers, high: Numbers) -> float:
     """Returns how often one of `high` is over one of `low`, ties counting half."""
     ordered = np.sort(low)
     below = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")

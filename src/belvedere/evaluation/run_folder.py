@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.evaluation.evaluate import evaluate, to_metrics
 from belvedere.evaluation.report.html import Report, write_report
 from belvedere.evaluation.report.tiles import mistake_tiles, sample_tiles
@@ -18,7 +18,7 @@ from belvedere.inference.writers.text import write_predictions
 from belvedere.runtime.csv_files import write_csv
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.files import write_json
-from belvedere.runtime.output_folder import new_folder
+from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import ModelId, Note, Sample
 from belvedere.types.evaluation import EpochFigures, Evaluation
@@ -59,13 +59,13 @@ def evaluate_into(
 
     Args:
         model: A model.onnx or its run folder.
-        photos: Labelled photographs, as `read_folder` takes them.
+        photos: Labelled photographs, as `load_dataset` takes them.
         out: The folder to write; None to write nothing.
         overwrite: Whether an older folder of results there may be replaced.
         progress: Shows how far it is.
         outliers: Folder of pictures that show none of the classes, to measure how well they are told from the others.
         accept_rate: Share of true pictures not called "none of these", instead of the model's.
-        labels: A journal of corrections, as `read_folder` takes it.
+        labels: A journal of corrections, as `load_dataset` takes it.
         spreadsheet: Whether cells of predictions.csv that a spreadsheet would take for formulas are escaped.
 
     Returns:
@@ -76,12 +76,12 @@ def evaluate_into(
     """
     started = time.perf_counter()
     opened = load(model, accept_rate=accept_rate)
-    dataset = read_folder(photos, labels, progress)
+    dataset = load_dataset(photos, labels, progress)
     read = (model, outliers, *dataset.list_files())
     progress.say(f"Model: {opened.identity}")
-    with nullcontext() if out is None else new_folder(out, overwrite=overwrite, inputs=read) as folder:
+    with nullcontext() if out is None else atomic_folder(out, overwrite=overwrite, inputs=read) as folder:
         evaluation = evaluate(opened, dataset, progress, outliers)
-        notes = dataset.notes + unreadable_note(evaluation)
+        notes = dataset.notes + unreadable_warning(evaluation)
         progress.say_notes(notes)
         seconds_total = time.perf_counter() - started
         if folder is None:
@@ -102,7 +102,7 @@ def evaluate_into(
         return evaluation, write_results(folder, results)
 
 
-def unreadable_note(evaluation: Evaluation) -> tuple[Note, ...]:
+def unreadable_warning(evaluation: Evaluation) -> tuple[Note, ...]:
     """Names the photographs that could not be read for measuring."""
     named = tuple(f"{answer.image}: {answer.error}" for answer in evaluation.predictions if answer.error is not None)
     return (Note(f"{len(named)} not measured: can't be read", named),) if named else ()
@@ -134,7 +134,7 @@ def write_results(folder: Path, results: Results) -> dict[str, object]:
         notes=results.notes,
         grids={title: sample_tiles(samples, class_names) for title, samples in results.samples.items()},
         mistakes=mistake_tiles(results.evaluation, results.samples, results.model),
-        overlaid=results.model is not None and results.model.tells_places,
+        overlaid=results.model is not None and results.model.has_activation_maps,
         config=results.config,
         command=results.command,
     )

@@ -15,20 +15,20 @@ from belvedere.types.prediction import Prediction
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 _AFTER_CLASSES = "tags"  # the first column behind those of the classes
-_READ = ("image", "label", "prediction", "confidence", "none_of_these", "error")
+_READ = ("image", "label", "predicted_label", "confidence", "none_of_these", "error")
 _PREFIX = "class:"  # of a class that is called as a column is
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model answered for labelled photographs."""
+    """What a model answered for labeled photographs."""
 
     folder: Path
     class_names: tuple[str, ...]
     predictions: tuple[Prediction, ...]  # each with its label
 
 
-def read_answers(folder: Path | str) -> Answers:
+def read_predictions(folder: Path | str) -> Answers:
     """Reads the answers of a folder of results.
 
     Args:
@@ -50,13 +50,13 @@ def read_answers(folder: Path | str) -> Answers:
     except (OSError, ValueError, IndexError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{folder} is no folder of results with answers for labelled photographs: {PREDICTIONS}: {reason}. Give "
+            f"{folder} is no folder of results with answers for labeled photographs: {PREDICTIONS}: {reason}. Give "
             "one that belvedere train or belvedere evaluate --out wrote."
         ) from error
     return Answers(Path(folder), class_names, answers)
 
 
-def list_places(folder: Path, image: str) -> tuple[Path, Path]:
+def candidate_paths(folder: Path, image: str) -> tuple[Path, Path]:
     """Returns where a photograph may be that a folder of results names: as it is written, or beside the folder."""
     return Path(image), folder.parent / image
 
@@ -70,7 +70,7 @@ def _read_row(row: list[str], classes: int, places: dict[str, int]) -> Predictio
     probabilities = tuple(float(cell) for cell in row[first : first + classes])
     none = {"true": True, "false": False}.get(cells["none_of_these"])
     return Prediction(
-        image, cells["prediction"], float(cells["confidence"]), probabilities, label=label, none_of_these=none
+        image, cells["predicted_label"], float(cells["confidence"]), probabilities, label=label, none_of_these=none
     )
 
 

@@ -10,15 +10,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.dataset import read_folder
+from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import Contents, read_contents
-from belvedere.errors import CalibrationError, DatasetError, MissingExtra, UnknownName, UnreadableImage, UsageError
+from belvedere.errors import (
+    CalibrationError,
+    DatasetError,
+    InvalidImageError,
+    MissingDependencyError,
+    UnknownNameError,
+    UsageError,
+)
 from belvedere.evaluation.metrics import measure_tags
 from belvedere.images.decode import DecodedImage, read_inputs
 from belvedere.inference.model import Model, load
 from belvedere.inference.model_card import replace_metadata
 from belvedere.inference.model_paths import find_model
-from belvedere.inference.tags import LEAST_FITTED_ON, PRESENT, mark_present, refit_tags, tag_confidences, unfitted_rule
+from belvedere.inference.tags import (
+    LEAST_FITTED_ON,
+    PRESENT,
+    fit_tags_multilabel,
+    identity_tag_model,
+    multi_hot,
+    tag_confidences,
+)
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.progress import Progress
@@ -65,39 +79,39 @@ def calibrate(
 
     Raises:
         DatasetError: The table has too few photographs, or none with several labels.
-        UnknownName: A label is no class of the model's.
+        UnknownNameError: A label is no class of the model's.
         UsageError: The model can't tell places, or the file may not be written.
-        FolderExists: The file, or without `out` the model, is there, and `overwrite` is not said.
+        OutputExistsError: The file, or without `out` the model, is there, and `overwrite` is not said.
         CalibrationError: The tags got worse.
-        MissingExtra: onnx is not installed.
+        MissingDependencyError: onnx is not installed.
     """
     progress = progress or Progress()
     opened = load(model)
-    if not opened.tells_places:
+    if not opened.has_activation_maps:
         raise UsageError(f"{opened.name} can't tell where its evidence is, so it has no tags. Train it again.")
-    listed = read_folder(table).samples
+    listed = load_dataset(table).samples
     file = _claim(find_model(model), out, [table, *(sample.path for sample in listed)], overwrite)
     samples = _check(tuple(sample for sample in listed if sample.part != "test"), opened, table)
     trust = opened.card.trust
-    rule = trust.first_tags or trust.tags or unfitted_rule(len(opened.class_names))
+    rule = trust.first_tags or trust.tags or identity_tag_model(len(opened.class_names))
     evidence, read = _look_at(opened, read_contents(samples, progress), progress)
     if len(evidence) < LEAST_FITTED_ON:
         raise DatasetError(f"{len(evidence)} photographs of {table} can be read. Expected {LEAST_FITTED_ON} or more.")
-    present = mark_present(read.samples, opened.class_names)
+    present = multi_hot(read.samples, opened.class_names)
     unseen = np.empty(present.shape)
     folds = _draw_folds(read.hashes)
     for fold in range(FOLDS):
         held = folds == fold
-        unseen[held] = tag_confidences(refit_tags(rule, evidence[~held], present[~held]), evidence[held])
+        unseen[held] = tag_confidences(fit_tags_multilabel(rule, evidence[~held], present[~held]), evidence[held])
     before, after = _figures(tag_confidences(rule, evidence), present), _figures(unseen, present)
     if _is_worse(before, after) and not force:
         raise CalibrationError(_refusal(before, after))
-    fitted = refit_tags(rule, evidence, present)
+    fitted = fit_tags_multilabel(rule, evidence, present)
     card = replace(opened.card, trust=replace(trust, tags=fitted, first_tags=rule))
     try:
         content = replace_metadata(find_model(model).read_bytes(), card)
     except ModuleNotFoundError as error:
-        raise MissingExtra("Writing a model", "onnx", "train") from error
+        raise MissingDependencyError("Writing a model", "onnx", "train") from error
     write_bytes(file.path, content, file.check)
     return Calibrated(file.path, len(evidence), before, after, len(listed) - len(samples))
 
@@ -134,7 +148,7 @@ def _check(samples: tuple[Sample, ...], model: Model, table: Path | str) -> tupl
         raise DatasetError(f"No photograph of {table} has several labels. Expected some such as sea|mountain.")
     for label in sorted({label for sample in samples for label in (sample.label, *sample.also)}):
         if label not in model.class_names:
-            raise UnknownName(f"class in {model.name} for the label", label, model.class_names)
+            raise UnknownNameError(f"class in {model.name} for the label", label, model.class_names)
     return samples
 
 
@@ -151,7 +165,7 @@ def _look_at(model: Model, contents: Contents, progress: Progress) -> tuple[NDAr
         outcomes = read_inputs([sample.path for sample in contents.samples], model.card.preprocess)
         for sample, key, outcome in zip(contents.samples, contents.hashes, outcomes, strict=True):
             task.advance(1)
-            if isinstance(outcome, UnreadableImage):
+            if isinstance(outcome, InvalidImageError):
                 unreadable.append((sample, outcome.reason))
             if isinstance(outcome, DecodedImage):
                 waiting.append(outcome.pixels)

@@ -25,7 +25,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.images.containers import (
     MAX_SEGMENTS,
     check_container,
@@ -36,8 +36,8 @@ from belvedere.images.containers import (
 )
 from belvedere.images.limits import BoundedFile, Refused, check_decoder, check_pixels, check_scans
 from belvedere.images.quiet import pillow_warnings
-from belvedere.images.resize import fit_image
-from belvedere.runtime.parallel import map_ahead
+from belvedere.images.resize import resize_image
+from belvedere.runtime.parallel import parallel_map
 from belvedere.types.model import Preprocess
 
 # fmt: off
@@ -61,7 +61,7 @@ _alone = threading.Lock()
 _APPLICATION_1, _START_OF_SCAN = b"\xff\xe1", b"\xff\xda"  # of a JPEG: where EXIF and XMP are; where pixels begin
 _ORIENTATION_MARKS = (b"Exif\x00\x00", b"tiff:Orientation")  # EXIF, and XMP, which Pillow asks where EXIF is silent
 # What Pillow's parsers raise on bytes that are not what they claim to be.
-_DAMAGE = (
+_DECODE_ERRORS = (
     OSError,
     ValueError,
     SyntaxError,
@@ -96,7 +96,7 @@ def read_image(source: Path | str | bytes) -> RGB:
         RGB pixels, (H, W, 3), upright by its EXIF orientation; transparency is laid over white.
 
     Raises:
-        UnreadableImage: It can't be read, or is over `MAX_PIXELS` or `MAX_BYTES`; the message names file and reason.
+        InvalidImageError: It can't be read, or is over `MAX_PIXELS` or `MAX_BYTES`; the message names file and reason.
     """
     return decode_image(source).pixels
 
@@ -117,7 +117,7 @@ def decode_image(
         The pixels, (H, W, 3), and the notes.
 
     Raises:
-        UnreadableImage: As `read_image`.
+        InvalidImageError: As `read_image`.
     """
     name = "picture" if isinstance(source, bytes) else str(source)
     with _refusing(name):
@@ -135,7 +135,7 @@ def _refusing(name: str) -> Iterator[None]:
     except Refused as refused:
         raise refused.becomes(name, str(refused)) from None
     except MemoryError:
-        raise UnreadableImage(name, "needs more memory than there is") from None
+        raise InvalidImageError(name, "needs more memory than there is") from None
 
 
 def is_pillow(given: object) -> TypeGuard[Image.Image]:
@@ -147,7 +147,7 @@ def decode_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
     """Convert an image that Pillow opened or made, by the same rules as a file: upright, over white, 8 bits.
 
     Raises:
-        UnreadableImage: Its file is damaged, or it is over `max_pixels`.
+        InvalidImageError: Its file is damaged, or it is over `max_pixels`.
     """
     try:
         if image.width * image.height > max_pixels:
@@ -155,16 +155,16 @@ def decode_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
         with pillow_warnings.ignored():
             return _turn(_to_rgb(image), _orientation(image))
     except Refused as refused:
-        raise UnreadableImage("picture", str(refused)) from None
-    except _DAMAGE as error:
-        raise UnreadableImage("picture", _reason(error)) from error
+        raise InvalidImageError("picture", str(refused)) from None
+    except _DECODE_ERRORS as error:
+        raise InvalidImageError("picture", _reason(error)) from error
 
 
 def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> bytes:
     """Reads a file's bytes, if it is a file that may be a picture.
 
     Raises:
-        UnreadableImage: There is no such file, it can't be opened, or it is empty or over `max_bytes`.
+        InvalidImageError: There is no such file, it can't be opened, or it is empty or over `max_bytes`.
     """
     if isinstance(source, bytes):
         content, size = source, len(source)
@@ -173,19 +173,19 @@ def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> byte
             path = Path(source)
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise UnreadableImage(str(source), "is a folder" if path.is_dir() else "is not a regular file")
+                raise InvalidImageError(str(source), "is a folder" if path.is_dir() else "is not a regular file")
             size = status.st_size
             content = path.read_bytes() if size <= max_bytes else b""
         except FileNotFoundError:
-            raise UnreadableImage(str(source), "no such file") from None
+            raise InvalidImageError(str(source), "no such file") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise UnreadableImage(str(source), f"can't be opened: {reason}") from error
+            raise InvalidImageError(str(source), f"can't be opened: {reason}") from error
     name = "picture" if isinstance(source, bytes) else str(source)
     if size == 0:
-        raise UnreadableImage(name, "empty file")
+        raise InvalidImageError(name, "empty file")
     if size > max_bytes:
-        raise UnreadableImage(name, f"{size:,} bytes, over the limit of {max_bytes:,}")
+        raise InvalidImageError(name, f"{size:,} bytes, over the limit of {max_bytes:,}")
     return content
 
 
@@ -205,17 +205,17 @@ def read_input(
         Pixels (preprocess.height, preprocess.width, 3) and the notes.
 
     Raises:
-        UnreadableImage: As `read_image`.
+        InvalidImageError: As `read_image`.
     """
     least_side = math.ceil(REDUCED_STILL * max(preprocess.height, preprocess.width)) if reduced else 0
     with _refusing("picture" if isinstance(source, bytes) else str(source)):
         decoded = decode_image(source, max_pixels=max_pixels, least_side=least_side)
-        return DecodedImage(fit_image(decoded.pixels, preprocess), decoded.notes)
+        return DecodedImage(resize_image(decoded.pixels, preprocess), decoded.notes)
 
 
 def read_inputs(
     sources: Iterable[Path | str | bytes], preprocess: Preprocess
-) -> Iterator[DecodedImage | UnreadableImage]:
+) -> Iterator[DecodedImage | InvalidImageError]:
     """Reads many pictures as `read_input`, ahead of the caller and on every core, in memory that stays flat.
 
     Args:
@@ -226,13 +226,13 @@ def read_inputs(
         For each source, in order, the picture or the error that names what is wrong with it.
     """
 
-    def read(source: Path | str | bytes) -> DecodedImage | UnreadableImage:
+    def read(source: Path | str | bytes) -> DecodedImage | InvalidImageError:
         try:
             return read_input(source, preprocess)
-        except UnreadableImage as error:
+        except InvalidImageError as error:
             return error.detached()
 
-    return map_ahead(read, sources)
+    return parallel_map(read, sources)
 
 
 def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedImage:
@@ -257,7 +257,7 @@ def _decode_jpeg(content: bytes, max_pixels: int, least_side: int) -> DecodedIma
 
 
 def _jpeg_orientation(content: bytes) -> int:
-    if not (_may_be_turned(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
+    if not (_may_have_exif(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
         return 1
     with pillow_warnings.ignored():
         try:
@@ -268,7 +268,7 @@ def _jpeg_orientation(content: bytes) -> int:
             return _orientation(image)
 
 
-def _may_be_turned(content: bytes) -> bool:
+def _may_have_exif(content: bytes) -> bool:
     """Whether a JPEG has a segment for EXIF or XMP, or odd ones: a walk from head to head, which is quick."""
     place = 2
     for _ in range(MAX_SEGMENTS):
@@ -291,7 +291,7 @@ def _decode_any(content: bytes, max_pixels: int) -> DecodedImage:
         try:
             with _alone if image.width * image.height > LARGE_PIXELS else nullcontext():
                 pixels = _to_rgb(image)
-        except _DAMAGE as error:
+        except _DECODE_ERRORS as error:
             raise Refused(_reason(error)) from error
         decoded = _turn(pixels, _orientation(image))  # asked after decoding: Pillow turns TIFFs itself
         notes = _frame_notes(image, content)
@@ -303,7 +303,7 @@ def _open(content: bytes) -> ImageFile.ImageFile:
         return Image.open(BoundedFile(content), formats=PILLOW_FORMATS)
     except UnidentifiedImageError:
         raise Refused("not a picture in a format that can be read") from None
-    except _DAMAGE as error:
+    except _DECODE_ERRORS as error:
         raise Refused(_reason(error)) from error
 
 
@@ -323,7 +323,7 @@ def _orientation(image: Image.Image) -> int:
         elif isinstance(text := image.info.get("Raw profile type exif"), str):  # a PNG's, as Pillow reads it
             check_text_exif(text)
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DAMAGE:
+    except _DECODE_ERRORS:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.images.decode import RGB
-from belvedere.images.resize import fit_image
+from belvedere.images.resize import resize_image
 from belvedere.types.model import Preprocess
 
 OPACITY = 0.75  # of the strongest evidence; weaker evidence lets more of the picture through
@@ -27,7 +27,7 @@ def overlay(pixels: RGB, evidence: NDArray[np.float32]) -> RGB:
         (H, W, 3).
     """
     height, width = pixels.shape[:2]
-    strength = _enlarge(np.clip(evidence, 0, 1), height, width)[..., None]  # (H, W, 1)
+    strength = _upsample(np.clip(evidence, 0, 1), height, width)[..., None]  # (H, W, 1)
     grey = pixels.mean(2, keepdims=True) * 0.8
     base = grey + (pixels - grey) * (0.35 + 0.65 * strength)
     colour = np.stack([np.interp(strength[..., 0], STRENGTHS, COLOURS[:, k]) for k in range(3)], -1)
@@ -45,8 +45,8 @@ def relative(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(powers / powers.sum(0, keepdims=True), np.float32)
 
 
-def _enlarge(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def _upsample(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Values from 0 to 1, (h, w), at the size of a picture, as smoothly as 8 bits have it."""
     levels = np.repeat((values * 255).round().astype(np.uint8)[..., None], 3, 2)
-    enlarged = fit_image(levels, Preprocess(height, width, interpolation="bicubic"))[..., 0]
+    enlarged = resize_image(levels, Preprocess(height, width, interpolation="bicubic"))[..., 0]
     return (enlarged / np.float32(255)).astype(np.float32)

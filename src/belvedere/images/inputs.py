@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.errors import UnreadableImage, UnsupportedInputError, UsageError
+from belvedere.errors import InvalidImageError, UnsupportedInputError, UsageError
 from belvedere.images.decode import MAX_BYTES, DecodedImage, decode_pillow, is_pillow
 
 TAKEN = (
@@ -21,7 +21,7 @@ IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0",
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8, before a list that was written on Windows
 IN_MEMORY = "picture"  # the name of an image that has no path
 
-Source = Path | str | bytes | DecodedImage | UnreadableImage  # the last one: pixels that could not be had
+Source = Path | str | bytes | DecodedImage | InvalidImageError  # the last one: pixels that could not be had
 
 
 def to_sources(given: object) -> Iterator[Source]:
@@ -61,7 +61,7 @@ def _to_source(given: object) -> Source | None:
     if is_pillow(given):
         try:
             return decode_pillow(given)
-        except UnreadableImage as error:
+        except InvalidImageError as error:
             return error.detached()
     if hasattr(given, "__array__"):
         return _from_array(np.asarray(given))
@@ -89,7 +89,7 @@ def _unsupported(given: object) -> UnsupportedInputError:
     return UnsupportedInputError(f"An image is {TAKEN}. Received: {received}.")
 
 
-def read_names(file: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
+def read_paths(file: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
     """Read names of files, such as `find` prints, as they come; empty ones are left out.
 
     Args:

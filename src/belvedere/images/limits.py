@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import ImageFile
 
-from belvedere.errors import TooManyPixels, UnreadableImage
+from belvedere.errors import ImageTooLargeError, InvalidImageError
 
 EMPTY_PIXELS, EMPTY_PER_BYTE = 20_000_000, 2000  # more of both: made to keep a reader busy; of one colour, PNG has 344
 # Scans of a JPEG: a progressive one has about ten. More are read where they are quick, since the picture is small.
@@ -27,7 +27,7 @@ _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # but those without a length
 class Refused(Exception):
     """A reason, on its way to an error with the file's name."""
 
-    def __init__(self, reason: str, becomes: type[UnreadableImage] = UnreadableImage) -> None:
+    def __init__(self, reason: str, becomes: type[InvalidImageError] = InvalidImageError) -> None:
         super().__init__(reason)
         self.becomes = becomes
 
@@ -58,7 +58,7 @@ class BoundedFile(BytesIO):
 def check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
     """Raises Refused for a picture of too many pixels, or of many in very few bytes."""
     if width * height > max_pixels:
-        raise Refused(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}", TooManyPixels)
+        raise Refused(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}", ImageTooLargeError)
     if width * height > max(EMPTY_PIXELS, EMPTY_PER_BYTE * size_bytes):
         raise Refused(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes: no photograph is that empty")
 

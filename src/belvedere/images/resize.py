@@ -11,7 +11,7 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 RGB = NDArray[np.uint8]
 
 
-def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
+def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     """Fits a picture to a model's input size, by the model's rule.
 
     Args:
@@ -30,7 +30,7 @@ def fit_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     return np.array(fitted)
 
 
-def cut_seen(pixels: RGB, preprocess: Preprocess) -> RGB:
+def visible_region(pixels: RGB, preprocess: Preprocess) -> RGB:
     """Returns the part of a picture that a model sees: all of it, or the middle where its rule is "crop"."""
     if preprocess.resize != "crop":
         return pixels

@@ -12,21 +12,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from belvedere.errors import UnknownName, UsageError
+from belvedere.errors import UnknownNameError, UsageError
 from belvedere.images.inputs import Source
 from belvedere.images.listing import count_pictures, expand
 from belvedere.inference.model import Model, load
-from belvedere.inference.model_paths import BUNDLED, explain_missing, refuse_models, takes_model
+from belvedere.inference.model_paths import BUNDLED, explain_missing, is_model_path, refuse_models
 from belvedere.inference.writers.answer_files import is_answers
 from belvedere.inference.writers.resumable import RESUMABLE, Rows, open_rows
 from belvedere.inference.writers.text import FORMS, Writer, open_writer
 from belvedere.runtime.files import always
 from belvedere.runtime.output_file import Input, OutputFile
 from belvedere.runtime.progress import Progress, Task
-from belvedere.types.prediction import Prediction, WrittenRow
+from belvedere.types.prediction import Prediction, ResumedRow
 
 STDIN = Path("-")  # in place of images: their names come on stdin
-TOLD_TOGETHER = 16  # pictures; telling of each would take as long as reading it
+PROGRESS_EVERY = 16  # pictures; telling of each would take as long as reading it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ def choose_model(
         accept_rate: As `load` takes it.
 
     Raises:
-        UnreadableModel: The file is no model of Belvedere's.
+        InvalidModelError: The file is no model of Belvedere's.
         UsageError: The first path is not there, or one was meant to be a model and can't be.
     """
     named, images = model, list(paths)
-    if model is None and images and takes_model(images[0]):
+    if model is None and images and is_model_path(images[0]):
         named = images.pop(0)
     elif model is None and images and images[0] != STDIN and (missing := explain_missing(images[0])):
         raise UsageError(f"{missing} Give a model or images first.")
@@ -106,10 +106,10 @@ def predict_files(
         How many there were, and how many could not be read.
 
     Raises:
-        UnknownName: There is no such form.
+        UnknownNameError: There is no such form.
         UsageError: There is nothing to answer for, a file can't be written, or what was left is another job's.
-        FolderExists: Something else than an older answer is there.
-        MissingExtra: Parquet is asked for and pyarrow is not installed.
+        OutputExistsError: Something else than an older answer is there.
+        MissingDependencyError: Parquet is asked for and pyarrow is not installed.
     """
     progress = progress or Progress()
     places = [path for path in (out, *(sink.path for sink in sinks)) if path is not None]
@@ -122,7 +122,7 @@ def predict_files(
             others = [path for path in places if path != sink.path]
             opened.enter_context(sink.open(model, partial(_chain, others, read)))
         outputs: list[OutputFile | Sink] = [*sinks] if file is None else [file, *sinks]
-        pictures = some_of(_apart(expand(sources), outputs), sources)
+        pictures = require_nonempty(_apart(expand(sources), outputs), sources)
         opened.enter_context(_model_named(model, out, progress))
         writer, rows = opened.enter_context(_open(model, form, file, resume, spreadsheet))
         with progress.task("Predicting", _count(sources)) as task:
@@ -163,7 +163,7 @@ def _tell(answers: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
     for answer in answers:
         yield answer
         untold += 1
-        if untold == TOLD_TOGETHER:
+        if untold == PROGRESS_EVERY:
             task.advance(untold)
             untold = 0
     task.advance(untold)
@@ -187,7 +187,7 @@ def _apart(pictures: Iterator[Source], files: Sequence[OutputFile | Sink]) -> It
 
 def _check_form(form: str, out: Path | None, places: Sequence[Path], resume: bool, spreadsheet: bool) -> None:
     if form not in (known := (*FORMS, "parquet")):
-        raise UnknownName("form of answers", form, known)
+        raise UnknownNameError("form of answers", form, known)
     if spreadsheet and form != "csv":
         raise UsageError(f"--spreadsheet is for CSV. Received: {form}. Add --format csv, or leave it out.")
     if form == "parquet" and out is None:
@@ -203,7 +203,7 @@ def _check_form(form: str, out: Path | None, places: Sequence[Path], resume: boo
 @contextmanager
 def _open(
     model: Model, form: str, out: OutputFile | None, resume: bool, spreadsheet: bool
-) -> Iterator[tuple[Writer | Rows, Iterable[WrittenRow]]]:
+) -> Iterator[tuple[Writer | Rows, Iterable[ResumedRow]]]:
     path, check = (None, always) if out is None else (out.path, out.check)
     special = path is not None and path.exists() and not path.is_file()  # a pipe, which has nothing to go on with
     if path is not None and form in RESUMABLE and not special:
@@ -217,7 +217,7 @@ def _open(
             yield writer, ()
 
 
-def some_of(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
+def require_nonempty(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
     """Refuses to begin where there is no picture."""
     first = next(pictures, None)
     if first is None:
@@ -226,7 +226,7 @@ def some_of(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[S
     return chain([first], pictures)
 
 
-def _skip(pictures: Iterator[Source], rows: Iterable[WrittenRow], out: str) -> tuple[int, int]:
+def _skip(pictures: Iterator[Source], rows: Iterable[ResumedRow], out: str) -> tuple[int, int]:
     """Takes the pictures that have been answered for; returns how many, and how many of them were unreadable."""
     images = unreadable = 0
     for row in rows:

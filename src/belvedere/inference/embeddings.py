@@ -14,14 +14,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.array_cache import Addition, Store
+from belvedere.data.array_cache import NewRow, Store
 from belvedere.data.hashing import Contents
-from belvedere.data.image_cache import Held, open_held, read_known, rule_name
+from belvedere.data.image_cache import Held, open_cached, preprocess_key, read_verified
 from belvedere.errors import CacheError
 from belvedere.images.decode import DecodedImage
 from belvedere.inference.model import Model
 from belvedere.runtime.environment import cache_folder
-from belvedere.runtime.parallel import map_ahead
+from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
@@ -64,14 +64,14 @@ class ModelEmbedder:
     @property
     def width(self) -> int:
         """D."""
-        return self.model.embedding_width
+        return self.model.embedding_dim
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describes pictures, (n, H, W, 3), as (n, D)."""
         return self.model.run(images).embedding
 
 
-def embed_with(model: Model) -> ModelEmbedder:
+def model_embedder(model: Model) -> ModelEmbedder:
     """Returns what describes pictures by a model's embedding, kept by the content of its file.
 
     Its card won't do to tell it by: another form of a model, such as int8, has the same.
@@ -114,7 +114,7 @@ def read_embeddings(contents: Contents, embedder: Embedder, progress: Progress) 
             if readable:
                 values = embedder.embed(np.stack([decoded.pixels for decoded in readable.values()]))
                 rows = zip(readable.items(), np.ascontiguousarray(values, np.float32), strict=True)
-                store.add([Addition(key, row, zlib.crc32(row.data), decoded.notes) for (key, decoded), row in rows])
+                store.add([NewRow(key, row, zlib.crc32(row.data), decoded.notes) for (key, decoded), row in rows])
             task.advance(len(batch))
     return _open(contents, store, reasons)
 
@@ -143,20 +143,20 @@ def read_kept(contents: Contents, progress: Progress, *, store: str, width: int)
 
 
 def _open(contents: Contents, store: Store, reasons: Mapping[str, str]) -> Embeddings:
-    held, stored = open_held(contents, store, reasons)
+    held, stored = open_cached(contents, store, reasons)
     return Embeddings(held.samples, held.hashes, held.unreadable, held.remarked, stored[np.arange(len(stored))])
 
 
 def store_name(embedder: str, preprocess: Preprocess) -> str:
     """Names the store of what an embedder sees in pictures that are read by a rule."""
-    return f"{embedder}-{rule_name(preprocess)}"
+    return f"{embedder}-{preprocess_key(preprocess)}"
 
 
 def _read_batches(
     keys: list[str], samples: dict[str, Sample], preprocess: Preprocess
 ) -> Iterator[list[tuple[str, DecodedImage | str]]]:
     def read(key: str) -> tuple[str, DecodedImage | str]:
-        return key, read_known(key, samples[key].path, preprocess)
+        return key, read_verified(key, samples[key].path, preprocess)
 
-    outcomes = map_ahead(read, keys)
+    outcomes = parallel_map(read, keys)
     return iter(lambda: list(islice(outcomes, TOGETHER)), [])

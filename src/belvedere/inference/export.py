@@ -23,10 +23,10 @@ from belvedere.inference.onnx_transforms import (
     batches,
     load_graph,
     read_graph,
-    store_half,
+    remove_tta,
+    to_float16_weights,
     to_int8,
-    to_one_view,
-    to_plain,
+    to_nchw_float,
     write_card,
 )
 from belvedere.inference.postprocess import Outputs
@@ -37,7 +37,7 @@ from belvedere.runtime.progress import Progress
 from belvedere.types.model import Preprocess
 
 CALIBRATED_ON = 128  # pictures; every fifth of those that are taken
-CHECKED_ON = 512  # others
+NUM_VALIDATION_IMAGES = 512  # others
 LEAST_PICTURES = 30
 
 
@@ -47,18 +47,18 @@ class Bound:
 
     agreement: float  # share of pictures with the same top class, at least
     change: float  # of any probability, at most
-    none_changed: float = 0.05  # share of pictures that only one of them calls "none of these", at most
+    ood_flip_rate: float = 0.05  # share of pictures that only one of them calls "none of these", at most
 
 
 BOUNDS: Mapping[str, Bound] = {
     "int8": Bound(0.99, 0.25),
-    "float16": Bound(0.998, 0.02),
-    "plain": Bound(0.998, 0.001),
+    "float16-weights": Bound(0.998, 0.02),
+    "nchw": Bound(0.998, 0.001),
 }
-ONE_VIEW = Bound(0.97, 0.5, 0.1)  # of any form that looks once where the original looks twice
+NO_TTA = Bound(0.97, 0.5, 0.1)  # of any form that looks once where the original looks twice
 
 
-Figures = tuple[int, float, float, float, float | None]  # what an `Export` holds from `images` to `none_changed`
+Figures = tuple[int, float, float, float, float | None]  # what an `Export` holds from `images` to `ood_flip_rate`
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Export:
     agreement: float  # share of them with the same top class
     largest_change: float  # of any probability
     mean_change: float  # of the largest of a picture's, on average
-    none_changed: float | None  # share that only one of them calls "none of these"; None where that isn't told
+    ood_flip_rate: float | None  # share that only one of them calls "none of these"; None where that isn't told
     bound: Bound
     calibrated_on: int  # pictures
     size_bytes: int
@@ -84,7 +84,7 @@ class Export:
         return (
             self.agreement >= self.bound.agreement
             and self.largest_change <= self.bound.change
-            and (self.none_changed is None or self.none_changed <= self.bound.none_changed)
+            and (self.ood_flip_rate is None or self.ood_flip_rate <= self.bound.ood_flip_rate)
         )
 
 
@@ -104,8 +104,8 @@ def export_model(
     Args:
         model: A `model.onnx`, or the run folder that holds one.
         out: The file to write.
-        form: "int8": weights and activations in 8 bits, calibrated on photographs; "float16": weights stored in 16
-            bits; "plain": input float32 (N, 3, H, W), RGB from 0 to 255, for other runtimes.
+        form: "int8": weights and activations in 8 bits, calibrated; "float16-weights": weights stored in 16
+            bits; "nchw": input float32 (N, 3, H, W), RGB from 0 to 255, for other runtimes.
         photos: Photographs like those the model is for, such as its training photographs: to calibrate on, and others
             of them to compare on.
         views: 1: look once, where the original means the answers over a picture and its mirror image.
@@ -119,9 +119,9 @@ def export_model(
     Raises:
         UsageError: There is no such form, the file may not be written, or there are too few photographs.
         ExportError: The answers are over the bound of the form.
-        UnreadableModel: The model can't be opened.
+        InvalidModelError: The model can't be opened.
     """
-    bound = ONE_VIEW if views == 1 else find_named("form of a model", form, BOUNDS)
+    bound = NO_TTA if views == 1 else find_named("form of a model", form, BOUNDS)
     find_named("form of a model", form, BOUNDS)
     out, source = Path(out), find_model(model)
     original = load(model)
@@ -142,7 +142,7 @@ def export_model(
     if not (export.holds or force):
         raise ExportError(_refusal(export))
     metadata = card_to_metadata(original.card) | {"export": json.dumps(asdict(export))}
-    content = write_card(load_graph(changed), metadata | ({"format": PLAIN_FORMAT} if form == "plain" else {}))
+    content = write_card(load_graph(changed), metadata | ({"format": PLAIN_FORMAT} if form == "nchw" else {}))
     write_bytes(out, content, file.check)
     return export
 
@@ -153,8 +153,12 @@ def _change(
     """Make the form, without metadata, and compare it; whatever ONNX raises at an odd graph becomes one error."""
     try:
         graph = read_graph(source)
-        graph = to_one_view(graph) if views == 1 else graph
-        changed = to_int8(graph, chosen) if form == "int8" else {"float16": store_half, "plain": to_plain}[form](graph)
+        graph = remove_tta(graph) if views == 1 else graph
+        changed = (
+            to_int8(graph, chosen)
+            if form == "int8"
+            else {"float16-weights": to_float16_weights, "nchw": to_nchw_float}[form](graph)
+        )
         content = write_card(changed, {})
         return content, _compare(original, content, compared, form)
     except BelvedereError:
@@ -165,11 +169,11 @@ def _change(
 
 
 def _refusal(export: Export) -> str:
-    bound, changed = export.bound, export.none_changed
+    bound, changed = export.bound, export.ood_flip_rate
     none = (
         ""
         if changed is None
-        else f', {changed:.1%} have "none of these" from one only (bound: {bound.none_changed:.0%})'
+        else f', {changed:.1%} have "none of these" from one only (bound: {bound.ood_flip_rate:.0%})'
     )
     return (
         f"The {export.form} form answers otherwise than the original: the top class is equal on {export.agreement:.1%} "
@@ -187,7 +191,7 @@ def _list_read(source: Path, photos: Path) -> Iterator[Input]:
 def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> tuple[Pictures, Pictures]:
     """Reads pictures from all over a folder: some to calibrate on, and others to compare on."""
     listed = list(expand(refuse_models([photos])))
-    count = min(len(listed), CALIBRATED_ON + CHECKED_ON)
+    count = min(len(listed), CALIBRATED_ON + NUM_VALIDATION_IMAGES)
     taken = [listed[number * len(listed) // count] for number in range(count)]
     read = []
     with progress.task("Reading", len(taken)) as task:
@@ -198,7 +202,7 @@ def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> 
     if len(read) < LEAST_PICTURES:
         raise UsageError(
             f"{photos} holds {len(read)} pictures that can be read: expected {LEAST_PICTURES} or more, and better "
-            f"{CALIBRATED_ON + CHECKED_ON}. Give a folder of photographs like those that the model is for."
+            f"{CALIBRATED_ON + NUM_VALIDATION_IMAGES}. Give a folder of photographs like those that the model is for."
         )
     pictures = np.stack(read)
     fifth = np.arange(len(pictures)) % 5 == 0
@@ -206,16 +210,16 @@ def _read_pictures(photos: Path, preprocess: Preprocess, progress: Progress) -> 
 
 
 def _compare(original: Model, content: bytes, pictures: Pictures, form: str) -> Figures:
-    """What an `Export` holds from `images` to `none_changed`."""
-    expected = original.run_all(pictures)
-    if form == "plain":
-        probabilities, none_changed = _run_plain(content, pictures), None
+    """What an `Export` holds from `images` to `ood_flip_rate`."""
+    expected = original.forward_all(pictures)
+    if form == "nchw":
+        probabilities, ood_flip_rate = _run_plain(content, pictures), None
     else:
-        found = Model.from_bytes(content, original.card).run_all(pictures)
-        probabilities, none_changed = found.probabilities, _none_changed(original, expected, found)
+        found = Model.from_bytes(content, original.card).forward_all(pictures)
+        probabilities, ood_flip_rate = found.probabilities, _none_changed(original, expected, found)
     change = np.abs(probabilities - expected.probabilities).max(1)
     same = probabilities.argmax(1) == expected.probabilities.argmax(1)
-    return len(pictures), float(same.mean()), float(change.max()), float(change.mean()), none_changed
+    return len(pictures), float(same.mean()), float(change.max()), float(change.mean()), ood_flip_rate
 
 
 def _run_plain(content: bytes, pictures: Pictures) -> NDArray[np.float32]:
@@ -228,7 +232,7 @@ def _none_changed(original: Model, expected: Outputs, found: Outputs) -> float |
     """How often only one of two is "none of these" by the original's card, which a form keeps."""
     count = len(expected.probabilities)
     before, after = (
-        [answer.none_of_these for answer in original.put_into_words(outputs, [""] * count, [()] * count)]
+        [answer.none_of_these for answer in original.to_predictions(outputs, [""] * count, [()] * count)]
         for outputs in (expected, found)
     )
     return None if None in before else float(np.mean(np.array(before) != np.array(after)))

@@ -14,7 +14,7 @@ import numpy as np
 MAX_FIELDS = 500_000  # of all messages: the largest networks of timm have a tenth of it, and each costs a microsecond
 STANDARD_DOMAINS = (b"", b"ai.onnx")
 MAX_VALUE = 1e30  # of any output: sums and ratios of such values are finite
-ROUNDING = 1e-3  # by which a probability may be over 1
+TOLERANCE = 1e-3  # by which a probability may be over 1
 RANKS: Mapping[str, int] = {"logits": 2, "probabilities": 2, "embedding": 2, "evidence": 4, "outlier_score": 1}
 PER_CLASS = ("logits", "probabilities", "evidence")  # outputs whose second axis is the classes
 
@@ -169,5 +169,5 @@ def check_outputs(
         if not (largest <= MAX_VALUE).all():
             failed = num_images - int((largest <= MAX_VALUE).sum())
             raise ValueError(f"its output {name} is not finite, or absurd, for {failed} of {num_images} images")
-        if name == "probabilities" and not (values.min() >= 0 and values.max() <= 1 + ROUNDING):
+        if name == "probabilities" and not (values.min() >= 0 and values.max() <= 1 + TOLERANCE):
             raise ValueError(f"its output {name} is not between 0 and 1")

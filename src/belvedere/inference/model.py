@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.errors import InferenceError, UnreadableImage, UnreadableModel, UsageError
+from belvedere.errors import InferenceError, InvalidImageError, InvalidModelError, UsageError
 from belvedere.images.decode import DecodedImage, read_input
 from belvedere.images.inputs import IN_MEMORY, Source, to_sources
 from belvedere.images.listing import expand
-from belvedere.images.resize import fit_image
+from belvedere.images.resize import resize_image
 from belvedere.inference.graph_checks import check_outputs
 from belvedere.inference.model_card import card_from_metadata
 from belvedere.inference.model_paths import (
@@ -29,18 +29,18 @@ from belvedere.inference.model_paths import (
     name_model,
     refuse_models,
 )
-from belvedere.inference.postprocess import Outputs, put_into_words
+from belvedere.inference.postprocess import Outputs, to_predictions
 from belvedere.inference.session import MAX_REASON, Cancellation, Session
-from belvedere.runtime.parallel import chunks_of, map_ahead
+from belvedere.runtime.parallel import chunks_of, parallel_map
 from belvedere.types.data import ModelId
 from belvedere.types.model import ModelCard, Preprocess
 from belvedere.types.prediction import Prediction
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "embedding")
-EVIDENCE, OUTLIER_SCORE = FURTHER_OUTPUTS = ("evidence", "outlier_score")  # models of older versions have none
+EVIDENCE, OUTLIER_SCORE = OPTIONAL_OUTPUTS = ("evidence", "outlier_score")  # models of older versions have none
 BATCH = 32  # pictures that a thread reads and answers for at once: 16 are up to a tenth slower, 64 no quicker
-BATCHES_AHEAD = 16  # answered before they are asked for
+PREFETCH_BATCHES = 16  # answered before they are asked for
 MAX_FILE_BYTES = (1 << 31) - 1  # of protocol buffers
 
 
@@ -67,12 +67,12 @@ class Model:
         """Opens a graph.
 
         Raises:
-            UnreadableModel: These bytes are no ONNX graph, or one without the inputs and outputs of ours, or not the
+            InvalidModelError: These bytes are no ONNX graph, or one without the inputs and outputs of ours, or not the
                 graph that the card describes, or hold what no model may hold.
         """
         session = Session(content, name)
         if list(session.inputs) != [INPUT] or not set(OUTPUTS) <= set(session.outputs):
-            raise UnreadableModel(
+            raise InvalidModelError(
                 f"{name} is an ONNX model, but not one of Belvedere's: expected the input {INPUT} and the outputs "
                 f"{', '.join(OUTPUTS)}. Received the outputs: {', '.join(session.outputs)[:MAX_REASON]}. {WHAT_TO_GIVE}"
             )
@@ -84,7 +84,7 @@ class Model:
     def card(self) -> ModelCard:
         """What the model says about itself."""
         if self._card is None:
-            raise UnreadableModel(f"{self.name} has no card: it was not written by Belvedere.")
+            raise InvalidModelError(f"{self.name} has no card: it was not written by Belvedere.")
         return self._card
 
     @property
@@ -104,21 +104,21 @@ class Model:
         return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
     @property
-    def embedding_width(self) -> int:
+    def embedding_dim(self) -> int:
         """D, how many numbers describe a picture.
 
         Raises:
-            UnreadableModel: The graph leaves it open.
+            InvalidModelError: The graph leaves it open.
         """
         shape = self._session.outputs["embedding"]
         if len(shape) != 2 or not isinstance(shape[1], int):
-            raise UnreadableModel(
+            raise InvalidModelError(
                 f"{self.name} has an embedding of open size: expected (N, D). Received: {shape}. {WHAT_TO_GIVE}"
             )
         return shape[1]
 
     @property
-    def tells_places(self) -> bool:
+    def has_activation_maps(self) -> bool:
         """Whether the graph says where in a picture it found what: at more than one place (see `explain`)."""
         shape = self._session.outputs.get(EVIDENCE)
         return shape is not None and shape[2:] != (1, 1)
@@ -155,7 +155,7 @@ class Model:
         if len(images) <= BATCH:
             return dict(zip(outputs, ask(images), strict=True))
         batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-        parts = zip(*map_ahead(ask, batches, BATCHES_AHEAD), strict=True)
+        parts = zip(*parallel_map(ask, batches, PREFETCH_BATCHES), strict=True)
         return {name: np.concatenate(part) for name, part in zip(outputs, parts, strict=True)}
 
     def explain(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> NDArray[np.float32]:
@@ -170,16 +170,18 @@ class Model:
             picture's logits. A network that tells no places, such as the article's, has one.
 
         Raises:
-            UnreadableModel: The model was written by a version that had no evidence.
+            InvalidModelError: The model was written by a version that had no evidence.
         """
-        evidence = self.run_all(images, cancellation).evidence
+        evidence = self.forward_all(images, cancellation).evidence
         if evidence is None:
-            raise UnreadableModel(f"{self.name} holds no evidence by place: it is of an older version. Train it again.")
+            raise InvalidModelError(
+                f"{self.name} holds no evidence by place: it is of an older version. Train it again."
+            )
         return evidence
 
-    def run_all(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> Outputs:
+    def forward_all(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> Outputs:
         """Runs the graph once for all that it can say; what it can't is None. A cancellation makes it fail."""
-        asked = [*OUTPUTS, *(name for name in FURTHER_OUTPUTS if name in self._session.outputs)]
+        asked = [*OUTPUTS, *(name for name in OPTIONAL_OUTPUTS if name in self._session.outputs)]
         return Outputs(**self._ask(asked, images, cancellation))
 
     def predict(self, sources: object) -> list[Prediction]:
@@ -216,7 +218,7 @@ class Model:
         def answer(batch: list[Source]) -> list[Prediction]:
             return self.answer_batch(batch, reduced=reduced)
 
-        return chain.from_iterable(map_ahead(answer, chunks_of(sources, BATCH), BATCHES_AHEAD))
+        return chain.from_iterable(parallel_map(answer, chunks_of(sources, BATCH), PREFETCH_BATCHES))
 
     def answer_batch(self, sources: Sequence[Source], *, reduced: bool = False) -> list[Prediction]:
         """Answers for a few files in the thread that asks, as `stream`."""
@@ -224,7 +226,7 @@ class Model:
         read = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, DecodedImage)]
         answers = iter(self.answer([name for name, _ in read], [outcome for _, outcome in read]))
         return [
-            Prediction(name, error=outcome.reason) if isinstance(outcome, UnreadableImage) else next(answers)
+            Prediction(name, error=outcome.reason) if isinstance(outcome, InvalidImageError) else next(answers)
             for name, outcome in outcomes
         ]
 
@@ -233,31 +235,31 @@ class Model:
         if not pictures:
             return []
         try:
-            outputs = self.run_all(np.stack([picture.pixels for picture in pictures]))
+            outputs = self.forward_all(np.stack([picture.pixels for picture in pictures]))
         except InferenceError as error:
             error.add_note(f"The batch begins with the image {names[0]}.")
             raise
-        return self.put_into_words(outputs, names, [picture.notes for picture in pictures])
+        return self.to_predictions(outputs, names, [picture.notes for picture in pictures])
 
-    def put_into_words(
+    def to_predictions(
         self, outputs: Outputs, names: Sequence[str], notes: Sequence[tuple[str, ...]]
     ) -> list[Prediction]:
         """Makes answers of what the graph said of pictures."""
-        return put_into_words(outputs, self.card, names, notes, self.accept_rate)
+        return to_predictions(outputs, self.card, names, notes, self.accept_rate)
 
 
 def _name(source: Source) -> str:
     return str(source) if isinstance(source, Path | str) else IN_MEMORY
 
 
-def _read(source: Source, preprocess: Preprocess, reduced: bool) -> DecodedImage | UnreadableImage:
-    if isinstance(source, UnreadableImage):
+def _read(source: Source, preprocess: Preprocess, reduced: bool) -> DecodedImage | InvalidImageError:
+    if isinstance(source, InvalidImageError):
         return source
     if isinstance(source, DecodedImage):
-        return DecodedImage(fit_image(source.pixels, preprocess), source.notes)
+        return DecodedImage(resize_image(source.pixels, preprocess), source.notes)
     try:
         return read_input(source, preprocess, reduced=reduced)
-    except UnreadableImage as error:
+    except InvalidImageError as error:
         return error.detached()
 
 
@@ -274,19 +276,19 @@ def load(path: Path | str = BUNDLED, *, accept_rate: float | None = None) -> Mod
         The model, ready to answer.
 
     Raises:
-        UnreadableModel: It isn't there, is damaged, or is no model of Belvedere's.
+        InvalidModelError: It isn't there, is damaged, or is no model of Belvedere's.
         UsageError: The accept rate is no share, or the model can't tell "none of these".
     """
     if accept_rate is not None and not 0 < accept_rate <= 1:
         raise UsageError(f"The accept rate is a share over 0 and up to 1, such as 0.95. Received: {accept_rate}.")
     if no_model := explain_no_model(path):
-        raise UnreadableModel(no_model)
+        raise InvalidModelError(no_model)
     try:
         file = find_model(path)
         content = _read_file(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UnreadableModel(f"There is no model in {path}: {reason}. {WHAT_TO_GIVE}") from error
+        raise InvalidModelError(f"There is no model in {path}: {reason}. {WHAT_TO_GIVE}") from error
     return open_model(content, str(file), accept_rate)
 
 
@@ -322,7 +324,7 @@ def _check_shapes(session: Session, card: ModelCard, name: str) -> None:
     for what, sizes in expected.items():
         fits = [size == found or not isinstance(found, int) for size, found in zip(sizes, received[what], strict=False)]
         if len(received[what]) != len(sizes) or not all(fits):
-            raise UnreadableModel(
+            raise InvalidModelError(
                 f"{name} has metadata that do not fit its graph: expected {what} of size {sizes}. "
                 f"Received: {received[what]}. Train it again."
             )

@@ -10,9 +10,9 @@ from dataclasses import fields as fields_of
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from belvedere.errors import UnreadableModel
+from belvedere.errors import InvalidModelError
 from belvedere.images.resize import INTERPOLATIONS, RESIZE_RULES
-from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance, TagRule, Trust
+from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance, TagModel, Trust
 
 FORMAT = "belvedere/1"
 PLAIN_FORMAT = "belvedere-plain/1"  # of a file for other runtimes
@@ -47,15 +47,15 @@ def card_from_metadata(metadata: Mapping[str, str], name: str) -> ModelCard:
     """Reads a card from the metadata of an ONNX file.
 
     Raises:
-        UnreadableModel: It isn't there, or is of another format.
+        InvalidModelError: It isn't there, or is of another format.
     """
     if metadata.get("format") == PLAIN_FORMAT:
-        raise UnreadableModel(
+        raise InvalidModelError(
             f"{name} was exported in the plain form ({PLAIN_FORMAT!r}), which is for other runtimes. "
             "Give the model that it was made from."
         )
     if metadata.get("format") != FORMAT:
-        raise UnreadableModel(
+        raise InvalidModelError(
             f"{name} does not hold the metadata of a Belvedere model: expected format {FORMAT!r}. "
             f"Received: {metadata.get('format')!r}. Train it with this version, or use the version it was trained with."
         )
@@ -73,7 +73,7 @@ def card_from_metadata(metadata: Mapping[str, str], name: str) -> ModelCard:
         _check_values(card)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:MAX_REASON]
-        raise UnreadableModel(f"{name} has damaged metadata ({reason}). Train it again.") from error
+        raise InvalidModelError(f"{name} has damaged metadata ({reason}). Train it again.") from error
     return card
 
 
@@ -121,12 +121,12 @@ def _read_trust(fields: dict[str, Any]) -> Trust:
     return Trust(**fields, outlier_quantiles=quantiles, tags=tags, first_tags=first)
 
 
-def _read_rule(fields: dict[str, Any] | None) -> TagRule | None:
+def _read_rule(fields: dict[str, Any] | None) -> TagModel | None:
     if fields is None:
         return None
     context = tuple(tuple(row) for row in fields.pop("context"))
     scales, biases = tuple(fields.pop("scales")), tuple(fields.pop("biases"))
-    return TagRule(scales, biases, context, **fields)
+    return TagModel(scales, biases, context, **fields)
 
 
 def _check_kinds(record: object) -> None:

@@ -38,7 +38,7 @@ MAX_NAMES = 2000  # of a folder, among which the nearest is looked for
 Given = TypeVar("Given")
 
 
-def takes_model(path: Path) -> bool:
+def is_model_path(path: Path) -> bool:
     """Return whether a path, given among images and folders of them, means a model."""
     try:
         if path.is_dir():
@@ -65,7 +65,7 @@ def explain_no_model(path: Path | str) -> str:
     if missing := explain_missing(path):
         return f"{missing} {WHAT_TO_GIVE}"
     if path.is_dir():
-        return "" if takes_model(path) else _explain_folder(path)
+        return "" if is_model_path(path) else _explain_folder(path)
     return _explain_weights(path) if path.suffix.lower() in WEIGHTS_SUFFIXES else ""
 
 
@@ -105,7 +105,7 @@ def refuse_models(sources: Iterable[Given]) -> Iterator[Given]:
     for source in sources:
         path = Path(source) if isinstance(source, Path | str) else None
         if path is not None and path.suffix.lower() not in PICTURE_SUFFIXES:
-            if takes_model(path):
+            if is_model_path(path):
                 raise UsageError(f"{path} is a model, but stands among the images. Give one model, and before them.")
             if os.path.exists(path) and (reason := explain_no_model(path)):  # noqa: PTH110 - takes any name
                 raise UsageError(reason)

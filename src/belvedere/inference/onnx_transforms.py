@@ -13,22 +13,22 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from belvedere.errors import MissingExtra, UsageError
+from belvedere.errors import MissingDependencyError, UsageError
 from belvedere.inference.model import INPUT
 
 try:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 except ModuleNotFoundError as error:
-    raise MissingExtra("Exporting", "onnx", "export") from error
+    raise MissingDependencyError("Exporting", "onnx", "export") from error
 
-HALVED_FROM = 1000  # numbers: smaller weights are kept in 32 bits
+MIN_FLOAT16_SIZE = 1000  # numbers: smaller weights are kept in 32 bits
 TOGETHER = 16  # pictures at once
 PLAIN_IR_VERSION = 8  # of the file's format: ONNX Runtime 1.17 reads up to 9
 HEAD = "embedding"  # what follows from it is computed in 32 bits: it is little, and all answers hang on it
 
 # What makes new weights of two layers, so that equal ones no longer seem equal: not while two views are made one.
-MERGING = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
+FUSIONS = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
 ODD = ("MatMul_BatchNormalization_Fusion",)  # it makes a Gemm of three axes, which the standard does not have
 
 Pictures = NDArray[np.uint8]  # (N, H, W, 3)
@@ -85,12 +85,12 @@ def to_int8(graph: onnx.ModelProto, pictures: Pictures) -> onnx.ModelProto:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_name_behind(folded, HEAD),
+            nodes_to_exclude=_downstream_nodes(folded, HEAD),
         )
-        return _take_bytes(onnx.load(file))
+        return _quantize_input_directly(onnx.load(file))
 
 
-def _name_behind(graph: onnx.ModelProto, tensor: str) -> list[str]:
+def _downstream_nodes(graph: onnx.ModelProto, tensor: str) -> list[str]:
     """The names of the nodes that a tensor decides; a node without one gets one."""
     reached, names = {tensor}, []
     for number, node in enumerate(graph.graph.node):
@@ -101,7 +101,7 @@ def _name_behind(graph: onnx.ModelProto, tensor: str) -> list[str]:
     return names
 
 
-def _take_bytes(graph: onnx.ModelProto) -> onnx.ModelProto:
+def _quantize_input_directly(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Takes out what makes numbers about 0 of bytes, to make whole numbers of them again: one scale says the same."""
     constants = {weights.name: weights for weights in graph.graph.initializer}
     makers = {output: node for node in graph.graph.node for output in node.output}
@@ -147,20 +147,20 @@ def _drop_unused(graph: onnx.ModelProto) -> None:
             asked.update(node.input)
 
 
-def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
+def to_float16_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a graph that keeps its large weights in 16 bits and still computes in 32: half the file.
 
     Args:
         graph: A model of ours; stays as it is.
 
     Returns:
-        Another, with a `Cast` behind each weight of `HALVED_FROM` numbers or more.
+        Another, with a `Cast` behind each weight of `MIN_FLOAT16_SIZE` numbers or more.
     """
     halved = _copy(graph)
     casts = []
     for weights in halved.graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size >= HALVED_FROM:
+        if values.dtype == np.float32 and values.size >= MIN_FLOAT16_SIZE:
             name = weights.name
             weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
             casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
@@ -169,7 +169,7 @@ def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
     return halved
 
 
-def to_plain(graph: onnx.ModelProto) -> onnx.ModelProto:
+def to_nchw_float(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a graph whose input is float32 (N, 3, H, W), RGB from 0 to 255; what that makes needless is folded away.
 
     It opens in older and other runtimes: see `PLAIN_IR_VERSION`, `_keep_used_domains` and `_gather_backwards`.
@@ -203,7 +203,7 @@ def _gather_backwards(model: onnx.ModelProto) -> None:
     shapes = {each.name: each.type.tensor_type.shape.dim for each in (*graph.input, *graph.value_info)}
     constants = _constants(model)
     for node in model.graph.node:
-        if node.op_type != "Slice" or not _turns_round(node.input, constants) or node.input[0] not in shapes:
+        if node.op_type != "Slice" or not _is_flip(node.input, constants) or node.input[0] not in shapes:
             continue
         start, end, axis, step = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:])
         size = shapes[node.input[0]][int(axis[0])].dim_value
@@ -265,17 +265,17 @@ def _drop_unused_tensors(model: onnx.ModelProto) -> None:
     model.graph.initializer.extend(kept)
 
 
-def to_one_view(graph: onnx.ModelProto) -> onnx.ModelProto:
+def remove_tta(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Takes each mirroring out of a graph: both halves are then the same, and folding makes them one."""
     single = _copy(graph)
     constants = _constants(single)
-    mirrored = [node for node in single.graph.node if node.op_type == "Slice" and _turns_round(node.input, constants)]
+    mirrored = [node for node in single.graph.node if node.op_type == "Slice" and _is_flip(node.input, constants)]
     if not mirrored:
-        raise UsageError("This model answers from one view already. Leave out --views.")
+        raise UsageError("This model answers from one view already. Leave out --no-tta.")
     for node in mirrored:
         node.op_type = "Identity"
         del node.input[1:]
-    return _fold(single, MERGING)
+    return _fold(single, FUSIONS)
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
@@ -284,7 +284,7 @@ def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     return constants | {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
 
 
-def _turns_round(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto]) -> bool:
+def _is_flip(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto]) -> bool:
     steps = constants.get(inputs[4]) if len(inputs) > 4 else None
     return steps is not None and bool((onnx.numpy_helper.to_array(steps) < 0).all())
 

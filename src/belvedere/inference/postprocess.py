@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.inference.tags import choose_tags, share_places, tag_confidences
+from belvedere.inference.tags import area_fractions, choose_tags, tag_confidences
 from belvedere.inference.uncertainty.conformal import choose_sets
-from belvedere.inference.uncertainty.ood import rank_scores
+from belvedere.inference.uncertainty.ood import to_percentile
 from belvedere.types.model import ModelCard
 from belvedere.types.prediction import Prediction, Tag
 
@@ -27,7 +27,7 @@ class Outputs:
     outlier_score: NDArray[np.float32] | None = None  # (N,); the same
 
 
-def put_into_words(
+def to_predictions(
     outputs: Outputs,
     card: ModelCard,
     names: Sequence[str],
@@ -66,12 +66,12 @@ def put_into_words(
             tuple(probabilities),
             notes=note,
             tags=() if is_none else tags,
-            presence=presence,
+            tag_probabilities=tag_probabilities,
             prediction_set=names_in_set,
             none_of_these=is_none,
-            none_score=score,
+            none_of_these_score=score,
         )
-        for name, note, place, probabilities, tags, presence, names_in_set, score in rows
+        for name, note, place, probabilities, tags, tag_probabilities, names_in_set, score in rows
         for is_none in (None if score is None else score > limit,)
     ]
 
@@ -84,7 +84,7 @@ def _name_tags(
     if rule is None or evidence is None:
         return [()] * len(best), [()] * len(best)
     confidences = tag_confidences(rule, evidence)
-    shares = share_places(evidence, card.trust.temperature)
+    shares = area_fractions(evidence, card.trust.temperature)
     return choose_tags(confidences, shares, best, card.class_names), [tuple(row) for row in confidences.tolist()]
 
 
@@ -102,5 +102,5 @@ def _name_sets(outputs: Outputs, card: ModelCard) -> Sequence[tuple[str, ...]]:
 def _rank_outliers(outputs: Outputs, card: ModelCard) -> Sequence[float | None]:
     if not card.trust.outlier_quantiles or outputs.outlier_score is None:
         return [None] * len(outputs.probabilities)
-    ranks: list[float | None] = rank_scores(outputs.outlier_score, card.trust.outlier_quantiles).tolist()
+    ranks: list[float | None] = to_percentile(outputs.outlier_score, card.trust.outlier_quantiles).tolist()
     return ranks

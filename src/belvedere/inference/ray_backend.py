@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
-from belvedere.errors import MissingExtra, ScaleError, UsageError
+from belvedere.errors import DistributedError, MissingDependencyError, UsageError
 from belvedere.images.inputs import Source
 from belvedere.images.listing import expand
-from belvedere.inference.batch import Answered, some_of
+from belvedere.inference.batch import Answered, require_nonempty
 from belvedere.inference.model import BATCH, Model, open_model
 from belvedere.inference.model_paths import find_model
 from belvedere.inference.writers.parquet import to_table
-from belvedere.runtime.output_folder import new_folder
+from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.parallel import chunks_of
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import ModelId
@@ -30,7 +30,7 @@ try:
     import ray
     import ray.data
 except ModuleNotFoundError as error:
-    raise MissingExtra("The engine ray", error.name or "ray", "ray") from error
+    raise MissingDependencyError("The engine ray", error.name or "ray", "ray") from error
 
 NAMES_TOGETHER = 4096  # in a piece that a worker takes up
 ROWS_TOGETHER = 256  # answered by a worker at once: what is done again at most when it is lost
@@ -61,17 +61,17 @@ def predict_at_scale(
 
     Raises:
         UsageError: There is nothing to answer for.
-        FolderExists: `out` may not be written.
-        ScaleError: The cluster failed, or rows are missing.
-        UnreadableModel: The model can't be opened.
+        OutputExistsError: `out` may not be written.
+        DistributedError: The cluster failed, or rows are missing.
+        InvalidModelError: The model can't be opened.
     """
     file = find_model(model)
     content = file.read_bytes()
     opened = open_model(content, str(file))
-    pictures = some_of(expand(sources), sources)
+    pictures = require_nonempty(expand(sources), sources)
     listed = sources if isinstance(sources, Sequence) else ()
     read = (file, *(each for each in listed if isinstance(each, Path | str)))
-    with new_folder(out, overwrite=overwrite, inputs=read) as folder:
+    with atomic_folder(out, overwrite=overwrite, inputs=read) as folder:
         with _cluster() as workers:
             (progress or Progress()).say(f"Model: {opened.identity}. Up to {workers} workers predict")
             count = _answer(pictures, folder, (content, opened.identity), workers)
@@ -106,7 +106,7 @@ def _answer(pictures: Iterator[Source], folder: Path, model: tuple[bytes, ModelI
         )
         answers.write_parquet(str(folder))
     except ray.exceptions.RayError as error:
-        raise ScaleError(f"The Ray cluster failed: {' '.join(str(error).split())[-300:]}") from error
+        raise DistributedError(f"The Ray cluster failed: {' '.join(str(error).split())[-300:]}") from error
     return sum(count for _, count in names)
 
 
@@ -115,7 +115,7 @@ def _check(folder: Path, count: int, model: Model) -> Answered:
     rows = pd.dataset(folder, format="parquet")
     found = rows.count_rows()
     if found != count or not {"image", "error"} <= set(rows.schema.names):
-        raise ScaleError(f"{found:,} rows came back for {count:,} pictures, of {model.name}. Please report this.")
+        raise DistributedError(f"{found:,} rows came back for {count:,} pictures, of {model.name}. Please report this.")
     return Answered(count, rows.count_rows(filter=pd.field("error").is_valid()))
 
 
@@ -135,7 +135,9 @@ def _cluster() -> Iterator[int]:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ScaleError(f"There is no Ray cluster to be had: {' '.join(str(error).split())[:300]}") from error
+            raise DistributedError(
+                f"There is no Ray cluster to be had: {' '.join(str(error).split())[:300]}"
+            ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from belvedere.errors import InferenceError, UnreadableModel
+from belvedere.errors import InferenceError, InvalidModelError
 from belvedere.inference.graph_checks import Shape, check_graph
 from belvedere.inference.model_paths import WHAT_TO_GIVE
 from belvedere.runtime.memory_limit import memory_left
@@ -60,7 +60,7 @@ class Session:
             name: Its name.
 
         Raises:
-            UnreadableModel: It is no ONNX model, can't be run, or holds what no model may hold (see `graph_checks`).
+            InvalidModelError: It is no ONNX model, can't be run, or holds what no model may hold (see `graph_checks`).
         """
         self.name = name
         self._options = _run_options()
@@ -73,7 +73,7 @@ class Session:
             self.outputs: Mapping[str, Shape] = {each.name: tuple(each.shape) for each in self._session.get_outputs()}
             self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:
-            raise UnreadableModel(
+            raise InvalidModelError(
                 f"{name} is not an ONNX model that can be run: {_reason(error)}. {WHAT_TO_GIVE}"
             ) from error
 

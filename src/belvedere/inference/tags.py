@@ -9,43 +9,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.types.data import Sample
-from belvedere.types.model import TagRule
+from belvedere.types.model import TagModel
 from belvedere.types.prediction import Tag
 
 Evidence = NDArray[np.float32]  # (N, K, h, w): the logits of each place, whose mean is the picture's
 
 STRONGEST = 0.4  # of the places speak for a class
 PRESENT = 0.5  # least confidence of a tag
-COMPOSITES = 4000  # of two photographs each, to learn from what a part of a picture looks like
+NUM_COMPOSITES = 4000  # of two photographs each, to learn from what a part of a picture looks like
 SMALLEST_PART = 0.1  # of a composite
 LEAST_FITTED_ON = 30  # photographs
 PENALTY = 1.0  # on how far photographs with several labels move the rule, in units of their evidence's deviations
-SELDOM = 0.1  # of photographs have several labels where the others may have more than they say
+MIN_MULTILABEL_FRACTION = 0.1  # of photographs have several labels where the others may have more than they say
 LEAST_SHARE = 0.01  # of a picture, for what is surely there and nowhere the strongest
 NEVER = -20.0  # the bias of a class that is no tag
 NEWTON_STEPS = 100
 
 
-def pool_evidence(evidence: Evidence) -> NDArray[np.float32]:
+def top_k_mean(evidence: Evidence) -> NDArray[np.float32]:
     """Returns how strongly the places that speak for a class do so, (N, K)."""
     flat = evidence.reshape(*evidence.shape[:2], -1)
     count = max(1, round(flat.shape[2] * STRONGEST))
     return np.asarray(np.partition(flat, -count, axis=2)[..., -count:].mean(2), np.float32)
 
 
-def share_places(evidence: Evidence, temperature: float) -> NDArray[np.float32]:
+def area_fractions(evidence: Evidence, temperature: float) -> NDArray[np.float32]:
     """Returns the share of a picture that each class covers, (N, K), each place divided among the classes."""
     scaled = evidence / temperature
     powers = np.exp(scaled - scaled.max(1, keepdims=True))
     return np.asarray((powers / powers.sum(1, keepdims=True)).mean((2, 3)), np.float32)
 
 
-def names_all_labels(present: NDArray[np.bool_]) -> bool:
+def is_multilabel_data(present: NDArray[np.bool_]) -> bool:
     """Whether labels, (N, K), are all that is in the photographs: where few have several, the others hold more."""
-    return len(present) > 0 and float((present.sum(1) > 1).mean()) >= SELDOM
+    return len(present) > 0 and float((present.sum(1) > 1).mean()) >= MIN_MULTILABEL_FRACTION
 
 
-def mark_present(samples: Sequence[Sample], class_names: Sequence[str]) -> NDArray[np.bool_]:
+def multi_hot(samples: Sequence[Sample], class_names: Sequence[str]) -> NDArray[np.bool_]:
     """Marks the labels of samples, (N, K); labels that are no class are left out."""
     index = {name: place for place, name in enumerate(class_names)}
     present = np.zeros((len(samples), len(class_names)), bool)
@@ -54,7 +54,7 @@ def mark_present(samples: Sequence[Sample], class_names: Sequence[str]) -> NDArr
     return present
 
 
-def fit_tags(evidence: Evidence, present: NDArray[np.bool_], seed: int = 0) -> TagRule | None:
+def fit_tags(evidence: Evidence, present: NDArray[np.bool_], seed: int = 0) -> TagModel | None:
     """Learns from photographs of which one label is known when a class is in a picture.
 
     Two photographs put side by side hold both classes: on such composites a logistic regression a class is fitted to
@@ -83,15 +83,15 @@ def fit_tags(evidence: Evidence, present: NDArray[np.bool_], seed: int = 0) -> T
             bias -= float(np.log(even / (1 - even)))
         scales.append(scale)
         biases.append(bias)
-    return TagRule(tuple(scales), tuple(biases), fitted_on=len(present))
+    return TagModel(tuple(scales), tuple(biases), fitted_on=len(present))
 
 
-def unfitted_rule(classes: int) -> TagRule:
+def identity_tag_model(classes: int) -> TagModel:
     """A rule that nothing has been fitted to: as sure of each class as its evidence is strong."""
-    return TagRule((1.0,) * classes, (0.0,) * classes)
+    return TagModel((1.0,) * classes, (0.0,) * classes)
 
 
-def refit_tags(rule: TagRule, evidence: Evidence, present: NDArray[np.bool_]) -> TagRule:
+def fit_tags_multilabel(rule: TagModel, evidence: Evidence, present: NDArray[np.bool_]) -> TagModel:
     """Fits a rule to photographs of which all labels are known.
 
     What classes say of each other is learnt as well, such as that a street has buildings.
@@ -104,7 +104,7 @@ def refit_tags(rule: TagRule, evidence: Evidence, present: NDArray[np.bool_]) ->
     Returns:
         The rule; classes that are in all of the photographs, or none, stay as they were.
     """
-    pooled = pool_evidence(evidence).astype(np.float64)
+    pooled = top_k_mean(evidence).astype(np.float64)
     spread = pooled.std(0) + 1e-6  # (K,)
     biases = list(rule.biases)
     weights = np.diag(rule.scales) + (np.array(rule.context) if rule.context else 0.0)  # (K, K)
@@ -114,7 +114,7 @@ def refit_tags(rule: TagRule, evidence: Evidence, present: NDArray[np.bool_]) ->
         after, biases[place] = _fit_logistic(pooled / spread, there, weights[place] * spread, PENALTY)
         weights[place] = after / spread
     context = weights * ~np.eye(len(weights), dtype=bool)
-    return TagRule(
+    return TagModel(
         tuple(float(scale) for scale in weights.diagonal()),
         tuple(biases),
         tuple(tuple(float(value) for value in row) for row in context),
@@ -123,9 +123,9 @@ def refit_tags(rule: TagRule, evidence: Evidence, present: NDArray[np.bool_]) ->
     )
 
 
-def tag_confidences(rule: TagRule, evidence: Evidence) -> NDArray[np.float64]:
+def tag_confidences(rule: TagModel, evidence: Evidence) -> NDArray[np.float64]:
     """Returns how sure it is that each class is in the picture, (N, K)."""
-    pooled = pool_evidence(evidence).astype(np.float64)
+    pooled = top_k_mean(evidence).astype(np.float64)
     sums = pooled * np.array(rule.scales) + np.array(rule.biases)
     if rule.context:
         sums += pooled @ np.array(rule.context).T
@@ -139,7 +139,7 @@ def choose_tags(
 
     Args:
         confidences: (N, K), that each class is there.
-        shares: (N, K), of the picture, as `share_places` gives them.
+        shares: (N, K), of the picture, as `area_fractions` gives them.
         main: (N,), the class that each is answered as: always a tag, and the first.
         class_names: K names.
 
@@ -163,18 +163,18 @@ def choose_tags(
 def _compose(
     evidence: Evidence, labels: NDArray[np.bool_], random: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Pooled evidence, (COMPOSITES, K), of two photographs beside or above each other, and whose classes they hold."""
-    pairs = random.integers(len(labels), size=(COMPOSITES, 2))
-    shares = random.uniform(SMALLEST_PART, 1 - SMALLEST_PART, COMPOSITES)
-    beside = random.random(COMPOSITES) < 0.5
-    pooled = np.empty((COMPOSITES, evidence.shape[1]))
+    """Return pooled evidence of pairs of images, (NUM_COMPOSITES, K), and which classes each pair has."""
+    pairs = random.integers(len(labels), size=(NUM_COMPOSITES, 2))
+    shares = random.uniform(SMALLEST_PART, 1 - SMALLEST_PART, NUM_COMPOSITES)
+    beside = random.random(NUM_COMPOSITES) < 0.5
+    pooled = np.empty((NUM_COMPOSITES, evidence.shape[1]))
     for row, ((first, second), share) in enumerate(zip(pairs, shares, strict=True)):
         composite = np.array(evidence[first])
         side = 2 if composite.shape[1] == 1 or (beside[row] and composite.shape[2] > 1) else 1
         cut = min(max(round(share * composite.shape[side]), 1), composite.shape[side] - 1)
         part = (slice(None), slice(cut, None)) if side == 1 else (slice(None), slice(None), slice(cut, None))
         composite[part] = evidence[second][part]
-        pooled[row] = pool_evidence(composite[None])[0]
+        pooled[row] = top_k_mean(composite[None])[0]
     return pooled, labels[pairs[:, 0]] | labels[pairs[:, 1]]
 
 

@@ -17,14 +17,14 @@ from starlette.exceptions import HTTPException
 
 from belvedere.data.corrections.class_names import check_new_class
 from belvedere.data.corrections.journal import now
-from belvedere.errors import InferenceError, UnreadableImage, UsageError
+from belvedere.errors import InferenceError, InvalidImageError, UsageError
 from belvedere.inference.model import Model
-from belvedere.review.auth import ENTRANCE, Guard, GuardedGate
+from belvedere.review.auth import LOGIN_PATH, Guard, GuardedGate
 from belvedere.review.images import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
 from belvedere.review.items import is_there
 from belvedere.review.queue import Choice, Entry
 from belvedere.review.views import (
-    Scene,
+    ReviewContext,
     describe_doubt,
     describe_recent,
     list_choices,
@@ -92,7 +92,7 @@ class Skipped(_Message):
     doubt: Id | None = None
 
 
-def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
+def create_app(scene: ReviewContext, guard: Guard, model: Model | None) -> FastAPI:
     """Builds the application.
 
     Args:
@@ -102,7 +102,7 @@ def create_app(scene: Scene, guard: Guard, model: Model | None) -> FastAPI:
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Json, telemetry=FASTAPI_OFF)
     app.add_middleware(GuardedGate, guard=guard)
-    app.get(ENTRANCE)(lambda token="": guard.let_in(token))
+    app.get(LOGIN_PATH)(lambda token="": guard.let_in(token))
     _add_errors(app)
     _add_pages(app, scene)
     _add_pictures(app, scene, model)
@@ -123,7 +123,7 @@ def _add_errors(app: FastAPI) -> None:
         return _tell(getattr(error, "status_code", 500), str(getattr(error, "detail", error)))
 
     app.exception_handler(UsageError)(refuse(409))
-    app.exception_handler(UnreadableImage)(refuse(404))
+    app.exception_handler(InvalidImageError)(refuse(404))
     app.exception_handler(InferenceError)(refuse(500))
     app.exception_handler(RequestValidationError)(refuse_body)
     app.exception_handler(HTTPException)(refuse_http)
@@ -133,7 +133,7 @@ def _tell(status: int, message: str) -> Response:
     return Response(problem(code_of(status), message), status, FRESH, "application/json")
 
 
-def _add_pages(app: FastAPI, scene: Scene) -> None:
+def _add_pages(app: FastAPI, scene: ReviewContext) -> None:
     templates = open_templates()
     files = {name: (Path(__file__).parent / "static" / name).read_bytes() for name in STATIC}
 
@@ -144,7 +144,7 @@ def _add_pages(app: FastAPI, scene: Scene) -> None:
     @app.get("/static/{name}")
     def static(name: str) -> Response:
         if name not in files:
-            raise UnreadableImage(name, "is no part of this page")
+            raise InvalidImageError(name, "is no part of this page")
         return Response(files[name], media_type=STATIC[name], headers={"Cache-Control": "no-cache"})
 
     def show(entry: Entry | None, tab: str, choice: Choice) -> HTMLResponse:
@@ -170,7 +170,7 @@ def _add_pages(app: FastAPI, scene: Scene) -> None:
         return _Json([{"value": v, "text": t, "left": n} for v, t, n in list_choices(scene.queue)], headers=FRESH)
 
 
-def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
+def _add_pictures(app: FastAPI, scene: ReviewContext, model: Model | None) -> None:
     running = Semaphore(HEATMAPS_AT_ONCE)
 
     @app.get("/pictures/{number}/{size}")
@@ -181,13 +181,13 @@ def _add_pictures(app: FastAPI, scene: Scene, model: Model | None) -> None:
     @app.get("/heatmaps/{number}")
     def heatmap(number: int, of: str) -> Response:
         if model is None or of not in scene.heatmap_classes:
-            raise UnreadableImage(f"heat-map of picture {number}", scene.no_heatmap or f"{of!r} is no class")
+            raise InvalidImageError(f"heat-map of picture {number}", scene.no_heatmap or f"{of!r} is no class")
         with running:
             drawn = draw_heatmap(model, scene.gallery.read(number), of)
         return Response(drawn, media_type="image/jpeg", headers=KEPT)
 
 
-def _add_changes(app: FastAPI, scene: Scene) -> None:
+def _add_changes(app: FastAPI, scene: ReviewContext) -> None:
     queue = scene.queue
 
     @app.post("/decisions")
@@ -240,13 +240,13 @@ def _page(text: str) -> HTMLResponse:
     return HTMLResponse(text.encode(errors="backslashreplace"), headers=FRESH)
 
 
-def _known(scene: Scene, entry: Entry | None) -> Entry:
+def _known(scene: ReviewContext, entry: Entry | None) -> Entry:
     if entry is None:
         raise UsageError(f"This doubt is not of {scene.title}. Reload the page.")
     return entry
 
 
-def _to_decision(scene: Scene, entry: Entry, said: Said) -> Decision:
+def _to_decision(scene: ReviewContext, entry: Entry, said: Said) -> Decision:
     """The line for the journal; where the label is in doubt, to give a photograph the one it has is to keep it."""
     doubt = entry.doubt
     known = list_classes(scene, doubt, scene.queue.find_ruling(entry.sha256).also or ())

@@ -17,7 +17,7 @@ from belvedere.runtime.http.middleware import READING, Exchange, Gate
 from belvedere.runtime.network import is_local
 
 COOKIE = "belvedere-review"
-ENTRANCE = "/enter"  # with ?token=... it sets the cookie
+LOGIN_PATH = "/enter"  # with ?token=... it sets the cookie
 LIMITS = RequestLimits(body_bytes=65_536, held_bytes=16_000_000)
 
 
@@ -70,7 +70,7 @@ class _Exchange(Exchange):
 
     def check_head(self) -> None:
         super().check_head()
-        if self.scope["path"] != ENTRANCE:
+        if self.scope["path"] != LOGIN_PATH:
             self._guard.check_cookie(self._header(b"cookie"))
         if self.scope["method"] in READING:
             return

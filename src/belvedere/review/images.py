@@ -10,11 +10,11 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from belvedere.errors import InferenceError, UnreadableImage
+from belvedere.errors import InferenceError, InvalidImageError
 from belvedere.images.decode import RGB, read_content, read_image
 from belvedere.images.encode import to_jpeg
 from belvedere.images.heatmap import overlay
-from belvedere.images.resize import fit_image, within
+from belvedere.images.resize import resize_image, within
 from belvedere.inference.model import Model
 from belvedere.inference.session import Cancellation
 from belvedere.runtime.timeouts import call_with_timeout
@@ -44,20 +44,20 @@ class Gallery:
         """Reads a photograph, (H, W, 3).
 
         Raises:
-            UnreadableImage: No photograph has this number, or it can't be read, or was changed.
+            InvalidImageError: No photograph has this number, or it can't be read, or was changed.
         """
         if not self._first <= number < self._first + len(self._files):
-            raise UnreadableImage(f"picture {number}", "is not in the list")
+            raise InvalidImageError(f"picture {number}", "is not in the list")
         path, sha256 = self._files[number - self._first]
         content = read_content(path)
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-            raise UnreadableImage(path.name, "was changed since this page was started")
+            raise InvalidImageError(path.name, "was changed since this page was started")
         return read_image(content)
 
 
 def draw(pixels: RGB, side: int) -> bytes:
     """Returns a picture as a JPEG of at most `side` pixels."""
-    return to_jpeg(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], side)))
+    return to_jpeg(resize_image(pixels, within(pixels.shape[0], pixels.shape[1], side)))
 
 
 def draw_heatmap(model: Model, pixels: RGB, class_name: str) -> bytes:

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.data.corrections.journal import common_end
+from belvedere.data.corrections.journal import common_suffix_length
 from belvedere.data.dataset import Dataset
-from belvedere.errors import UnreadableImage
-from belvedere.evaluation.stored_predictions import list_places
+from belvedere.errors import InvalidImageError
+from belvedere.evaluation.stored_predictions import candidate_paths
 from belvedere.images.decode import read_content
 from belvedere.types.data import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Companion:
+class DuplicateImage:
     """Another photograph of the same group of duplicates."""
 
     image: str
@@ -33,12 +33,12 @@ class Companion:
 class Group:
     """Photographs that are copies of one another; all doubts about them share it."""
 
-    copies: tuple[Companion, ...]
+    copies: tuple[DuplicateImage, ...]
     contradicts: bool  # whether their labels differ, further ones with them
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class ReviewItem:
     """One photograph that a person should look at."""
 
     image: str  # its path as the run or audit names it
@@ -60,7 +60,7 @@ class Doubt:
         return self.group is not None and self.group.contradicts
 
     @property
-    def companions(self) -> list[Companion]:
+    def companions(self) -> list[DuplicateImage]:
         """The other copies, those with another label first."""
         copies = self.group.copies if self.group else ()
         others = [copy for place, copy in enumerate(copies) if place != self.place]
@@ -73,11 +73,11 @@ class Doubts:
 
     source: Path
     class_names: tuple[str, ...]
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[ReviewItem, ...]
     lost: tuple[str, ...]  # images that are not where they were, or were changed
 
 
-class Finder:
+class ImageFinder:
     """Finds photographs by what they were called, and makes sure that they are those."""
 
     def __init__(self, source: Path, dataset: Dataset | None) -> None:
@@ -102,7 +102,7 @@ class Finder:
         Returns:
             It, with its part and further labels where the data set lists it.
         """
-        for place in list_places(self._source, image):
+        for place in candidate_paths(self._source, image):
             if is_there(place, sha256):
                 return self._look_up(place, image, label)
         for sample in self._by_name[Path(image).name]:
@@ -119,7 +119,7 @@ class Finder:
 
     def _stands_alike(self, sample: Sample, image: str, label: str) -> bool:
         inside = os.path.relpath(sample.path, self._root)
-        return sample.label == label and common_end(image, inside) == len(Path(inside).parts)
+        return sample.label == label and common_suffix_length(image, inside) == len(Path(inside).parts)
 
 
 def _root_of(dataset: Dataset | None) -> Path:
@@ -134,14 +134,14 @@ def is_there(path: Path, sha256: str) -> bool:
         return path.is_file()
     try:
         return hashlib.sha256(read_content(path)).hexdigest() == sha256
-    except UnreadableImage:
+    except InvalidImageError:
         return False
 
 
-def in_order(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
+def sort_items(doubts: Iterable[ReviewItem]) -> tuple[ReviewItem, ...]:
     """Puts leaks first, since they make every figure flatter; then contradictions, labels, and copies; each once."""
 
-    def rank(doubt: Doubt) -> tuple[int, float, str]:
+    def rank(doubt: ReviewItem) -> tuple[int, float, str]:
         order = 0 if doubt.kind == "leak" else 2 if doubt.kind == "label" else 1 if doubt.contradicts else 3
         return order, -doubt.score, doubt.image
 

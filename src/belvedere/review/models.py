@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from belvedere.data.hashing import Contents
-from belvedere.errors import UnreadableModel
-from belvedere.inference.embeddings import Embeddings, embed_with, read_embeddings, read_kept
+from belvedere.errors import InvalidModelError
+from belvedere.inference.embeddings import Embeddings, model_embedder, read_embeddings, read_kept
 from belvedere.inference.model import Model, load
-from belvedere.inference.model_paths import BUNDLED, takes_model
+from belvedere.inference.model_paths import BUNDLED, is_model_path
 from belvedere.review.sources import AUDIT
 from belvedere.runtime.progress import Progress
 
@@ -43,9 +43,9 @@ def find_sight(folder: Path, named: Path | str | None, class_names: Sequence[str
         What there is: of an audit whose network is not there, what the cache holds of it.
 
     Raises:
-        UnreadableModel: The model that is asked for, or the run's, can't be read.
+        InvalidModelError: The model that is asked for, or the run's, can't be read.
     """
-    if named is not None or takes_model(folder):
+    if named is not None or is_model_path(folder):
         return _see_by(load(folder if named is None else named))
     network = _read_network(folder)
     model = _open_audits(folder, network, progress)
@@ -61,7 +61,7 @@ def find_sight(folder: Path, named: Path | str | None, class_names: Sequence[str
 
 def _see_by(model: Model) -> Sight:
     def describe(contents: Contents, progress: Progress) -> Embeddings:
-        return read_embeddings(contents, embed_with(model), progress)
+        return read_embeddings(contents, model_embedder(model), progress)
 
     return Sight(model, describe)
 
@@ -81,7 +81,7 @@ def _open_audits(folder: Path, network: dict[str, Any], progress: Progress) -> M
     file = folder / network["model"]
     try:
         model = load(file)
-    except UnreadableModel:
+    except InvalidModelError:
         model = None
     if model is not None and model.sha256 == network.get("sha256"):
         return model

@@ -120,7 +120,7 @@ class Neighbours:
         return found
 
 
-def thin_out(samples: Sequence[Sample]) -> Sequence[Sample]:
+def subsample(samples: Sequence[Sample]) -> Sequence[Sample]:
     """Leaves every n-th photograph of a large data set."""
     return samples[:: -(-len(samples) // MOST_PHOTOGRAPHS) or 1]
 

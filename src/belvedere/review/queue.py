@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256 as hash_of
 from itertools import chain
 
-from belvedere.data.corrections.journal import Journal, find_copy, list_living, rule
-from belvedere.review.items import Doubt
-from belvedere.types.data import Decision, Ruling
+from belvedere.data.corrections.journal import Journal, active_decisions, find_copy, rule
+from belvedere.review.items import ReviewItem
+from belvedere.types.data import Decision, Resolution
 
 HELD_SECONDS = 600.0  # for which a page keeps what it shows from others
 CLOSING = ("keep", "relabel", "exclude")  # actions after which a doubt is none any more
@@ -25,7 +25,7 @@ class Entry:
     """A doubt in the queue."""
 
     id: str  # the same whenever the same folder is reviewed
-    doubt: Doubt
+    doubt: ReviewItem
     sha256: str
     size_bytes: int
 
@@ -38,7 +38,7 @@ class Choice:
     given: str = ""
     suggested: str = ""
 
-    def takes(self, doubt: Doubt) -> bool:
+    def takes(self, doubt: ReviewItem) -> bool:
         """Whether a doubt is among them."""
         return (
             self.kind in ("", doubt.kind)
@@ -75,7 +75,7 @@ class Queue:
         self._lock = threading.RLock()
         self._tabs: defaultdict[str, _Tab] = defaultdict(_Tab)
         self._decided: dict[str, Decision] = {}
-        self._rulings: dict[str, Ruling] = {}
+        self._rulings: dict[str, Resolution] = {}
         self._by_content: defaultdict[str, list[Entry]] = defaultdict(list)
         self._by_file: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
         for entry in entries:
@@ -137,10 +137,10 @@ class Queue:
         with self._lock:
             return self._decided.get(entry.id)
 
-    def find_ruling(self, sha256: str) -> Ruling:
+    def find_ruling(self, sha256: str) -> Resolution:
         """Returns what holds for a photograph."""
         with self._lock:
-            return self._rulings.get(sha256, Ruling())
+            return self._rulings.get(sha256, Resolution())
 
     def corrected_labels(self) -> dict[str, str]:
         """Returns the labels that people gave or confirmed, by the hash of the photograph."""
@@ -150,7 +150,7 @@ class Queue:
     def list_added(self, class_names: Sequence[str]) -> list[str]:
         """Returns the classes that people gave and the data set does not have, in the order they came up."""
         with self._lock:
-            given = (name for each in list_living(self.journal.decisions) for name in each.to)
+            given = (name for each in active_decisions(self.journal.decisions) for name in each.to)
             return [name for name in dict.fromkeys(given) if name not in class_names]
 
     def find_decision(self, decision_id: str) -> Decision | None:
@@ -168,7 +168,7 @@ class Queue:
     def last_decisions(self, count: int) -> list[Decision]:
         """Returns the last decisions that hold, the newest first."""
         with self._lock:
-            return list_living(self.journal.decisions)[::-1][:count]
+            return active_decisions(self.journal.decisions)[::-1][:count]
 
     def count(self, tab: str, choice: Choice) -> Counts:
         """Says how far a page's choice is."""
@@ -206,7 +206,7 @@ class Queue:
 
     def _look_again(self) -> None:
         """Works out anew what is decided."""
-        living = list_living(self.journal.decisions)
+        living = active_decisions(self.journal.decisions)
         self._rulings = rule(self.journal.decisions)
         self._decided = {}
         for decision in living:
@@ -229,6 +229,6 @@ class Queue:
         return [entry for entry in same if entry.doubt.kind in about]
 
 
-def make_id(doubt: Doubt, sha256: str) -> str:
+def make_id(doubt: ReviewItem, sha256: str) -> str:
     """Names a doubt by what it is about, so that a page finds it again after a restart."""
     return hash_of(f"{doubt.kind} {sha256} {doubt.image}".encode(errors="backslashreplace")).hexdigest()[:16]

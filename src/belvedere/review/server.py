@@ -15,19 +15,19 @@ from pathlib import Path
 import uvicorn
 
 from belvedere.data.corrections.journal import Journal, damaged_note
-from belvedere.data.dataset import Dataset, read_folder
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import Contents, read_contents
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.inference.model import Model
 from belvedere.review.app import create_app
-from belvedere.review.auth import ENTRANCE, Guard
+from belvedere.review.auth import LOGIN_PATH, Guard
 from belvedere.review.images import Gallery
 from belvedere.review.items import Doubts
 from belvedere.review.models import find_sight
-from belvedere.review.neighbours import Neighbours, thin_out
+from belvedere.review.neighbours import Neighbours, subsample
 from belvedere.review.queue import Entry, Queue, make_id
 from belvedere.review.sources import AUDIT, read_doubts
-from belvedere.review.views import Scene
+from belvedere.review.views import ReviewContext
 from belvedere.runtime.http.connections import limited
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
@@ -114,19 +114,19 @@ def list_entries(found: Doubts, progress: Progress) -> tuple[list[Entry], list[N
         if (key := hashes.get(id(sample))) is not None
     ]
     lost = (*found.lost, *(f"{sample.image}: {reason}" for sample, reason in contents.unreadable))
-    notes = [Note(f"{len(lost)} in doubt not found: say with --photos where they are", lost)] if lost else []
+    notes = [Note(f"{len(lost)} in doubt not found: say with --data where they are", lost)] if lost else []
     return entries, notes
 
 
-def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None, who: str) -> Scene:
+def create_scene(source: Path, found: Doubts, queue: Queue, model: Model | None, who: str) -> ReviewContext:
     """Puts together what the pages of one review share."""
     if model is None:
         no_heatmap = "There is no heat-map: no model is known that says where it sees a class."
-    elif not model.tells_places:
+    elif not model.has_activation_maps:
         no_heatmap = "There is no heat-map: this model does not say where in a picture its evidence is."
     else:
         no_heatmap = ""
-    return Scene(
+    return ReviewContext(
         title=str(source),
         class_names=found.class_names,
         queue=queue,
@@ -147,7 +147,7 @@ def _open_journal(folder: Path, journal: Path | str | None) -> tuple[Journal, Pa
     applied = _named_in(folder, JOURNAL_KEY)
     if journal is None and applied is not None and not Path(applied).is_file():
         raise UsageError(
-            f"{folder} was trained with the journal {applied}, which is not there. Name it with --journal."
+            f"{folder} was trained with the journal {applied}, which is not there. Name it with --corrections."
         )
     place = folder.resolve()
     book = Journal(Path(journal or applied or place.with_name(place.name + JOURNAL_SUFFIX)))
@@ -157,13 +157,13 @@ def _open_journal(folder: Path, journal: Path | str | None) -> tuple[Journal, Pa
 def _find_photos(folder: Path, photos: Path | str | None, labels: Path | None, progress: Progress) -> Dataset | None:
     """The data set that is named, or else that of the run or audit, if it is still there."""
     if photos is not None:
-        return read_folder(photos, labels, progress)
+        return load_dataset(photos, labels, progress)
     if (named := _named_in(folder, PHOTOGRAPHS_KEY)) is None:
         return None
     try:
-        return read_folder(named, labels, progress)
+        return load_dataset(named, labels, progress)
     except BelvedereError as error:
-        progress.say(f"Note: the photographs that {folder} is about are not read. {error} Name them with --photos.")
+        progress.say(f"Note: the photographs that {folder} is about are not read. {error} Name them with --data.")
         return None
 
 
@@ -184,14 +184,14 @@ def _describable(entries: list[Entry], dataset: Dataset | None, progress: Progre
     doubtful = {entry.sha256: Sample(entry.doubt.path, entry.doubt.image, entry.doubt.given, "") for entry in entries}
     if dataset is None:
         return Contents(tuple(doubtful.values()), tuple(doubtful), ())
-    known = read_contents(thin_out(dataset.samples), progress)
+    known = read_contents(subsample(dataset.samples), progress)
     there = set(known.hashes)
     more = {key: sample for key, sample in doubtful.items() if key not in there}
     return Contents((*known.samples, *more.values()), (*known.hashes, *more), ())
 
 
 def _say_where(url: str, guard: Guard, progress: Progress) -> None:
-    entrance = f"{ENTRANCE}?token={guard.token}" if guard.token else "/"
+    entrance = f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/"
     progress.say(f"Review: {url}{entrance}  (Ctrl-C ends it)")
     if guard.token:
         progress.say("Whoever has this address can see the photographs and decide. It is not encrypted.")

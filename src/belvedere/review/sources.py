@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from belvedere.data.corrections.apply import HELD_BACK
+from belvedere.data.corrections.apply import EVALUATION_SPLITS
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
-from belvedere.evaluation.stored_predictions import PREDICTIONS, read_answers
-from belvedere.review.items import Companion, Doubt, Doubts, Finder, Group, in_order
+from belvedere.evaluation.stored_predictions import PREDICTIONS, read_predictions
+from belvedere.review.items import Doubts, DuplicateImage, Group, ImageFinder, ReviewItem, sort_items
 from belvedere.runtime.csv_files import unescape_formula
 from belvedere.types.prediction import Prediction
 
 AUDIT, ISSUES = "audit.json", "issues.csv"
-WRONG_LABEL = "wrong_label"
+WRONG_LABEL = "label_issue"
 
 
 def read_doubts(source: Path, dataset: Dataset | None = None) -> Doubts:
@@ -43,15 +43,15 @@ def read_doubts(source: Path, dataset: Dataset | None = None) -> Doubts:
 
 
 def _read_run(source: Path, dataset: Dataset | None) -> Doubts:
-    answers = read_answers(source)
-    finder = Finder(source, dataset)
+    answers = read_predictions(source)
+    finder = ImageFinder(source, dataset)
     doubts = [
-        Doubt(
+        ReviewItem(
             image=answer.image,
             path=sample.path,
             kind="label",
             given=sample.label,
-            suggested=answer.prediction,
+            suggested=answer.predicted_label,
             probabilities=dict(zip(answers.class_names, answer.probabilities, strict=True)),
             score=answer.confidence or 0.0,
             part=sample.part,
@@ -61,17 +61,17 @@ def _read_run(source: Path, dataset: Dataset | None) -> Doubts:
         for answer in answers.predictions
         if _is_mistake(answer) and (sample := finder.find(answer.image, str(answer.label))) is not None
     ]
-    return Doubts(source, answers.class_names, in_order(doubts), tuple(sorted(finder.lost)))
+    return Doubts(source, answers.class_names, sort_items(doubts), tuple(sorted(finder.lost)))
 
 
 def _is_mistake(answer: Prediction) -> bool:
-    return answer.error is None and answer.prediction != answer.label
+    return answer.error is None and answer.predicted_label != answer.label
 
 
 def _read_audit(source: Path, dataset: Dataset | None) -> Doubts:
     try:
         told: dict[str, Any] = json.loads((source / AUDIT).read_text(encoding="utf-8"))
-        finder, issues = Finder(source, dataset), _read_issues(source / ISSUES, told.get("spreadsheet") is True)
+        finder, issues = ImageFinder(source, dataset), _read_issues(source / ISSUES, told.get("spreadsheet") is True)
         hashes = {issue["image"]: issue.get("sha256") or "" for issue in issues}
         doubts = [
             *(doubt for issue in issues if (doubt := _doubt_of_label(issue, finder)) is not None),
@@ -83,7 +83,7 @@ def _read_audit(source: Path, dataset: Dataset | None) -> Doubts:
         raise UsageError(
             f"Can't read the audit in {source}: {reason}. Give a folder that belvedere audit wrote."
         ) from error
-    return Doubts(source, names, in_order(doubts), tuple(sorted(finder.lost)))
+    return Doubts(source, names, sort_items(doubts), tuple(sorted(finder.lost)))
 
 
 def _read_issues(file: Path, escaped: bool) -> list[dict[str, str]]:
@@ -93,14 +93,14 @@ def _read_issues(file: Path, escaped: bool) -> list[dict[str, str]]:
         return [dict(zip(columns, line, strict=False)) for line in lines]
 
 
-def _doubt_of_label(issue: Mapping[str, str], finder: Finder) -> Doubt | None:
-    if issue["check"] != WRONG_LABEL or issue["flagged"] != "true":
+def _doubt_of_label(issue: Mapping[str, str], finder: ImageFinder) -> ReviewItem | None:
+    if issue["issue_type"] != WRONG_LABEL or issue["is_issue"] != "true":
         return None
-    given, suggested = issue["label"], issue["suggestion"] or None
+    given, suggested = issue["label"], issue["suggested_label"] or None
     if (sample := finder.find(issue["image"], given, issue.get("sha256") or "")) is None:
         return None
-    told = {given: issue.get("given_probability"), suggested: issue["probability"]}
-    return Doubt(
+    told = {given: issue.get("label_probability"), suggested: issue["suggested_probability"]}
+    return ReviewItem(
         image=issue["image"],
         path=sample.path,
         kind="label",
@@ -113,24 +113,26 @@ def _doubt_of_label(issue: Mapping[str, str], finder: Finder) -> Doubt | None:
     )
 
 
-def _doubts_of_group(group: Mapping[str, Any], hashes: Mapping[str, str], finder: Finder) -> Iterator[Doubt]:
+def _doubts_of_group(group: Mapping[str, Any], hashes: Mapping[str, str], finder: ImageFinder) -> Iterator[ReviewItem]:
     """What is in doubt of copies: of a leak those not held back, of contradicting labels all, else all but one."""
     found = [
         (sample, part, hashes.get(image, ""))
         for image, label, part in zip(group["images"], group["labels"], group["parts"], strict=True)
         if (sample := finder.find(image, str(label), hashes.get(image, ""))) is not None
     ]
-    copies = tuple(Companion(sample.image, sample.path, sample.label, part, sha256) for sample, part, sha256 in found)
+    copies = tuple(
+        DuplicateImage(sample.image, sample.path, sample.label, part, sha256) for sample, part, sha256 in found
+    )
     shared = Group(copies, len({frozenset((sample.label, *sample.also)) for sample, *_ in found}) > 1)
     parts = {copy.part for copy in copies}
-    held_back = next((part for part in HELD_BACK if part in parts), None)
+    held_back = next((part for part in EVALUATION_SPLITS if part in parts), None)
     leaks, score = len(parts) > 1, float(group["likeness"])
     for place, (sample, part, _) in enumerate(found):
         kinds = ["leak"] if leaks and part != held_back else []
         if len(copies) > 1 and (shared.contradicts or (place > 0 and not leaks)):
             kinds.append("duplicate")
         for kind in kinds:
-            yield Doubt(
+            yield ReviewItem(
                 *(sample.image, sample.path, kind, sample.label, None, {}, score),
                 part=part,
                 also=sample.also,

@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from belvedere.review.images import Gallery
-from belvedere.review.items import Doubt, is_there
+from belvedere.review.items import ReviewItem, is_there
 from belvedere.review.neighbours import Neighbours
 from belvedere.review.queue import Choice, Entry, Queue
 from belvedere.types.data import NONE_OF_THESE, Decision
@@ -59,7 +59,7 @@ class CompanionRow:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ReviewContext:
     """What every page of one review shares."""
 
     title: str
@@ -86,7 +86,7 @@ def open_templates() -> Environment:
     return environment
 
 
-def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict[str, object]:
+def describe_doubt(scene: ReviewContext, entry: Entry, tab: str, choice: Choice) -> dict[str, object]:
     """Everything that the template of one doubt shows."""
     doubt = entry.doubt
     ruling = scene.queue.find_ruling(entry.sha256)
@@ -98,7 +98,7 @@ def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict
         "doubt": doubt,
         "picture": scene.gallery.add(doubt.path, entry.sha256),
         "question": ask(entry),
-        "reason": give_reason(entry),
+        "reason": reason_for(entry),
         "rows": _class_rows(scene, entry, doubt.also if ruling.also is None else ruling.also),
         "companions": companions,
         "gone": sum(not other.is_there for other in companions),
@@ -112,7 +112,7 @@ def describe_doubt(scene: Scene, entry: Entry, tab: str, choice: Choice) -> dict
     }
 
 
-def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[ClassRow]:
+def _class_rows(scene: ReviewContext, entry: Entry, tagged: Sequence[str]) -> list[ClassRow]:
     doubt = entry.doubt
     found = scene.neighbours.find(entry.sha256, scene.queue.corrected_labels(), scene.class_names)
     names = list_classes(scene, doubt, tagged)
@@ -132,12 +132,12 @@ def _class_rows(scene: Scene, entry: Entry, tagged: Sequence[str]) -> list[Class
     ]
 
 
-def list_classes(scene: Scene, doubt: Doubt, tagged: Sequence[str]) -> list[str]:
+def list_classes(scene: ReviewContext, doubt: ReviewItem, tagged: Sequence[str]) -> list[str]:
     """The classes that can be chosen for a photograph: also those that people added, and tags that are no class."""
     return list(dict.fromkeys((*scene.class_names, *scene.queue.list_added(scene.class_names), *doubt.also, *tagged)))
 
 
-def _companions(scene: Scene, doubt: Doubt) -> list[CompanionRow]:
+def _companions(scene: ReviewContext, doubt: ReviewItem) -> list[CompanionRow]:
     return [
         CompanionRow(
             picture=scene.gallery.add(other.path, other.sha256),
@@ -151,7 +151,7 @@ def _companions(scene: Scene, doubt: Doubt) -> list[CompanionRow]:
     ]
 
 
-def _count_others(doubt: Doubt) -> int:
+def _count_others(doubt: ReviewItem) -> int:
     return len(doubt.group.copies) - 1 if doubt.group else 0
 
 
@@ -197,7 +197,7 @@ def ask(entry: Entry) -> str:
     return "Copies with different labels" if doubt.contradicts else "Copies of one picture"
 
 
-def give_reason(entry: Entry) -> str:
+def reason_for(entry: Entry) -> str:
     """Why a photograph is in doubt, in a sentence."""
     doubt = entry.doubt
     if doubt.kind == "label":

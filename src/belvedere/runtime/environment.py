@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-PLACE_VARIABLE = "BELVEDERE_CACHE"
+CACHE_DIR_ENV = "BELVEDERE_CACHE"
 PRIVATE = 0o700
 CACHE_TAG = "CACHEDIR.TAG"  # see https://bford.info/cachedir/: backups leave such folders out
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Belvedere: belvedere cache --clear deletes it.\n"
@@ -16,7 +16,7 @@ SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Belvedere
 
 def cache_folder() -> Path:
     """Returns where the cache is: $BELVEDERE_CACHE, else the user's folder for such files."""
-    if place := os.environ.get(PLACE_VARIABLE):
+    if place := os.environ.get(CACHE_DIR_ENV):
         return Path(place)
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "belvedere"
@@ -36,7 +36,7 @@ def make_cache_folder(*names: str) -> Path:
     """
     folder = cache_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not os.environ.get(PLACE_VARIABLE) and folder.is_dir():
+    if not os.environ.get(CACHE_DIR_ENV) and folder.is_dir():
         with suppress(OSError):  # another user's
             folder.chmod(PRIVATE)
     for name in ("", *names):

@@ -27,7 +27,7 @@ def always() -> None:
 
 
 @contextmanager
-def replace_when_whole(path: Path, check: Callable[[], None] = always) -> Iterator[TextIO]:
+def atomic_text_writer(path: Path, check: Callable[[], None] = always) -> Iterator[TextIO]:
     r"""Writes a UTF-8 text file bit by bit that appears, or takes the old one's place, only when it is whole.
 
     Args:
@@ -52,7 +52,7 @@ def write_bytes(path: Path, content: bytes, check: Callable[[], None] = always) 
     Args:
         path: The file; its folder must exist. A link is followed; a device or a pipe is written straight into.
         content: All of it.
-        check: As `replace_when_whole`.
+        check: As `atomic_text_writer`.
 
     Raises:
         UsageError: The place can't be written to.

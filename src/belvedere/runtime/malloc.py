@@ -17,7 +17,7 @@ USUAL_TRIM_THRESHOLD, USUAL_MMAP_MAX = 64 * 2**20, 65_536
 
 
 @contextmanager
-def kept_blocks() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Lets the C library keep freed blocks for reuse while the block runs, then gives them back.
 
     Does nothing where the C library is not glibc.
@@ -36,7 +36,7 @@ def kept_blocks() -> Iterator[None]:
         library.malloc_trim(0)
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Returns freed blocks to the system: what follows a training would else be taken on top of what it needed."""
     library = _glibc()
     if library is not None:

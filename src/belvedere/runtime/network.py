@@ -31,7 +31,7 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def names_this_machine(header: str, own_name: str = "") -> bool:
+def is_allowed_host(header: str, own_name: str = "") -> bool:
     """Whether a request's Host is a local one, or the server's own name, with a port or without."""
     try:
         name = urlsplit(f"//{header}").hostname or ""

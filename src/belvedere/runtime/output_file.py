@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import OutputExistsError, UsageError
 
 Input = Path | str | int  # a path, or the descriptor of an open file
 _Identity = tuple[int, int, int, int]  # device, number, size and time of change
@@ -46,7 +46,7 @@ class OutputFile:
 
         Raises:
             UsageError: It is a folder, its folder is not there, it is one of the inputs, or it can't be a file at all.
-            FolderExists: A file is there that may not be replaced.
+            OutputExistsError: A file is there that may not be replaced.
         """
         self.path = path
         self._overwrite, self._inputs, self._is_older = overwrite, inputs, is_older
@@ -73,7 +73,7 @@ class OutputFile:
 
         Raises:
             UsageError: As the constructor.
-            FolderExists: As the constructor.
+            OutputExistsError: As the constructor.
         """
         found = self._find()
         if found is None or found == self._checked:
@@ -82,7 +82,7 @@ class OutputFile:
         for each in self._inputs():
             self.refuse_input(each)
         if found[2] and not self._overwrite and not self._is_older(self.path):
-            raise FolderExists(self.path, "Give another --out, or add --overwrite to replace it.")
+            raise OutputExistsError(self.path, "Give another --out, or add --overwrite to replace it.")
 
     def _check_place(self) -> None:
         path = self.path

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from belvedere.errors import FolderExists, UsageError
+from belvedere.errors import OutputExistsError, UsageError
 from belvedere.runtime.files import clear_temporary
 from belvedere.runtime.locks import is_locked, is_named, try_lock
 from belvedere.runtime.output_file import Input
@@ -30,7 +30,9 @@ CUT_OFF = (
 )
 
 
-def check_free(folder: Path, *, overwrite: bool, resume: bool = False, inputs: Iterable[Input | None] = ()) -> None:
+def check_output_folder(
+    folder: Path, *, overwrite: bool, resume: bool = False, inputs: Iterable[Input | None] = ()
+) -> None:
     """Checks that a folder of results may be made here, before any work is done for it.
 
     Args:
@@ -40,19 +42,19 @@ def check_free(folder: Path, *, overwrite: bool, resume: bool = False, inputs: I
         inputs: What the work reads: a folder that holds one of these is never replaced.
 
     Raises:
-        FolderExists: Something is there that may not be replaced; the message names the ways out.
+        OutputExistsError: Something is there that may not be replaced; the message names the ways out.
         UsageError: No folder can be made here.
     """
     target = _absolute(folder)
     try:
         _check_target(folder, target, overwrite, inputs)
-        _check_partial(partial_of(target), overwrite, resume, inputs)
+        _check_partial(partial_path(target), overwrite, resume, inputs)
     except OSError as error:
         raise _cannot_make(folder, error) from error
 
 
 @contextmanager
-def claim_folder(folder: Path, *, overwrite: bool) -> Iterator[None]:
+def create_output_folder(folder: Path, *, overwrite: bool) -> Iterator[None]:
     """Makes an empty folder of Belvedere's own, for several results beside each other, and holds it for the block.
 
     Args:
@@ -60,10 +62,10 @@ def claim_folder(folder: Path, *, overwrite: bool) -> Iterator[None]:
         overwrite: Whether an older one that Belvedere made may be emptied first.
 
     Raises:
-        FolderExists: As `check_free`.
+        OutputExistsError: As `check_output_folder`.
         UsageError: The folder can't be made.
     """
-    with new_folder(folder, overwrite=overwrite):
+    with atomic_folder(folder, overwrite=overwrite):
         pass  # whole as soon as it is there
     with hold(folder):
         yield
@@ -77,7 +79,7 @@ def hold(folder: Path) -> Iterator[IO[bytes]]:
         The locked mark. Windows needs it closed before the folder is renamed or deleted; elsewhere it stays open.
 
     Raises:
-        FolderExists: Another process holds it, or it was not made by Belvedere.
+        OutputExistsError: Another process holds it, or it was not made by Belvedere.
         OSError: It can't be made.
     """
     _check_ours(folder, folder)
@@ -89,7 +91,7 @@ def hold(folder: Path) -> Iterator[IO[bytes]]:
                 "The disk of %s has no file locks: make sure that no other process works there.", folder
             )
         if locked is False or not is_named(mark, folder / MARK):
-            raise FolderExists(folder, AT_WORK)
+            raise OutputExistsError(folder, AT_WORK)
         yield mark
 
 
@@ -109,7 +111,7 @@ def empty_folder(folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(
+def atomic_folder(
     folder: Path,
     *,
     overwrite: bool,
@@ -128,19 +130,19 @@ def new_folder(
         overwrite: Whether results of Belvedere's that are there may be replaced. A folder that Belvedere did not
             write is never replaced.
         resume: Whether an unfinished folder that an earlier process left is taken up again, with what is in it.
-        inputs: As `check_free`.
+        inputs: As `check_output_folder`.
 
     Yields:
         The folder to write into.
 
     Raises:
-        FolderExists: As `check_free`.
+        OutputExistsError: As `check_output_folder`.
         UsageError: The folder can't be made.
     """
     inputs = list(inputs)
-    check_free(folder, overwrite=overwrite, resume=resume, inputs=inputs)
+    check_output_folder(folder, overwrite=overwrite, resume=resume, inputs=inputs)
     target = _absolute(folder)
-    partial = partial_of(target)
+    partial = partial_path(target)
     with ExitStack() as stack:
         try:
             mark = stack.enter_context(hold(partial))
@@ -159,7 +161,7 @@ def new_folder(
         try:
             _check_target(folder, target, overwrite, inputs)
             _swap(partial, target)
-        except (OSError, FolderExists) as error:
+        except (OSError, OutputExistsError) as error:
             reason = error.strerror or error if isinstance(error, OSError) else error
             raise UsageError(f"The results are whole, but stay in {partial}: {reason}") from error
 
@@ -242,7 +244,7 @@ def _absolute(folder: Path) -> Path:
     return target
 
 
-def partial_of(folder: Path) -> Path:
+def partial_path(folder: Path) -> Path:
     """Returns where the work on a folder of results is until it is whole."""
     target = _absolute(folder)
     return target.with_name(f"{target.name}{PARTIAL}")
@@ -258,7 +260,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _check_ours(shown: Path, folder: Path) -> None:
     if os.path.lexists(folder) and not _is_ours(folder) and not _is_empty(folder):
-        raise FolderExists(shown, NOT_OURS)
+        raise OutputExistsError(shown, NOT_OURS)
 
 
 def _check_target(folder: Path, target: Path, overwrite: bool, inputs: Iterable[Input | None]) -> None:
@@ -267,9 +269,9 @@ def _check_target(folder: Path, target: Path, overwrite: bool, inputs: Iterable[
     _check_ours(folder, target)
     _check_apart(folder, target, inputs)
     if not overwrite:
-        raise FolderExists(folder, "Give another --out, or add --overwrite to replace it.")
+        raise OutputExistsError(folder, "Give another --out, or add --overwrite to replace it.")
     if is_locked(target / MARK):
-        raise FolderExists(folder, AT_WORK)
+        raise OutputExistsError(folder, AT_WORK)
 
 
 def _check_partial(partial: Path, overwrite: bool, resume: bool, inputs: Iterable[Input | None]) -> None:
@@ -277,9 +279,9 @@ def _check_partial(partial: Path, overwrite: bool, resume: bool, inputs: Iterabl
         return
     _check_ours(partial, partial)
     if is_locked(partial / MARK):
-        raise FolderExists(partial, AT_WORK)
+        raise OutputExistsError(partial, AT_WORK)
     if not (overwrite or resume):
-        raise FolderExists(partial, CUT_OFF)
+        raise OutputExistsError(partial, CUT_OFF)
     if not resume:
         _check_apart(partial, partial, inputs)
 
@@ -288,7 +290,9 @@ def _check_apart(shown: Path, folder: Path, inputs: Iterable[Input | None]) -> N
     """Refuses to replace a folder that holds what is read."""
     for each in inputs:
         if each is not None and _is_in(each, folder):
-            raise FolderExists(shown, f"It holds {each}, which this command reads, so it stays: give another --out.")
+            raise OutputExistsError(
+                shown, f"It holds {each}, which this command reads, so it stays: give another --out."
+            )
 
 
 def _is_in(path: Input, folder: Path) -> bool:

@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-def map_ahead(
+def parallel_map(
     function: Callable[[Item], Outcome], items: Iterable[Item], ahead: int = AHEAD, together: int = 1
 ) -> Iterator[Outcome]:
     """Calls a function for each item in threads, in order.

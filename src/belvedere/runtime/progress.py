@@ -135,6 +135,6 @@ class TerminalProgress(Progress):
             yield BarTask()
 
 
-def for_stderr() -> Progress:
+def console_progress() -> Progress:
     """Chooses what suits stderr: bars on a terminal, lines in a log."""
     return TerminalProgress() if sys.stderr.isatty() else LineProgress()

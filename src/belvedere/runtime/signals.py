@@ -9,7 +9,7 @@ from belvedere.runtime.progress import Progress
 
 
 @contextmanager
-def in_peace(progress: Progress) -> Iterator[None]:
+def defer_interrupt(progress: Progress) -> Iterator[None]:
     """Lets the block, a matter of seconds, come to its end although Ctrl-C is pressed once.
 
     Args:

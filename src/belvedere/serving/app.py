@@ -30,7 +30,7 @@ from belvedere.serving.batcher import Answered, Batcher
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import CONTENT_TYPE, Metrics
 from belvedere.serving.middleware import Gate
-from belvedere.serving.model_watch import ModelWatch, Served
+from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from belvedere.serving.origins import Origins
 from belvedere.serving.uploads import read_pictures
 
@@ -180,7 +180,7 @@ class Service:
                 "sha256": served.sha256,
                 "loaded": served.loaded,
                 "reload_error": self.watch.error,
-                "heatmaps": served.model.tells_places,
+                "heatmaps": served.model.has_activation_maps,
                 "limits": {"body_bytes": limits.body_bytes, "files": limits.files, "pixels": limits.pixels},
                 "card": asdict(served.model.card),
             }
@@ -220,7 +220,7 @@ async def _show_page() -> Response:
     return Response((STATIC / "index.html").read_bytes(), media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
-def _describe(served: Served, answers: Sequence[Answered]) -> dict[str, Any]:
+def _describe(served: LoadedModel, answers: Sequence[Answered]) -> dict[str, Any]:
     size = served.model.card.preprocess
     names = served.model.class_names
     return {

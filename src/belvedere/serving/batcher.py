@@ -5,7 +5,7 @@
 
 Knows queues, threads and batches; does not know HTTP. The queue is bounded: what does not fit is refused at once, so
 that waiting stays short and memory flat. A batch is what is ready when a runner is free; a picture alone does not
-wait for company, and one that is being followed by others waits `GATHER_SECONDS` at most. Large pictures, which take
+wait for company, and one that is being followed by others waits `MAX_BATCH_DELAY` at most. Large pictures, which take
 hundreds of megabytes to decode, are decoded one at a time, and the others don't wait for them. What nobody waits
 for is not begun, and the model is stopped in the middle of it; a thread that is stuck all the same is replaced.
 """
@@ -22,18 +22,18 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.errors import TooManyPixels, UnreadableImage
+from belvedere.errors import ImageTooLargeError, InvalidImageError
 from belvedere.images.decode import DecodedImage, read_input
 from belvedere.images.heatmap import relative
 from belvedere.inference.session import Cancellation
 from belvedere.runtime.http.errors import Busy
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.model_watch import Served
+from belvedere.serving.model_watch import LoadedModel
 from belvedere.serving.workers import Pool, Worker
 from belvedere.types.prediction import Prediction
 
-GATHER_SECONDS = 0.004
+MAX_BATCH_DELAY = 0.004
 CLOSE_SECONDS = 5.0  # at the end, for a thread in the middle of something that nobody waits for any more
 LOOK_SECONDS = 0.25  # between two looks at what the threads are at
 STOP_SECONDS = 5.0  # for the model to stop when nobody waits for it any more
@@ -49,12 +49,12 @@ class Answered:
     shares: NDArray[np.float32] | None = None  # (K, h, w): each class's share of the evidence at each place
 
 
-GIVEN_UP = Answered(Prediction("", error="given up"))  # seen by nobody: its request is gone
+CANCELLED = Answered(Prediction("", error="given up"))  # seen by nobody: its request is gone
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    served: Served
+    served: LoadedModel
     name: str
     content: bytes
     heatmap: bool
@@ -133,7 +133,7 @@ class Batcher:
             self._settle(batch.jobs, [late] * len(batch.jobs))
 
     def submit(
-        self, served: Served, pictures: Sequence[tuple[str, bytes]], heatmaps: bool
+        self, served: LoadedModel, pictures: Sequence[tuple[str, bytes]], heatmaps: bool
     ) -> "list[asyncio.Future[Answered]]":
         """Takes pictures of one request, all or none.
 
@@ -177,14 +177,14 @@ class Batcher:
         content = job.content  # before the look: what is given up loses it at any moment
         try:
             if job.future.done():
-                self._deliver([job], [GIVEN_UP])
+                self._deliver([job], [CANCELLED])
                 return
             preprocess = job.served.model.card.preprocess
             job.decoded = read_input(content, preprocess, reduced=True, max_pixels=max_pixels)
             job.content = b""
             self._ready.put(job)
-        except UnreadableImage as error:
-            if isinstance(error, TooManyPixels) and max_pixels < self._limits.pixels:
+        except InvalidImageError as error:
+            if isinstance(error, ImageTooLargeError) and max_pixels < self._limits.pixels:
                 self._large.put(job)
                 return
             self._deliver([job], [Answered(Prediction(job.name, error=error.reason))])
@@ -196,7 +196,7 @@ class Batcher:
         while (first := self._take_ready(worker)) is not None:
             gathered = self._gather(first)
             given_up = [job for job in gathered if job.future.done()]
-            self._deliver(given_up, [GIVEN_UP] * len(given_up))
+            self._deliver(given_up, [CANCELLED] * len(given_up))
             if wanted := [job for job in gathered if job not in given_up]:
                 batch = _Batch(wanted)
                 with worker.at(batch):
@@ -219,7 +219,7 @@ class Batcher:
     def _gather(self, first: _Job) -> list[_Job]:
         """Takes those pictures that are ready with the first, up to one of another model, which is left to others."""
         batch = [first]
-        until = time.perf_counter() + GATHER_SECONDS
+        until = time.perf_counter() + MAX_BATCH_DELAY
         while len(batch) < self._limits.batch:
             patience = until - time.perf_counter() if not self._inbox.empty() else 0.0
             try:
@@ -260,8 +260,8 @@ def _answer(batch: _Batch) -> list[Answered]:
     jobs = batch.jobs
     model = jobs[0].served.model
     decoded = [job.decoded for job in jobs if job.decoded is not None]
-    outputs = model.run_all(np.stack([each.pixels for each in decoded]), batch.cancellation)
-    predictions = model.put_into_words(outputs, [job.name for job in jobs], [each.notes for each in decoded])
+    outputs = model.forward_all(np.stack([each.pixels for each in decoded]), batch.cancellation)
+    predictions = model.to_predictions(outputs, [job.name for job in jobs], [each.notes for each in decoded])
     evidence, temperature = outputs.evidence, model.card.trust.temperature
     return [
         Answered(prediction, relative(evidence[place] / temperature) if evidence is not None and job.heatmap else None)

@@ -73,8 +73,8 @@ class Metrics:
         """Counts what was said of pictures."""
         for each in predictions:
             self.pictures.labels("unreadable" if each.error else "answered").inc()
-            if each.prediction is not None:
-                self.answers.labels(each.prediction).inc()
+            if each.predicted_label is not None:
+                self.answers.labels(each.predicted_label).inc()
             if each.none_of_these is not None:
                 self._asked += 1
                 self._none += each.none_of_these

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.errors import UnreadableModel
+from belvedere.errors import InvalidModelError
 from belvedere.inference.model import Model, load
 from belvedere.inference.model_paths import find_model, name_model
 from belvedere.inference.session import Cancellation
@@ -29,7 +29,7 @@ Signature = tuple[int, int, int]  # number of the file on its disk, time of its 
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class LoadedModel:
     """A model in use."""
 
     model: Model
@@ -38,19 +38,19 @@ class Served:
     loaded: str  # UTC, ISO 8601
 
     def __repr__(self) -> str:
-        return f"Served({self.name}, {self.sha256[:12]})"
+        return f"LoadedModel({self.name}, {self.sha256[:12]})"
 
 
 class ModelWatch:
     """Holds the model in use, and puts a new file's in its place."""
 
     def __init__(
-        self, path: Path | str, said: Callable[[str, Served, str | None], None], accept_rate: float | None = None
+        self, path: Path | str, said: Callable[[str, LoadedModel, str | None], None], accept_rate: float | None = None
     ) -> None:
         """Opens the model; `said` hears "loaded", or "kept" or "gone" and why, and the model in use.
 
         Raises:
-            UnreadableModel: As `load`.
+            InvalidModelError: As `load`.
             UsageError: As `load`.
         """
         self._path = Path(path)
@@ -110,18 +110,20 @@ class ModelWatch:
             self.look()
 
 
-def _open(path: Path, accept_rate: float | None) -> tuple[Served, Signature]:
+def _open(path: Path, accept_rate: float | None) -> tuple[LoadedModel, Signature]:
     """Opens a model, asks it about a blank picture, and says which file it was: the same before and after."""
     signature = _signature(path)
     file = find_model(path)
     try:
         model = call_with_timeout(partial(load, path, accept_rate=accept_rate), LOAD_SECONDS, "model-load")
     except TimeoutError:
-        raise UnreadableModel(f"{file} was not opened within {LOAD_SECONDS:g} s. Give another model.") from None
+        raise InvalidModelError(f"{file} was not opened within {LOAD_SECONDS:g} s. Give another model.") from None
     _try_out(model, file)
     if signature is None or signature != _signature(path):
-        raise UnreadableModel(f"{file} changed while it was read. It is read again when it rests.")
-    return Served(model, name_model(file), model.sha256, datetime.now(UTC).isoformat(timespec="seconds")), signature
+        raise InvalidModelError(f"{file} changed while it was read. It is read again when it rests.")
+    return LoadedModel(
+        model, name_model(file), model.sha256, datetime.now(UTC).isoformat(timespec="seconds")
+    ), signature
 
 
 def _try_out(model: Model, file: Path) -> None:
@@ -131,16 +133,16 @@ def _try_out(model: Model, file: Path) -> None:
     def ask() -> None:
         size = model.card.preprocess
         blank = np.zeros((1, size.height, size.width, 3), np.uint8)
-        model.put_into_words(model.run_all(blank, cancellation), ["blank"], [()])
+        model.to_predictions(model.forward_all(blank, cancellation), ["blank"], [()])
 
     try:
         call_with_timeout(ask, TRIAL_SECONDS, "model-trial")
     except TimeoutError:
         reason = f"no answer for a blank picture came within {TRIAL_SECONDS:g} s"
-        raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from None
+        raise InvalidModelError(f"{file} can't be used: {reason}. Give another model.") from None
     except Exception as error:  # whatever keeps it from answering keeps it from being used
         reason = " ".join(str(error).split())[:200]
-        raise UnreadableModel(f"{file} can't be used: {reason}. Give another model.") from error
+        raise InvalidModelError(f"{file} can't be used: {reason}. Give another model.") from error
     finally:
         cancellation.cancel()
 

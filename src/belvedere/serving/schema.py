@@ -46,7 +46,7 @@ PREDICTION = record(
     {
         "image": text("The file's name as it was sent."),
         "answer": {"type": ["string", "null"], "description": "The class, or `none of these`."},
-        "prediction": {"type": ["string", "null"], "description": "The likeliest class, whatever the answer is."},
+        "predicted_label": {"type": ["string", "null"], "description": "The likeliest class, whatever the answer is."},
         "confidence": number("Its probability."),
         "probabilities": {
             "type": ["object", "null"],
@@ -57,14 +57,14 @@ PREDICTION = record(
             TAG,
             "What is in the picture, the answer first; empty for `none of these`, or where the model does not tell.",
         ),
-        "presence": {
+        "tag_probabilities": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "number"},
             "description": "How sure it is of every class that it is in the picture; null where the model can't tell.",
         },
         "prediction_set": listed({"type": "string"}, "The classes that can't be ruled out, likeliest first."),
         "none_of_these": {"type": ["boolean", "null"], "description": "Whether it is unlike every class."},
-        "none_score": number("How unlike: the share of true pictures that are less unlike."),
+        "none_of_these_score": number("How unlike: the share of true pictures that are less unlike."),
         "notes": listed({"type": "string"}, "What was decided in reading the file."),
         "error": {"type": ["string", "null"], "description": "Why the file could not be read; the rest is empty then."},
         "heatmap": {

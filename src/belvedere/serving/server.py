@@ -23,7 +23,7 @@ from belvedere.serving.app import Service
 from belvedere.serving.json_logging import json_log
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.model_watch import ModelWatch, Served
+from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from belvedere.serving.origins import Origins
 
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
@@ -43,7 +43,7 @@ def run_server(
     token: str | None = None,
     accept_rate: float | None = None,
     cors_origins: Sequence[str] = (),
-    started: Callable[[str, Served, bool], None] | None = None,
+    started: Callable[[str, LoadedModel, bool], None] | None = None,
 ) -> None:
     """Serves a model over HTTP until the process is told to end.
 
@@ -62,7 +62,7 @@ def run_server(
         started: Called with the server's address, the model, and whether only this machine reaches it, once it listens.
 
     Raises:
-        UnreadableModel: There is no model.
+        InvalidModelError: There is no model.
         UsageError: The address can't be listened on, the token or an origin can't be one, or the accept rate can't be
             kept; or this is not the main thread, or an event loop runs in it.
     """
@@ -80,7 +80,7 @@ def run_server(
         server.run(sockets=[listener])
 
 
-def _tell_model(metrics: Metrics, what: str, served: Served, reason: str | None) -> None:
+def _tell_model(metrics: Metrics, what: str, served: LoadedModel, reason: str | None) -> None:
     """Counts and logs what the watch over the model's file says."""
     metrics.reloads.labels(what).inc()
     fields = {"model": served.name, "sha256": served.sha256}

@@ -27,7 +27,7 @@ Picture = tuple[str, bytes]  # its name and content
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class Upload:
     """The pictures of a request."""
 
     pictures: list[Picture]
@@ -90,7 +90,7 @@ class _Form:
         self.is_whole = True
 
 
-async def read_pictures(request: Request, max_files: int) -> Sent:
+async def read_pictures(request: Request, max_files: int) -> Upload:
     """Reads the pictures of a request: a form's files, or the body as one.
 
     Args:
@@ -117,7 +117,7 @@ async def read_pictures(request: Request, max_files: int) -> Sent:
     if media != FORM:
         if not body:
             raise Refused(422, "The request has no body. Send a picture's bytes.", "no_pictures")
-        return Sent([("picture", body)], is_form=False)
+        return Upload([("picture", body)], is_form=False)
     boundary = options.get(b"boundary", b"")
     if not boundary:
         raise Refused(400, "The form's Content-Type names no boundary.", "damaged_form")
@@ -127,7 +127,7 @@ async def read_pictures(request: Request, max_files: int) -> Sent:
         pictures = _read_form(body, boundary, max_files)
     if not pictures:
         raise Refused(422, f"The form holds no files. Send some in the field {FIELD!r}.", "no_pictures")
-    return Sent(pictures, is_form=True)
+    return Upload(pictures, is_form=True)
 
 
 def _read_form(body: bytes, boundary: bytes, max_files: int) -> list[Picture]:

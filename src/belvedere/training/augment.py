@@ -29,12 +29,12 @@ class Boxes:
     mirrored: NDArray[np.bool_]
 
 
-def draw_boxes(
+def sample_crops(
     mirrored: NDArray[np.bool_], height: int, width: int, recipe: Recipe, random: np.random.Generator
 ) -> Boxes:
     """Draws a crop for each picture: its area, its shape, its place (Szegedy et al. 2014, arXiv 1409.4842)."""
     count = len(mirrored)
-    area = random.uniform(*recipe.crop_area, count) * height * width
+    area = random.uniform(*recipe.crop_scale, count) * height * width
     ratio = np.exp(random.uniform(-1, 1, count) * math.log(recipe.crop_ratio)) * width / height
     columns, rows = np.minimum(np.sqrt(area * ratio), width), np.minimum(np.sqrt(area / ratio), height)
     top, left = random.random(count) * (height - rows), random.random(count) * (width - columns)
@@ -63,7 +63,7 @@ def cut(images: Tensor, boxes: Boxes, side: int, precision: torch.dtype) -> Tens
     return torch.bmm(planes, columns.mT).view(count, 3, side, side)
 
 
-def scale_whole(images: Tensor, side: int | None) -> Tensor:
+def resize_batch(images: Tensor, side: int | None) -> Tensor:
     """Scales whole pictures, (N, H, W, 3) uint8, as `cut` does: (N, 3, side, side), float32; None: to their height."""
     return cut(images, whole_boxes(images), side or images.shape[1], torch.float32)
 
@@ -79,7 +79,7 @@ def fit_whole(images: Tensor, side: int) -> Tensor:
     """Fits whole pictures, (N, H, W, 3) uint8, to a side: (N, 3, side, side), float32; as they are if they have it."""
     if images.shape[1] == side:
         return images.permute(0, 3, 1, 2).float()
-    return scale_whole(images, side)
+    return resize_batch(images, side)
 
 
 def _weights(
@@ -112,14 +112,14 @@ def vary(
         (N, 3, side, side) of that precision, channels_last, about 0 to 255.
     """
     pixels = cut(images, boxes, side, precision)
-    if recipe.colour:
-        pixels = _recolour(pixels, recipe.colour, random)
-    if recipe.erase:
-        pixels = _erase(pixels, recipe.erase, random)
+    if recipe.color_jitter:
+        pixels = color_jitter_batch(pixels, recipe.color_jitter, random)
+    if recipe.cutout_prob:
+        pixels = cutout(pixels, recipe.cutout_prob, random)
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def _recolour(pixels: Tensor, amount: float, random: np.random.Generator) -> Tensor:
+def color_jitter_batch(pixels: Tensor, amount: float, random: np.random.Generator) -> Tensor:
     """Draws contrast, brightness and saturation for each picture."""
     drawn = random.uniform(-amount, amount, (3, len(pixels), 1, 1, 1)).astype(np.float32)
     contrast, brightness, saturation = torch.from_numpy(drawn).to(pixels.device)
@@ -128,7 +128,7 @@ def _recolour(pixels: Tensor, amount: float, random: np.random.Generator) -> Ten
     return torch.lerp(pixels.mean(1, keepdim=True), pixels, (1 + saturation).to(pixels.dtype))
 
 
-def _erase(pixels: Tensor, share: float, random: np.random.Generator) -> Tensor:
+def cutout(pixels: Tensor, share: float, random: np.random.Generator) -> Tensor:
     """Lays a grey square on some pictures (DeVries and Taylor 2017, arXiv 1708.04552)."""
     count, _, side, _ = pixels.shape
     chosen = random.random(count) < share
@@ -152,10 +152,10 @@ def mix(pixels: Tensor, recipe: Recipe, random: np.random.Generator) -> tuple[Te
         The batch, and how much its own labels count; those of the reverse count the rest.
     """
     way = random.random()
-    if way < recipe.mix:
+    if way < recipe.mixup_prob:
         share = float(random.beta(MIX_ALPHA, MIX_ALPHA))
         return torch.lerp(pixels.flip(0), pixels, share), share
-    if way < recipe.mix + recipe.paste:
+    if way < recipe.mixup_prob + recipe.cutmix_prob:
         height, width = pixels.shape[2:]
         cut_side = math.sqrt(random.random())
         rows, columns = int(height * cut_side), int(width * cut_side)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import Contents
 from belvedere.data.image_cache import read_pixels
-from belvedere.data.splits import Division
+from belvedere.data.splits import DataSplit
 from belvedere.errors import DatasetError
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.files import write_bytes
@@ -22,12 +22,12 @@ from belvedere.runtime.progress import Progress
 from belvedere.training.device import choose_hardware
 from belvedere.training.distributed import join_ranks
 from belvedere.training.embedders import NetworkEmbedder, described_name
-from belvedere.training.fit_uncertainty import Fitted
+from belvedere.training.fit_uncertainty import FittedUncertainty
 from belvedere.training.log import LoggedProgress
 from belvedere.training.networks import find_backbone
-from belvedere.training.pretrained_weights import find_weights
+from belvedere.training.pretrained_weights import load_pretrained_weights
 from belvedere.training.recipes import RECIPES
-from belvedere.training.trainer import Job, learn, spread_rows
+from belvedere.training.trainer import Job, evenly_spaced, learn
 from belvedere.training.transfer import open_backbone
 from belvedere.training.writing import write_trained
 from belvedere.types.data import Sample
@@ -56,7 +56,7 @@ class Unseen:
     folds: tuple[Fold, ...]
 
 
-def hold_out_quickly(
+def cross_val_predict(
     dataset: Dataset,
     contents: Contents,
     folds: NDArray[np.intp],
@@ -83,7 +83,7 @@ def hold_out_quickly(
         TrainingError: There is too little to learn from.
     """
     hardware, ranks = choose_hardware("auto"), join_ranks("auto")
-    recipe = replace(RECIPES[RECIPE], both_ways=True)
+    recipe = replace(RECIPES[RECIPE], flip_tta=True)
     logits = np.empty((len(folds), len(dataset.class_names)), np.float32)
     described = []
     count = int(folds.max()) + 1
@@ -92,13 +92,13 @@ def hold_out_quickly(
         progress.say(f"Training network {fold + 1} of {count}, for the photographs that it does not see")
         with tempfile.TemporaryDirectory(prefix="belvedere-") as folder:
             log = LoggedProgress(Path(folder) / "train.log", progress)
-            division = Division(others, held, (), Contents((), (), ()), (), "")
+            division = DataSplit(others, held, (), Contents((), (), ()), (), "")
             job = Job(Path(folder), recipe, dataset, division, seed + fold, hardware, ranks, log, None)
             learnt = learn(job)
             if learnt.fit.interrupted:
                 raise KeyboardInterrupt
             if kept is not None and fold == 0 and ranks.leads:
-                write_trained(job, learnt, Fitted(Trust(), None))
+                write_trained(job, learnt, FittedUncertainty(Trust(), None))
                 write_bytes(kept, (job.folder / MODEL_NAME).read_bytes())
         if len(learnt.held_out.labels) < len(held.samples):
             raise DatasetError(CHANGED)
@@ -113,18 +113,18 @@ def open_pretrained(backbone: str | None, weights: str, progress: Progress) -> N
     """Opens a pretrained network to describe pictures by, of which it has seen no label.
 
     Args:
-        backbone: One of timm's; without, the one of the recipe `pretrained`.
+        backbone: One of timm's; without, the one of the recipe `probe`.
         weights: File of its weights; without, from the hub.
         progress: Shows how far a download is.
 
     Raises:
-        UnknownName: There is no such network.
+        UnknownNameError: There is no such network.
         WeightsError: The weights can't be had, or are another network's.
     """
-    recipe, hardware = RECIPES["pretrained"], choose_hardware("auto")
+    recipe, hardware = RECIPES["probe"], choose_hardware("auto")
     entry = find_backbone(backbone or recipe.network)
     recipe = replace(recipe, network=entry.name)
-    found = find_weights(entry.repository, weights, "", progress)
+    found = load_pretrained_weights(entry.repository, weights, "", progress)
     network = open_backbone(entry, found, 2, recipe, progress).to(hardware.device)
     name = f"{described_name(recipe, found)}-{hardware.device.type}-{hardware.precision_name}"
     return NetworkEmbedder(network, hardware, entry.preprocess, name)
@@ -139,7 +139,7 @@ def _choose(contents: Contents, rows: NDArray[np.bool_] | NDArray[np.intp]) -> C
 def _choose_some(samples: Sequence[Sample], rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """Some of the rows, spread over all; of each class one at least, however rare."""
     first = {sample.label: place for place, sample in reversed(list(enumerate(samples)))}
-    chosen: NDArray[np.intp] = np.union1d(spread_rows(len(rows), min(LEARNT_KEPT, len(rows))), list(first.values()))
+    chosen: NDArray[np.intp] = np.union1d(evenly_spaced(len(rows), min(LEARNT_KEPT, len(rows))), list(first.values()))
     return rows[chosen]
 
 

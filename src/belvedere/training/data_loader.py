@@ -26,7 +26,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Lessons:
+class SoftTargets:
     """What a teacher says of V crops of each of N photographs, mixed with the labels."""
 
     crops: NDArray[np.float32]  # (N, V, 4): top, left, height, width, as shares of the picture's
@@ -34,7 +34,7 @@ class Lessons:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SoftTargetBatch:
     """A batch of them: a crop of each picture."""
 
     crops: NDArray[np.float32]  # (n, 4)
@@ -53,10 +53,10 @@ class Part:
     images: Rows  # (N, H, W, 3) uint8
     labels: NDArray[np.int64]  # (N,)
     targets: NDArray[np.float32] | None = None  # (N, K), instead of the labels, where a picture has several
-    lessons: Lessons | None = None  # instead of either, where there is a teacher
+    lessons: SoftTargets | None = None  # instead of either, where there is a teacher
 
 
-class Feed:
+class DataLoader:
     """A part's pictures on a device: all of them where they fit on a GPU, else batch by batch."""
 
     def __init__(self, part: Part, hardware: Hardware, repeats: int = 1) -> None:
@@ -91,7 +91,7 @@ class Feed:
             return None
         return torch.from_numpy(self._part.targets[rows % len(self._part.labels)]).to(self._device, non_blocking=True)
 
-    def lesson(self, rows: NDArray[np.intp], epoch: int) -> Lesson | None:
+    def lesson(self, rows: NDArray[np.intp], epoch: int) -> SoftTargetBatch | None:
         """Returns which crops a teacher answered for show some rows in an epoch, and what is learnt of them.
 
         One after the other has its turn, each for two epochs, so that its mirror image is shown as well; a picture that
@@ -103,7 +103,7 @@ class Feed:
         again, rows = np.divmod(rows, len(self._part.labels))
         view = (rows + again + self._repeats * (epoch // 2)) % lessons.crops.shape[1]
         targets = torch.from_numpy(lessons.targets[rows, view]).to(self._device, non_blocking=True)
-        return Lesson(lessons.crops[rows, view], targets)
+        return SoftTargetBatch(lessons.crops[rows, view], targets)
 
     def take(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Returns pictures, (n, H, W, 3) uint8, and labels, (n,), of some rows, on the device."""

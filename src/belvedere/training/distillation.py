@@ -20,17 +20,17 @@ from torch import Tensor
 from belvedere.data.hashing import Contents
 from belvedere.errors import TrainingError, UsageError
 from belvedere.inference.embeddings import read_embeddings
-from belvedere.inference.tags import mark_present
+from belvedere.inference.tags import multi_hot
 from belvedere.runtime.progress import Progress
-from belvedere.training.augment import Boxes, cut, draw_boxes
-from belvedere.training.data_loader import Lessons
+from belvedere.training.augment import Boxes, cut, sample_crops
+from belvedere.training.data_loader import SoftTargets
 from belvedere.training.device import Hardware
 from belvedere.training.input_size import time_picture
-from belvedere.training.networks import PretrainedNetwork, find_recipes_network
+from belvedere.training.networks import PretrainedNetwork, architecture_for
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipe_config import read_config
 from belvedere.training.recipes import RECIPES, Recipe
-from belvedere.training.schedule import count_repeats
+from belvedere.training.schedule import repeats_per_epoch
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
 
@@ -61,7 +61,7 @@ class Teacher:
         labels: NDArray[np.int64],
         shared: NDArray[np.float32] | None,
         progress: Progress,
-    ) -> Lessons:
+    ) -> SoftTargets:
         """Asks the teacher, or the cache, about crops of photographs, and mixes the answers with the labels.
 
         Args:
@@ -76,15 +76,15 @@ class Teacher:
             CacheError: The cache can't be written.
             TrainingError: A photograph was changed meanwhile.
         """
-        answered = read_embeddings(contents, CropAnswers(self, source, crops), progress)
+        answered = read_embeddings(contents, TeacherCropEmbedder(self, source, crops), progress)
         if len(answered.samples) < len(labels):
             raise TrainingError("Photographs have been changed while they were learnt from. Start again.")
         found = answered.values.reshape(len(labels), -1, 4 + self.classes)
         if shared is None:
             smoothing = np.float32(self.recipe.label_smoothing)
             shared = (1 - smoothing) * np.eye(self.classes, dtype=np.float32)[labels] + smoothing / self.classes
-        share = np.where(labels < 0, 1.0, self.recipe.teacher_share).astype(np.float32)[:, None, None]
-        return Lessons(found[..., :4], share * found[..., 4:] + (1 - share) * shared[:, None])
+        share = np.where(labels < 0, 1.0, self.recipe.distillation_alpha).astype(np.float32)[:, None, None]
+        return SoftTargets(found[..., :4], share * found[..., 4:] + (1 - share) * shared[:, None])
 
     def count_crops(self, photographs: int, seconds: float | None) -> int:
         """Counts the crops to ask about: no more than will be shown, and what half of the time is enough for.
@@ -97,18 +97,19 @@ class Teacher:
             UsageError: It is not enough for one crop of each.
         """
         recipe = self.recipe
-        if recipe.crop_area[0] == 1 and recipe.crop_ratio == 1:
+        if recipe.crop_scale[0] == 1 and recipe.crop_ratio == 1:
             wanted = 1  # the whole picture
         else:
-            shown = count_repeats(photographs, recipe) * -(-recipe.epochs // 2)
-            wanted = min(recipe.teacher_crops, shown)
+            shown = repeats_per_epoch(photographs, recipe) * -(-recipe.epochs // 2)
+            wanted = min(recipe.teacher_crops_per_image, shown)
         if seconds is None:
             return wanted
         once = time_picture(self.network, self.side, self.hardware) * photographs
         if once > TIME_ASKING * seconds:
             raise UsageError(
                 f"To answer once for each of {photographs} photographs takes the teacher about {once:.0f} s, and "
-                f"{max(0, seconds):.0f} s are left for all. Give more --minutes, a smaller teacher_side or no teacher."
+                f"{max(0, seconds):.0f} s are left for all. Give more --max-minutes, a smaller teacher_image_size, "
+                "or no teacher."
             )
         return min(wanted, int(TIME_ASKING * seconds / once))
 
@@ -121,7 +122,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class CropAnswers:
+class TeacherCropEmbedder:
     """A teacher as what describes pictures: by crops, and its probabilities for each of them."""
 
     teacher: Teacher
@@ -132,7 +133,7 @@ class CropAnswers:
     def name(self) -> str:
         """Names all that decides the crops and the answers."""
         asked, recipe = self.teacher, self.teacher.recipe
-        kinds = f"{self.crops}-{recipe.crop_area[0]!r}-{recipe.crop_area[1]!r}-{recipe.crop_ratio!r}"
+        kinds = f"{self.crops}-{recipe.crop_scale[0]!r}-{recipe.crop_scale[1]!r}-{recipe.crop_ratio!r}"
         on = f"{asked.hardware.device.type}-{asked.hardware.precision_name}"
         return f"crops-{asked.sha256[:16]}-{kinds}-{asked.side}-{on}"
 
@@ -157,7 +158,7 @@ class CropAnswers:
 
     def _draw(self, image: NDArray[np.uint8]) -> Boxes:
         random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).data))
-        return draw_boxes(np.zeros(self.crops, bool), image.shape[0], image.shape[1], self.teacher.recipe, random)
+        return sample_crops(np.zeros(self.crops, bool), image.shape[0], image.shape[1], self.teacher.recipe, random)
 
 
 def find_teacher(recipe: Recipe, class_names: Sequence[str], hardware: Hardware) -> Teacher | None:
@@ -175,8 +176,8 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str], hardware: Hardware)
             f"The teacher {run} knows other classes: expected {', '.join(class_names)}. "
             f"Received: {', '.join(names)}. Train a teacher on these photographs."
         )
-    entry = find_recipes_network(learnt_by)
-    network, side = entry.create(len(names)).eval(), recipe.teacher_side or entry.preprocess.height
+    entry = architecture_for(learnt_by)
+    network, side = entry.create(len(names)).eval(), recipe.teacher_image_size or entry.preprocess.height
     try:
         _load(network, safetensors.torch.load(weights), str(run))
     except (RuntimeError, safetensors.SafetensorError) as error:
@@ -189,11 +190,11 @@ def find_teacher(recipe: Recipe, class_names: Sequence[str], hardware: Hardware)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(
             f"The teacher {run} has no answer for crops of {side} pixels a side: {_last_line(error)}. Give another "
-            "teacher_side, or leave it out."
+            "teacher_image_size, or leave it out."
         ) from error
     network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not recipe.side_plan:  # whole pictures are shown, whatever crops it names
-        recipe = replace(recipe, crop_area=(1.0, 1.0), crop_ratio=1.0)
+    if not recipe.image_size_schedule:  # whole pictures are shown, whatever crops it names
+        recipe = replace(recipe, crop_scale=(1.0, 1.0), crop_ratio=1.0)
     return Teacher(network, hardware, recipe, side, len(names), hashlib.sha256(weights).hexdigest())
 
 
@@ -228,7 +229,9 @@ def _read_run(run: Path) -> tuple[Recipe, tuple[str, ...], bytes]:
     return read_config(config, RECIPES["article"]), names, weights  # it sets nothing that a config leaves out
 
 
-def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothing: float) -> NDArray[np.float32] | None:
+def multilabel_targets(
+    samples: Sequence[Sample], class_names: Sequence[str], smoothing: float
+) -> NDArray[np.float32] | None:
     """Divides what is learnt from a photograph evenly among its labels.
 
     With a softmax this learnt as well as a sigmoid for each class did, or better, elsewhere (Mahajan et al. 2018,
@@ -239,6 +242,6 @@ def share_labels(samples: Sequence[Sample], class_names: Sequence[str], smoothin
     """
     if not any(sample.also for sample in samples):
         return None
-    marks = mark_present(samples, class_names).astype(np.float32)
+    marks = multi_hot(samples, class_names).astype(np.float32)
     shares: NDArray[np.float32] = marks / np.maximum(marks.sum(1, keepdims=True), 1)
     return (1 - smoothing) * shares + np.float32(smoothing / len(class_names))

@@ -20,7 +20,7 @@ PATIENCE = timedelta(days=2)  # the others wait while the first decodes and writ
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class Distributed:
     """This process's place among those that train together."""
 
     rank: int = 0
@@ -63,7 +63,7 @@ class Ranks:
         return held[0]
 
 
-def join_ranks(device: str = "auto") -> Ranks:
+def join_ranks(device: str = "auto") -> Distributed:
     """Joins the processes that torch's launcher has started; alone where there is no launcher.
 
     Args:
@@ -73,7 +73,7 @@ def join_ranks(device: str = "auto") -> Ranks:
         UsageError: There are more processes than GPUs.
     """
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
-        return Ranks()
+        return Distributed()
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if not distributed.is_initialized():
         if on_gpus:
@@ -83,4 +83,4 @@ def join_ranks(device: str = "auto") -> Ranks:
             torch.cuda.set_device(local)
         distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
         atexit.register(distributed.destroy_process_group)  # its threads must not outlive the interpreter
-    return Ranks(distributed.get_rank(), distributed.get_world_size())
+    return Distributed(distributed.get_rank(), distributed.get_world_size())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class MovingAverage:
+class EMA:
     """An average over the last steps; those further back count less by `decay` a step."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -37,7 +37,7 @@ class NetworkEmbedder:
 
 
 @dataclass(frozen=True)
-class PlaceEmbedder(NetworkEmbedder):
+class SpatialEmbedder(NetworkEmbedder):
     """A network that describes every place of pictures."""
 
     @property
@@ -62,11 +62,11 @@ class PlaceEmbedder(NetworkEmbedder):
         return seen
 
 
-def onnx_name(described_by: str) -> str:
+def onnx_name(embedding_key: str) -> str:
     """Names what describes pictures as a model file does, which computes in float32."""
-    return f"{described_by}-onnx"
+    return f"{embedding_key}-onnx"
 
 
 def described_name(recipe: Recipe, weights: Weights) -> str:
     """Names what describes the pictures: backbone, weights, and whether from both sides."""
-    return weights_name(recipe.network, weights) + ("-both" if recipe.both_ways else "")
+    return weights_name(recipe.network, weights) + ("-both" if recipe.flip_tta else "")

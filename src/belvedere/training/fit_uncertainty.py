@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from belvedere.inference.tags import fit_tags, names_all_labels, refit_tags
-from belvedere.inference.uncertainty.conformal import fit_set_mass
-from belvedere.inference.uncertainty.ood import OutlierScore, fit_outlier_score, fit_quantiles, score_outliers
+from belvedere.inference.tags import fit_tags, fit_tags_multilabel, is_multilabel_data
+from belvedere.inference.uncertainty.conformal import fit_conformal_threshold
+from belvedere.inference.uncertainty.ood import OODScorer, fit_outlier_score, fit_quantiles, score_outliers
 from belvedere.inference.uncertainty.temperature_scaling import LEAST_FITTED_ON, fit_temperature, log_loss, softmax
 from belvedere.runtime.progress import Progress
 from belvedere.training.device import Hardware
 from belvedere.training.networks.registry import Network
-from belvedere.types.model import TagRule, Trust
+from belvedere.types.model import TagModel, Trust
 
 AT_ONCE = 128  # pictures
 LEARNT_FROM = 3000  # photographs are enough to know what the classes look like
@@ -36,7 +36,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutOutputs:
     """What a network says of photographs that it has not learnt from, and of some that it has."""
 
     logits: NDArray[np.float32]  # (M, K)
@@ -50,11 +50,11 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedUncertainty:
     """What makes answers trustworthy: a part for the card and a part for the graph."""
 
     trust: Trust
-    outliers: OutlierScore | None
+    outliers: OODScorer | None
 
 
 def look_at(network: Network, batches: Iterator[Tensor], hardware: Hardware, *, evidence: bool = False) -> Seen:
@@ -72,12 +72,12 @@ def look_at(network: Network, batches: Iterator[Tensor], hardware: Hardware, *, 
         for pixels in batches:
             places = network.look(pixels)  # (n, D, h, w)
             embedding = places.mean((2, 3))
-            found = weigh_places(network, places) if evidence else embedding[:0]
+            found = spatial_logits(network, places) if evidence else embedding[:0]
             rows.append((network.classify(embedding), embedding, found))
     return Seen(*(torch.cat(each).float().cpu().numpy() for each in zip(*rows, strict=True)))
 
 
-def weigh_places(network: Network, places: Tensor) -> Tensor:
+def spatial_logits(network: Network, places: Tensor) -> Tensor:
     """Returns the logits of each place, (n, K, h, w), of a network's last map, (n, D, h, w)."""
     count, width, height, length = places.shape
     flat: Tensor = network.classify(places.permute(0, 2, 3, 1).reshape(-1, width))
@@ -89,7 +89,7 @@ def in_batches(rows: NDArray[np.intp], take: Callable[[NDArray[np.intp]], Tensor
     return (take(rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE))
 
 
-def fit_trust(held_out: HeldOut, progress: Progress) -> Fitted:
+def fit_uncertainty(held_out: HeldOutOutputs, progress: Progress) -> FittedUncertainty:
     """Fits on photographs that were not learnt from how far the answers can be trusted."""
     logits, labels = held_out.logits, held_out.labels
     tags = _fit_tags(held_out)
@@ -98,7 +98,7 @@ def fit_trust(held_out: HeldOut, progress: Progress) -> Fitted:
             f"{len(labels)} photographs were held out, fewer than {LEAST_FITTED_ON}: the probabilities are the "
             "network's own, and it can't say what is none of its classes."
         )
-        return Fitted(Trust(tags=tags), None)
+        return FittedUncertainty(Trust(tags=tags), None)
     temperature = fit_temperature(logits, labels)
     before, after = (log_loss(logits / each, labels) for each in (1.0, temperature))
     progress.say(f"Calibrated by a temperature of {temperature:.2f}: log loss {before:.4f} before, {after:.4f} after.")
@@ -108,16 +108,16 @@ def fit_trust(held_out: HeldOut, progress: Progress) -> Fitted:
     trust = Trust(
         temperature,
         len(labels),
-        set_mass=fit_set_mass(softmax((logits / temperature).astype(np.float64)), labels),
+        set_mass=fit_conformal_threshold(softmax((logits / temperature).astype(np.float64)), labels),
         outlier_quantiles=fit_quantiles(score_outliers(outliers, unlearnt, unlearnt_logits)),
         tags=tags,
     )
-    return Fitted(trust, outliers)
+    return FittedUncertainty(trust, outliers)
 
 
-def _fit_tags(held_out: HeldOut) -> TagRule | None:
+def _fit_tags(held_out: HeldOutOutputs) -> TagModel | None:
     present = held_out.present
     rule = fit_tags(held_out.evidence, present)
-    if rule is None or not names_all_labels(present) or (present.sum(1) > 1).sum() < LEAST_SEVERAL:
+    if rule is None or not is_multilabel_data(present) or (present.sum(1) > 1).sum() < LEAST_SEVERAL:
         return rule
-    return refit_tags(rule, held_out.evidence, present)
+    return fit_tags_multilabel(rule, held_out.evidence, present)

@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from belvedere.data.splits import Division
+from belvedere.data.splits import DataSplit
 from belvedere.errors import UsageError
 from belvedere.runtime.progress import Progress
 from belvedere.training.device import Hardware
-from belvedere.training.distributed import Ranks
-from belvedere.training.networks import find_recipes_network
-from belvedere.training.networks.registry import Network, NetworkEntry
+from belvedere.training.distributed import Distributed
+from belvedere.training.networks import architecture_for
+from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.recipes import LARGEST_SIDE, Recipe
-from belvedere.training.schedule import side_at
+from belvedere.training.schedule import size_at
 
 SMALLER = (6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of a network's own side: of 224 pixels, 192, 160, 128 and 96
 STEP = 32  # pixels, to which these are rounded
@@ -32,18 +32,18 @@ def fit_plan(recipe: Recipe, progress: Progress) -> Recipe:
     Raises:
         UsageError: The network can't be stood on.
     """
-    if not recipe.pretrained or not recipe.side_plan:
+    if not recipe.pretrained or not recipe.image_size_schedule:
         return recipe
-    entry = find_recipes_network(recipe)
+    entry = architecture_for(recipe)
     own = entry.preprocess.height
-    scale = own / recipe.side_plan[-1][1]
-    scaled = tuple((place, min(max(1.0, side * scale), LARGEST_SIDE)) for place, side in recipe.side_plan)
-    sides = {side_at(scaled, place) for place in np.linspace(0, 1, PLACES)}
+    scale = own / recipe.image_size_schedule[-1][1]
+    scaled = tuple((place, min(max(1.0, side * scale), LARGEST_SIDE)) for place, side in recipe.image_size_schedule)
+    sides = {size_at(scaled, place) for place in np.linspace(0, 1, PLACES)}
     network = entry.create(2).eval()
     if all(_takes(network, side) for side in sides):
-        return replace(recipe, side_plan=scaled)
+        return replace(recipe, image_size_schedule=scaled)
     progress.say(f"{recipe.network} takes pictures of {own} pixels a side only: it is trained on whole ones of these.")
-    return replace(recipe, side_plan=())
+    return replace(recipe, image_size_schedule=())
 
 
 def _takes(network: Network, side: int) -> bool:
@@ -56,7 +56,7 @@ def _takes(network: Network, side: int) -> bool:
 
 
 def fit_side(
-    recipe: Recipe, division: Division, hardware: Hardware, ends: float | None, ranks: Ranks, progress: Progress
+    recipe: Recipe, division: DataSplit, hardware: Hardware, ends: float | None, ranks: Distributed, progress: Progress
 ) -> Recipe:
     """Chooses the largest pictures that can all be described in time, for a probe that shall be there by then.
 
@@ -68,26 +68,26 @@ def fit_side(
         ranks: The processes that train together: the first one's clock counts.
         progress: Is told.
     """
-    if ends is None or not recipe.probes_only or recipe.input_side is not None:
+    if ends is None or not recipe.linear_probe_only or recipe.image_size is not None:
         return recipe
-    own = find_recipes_network(recipe).preprocess.height
-    labelled = len(division.train.samples) + len(division.validation.samples)
+    own = architecture_for(recipe).preprocess.height
+    labeled = len(division.train.samples) + len(division.validation.samples)
     left, side, seconds = ends - time.perf_counter(), own, 0.0
     for tried in (own, *(round(own * share / STEP) * STEP for share in SMALLER)):
-        entry = find_recipes_network(replace(recipe, input_side=None if tried == own else tried))
+        entry = architecture_for(replace(recipe, image_size=None if tried == own else tried))
         each = _time_size(entry, hardware)
         if each is None:
             continue
-        side, seconds = tried, (labelled + FLOAT32 * len(division.test)) * each
+        side, seconds = tried, (labeled + FLOAT32 * len(division.test)) * each
         if seconds < left:
             break
     side = ranks.agree(side)
     late = "" if seconds < left else f", more than the {left:.0f} s that are left"
     progress.say(f"Pictures of {side} pixels a side: to describe all of them takes about {seconds:.0f} s{late}.")
-    return recipe if side == own else replace(recipe, input_side=side)
+    return recipe if side == own else replace(recipe, image_size=side)
 
 
-def _time_size(entry: NetworkEntry, hardware: Hardware) -> float | None:
+def _time_size(entry: ArchitectureSpec, hardware: Hardware) -> float | None:
     """Seconds that a network of this size takes for a picture; None where it can't take the size."""
     size = entry.preprocess.height
     try:

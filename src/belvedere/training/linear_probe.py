@@ -117,7 +117,7 @@ class _Problem:
         scale = (CURVATURE * self.variances.clamp_min(0) + penalty).rsqrt()
         scaled = self.turned * scale
         weight, bias = (start[0] / scale).requires_grad_(), start[1].clone().requires_grad_()
-        optimiser = torch.optim.LBFGS(
+        optimizer = torch.optim.LBFGS(
             [weight, bias],
             max_iter=ITERATIONS,
             tolerance_grad=tolerance,
@@ -126,13 +126,13 @@ class _Problem:
         )
 
         def measure() -> Tensor:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = nn.functional.cross_entropy(nn.functional.linear(scaled, weight, bias), self.labels)
             loss = loss + penalty / 2 * (weight * scale).square().sum()
             torch.autograd.backward(loss)
             return loss
 
-        optimiser.step(measure)  # type: ignore[no-untyped-call]
+        optimizer.step(measure)  # type: ignore[no-untyped-call]
         return weight.detach() * scale, bias.detach()
 
 

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
 from belvedere.runtime.progress import Progress, Task
-from belvedere.training.augment import draw_boxes, mix, vary
+from belvedere.training.augment import mix, sample_crops, vary
 from belvedere.training.checkpoint import State
-from belvedere.training.data_loader import Feed
+from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Hardware
-from belvedere.training.distributed import Ranks
-from belvedere.training.ema import MovingAverage
+from belvedere.training.distributed import Distributed
+from belvedere.training.ema import EMA
 from belvedere.training.networks.registry import Network
-from belvedere.training.optimizers import Optimisers
+from belvedere.training.optimizers import OptimizerGroup
 from belvedere.training.recipes import Recipe
-from belvedere.training.schedule import Steps, side_at, value_at
+from belvedere.training.schedule import Steps, size_at, value_at
 from belvedere.types.evaluation import EpochFigures
 
 VALIDATION_BATCH = 128
@@ -52,15 +52,15 @@ class Plan:
     steps: Steps
     seed: int
     hardware: Hardware
-    ranks: Ranks
+    ranks: Distributed
     limit_seconds: float = float("inf")  # of training and validation, after which it is ended
 
 
 def fit(
     network: Network,
     plan: Plan,
-    train: Feed,
-    validation: Feed,
+    train: DataLoader,
+    validation: DataLoader,
     *,
     progress: Progress,
     keep: Callable[[State], None],
@@ -87,8 +87,8 @@ def fit(
         if state is not None:
             training.restore(state)
         interrupted = False
-        with progress.task("Training", plan.steps.images_until(plan.steps.total)) as task:
-            task.advance(plan.steps.images_until(training.state.step))
+        with progress.task("Training", plan.steps.images_seen(plan.steps.total)) as task:
+            task.advance(plan.steps.images_seen(training.state.step))
             try:
                 while not training.is_done:
                     training.train_epoch(task)
@@ -103,15 +103,15 @@ class Training:
     """A training at some step."""
 
     def __init__(
-        self, network: Network, plan: Plan, train: Feed, validation: Feed, keep: Callable[[State], None]
+        self, network: Network, plan: Plan, train: DataLoader, validation: DataLoader, keep: Callable[[State], None]
     ) -> None:
         network.to(device=plan.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         plan.ranks.share(network.state_dict().values())
         self.network, self._plan, self._recipe = network, plan, plan.recipe
         self._forward = torch.compile(network) if plan.recipe.compile else network
         self._train, self._validation, self._keep = train, validation, keep
-        self._optimisers = Optimisers(network, plan.recipe)
-        self._average = MovingAverage(network, plan.recipe.average_decay)
+        self._optimisers = OptimizerGroup(network, plan.recipe)
+        self._average = EMA(network, plan.recipe.ema_decay)
         self._order = np.random.default_rng(plan.seed)  # of the photographs, an epoch after the other
         # Every second epoch shows a picture the other way round (Jordan 2024, https://arxiv.org/abs/2404.00498).
         self._mirrored = np.random.default_rng((plan.seed, 1)).random(len(train)) < 0.5
@@ -132,15 +132,15 @@ class Training:
     def train_epoch(self, task: Task) -> None:
         """Trains to the end of the epoch, of the training or of the time, validates, and keeps where it is."""
         state, steps = self.state, self._plan.steps
-        epoch = state.step // steps.an_epoch
+        epoch = state.step // steps.steps_per_epoch
         rows = self._order.permutation(len(self._train))
         started = shown = kept = time.perf_counter()
         figures = ""
         self.network.train()
-        end = min((epoch + 1) * steps.an_epoch, steps.total)
+        end = min((epoch + 1) * steps.steps_per_epoch, steps.total)
         while state.step < end:
-            first, behind = steps.bounds[state.step % steps.an_epoch]
-            self.take_step(rows[first:behind], epoch)
+            first, behind = steps.bounds[state.step % steps.steps_per_epoch]
+            self.training_step(rows[first:behind], epoch)
             state.step += 1
             state.epoch_images += behind - first
             now = time.perf_counter()
@@ -162,22 +162,22 @@ class Training:
         limit = self._plan.limit_seconds
         return limit != float("inf") and bool(self._plan.ranks.agree(int(seconds >= limit)))
 
-    def take_step(self, rows: NDArray[np.intp], epoch: int) -> None:
+    def training_step(self, rows: NDArray[np.intp], epoch: int) -> None:
         """Trains on one batch, of which each process takes its part."""
         recipe, ranks, hardware = self._recipe, self._plan.ranks, self._plan.hardware
         share = self.state.step / self._plan.steps.total
         rows = rows[ranks.rank :: ranks.count]
         images, labels = self._train.take(rows)
         own_share, lesson = 1.0, self._train.lesson(rows, epoch)
-        if not recipe.side_plan:
+        if not recipe.image_size_schedule:
             # Seen as (n, 3, H, W) these bytes are already channels_last: nothing is moved.
             pixels = images.permute(0, 3, 1, 2).float()
         else:
             random = np.random.default_rng((self._plan.seed, 2, self.state.step, ranks.rank))
-            mirrored = (self._mirrored[rows] ^ bool(epoch % 2)) & recipe.flip
+            mirrored = (self._mirrored[rows] ^ bool(epoch % 2)) & recipe.alternating_flip
             size = (images.shape[1], images.shape[2])
-            boxes = lesson.boxes(mirrored, *size) if lesson else draw_boxes(mirrored, *size, recipe, random)
-            pixels = vary(images, boxes, side_at(recipe.side_plan, share), recipe, random, hardware.precision)
+            boxes = lesson.boxes(mirrored, *size) if lesson else sample_crops(mirrored, *size, recipe, random)
+            pixels = vary(images, boxes, size_at(recipe.image_size_schedule, share), recipe, random, hardware.precision)
             pixels, own_share = mix(pixels, recipe, random)
         with hardware.autocast():
             logits = self._forward(pixels)
@@ -186,8 +186,8 @@ class Training:
         loss = _loss(logits.float(), labels if targets is None else targets, own_share, smoothing)
         torch.autograd.backward(loss)
         ranks.average([weights.grad for weights in self.network.parameters() if weights.grad is not None])
-        self._optimisers.step(value_at(recipe.learning_rate_plan, share))
-        if recipe.average_decay and share >= recipe.average_from:
+        self._optimisers.step(value_at(recipe.learning_rate_schedule, share))
+        if recipe.ema_decay and share >= recipe.ema_start:
             self._average.update()
         correct = (logits.detach().argmax(1) == labels).sum()
         self._sums += torch.stack([loss.detach().double(), correct / len(labels)]) * len(labels) * ranks.count
@@ -198,13 +198,16 @@ class Training:
         return loss / self.state.epoch_images, correct / self.state.epoch_images
 
     def _end_epoch(self, number: int) -> None:
-        state, rate = self.state, value_at(self._recipe.learning_rate_plan, self.state.step / self._plan.steps.total)
+        state, rate = (
+            self.state,
+            value_at(self._recipe.learning_rate_schedule, self.state.step / self._plan.steps.total),
+        )
         self._plan.ranks.average([self._sums, *self._statistics()])
         started = time.perf_counter()
         with self._average.applied():
             found = validate(self.network, self._validation, self._plan.hardware, self._plan.ranks)
             figures = (found.accuracy, -found.calibrated_loss)
-            score = figures if self._recipe.choose_by == "accuracy" else figures[::-1]
+            score = figures if self._recipe.checkpoint_metric == "accuracy" else figures[::-1]
             if math.isfinite(found.loss) and score > state.best:
                 state.best, state.best_epoch, self.best_weights = score, number, copy_weights(self.network)
         speed = state.epoch_images / state.epoch_seconds
@@ -225,7 +228,7 @@ class Training:
         groups = {
             "network": self.network.state_dict(),
             "average": self._average.tensors,
-            "optimisers": self._optimisers.tensors(),
+            "optimizers": self._optimisers.tensors(),
             "best": self.best_weights,
             "loop": {"random": torch.random.get_rng_state(), "sums": self._sums},
         }
@@ -242,12 +245,12 @@ class Training:
             groups[group][key] = value
         self.network.load_state_dict(groups["network"])
         self._average.restore(groups["average"])
-        self._optimisers.restore(groups["optimisers"])
+        self._optimisers.restore(groups["optimizers"])
         self.best_weights = groups["best"]
         torch.random.set_rng_state(groups["loop"]["random"])
         self._sums.copy_(groups["loop"]["sums"])
         self.state = state
-        for _ in range(state.step // self._plan.steps.an_epoch):
+        for _ in range(state.step // self._plan.steps.steps_per_epoch):
             self._order.permutation(len(self._train))
 
 
@@ -260,7 +263,7 @@ class Validation:
     calibrated_loss: float  # the loss after the temperature that lowers it most, as the model file will have it
 
 
-def validate(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> Validation:
+def validate(network: Network, part: DataLoader, hardware: Hardware, ranks: Distributed) -> Validation:
     """Measures a network; each process takes its part."""
     logits, labels = answer(network, part, hardware, ranks), part.labels
     temperature = fit_temperature(logits, labels)
@@ -268,7 +271,7 @@ def validate(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> 
     return Validation(log_loss(logits, labels), accuracy, log_loss(logits / temperature, labels))
 
 
-def answer(network: Network, part: Feed, hardware: Hardware, ranks: Ranks) -> NDArray[np.float32]:
+def answer(network: Network, part: DataLoader, hardware: Hardware, ranks: Distributed) -> NDArray[np.float32]:
     """Returns a network's logits, (N, K), for all pictures of a part; each process works out its share of them."""
     network.eval()
     logits = torch.zeros(len(part), network.classify.out_features, device=hardware.device)

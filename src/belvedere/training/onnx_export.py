@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from belvedere.errors import InferenceError, TrainingError
-from belvedere.inference.model import FURTHER_OUTPUTS, INPUT, OUTPUTS, Model
+from belvedere.inference.model import INPUT, OPTIONAL_OUTPUTS, OUTPUTS, Model
 from belvedere.inference.model_card import card_to_metadata
-from belvedere.inference.uncertainty.ood import NEAREST, OutlierScore
+from belvedere.inference.uncertainty.ood import NEAREST, OODScorer
 from belvedere.runtime.files import write_bytes
-from belvedere.runtime.malloc import give_back
+from belvedere.runtime.malloc import trim_memory
 from belvedere.training.networks.registry import Network
 from belvedere.types.model import ModelCard, Preprocess
 
@@ -53,7 +53,7 @@ class Graph(nn.Module):
     fitted_neighbours: Tensor
     fitted_nearness: Tensor
 
-    def __init__(self, network: Network, temperature: float, outliers: OutlierScore) -> None:
+    def __init__(self, network: Network, temperature: float, outliers: OODScorer) -> None:
         super().__init__()
         self.network = network
         fitted = {"temperature": np.array(temperature, np.float32), **asdict(outliers)}
@@ -91,7 +91,7 @@ def export_graph(
     sample: NDArray[np.uint8],
     temperature: float = 1.0,
     kept: Path | None = None,
-    outliers: OutlierScore | None = None,
+    outliers: OODScorer | None = None,
 ) -> Exported:
     """Exports a network and compares it with the original on real pictures.
 
@@ -110,7 +110,7 @@ def export_graph(
         TrainingError: The difference is over `PARITY_BOUND`: the file would not be the model that was trained.
     """
     classes, width = network.classify.weight.shape
-    graph = Graph(network, temperature, outliers or OutlierScore.unknown(classes, width)).eval()
+    graph = Graph(network, temperature, outliers or OODScorer.unknown(classes, width)).eval()
     if kept is not None and (proto := _read_kept(kept, graph)) is not None:
         parity = _compare(proto, graph, sample[:KEPT_PICTURES])
         if parity <= PARITY_BOUND:
@@ -141,16 +141,14 @@ def _trace_like(network: Network, preprocess: Preprocess, neighbours: int) -> on
         network.classify = layer
 
 
-def _draw_score(classes: int, width: int, neighbours: int) -> OutlierScore:
+def _draw_score(classes: int, width: int, neighbours: int) -> OODScorer:
     random = np.random.default_rng(0)
 
     def draw(*shape: int) -> NDArray[np.float32]:
         return random.normal(size=shape).astype(np.float32)
 
     energy, nearness = random.normal(size=2).tolist()
-    return OutlierScore(
-        draw(width, width), draw(classes, width), draw(classes), energy, draw(neighbours, width), nearness
-    )
+    return OODScorer(draw(width, width), draw(classes, width), draw(classes), energy, draw(neighbours, width), nearness)
 
 
 def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
@@ -163,7 +161,7 @@ def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
                 graph,
                 (example,),
                 input_names=[INPUT],
-                output_names=[*OUTPUTS, *FURTHER_OUTPUTS],
+                output_names=[*OUTPUTS, *OPTIONAL_OUTPUTS],
                 dynamic_shapes={"images": batch},
                 opset_version=OPSET,
                 dynamo=True,
@@ -177,7 +175,7 @@ def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
     if program is None:
         raise TrainingError("torch's ONNX exporter gave no graph. Please report this with torch's version.")
     proto = program.model_proto
-    strip_traces(proto)
+    strip_debug_info(proto)
     return proto
 
 
@@ -210,14 +208,14 @@ def _compare(proto: onnx.ModelProto, graph: Graph, sample: NDArray[np.uint8]) ->
     with torch.inference_mode():
         expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
     try:
-        said = Model.from_bytes(proto.SerializeToString(), None).run_all(sample)
+        said = Model.from_bytes(proto.SerializeToString(), None).forward_all(sample)
     except InferenceError:  # such as weights that are no numbers
         return math.nan
-    found = (getattr(said, name) for name in (*OUTPUTS, *FURTHER_OUTPUTS))
+    found = (getattr(said, name) for name in (*OUTPUTS, *OPTIONAL_OUTPUTS))
     return float(np.max([_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]))
 
 
-def strip_traces(graph: onnx.ModelProto) -> None:
+def strip_debug_info(graph: onnx.ModelProto) -> None:
     """Takes out what the exporter notes of each node's origin: half of the nodes' bytes, and paths of this machine."""
     for part in (*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output, graph.graph):
         part.ClearField("metadata_props")
@@ -229,7 +227,7 @@ def write_model(exported: Exported, card: ModelCard, path: Path) -> None:
     onnx.helper.set_model_props(exported.graph, card_to_metadata(card))
     onnx.checker.check_model(exported.graph, full_check=True)
     write_bytes(path, exported.graph.SerializeToString())
-    give_back()  # tracing leaves much behind
+    trim_memory()  # tracing leaves much behind
 
 
 class _quiet_exporter:  # noqa: N801 - reads as a verb in a with statement

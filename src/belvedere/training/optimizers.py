@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(kernels)
             state["momentum"].mul_(group["momentum"]).add_(kernels.grad)
             momenta.append((kernels.grad + group["momentum"] * state["momentum"]).flatten(1))
-        directions = orthogonalise(torch.stack(momenta))
+        directions = orthogonalize(torch.stack(momenta))
         _, rows, columns = directions.shape
         size = group["lr"] * max(1.0, rows / columns) ** 0.5
         for kernels, direction in zip(same, directions, strict=True):
@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
             kernels.add_(direction.view(kernels.shape), alpha=-size)
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
+def orthogonalize(matrices: Tensor) -> Tensor:
     """Brings all singular values near 1, by five steps of Newton and Schulz.
 
     Each step multiplies by a polynomial of the matrix' square, so that the steps are taken on the squares, which are
@@ -68,7 +68,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         The same shape; singular values between about 0.7 and 1.2.
     """
     if matrices.size(-2) > matrices.size(-1):
-        wide: Tensor = orthogonalise(matrices.mT).mT
+        wide: Tensor = orthogonalize(matrices.mT).mT
         return wide
     first, third, fifth = NEWTON_SCHULZ
     scaled = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -82,11 +82,11 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return out
 
 
-class Optimisers:
-    """The one or two optimisers of a recipe, stepped and scheduled together."""
+class OptimizerGroup:
+    """The one or two optimizers of a recipe, stepped and scheduled together."""
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
-        self.parts = MAKERS[recipe.optimiser](network, recipe)
+        self.parts = MAKERS[recipe.optimizer](network, recipe)
         self._rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, factor: float) -> None:
@@ -120,17 +120,17 @@ class Optimisers:
 def _adam(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     # The gradient of l2 * sum(w^2) is 2 * l2 * w, which is what Adam's own weight_decay adds to it.
     known = dict(network.named_parameters())
-    for name in recipe.l2_kernels:
+    for name in recipe.l2_parameters:
         find_named("parameter of the network to decay", name, known)
-    decayed = [weights for name, weights in known.items() if name in recipe.l2_kernels]
-    others = [weights for name, weights in known.items() if name not in recipe.l2_kernels]
-    groups: list[dict[str, Any]] = [{"params": others}, {"params": decayed, "weight_decay": 2 * recipe.l2}]
-    return [torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon)]
+    decayed = [weights for name, weights in known.items() if name in recipe.l2_parameters]
+    others = [weights for name, weights in known.items() if name not in recipe.l2_parameters]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": decayed, "weight_decay": 2 * recipe.l2_penalty}]
+    return [torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_eps)]
 
 
 def _adamw(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW, whose rate falls from the last block of a pretrained network to its first (Clark et al. 2020, ELECTRA)."""
-    scale, kept = network.rate_scales(recipe.layer_decay), network.not_decayed()
+    scale, kept = network.lr_scales(recipe.layer_decay), network.no_weight_decay()
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, weights in network.named_parameters():
         decayed = weights.ndim >= 2 and name not in kept
@@ -139,7 +139,7 @@ def _adamw(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
         {"params": members, "lr": recipe.learning_rate * factor, "weight_decay": recipe.weight_decay * decayed}
         for (factor, decayed), members in groups.items()
     ]
-    return [torch.optim.AdamW(parts, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon)]
+    return [torch.optim.AdamW(parts, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_eps)]
 
 
 def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -152,7 +152,7 @@ def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [
         Muon(kernels, recipe.muon_learning_rate, recipe.muon_momentum, recipe.weight_decay),
-        torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_epsilon),
+        torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_eps),
     ]
 
 

@@ -36,7 +36,9 @@ class Weights:
     sha256: str  # of the file
 
 
-def find_weights(repository: str, file: str, sha256: str, progress: Progress, offline: bool = False) -> Weights:
+def load_pretrained_weights(
+    repository: str, file: str, sha256: str, progress: Progress, offline: bool = False
+) -> Weights:
     """Returns pretrained weights: of the file, or else from the hub or what is kept of it.
 
     Args:

@@ -17,16 +17,16 @@ TABLE = "recipe"  # of the file; others, which a run's config.toml has too, are 
 FIELDS = {entry.name: entry for entry in dataclasses.fields(Recipe)}
 
 
-def print_recipe(recipe: str, config: Path | str | None = None, epochs: int | None = None, **changes: object) -> str:
+def recipe_to_toml(recipe: str, config: Path | str | None = None, epochs: int | None = None, **changes: object) -> str:
     """Returns the recipe that `train` would take as TOML: a table `[recipe]`, each key that is set with what it is.
 
     Raises:
         UsageError: As `choose_recipe`.
     """
-    return recipe_to_toml(choose_recipe(recipe, config, epochs, **changes))
+    return to_toml(choose_recipe(recipe, config, epochs, **changes))
 
 
-def recipe_to_toml(recipe: Recipe) -> str:
+def to_toml(recipe: Recipe) -> str:
     """Writes a recipe as a table `[recipe]`: each key that is set on a line, under one that says what it is."""
     explained = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
     values = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
@@ -49,7 +49,7 @@ def read_config(file: Path, base: Recipe) -> Recipe:
         The recipe.
 
     Raises:
-        UnknownName: The file holds a key that no recipe has; the nearest is suggested.
+        UnknownNameError: The file holds a key that no recipe has; the nearest is suggested.
         UsageError: It can't be read, or a value is not possible.
     """
     try:
@@ -78,7 +78,7 @@ def choose_recipe(
         **changes: Further values, by the recipe's keys, which take the place of both.
 
     Raises:
-        UnknownName: There is no such recipe, or a key that no recipe has.
+        UnknownNameError: There is no such recipe, or a key that no recipe has.
         UsageError: A value is not possible.
     """
     chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
@@ -88,7 +88,7 @@ def choose_recipe(
         find_named("recipe key", name, FIELDS)
     if changes:
         chosen = change_recipe(chosen, changes, "The arguments")
-    return chosen if epochs is None else change_recipe(chosen, {"epochs": epochs, "least_steps": 0}, "--epochs")
+    return chosen if epochs is None else change_recipe(chosen, {"epochs": epochs, "min_steps": 0}, "--epochs")
 
 
 def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recipe:

@@ -12,10 +12,10 @@ import tomli_w
 from belvedere.data.hashing import fingerprint
 from belvedere.errors import UsageError
 from belvedere.runtime.files import write_text
-from belvedere.runtime.output_folder import new_folder, partial_of
+from belvedere.runtime.output_folder import atomic_folder, partial_path
 from belvedere.training.distillation import weights_of
-from belvedere.training.distributed import Ranks
-from belvedere.training.recipe_config import recipe_to_toml
+from belvedere.training.distributed import Distributed
+from belvedere.training.recipe_config import to_toml
 from belvedere.training.recipes import Recipe
 from belvedere.training.trainer import CHECKPOINT, Job
 
@@ -24,17 +24,17 @@ NAMED_BY_PLACE = ("photographs", "labels")  # of config.toml; what they hold is 
 
 @contextmanager
 def open_run_folder(
-    out: Path, overwrite: bool, resume: bool, ranks: Ranks, inputs: Iterable[Path | str]
+    out: Path, overwrite: bool, resume: bool, ranks: Distributed, inputs: Iterable[Path | str]
 ) -> Iterator[Path]:
     """The unfinished run folder, which the first process makes and finishes; the others wait for either."""
     if ranks.leads:
-        with new_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs) as folder:
+        with atomic_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs) as folder:
             ranks.wait()
             yield folder
             (folder / CHECKPOINT).unlink(missing_ok=True)  # a probe needs none
     else:
         ranks.wait()
-        yield partial_of(out)
+        yield partial_path(out)
     ranks.wait()
 
 
@@ -49,7 +49,7 @@ def write_config(job: Job, minutes: float | None) -> str:
             "photographs": job.dataset.source,
             **({} if job.dataset.labels is None else {"labels": job.dataset.labels}),
             "photographs_sha256": job.division.sha256,
-            **({"unlabelled_sha256": fingerprint(job.unlabelled)} if job.recipe.unlabelled else {}),
+            **({"unlabelled_sha256": fingerprint(job.unlabeled)} if job.recipe.unlabeled else {}),
             "class_names": list(job.dataset.class_names),
             "seed": job.seed,
             "device": job.hardware.device.type,
@@ -59,7 +59,7 @@ def write_config(job: Job, minutes: float | None) -> str:
             **_hash_files(job.recipe),
         },
     }
-    text, file = f"{tomli_w.dumps(values)}\n{recipe_to_toml(job.recipe)}", job.folder / "config.toml"
+    text, file = f"{tomli_w.dumps(values)}\n{to_toml(job.recipe)}", job.folder / "config.toml"
     if (job.folder / CHECKPOINT).exists():
         _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), job.folder)
     if job.ranks.leads:

@@ -19,7 +19,7 @@ def value_at(plan: Plan, share: float) -> float:
     return float(np.interp(share, places, values))
 
 
-def side_at(plan: Plan, share: float) -> int:
+def size_at(plan: Plan, share: float) -> int:
     """Returns the side of the pictures at a share of the training: the plan's, to the nearest 16 pixels."""
     return max(2, round(value_at(plan, share) / SIDE_STEP)) * SIDE_STEP
 
@@ -32,18 +32,18 @@ class Steps:
     total: int
 
     @property
-    def an_epoch(self) -> int:
+    def steps_per_epoch(self) -> int:
         """How many steps an epoch has."""
         return len(self.bounds)
 
     @property
     def epochs(self) -> int:
         """How many epochs are begun."""
-        return -(-self.total // self.an_epoch)
+        return -(-self.total // self.steps_per_epoch)
 
-    def images_until(self, step: int) -> int:
+    def images_seen(self, step: int) -> int:
         """How many pictures the first so many steps take."""
-        whole, rest = divmod(step, self.an_epoch)
+        whole, rest = divmod(step, self.steps_per_epoch)
         return whole * self.bounds[-1][1] + (self.bounds[rest - 1][1] if rest else 0)
 
 
@@ -63,7 +63,7 @@ def count_steps(images: int, recipe: Recipe, processes: int = 1) -> Steps:
     return Steps(bounds, recipe.epochs * len(bounds))
 
 
-def count_repeats(images: int, recipe: Recipe) -> int:
+def repeats_per_epoch(images: int, recipe: Recipe) -> int:
     """Returns how often an epoch shows each picture, so that few pictures make the recipe's least number of steps."""
-    an_epoch = -(-images // recipe.batch_size)
-    return max(1, round(recipe.least_steps / (recipe.epochs * an_epoch)))
+    steps_per_epoch = -(-images // recipe.batch_size)
+    return max(1, round(recipe.min_steps / (recipe.epochs * steps_per_epoch)))

@@ -10,17 +10,17 @@ import time
 import numpy as np
 import torch
 
-from belvedere.training.data_loader import Feed
+from belvedere.training.data_loader import DataLoader
 from belvedere.training.loop import Plan, Training, validate
 from belvedere.training.networks.registry import Network
-from belvedere.training.schedule import Steps, side_at
+from belvedere.training.schedule import Steps, size_at
 
 TRIED = 3  # steps a size, of which the first, that sets things up, does not count
 USED = 0.95  # of the time: machines are not even
 PLACES = 50  # of the plan that are asked for their size
 
 
-def fit_steps(network: Network, plan: Plan, train: Feed, validation: Feed, seconds: float) -> Steps:
+def steps_in_time(network: Network, plan: Plan, train: DataLoader, validation: DataLoader, seconds: float) -> Steps:
     """Counts the steps that fit into a time, with a validation after every epoch.
 
     Args:
@@ -37,13 +37,15 @@ def fit_steps(network: Network, plan: Plan, train: Feed, validation: Feed, secon
     with torch.random.fork_rng(devices=[]):
         trial = Training(copy.deepcopy(network), plan, train, validation, lambda _: None)
         places = [int(share * (plan.steps.total - 1)) for share in np.linspace(0, 1, PLACES)]
-        side_plan = plan.recipe.side_plan
-        sides = [side_at(side_plan, place / plan.steps.total) if side_plan else 0 for place in places]
+        image_size_schedule = plan.recipe.image_size_schedule
+        sides = [
+            size_at(image_size_schedule, place / plan.steps.total) if image_size_schedule else 0 for place in places
+        ]
         took = {side: _time_steps(trial, plan, places[sides.index(side)]) for side in sorted(set(sides))}
         validating = time.perf_counter()
         validate(trial.network, validation, plan.hardware, plan.ranks)
         an_epoch_more = time.perf_counter() - validating
-    a_step = sum(took[side] for side in sides) / len(sides) + an_epoch_more / plan.steps.an_epoch
+    a_step = sum(took[side] for side in sides) / len(sides) + an_epoch_more / plan.steps.steps_per_epoch
     left = seconds * USED - (time.perf_counter() - start)
     return dataclasses.replace(plan.steps, total=plan.ranks.agree(max(1, int(left / a_step))))
 
@@ -55,7 +57,7 @@ def _time_steps(trial: Training, plan: Plan, place: int) -> float:
     counted = 0.0
     for number in range(TRIED):
         start = time.perf_counter()
-        trial.take_step(np.arange(first, behind), 0)
+        trial.training_step(np.arange(first, behind), 0)
         if plan.hardware.device.type == "cuda":
             torch.cuda.synchronize()
         counted += (time.perf_counter() - start) * (number > 0)

@@ -12,27 +12,35 @@ import torch
 from numpy.typing import NDArray
 
 from belvedere.data.hashing import Contents
-from belvedere.data.splits import Division
+from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
 from belvedere.images.decode import DecodedImage, read_inputs
 from belvedere.inference.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
 from belvedere.inference.model import Model
 from belvedere.inference.postprocess import Outputs
-from belvedere.inference.tags import mark_present
-from belvedere.inference.uncertainty.ood import OutlierScore, score_outliers
+from belvedere.inference.tags import multi_hot
+from belvedere.inference.uncertainty.ood import OODScorer, score_outliers
 from belvedere.inference.uncertainty.temperature_scaling import log_loss
 from belvedere.runtime.environment import cache_folder
 from belvedere.runtime.progress import Progress
-from belvedere.training.distillation import share_labels
-from belvedere.training.embedders import NetworkEmbedder, PlaceEmbedder, described_name, onnx_name
-from belvedere.training.fit_uncertainty import HeldOut, weigh_places
+from belvedere.training.distillation import multilabel_targets
+from belvedere.training.embedders import NetworkEmbedder, SpatialEmbedder, described_name, onnx_name
+from belvedere.training.fit_uncertainty import HeldOutOutputs, spatial_logits
 from belvedere.training.linear_probe import Probe, fit_probe
 from belvedere.training.loop import Fit, copy_weights
-from belvedere.training.networks import PretrainedNetwork, find_recipes_network
-from belvedere.training.networks.registry import Network, NetworkEntry
-from belvedere.training.pretrained_weights import Weights, find_weights
+from belvedere.training.networks import PretrainedNetwork, architecture_for
+from belvedere.training.networks.registry import ArchitectureSpec, Network
+from belvedere.training.pretrained_weights import Weights, load_pretrained_weights
 from belvedere.training.recipes import Recipe
-from belvedere.training.trainer import PARITY_PICTURES, Job, Learnt, check_classes, learn, notes_of, spread_rows
+from belvedere.training.trainer import (
+    PARITY_PICTURES,
+    Job,
+    TrainingOutput,
+    check_classes,
+    evenly_spaced,
+    learn,
+    read_warnings,
+)
 from belvedere.types.evaluation import EpochFigures
 from belvedere.types.model import Preprocess
 from belvedere.types.prediction import Prediction
@@ -41,7 +49,7 @@ PLACES_OF = 400  # photographs of which every place is described
 KEPT_ASIDE = 5  # every such photograph tells what true pictures score
 
 
-def transfer(job: Job) -> Learnt:
+def transfer(job: Job) -> TrainingOutput:
     """Starts from a pretrained network, and learns the photographs' classes on it.
 
     Raises:
@@ -50,20 +58,20 @@ def transfer(job: Job) -> Learnt:
         TrainingError: Photographs to learn from are missing, or training came to nothing.
     """
     recipe = job.recipe
-    entry = find_recipes_network(recipe)
-    weights = find_weights(entry.repository, recipe.weights, recipe.weights_sha256, job.log, job.offline)
+    entry = architecture_for(recipe)
+    weights = load_pretrained_weights(entry.repository, recipe.weights, recipe.weights_sha256, job.log, job.offline)
     network = open_backbone(entry, weights, len(job.dataset.class_names), recipe, job.log)
-    base = {"weights": weights.source, "sha256": weights.sha256, "licence": entry.licence}
-    if recipe.probes_only:
+    base = {"weights": weights.source, "sha256": weights.sha256, "license": entry.license}
+    if recipe.linear_probe_only:
         return replace(_learn_probe(job, network, entry, weights), base=base)
-    network.both_ways = False  # while it learns; `learn` sets it in the end
-    _start_from_probe(replace(job, recipe=replace(recipe, both_ways=False)), network, entry, weights)
+    network.flip_tta = False  # while it learns; `learn` sets it in the end
+    _start_from_probe(replace(job, recipe=replace(recipe, flip_tta=False)), network, entry, weights)
     learnt = learn(job, network)
     return replace(learnt, base=base | learnt.base)
 
 
 def open_backbone(
-    entry: NetworkEntry, weights: Weights, classes: int, recipe: Recipe, progress: Progress
+    entry: ArchitectureSpec, weights: Weights, classes: int, recipe: Recipe, progress: Progress
 ) -> PretrainedNetwork:
     """Makes a backbone's network with its weights, ready to describe pictures."""
     network = entry.create(classes)
@@ -71,12 +79,12 @@ def open_backbone(
         raise TypeError(f"{entry.name} is no pretrained network.")
     if missing := network.take_weights(weights.tensors, weights.source):
         progress.say(f"{weights.source} ends before {missing[0]}: so does the network.")
-    network.both_ways = recipe.both_ways
+    network.flip_tta = recipe.flip_tta
     return network.eval()
 
 
-def answer_known(
-    division: Division, model: Model, learnt: Learnt, outliers: OutlierScore | None, progress: Progress
+def predict_from_embeddings(
+    division: DataSplit, model: Model, learnt: TrainingOutput, outliers: OODScorer | None, progress: Progress
 ) -> dict[str, Prediction]:
     """Answers for test photographs from the model file's embeddings of them, which the cache may hold already.
 
@@ -85,7 +93,7 @@ def answer_known(
     Returns:
         Answers by image, as the model file gives them but for the rounding of its last layer.
     """
-    embedder = ModelEmbedder(model, onnx_name(learnt.described_by))
+    embedder = ModelEmbedder(model, onnx_name(learnt.embedding_key))
     found = read_embeddings(division.test_contents, embedder, progress)
     logits = torch.from_numpy(_answer(learnt.network, found.values))
     notes: dict[str, tuple[str, ...]] = {}
@@ -95,19 +103,19 @@ def answer_known(
     probabilities = (logits / model.card.trust.temperature).softmax(1).numpy()
     score = None if outliers is None else score_outliers(outliers, found.values, logits.numpy()).astype(np.float32)
     outputs = Outputs(logits.numpy(), probabilities, found.values, outlier_score=score)
-    answers = model.put_into_words(outputs, names, [notes.get(name, ()) for name in names])
+    answers = model.to_predictions(outputs, names, [notes.get(name, ()) for name in names])
     return dict(zip(names, answers, strict=True))
 
 
-def kept_graph(learnt: Learnt) -> Path | None:
+def cached_onnx_path(learnt: TrainingOutput) -> Path | None:
     """Returns the file that keeps the graph of a pretrained network, whose last layer alone differs between runs."""
-    if not learnt.described_by:
+    if not learnt.embedding_key:
         return None
-    folder = store_name(onnx_name(learnt.described_by), learnt.preprocess)
+    folder = store_name(onnx_name(learnt.embedding_key), learnt.preprocess)
     return cache_folder() / "embeddings" / folder / f"graph-{learnt.network.classify.out_features}.onnx"
 
 
-def _describe(job: Job, contents: Contents, network: Network, entry: NetworkEntry, weights: Weights) -> Embeddings:
+def _describe(job: Job, contents: Contents, network: Network, entry: ArchitectureSpec, weights: Weights) -> Embeddings:
     """Embeddings of photographs; the first process works out what is missing, the others wait for it."""
     network.to(device=job.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     name = f"{described_name(job.recipe, weights)}-{job.hardware.device.type}-{job.hardware.precision_name}"
@@ -126,7 +134,7 @@ def _labels(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
 def _fit(job: Job, train: Embeddings, labels: NDArray[np.int64]) -> Probe:
     class_names = job.dataset.class_names
     check_classes(labels, class_names)
-    shared = share_labels(train.samples, class_names, 0.0)
+    shared = multilabel_targets(train.samples, class_names, 0.0)
     return fit_probe(train.values, labels, train.hashes, len(class_names), job.seed, shared)
 
 
@@ -136,11 +144,11 @@ def _take(network: Network, probe: Probe) -> None:
         network.classify.bias.copy_(torch.from_numpy(probe.bias))
 
 
-def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weights) -> Learnt:
+def _learn_probe(job: Job, network: Network, entry: ArchitectureSpec, weights: Weights) -> TrainingOutput:
     started = time.perf_counter()
     train = _describe(job, job.division.train, network, entry, weights)
     held = _describe(job, job.division.validation, network, entry, weights)
-    notes = job.division.notes + notes_of(train, held)
+    notes = job.division.notes + read_warnings(train, held)
     job.log.say_notes(notes)
     labels, held_labels = _labels(job, train), _labels(job, held)
     probe = _fit(job, train, labels)
@@ -151,7 +159,7 @@ def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weigh
     evidence, present = _look_again(job, network, shown, entry, weights)
     if len(held_labels):
         answers = _answer(network, held.values)
-        held_out = HeldOut(answers, held_labels, held.values, evidence, present, train.values, labels)
+        held_out = HeldOutOutputs(answers, held_labels, held.values, evidence, present, train.values, labels)
     else:
         held_out = _hold_out(probe, train, labels, evidence, present)
     held_figures = _figures(held_out.logits, held_out.labels)
@@ -161,10 +169,12 @@ def _learn_probe(job: Job, network: Network, entry: NetworkEntry, weights: Weigh
     counts = {"train": len(labels), "validation": len(held_labels), "test": len(job.division.test)}
     samples = _pictures(train, entry.preprocess)
     fit = Fit((row,), 1, copy_weights(network), interrupted=False)
-    return Learnt(network, fit, counts, samples, notes, entry.preprocess, held_out, described_name(job.recipe, weights))
+    return TrainingOutput(
+        network, fit, counts, samples, notes, entry.preprocess, held_out, described_name(job.recipe, weights)
+    )
 
 
-def _start_from_probe(job: Job, network: PretrainedNetwork, entry: NetworkEntry, weights: Weights) -> None:
+def _start_from_probe(job: Job, network: PretrainedNetwork, entry: ArchitectureSpec, weights: Weights) -> None:
     """Gives a network the probe of the photographs to learn from, so that its first steps do not undo what it knows."""
     train = _describe(job, job.division.train, network, entry, weights)
     _take(network, _fit(job, train, _labels(job, train)))
@@ -190,14 +200,14 @@ def _hold_out(
     labels: NDArray[np.int64],
     evidence: NDArray[np.float32],
     present: NDArray[np.bool_],
-) -> HeldOut:
+) -> HeldOutOutputs:
     """What probes say of photographs they had not seen; every fifth of these is not counted as learnt from."""
     logits = np.full((len(labels), present.shape[1]), np.nan, np.float32) if probe.held_out is None else probe.held_out
     told = ~np.isnan(logits[:, 0])
     aside = told & (np.arange(len(labels)) % KEPT_ASIDE == 0)
     if len(np.unique(labels[~aside])) < len(np.unique(labels)):
         aside[:] = False  # a class would be left without any
-    return HeldOut(
+    return HeldOutOutputs(
         logits[told],
         labels[told],
         train.values[told],
@@ -210,25 +220,25 @@ def _hold_out(
 
 
 def _look_again(
-    job: Job, network: Network, shown: Embeddings, entry: NetworkEntry, weights: Weights
+    job: Job, network: Network, shown: Embeddings, entry: ArchitectureSpec, weights: Weights
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Evidence by place of some photographs, and their labels; what is seen at each place is kept in the cache."""
-    rows = spread_rows(len(shown.samples), min(PLACES_OF, len(shown.samples)))
+    rows = evenly_spaced(len(shown.samples), min(PLACES_OF, len(shown.samples)))
     some = Contents(tuple(shown.samples[row] for row in rows), tuple(shown.hashes[row] for row in rows), ())
     network.to(device=job.hardware.device)
     name = f"{described_name(job.recipe, weights)}-places-{job.hardware.device.type}-{job.hardware.precision_name}"
-    embedder = PlaceEmbedder(network, job.hardware, entry.preprocess, name)
+    embedder = SpatialEmbedder(network, job.hardware, entry.preprocess, name)
     seen = read_embeddings(some, embedder, job.log)
     network.cpu()
     places = torch.from_numpy(seen.values).view(-1, *embedder.shape)
     with torch.inference_mode():
-        evidence: NDArray[np.float32] = weigh_places(network, places).numpy()
-    return evidence, mark_present(seen.samples, job.dataset.class_names)
+        evidence: NDArray[np.float32] = spatial_logits(network, places).numpy()
+    return evidence, multi_hot(seen.samples, job.dataset.class_names)
 
 
 def _pictures(embeddings: Embeddings, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Some photographs, to compare the model file on."""
-    chosen = [embeddings.samples[row].path for row in spread_rows(len(embeddings.samples), PARITY_PICTURES)]
+    chosen = [embeddings.samples[row].path for row in evenly_spaced(len(embeddings.samples), PARITY_PICTURES)]
     read = [found.pixels for found in read_inputs(chosen, preprocess) if isinstance(found, DecodedImage)]
     if not read:
         raise TrainingError("The photographs have been moved or deleted while they were learnt from. Start again.")

@@ -5,9 +5,9 @@ After WiSE-FT (Wortsman et al. 2021, https://arxiv.org/abs/2109.01903); knows no
 
 from torch import Tensor
 
-from belvedere.training.data_loader import Feed
+from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Hardware
-from belvedere.training.distributed import Ranks
+from belvedere.training.distributed import Distributed
 from belvedere.training.loop import validate
 from belvedere.training.networks.registry import Network
 
@@ -16,8 +16,8 @@ SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the end; 0 is the probe of the networ
 Weights = dict[str, Tensor]
 
 
-def choose_between(
-    network: Network, start: Weights, end: Weights, validation: Feed, hardware: Hardware, ranks: Ranks
+def interpolate_weights(
+    network: Network, start: Weights, end: Weights, validation: DataLoader, hardware: Hardware, ranks: Distributed
 ) -> tuple[float, Weights]:
     """Chooses weights on the straight line from a start to an end, by the loss on the validation photographs.
 

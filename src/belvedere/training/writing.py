@@ -11,17 +11,17 @@ from belvedere.data.hashing import sketch
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import list_versions
 from belvedere.runtime.files import write_bytes
-from belvedere.training.fit_uncertainty import Fitted
+from belvedere.training.fit_uncertainty import FittedUncertainty
 from belvedere.training.networks import list_layers
 from belvedere.training.onnx_export import export_graph, write_model
-from belvedere.training.trainer import Job, Learnt
-from belvedere.training.transfer import kept_graph
+from belvedere.training.trainer import Job, TrainingOutput
+from belvedere.training.transfer import cached_onnx_path
 from belvedere.types.model import ModelCard, Provenance
 
 VERSIONS_OF = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 
 
-def write_trained(job: Job, learnt: Learnt, fitted: Fitted) -> ModelCard:
+def write_trained(job: Job, learnt: TrainingOutput, fitted: FittedUncertainty) -> ModelCard:
     """Write weights.safetensors and model.onnx into the job's folder.
 
     Args:
@@ -42,7 +42,7 @@ def write_trained(job: Job, learnt: Learnt, fitted: Fitted) -> ModelCard:
         learnt.preprocess,
         learnt.samples,
         fitted.trust.temperature,
-        kept_graph(learnt),
+        cached_onnx_path(learnt),
         fitted.outliers,
     )
     job.log.say(f"The model file's answers differ from the network's by {exported.parity:.1e} at most.")

@@ -7,19 +7,19 @@ from belvedere.types.data import Note
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """What one check says of one photograph."""
+    """The result of one check for one image."""
 
-    image: str  # the path as it was given or found
-    check: str  # its name, such as "wrong_label"
-    score: float  # 0 to 1; 1: surely wrong
-    flagged: bool  # whether a person should look
-    detail: str = ""  # what was seen, in words
-    label: str | None = None  # the given one
-    suggestion: str | None = None  # of a doubtful label: the class it should rather have
-    probability: float | None = None  # of the suggestion, by a network that had not seen the photograph
-    given_probability: float | None = None  # of the given label, or of all that are given, by the same
-    group: int | None = None  # of a duplicate: the number of its group
-    sha256: str | None = None  # of the photograph's file; None where it can't be opened
+    image: str  # path, as given or found
+    issue_type: str  # name of the check, such as "label_issue"
+    score: float  # 0 to 1; 1: certainly an issue (cleanlab's scores run the other way)
+    is_issue: bool  # whether a person should look at it
+    message: str = ""  # description
+    label: str | None = None  # given label
+    suggested_label: str | None = None  # of a label issue
+    suggested_probability: float | None = None  # of the suggested label, out of fold
+    label_probability: float | None = None  # of the given label or labels, out of fold
+    group: int | None = None  # number of its group of duplicates
+    sha256: str | None = None  # hash of the file; None where it can't be opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class DuplicateGroup:
     """Photographs that are copies of one another."""
 
     number: int  # from 1, leaks first, then contradictions
-    kind: str  # "same_bytes", "same_pixels" or "near_duplicate"
+    kind: str  # "duplicate_file", "duplicate_pixels" or "near_duplicate"
     images: tuple[str, ...]  # M, sorted
     labels: tuple[str, ...]  # M, of the images
     parts: tuple[str, ...]  # M, "train", "val", "test" or "", where the data set names none
@@ -36,7 +36,7 @@ class DuplicateGroup:
 
     @property
     def all_labels(self) -> tuple[str, ...]:
-        """All that each photograph is labelled with, M, as `a|b`, sorted."""
+        """All that each photograph is labeled with, M, as `a|b`, sorted."""
         further = self.further or ((),) * len(self.labels)
         return tuple("|".join(sorted({label, *also})) for label, also in zip(self.labels, further, strict=True))
 
@@ -56,9 +56,9 @@ class ClassIssue:
     """What is wrong with a class as a whole."""
 
     name: str
-    check: str  # "small_class" or "imbalance"
+    issue_type: str  # "small_class" or "class_imbalance"
     images: int  # photographs to learn from
-    detail: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class AuditNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What is wrong with labelled photographs."""
+    """What is wrong with labeled photographs."""
 
     source: str  # the folder or table, as it was given
     class_names: tuple[str, ...]
@@ -90,4 +90,4 @@ class Audit:
     @property
     def flagged(self) -> int:
         """How many photographs a person should look at."""
-        return len({issue.image for issue in self.issues if issue.flagged})
+        return len({issue.image for issue in self.issues if issue.is_issue})

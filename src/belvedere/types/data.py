@@ -11,7 +11,7 @@ NONE_OF_THESE = "none of these"  # the answer for an image that is unlike every 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One labelled photograph of a data set."""
+    """One labeled photograph of a data set."""
 
     path: Path  # where the file is
     image: str  # the path as it was given or found, for people to read
@@ -76,7 +76,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyRuling:
+class CopyResolution:
     """What was last said of one of several identical files: whether it is left out."""
 
     image: str  # its path at that time
@@ -85,9 +85,9 @@ class CopyRuling:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class Resolution:
     """What all living decisions on one photograph's content come to."""
 
     label: str | None = None  # None: as it was given
     also: tuple[str, ...] | None = None  # secondary labels; None: as they were given
-    copies: tuple[CopyRuling, ...] = ()  # those that were left out or taken back, the last word at the end
+    copies: tuple[CopyResolution, ...] = ()  # those that were left out or taken back, the last word at the end

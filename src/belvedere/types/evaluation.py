@@ -87,14 +87,14 @@ class Confusion:
     """How often one class was taken for another."""
 
     label: str
-    prediction: str
+    predicted_label: str
     images: int
     share: float  # of the photographs with this label
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a model's answers on labelled photographs are worth."""
+    """What a model's answers on labeled photographs are worth."""
 
     class_names: tuple[str, ...]
     images: int  # read and measured

@@ -32,7 +32,7 @@ class CuratedBackbone:
     name: str  # timm's
     parameters_millions: float  # without its classifier
     side: int  # of its pictures, pixels
-    licence: str  # of the weights
+    license: str  # of the weights
     images_per_second: int  # on two cores (AMD EPYC, bfloat16)
     suits: str
 
@@ -55,12 +55,12 @@ class Provenance:
     created: str  # UTC, ISO 8601
     versions: Mapping[str, str]  # package -> version
     parity: float  # largest relative difference between the framework's outputs and the model file's
-    base: Mapping[str, str] = field(default_factory=dict)  # of a pretrained network: its weights, their hash, licence
+    base: Mapping[str, str] = field(default_factory=dict)  # of a pretrained network: its weights, their hash, license
     sketch: tuple[str, ...] = ()  # the smallest few hashes of the photographs trained on; older models have none
 
 
 @dataclass(frozen=True, slots=True)
-class TagRule:
+class TagModel:
     """How evidence by place becomes the confidence that a class is in a picture: a logistic regression a class.
 
     The confidence in class c is the logistic function of `scales[c] * e[c] + context[c] . e + biases[c]`, where e,
@@ -84,8 +84,8 @@ class Trust:
     set_coverage: float = 0.95  # how often the true class is in the set
     outlier_quantiles: tuple[float, ...] = ()  # of the outlier score of such photographs, from the least to the most
     accept_rate: float = 0.95  # share of true pictures that are not called "none of these"
-    tags: TagRule | None = None
-    first_tags: TagRule | None = None  # as training made them, where `tags` were fitted to a table since
+    tags: TagModel | None = None
+    first_tags: TagModel | None = None  # as training made them, where `tags` were fitted to a table since
 
 
 @dataclass(frozen=True, slots=True)

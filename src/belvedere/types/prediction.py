@@ -19,7 +19,7 @@ class Prediction:
     """The answer for one picture, or the reason why there is none."""
 
     image: str  # the path as it was given or found
-    prediction: str | None = None  # the class with the highest probability
+    predicted_label: str | None = None  # the class with the highest probability
     confidence: float | None = None  # its probability
     probabilities: tuple[float, ...] = ()  # (K,) in the order of the model's class names
     error: str | None = None  # why the file could not be read; the other answers are empty then
@@ -30,17 +30,19 @@ class Prediction:
     ] = ()  # what is in it, the answer first; empty for "none of these", or where the model can't tell
     prediction_set: tuple[str, ...] = ()  # the classes that can't be ruled out, likeliest first; empty where unknown
     none_of_these: bool | None = None  # whether the picture is unlike every class; None where the model can't tell
-    none_score: float | None = None  # how unlike: the share of true pictures that are less unlike, 0 to 1
-    presence: tuple[float, ...] = ()  # (K,) how sure it is that each class is in the picture; empty where unknown
+    none_of_these_score: float | None = None  # how unlike: the share of true pictures that are less unlike, 0 to 1
+    tag_probabilities: tuple[
+        float, ...
+    ] = ()  # (K,) how sure it is that each class is in the picture; empty where unknown
 
     @property
     def answer(self) -> str | None:
         """The predicted class, or "none of these"; None where the file could not be read."""
-        return NONE_OF_THESE if self.none_of_these else self.prediction
+        return NONE_OF_THESE if self.none_of_these else self.predicted_label
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenRow:
+class ResumedRow:
     """What is known of a row that an earlier process wrote."""
 
     image: str

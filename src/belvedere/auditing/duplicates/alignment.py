@@ -103,12 +103,12 @@ def look(pictures: Floats, windows: Floats) -> Floats:
 
 
 def likeness(seen: Floats, details: Floats) -> Floats:
-    """Says how alike pictures, (n, s, s), are to what `find_details` made of others: the correlation, (n,)."""
-    alike: Floats = np.einsum("nij,nij->n", find_details(seen), details)
+    """Says how alike pictures, (n, s, s), are to what `high_pass` made of others: the correlation, (n,)."""
+    alike: Floats = np.einsum("nij,nij->n", high_pass(seen), details)
     return alike
 
 
-def find_details(pictures: Floats) -> Floats:
+def high_pass(pictures: Floats) -> Floats:
     """Takes away from pictures, (n, s, s), what a blur leaves; at mean 0 and length 1."""
     detail = pictures - _blur(pictures, _BINOMIAL)
     usual = np.maximum(np.abs(detail).mean((1, 2), keepdims=True), 1e-3)

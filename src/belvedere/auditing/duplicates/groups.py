@@ -14,8 +14,8 @@ from belvedere.auditing.image_statistics import Measures
 from belvedere.types.audit import DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
-SAME_BYTES, SAME_PIXELS, NEAR = "same_bytes", "same_pixels", "near_duplicate"
-LEAK, CONTRADICTION = "leak", "contradiction"
+SAME_BYTES, SAME_PIXELS, NEAR = "duplicate_file", "duplicate_pixels", "near_duplicate"
+LEAK, CONTRADICTION = "split_leak", "conflicting_labels"
 NAMED = 3  # other members of a group, beside each
 
 Kind = TypeVar("Kind", bound=Hashable)
@@ -73,13 +73,13 @@ def list_issues(groups: Iterable[DuplicateGroup]) -> Iterator[Issue]:
         copies, abroad, against = map(_find_unlike, (range(len(group.images)), parts, labels))
         for place, (image, part, label) in enumerate(zip(group.images, parts, labels, strict=True)):
             issue = Issue(image, group.kind, group.likeness, True, label=group.labels[place], group=group.number)
-            yield replace(issue, detail=copies[place].name("copy of", group.images))
+            yield replace(issue, message=copies[place].name("copy of", group.images))
             if abroad[part].count:
                 detail = abroad[part].name(f"in {part}, and also as", group.images, parts)
-                yield replace(issue, check=LEAK, detail=detail)
+                yield replace(issue, issue_type=LEAK, message=detail)
             if against[label].count:
-                detail = against[label].name(f"labelled {label}, but", group.images, labels)
-                yield replace(issue, check=CONTRADICTION, detail=detail)
+                detail = against[label].name(f"labeled {label}, but", group.images, labels)
+                yield replace(issue, issue_type=CONTRADICTION, message=detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.duplicates.alignment import align_best, find_details
+from belvedere.auditing.duplicates.alignment import align_best, high_pass
 from belvedere.auditing.duplicates.ann_index import Neighbours
 from belvedere.auditing.duplicates.descriptors import VIEWS, WHOLE, View, describe
 from belvedere.auditing.image_statistics import to_grey
-from belvedere.data.array_cache import StoredRows
+from belvedere.data.array_cache import CachedArray
 from belvedere.images.decode import DecodedImage, read_inputs
-from belvedere.runtime.parallel import chunks_of, map_ahead
+from belvedere.runtime.parallel import chunks_of, parallel_map
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
 
@@ -29,7 +29,7 @@ LEAST_COSINE = 0.82  # of copies that were cut by a tenth of their sides, 999 in
 DESCRIBED_TOGETHER = 4096
 COMPARED_TOGETHER = 256  # pairs that a thread takes at once
 AHEAD = 8  # such handfuls
-VERY_NEAR = 0.93  # cosine from which a pair is worth a second look
+MIN_DUPLICATE_SIMILARITY = 0.93  # cosine from which a pair is worth a second look
 COARSE_STEPS, CUT_STEPS, THUMB_STEPS, FINE_STEPS = 3, 2, 8, 4
 COARSE_LIKENESS, THUMB_LIKENESS = 0.2, 0.4  # below which a pair is no copy, after each round
 FINE_SIDE = 64  # pixels
@@ -67,7 +67,7 @@ class Copy:
     likeness: float  # of their details, 0 to 1
 
 
-def find_copies(paths: Sequence[Path], thumbs: StoredRows, progress: Progress) -> list[Copy]:
+def find_copies(paths: Sequence[Path], thumbs: CachedArray, progress: Progress) -> list[Copy]:
     """Finds near duplicates.
 
     Args:
@@ -95,7 +95,7 @@ def find_copies(paths: Sequence[Path], thumbs: StoredRows, progress: Progress) -
     return sorted(copies, key=lambda copy: (-copy.likeness, copy.first, copy.second))
 
 
-def find_candidates(thumbs: StoredRows, progress: Progress) -> Pairs:
+def find_candidates(thumbs: CachedArray, progress: Progress) -> Pairs:
     """Finds pairs that are near in some view: each pair once, in its nearest view."""
     with progress.task("Seeking copies", len(thumbs) * (1 + len(VIEWS))) as task:
         whole = np.concatenate([describe(part) for part in _each(thumbs, task)])
@@ -116,18 +116,18 @@ def find_candidates(thumbs: StoredRows, progress: Progress) -> Pairs:
     return Pairs(firsts[kept], seconds[kept], views[kept], cosines[kept])
 
 
-def _each(thumbs: StoredRows, task: Task) -> Iterable[NDArray[np.uint8]]:
+def _each(thumbs: CachedArray, task: Task) -> Iterable[NDArray[np.uint8]]:
     for start in range(0, len(thumbs), DESCRIBED_TOGETHER):
         part = thumbs[np.arange(start, min(start + DESCRIBED_TOGETHER, len(thumbs)))]
         yield part
         task.advance(len(part))
 
 
-def _compare_thumbs(pairs: Pairs, thumbs: StoredRows, task: Task) -> tuple[Pairs, Floats]:
+def _compare_thumbs(pairs: Pairs, thumbs: CachedArray, task: Task) -> tuple[Pairs, Floats]:
     """Keeps the pairs whose thumbs may be copies, with the windows in which they are."""
     kept, windows = [np.empty(0, np.intp)], [np.empty((0, 4), np.float32)]
     chunks = (np.array(chunk) for chunk in chunks_of(range(len(pairs)), COMPARED_TOGETHER))
-    for compared, (rows, found) in map_ahead(
+    for compared, (rows, found) in parallel_map(
         lambda rows: (len(rows), _compare_some(rows, pairs, thumbs)), chunks, AHEAD
     ):
         kept.append(rows)
@@ -136,12 +136,12 @@ def _compare_thumbs(pairs: Pairs, thumbs: StoredRows, task: Task) -> tuple[Pairs
     return pairs.take(np.concatenate(kept)), np.concatenate(windows)
 
 
-def _compare_some(rows: Rows, pairs: Pairs, thumbs: StoredRows) -> tuple[Rows, Floats]:
+def _compare_some(rows: Rows, pairs: Pairs, thumbs: CachedArray) -> tuple[Rows, Floats]:
     some = pairs.take(rows)
     with _reading:
         first, second = (thumbs[places].astype(np.float32) for places in (some.firsts, some.seconds))
     first = _mirror(first, some.views)
-    details = find_details(second)
+    details = high_pass(second)
     found, likely = _align_coarsely(first, second, details, some)
     if likely.any():
         first, second, details, rows = first[likely], second[likely], details[likely], rows[likely]
@@ -155,7 +155,7 @@ def _align_coarsely(first: Floats, second: Floats, details: Floats, pairs: Pairs
     begin = np.array([VIEWS[view].window for view in pairs.views], np.float32)
     begins = begin, _repeat(WHOLE, len(begin))  # a view may be near by chance
     found, alike = align_best(_halve(first), _halve(second), begins, COARSE_STEPS, (first, details), detailed=False)
-    again = (alike < COARSE_LIKENESS) & (pairs.cosines >= VERY_NEAR)
+    again = (alike < COARSE_LIKENESS) & (pairs.cosines >= MIN_DUPLICATE_SIMILARITY)
     if again.any():  # a cut copy with fine details only, or one that another cut view is nearer to by chance
         first, second, details = first[again], second[again], details[again]
         cut = [_repeat(view, len(first)) for view in VIEWS if view.size < 1]
@@ -184,7 +184,7 @@ def _compare_files(pairs: Pairs, windows: Floats, paths: Sequence[Path]) -> Floa
             np.stack([pictures.get(place, missing) for place in part.tolist()]) for part in (some.firsts, some.seconds)
         )
         first = _mirror(first, some.views)
-        alike.append(align_best(first, second, [windows[rows]], FINE_STEPS, (first, find_details(second)))[1])
+        alike.append(align_best(first, second, [windows[rows]], FINE_STEPS, (first, high_pass(second)))[1])
     return np.concatenate(alike)
 
 

@@ -9,13 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from belvedere.data.corrections.journal import common_end, damaged_note, list_living, read_journal, rule
+from belvedere.data.corrections.journal import (
+    active_decisions,
+    common_suffix_length,
+    damaged_note,
+    read_corrections,
+    rule,
+)
 from belvedere.data.hashing import Contents, read_contents
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
-from belvedere.types.data import CopyRuling, Decision, Note, Ruling, Sample
+from belvedere.types.data import CopyResolution, Decision, Note, Resolution, Sample
 
-HELD_BACK = ("test", "val")  # parts whose photographs stay where nothing says which of two copies is meant
+EVALUATION_SPLITS = ("test", "val")  # parts whose photographs stay where nothing says which of two copies is meant
 
 
 def apply_journal(
@@ -38,9 +44,9 @@ def apply_journal(
         UsageError: There is no such journal.
         DatasetError: Every photograph is left out.
     """
-    text = read_journal(journal)
+    text = read_corrections(journal)
     rulings = rule(text.decisions)
-    contents = read_contents(_find_candidates(samples, list_living(text.decisions)), progress or Progress())
+    contents = read_contents(_find_candidates(samples, active_decisions(text.decisions)), progress or Progress())
     corrected, notes = _apply(samples, contents, rulings, f"the journal {journal}")
     if samples and not corrected:
         raise DatasetError(f"The journal {journal} leaves out every photograph. Undo some of it with belvedere review.")
@@ -61,7 +67,7 @@ def _size_of(path: Path) -> int:
 
 
 def _apply(
-    samples: Sequence[Sample], contents: Contents, rulings: Mapping[str, Ruling], journal: str
+    samples: Sequence[Sample], contents: Contents, rulings: Mapping[str, Resolution], journal: str
 ) -> tuple[list[Sample], list[Note]]:
     hashes = {id(sample): key for key, sample in zip(contents.hashes, contents.samples, strict=True)}
     left_out = _find_excluded(contents, rulings)
@@ -98,7 +104,7 @@ def _leave_unlearnable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Sam
     Returns:
         The corrected that stay, and the others by name.
     """
-    learnt = {after.label for _, after in pairs if after.part not in HELD_BACK}
+    learnt = {after.label for _, after in pairs if after.part not in EVALUATION_SPLITS}
 
     def stays(before: Sample, after: Sample) -> bool:
         return not learnt or after.label in learnt or after.label == before.label
@@ -108,7 +114,7 @@ def _leave_unlearnable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Sam
     return kept, left
 
 
-def _correct(sample: Sample, ruling: Ruling) -> Sample:
+def _correct(sample: Sample, ruling: Resolution) -> Sample:
     label = ruling.label or sample.label
     also = sample.also if ruling.also is None else ruling.also
     names = tuple(dict.fromkeys((label, *also)))
@@ -117,7 +123,7 @@ def _correct(sample: Sample, ruling: Ruling) -> Sample:
     return replace(sample, label=label, also=names[1:], areas=areas if len(areas) == len(names) else ())
 
 
-def _find_excluded(contents: Contents, rulings: Mapping[str, Ruling]) -> set[int]:
+def _find_excluded(contents: Contents, rulings: Mapping[str, Resolution]) -> set[int]:
     """The copies that are left out, by identity."""
     copies: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample, key in zip(contents.samples, contents.hashes, strict=True):
@@ -130,26 +136,26 @@ def _find_excluded(contents: Contents, rulings: Mapping[str, Ruling]) -> set[int
     }
 
 
-def _left_out(there: Sequence[Sample], said: Sequence[CopyRuling]) -> list[Sample]:
+def _left_out(there: Sequence[Sample], said: Sequence[CopyResolution]) -> list[Sample]:
     """Those of identical files that are left out: of each the last word counts, however its path was spelt."""
-    words: dict[int, CopyRuling] = {}  # place of a file -> the last word on it
+    words: dict[int, CopyResolution] = {}  # place of a file -> the last word on it
     for word in said:
         words[_find_place(word, there, words)] = word
     return [there[place] for place, word in words.items() if word.excluded]
 
 
-def _find_place(word: CopyRuling, there: Sequence[Sample], words: Mapping[int, CopyRuling]) -> int:
+def _find_place(word: CopyResolution, there: Sequence[Sample], words: Mapping[int, CopyResolution]) -> int:
     """Finds which file is meant: the one whose path is that, or ends most alike, in the same part."""
 
     def likeness(place: int) -> tuple[bool, int, bool, bool, bool]:
         image, part = there[place].image, there[place].part
-        in_part = part == word.part if word.part else part not in HELD_BACK
-        spoken_of = place in words and _spell_the_same(word, words[place])
-        return image == word.image, common_end(word.image, image), in_part, spoken_of, place not in words
+        in_part = part == word.part if word.part else part not in EVALUATION_SPLITS
+        spoken_of = place in words and _same_path_suffix(word, words[place])
+        return image == word.image, common_suffix_length(word.image, image), in_part, spoken_of, place not in words
 
     return max(range(len(there)), key=likeness)
 
 
-def _spell_the_same(one: CopyRuling, other: CopyRuling) -> bool:
+def _same_path_suffix(one: CopyResolution, other: CopyResolution) -> bool:
     """Whether two paths may be one, with more or fewer of the folders above it."""
-    return common_end(one.image, other.image) == min(len(Path(each.image).parts) for each in (one, other))
+    return common_suffix_length(one.image, other.image) == min(len(Path(each.image).parts) for each in (one, other))

@@ -7,12 +7,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from belvedere.data.dataset import FOREIGN_FOLDERS, PART_NAMES, spelling_of
+from belvedere.data.dataset import FOREIGN_FOLDERS, SPLIT_ALIASES, spelling_of
 from belvedere.errors import UsageError
 
 LONGEST_BYTES = 200  # of a name in UTF-8: folders take 255
 SEPARATORS = "|/\\"  # of labels in a table, and of folders
-RESERVED = {"none of these", *FOREIGN_FOLDERS, *(name for names in PART_NAMES.values() for name in names)}
+RESERVED = {"none of these", *FOREIGN_FOLDERS, *(name for names in SPLIT_ALIASES.values() for name in names)}
 _SHARE = re.compile(r":\s*[\d.]*$")  # sea:0.6 in a table is a label and a share
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # categories of characters that no name has
 

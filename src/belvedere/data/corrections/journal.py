@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 from filelock import FileLock
 
 from belvedere.errors import UsageError
-from belvedere.types.data import CopyRuling, Decision, Note, Ruling
+from belvedere.types.data import CopyResolution, Decision, Note, Resolution
 
 ACTIONS = ("keep", "relabel", "tag", "exclude", "undo")
 SUBJECTS = ("label", "duplicate", "leak")
@@ -35,7 +35,7 @@ _SHA256, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9A-Za-z_-]{8,64}")
 
 
 @dataclass(frozen=True)
-class JournalText:
+class JournalContents:
     """What a journal holds."""
 
     decisions: tuple[Decision, ...]  # in their order, each id once
@@ -118,7 +118,7 @@ class Journal:
             ) from error
 
 
-def read_journal(path: Path | str) -> JournalText:
+def read_corrections(path: Path | str) -> JournalContents:
     """Reads a journal without changing it.
 
     Raises:
@@ -129,13 +129,13 @@ def read_journal(path: Path | str) -> JournalText:
     return parse_journal(_read(Path(path), 0))
 
 
-def parse_journal(content: bytes) -> JournalText:
+def parse_journal(content: bytes) -> JournalContents:
     """Reads the lines of a journal; what is no decision is named by its line's number and left out."""
     decisions, damaged = _parse_lines(content.split(b"\n"), 1)
     known: dict[str, Decision] = {}
     for decision in decisions:
         known.setdefault(decision.id, decision)
-    return JournalText(tuple(known.values()), tuple(damaged))
+    return JournalContents(tuple(known.values()), tuple(damaged))
 
 
 def damaged_note(path: Path | str, damaged: Sequence[int]) -> list[Note]:
@@ -171,10 +171,10 @@ def parse_line(line: bytes) -> Decision | None:
         decision = Decision(**found | {"to": tuple(to)})
     except TypeError:  # a key is missing
         return None
-    return decision if _is_sound(decision) else None
+    return decision if _is_valid(decision) else None
 
 
-def _is_sound(decision: Decision) -> bool:
+def _is_valid(decision: Decision) -> bool:
     """Whether the values of a decision make sense together."""
     known = decision.action in ACTIONS and decision.about in SUBJECTS
     named = _ID.fullmatch(decision.id) and _SHA256.fullmatch(decision.sha256)
@@ -189,7 +189,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def list_living(decisions: Sequence[Decision]) -> list[Decision]:
+def active_decisions(decisions: Sequence[Decision]) -> list[Decision]:
     """Leaves out what was undone, and the undoing; an undoing can be undone like anything else."""
     undone: set[str] = set()
     living = []
@@ -203,7 +203,7 @@ def list_living(decisions: Sequence[Decision]) -> list[Decision]:
     return living[::-1]
 
 
-def rule(decisions: Sequence[Decision]) -> dict[str, Ruling]:
+def rule(decisions: Sequence[Decision]) -> dict[str, Resolution]:
     """Works out what holds for each photograph.
 
     The last word on a label counts, and the last on its secondary labels. "Keep" confirms the label it was said of;
@@ -215,9 +215,9 @@ def rule(decisions: Sequence[Decision]) -> dict[str, Ruling]:
     Returns:
         A ruling for the SHA-256 of each photograph that a living decision is about.
     """
-    rulings: dict[str, Ruling] = {}
-    for decision in list_living(decisions):
-        before = rulings.get(decision.sha256, Ruling())
+    rulings: dict[str, Resolution] = {}
+    for decision in active_decisions(decisions):
+        before = rulings.get(decision.sha256, Resolution())
         if decision.action == "tag":
             after = replace(before, also=decision.to)
         else:
@@ -239,20 +239,20 @@ def find_copy(recorded: str, copies: Sequence[str]) -> int | None:
     Returns:
         The place of the one whose path ends most alike; None where there are no copies.
     """
-    scores = [common_end(recorded, copy) for copy in copies]
+    scores = [common_suffix_length(recorded, copy) for copy in copies]
     return scores.index(max(scores)) if scores else None
 
 
-def common_end(one: str, other: str) -> int:
+def common_suffix_length(one: str, other: str) -> int:
     """Counts the folders and names in which two paths end alike."""
     ours, others = PurePath(one).parts, PurePath(other).parts
     pairs = zip(reversed(ours), reversed(others), strict=False)
     return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(others)))
 
 
-def _rule_on_copies(before: tuple[CopyRuling, ...], decision: Decision) -> tuple[CopyRuling, ...]:
+def _rule_on_copies(before: tuple[CopyResolution, ...], decision: Decision) -> tuple[CopyResolution, ...]:
     """Adds what a decision says of its copy; which of the files that is, only those that are there can tell."""
-    said = CopyRuling(decision.image, decision.part, decision.action == "exclude")
+    said = CopyResolution(decision.image, decision.part, decision.action == "exclude")
     others = tuple(each for each in before if (each.image, each.part) != (said.image, said.part))
     return (*others, said) if said.excluded or before else ()
 

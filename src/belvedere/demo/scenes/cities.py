@@ -173,7 +173,7 @@ def _paint_row(canvas: Canvas, camera: Camera, light: Light, rng: Generator, sid
 
 
 def _paint_trees(canvas: Canvas, camera: Camera, light: Light, rng: Generator, x: float) -> None:
-    """An avenue's trees along one side; enough of them make a forest's edge, so they are labelled as one."""
+    """An avenue's trees along one side; enough of them make a forest's edge, so they are labeled as one."""
     leaves = growing(rng)
     for distance in np.arange(60.0, 7.0, -5.5).tolist():
         tall = rng.uniform(5.0, 8.0)

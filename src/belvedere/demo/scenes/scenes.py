@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from belvedere.demo.scenes.cities import paint_buildings, paint_street
 from belvedere.demo.scenes.drawing import CLASS_NAMES, Canvas, Generator, Light, choose_light, develop
 from belvedere.demo.scenes.wilds import paint_fjord, paint_forest, paint_glacier, paint_mountain, paint_sea
-from belvedere.errors import UnknownName
+from belvedere.errors import UnknownNameError
 
 _Painter = Callable[[Canvas, Light, Generator], None]
 _PAINTERS: Mapping[str, _Painter] = {
@@ -50,10 +50,10 @@ def draw_scene(class_name: str, seed: int, size: int = 150) -> Scene:
         The picture; it may hold some of other classes, but `class_name` has the largest area.
 
     Raises:
-        UnknownName: There is no such class.
+        UnknownNameError: There is no such class.
     """
     if class_name not in CLASS_NAMES:
-        raise UnknownName("practice scene", class_name, CLASS_NAMES)
+        raise UnknownNameError("practice scene", class_name, CLASS_NAMES)
     index = CLASS_NAMES.index(class_name)
     return _draw_until_largest(class_name, (index, seed), size, _PAINTERS[class_name])
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.errors import UnreadableImage
+from belvedere.errors import InvalidImageError
 from belvedere.evaluation.compare import Comparison, Pair, find_file, to_json
 from belvedere.evaluation.report.html import environment
 from belvedere.evaluation.significance import CONFIDENCE, Paired
 from belvedere.images.decode import read_image
 from belvedere.images.encode import to_data_uri
-from belvedere.images.resize import fit_image, within
+from belvedere.images.resize import resize_image, within
 from belvedere.runtime.files import write_json, write_text
-from belvedere.runtime.output_folder import new_folder
+from belvedere.runtime.output_folder import atomic_folder
 from belvedere.types.data import NONE_OF_THESE
 from belvedere.types.prediction import Prediction
 
@@ -55,7 +55,7 @@ def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool, i
     Raises:
         UsageError: The folder may not, or can't, be written.
     """
-    with new_folder(folder, overwrite=overwrite, inputs=inputs) as place:
+    with atomic_folder(folder, overwrite=overwrite, inputs=inputs) as place:
         write_json(place / "comparison.json", to_json(comparison))
         templates = environment()
         templates.filters.update(points=_points, percent=_percent)
@@ -102,8 +102,8 @@ def _describe(comparison: Comparison) -> dict[str, object]:
 def _picture(pair: Pair, run: Path) -> _Picture:
     try:
         pixels = read_image(find_file(run, pair.after.image))
-        source = to_data_uri(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], PICTURE_PIXELS)))
-    except UnreadableImage:
+        source = to_data_uri(resize_image(pixels, within(pixels.shape[0], pixels.shape[1], PICTURE_PIXELS)))
+    except InvalidImageError:
         source = ""
     return _Picture(
         source=source,
@@ -115,7 +115,7 @@ def _picture(pair: Pair, run: Path) -> _Picture:
 
 
 def _describe_answer(answer: Prediction) -> str:
-    return f"{NONE_OF_THESE}, likeliest {answer.prediction}" if answer.none_of_these else str(answer.answer)
+    return f"{NONE_OF_THESE}, likeliest {answer.predicted_label}" if answer.none_of_these else str(answer.answer)
 
 
 def _points(share: float) -> str:

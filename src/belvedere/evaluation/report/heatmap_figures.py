@@ -13,13 +13,13 @@ from belvedere.evaluation.report.image_grid import Tile, draw_grid
 from belvedere.evaluation.report.plots import Figure
 from belvedere.images.decode import RGB, read_image
 from belvedere.images.heatmap import overlay, relative
-from belvedere.images.resize import cut_seen, fit_image, within
+from belvedere.images.resize import resize_image, visible_region, within
 from belvedere.inference.model import Model
 from belvedere.inference.session import Cancellation
 from belvedere.types.prediction import Prediction
 
 SIDE = 300  # longer side of a picture, pixels
-MOST_TAGS = 5  # of a picture are drawn
+MAX_TAGS = 5  # of a picture are drawn
 GAP = 6  # pixels between pictures in a strip
 
 
@@ -31,29 +31,29 @@ def draw_tags(model: Model, answer: Prediction) -> Figure:
         answer: Its answer for a file, which is read again.
 
     Raises:
-        UnreadableImage: The file can't be read any more.
+        InvalidImageError: The file can't be read any more.
     """
-    pixels, shares = look_again(model, Path(answer.image), SIDE)
+    pixels, shares = image_with_cam(model, Path(answer.image), SIDE)
     tiles = [Tile(pixels, Path(answer.image).name)]
     if not answer.tags:  # none of these, or too few photographs were held out to fit any
-        main = model.class_names.index(str(answer.prediction))
-        caption = f"likeliest: {answer.prediction}" if answer.none_of_these else str(answer.prediction)
+        main = model.class_names.index(str(answer.predicted_label))
+        caption = f"likeliest: {answer.predicted_label}" if answer.none_of_these else str(answer.predicted_label)
         tiles.append(Tile(overlay(pixels, shares[main]), caption))
-    for tag in answer.tags[:MOST_TAGS]:
+    for tag in answer.tags[:MAX_TAGS]:
         place = model.class_names.index(tag.name)
         caption = f"{tag.name} {tag.share:.0%}\nsure to {tag.confidence:.0%}"
         tiles.append(Tile(overlay(pixels, shares[place]), caption))
-    title = "None of these" if answer.none_of_these else f"{answer.prediction} {answer.confidence:.3f}"
+    title = "None of these" if answer.none_of_these else f"{answer.predicted_label} {answer.confidence:.3f}"
     return draw_grid(tiles, title, columns=len(tiles))
 
 
-def draw_strip(model: Model, path: Path, class_names: Sequence[str], side: int) -> RGB:
+def side_by_side(model: Model, path: Path, class_names: Sequence[str], side: int) -> RGB:
     """Draws a photograph, and right of it the evidence for each of some classes.
 
     Raises:
-        UnreadableImage: The file can't be read.
+        InvalidImageError: The file can't be read.
     """
-    pixels, shares = look_again(model, path, side)
+    pixels, shares = image_with_cam(model, path, side)
     parts = [pixels]
     for name in class_names:
         parts.append(np.full((len(pixels), GAP, 3), 255, np.uint8))
@@ -61,7 +61,7 @@ def draw_strip(model: Model, path: Path, class_names: Sequence[str], side: int) 
     return np.concatenate(parts, 1)
 
 
-def look_again(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.float32]]:
+def image_with_cam(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.float32]]:
     """Reads a photograph again.
 
     Returns:
@@ -74,8 +74,8 @@ def look_again(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.flo
 def look_at(
     model: Model, whole: RGB, side: int, cancellation: Cancellation | None = None
 ) -> tuple[RGB, NDArray[np.float32]]:
-    """Looks at a photograph, (H, W, 3), as `look_again` does."""
-    evidence = model.explain(fit_image(whole, model.card.preprocess)[None], cancellation)[0]
-    seen = cut_seen(whole, model.card.preprocess)
-    pixels = fit_image(seen, within(seen.shape[0], seen.shape[1], side))
+    """Looks at a photograph, (H, W, 3), as `image_with_cam` does."""
+    evidence = model.explain(resize_image(whole, model.card.preprocess)[None], cancellation)[0]
+    seen = visible_region(whole, model.card.preprocess)
+    pixels = resize_image(seen, within(seen.shape[0], seen.shape[1], side))
     return pixels, relative(evidence / model.card.trust.temperature)

@@ -189,7 +189,7 @@ def _weakness(evaluation: Evaluation) -> str:
     pair = evaluation.confused_pairs[0]
     return (
         f"It finds {name} least well ({_percent(recall)} of its photographs). Its most frequent mistake: "
-        f"{pair.label} taken for {pair.prediction}, {_count(pair.images, 'time')}."
+        f"{pair.label} taken for {pair.predicted_label}, {_count(pair.images, 'time')}."
     )
 
 

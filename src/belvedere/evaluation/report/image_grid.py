@@ -128,16 +128,16 @@ def _draw_answer(axes: Axes, answer: Prediction, class_names: Sequence[str]) -> 
         axes.text(1, line + 0.55, f"{probability:.3f}", fontsize=8, weight=weight, va="bottom", ha="right")
         axes.add_patch(Rectangle((0, line + 0.62), 1, 0.12, color=COLOURS["line"], lw=0))
         axes.add_patch(Rectangle((0, line + 0.62), probability, 0.12, color=COLOURS[colour], lw=0))
-    note = describe_beside(answer)
+    note = describe_extras(answer)
     if note and answer.label is None:
         axes.text(0, 4.95, shorten(note, 34), fontsize=7, color=COLOURS["muted"])
     if answer.label is not None:
-        tone = "right" if answer.label == answer.prediction else "wrong"
+        tone = "right" if answer.label == answer.predicted_label else "wrong"
         text = f"{MARKS[tone]}given: {shorten(answer.label, 18)}"
         axes.text(0, 4.75, text, fontsize=7.5, color=COLOURS[_TONES[tone]], va="bottom")
 
 
-def describe_beside(answer: Prediction) -> str:
+def describe_extras(answer: Prediction) -> str:
     """Says in a line what the probabilities don't: what else is in the picture; may be empty."""
     tags = [f"{tag.name} {tag.share:.0%}" for tag in answer.tags]
     return ", ".join(tags) if len(tags) > 1 else ""
@@ -146,7 +146,7 @@ def describe_beside(answer: Prediction) -> str:
 def describe_said(answer: Prediction) -> list[str]:
     """Says in lines what was answered; beside "none of these" the likeliest class, as a note."""
     if answer.none_of_these:
-        return [f"said {NONE_OF_THESE}", f"(likeliest {answer.prediction} {answer.confidence:.3f})"]
+        return [f"said {NONE_OF_THESE}", f"(likeliest {answer.predicted_label} {answer.confidence:.3f})"]
     return [f"said {answer.answer} {answer.confidence:.3f}"]
 
 

@@ -155,7 +155,7 @@ def _draw_curves(
         )
     axes.set_xlabel("Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _calm(axes)
+    _minimal_axes(axes)
 
 
 @styled()
@@ -276,12 +276,12 @@ def draw_calibration(evaluation: Evaluation) -> Figure:
     counts.set(xlabel="Confidence", ylabel="Photographs")
     counts.xaxis.set_major_formatter(_write_share)
     counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    _calm(reliability)
-    _calm(counts)
+    _minimal_axes(reliability)
+    _minimal_axes(counts)
     return figure
 
 
-def _calm(axes: Axes) -> None:
+def _minimal_axes(axes: Axes) -> None:
     axes.grid(axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from belvedere.errors import UnreadableImage, UsageError
+from belvedere.errors import InvalidImageError, UsageError
 from belvedere.images.decode import RGB, read_image
-from belvedere.images.resize import fit_image, within
+from belvedere.images.resize import resize_image, within
 from belvedere.inference.model import Model
 from belvedere.inference.writers.answer_files import SHEET_MARK, is_sheet
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import Input, OutputFile
-from belvedere.runtime.output_folder import new_folder
+from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
 from belvedere.types.prediction import Prediction
 
@@ -84,9 +84,9 @@ class Heatmaps:
         from belvedere.evaluation.report.heatmap_figures import draw_tags  # matplotlib, as above
         from belvedere.evaluation.report.plots import figure_bytes
 
-        if not model.tells_places:
+        if not model.has_activation_maps:
             raise UsageError(f"{model.name} can't tell where its evidence is: leave out --heatmaps, or train it again.")
-        with new_folder(self.path, overwrite=self._overwrite, inputs=inputs()) as unfinished:
+        with atomic_folder(self.path, overwrite=self._overwrite, inputs=inputs()) as unfinished:
 
             def draw(name: Path, prediction: Prediction) -> None:
                 write_bytes(unfinished / name, figure_bytes(draw_tags(model, prediction), "png"))
@@ -102,7 +102,7 @@ class Heatmaps:
         self._images += 1
         if prediction.error is None and self._draw is not None:
             stem = Path(prediction.image).stem[:LONGEST_STEM]
-            with suppress(UnreadableImage):  # it was there when it was predicted
+            with suppress(InvalidImageError):  # it was there when it was predicted
                 self._draw(Path(f"{self._images:05}-{stem}.png"), prediction)
 
 
@@ -111,6 +111,6 @@ def _sheet_pixels(prediction: Prediction) -> RGB | None:
         return None
     try:
         pixels = read_image(prediction.image)
-    except UnreadableImage:
+    except InvalidImageError:
         return None  # it was there a moment ago
-    return fit_image(pixels, within(pixels.shape[0], pixels.shape[1], SHEET_SIDE))
+    return resize_image(pixels, within(pixels.shape[0], pixels.shape[1], SHEET_SIDE))

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from belvedere.errors import UnreadableImage
-from belvedere.evaluation.evaluate import surest_mistakes
-from belvedere.evaluation.report.heatmap_figures import draw_strip
+from belvedere.errors import InvalidImageError
+from belvedere.evaluation.evaluate import most_confident_errors
+from belvedere.evaluation.report.heatmap_figures import side_by_side
 from belvedere.evaluation.report.image_grid import Tile, describe_said
 from belvedere.images.decode import read_image
-from belvedere.images.resize import fit_image, within
+from belvedere.images.resize import resize_image, within
 from belvedere.inference.model import Model
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import Evaluation
@@ -34,9 +34,9 @@ def mistake_tiles(
     """Shows the surest mistakes, with given and predicted label, and beside each the evidence for both."""
     paths = {sample.image: sample.path for group in samples.values() for sample in group}
     tiles = []
-    for answer in surest_mistakes(evaluation, MISTAKE_TILES):
+    for answer in most_confident_errors(evaluation, MISTAKE_TILES):
         caption = "\n".join((f"given {answer.label}", *describe_said(answer), Path(answer.image).name))
-        classes = (str(answer.prediction), str(answer.label))
+        classes = (str(answer.predicted_label), str(answer.label))
         tile = _tile(paths[answer.image], caption, "wrong", model, classes)
         tiles += [tile] if tile is not None else []
     return tiles
@@ -46,9 +46,9 @@ def _tile(
     path: Path, caption: str, tone: str = "plain", model: Model | None = None, classes: Sequence[str] = ()
 ) -> Tile | None:
     try:
-        if model is not None and model.tells_places:
-            return Tile(draw_strip(model, path, classes, TILE_PIXELS), caption, tone)
+        if model is not None and model.has_activation_maps:
+            return Tile(side_by_side(model, path, classes, TILE_PIXELS), caption, tone)
         pixels = read_image(path)
-    except UnreadableImage:
+    except InvalidImageError:
         return None  # named among the notes already
-    return Tile(fit_image(pixels, within(pixels.shape[0], pixels.shape[1], TILE_PIXELS)), caption, tone)
+    return Tile(resize_image(pixels, within(pixels.shape[0], pixels.shape[1], TILE_PIXELS)), caption, tone)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from belvedere.inference.uncertainty.temperature_scaling import Floats
 
 COVERAGE = 0.95  # how often the true class is in a set
-CERTAINTY = 0.95  # that this holds for the photographs to come, whichever were drawn to fit on (see `fit_set_mass`)
+CERTAINTY = (
+    0.95  # that this holds for the photographs to come, whichever were drawn to fit on (see `fit_conformal_threshold`)
+)
 
 
-def fit_set_mass(probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
+def fit_conformal_threshold(probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
     """Finds how much probability likelier classes may hold before a class is ruled out.
 
     The score of a class is the probability of all likelier ones, as adaptive prediction sets have it (Romano et al.
@@ -34,11 +36,11 @@ def fit_set_mass(probabilities: Floats, labels: NDArray[np.int64]) -> float | No
     rank = _rank(len(labels))
     if rank is None:
         return None
-    scores = np.sort(likelier_mass(probabilities)[np.arange(len(labels)), labels])
+    scores = np.sort(aps_scores(probabilities)[np.arange(len(labels)), labels])
     return float(scores[rank - 1])
 
 
-def likelier_mass(probabilities: Floats) -> NDArray[np.float64]:
+def aps_scores(probabilities: Floats) -> NDArray[np.float64]:
     """Returns for each class the probability of all likelier ones, (N, K); 0 for the likeliest."""
     order = np.argsort(-probabilities, 1, kind="stable")
     ranked = np.take_along_axis(probabilities.astype(np.float64), order, 1)
@@ -50,8 +52,8 @@ def likelier_mass(probabilities: Floats) -> NDArray[np.float64]:
 
 
 def choose_sets(probabilities: Floats, mass: float) -> NDArray[np.bool_]:
-    """Says which classes can't be ruled out, (N, K), by what `fit_set_mass` found."""
-    return likelier_mass(probabilities) <= mass
+    """Says which classes can't be ruled out, (N, K), by what `fit_conformal_threshold` found."""
+    return aps_scores(probabilities) <= mass
 
 
 def _rank(count: int) -> int | None:

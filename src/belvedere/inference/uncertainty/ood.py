@@ -18,7 +18,7 @@ LEAST_FITTED_ON = 30  # photographs
 
 
 @dataclass(frozen=True)
-class OutlierScore:
+class OODScorer:
     """What makes a score of an embedding and its logits: see `score_outliers`."""
 
     quadratic: NDArray[np.float32]  # (D, D)
@@ -29,10 +29,10 @@ class OutlierScore:
     nearness: float
 
     @staticmethod
-    def unknown(classes: int, width: int) -> "OutlierScore":
+    def unknown(classes: int, width: int) -> "OODScorer":
         """A score that says nothing: 0 for every picture."""
         zeros = np.zeros((classes, width), np.float32)
-        return OutlierScore(np.zeros((width, width), np.float32), zeros, zeros[:, 0].copy(), 0.0, zeros[:0], 0.0)
+        return OODScorer(np.zeros((width, width), np.float32), zeros, zeros[:, 0].copy(), 0.0, zeros[:0], 0.0)
 
 
 def fit_outlier_score(
@@ -41,7 +41,7 @@ def fit_outlier_score(
     held_embeddings: Floats,
     held_logits: Floats,
     neighbours: int = NEIGHBOURS,
-) -> OutlierScore:
+) -> OODScorer:
     """Fits the score: relative Mahalanobis distance less energy and nearness, each in units of its own deviation.
 
     The distance to the nearest class, by the covariance within the classes, less the distance to all of them together
@@ -61,11 +61,11 @@ def fit_outlier_score(
     centre = values.mean(0)  # (D,)
     classes, places = np.unique(labels, return_inverse=True)
     centres = np.stack([values[labels == label].mean(0) for label in classes])  # (K, D)
-    within, around = _precision(values - centres[places]), _precision(values - centre)  # (D, D)
+    within, around = _inverse_covariance(values - centres[places]), _inverse_covariance(values - centre)  # (D, D)
     # Both distances are quadratic in the embedding: what they have in common is worked out once.
     kept = _unit(values[np.linspace(0, len(values) - 1, min(neighbours, len(values))).astype(np.intp)])
     kept = kept if len(kept) >= NEAREST else kept[:0]
-    distance = OutlierScore(
+    distance = OODScorer(
         (within - around).astype(np.float32),
         (2 * centre @ around - 2 * centres @ within).astype(np.float32),
         (np.einsum("kd,de,ke->k", centres, within, centres) - centre @ around @ centre).astype(np.float32),
@@ -74,7 +74,7 @@ def fit_outlier_score(
         0.0,
     )
     spread = _spread(score_outliers(distance, held_embeddings, held_logits))
-    return OutlierScore(
+    return OODScorer(
         (distance.quadratic / spread).astype(np.float32),
         (distance.linear / spread).astype(np.float32),
         (distance.offsets / spread).astype(np.float32),
@@ -84,7 +84,7 @@ def fit_outlier_score(
     )
 
 
-def score_outliers(rule: OutlierScore, embeddings: Floats, logits: Floats) -> NDArray[np.float64]:
+def score_outliers(rule: OODScorer, embeddings: Floats, logits: Floats) -> NDArray[np.float64]:
     """Scores pictures, (N,): the higher, the less they are like any that was learnt from."""
     values = embeddings.astype(np.float64)
     shared = np.einsum("nd,nd->n", values @ rule.quadratic, values)
@@ -100,7 +100,7 @@ def fit_quantiles(scores: Floats) -> tuple[float, ...]:
     return tuple(float(value) for value in np.quantile(scores, np.linspace(0, 1, QUANTILES)))
 
 
-def rank_scores(scores: Floats, quantiles: tuple[float, ...]) -> NDArray[np.float64]:
+def to_percentile(scores: Floats, quantiles: tuple[float, ...]) -> NDArray[np.float64]:
     """Returns the share of true pictures that are less unlike, (N,), from 0 to 1.
 
     Beyond the last of them it comes closer and closer to 1, so that of two outliers the stranger has the higher rank.
@@ -112,14 +112,14 @@ def rank_scores(scores: Floats, quantiles: tuple[float, ...]) -> NDArray[np.floa
     return np.asarray(1 - (1 - np.interp(scores, known, ranks)) * np.exp(-beyond))
 
 
-def _precision(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
+def _inverse_covariance(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse of the covariance."""
     covariance = deviations.T @ deviations / len(deviations)
     width = len(covariance)
     return np.asarray(np.linalg.inv(covariance + np.eye(width) * (FLOOR * np.trace(covariance) / width + 1e-12)))
 
 
-def _nearness(rule: OutlierScore, embeddings: Floats) -> NDArray[np.float64]:
+def _nearness(rule: OODScorer, embeddings: Floats) -> NDArray[np.float64]:
     """The mean cosine to the nearest."""
     cosines = _unit(embeddings.astype(np.float64)) @ rule.neighbours.T
     return np.asarray(np.partition(cosines, -NEAREST, 1)[:, -NEAREST:].mean(1))

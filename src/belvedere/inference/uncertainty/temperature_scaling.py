@@ -33,10 +33,14 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
         return 1.0
     logits = logits.astype(np.float64)
     lowest, highest = np.log(TEMPERATURES)
-    return float(np.exp(_lowest(lambda exponent: log_loss(logits / np.exp(exponent), labels), lowest, highest)))
+    return float(
+        np.exp(golden_section_minimize(lambda exponent: log_loss(logits / np.exp(exponent), labels), lowest, highest))
+    )
 
 
-def _lowest(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-5) -> float:
+def golden_section_minimize(
+    function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-5
+) -> float:
     """Where a function with one valley is lowest between two bounds, by the golden section (Kiefer 1953).
 
     The log loss has one valley: it is convex in one over the temperature.
@@ -70,7 +74,7 @@ def softmax(logits: NDArray[Float]) -> NDArray[Float]:
     return probabilities
 
 
-def undo_temperature(probabilities: Floats, temperature: float) -> NDArray[np.float64]:
+def remove_temperature(probabilities: Floats, temperature: float) -> NDArray[np.float64]:
     """Returns what probabilities, (N, K), had been before their logits were divided by a temperature."""
     powers = np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny) ** temperature
     restored: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)

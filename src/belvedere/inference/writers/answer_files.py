@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from belvedere.errors import MissingExtra
+from belvedere.errors import MissingDependencyError
 from belvedere.inference.writers.text import FIRST_COLUMNS, FURTHER_COLUMNS, to_json
 from belvedere.types.prediction import Prediction
 
@@ -27,7 +27,7 @@ def is_answers(path: Path, form: str) -> bool:
             return is_parquet(path)
         with path.open("rb") as file:
             return _IS_HEAD[form](file.readline(LONGEST_HEAD).decode())
-    except (OSError, ValueError, MissingExtra):
+    except (OSError, ValueError, MissingDependencyError):
         return False
 
 

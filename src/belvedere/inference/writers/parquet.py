@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from belvedere.errors import MissingExtra
+from belvedere.errors import MissingDependencyError
 from belvedere.inference.writers.text import FIRST_COLUMNS, class_columns
 from belvedere.runtime.files import write_bytes
 from belvedere.types.data import ModelId
-from belvedere.types.prediction import Prediction, WrittenRow
+from belvedere.types.prediction import Prediction, ResumedRow
 
 try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ModuleNotFoundError as error:
-    raise MissingExtra("Parquet", "pyarrow", "parquet") from error
+    raise MissingDependencyError("Parquet", "pyarrow", "parquet") from error
 
 PART_ROWS = 4096  # kept in memory until they are written as a part: as many at most are worked out anew after a kill
 
@@ -30,13 +30,13 @@ def schema_of(class_names: Sequence[str], model: ModelId) -> pa.Schema:
         [
             ("image", pa.string()),
             ("answer", pa.string()),
-            ("prediction", pa.string()),
+            ("predicted_label", pa.string()),
             ("confidence", pa.float32()),
             *((column, pa.float32()) for column in class_columns(class_names)),
             ("tags", pa.list_(tag)),
             ("prediction_set", pa.list_(pa.string())),
             ("none_of_these", pa.bool_()),
-            ("none_score", pa.float64()),
+            ("none_of_these_score", pa.float64()),
             ("notes", pa.list_(pa.string())),
             ("error", pa.string()),
         ],
@@ -65,13 +65,13 @@ def to_table(answers: Sequence[Prediction], class_names: Sequence[str], model: M
     columns: list[list[object]] = [
         [_writable(answer.image) for answer in answers],
         [answer.answer for answer in answers],
-        [answer.prediction for answer in answers],
+        [answer.predicted_label for answer in answers],
         [answer.confidence for answer in answers],
         *classes,
         [[asdict(tag) for tag in answer.tags] for answer in answers],
         [list(answer.prediction_set) for answer in answers],
         [answer.none_of_these for answer in answers],
-        [answer.none_score for answer in answers],
+        [answer.none_of_these_score for answer in answers],
         [list(answer.notes) for answer in answers],
         [answer.error if answer.error is None else _writable(answer.error) for answer in answers],
     ]
@@ -91,12 +91,12 @@ class ParquetRows:
     def _parts(self) -> list[Path]:
         return sorted(self._folder.glob("part-*.parquet"))
 
-    def read(self) -> Iterator[WrittenRow]:
+    def read(self) -> Iterator[ResumedRow]:
         """As `Rows`."""
         for part in self._parts():
             table = pq.read_table(part, columns=["image", "error"])
             for row in table.to_pylist():
-                yield WrittenRow(row["image"], row["error"] is not None)
+                yield ResumedRow(row["image"], row["error"] is not None)
 
     def write(self, answer: Prediction) -> None:
         """As `Rows`."""

@@ -21,7 +21,7 @@ from belvedere.runtime.csv_files import unescape_formula
 from belvedere.runtime.files import always, clear_once, write_json
 from belvedere.runtime.output_folder import PARTIAL, empty_folder, hold, let_go
 from belvedere.types.data import ModelId
-from belvedere.types.prediction import Prediction, WrittenRow
+from belvedere.types.prediction import Prediction, ResumedRow
 
 RESUMABLE = ("csv", "jsonl", "parquet")
 JOB = "job.json"
@@ -30,7 +30,7 @@ JOB = "job.json"
 class Rows(Protocol):
     """Rows that are kept in a folder until they are all there."""
 
-    def read(self) -> Iterator[WrittenRow]:
+    def read(self) -> Iterator[ResumedRow]:
         """Reads what is there, in order; what was torn by a kill is cut off."""
 
     def write(self, answer: Prediction) -> None:
@@ -43,7 +43,7 @@ class Rows(Protocol):
         """Ends the writing, with what is there kept."""
 
 
-class LineRows:
+class ResumableLines:
     """Rows of a CSV or JSON lines file."""
 
     def __init__(
@@ -51,7 +51,7 @@ class LineRows:
     ) -> None:
         self._path = folder / f"rows.{form}"
         self._form, self._spreadsheet = form, spreadsheet
-        _cut_torn(self._path, form)
+        _truncate_partial_record(self._path, form)
         begun = self._path.stat().st_size > 0
         self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
         if form == "csv":
@@ -61,20 +61,20 @@ class LineRows:
         else:
             self._writer = JsonLinesWriter(self._file, class_names, model)
 
-    def read(self) -> Iterator[WrittenRow]:
+    def read(self) -> Iterator[ResumedRow]:
         """As `Rows`."""
         with self._path.open("rb") as file:
             records = (record.decode("utf-8") for record in _whole_records(file, self._form))
             if self._form == "jsonl":
                 for record in records:
                     answer = json.loads(record)
-                    yield WrittenRow(answer["image"], answer["error"] is not None)
+                    yield ResumedRow(answer["image"], answer["error"] is not None)
             elif header := next(records, None):
                 error = next(csv.reader([header])).index("error")
                 for record in records:
                     cells = next(csv.reader(io.StringIO(record, newline="")))
                     image = unescape_formula(cells[0]) if self._spreadsheet else cells[0]
-                    yield WrittenRow(image, bool(cells[error]))
+                    yield ResumedRow(image, bool(cells[error]))
 
     def write(self, answer: Prediction) -> None:
         """As `Rows`."""
@@ -102,7 +102,7 @@ def _whole_records(file: IO[bytes], form: str) -> Iterator[bytes]:
             record = b""
 
 
-def _cut_torn(path: Path, form: str) -> None:
+def _truncate_partial_record(path: Path, form: str) -> None:
     with path.open("a+b") as file:
         file.seek(0)
         file.truncate(sum(map(len, _whole_records(file, form))))
@@ -119,7 +119,7 @@ def open_rows(
     resume: bool,
     spreadsheet: bool = False,
     check: Callable[[], None] = always,
-) -> Iterator[tuple[Rows, Iterable[WrittenRow]]]:
+) -> Iterator[tuple[Rows, Iterable[ResumedRow]]]:
     """Opens a file of answers that appears when it is whole, and can be taken up again until then.
 
     Args:
@@ -137,8 +137,8 @@ def open_rows(
 
     Raises:
         UsageError: The file can't be written, another process is at it, or what was left is of another job.
-        FolderExists: The partial folder is not Belvedere's.
-        MissingExtra: Parquet is asked for and pyarrow is not installed.
+        OutputExistsError: The partial folder is not Belvedere's.
+        MissingDependencyError: Parquet is asked for and pyarrow is not installed.
     """
     create = _find_rows(form, spreadsheet)
     target = out.resolve()
@@ -204,4 +204,4 @@ def _find_rows(form: str, spreadsheet: bool) -> Callable[[Path, Sequence[str], M
         from belvedere.inference.writers.parquet import ParquetRows  # here, since pyarrow is an extra
 
         return ParquetRows
-    return lambda folder, class_names, model: LineRows(folder, class_names, model, form, spreadsheet=spreadsheet)
+    return lambda folder, class_names, model: ResumableLines(folder, class_names, model, form, spreadsheet=spreadsheet)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from belvedere.errors import BelvedereError, find_named
 from belvedere.runtime.csv_files import CsvRows
-from belvedere.runtime.files import always, replace_when_whole
+from belvedere.runtime.files import always, atomic_text_writer
 from belvedere.runtime.strict_json import dump_json
 from belvedere.runtime.terminal import PrintableText, printable
 from belvedere.types.data import NONE_OF_THESE, ModelId
@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # rich is loaded by those who print a table: it takes longer 
     from rich.table import Table
     from rich.text import Text
 
-FURTHER_COLUMNS = ("tags", "none_of_these", "none_score")  # empty where a model can't tell
-FIRST_COLUMNS = ("image", "answer", "prediction", "confidence")
+FURTHER_COLUMNS = ("tags", "none_of_these", "none_of_these_score")  # empty where a model can't tell
+FIRST_COLUMNS = ("image", "answer", "predicted_label", "confidence")
 IMAGE_COLUMN_WIDTH = 16  # at least, where all classes are shown
 NUMBER_WIDTH = 5  # "0.123"
 ANSWER_WIDTH = 8  # at least: "not read", and "none of these" in two lines
@@ -77,7 +77,7 @@ class CsvWriter:
 
     def write(self, answer: Prediction) -> None:
         """Writes one answer; where there is none, all cells but image and error are empty."""
-        cells: list[object] = [answer.image, *[answer.label] * self._labels, answer.answer, answer.prediction]
+        cells: list[object] = [answer.image, *[answer.label] * self._labels, answer.answer, answer.predicted_label]
         if answer.error is None:
             cells += [_six(answer.confidence or 0.0), *map(_six, answer.probabilities)]
         else:
@@ -91,7 +91,7 @@ def _further_cells(answer: Prediction) -> list[object]:
     return [
         "|".join(f"{tag.name}:{tag.share:.2f}" for tag in answer.tags),
         None if none is None else str(none).lower(),
-        None if answer.none_score is None else _six(answer.none_score),
+        None if answer.none_of_these_score is None else _six(answer.none_of_these_score),
     ]
 
 
@@ -168,14 +168,16 @@ def to_json(answer: Prediction, class_names: Sequence[str]) -> dict[str, object]
     return {
         "image": answer.image,
         "answer": answer.answer,
-        "prediction": answer.prediction,
+        "predicted_label": answer.predicted_label,
         "confidence": answer.confidence,
         "probabilities": dict(zip(class_names, answer.probabilities, strict=True)) if read else None,
         "tags": [asdict(tag) for tag in answer.tags],
-        "presence": dict(zip(class_names, answer.presence, strict=True)) if answer.presence else None,
+        "tag_probabilities": dict(zip(class_names, answer.tag_probabilities, strict=True))
+        if answer.tag_probabilities
+        else None,
         "prediction_set": list(answer.prediction_set),
         "none_of_these": answer.none_of_these,
-        "none_score": answer.none_score,
+        "none_of_these_score": answer.none_of_these_score,
         "notes": list(answer.notes),
         "error": answer.error,
     }
@@ -211,11 +213,11 @@ def open_writer(
         The writer.
 
     Raises:
-        UnknownName: There is no such form.
+        UnknownNameError: There is no such form.
         UsageError: The file can't be written.
     """
     create = find_named("form of answers", form, FORMS)
-    with _stdout(form) if out is None else replace_when_whole(out, check) as file:
+    with _stdout(form) if out is None else atomic_text_writer(out, check) as file:
         writer = (
             CsvWriter(file, class_names, model, spreadsheet=True) if spreadsheet else create(file, class_names, model)
         )
@@ -251,7 +253,7 @@ def write_predictions(
     path: Path, predictions: Iterable[Prediction], class_names: Sequence[str], *, spreadsheet: bool = False
 ) -> None:
     """Writes predictions.csv, with the given labels."""
-    with replace_when_whole(path) as file:
+    with atomic_text_writer(path) as file:
         writer = CsvWriter(file, class_names, labels=True, spreadsheet=spreadsheet)
         for answer in predictions:
             writer.write(answer)
@@ -283,7 +285,7 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
             notes.append(f"{answer.image}: not read: {answer.error}")
             table.add_row(plain_text(answer.image), plain_text("not read", style="red"))
             continue
-        notes += [f"{answer.image}: {note}" for note in (*describe_beside(answer), *answer.notes)]
+        notes += [f"{answer.image}: {note}" for note in (*describe_extras(answer), *answer.notes)]
         cells = _all_classes(answer, class_names) if fits else _likeliest(answer, class_names)
         style = "bold yellow" if answer.none_of_these else "bold green"
         table.add_row(plain_text(answer.image), plain_text(str(answer.answer), style), *cells)
@@ -292,11 +294,11 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
         console.print(plain_text(note), style="dim")
 
 
-def describe_beside(answer: Prediction) -> list[str]:
+def describe_extras(answer: Prediction) -> list[str]:
     """Says in lines what the probabilities don't: none of these, what else is in it, what can't be ruled out."""
     if answer.none_of_these:
-        strange = f"stranger than {answer.none_score or 0:.0%} of the images of its classes"
-        return [f"{NONE_OF_THESE}: {strange}; likeliest: {answer.prediction}"]
+        strange = f"stranger than {answer.none_of_these_score or 0:.0%} of the images of its classes"
+        return [f"{NONE_OF_THESE}: {strange}; likeliest: {answer.predicted_label}"]
     lines = []
     if len(answer.tags) > 1:
         lines.append("in it: " + ", ".join(f"{tag.name} {tag.share:.0%}" for tag in answer.tags))
@@ -327,7 +329,7 @@ def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     for line in _describe_trust(evaluation):
         console.print(line)
     for pair in evaluation.confused_pairs[:5]:
-        console.print(plain_text(f"{pair.label} taken for {pair.prediction}: {pair.images} ({pair.share:.1%})"))
+        console.print(plain_text(f"{pair.label} taken for {pair.predicted_label}: {pair.images} ({pair.share:.1%})"))
 
 
 def _describe_trust(evaluation: Evaluation) -> list[str]:
@@ -390,4 +392,4 @@ def _style(answer: Prediction, name: str) -> str:
     """How a class's probability is shown: that of the answer stands out, and all are dim beside "none of these"."""
     if answer.none_of_these:
         return "dim"
-    return "bold green" if name == answer.prediction else ""
+    return "bold green" if name == answer.predicted_label else ""

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from belvedere.runtime.http.errors import Busy, Gone, Refused, problem
 from belvedere.runtime.http.limits import RequestLimits
-from belvedere.runtime.network import names_this_machine
+from belvedere.runtime.network import is_allowed_host
 
 LINGER_SECONDS = 2.0  # for which a refused body is read away
 LINGER_BYTES = 64_000_000  # as many of it at most
@@ -103,7 +103,7 @@ class Exchange:
     def _check_host(self) -> None:
         host = self.headers.get(b"host", b"").decode("latin-1")  # browsers always send it
         own_name = self._gate.only_local
-        if own_name is not None and b"host" in self.headers and not names_this_machine(host, own_name):
+        if own_name is not None and b"host" in self.headers and not is_allowed_host(host, own_name):
             raise Refused(
                 421,
                 "A server that asks for no token answers under names of this machine only. "

@@ -4,7 +4,7 @@ import { drawHeatmap } from "./heatmap.js";
 
 const MOST_ROWS = 8; // classes shown at first
 const OPACITY = 70; // percent, of the heat-map of a class that was chosen
-let cards = 0; // made so far: what is labelled needs a name of its own
+let cards = 0; // made so far: what is labeled needs a name of its own
 
 /** Makes an element with properties and children; text never becomes markup. */
 export function make(name, properties = {}, ...children) {
@@ -61,7 +61,7 @@ export class Card {
       make("p", { className: "below" }, this.json()),
     ].filter(Boolean));
     if (said.heatmap) this.lay(said.heatmap, answer);
-    return said.none_of_these ? `${this.name}: none of these.` : `${this.name}: ${said.prediction}, ${percent(said.confidence)}.`;
+    return said.none_of_these ? `${this.name}: none of these.` : `${this.name}: ${said.predicted_label}, ${percent(said.confidence)}.`;
   }
 
   /** Shows why there is no answer, and returns it in a sentence. */
@@ -151,9 +151,9 @@ export class Card {
 function verdict(said) {
   if (said.none_of_these) {
     return make("div", {}, make("h3", { className: "verdict", textContent: "None of these" }),
-      make("p", { className: "caution", textContent: `This photograph is unlike everything the model has learnt. Of its classes, ${said.prediction} comes nearest.` }));
+      make("p", { className: "caution", textContent: `This photograph is unlike everything the model has learnt. Of its classes, ${said.predicted_label} comes nearest.` }));
   }
-  return make("h3", { className: "verdict" }, said.prediction, " ", make("span", { className: "sure", textContent: percent(said.confidence) }));
+  return make("h3", { className: "verdict" }, said.predicted_label, " ", make("span", { className: "sure", textContent: percent(said.confidence) }));
 }
 
 function tags(said) {

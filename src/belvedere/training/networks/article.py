@@ -16,7 +16,7 @@ from belvedere.types.model import Preprocess
     "article",
     summary="the article's CNN: four convolutions, two poolings, two dense layers",
     source="the blog article that Belvedere started from, built as its Keras program builds it",
-    licence="Apache-2.0",
+    licensed="Apache-2.0",
     preprocess=Preprocess(150, 150, "stretch"),
 )
 class ArticleNetwork(Network):

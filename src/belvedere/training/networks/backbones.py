@@ -29,6 +29,6 @@ BACKBONES = (
 )
 
 
-def list_backbones() -> tuple[CuratedBackbone, ...]:
+def list_models() -> tuple[CuratedBackbone, ...]:
     """Lists pretrained backbones worth starting with."""
     return BACKBONES

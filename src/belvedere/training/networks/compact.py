@@ -15,7 +15,7 @@ from belvedere.types.model import Preprocess
 # About the mean and the standard deviation of photographs; the first batch norm mends the rest.
 MEAN, DEVIATION = 115.0, 60.0
 STRIDE = 16  # of the last map: the side of an input is best a multiple of it
-SQUARE = 4  # pixels that the stem sees at once, and steps by
+PATCH = 4  # pixels that the stem sees at once, and steps by
 WHITENING_FLOOR = 5e-4  # added to variances, so that the weakest directions are not all noise
 
 
@@ -60,7 +60,7 @@ class CompactNetwork(Network):
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             scale=Scale(),
-            stem=nn.Conv2d(3, widths[0], SQUARE, SQUARE, bias=False),
+            stem=nn.Conv2d(3, widths[0], PATCH, PATCH, bias=False),
             norm=nn.BatchNorm2d(widths[0]),
             relu=nn.ReLU(inplace=True),
         )
@@ -91,7 +91,7 @@ class CompactNetwork(Network):
         """
         stem: nn.Conv2d = self.features.get_submodule("stem")  # type: ignore[assignment]
         scaled = self.features.get_submodule("scale")(pixels)
-        squares = nn.functional.unfold(scaled, SQUARE, stride=SQUARE).transpose(1, 2).flatten(0, 1)  # (squares, 48)
+        squares = nn.functional.unfold(scaled, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)  # (squares, 48)
         variances, directions = torch.linalg.eigh(torch.cov(squares.T))  # in rising order
         chosen = stem.out_channels // 2
         whitened = directions[:, -chosen:] / (variances[-chosen:] + WHITENING_FLOOR).sqrt()
@@ -112,7 +112,7 @@ def _register(size: str, side: int, widths: tuple[int, int, int], blocks: tuple[
         f"compact-{size}",
         summary=f"compact residual network, {', '.join(map(str, widths))} channels, {sum(blocks)} blocks",
         source="Belvedere, after ResNet (He et al. 2016)",
-        licence="Apache-2.0",
+        licensed="Apache-2.0",
         preprocess=Preprocess(side, side, "stretch"),
         flexible=True,
     )(partial(CompactNetwork, widths=widths, blocks=blocks))

@@ -19,12 +19,12 @@ class Network(nn.Module):
     features: nn.Module  # (N, 3, H, W), RGB of 0..255, floating point -> embeddings (N, D)
     classify: nn.Linear  # (N, D) -> logits (N, K)
     shown_depth: int | None = None  # of the names of layers that have a row of their own in the layer table
-    both_ways = False  # whether, when not training, a picture is described as the mean of itself and its mirror image
+    flip_tta = False  # whether, when not training, a picture is described as the mean of itself and its mirror image
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Returns the embeddings, (N, D), of pixels, (N, 3, H, W), RGB, 0 to 255, floating point."""
         embedding: Tensor = self.features(pixels)
-        if self.both_ways and not self.training:
+        if self.flip_tta and not self.training:
             embedding = (embedding + self.features(pixels.flip(3))) / 2
         return embedding
 
@@ -34,9 +34,9 @@ class Network(nn.Module):
         return seen
 
     def look(self, pixels: Tensor) -> Tensor:
-        """Returns `places` as `embed` describes pictures: where `both_ways`, the mean with the mirror image's."""
+        """Returns `places` as `embed` describes pictures: where `flip_tta`, the mean with the mirror image's."""
         seen = self.places(pixels)
-        if self.both_ways and not self.training:
+        if self.flip_tta and not self.training:
             seen = (seen + self.places(pixels.flip(3)).flip(3)) / 2
         return seen
 
@@ -45,11 +45,11 @@ class Network(nn.Module):
         logits: Tensor = self.classify(self.embed(pixels))
         return logits
 
-    def rate_scales(self, layer_decay: float) -> dict[str, float]:  # noqa: ARG002 - for those that have blocks
+    def lr_scales(self, layer_decay: float) -> dict[str, float]:  # noqa: ARG002 - for those that have blocks
         """Returns a factor of the learning rate by parameter, where it is not 1."""
         return {}
 
-    def not_decayed(self) -> set[str]:
+    def no_weight_decay(self) -> set[str]:
         """Returns the parameters that weight decay is not for, beside those that are no matrix."""
         return set()
 
@@ -59,19 +59,19 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkEntry:
+class ArchitectureSpec:
     """One network that can be trained."""
 
     name: str
     summary: str
     source: str  # where it comes from
-    licence: str
+    license: str
     preprocess: Preprocess
     create: Callable[[int], Network]  # number of classes -> a network with fresh weights
     flexible: bool  # whether it takes pictures of any size, and its first layer can be whitened
     repository: str = ""  # of the hub, where its pretrained weights are published
 
-    def resized(self, side: int) -> "NetworkEntry":
+    def resized(self, side: int) -> "ArchitectureSpec":
         """The same network for pictures of another side, pixels.
 
         Raises:
@@ -82,32 +82,32 @@ class NetworkEntry:
             return self
         if not self.flexible:
             raise UsageError(
-                f"{self.name} takes pictures of {size.height} x {size.width} pixels only. Received: input_side {side}. "
+                f"{self.name} takes pictures of {size.height} x {size.width} pixels only. Received: image_size {side}. "
                 "Leave it out."
             )
         return replace(self, preprocess=replace(size, height=side, width=side))
 
 
-NETWORKS: dict[str, NetworkEntry] = {}
+NETWORKS: dict[str, ArchitectureSpec] = {}
 
 
 def register(
-    name: str, *, summary: str, source: str, licence: str, preprocess: Preprocess, flexible: bool = False
+    name: str, *, summary: str, source: str, licensed: str, preprocess: Preprocess, flexible: bool = False
 ) -> Callable[[Callable[[int], Network]], Callable[[int], Network]]:
     """Registers what creates a network under a name."""
 
     def add(create: Callable[[int], Network]) -> Callable[[int], Network]:
-        NETWORKS[name] = NetworkEntry(name, summary, source, licence, preprocess, create, flexible)
+        NETWORKS[name] = ArchitectureSpec(name, summary, source, licensed, preprocess, create, flexible)
         return create
 
     return add
 
 
-def find_network(name: str) -> NetworkEntry:
+def find_network(name: str) -> ArchitectureSpec:
     """Finds a network by its name.
 
     Raises:
-        UnknownName: There is none of that name; the nearest is suggested.
+        UnknownNameError: There is none of that name; the nearest is suggested.
     """
     return find_named("network", name, NETWORKS)
 

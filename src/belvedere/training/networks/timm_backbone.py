@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from belvedere.errors import UnknownName, UsageError, WeightsError
+from belvedere.errors import UnknownNameError, UsageError, WeightsError
 from belvedere.images.resize import INTERPOLATIONS
-from belvedere.training.networks.registry import Network, NetworkEntry
+from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.types.model import Preprocess
 
 BLOCKS_DEPTH = 4  # of a name such as "features.tokens.backbone.blocks" and what is counted in it
@@ -120,7 +120,7 @@ class PretrainedNetwork(Network):
         summary: Summary = self.features.get_submodule("summary")  # type: ignore[assignment]
         return summary.place(seen)
 
-    def rate_scales(self, layer_decay: float) -> dict[str, float]:
+    def lr_scales(self, layer_decay: float) -> dict[str, float]:
         """Returns a factor of the learning rate by parameter, lower by `layer_decay` with each block further in.
 
         What timm's `group_matcher` calls a layer counts as a block.
@@ -134,7 +134,7 @@ class PretrainedNetwork(Network):
         behind = max(groups.values()) + 1
         return {f"features.backbone.model.{name}": layer_decay ** (behind - block) for name, block in groups.items()}
 
-    def not_decayed(self) -> set[str]:
+    def no_weight_decay(self) -> set[str]:
         """Returns what timm says of the backbone, such as its positions."""
         named: set[str] = getattr(self.backbone, "no_weight_decay", set)()
         return {f"features.backbone.model.{name}" for name in named}
@@ -178,7 +178,7 @@ class PretrainedNetwork(Network):
         return tuple(lost)
 
 
-def find_backbone(name: str, side: int | None = None) -> NetworkEntry:
+def find_backbone(name: str, side: int | None = None) -> ArchitectureSpec:
     """Finds one of timm's models that have pretrained weights.
 
     Args:
@@ -189,7 +189,7 @@ def find_backbone(name: str, side: int | None = None) -> NetworkEntry:
         Its entry; `create` makes it with random weights.
 
     Raises:
-        UnknownName: timm has no such model with pretrained weights; the nearest are named.
+        UnknownNameError: timm has no such model with pretrained weights; the nearest are named.
     """
     import timm
 
@@ -198,7 +198,7 @@ def find_backbone(name: str, side: int | None = None) -> NetworkEntry:
     except RuntimeError:  # the model is there, such weights are not
         config = None
     if config is None:
-        raise UnknownName("backbone of timm's", name, _near(name))
+        raise UnknownNameError("backbone of timm's", name, _near(name))
     usual = int(config.input_size[-1])
     if config.fixed_input_size and usual != config.input_size[-2]:
         raise UsageError(
@@ -215,15 +215,15 @@ def find_backbone(name: str, side: int | None = None) -> NetworkEntry:
             raise UsageError(f"{name} can't be stood on: {error}. Take another backbone.") from error
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UsageError(
-                f"{name} can't take pictures of {preprocess.height} pixels a side. Give another input_side, such as "
+                f"{name} can't take pictures of {preprocess.height} pixels a side. Give another image_size, such as "
                 f"{usual}."
             ) from error
 
-    return NetworkEntry(
+    return ArchitectureSpec(
         name=name,
         summary=f"timm's {config.architecture}, weights {config.tag or 'without a tag'}",
         source="timm" + (f", huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else ""),
-        licence=config.license or "not stated: ask its authors",
+        license=config.license or "not stated: ask its authors",
         preprocess=preprocess,
         create=create,
         flexible=False,
@@ -289,5 +289,5 @@ def _other(name: str, model: nn.Module, reason: str) -> WeightsError:
     config: Any = model.pretrained_cfg
     return WeightsError(
         f"{name} holds weights of another architecture than {config.get('architecture')}: {reason}. "
-        "Give the file that belongs to --backbone, or name the backbone that belongs to the file."
+        "Give the file that belongs to --network, or name the backbone that belongs to the file."
     )
