@@ -186,7 +186,7 @@ def test_wrong_labels_are_found_with_a_model_that_has_not_seen_them(
     assert sum(row["is_issue"] == "true" for row in listed.values()) == 2
     page = (tmp_path / "audit" / "report.html").read_text(encoding="utf-8")
     assert "wrong3.jpg" in page
-    assert "rather bark" in page
+    assert "suggested: bark" in page
     assert "http" not in page.split("</style>")[1]
     told = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert told["checks"]["label_issue"]["flagged"] == 2

@@ -55,8 +55,8 @@ def test_parts_that_are_not_named_are_kept_back_with_a_note(tmp_path: Path) -> N
     division = division_of(tmp_path)
     assert counts(division) == [dict.fromkeys(("blue", "green", "red"), each) for each in (12, 4, 4)]
     assert messages(division) == [
-        "12 photographs kept back to report on: the data set names no test part",
-        "12 photographs kept back to choose the epoch by: the data set names no validation part",
+        "12 images held out for testing: the dataset has no test split",
+        "12 images held out for validation: the dataset has no validation split",
     ]
     whole = names(division.train.samples) | names(division.validation.samples) | names(division.test)
     assert len(whole) == 60

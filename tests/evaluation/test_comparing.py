@@ -80,7 +80,7 @@ def test_who_changed_sides(tmp_path: Path) -> None:
     told = json.loads(json.dumps(to_json(comparison)))
     assert told["accuracy_change"] == pytest.approx(0.2)
     assert len(told["changed"]) == 4
-    assert "It may be chance" in judge(comparison)
+    assert "Not statistically significant" in judge(comparison)
 
 
 def test_photographs_are_matched_by_content_where_paths_differ(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_the_verdict_and_its_figures_are_in_plain_words(page: Page) -> None:
     ):
         assert words in page.words
     assert "would reach 50.0%" in page.words
-    assert f"taken for {SCRIPT}, 139 times" in page.words
+    assert f"predicted as {SCRIPT}, 139 times" in page.words
     assert "surer than it should be" in page.words
 
 

@@ -156,7 +156,7 @@ def test_mistakes_are_shown_surest_first_with_both_labels(tmp_path: Path) -> Non
     samples = [Sample(tmp_path / name, name, "red", "test") for name, _ in rows]
     tiles = mistake_tiles(evaluation, {"Test": samples})
     assert [tile.caption for tile in tiles] == [
-        "given red\nsaid green 0.900\n2.png",
-        "given red\nsaid blue 0.600\n1.png",
+        "labeled red\npredicted green 0.900\n2.png",
+        "labeled red\npredicted blue 0.600\n1.png",
     ]
     assert all(tile.pixels.shape == (150, 150, 3) for tile in tiles)

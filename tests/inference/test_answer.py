@@ -78,7 +78,7 @@ def test_sheet_and_heat_maps_show_the_answer_and_no_tag(strict: Model, photo: Pa
     assert bold == [NONE_OF_THESE]
     drawn = draw_tags(strict, found)
     words = [text.get_text() for text in drawn.axes[0].texts]
-    assert words == ["None of these", "photo.png", f"likeliest: {found.predicted_label}"]
+    assert words == ["None of these", "photo.png", f"most probable: {found.predicted_label}"]
 
 
 def test_figures_count_the_likeliest_class() -> None:
@@ -99,7 +99,7 @@ def test_mistakes_and_changes_are_told_by_the_answer(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_predictions(tmp_path / name / "predictions.csv", [said], CLASS_NAMES)
     page = write_comparison(tmp_path / "out", compare(tmp_path / "a", tmp_path / "b"), overwrite=False).read_text()
-    assert "none of these, likeliest blue → red 80.0%" in page
+    assert "none of these, most probable blue → red 80.0%" in page
 
 
 def test_review_says_what_the_model_said() -> None:

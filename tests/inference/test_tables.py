@@ -296,7 +296,7 @@ def test_evaluation_shows_whole_figures(width: int, count: int, length: int) -> 
 def test_evaluation_takes_no_name_for_markup() -> None:
     names = ("[red]x[/red]", "\x1b[2J")
     text = shown(80, show_evaluation, measure([answer("1", names[0], 0.0, 1.0, names=names)], names, part="test"))
-    assert r"[red]x[/red] taken for \x1b[2J: 1 (100.0%)" in text
+    assert r"[red]x[/red] predicted as \x1b[2J: 1 (100.0%)" in text
     assert re.search(r"^\[red\]x\[/red\] +- +0\.000 +0\.000 +1$", text, re.MULTILINE)
 
 
@@ -383,7 +383,9 @@ def test_a_table_says_below_it_what_the_probabilities_do_not() -> None:
     console = PlainConsole(file=io.StringIO(), width=90)
     show_predictions(console, [tagged(), replace(fjord(), image="none.jpg")], CLASS_NAMES)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "fjord.jpg: in it: blue 58%, green 42%" in shown
-    assert "fjord.jpg: can't be ruled out: blue, green" in shown
+    assert "fjord.jpg: also contains: blue 58%, green 42%" in shown
+    assert "fjord.jpg: prediction set (95%): blue, green" in shown
     _, note = shown.split("none.jpg:")
-    assert " ".join(note.split()) == ("none of these: stranger than 97% of the images of its classes; likeliest: blue")
+    assert " ".join(note.split()) == (
+        "none of these: more unusual than 97% of the training images; most probable: blue"
+    )

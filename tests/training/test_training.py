@@ -155,8 +155,8 @@ def test_class_folders_alone_are_divided_and_say_so(tmp_path: Path) -> None:
     run = train(tmp_path / "photographs", out=tmp_path / "run", recipe="article", epochs=1)
     assert run.load().card.provenance.photographs == {"train": 30, "validation": 4, "test": 6}
     report = (run.folder / "report.html").read_text()
-    assert "6 photographs kept back to report on" in report
-    assert "4 photographs kept back to choose the epoch by" in report
+    assert "6 images held out for testing" in report
+    assert "4 images held out for validation" in report
 
 
 class Interrupts(Progress):

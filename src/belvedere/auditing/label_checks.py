@@ -105,7 +105,7 @@ def _doubt(samples: Sequence[Sample], unseen: Unseen, names: Sequence[str]) -> I
             WRONG_LABEL,
             round(float(doubts.scores[row]), 6),
             bool(doubts.flagged[row]),
-            f"rather {suggestion} {likely:.2f} than {'|'.join((sample.label, *sample.also))} {own:.2f}",
+            f"suggested: {suggestion} ({likely:.0%}) instead of {'|'.join((sample.label, *sample.also))} ({own:.0%})",
             label=sample.label,
             suggested_label=suggestion,
             suggested_probability=round(likely, 4),

@@ -108,8 +108,8 @@ def _show_group(group: DuplicateGroup, paths: Mapping[str, Path]) -> tuple[str, 
 
 def _caption(issue: Issue) -> tuple[str, str]:
     if issue.issue_type == WRONG_LABEL:
-        rather = f"rather {issue.suggested_label} {issue.suggested_probability:.2f}"
-        return f"given {issue.label}\n{rather}\nwrong {issue.score:.2f}\n{Path(issue.image).name}", "wrong"
+        rather = f"suggested: {issue.suggested_label} ({issue.suggested_probability:.0%})"
+        return f"labeled {issue.label}\n{rather}\nissue score {issue.score:.2f}\n{Path(issue.image).name}", "wrong"
     return f"{issue.message}\n{issue.label}/{Path(issue.image).name}", "plain"
 
 

@@ -36,7 +36,7 @@ def evaluate(
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure MODEL on PHOTOS: accuracy, confusion, calibration, tags, none of these, and the surest mistakes."""
+    """Measure MODEL on PHOTOS: accuracy, confusion, calibration, tags, none of these, most confident mistakes."""
     from belvedere.evaluation.run_folder import evaluate_into
     from belvedere.inference.writers.text import show_evaluation
     from belvedere.runtime.progress import console_progress

@@ -53,7 +53,7 @@ def predict(
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Answer for IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
+    """Classify IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
     from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
     from belvedere.images.inputs import read_paths
     from belvedere.inference.batch import STDIN, Sink, choose_model, predict_files

@@ -183,16 +183,16 @@ def _ignored_notes(ignored: Iterable[Path]) -> list[Note]:
     kinds: dict[str, list[str]] = {}
     for path in (path for path in ignored if path.name != MARK):
         kinds.setdefault(_kind_of_ignored(path), []).append(str(path))
-    return [Note(f"{len(names)} ignored ({kind})", tuple(names)) for kind, names in sorted(kinds.items())]
+    return [Note(f"{len(names)} skipped: {kind}", tuple(names)) for kind, names in sorted(kinds.items())]
 
 
 def _kind_of_ignored(path: Path) -> str:
     if path.name.startswith("."):
         return "hidden"
     if path.is_dir():
-        kind = "made by a program" if _is_ignored_folder(path) else "a folder beside the parts"
-        return "a link to a folder" if path.is_symlink() else kind
-    return "a picture outside the class folders" if path.suffix.lower() in PICTURE_SUFFIXES else "no picture"
+        kind = "made by a program" if _is_ignored_folder(path) else "folder beside the splits"
+        return "link to a folder" if path.is_symlink() else kind
+    return "image outside the class folders" if path.suffix.lower() in PICTURE_SUFFIXES else "not an image"
 
 
 def _read_table(path: Path) -> tuple[list[Sample], list[Note]]:

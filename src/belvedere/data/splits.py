@@ -75,10 +75,10 @@ def divide(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Pro
             )
     if not test.samples:
         rest, test = stratified_group_split(rest, fractions.test, seed)
-        notes += _held_out_note("test", "to report on", test)
+        notes += _held_out_note("test", "for testing", test)
     if not validation.samples and fractions.needs_validation:
         rest, validation = stratified_group_split(rest, fractions.validation, seed + 1)
-        notes += _held_out_note("validation", "to choose the epoch by", validation)
+        notes += _held_out_note("validation", "for validation", validation)
     if not validation.samples and fractions.needs_validation:
         raise DatasetError(
             f"{dataset.source} has too few photographs to keep some back for choosing the epoch. "
@@ -108,7 +108,7 @@ def _held_out_note(part: str, purpose: str, kept: Contents) -> list[Note]:
     if not kept.samples:
         return []
     count = len(kept.samples)
-    return [Note(f"{count} photograph{'s' * (count > 1)} kept back {purpose}: the data set names no {part} part")]
+    return [Note(f"{count} image{'s' * (count > 1)} held out {purpose}: the dataset has no {part} split")]
 
 
 def _share_notes(dataset: Dataset) -> list[Note]:

@@ -1,4 +1,4 @@
-"""Where doubts come from: the surest mistakes of a run, or what an audit flagged.
+"""Where doubts come from: the most confident mistakes of a run, or what an audit flagged.
 
 Knows the files that runs and audits leave; does not know what becomes of a doubt. Photographs are found where the files
 say, or among those of the data set by the end of their path.

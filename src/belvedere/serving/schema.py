@@ -62,7 +62,7 @@ PREDICTION = record(
             "additionalProperties": {"type": "number"},
             "description": "How sure it is of every class that it is in the picture; null where the model can't tell.",
         },
-        "prediction_set": listed({"type": "string"}, "The classes that can't be ruled out, likeliest first."),
+        "prediction_set": listed({"type": "string"}, "The prediction set, most probable class first."),
         "none_of_these": {"type": ["boolean", "null"], "description": "Whether it is unlike every class."},
         "none_of_these_score": number("How unlike: the share of true pictures that are less unlike."),
         "notes": listed({"type": "string"}, "What was decided in reading the file."),

@@ -300,4 +300,4 @@ def check_classes(labels: NDArray[np.int64], class_names: Sequence[str]) -> None
 def _check_parts(train: Part, validation: Part, class_names: Sequence[str]) -> None:
     check_classes(train.labels, class_names)
     if not len(validation.labels):
-        raise TrainingError("None of the photographs kept back for validation can be read. Add more photographs.")
+        raise TrainingError("None of the photographs held out for validation can be read. Add more photographs.")

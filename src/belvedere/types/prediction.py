@@ -28,7 +28,7 @@ class Prediction:
     tags: tuple[
         Tag, ...
     ] = ()  # what is in it, the answer first; empty for "none of these", or where the model can't tell
-    prediction_set: tuple[str, ...] = ()  # the classes that can't be ruled out, likeliest first; empty where unknown
+    prediction_set: tuple[str, ...] = ()  # the prediction set, most probable class first; empty where unknown
     none_of_these: bool | None = None  # whether the picture is unlike every class; None where the model can't tell
     none_of_these_score: float | None = None  # how unlike: the share of true pictures that are less unlike, 0 to 1
     tag_probabilities: tuple[

@@ -72,12 +72,12 @@ def judge(comparison: Comparison) -> str:
 
 
 def explain(paired: Paired) -> str:
-    """Says whether chance alone explains a difference."""
+    """Return whether a difference is statistically significant, in words."""
     interval = f"{CONFIDENCE:.0%} interval {100 * paired.low:+.1f} to {_points(paired.high)}"
     if paired.gained + paired.lost == 0:
         return "Both are right and wrong on the same photographs."
-    sure = "Chance alone hardly explains it" if paired.p_value < 1 - CONFIDENCE else "It may be chance"
-    return f"{sure}: {paired.gained:,} gained, {paired.lost:,} lost, p = {paired.p_value:.3g}, {interval}."
+    significance = "Statistically significant" if paired.p_value < 1 - CONFIDENCE else "Not statistically significant"
+    return f"{significance} (p = {paired.p_value:.3g}): {paired.gained:,} gained, {paired.lost:,} lost, {interval}."
 
 
 def _describe(comparison: Comparison) -> dict[str, object]:
@@ -115,7 +115,7 @@ def _picture(pair: Pair, run: Path) -> _Picture:
 
 
 def _describe_answer(answer: Prediction) -> str:
-    return f"{NONE_OF_THESE}, likeliest {answer.predicted_label}" if answer.none_of_these else str(answer.answer)
+    return f"{NONE_OF_THESE}, most probable {answer.predicted_label}" if answer.none_of_these else str(answer.answer)
 
 
 def _points(share: float) -> str:

@@ -37,11 +37,11 @@ def draw_tags(model: Model, answer: Prediction) -> Figure:
     tiles = [Tile(pixels, Path(answer.image).name)]
     if not answer.tags:  # none of these, or too few photographs were held out to fit any
         main = model.class_names.index(str(answer.predicted_label))
-        caption = f"likeliest: {answer.predicted_label}" if answer.none_of_these else str(answer.predicted_label)
+        caption = f"most probable: {answer.predicted_label}" if answer.none_of_these else str(answer.predicted_label)
         tiles.append(Tile(overlay(pixels, shares[main]), caption))
     for tag in answer.tags[:MAX_TAGS]:
         place = model.class_names.index(tag.name)
-        caption = f"{tag.name} {tag.share:.0%}\nsure to {tag.confidence:.0%}"
+        caption = f"{tag.name} {tag.share:.0%}\n{tag.confidence:.0%} confident"
         tiles.append(Tile(overlay(pixels, shares[place]), caption))
     title = "None of these" if answer.none_of_these else f"{answer.predicted_label} {answer.confidence:.3f}"
     return draw_grid(tiles, title, columns=len(tiles))

@@ -126,7 +126,7 @@ def _name_grids(report: Report) -> dict[str, tuple[str, Sequence[Tile]]]:
     """The grids under names for files, which never come from a heading or a class."""
     grids = {f"photographs-{number}": grid for number, grid in enumerate(report.grids.items(), start=1)}
     if report.mistakes:
-        grids["mistakes"] = ("The surest mistakes", report.mistakes)
+        grids["mistakes"] = ("Most confident mistakes", report.mistakes)
     return grids
 
 
@@ -189,7 +189,7 @@ def _weakness(evaluation: Evaluation) -> str:
     pair = evaluation.confused_pairs[0]
     return (
         f"It finds {name} least well ({_percent(recall)} of its photographs). Its most frequent mistake: "
-        f"{pair.label} taken for {pair.predicted_label}, {_count(pair.images, 'time')}."
+        f"{pair.label} predicted as {pair.predicted_label}, {_count(pair.images, 'time')}."
     )
 
 

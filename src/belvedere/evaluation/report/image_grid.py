@@ -146,8 +146,8 @@ def describe_extras(answer: Prediction) -> str:
 def describe_said(answer: Prediction) -> list[str]:
     """Says in lines what was answered; beside "none of these" the likeliest class, as a note."""
     if answer.none_of_these:
-        return [f"said {NONE_OF_THESE}", f"(likeliest {answer.predicted_label} {answer.confidence:.3f})"]
-    return [f"said {answer.answer} {answer.confidence:.3f}"]
+        return [f"predicted {NONE_OF_THESE}", f"(most probable {answer.predicted_label} {answer.confidence:.3f})"]
+    return [f"predicted {answer.answer} {answer.confidence:.3f}"]
 
 
 def _wrap(text: str, letters: int) -> str:

@@ -31,11 +31,11 @@ def sample_tiles(samples: Sequence[Sample], class_names: Sequence[str]) -> list[
 def mistake_tiles(
     evaluation: Evaluation, samples: Mapping[str, Sequence[Sample]], model: Model | None = None
 ) -> list[Tile]:
-    """Shows the surest mistakes, with given and predicted label, and beside each the evidence for both."""
+    """Shows the most confident mistakes, with given and predicted label, and beside each the evidence for both."""
     paths = {sample.image: sample.path for group in samples.values() for sample in group}
     tiles = []
     for answer in most_confident_errors(evaluation, MISTAKE_TILES):
-        caption = "\n".join((f"given {answer.label}", *describe_said(answer), Path(answer.image).name))
+        caption = "\n".join((f"labeled {answer.label}", *describe_said(answer), Path(answer.image).name))
         classes = (str(answer.predicted_label), str(answer.label))
         tile = _tile(paths[answer.image], caption, "wrong", model, classes)
         tiles += [tile] if tile is not None else []

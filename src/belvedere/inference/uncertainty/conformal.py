@@ -52,7 +52,7 @@ def aps_scores(probabilities: Floats) -> NDArray[np.float64]:
 
 
 def choose_sets(probabilities: Floats, mass: float) -> NDArray[np.bool_]:
-    """Says which classes can't be ruled out, (N, K), by what `fit_conformal_threshold` found."""
+    """Says which classes are in the prediction set, (N, K), by what `fit_conformal_threshold` found."""
     return aps_scores(probabilities) <= mass
 
 

@@ -295,15 +295,15 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
 
 
 def describe_extras(answer: Prediction) -> list[str]:
-    """Says in lines what the probabilities don't: none of these, what else is in it, what can't be ruled out."""
+    """Says in lines what the probabilities don't: none of these, what else is in it, the prediction set."""
     if answer.none_of_these:
-        strange = f"stranger than {answer.none_of_these_score or 0:.0%} of the images of its classes"
-        return [f"{NONE_OF_THESE}: {strange}; likeliest: {answer.predicted_label}"]
+        strange = f"more unusual than {answer.none_of_these_score or 0:.0%} of the training images"
+        return [f"{NONE_OF_THESE}: {strange}; most probable: {answer.predicted_label}"]
     lines = []
     if len(answer.tags) > 1:
-        lines.append("in it: " + ", ".join(f"{tag.name} {tag.share:.0%}" for tag in answer.tags))
+        lines.append("also contains: " + ", ".join(f"{tag.name} {tag.share:.0%}" for tag in answer.tags))
     if len(answer.prediction_set) > 1:
-        lines.append("can't be ruled out: " + ", ".join(answer.prediction_set))
+        lines.append("prediction set (95%): " + ", ".join(answer.prediction_set))
     return lines
 
 
@@ -329,7 +329,7 @@ def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     for line in _describe_trust(evaluation):
         console.print(line)
     for pair in evaluation.confused_pairs[:5]:
-        console.print(plain_text(f"{pair.label} taken for {pair.predicted_label}: {pair.images} ({pair.share:.1%})"))
+        console.print(plain_text(f"{pair.label} predicted as {pair.predicted_label}: {pair.images} ({pair.share:.1%})"))
 
 
 def _describe_trust(evaluation: Evaluation) -> list[str]:
