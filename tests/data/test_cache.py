@@ -434,6 +434,21 @@ def test_clearing_that_was_cut_off_is_gone_on_with(photos: list[Path], gone: tup
     assert list(cache_folder().iterdir()) == []
 
 
+def test_clearing_does_not_meet_a_process_that_fills(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a process makes its lock anew, wherever the store still stands under its name."""
+    read(photos)
+    lock, unlink = store("lock"), Path.unlink
+
+    def unlink_and_lock(path: Path) -> None:
+        unlink(path)
+        if lock.parent.exists():
+            lock.touch()
+
+    monkeypatch.setattr(Path, "unlink", unlink_and_lock)
+    clear_cache()
+    assert list(cache_folder().iterdir()) == []
+
+
 def test_a_place_that_cannot_be_written_is_named_with_the_ways_out(tmp_path: Path, photos: list[Path]) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(CacheError, match=r"(?s)cache.*belvedere cache --clear.*BELVEDERE_CACHE"):

@@ -10,6 +10,7 @@ against their line's CRC when another run takes them; a damaged one is no longer
 
 import json
 import os
+import secrets
 import threading
 import weakref
 import zlib
@@ -111,15 +112,17 @@ def clear_cache() -> int:
     stores = list_stores()
     try:
         for store in stores:
-            for file in store.folder.iterdir():
+            # Aside first: a process that fills the store would make its lock anew.
+            aside = store.folder.rename(store.folder.with_name(f"cleared-{secrets.token_hex(8)}"))
+            for file in aside.iterdir():
                 if file.name != CACHE_TAG:
                     file.unlink()
-            (store.folder / CACHE_TAG).unlink()  # last: what was cut off is found again
-            store.folder.rmdir()
+            (aside / CACHE_TAG).unlink()  # last: what was cut off is found again
+            aside.rmdir()
             with suppress(OSError):  # others of its kind are there
                 store.folder.parent.rmdir()
     except OSError as error:
-        raise CacheError(f"Can't clear {cache_folder()}: {error.strerror}.") from error
+        raise CacheError(f"Can't clear {cache_folder()}: {error.strerror}. Delete it by hand.") from error
     return sum(store.size_bytes for store in stores)
 
 

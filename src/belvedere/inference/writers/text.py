@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from belvedere.errors import BelvedereError, find_named
+from belvedere.inference.uncertainty.conformal import COVERAGE
 from belvedere.runtime.csv_files import CsvRows
 from belvedere.runtime.files import always, atomic_text_writer
 from belvedere.runtime.strict_json import dump_json
@@ -303,7 +304,7 @@ def describe_extras(answer: Prediction) -> list[str]:
     if len(answer.tags) > 1:
         lines.append("also contains: " + ", ".join(f"{tag.name} {tag.share:.0%}" for tag in answer.tags))
     if len(answer.prediction_set) > 1:
-        lines.append("prediction set (95%): " + ", ".join(answer.prediction_set))
+        lines.append(f"prediction set ({COVERAGE:.0%}): " + ", ".join(answer.prediction_set))
     return lines
 
 
