@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test check mutate docs format clean
 
 demo: .venv/ready
 	$(BIN)/belvedere demo --overwrite
@@ -17,6 +17,11 @@ check: .venv/ready
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m pytest tests/test_layers.py
 
+mutate: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mutate]'
+	OMP_NUM_THREADS=1 nice $(BIN)/mutmut run --max-children 2
+	$(BIN)/python tools/mutation_score.py
+
 docs: .venv/ready
 	$(BIN)/python docs/generate.py
 
@@ -25,7 +30,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Belvedere needs Python 3.11 or later: make PYTHON=python3.11")'

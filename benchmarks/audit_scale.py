@@ -1,11 +1,10 @@
-"""An audit of very many photographs: time and memory at several numbers of made-up ones.
+"""Time and memory of an audit at several dataset sizes.
 
-python benchmarks/audit_scale.py PHOTOS --folder FOLDER [--counts 25000,50000,100000,200000]
+python benchmarks/audit_scale.py DATA --folder FOLDER [--counts 25000,50000,100000,200000]
 
-Writes as many files as asked for into FOLDER (about 6 kB each), each a part of a photograph that is drawn by chance:
-30 to 80% of its sides, anywhere, perhaps mirrored, with other brightness and contrast. Audits the first so many without
-labels, each number in a process of its own, and prints seconds, processor seconds, the most memory it held, and groups
-of copies.
+Writes synthetic variations into FOLDER (about 6 kB each): random crops of 30 to 80% of the sides, possibly mirrored,
+with other brightness and contrast. Audits each number of images without labels in a process of its own, and prints
+seconds, CPU seconds, peak memory and duplicate groups.
 """
 
 import argparse
@@ -28,12 +27,12 @@ PER_FOLDER = 10_000
 
 
 def name_of(folder: Path, number: int) -> Path:
-    """Where one made-up photograph is."""
+    """Return the path of a variation."""
     return folder / f"{number // PER_FOLDER:03d}" / f"{number:07d}.jpg"
 
 
 def make(source: Path, number: int, file: Path) -> None:
-    """Writes one."""
+    """Write one variation."""
     random = np.random.default_rng((5, number))
     image = Image.open(source).convert("RGB")
     width, height = image.size
@@ -48,7 +47,7 @@ def make(source: Path, number: int, file: Path) -> None:
 
 
 def make_all(photos: Path, folder: Path, count: int) -> None:
-    """Writes those that are not there yet, and a table of all."""
+    """Write missing variations, and a table of all."""
     sources = [sample.path for sample in load_dataset(photos).samples]
     labels = {sample.path: sample.label for sample in load_dataset(photos).samples}
     random = np.random.default_rng(6)
@@ -58,7 +57,7 @@ def make_all(photos: Path, folder: Path, count: int) -> None:
     missing = [number for number in range(count) if not name_of(folder, number).exists()]
     with LineProgress().task("Making", len(missing)) as task:
         for _ in parallel_map(
-            lambda number: make(chosen[number], number, name_of(folder, number)), missing, together=16
+            lambda number: make(chosen[number], number, name_of(folder, number)), missing, chunk_size=16
         ):
             task.advance(1)
     with (folder / "all.csv").open("w", newline="") as file:
@@ -68,11 +67,11 @@ def make_all(photos: Path, folder: Path, count: int) -> None:
 
 
 def audit(folder: Path, count: int) -> None:
-    """Audits the first so many, and prints a line."""
+    """Audit the first images, and print a line."""
     rows = (folder / "all.csv").read_text().splitlines()[: count + 1]
     (folder / "some.csv").write_text("\n".join(rows) + "\n")
     start, busy = time.perf_counter(), time.process_time()
-    found = belvedere.audit(folder / "some.csv", labels=False, progress=LineProgress())
+    found = belvedere.audit(folder / "some.csv", label_issues=False, progress=LineProgress())
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(
@@ -83,9 +82,9 @@ def audit(folder: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Makes the photographs, and audits them in processes of their own."""
+    """Make the images, and audit them in separate processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", default="25000,50000,100000,200000")
     parser.add_argument("--only", type=int, help="audit so many in this process")

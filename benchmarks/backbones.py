@@ -1,9 +1,9 @@
-"""How many photographs a second the backbones of the list describe here, with random weights: nothing is downloaded.
+"""Embedding speed of the curated networks, with random weights.
 
 python benchmarks/backbones.py [NAME ...]
 
-Prints a row a backbone: parameters, side, photographs a second (the best of three batches of 32, after one that does
-not count), in the precision that training would choose.
+Prints one row per network: parameters, image size, images per second (best of three batches of 32 after a warm-up),
+in the precision that training would use.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import numpy as np
 import timm
 import torch
 
-from belvedere.training.device import choose_hardware
+from belvedere.training.device import choose_device
 from belvedere.training.embedders import NetworkEmbedder
 from belvedere.training.networks import BACKBONES, find_backbone
 
@@ -22,10 +22,10 @@ BATCH = 32
 
 
 def measure(name: str) -> tuple[float, int, int]:
-    """Returns parameters in millions, side in pixels, and photographs a second."""
-    entry, hardware = find_backbone(name), choose_hardware("auto")
-    network = entry.create(2).eval().to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    embedder = NetworkEmbedder(network, hardware, entry.preprocess, "")
+    """Return parameters in millions, image size in pixels, and images per second."""
+    entry, device = find_backbone(name), choose_device("auto")
+    network = entry.create(2).eval().to(device=device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    embedder = NetworkEmbedder(network, device, entry.preprocess, "")
     side = entry.preprocess.height
     pictures = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3)).astype(np.uint8)
     embedder.embed(pictures)
@@ -39,12 +39,12 @@ def measure(name: str) -> tuple[float, int, int]:
 
 
 def main() -> None:
-    """Measures the named ones, or all of the list."""
+    """Measure the named networks, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     names = parser.parse_args().names or [backbone.name for backbone in BACKBONES]
     versions = f"torch {torch.__version__}, timm {timm.__version__}, Python {platform.python_version()}"
-    print(f"{choose_hardware('auto').description}, {versions}")
+    print(f"{choose_device('auto').description}, {versions}")
     for name in names:
         parameters, side, speed = measure(name)
         print(f"{name:55} {parameters:6.1f} M  {side} px  {speed:5d} photographs/s", flush=True)

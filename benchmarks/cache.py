@@ -1,10 +1,10 @@
-"""The pixel cache beside a bare loop over the same decoder: images a second, cold and warm, on the same cores.
+"""The image cache compared with a bare decoding loop: images per second, cold and warm.
 
-python benchmarks/cache.py PHOTOS [--rounds 3]
+python benchmarks/cache.py DATA [--rounds 3]
 
-The bare loop reads each file and decodes it with simplejpeg in as many threads as there are cores, and keeps nothing.
-The cache does all of its work from an empty folder: reading, hashing, decoding, checksums, writing. Hashing the data
-set beforehand, which dividing it needs, stands apart. Both take turns; the files are in the kernel's memory.
+The bare loop reads each file and decodes it with simplejpeg, with one thread per core, and keeps nothing. The cache
+starts empty: reading, hashing, decoding, checksums, writing. Hashing the dataset beforehand, which splitting needs,
+is timed separately. Both take turns, with the files in the page cache.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from pathlib import Path
 import simplejpeg
 
 from belvedere.data.dataset import load_dataset
-from belvedere.data.hashing import Contents, read_contents
-from belvedere.data.image_cache import read_pixels
+from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.image_cache import read_image_array
 from belvedere.runtime.environment import CACHE_DIR_ENV
 from belvedere.runtime.progress import Progress
 from belvedere.types.model import Preprocess
@@ -28,7 +28,7 @@ SHARE = 64  # files a thread takes at once
 
 
 def decode_bare(paths: list[Path]) -> float:
-    """Returns seconds."""
+    """Return the seconds of the bare loop."""
 
     def decode(chosen: list[Path]) -> None:
         for path in chosen:
@@ -40,32 +40,32 @@ def decode_bare(paths: list[Path]) -> float:
     return time.perf_counter() - start
 
 
-def fill_cache(contents: Contents, side: int) -> tuple[float, float]:
-    """Returns seconds of the first reading and of the second."""
+def fill_cache(contents: HashedSamples, side: int) -> tuple[float, float]:
+    """Return the seconds of the first and of the second pass."""
     with tempfile.TemporaryDirectory() as place:
         os.environ[CACHE_DIR_ENV] = place
         start = time.perf_counter()
-        read_pixels(contents, Preprocess(side, side), Progress())
+        read_image_array(contents, Preprocess(side, side), Progress())
         middle = time.perf_counter()
-        read_pixels(contents, Preprocess(side, side), Progress())
+        read_image_array(contents, Preprocess(side, side), Progress())
         return middle - start, time.perf_counter() - middle
 
 
 def main() -> None:
-    """Measures in turn and prints the medians."""
+    """Measure in turn and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--side", type=int, default=150)
+    parser.add_argument("--image-size", type=int, default=150)
     options = parser.parse_args()
-    samples = load_dataset(options.photos).samples
+    samples = load_dataset(options.data).samples
     start = time.perf_counter()
-    contents = read_contents(samples, Progress())
+    contents = hash_samples(samples, Progress())
     print(f"hashing: {len(samples) / (time.perf_counter() - start):.0f} images/s")
     bare, cold, warm = [], [], []
     for _ in range(options.rounds):
         bare.append(len(samples) / decode_bare([sample.path for sample in samples]))
-        first, second = fill_cache(contents, options.side)
+        first, second = fill_cache(contents, options.image_size)
         cold.append(len(samples) / first)
         warm.append(len(samples) / second)
     for name, speeds in (("bare loop", bare), ("cache, cold", cold), ("cache, warm", warm)):

@@ -1,8 +1,7 @@
-"""Compares decoders of JPEGs: images a second on one core, and how far their pixels are from simplejpeg's.
+"""JPEG decoders: images per second on one core, and pixel differences from simplejpeg.
 
-Run as `python benchmarks/decoders.py PHOTOS`. Decoders that are not installed or don't load are named and left out. The
-files are read into memory first; the decoders take turns, one round without the clock, then three with it, and the
-best counts.
+Run as `python benchmarks/decoders.py FOLDER`. Missing decoders are listed and skipped. Files are read into memory
+first. Decoders take turns: one warm-up round, three timed rounds, best counts.
 """
 
 import argparse
@@ -27,19 +26,19 @@ PACKAGES = ("simplejpeg", "pillow", "opencv-python-headless", "opencv-python", "
 
 
 def create_simplejpeg() -> Decoder:
-    """Reads with simplejpeg at its accurate settings."""
+    """Decode with simplejpeg at its accurate settings."""
     simplejpeg = import_module("simplejpeg")
     return lambda content: simplejpeg.decode_jpeg(content, colorspace="RGB")
 
 
 def create_pillow() -> Decoder:
-    """Reads with Pillow, and makes the copy that is a NumPy array."""
+    """Decode with Pillow, and copy to a NumPy array."""
     image = import_module("PIL.Image")
     return lambda content: np.array(image.open(io.BytesIO(content)).convert("RGB"))
 
 
 def create_opencv() -> Decoder:
-    """Reads with OpenCV, and turns its BGR to RGB."""
+    """Decode with OpenCV, and convert BGR to RGB."""
     cv2 = import_module("cv2")
     cv2.setNumThreads(1)
 
@@ -52,7 +51,7 @@ def create_opencv() -> Decoder:
 
 
 def create_torchvision() -> Decoder:
-    """Reads with torchvision.io, laid out as height, width, channels."""
+    """Decode with torchvision.io, in (height, width, channels) order."""
     torch, io_module = import_module("torch"), import_module("torchvision.io")
     torch.set_num_threads(1)
 
@@ -65,7 +64,7 @@ def create_torchvision() -> Decoder:
 
 
 def create_belvedere() -> Decoder:
-    """Reads the one way that Belvedere has."""
+    """Decode with Belvedere."""
     read: Decoder = import_module("belvedere.images.decode").read_image
     return read
 
@@ -80,7 +79,7 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
 
 
 def read_files(folder: Path) -> list[bytes]:
-    """Reads the JPEGs of a folder, in the order of their paths, `MOST_FILES` at most."""
+    """Read up to `MOST_FILES` JPEGs of a folder, sorted by path."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if not paths:
         sys.exit(f"There is no JPEG in {folder}.")
@@ -88,7 +87,7 @@ def read_files(folder: Path) -> list[bytes]:
 
 
 def measure_speeds(decoders: dict[str, Decoder], files: Sequence[bytes]) -> dict[str, float]:
-    """Images a second, the best of `ROUNDS`; the decoders take turns, so that a busy machine is busy for all."""
+    """Return images per second, best of `ROUNDS`; decoders take turns to share background load."""
     best = dict.fromkeys(decoders, float("inf"))
     for turn in range(ROUNDS + 1):
         for name, decode in decoders.items():
@@ -101,20 +100,20 @@ def measure_speeds(decoders: dict[str, Decoder], files: Sequence[bytes]) -> dict
 
 
 def load_decoders(content: bytes) -> tuple[dict[str, Decoder], dict[str, str]]:
-    """The decoders that load and read a first file, and why the others don't."""
+    """Return the decoders that decode a first file, and the errors of the others."""
     loaded, failed = {}, {}
     for name, create in DECODERS.items():
         try:
             loaded[name] = create()
             loaded[name](content)
-        except Exception as error:  # noqa: BLE001 - whatever a library raises that can't load
+        except Exception as error:  # noqa: BLE001 - whatever a library raises that cannot load
             loaded.pop(name, None)
             failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return loaded, failed
 
 
 def find_difference(decode: Decoder, reference: Decoder, files: Sequence[bytes]) -> tuple[int, float]:
-    """The largest difference of a channel, in levels, and the share of pictures with any."""
+    """Return the largest channel difference in levels, and the fraction of images with any."""
     largest, different = 0, 0
     for content in files:
         step = int(np.abs(decode(content).astype(np.int16) - reference(content).astype(np.int16)).max())
@@ -123,7 +122,7 @@ def find_difference(decode: Decoder, reference: Decoder, files: Sequence[bytes])
 
 
 def describe_machine() -> str:
-    """Processor, cores, system, Python and the versions of what is installed."""
+    """Return CPU, cores, system, Python and package versions."""
     processor = platform.processor() or platform.machine()
     described = Path("/proc/cpuinfo")
     if described.exists():
@@ -142,7 +141,7 @@ def describe_machine() -> str:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description="Compares decoders of JPEGs.")
     parser.add_argument("folder", type=Path, help="a folder of photographs")
     files = read_files(parser.parse_args().folder)

@@ -1,17 +1,15 @@
-"""Copies planted among photographs: how many the audit finds, how many it makes up, and how long it takes.
+"""Recall, precision and time of duplicate detection on planted duplicates.
 
-python benchmarks/duplicates.py PHOTOS [--planted 500] [--among 15000] [--seed 0] [--peer] [--keep FOLDER]
+python benchmarks/duplicates.py DATA [--planted 500] [--among 15000] [--seed 0] [--peer] [--keep FOLDER]
 
-Draws photographs, makes copies of five kinds (resized to 0.4 to 2 times, compressed to quality 15 to 60, cut to 90%
-of both sides anywhere, mirrored, brightness 0.5 to 1.6 times), each kind a fifth of them, and audits all of it
-without labels. A planted copy is found when it is put together with its original, or with what the method
-takes for a copy of that.
-Pairs that hold a planted copy and another photograph are wrong, unless the same method had put that and the original
-together already when nothing was planted: photographs have near copies of their own. So each method, and each distance
-of the peer, is judged by its own answer for the photographs as they are.
+Makes duplicates of five kinds (resized 0.4 to 2 times, JPEG quality 15 to 60, cropped to 90% of both sides, mirrored,
+brightness 0.5 to 1.6 times), a fifth each, and audits everything without labels. A planted duplicate is found if it
+is grouped with its original, or with a natural duplicate of the original. A pair of a planted duplicate and another
+image is wrong, unless the same method also groups that image with the original when nothing is planted. Each method,
+and each distance of the peer, is judged by its own natural pairs.
 
-With `--peer`, imagehash's perceptual hash at several distances on the same files, all pairs compared. Before that, the
-identical files of PHOTOS as it is: groups, contradictions, leaks and seconds.
+`--peer` also measures imagehash's perceptual hash at several distances, all pairs compared. Identical files of DATA
+are counted first: groups, conflicting labels, leaks and seconds.
 """
 
 import argparse
@@ -38,7 +36,7 @@ Pairs = set[tuple[str, str]]
 
 
 def make_copy(image: Image.Image, kind: str, random: np.random.Generator, file: Path) -> None:
-    """Writes a copy of one kind."""
+    """Write a duplicate of one kind."""
     width, height = image.size
     quality = 90
     if kind == "resized":
@@ -63,7 +61,7 @@ def make_copy(image: Image.Image, kind: str, random: np.random.Generator, file: 
 def plant(
     samples: list[Sample], count: int, seed: int, folder: Path
 ) -> tuple[list[Sample], dict[str, tuple[str, str]]]:
-    """Writes copies; returns their samples, and kind and original of each."""
+    """Write duplicates; return their samples, and kind and original of each."""
     random = np.random.default_rng(seed)
     copies: list[Sample] = []
     truth: dict[str, tuple[str, str]] = {}
@@ -77,7 +75,7 @@ def plant(
 
 
 def write_table(file: Path, samples: Iterable[Sample]) -> Path:
-    """Writes samples as a table without parts."""
+    """Write samples as a table without splits."""
     with file.open("w", newline="") as opened:
         table = csv.writer(opened)
         table.writerow(["image", "label"])
@@ -86,14 +84,14 @@ def write_table(file: Path, samples: Iterable[Sample]) -> Path:
 
 
 def audit(photos: Path, near: bool = True) -> tuple[Audit, str]:
-    """Audits without labels; returns what was found, and how long it took, of the clock and of the processor."""
+    """Audit without labels; return the result, wall-clock seconds and CPU seconds."""
     start, busy = time.perf_counter(), time.process_time()
-    found = belvedere.audit(photos, labels=False, near=near, progress=LineProgress())
+    found = belvedere.audit(photos, label_issues=False, near_duplicates=near, progress=LineProgress())
     return found, f"{time.perf_counter() - start:.0f} s ({time.process_time() - busy:.0f} s of processor)"
 
 
 def pairs_of(groups: Iterable[Iterable[str]]) -> Pairs:
-    """All pairs within groups, each sorted."""
+    """Return all pairs within groups, each sorted."""
     pairs: Pairs = set()
     for group in groups:
         members = sorted(group)
@@ -102,7 +100,7 @@ def pairs_of(groups: Iterable[Iterable[str]]) -> Pairs:
 
 
 def judge(name: str, pairs: Pairs, truth: Mapping[str, tuple[str, str]], natural: Pairs) -> None:
-    """Prints recall of each kind, and precision over all pairs that hold a planted copy."""
+    """Print recall by kind, and precision over all pairs with a planted duplicate."""
     partners: defaultdict[str, set[str]] = defaultdict(set)
     for first, second in pairs:
         partners[first].add(second)
@@ -125,18 +123,18 @@ def judge(name: str, pairs: Pairs, truth: Mapping[str, tuple[str, str]], natural
 
 
 def print_identical(photos: Path) -> None:
-    """Prints the identical files of a data set as it is."""
+    """Print the identical files of a dataset."""
     found, seconds = audit(photos, near=False)
     groups = [group for group in found.groups if group.kind in ("duplicate_file", "duplicate_pixels")]
     print(
-        f"{found.images} photographs, identical: {len(groups)} groups of {sum(len(group.images) for group in groups)}, "
-        f"{sum(group.contradicts for group in groups)} contradict, {sum(group.leaks for group in groups)} leak; "
-        f"{seconds}"
+        f"{found.num_images} images, duplicates: {len(groups)} groups of {sum(len(group.images) for group in groups)}, "
+        f"{sum(group.has_conflicting_labels for group in groups)} with conflicting labels, "
+        f"{sum(group.is_split_leak for group in groups)} split leaks; {seconds}"
     )
 
 
 def print_peer(samples: list[Sample], truth: Mapping[str, tuple[str, str]]) -> None:
-    """Imagehash's perceptual hash, 64 bits, all pairs compared; what it pairs of the unplanted is its own `natural`."""
+    """Measure imagehash's 64-bit perceptual hash on all pairs, with its own natural pairs."""
     import imagehash
 
     start = time.perf_counter()
@@ -156,9 +154,9 @@ def print_peer(samples: list[Sample], truth: Mapping[str, tuple[str, str]]) -> N
 
 
 def main() -> None:
-    """Prints all figures."""
+    """Print all metrics."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--planted", type=int, default=500)
     parser.add_argument("--among", type=int, default=15_000)
     parser.add_argument("--seed", type=int, default=0)

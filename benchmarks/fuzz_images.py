@@ -1,9 +1,9 @@
-"""Feeds mutated pictures to `read_image`: no crash, no hang over a second, memory that does not grow.
+"""Fuzz `read_image` with mutated images: no crash, no hang over a second, no memory growth.
 
-Run as `python benchmarks/fuzz_images.py [--pictures 100000] [--seed 0]`. Pictures of every format and of many kinds are
-made, and each is damaged by flipped bits, cuts, foreign heads, doubled and missing pieces, and fields of extreme size.
-The work is done in a child process, so that a crash is seen; what it was about is printed and the next seed is taken.
-Ends with 1 where something was found.
+Run as `python benchmarks/fuzz_images.py [--images 100000] [--seed 0]`. Images of all formats and many kinds are
+damaged by flipped bits, truncation, foreign headers, duplicated and missing pieces, and extreme field values. A child
+process reads them, so that a crash is detected; its seed is printed and the next one is taken. Exits with 1 if
+anything was found.
 """
 
 import argparse
@@ -35,7 +35,7 @@ EXTREMES = (b"\x00\x00", b"\xff\xff", b"\x7f\xff", b"\x27\x10", b"\x10\x27", b"\
 
 
 def make_pictures() -> dict[str, bytes]:
-    """Writes small pictures of every format and of many kinds."""
+    """Write small images of all formats and many kinds."""
     noise = np.random.default_rng(0)
     soft = Image.fromarray(noise.integers(0, 255, (9, 12, 3), np.uint8)).resize((96, 72), Image.Resampling.BICUBIC)
     grey = soft.convert("L")
@@ -75,7 +75,7 @@ def make_pictures() -> dict[str, bytes]:
 
 
 def mutate(content: bytes, other: bytes, chance: random.Random) -> bytes:
-    """Damages a file in one to three ways."""
+    """Damage a file in one to three ways."""
     damaged = bytearray(content)
     for _ in range(chance.randint(1, 3)):
         if damaged:
@@ -109,7 +109,7 @@ def _damage(damaged: bytearray, other: bytes, chance: random.Random) -> None:
 
 
 def bomb(chance: random.Random) -> bytes:
-    """A small file that means much work: very many pixels, scans over scans, numbers in plain text."""
+    """Return a small file that is expensive to decode: many pixels, scans, or plain-text numbers."""
     if (form := chance.choice(("pixels", "scans", "text"))) == "scans":
         return many_scans(chance.choice((100, 1500, 4400)), chance.choice((10, 100, 3000)))
     if form == "text":
@@ -128,7 +128,7 @@ def bomb(chance: random.Random) -> bytes:
 
 
 def many_scans(side: int, scans: int) -> bytes:
-    """A grey JPEG that goes over its pixels again and again."""
+    """Return a grayscale JPEG with many scans."""
     file = io.BytesIO()
     Image.new("L", (side, side)).save(file, "JPEG", progressive=True)
     again = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" + bytes(5)  # bits of every coefficient, a little better
@@ -136,7 +136,7 @@ def many_scans(side: int, scans: int) -> bytes:
 
 
 def picture_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:
-    """The damaged picture of a seed, and what it was."""
+    """Return the damaged image of a seed, and its description."""
     chance = random.Random(seed)  # noqa: S311 - nothing secret
     if chance.random() < 0.002:
         return "bomb", bomb(chance)
@@ -145,7 +145,7 @@ def picture_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:
 
 
 def work(first: int, last: int, sender: Connection) -> None:
-    """Reads the pictures of seeds, and tells of each one before and after."""
+    """Read the images of the seeds; report before and after each."""
     warnings.simplefilter("error")  # a warning that comes through would be one that users see
     made = make_pictures()
     for seed in range(first, last):
@@ -173,7 +173,7 @@ def _resident() -> float:
 
 
 def run(pictures: int, seed: int, tell: Callable[[str], None]) -> int:
-    """Reads so many pictures in child processes and returns how often something was wrong."""
+    """Read images in child processes; return the number of findings."""
     found, longest, peak, resident = 0, 0.0, 0.0, []
     outcomes: Counter[str] = Counter()
     first, last = seed, seed + pictures
@@ -209,13 +209,13 @@ def run(pictures: int, seed: int, tell: Callable[[str], None]) -> int:
 
 
 def main() -> int:
-    """Prints what was found; returns the exit code."""
+    """Print the findings; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"{platform.system()}, Python {platform.python_version()}, Pillow {PIL.__version__}")
-    return 1 if run(options.pictures, options.seed, lambda line: print(line, flush=True)) else 0
+    return 1 if run(options.images, options.seed, lambda line: print(line, flush=True)) else 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""200 hostile models: no traceback, one line for each, and no file is read but the model.
+"""200 hostile models: no traceback, one line of error, no file read but the model.
 
-Run as `python benchmarks/fuzz_models.py [--count 200] [--seed 0] [--keep FOLDER]`, with strace. Each model is given to
-`predict`, and to one more command in turn, as a process of its own; the files that it opens are compared with those
-that the same command opens for a good model. A command fails the check where it prints a traceback, prints NaN or more
-than one line of its own on stderr, ends by a signal, takes over 60 s, or opens another file of the machine.
+Run as `python benchmarks/fuzz_models.py [--count 200] [--seed 0] [--keep FOLDER]`, with strace. `predict` and one
+other command process each model. Opened files are compared with those opened for a good model. A command fails if it
+prints a traceback, NaN or more than one own line on stderr, ends by a signal, takes over 60 s, or opens another file.
 """
 
 import argparse
@@ -53,7 +52,7 @@ Change = Callable[[onnx.ModelProto, random.Random], None]
 
 
 def base() -> onnx.ModelProto:
-    """A good model: the logits are made of the mean color; metadata are the bundled model's."""
+    """Return a good model: logits from the mean color, metadata of the bundled model."""
     bundled = onnx.load(BUNDLED)
     metadata = {entry.key: entry.value for entry in bundled.metadata_props}
     names = json.loads(metadata["class_names"])
@@ -68,10 +67,10 @@ def base() -> onnx.ModelProto:
         helper.make_node("Identity", ["logits"], ["embedding"]),
         helper.make_node("Transpose", ["colors"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["planes"], ["quarters"], kernel_shape=[16, 16], strides=[16, 16]),
-        helper.make_node("Conv", ["quarters", "kernel"], ["evidence"]),
+        helper.make_node("Conv", ["quarters", "kernel"], ["class_activation_maps"]),
     ]
     shapes: dict[str, list[Any]] = {name: ["N", len(names)] for name in ("logits", "probabilities", "embedding")} | {
-        "evidence": ["N", len(names), 2, 2]
+        "class_activation_maps": ["N", len(names), 2, 2]
     }
     graph = helper.make_graph(
         nodes,
@@ -90,7 +89,7 @@ def base() -> onnx.ModelProto:
 
 
 def between(model: onnx.ModelProto, *nodes: Node, **tensors: Any) -> None:
-    """Puts nodes from "mean" to "logits"."""
+    """Insert nodes between "mean" and "logits"."""
     del model.graph.node[3]
     for number, node in enumerate(nodes):
         model.graph.node.insert(3 + number, node)
@@ -99,7 +98,7 @@ def between(model: onnx.ModelProto, *nodes: Node, **tensors: Any) -> None:
 
 
 def outside(draw: random.Random, dims: list[int]) -> TensorProto:
-    """A tensor in another file."""
+    """Return a tensor with external data."""
     tensor = TensorProto(name="stolen", data_type=TensorProto.UINT8, dims=dims, data_location=TensorProto.EXTERNAL)
     entries = {"location": draw.choice(PLACES), "offset": str(draw.choice((0, 0, 3, -1, 10**18)))}
     for key, value in (entries | {"length": str(draw.choice((dims[0], 10**12)))}).items():
@@ -108,7 +107,7 @@ def outside(draw: random.Random, dims: list[int]) -> TensorProto:
 
 
 def steal(model: onnx.ModelProto, draw: random.Random) -> None:
-    """Data of another file, in one of the places where a tensor may be."""
+    """Reference another file from one of the places that may hold a tensor."""
     tensor, place = outside(draw, [6]), draw.randrange(6)
     cast = helper.make_node("Cast", ["stolen"], ["read"], to=TensorProto.FLOAT)
     add = helper.make_node("Add", ["mean", "read"], ["logits"])
@@ -139,7 +138,7 @@ def steal(model: onnx.ModelProto, draw: random.Random) -> None:
 
 
 def operators(model: onnx.ModelProto, draw: random.Random) -> None:
-    """Loops, operators of other domains, operators that read files."""
+    """Add loops, operators of other domains, or operators that read files."""
     kind = draw.randrange(5)
     if kind == 0:
         values = [helper.make_tensor_value_info(name, t, None) for name, t in (("i", 7), ("go", 9), ("v", 1))]
@@ -170,13 +169,13 @@ def operators(model: onnx.ModelProto, draw: random.Random) -> None:
 
 
 def deep(count: int) -> list[Node]:
-    """A chain of nodes."""
+    """Add a chain of nodes."""
     names = ["mean", *(f"n{number}" for number in range(count - 1)), "logits"]
     return [helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)]
 
 
 def failing(model: onnx.ModelProto, draw: random.Random) -> None:
-    """What opens and fails when it is run, or gives other outputs than promised."""
+    """Return a model that fails when it runs, or has wrong outputs."""
     if draw.random() < 0.7:  # else ONNX Runtime refuses many of them when they are opened
         for output in model.graph.output:
             output.type.tensor_type.ClearField("shape")
@@ -216,7 +215,7 @@ VALUES: tuple[Any, ...] = (None, True, -1, 0, 1e308, float("nan"), float("inf"),
 
 
 def metadata(model: onnx.ModelProto, draw: random.Random) -> None:
-    """Metadata of the wrong kind, depth or size."""
+    """Add metadata of a wrong kind, depth or size."""
     entry = draw.choice([each for each in model.metadata_props if each.key != "format"])
     kind = draw.randrange(3)
     if kind == 0:
@@ -232,7 +231,7 @@ def metadata(model: onnx.ModelProto, draw: random.Random) -> None:
 
 
 def spoil(held: Any, draw: random.Random) -> None:
-    """Puts an odd value somewhere into a document."""
+    """Put an odd value into a document."""
     keys = list(held) if isinstance(held, dict) else list(range(len(held))) if isinstance(held, list) else []
     if not keys:
         return
@@ -246,7 +245,7 @@ def spoil(held: Any, draw: random.Random) -> None:
 
 
 def write_bytes(file: Path, content: bytes, draw: random.Random) -> None:
-    """Flips bits, cuts off, repeats."""
+    """Flip bits, truncate or repeat."""
     spoilt = bytearray(content)
     kind = draw.randrange(4)
     if kind == 0:
@@ -267,7 +266,7 @@ CHANGES: dict[str, Change | None] = {
 
 
 def write_model(file: Path, number: int, seed: int) -> str:
-    """Writes hostile model `number`; returns its kind."""
+    """Write hostile model `number`; return its kind."""
     draw, kind = random.Random(f"{seed}-{number}"), list(CHANGES)[number % len(CHANGES)]  # noqa: S311
     model, change = base(), CHANGES[kind]
     if change is None:
@@ -279,7 +278,7 @@ def write_model(file: Path, number: int, seed: int) -> str:
 
 
 def prepare(folder: Path) -> None:
-    """Photographs, a table of labels, and what is to be stolen."""
+    """Write images, a table of labels, and files to protect."""
     names = json.loads({entry.key: entry.value for entry in onnx.load(BUNDLED).metadata_props}["class_names"])
     rows = ["image,label"]
     for number in range(36):
@@ -296,7 +295,7 @@ def prepare(folder: Path) -> None:
 
 @dataclass
 class Outcome:
-    """What came of a command."""
+    """Result of a command."""
 
     code: int | None
     out: str
@@ -306,7 +305,7 @@ class Outcome:
 
 
 def run(command: tuple[str, ...], model: str, folder: Path) -> Outcome:
-    """Runs a command in the folder, under strace where it is there."""
+    """Run a command in the folder, under strace if available."""
     for name in ("out", "out.onnx", "sheet.png"):
         target = folder / name
         shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
@@ -330,7 +329,7 @@ def run(command: tuple[str, ...], model: str, folder: Path) -> Outcome:
 
 
 def wrong(done: Outcome, command: tuple[str, ...], usual: set[str], folder: Path) -> Iterator[str]:
-    """Names what is not as it should be."""
+    """List the violations."""
     if done.code is None:
         yield f"still running after {SECONDS} s"
     elif done.code < 0 or done.code > 2:
@@ -352,12 +351,12 @@ def wrong(done: Outcome, command: tuple[str, ...], usual: set[str], folder: Path
 
 
 def refuse(constant: str) -> None:
-    """Takes no NaN and no Infinity for JSON."""
+    """Reject NaN and Infinity in JSON."""
     raise ValueError(constant)
 
 
 def is_expected(name: str, folder: Path) -> bool:
-    """Whether a file is of the job: the model, the photographs, what is written, Python, the system's."""
+    """Return whether a file belongs to the job: model, images, outputs, Python, system."""
     inside = os.path.relpath(name, folder)
     if not inside.startswith(".."):
         return not inside.startswith((SECRET, "link")) and SECRET not in inside
@@ -368,7 +367,7 @@ def is_expected(name: str, folder: Path) -> bool:
 
 
 def main() -> int:
-    """Makes the models and gives each to two commands."""
+    """Make the models and run two commands on each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,11 +1,11 @@
-"""Commands that are killed at random moments and run again: is the result the same, and is nothing lost or left over?
+"""Commands killed at random moments and rerun: same result, nothing lost, nothing left over?
 
-python benchmarks/kill.py PHOTOS [--images 180] [--seed 0] [--only NAME]
+python benchmarks/kill.py DATA [--images 180] [--seed 0] [--only NAME]
 
-Runs each command once undisturbed, then again and again with `kill -9` at a moment drawn over its whole length, and
-then once more to the end. Right is a kill after which what stands at the place of the result is the old one or the
-whole new one, the next run ends well with the same result, no input has changed and no file is left over. Decisions of
-a review are sent to a server that is killed: those it acknowledged, and no others but the one under way, must be there.
+Runs each command once, then repeatedly with `kill -9` at a random moment of its duration, and then to the end. A kill
+is correct if the result is then the old or the complete new one, the next run gives the same result, no input has
+changed and no file is left over. Review decisions are sent to a server that is killed: all acknowledged ones must be
+stored, and at most one other.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TAB = "0123456789abcdef"
 
 @dataclass(frozen=True)
 class Case:
-    """A command, what it writes, and how often it is killed."""
+    """A command, its outputs, and its number of kills."""
 
     name: str
     arguments: str
@@ -54,8 +54,8 @@ REVIEWS = 20
 
 
 def prepare(photos: Path, images: int, folder: Path) -> None:
-    """Writes photographs, two tables of some of them, and a run."""
-    known = load_dataset(photos).part("train")
+    """Write images, two tables of them, and a run."""
+    known = load_dataset(photos).split("train")
     step = max(2, len(known) // images)
     samples = known[::step]
     for number, sample in enumerate(known[1::step]):  # which no run has learnt
@@ -78,7 +78,7 @@ def prepare(photos: Path, images: int, folder: Path) -> None:
 
 
 def start(folder: Path, arguments: str) -> subprocess.Popen[str]:
-    """Starts a command with a cache folder of its own."""
+    """Start a command with a cache folder of its own."""
     environment = os.environ | {"BELVEDERE_CACHE": str(folder / "cache")}
     return subprocess.Popen(
         [*COMMAND, *arguments.split()],
@@ -91,7 +91,7 @@ def start(folder: Path, arguments: str) -> subprocess.Popen[str]:
 
 
 def run(folder: Path, arguments: str) -> float:
-    """Runs a command to its end, and returns the seconds it took."""
+    """Run a command to its end; return its seconds."""
     begun = time.perf_counter()
     process = start(folder, arguments)
     _, told = process.communicate()
@@ -101,14 +101,14 @@ def run(folder: Path, arguments: str) -> float:
 
 
 def put_back(folder: Path) -> None:
-    """Removes results, and puts the model back that calibrate replaces."""
+    """Remove results, and restore the model that calibrate replaces."""
     for path in folder.glob("out*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.copyfile(folder / "untouched.onnx", folder / "model.onnx")
 
 
 def list_files(folder: Path) -> dict[str, str]:
-    """What lies in the working folder but the cache; with hashes, but of results, which may hold times."""
+    """List the working folder without the cache; with hashes, except for results that may contain times."""
     files = [path for path in folder.rglob("*") if path.is_file() and "cache" not in path.relative_to(folder).parts]
     names = {path: str(path.relative_to(folder)) for path in files}
     return {
@@ -118,12 +118,12 @@ def list_files(folder: Path) -> dict[str, str]:
 
 
 def read(path: Path) -> bytes | None:
-    """The bytes of a file, or None where there is none."""
+    """Return the bytes of a file, or None."""
     return path.read_bytes() if path.exists() else None
 
 
 def kill_case(case: Case, folder: Path, chance: random.Random) -> list[str]:
-    """Kills one command again and again; returns what was wrong."""
+    """Kill one command repeatedly; return the violations."""
     put_back(folder)
     seconds = run(folder, case.arguments)
     put_back(folder)
@@ -157,7 +157,7 @@ def kill_case(case: Case, folder: Path, chance: random.Random) -> list[str]:
 
 
 def ask(address: str, content: dict[str, object] | None = None) -> str:
-    """One request to the review, as from its page."""
+    """Send one request to the review."""
     data = None if content is None else json.dumps(content).encode()
     origin = re.sub(r"(http://[^/]+).*", r"\1", address)
     headers = {"Content-Type": "application/json", "Origin": origin}
@@ -167,21 +167,21 @@ def ask(address: str, content: dict[str, object] | None = None) -> str:
 
 
 def decide(address: str, sent: list[str], kept: list[str]) -> None:
-    """Decides on one doubt after the other, until the server is gone."""
+    """Submit decisions until the server is gone."""
     while True:
-        found = re.search(r'data-doubt="([^"]+)"', ask(f"{address}/doubts/next?tab={TAB}"))
+        found = re.search(r'data-item="([^"]+)"', ask(f"{address}/items/next?tab={TAB}"))
         if found is None:
             return
         sent.append(secrets.token_hex(12))
-        ask(f"{address}/decisions", {"id": sent[-1], "tab": TAB, "doubt": found[1], "action": "keep"})
+        ask(f"{address}/decisions", {"id": sent[-1], "tab": TAB, "item": found[1], "action": "keep"})
         kept.append(sent[-1])
 
 
 def kill_reviews(folder: Path, chance: random.Random) -> list[str]:
-    """Kills a server under decisions; returns what was wrong."""
+    """Kill a server under decisions; return the violations."""
     put_back(folder)
     run(folder, "evaluate run some --out out")
-    journal = folder / "out.journal.jsonl"
+    journal = folder / "out.corrections.jsonl"
     sent: list[str] = []
     kept: list[str] = []
     wrong = []
@@ -210,9 +210,9 @@ def kill_reviews(folder: Path, chance: random.Random) -> list[str]:
 
 
 def main() -> None:
-    """Prints a line for each command; ends with 1 where something was wrong."""
+    """Print a line per command; exit with 1 on violations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--images", type=int, default=180)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only")
@@ -222,7 +222,7 @@ def main() -> None:
     kills = 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        prepare(options.photos, options.images, folder)
+        prepare(options.data, options.images, folder)
         for case in CASES:
             if options.only in (None, case.name):
                 found = kill_case(case, folder, chance)

@@ -1,17 +1,16 @@
-"""Wrong labels planted in a data set: how well they are found, beside cleanlab, and what mending them brings back.
+"""Label issues planted in a dataset: detection compared with cleanlab, and the effect of correction.
 
-python benchmarks/label_errors.py PHOTOS [--weights FILE] [--backbone NAME] [--quick] [--seeds 3] [--swapped
+python benchmarks/label_errors.py DATA [--weights FILE] [--network NAME] [--quick] [--seeds 3] [--swapped
 glacier,mountain] [--list FILE]
 
-Spoils training labels in two ways: 5% get any other class; 10% of the photographs of two classes get the other one.
-Then asks networks that had not seen each photograph, ranks all labels by doubt, and prints the average precision of
-finding the spoilt ones: ours, and cleanlab's two rankings of the same probabilities. With `--weights`, probes on a
-pretrained network; with `--quick`, networks trained from scratch on four fifths each (some minutes a way of
-spoiling). Identical files are asked about together; the audit takes near copies too, which the figures here leave out.
-With `--list`, a CSV of what was spoilt: way of spoiling, seed, photograph, its true and its given label.
+Corrupts training labels in two ways: 5% get a random other class; 10% of two classes are swapped. Out-of-fold
+predictions rank all labels, and the average precision is printed for our score and cleanlab's two scores on the same
+probabilities. `--weights` uses linear probes on a pretrained network, `--quick` networks trained from scratch on four
+fifths each (minutes per setting). Identical files stay in one fold; the audit also groups near duplicates, which is
+omitted here. `--list` writes a CSV of the corrupted labels: setting, seed, image, true label, given label.
 
-Last, what is flagged gets its suggestion, without a person, and the same kind of classifier learns from the true, the
-spoilt and the mended labels: accuracy on the test photographs, which choose nothing.
+Finally, flagged labels are replaced by their suggestion, and the same classifier is trained on true, corrupted and
+corrected labels: test accuracy, which selects nothing.
 """
 
 import argparse
@@ -28,14 +27,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 import belvedere
-from belvedere.auditing.label_issues import Doubts, find_label_issues
-from belvedere.auditing.linear_probe import draw_folds
-from belvedere.auditing.out_of_fold import Route, choose_route, out_of_fold_predictions
+from belvedere.auditing.label_issues import LabelIssues, find_label_issues
+from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method, out_of_fold_predictions
 from belvedere.data.dataset import Dataset, load_dataset
-from belvedere.data.hashing import Contents, read_contents, select_split
+from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.splits import stratified_group_folds
 from belvedere.inference.embeddings import read_embeddings
-from belvedere.runtime.csv_files import write_csv
 from belvedere.runtime.progress import LineProgress
+from belvedere.runtime.serialization import write_csv
 from belvedere.training.linear_probe import fit_probe
 
 FLIPPED, SWAPPED = 0.05, 0.10
@@ -46,7 +45,7 @@ Spoilt = tuple[Labels, NDArray[np.bool_]]
 
 
 def flip(labels: Labels, classes: int, seed: int) -> Spoilt:
-    """Gives 5% of the photographs another class, each equally likely."""
+    """Give 5% of the images another class, each equally likely."""
     random = np.random.default_rng((seed, 1))  # not the seed of anything else
     spoilt = random.permutation(len(labels)) < FLIPPED * len(labels)
     others = (labels + random.integers(1, classes, len(labels))) % classes
@@ -54,7 +53,7 @@ def flip(labels: Labels, classes: int, seed: int) -> Spoilt:
 
 
 def swap(labels: Labels, first: int, second: int, seed: int) -> Spoilt:
-    """Gives 10% of each of two classes the other one."""
+    """Swap 10% of the labels of two classes."""
     random = np.random.default_rng((seed, 2))
     given, spoilt = labels.copy(), np.zeros(len(labels), bool)
     for own, other in ((first, second), (second, first)):
@@ -64,16 +63,16 @@ def swap(labels: Labels, first: int, second: int, seed: int) -> Spoilt:
     return given, spoilt
 
 
-def relabel(contents: Contents, given: Labels, names: tuple[str, ...]) -> Contents:
-    """The same photographs with other labels."""
+def relabel(contents: HashedSamples, given: Labels, names: tuple[str, ...]) -> HashedSamples:
+    """Return the samples with other labels."""
     samples = tuple(replace(s, label=names[label]) for s, label in zip(contents.samples, given, strict=True))
-    return Contents(samples, contents.hashes, ())
+    return HashedSamples(samples, contents.hashes, ())
 
 
-def write_list(file: Path, contents: Contents, spoilings: Mapping[tuple[str, int], Spoilt], names: Names) -> None:
-    """Writes which photographs were spoilt, with their true and their given label."""
+def write_list(file: Path, contents: HashedSamples, spoilings: Mapping[tuple[str, int], Spoilt], names: Names) -> None:
+    """Write the corrupted images with true and given label."""
     rows = [
-        [name, seed, sample.image, sample.label, names[label]]
+        [name, seed, sample.name, sample.label, names[label]]
         for (name, seed), (given, spoilt) in spoilings.items()
         for sample, label, wrong in zip(contents.samples, given, spoilt, strict=True)
         if wrong
@@ -81,8 +80,8 @@ def write_list(file: Path, contents: Contents, spoilings: Mapping[tuple[str, int
     write_csv(file, ["spoiling", "seed", "image", "label", "given"], rows)
 
 
-def compare(name: str, probabilities: NDArray[np.float32], given: Labels, spoilt: NDArray[np.bool_]) -> Doubts:
-    """Prints how well the spoilt ones are found, and returns our doubts."""
+def compare(name: str, probabilities: NDArray[np.float32], given: Labels, spoilt: NDArray[np.bool_]) -> LabelIssues:
+    """Print the detection metrics; return our label issues."""
     doubts, wide = find_label_issues(probabilities, given), probabilities.astype(np.float64)
     figures = {"ours": average_precision_score(spoilt, doubts.scores)}
     for method in ("self_confidence", "normalized_margin"):
@@ -99,7 +98,7 @@ def compare(name: str, probabilities: NDArray[np.float32], given: Labels, spoilt
 def learn_probe(
     train: NDArray[np.float32], keys: tuple[str, ...], test: NDArray[np.float32]
 ) -> Callable[[Labels], Labels]:
-    """A way from labels to answers for the test photographs: a probe."""
+    """Return a function from labels to test predictions: a linear probe."""
 
     def answer(labels: Labels) -> Labels:
         probe = fit_probe(train, labels, keys, int(labels.max()) + 1, 0)
@@ -109,14 +108,14 @@ def learn_probe(
     return answer
 
 
-def learn_quick(contents: Contents, dataset: Dataset) -> Callable[[Labels], Labels]:
-    """A way from labels to answers for the test photographs: the recipe quick."""
+def learn_quick(contents: HashedSamples, dataset: Dataset) -> Callable[[Labels], Labels]:
+    """Return a function from labels to test predictions: the recipe quick."""
 
     def answer(labels: Labels) -> Labels:
         names = dataset.class_names
         with tempfile.TemporaryDirectory() as folder:
             rows = [(s.path.resolve(), names[k], "train") for s, k in zip(contents.samples, labels, strict=True)]
-            rows += [(s.path.resolve(), s.label, "test") for s in dataset.part("test")]
+            rows += [(s.path.resolve(), s.label, "test") for s in dataset.split("test")]
             write_csv(Path(folder) / "data.csv", ["image", "label", "split"], rows)
             run = belvedere.train(
                 Path(folder) / "data.csv", out=Path(folder) / "run", recipe="quick", progress=PROGRESS
@@ -127,9 +126,9 @@ def learn_quick(contents: Contents, dataset: Dataset) -> Callable[[Labels], Labe
 
 
 def print_regained(
-    learn: Callable[[Labels], Labels], true: Labels, given: Labels, doubts: Doubts, test: Labels
+    learn: Callable[[Labels], Labels], true: Labels, given: Labels, doubts: LabelIssues, test: Labels
 ) -> tuple[float, float]:
-    """Prints what the flagged ones bring back when they get their suggestion; returns what was lost, and that."""
+    """Print the accuracy recovered by the suggestions; return the lost and the recovered accuracy."""
     mended = np.where(doubts.flagged, doubts.suggestions, given)
     accuracies = [float((learn(labels) == test).mean()) for labels in (true, given, mended)]
     lost, back = accuracies[0] - accuracies[1], accuracies[2] - accuracies[1]
@@ -143,28 +142,28 @@ def print_regained(
 
 
 def main() -> None:
-    """Prints all figures."""
+    """Print all metrics."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--backbone")
+    parser.add_argument("--network")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--swapped", default="glacier,mountain")
     parser.add_argument("--list", type=Path, help="CSV of the photographs that were spoilt")
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.photos)
-    contents = read_contents(dataset.samples, PROGRESS)
-    train, tested, names = select_split(contents, "train"), select_split(contents, "test"), dataset.class_names
+    contents = hash_samples(dataset.samples, PROGRESS)
+    train, tested, names = contents.in_splits("train"), contents.in_splits("test"), dataset.class_names
     true, test = (np.array([names.index(s.label) for s in part.samples], np.int64) for part in (train, tested))
     pair = [names.index(name) for name in arguments.swapped.split(",")]
-    ways: list[tuple[str, Route, Callable[[Labels], Labels]]] = []
-    route = choose_route(None, arguments.backbone, arguments.weights, PROGRESS)
+    ways: list[tuple[str, LabelIssueMethod, Callable[[Labels], Labels]]] = []
+    route = choose_method(None, arguments.backbone, arguments.weights, PROGRESS)
     if route.embedder is not None:
         seen = [read_embeddings(part, route.embedder, PROGRESS).values for part in (train, tested)]
         ways.append(("probes", route, learn_probe(seen[0], train.hashes, seen[1])))
     if arguments.quick:
-        ways.append(("quick", Route(), learn_quick(train, dataset)))
+        ways.append(("quick", LabelIssueMethod(), learn_quick(train, dataset)))
     spoilings: dict[tuple[str, int], Spoilt] = {}
     for seed in range(arguments.seeds):
         spoilings["5% flipped", seed] = flip(true, len(names), seed)
@@ -174,7 +173,7 @@ def main() -> None:
     for way, route, learn in ways:
         changes: dict[str, list[tuple[float, float]]] = {}
         for (name, seed), (given, spoilt) in spoilings.items():
-            start, folds = time.perf_counter(), draw_folds(given, train.hashes, seed)
+            start, folds = time.perf_counter(), stratified_group_folds(given, train.hashes, seed)
             found = out_of_fold_predictions(dataset, relabel(train, given, names), folds, route, seed, PROGRESS)
             title = f"{way}, {name}, seed {seed}, {spoilt.sum()} spoilt, {time.perf_counter() - start:.0f} s"
             doubts = compare(title, found.probabilities, given, spoilt)

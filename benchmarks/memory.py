@@ -1,9 +1,9 @@
-"""Peak memory of a training, and of the same with every photograph listed ten times.
+"""Peak memory of a training, with each image once and ten times.
 
-python benchmarks/memory.py PHOTOS [--recipe quick] [--times 10]
+python benchmarks/memory.py DATA [--recipe quick] [--times 10]
 
-Prints the largest resident set of each process: two epochs of the plain list, one of the longer. Pictures grow to the
-same size in both.
+Prints the peak resident set size of each process: two epochs of the plain list, one of the longer one, up to the same
+image size.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from belvedere.data.dataset import load_dataset
 
 
 def peak_bytes(table: Path, recipe: str, epochs: int, out: Path) -> int:
-    """Trains and returns the largest resident set of the process."""
+    """Train and return the peak resident set size of the process."""
     command = [sys.executable, "-m", "belvedere", "train", str(table), "--recipe", recipe, "--out", str(out)]
     process = subprocess.Popen([*command, "--epochs", str(epochs)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -27,13 +27,13 @@ def peak_bytes(table: Path, recipe: str, epochs: int, out: Path) -> int:
 
 
 def main() -> None:
-    """Measures both and prints the ratio."""
+    """Measure both and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--times", type=int, default=10)
     options = parser.parse_args()
-    samples = [sample for sample in load_dataset(options.photos).samples if sample.part in ("train", "test")]
+    samples = [sample for sample in load_dataset(options.data).samples if sample.split in ("train", "test")]
     peaks = []
     with tempfile.TemporaryDirectory() as place:
         for times, epochs in ((1, 2), (options.times, 1)):
@@ -42,8 +42,8 @@ def main() -> None:
                 writer = csv.writer(out)
                 writer.writerow(["image", "label", "split"])
                 for sample in samples:
-                    listed = times if sample.part == "train" else 1
-                    writer.writerows([[str(sample.path.resolve()), sample.label, sample.part]] * listed)
+                    listed = times if sample.split == "train" else 1
+                    writer.writerows([[str(sample.path.resolve()), sample.label, sample.split]] * listed)
             peaks.append(peak_bytes(table, options.recipe, epochs, Path(place) / f"run{times}"))
             print(f"listed {times} times: {peaks[-1] / 1e9:.2f} GB", flush=True)
     print(f"ratio {peaks[1] / peaks[0]:.2f}")

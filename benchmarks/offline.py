@@ -1,10 +1,10 @@
-"""Every command without a network: does it work, does it try to reach another host, and does it take longer?
+"""Every command without a network: does it work, does it contact other hosts, is it slower?
 
-python benchmarks/offline.py PHOTOS [--rounds 3] [--images 240] [--commands NAME ...]
+python benchmarks/offline.py DATA [--rounds 3] [--images 240] [--commands NAME ...]
 
-Runs each command in turn as it is and in a network namespace that has no device but the loopback, with an empty cache
-folder each time, and once more under strace. Needs Linux, strace, and leave to make namespaces. PHOTOS is a data set
-with parts, such as the Intel scenes; so many of its photographs are taken.
+Runs each command in turn as it is and in a network namespace with only the loopback device, with an empty cache
+folder, and once more under strace. Needs Linux, strace, and permission to create namespaces. DATA is a dataset with
+splits, such as the Intel scenes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from belvedere.data.dataset import load_dataset
-from belvedere.runtime.telemetry import OFF
+from belvedere.runtime.environment import TELEMETRY_OFF
 
 COMMANDS = {
     "demo": "demo --out demo --overwrite",
@@ -46,18 +46,20 @@ ADDRESS = re.compile(r'(?:connect|sendto|sendmsg)\(.*sa_family=AF_INET6?,.*?(?:i
 
 
 def copy_some(photos: Path, images: int, folder: Path) -> None:
-    """Links some of the photographs of each part and class into a data set of their own."""
+    """Link some images of each split and class into a dataset."""
     samples = load_dataset(photos).samples
     for number, sample in enumerate(samples[:: max(1, len(samples) // images)]):
-        place = folder / ("test" if sample.part == "test" else "train") / sample.label
+        place = folder / ("test" if sample.split == "test" else "train") / sample.label
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number}{sample.path.suffix}").symlink_to(sample.path.resolve())
 
 
 def run_once(name: str, before: Sequence[str], folder: Path) -> float:
-    """Runs a command behind others, and returns the seconds it took."""
+    """Run a command after its prerequisites; return its seconds."""
     with tempfile.TemporaryDirectory() as home:
-        environment = {key: value for key, value in os.environ.items() if key not in (*OFF, "BELVEDERE_CACHE")}
+        environment = {
+            key: value for key, value in os.environ.items() if key not in (*TELEMETRY_OFF, "BELVEDERE_CACHE")
+        }
         environment |= {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache"}
         command = [sys.executable, "-m", "belvedere", *shlex.split(COMMANDS[name])]
         if name in SERVERS:
@@ -72,7 +74,7 @@ def run_once(name: str, before: Sequence[str], folder: Path) -> float:
 
 
 def ask_server(command: Sequence[str]) -> int:
-    """Starts a server, fetches its page, ends it, and returns its exit code."""
+    """Start a server, fetch its page, stop it; return its exit code."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout
     address = next(found[0] for line in process.stdout if (found := re.findall(r"http://[\w.]+:\d+", line)))
@@ -96,7 +98,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--ask"]:
         sys.exit(ask_server(sys.argv[2:]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=240)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
@@ -110,7 +112,7 @@ def main() -> None:
     foreign = 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        copy_some(options.photos, options.images, folder / "some")
+        copy_some(options.data, options.images, folder / "some")
         for name in options.commands:
             pairs = [
                 [run_once(name, before, folder) for before in ((), WITHOUT_NETWORK)] for _ in range(options.rounds)

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from belvedere import export_model
+from belvedere import export
 from belvedere.images.decode import DecodedImage, read_inputs
-from belvedere.images.listing import expand
-from belvedere.inference.model import load
+from belvedere.images.listing import iter_images
+from belvedere.inference.model import load_model
 
 ELSEWHERE = """
 import importlib, json, sys
@@ -57,7 +57,7 @@ for name, ask in {"onnxruntime": with_onnxruntime, "openvino": with_openvino, "c
 
 
 def draw_noise(folder: Path, side: int) -> Path:
-    """Write images of soft noise."""
+    """Write images of smooth noise."""
     random = np.random.default_rng(0)
     folder.mkdir()
     for number in range(30):
@@ -67,22 +67,22 @@ def draw_noise(folder: Path, side: int) -> Path:
 
 
 def main() -> None:
-    """Export, ask and compare."""
+    """Export, predict and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("photos", type=Path, nargs="?")
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--random", type=int, metavar="SIDE")
     parser.add_argument("--python", nargs="+", required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        photos = draw_noise(folder / "noise", options.random) if options.random else options.photos
+        photos = draw_noise(folder / "noise", options.random) if options.random else options.data
         plain = folder / "plain.onnx"
-        done = export_model(options.model, plain, "nchw", photos=photos)
-        model = load(options.model)
-        read = list(read_inputs(list(expand([photos]))[:100], model.card.preprocess))
+        done = export(options.model, plain, "nchw", calibration_data=photos)
+        model = load_model(options.model)
+        read = list(read_inputs(list(iter_images([photos]))[:100], model.card.preprocess))
         pixels = np.stack([outcome.pixels for outcome in read if isinstance(outcome, DecodedImage)])
-        expected = model.run(pixels).probabilities
+        expected = model.forward(pixels).probabilities
         np.save(folder / "images.npy", pixels.transpose(0, 3, 1, 2).astype(np.float32))
         print(f"{options.model}: {len(pixels)} images, {done.size_bytes / 1e6:.1f} MB")
         for python in options.python:

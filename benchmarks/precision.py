@@ -1,9 +1,9 @@
-"""Whether training in bfloat16 costs accuracy: the article's recipe in both precisions, on the same photographs.
+"""Accuracy of bfloat16 training: the article's recipe in both precisions, on the same images.
 
-python benchmarks/precision.py PHOTOS [--epochs 6] [--seeds 1]
+python benchmarks/precision.py DATA [--epochs 6] [--seeds 1]
 
-Prints the validation figures after each epoch; the validation photographs are kept back from the training ones, and the
-test photographs are not looked at.
+Prints validation metrics after each epoch. The validation images are held out from the training split; test images
+are not used.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import torch
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.runtime.progress import LineProgress
 from belvedere.training import train as training
-from belvedere.training.device import Hardware
+from belvedere.training.device import Device
 
 
 def train(dataset: Dataset, precision: torch.dtype, epochs: int, seed: int) -> list[float]:
-    """Trains once and returns the validation accuracy after each epoch."""
-    hardware = Hardware(torch.device("cpu"), precision)
-    with tempfile.TemporaryDirectory() as place, mock.patch.object(training, "choose_hardware", lambda _: hardware):
+    """Train once; return the validation accuracy after each epoch."""
+    device = Device(torch.device("cpu"), precision)
+    with tempfile.TemporaryDirectory() as place, mock.patch.object(training, "choose_device", lambda _: device):
         out = Path(place) / "run"
         training.train(dataset, out=out, recipe="article", epochs=epochs, seed=seed, progress=LineProgress())
         rows = (out / "history.csv").read_text(encoding="utf-8").splitlines()[1:]
@@ -31,13 +31,13 @@ def train(dataset: Dataset, precision: torch.dtype, epochs: int, seed: int) -> l
 
 
 def main() -> None:
-    """Trains in both precisions, seed by seed, and prints a table."""
+    """Train in both precisions, seed by seed, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
-    dataset = load_dataset(options.photos)
+    dataset = load_dataset(options.data)
     print("| seed | precision | validation accuracy after each epoch | mean of the last three |\n|---|---|---|---|")
     for seed in range(options.seeds):
         for precision in (torch.bfloat16, torch.float32):

@@ -1,10 +1,10 @@
-"""A folder of photographs to a table of answers, from files: Belvedere beside the article's program and its own limits.
+"""Prediction from files: Belvedere, the article's program, and upper limits.
 
-Run as `python benchmarks/predict.py PHOTOS --models A.onnx B.onnx [--peer article_keras.py --peer-python PYTHON]`.
-PYTHON has tensorflow-cpu and opencv-python-headless, and the peer's file has a function `network` that makes the
-article's network (its weights decide nothing here); without, Belvedere is measured alone. The programs take turns,
-round by round, each in a process of its own; a rate leaves out the start of the process, the cold single photograph is
-all start. The two limits are measured on both cores: reading alone, and computing alone.
+Run as `python benchmarks/predict.py DATA --models A.onnx B.onnx [--peer article_keras.py --peer-python PYTHON]`.
+PYTHON has tensorflow-cpu and opencv-python-headless. The peer's file has a function `network` that builds the
+article's network (its weights do not matter here). Without a peer, Belvedere is measured alone. Programs take turns,
+each in a process of its own. Rates exclude process start; the cold single image includes it. The two limits are
+measured on both cores: reading only, and inference only.
 """
 
 import argparse
@@ -53,13 +53,13 @@ OURS = """
 
 import json, sys, time
 from pathlib import Path
-from belvedere.inference.model import load
+from belvedere.inference.model import load_model
 from belvedere.inference.batch import predict_files
-model = load(sys.argv[1])
+model = load_model(sys.argv[1])
 start, worked = time.perf_counter(), time.process_time()
 done = predict_files(model, [Path(sys.argv[2])], "csv", out=Path(sys.argv[3]), overwrite=True)
 seconds, worked = time.perf_counter() - start, time.process_time() - worked
-print(json.dumps({"images": done.images, "seconds": seconds, "worked": worked}))
+print(json.dumps({"images": done.num_images, "seconds": seconds, "worked": worked}))
 """
 LIMITS = """
 
@@ -67,18 +67,18 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 from belvedere.images.decode import read_input
-from belvedere.inference.model import BATCH, load
-from belvedere.runtime.parallel import chunks_of, parallel_map
-model = load(sys.argv[1])
+from belvedere.inference.model import BATCH_SIZE, load_model
+from belvedere.runtime.parallel import batched, parallel_map
+model = load_model(sys.argv[1])
 files = sorted(Path(sys.argv[2]).iterdir())
-pixels = np.stack([read_input(file, model.card.preprocess).pixels for file in files[:BATCH]])
+pixels = np.stack([read_input(file, model.card.preprocess).pixels for file in files[:BATCH_SIZE]])
 figures = {}
 for name, work in (
-    ("reading", lambda some: [read_input(file, model.card.preprocess, reduced=True) for file in some]),
-    ("computing", lambda some: model._ask(["probabilities"], pixels[: len(some)])),
+    ("reading", lambda some: [read_input(file, model.card.preprocess, draft=True) for file in some]),
+    ("computing", lambda some: model._run(["probabilities"], pixels[: len(some)])),
 ):
     start, worked = time.perf_counter(), time.process_time()
-    count = sum(1 for _ in parallel_map(work, chunks_of(files, BATCH), 16))
+    count = sum(1 for _ in parallel_map(work, batched(files, BATCH_SIZE), 16))
     seconds, worked = time.perf_counter() - start, time.process_time() - worked
     figures[name] = {"images": len(files), "seconds": seconds, "worked": worked}
 print(json.dumps(figures))
@@ -86,7 +86,7 @@ print(json.dumps(figures))
 
 
 def run(python: str, code: str, *arguments: object) -> str:
-    """Runs a program in a process of its own and returns the last line it prints."""
+    """Run a program in a process; return the last line it prints."""
     command = [python, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -96,27 +96,27 @@ def run(python: str, code: str, *arguments: object) -> str:
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second of the clock, and of a processor's work, which other programs disturb less."""
+    """Images per second of wall-clock and of CPU time; the latter is less affected by other programs."""
 
     clock: float
     work: float
 
     @classmethod
     def of(cls, figures: dict[str, float]) -> "Rate":
-        """From what a program printed."""
+        """Parse the output of a program."""
         return cls(figures["images"] / figures["seconds"], figures["images"] / figures["worked"])
 
 
 def seconds_of(python: str, *arguments: object, code: str = "") -> float:
-    """How long a process takes from its start to its end."""
+    """Return the duration of a process."""
     command = [python, *(["-c", code] if code else []), *map(str, arguments)]
     start = time.perf_counter()
     subprocess.run(command, capture_output=True, check=True)
     return time.perf_counter() - start
 
 
-def link_photographs(photos: Path, count: int, folder: Path) -> Path:
-    """Makes a flat folder of links to so many photographs from all over a folder."""
+def link_images(photos: Path, count: int, folder: Path) -> Path:
+    """Make a flat folder of links to images from a whole folder."""
     found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     folder.mkdir()
     for number in range(min(count, len(found))):
@@ -126,7 +126,7 @@ def link_photographs(photos: Path, count: int, folder: Path) -> Path:
 
 
 def show(title: str, rates: Sequence[Rate]) -> Rate:
-    """Prints the medians of some runs and their range; returns the medians."""
+    """Print median and range of runs; return the medians."""
     clock, work = [each.clock for each in rates], [each.work for each in rates]
     middle = Rate(statistics.median(clock), statistics.median(work))
     spread = f"{min(clock):,.0f} to {max(clock):,.0f}"
@@ -135,37 +135,37 @@ def show(title: str, rates: Sequence[Rate]) -> Rate:
 
 
 def show_ratio(title: str, ours: Rate, clock: float, work: float) -> None:
-    """Prints how many times other rates a rate is."""
+    """Print the ratio to other rates."""
     print(f"|   {title} | {ours.clock / clock:.2f} | | {ours.work / work:.2f} |", flush=True)
 
 
 @dataclass(frozen=True)
 class Peer:
-    """The article's program, and the Python that runs it."""
+    """The article's program and its Python."""
 
     file: Path
     python: str
 
     def answer(self, folder: Path, out: Path) -> Rate:
-        """Answers for a folder."""
+        """Predict a folder."""
         return Rate.of(json.loads(run(self.python, PEER, "folder", self.file, out, folder)))
 
-    def start_cold(self, photograph: Path, place: Path, rounds: int) -> list[float]:
-        """Answers for one photograph in new processes, and returns how long each took."""
+    def start_cold(self, image: Path, place: Path, rounds: int) -> list[float]:
+        """Predict one image in new processes; return the seconds of each."""
         saved = place / "article.keras"
         run(self.python, PEER, "save", self.file, saved)
-        return [seconds_of(self.python, "cold", saved, "-", photograph, code=PEER) for _ in range(rounds)]
+        return [seconds_of(self.python, "cold", saved, "-", image, code=PEER) for _ in range(rounds)]
 
 
 def compare_cold(models: Sequence[Path], peer: Peer | None, folder: Path, rounds: int) -> None:
-    """Prints how long one photograph takes in a new process, model and all."""
-    photograph = min(folder.iterdir())
-    print("\n| one photograph, cold | s, median | least to most |\n|---|---|---|")
-    theirs = peer.start_cold(photograph, folder.parent, rounds) if peer else []
+    """Print the time for one image in a new process."""
+    image = min(folder.iterdir())
+    print("\n| one image, cold | s, median | least to most |\n|---|---|---|")
+    theirs = peer.start_cold(image, folder.parent, rounds) if peer else []
     if theirs:
         print(f"| the article's (Keras) | {statistics.median(theirs):.2f} | {min(theirs):.2f} to {max(theirs):.2f} |")
     for model in models:
-        command = ["-m", "belvedere", "predict", model, photograph]
+        command = ["-m", "belvedere", "predict", model, image]
         ours = [seconds_of(sys.executable, *command) for _ in range(rounds)]
         print(f"| belvedere, {model.name} | {statistics.median(ours):.2f} | {min(ours):.2f} to {max(ours):.2f} |")
         if theirs:
@@ -173,7 +173,7 @@ def compare_cold(models: Sequence[Path], peer: Peer | None, folder: Path, rounds
 
 
 def compare_rates(models: Sequence[Path], peer: Peer | None, folder: Path, rounds: int) -> None:
-    """Prints the rates of a folder and their limits."""
+    """Print the rates of a folder and their limits."""
     out = folder.parent / "answers.csv"
     theirs: list[Rate] = []
     ours: dict[Path, list[Rate]] = {model: [] for model in models}
@@ -186,7 +186,7 @@ def compare_rates(models: Sequence[Path], peer: Peer | None, folder: Path, round
             for name, figures in json.loads(run(sys.executable, LIMITS, model, folder)).items():
                 limits[model][name].append(Rate.of(figures))
     count = sum(1 for _ in folder.iterdir())
-    print(f"| {count:,} photographs to CSV | images/s, median | least to most | images a processor second |")
+    print(f"| {count:,} images to CSV | images/s, median | least to most | images a processor second |")
     print("|---|---|---|---|")
     article = show("the article's (OpenCV, Keras)", theirs) if theirs else None
     for model in models:
@@ -202,9 +202,9 @@ def compare_rates(models: Sequence[Path], peer: Peer | None, folder: Path, round
 
 
 def main() -> None:
-    """Prints rates, limits and cold starts."""
+    """Print rates, limits and cold starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--models", type=Path, nargs="+", required=True)
     parser.add_argument("--peer", type=Path)
     parser.add_argument("--peer-python", default=sys.executable)
@@ -215,7 +215,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}\n")
     peer = Peer(options.peer, options.peer_python) if options.peer else None
     with tempfile.TemporaryDirectory() as place:
-        folder = link_photographs(options.photos, options.count, Path(place) / "photographs")
+        folder = link_images(options.data, options.count, Path(place) / "images")
         compare_rates(options.models, peer, folder, options.rounds)
         compare_cold(options.models, peer, folder, options.rounds + 2)
 

@@ -1,9 +1,8 @@
-"""How far answers move where large JPEGs are decoded at a reduced scale.
+"""Change of probabilities if large JPEGs are decoded at a reduced scale.
 
-Run as `python benchmarks/reduced.py PHOTOS [--model M]`. Photographs are made larger in several ways, which gives edges
-of every sharpness, and 64 at a time are laid beside each other into pictures with detail everywhere. Each is read in
-full and at a reduced scale, and answered for; the largest and mean change of a probability, the share with the same top
-class, and the times of both readings are printed as Markdown.
+Run as `python benchmarks/reduced.py DATA [--model M]`. Images are enlarged in several ways, for edges of different
+sharpness, and 64 are tiled into images with detail everywhere. Each is decoded at full and reduced scale. The largest
+and mean change of a probability, the top-class agreement and both times are printed as Markdown.
 """
 
 import argparse
@@ -19,8 +18,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also without Belvedere installed
 
 from belvedere.images import decode
-from belvedere.images.listing import list_pictures
-from belvedere.inference.model import load
+from belvedere.images.listing import list_images
+from belvedere.inference.model import load_model
 from belvedere.inference.model_paths import BUNDLED
 
 Resampling = Image.Resampling
@@ -36,7 +35,7 @@ MOSAICS, ACROSS = 40, 8
 
 
 def enlarge(files: Sequence[Path], way: Way | None) -> Iterator[bytes]:
-    """Writes photographs as larger JPEGs."""
+    """Write images as larger JPEGs."""
     for file in files:
         if way is None:
             yield file.read_bytes()
@@ -47,14 +46,14 @@ def enlarge(files: Sequence[Path], way: Way | None) -> Iterator[bytes]:
 
 
 def to_jpeg(image: Image.Image, quality: int = 90, subsampling: int = 2) -> bytes:
-    """Returns a picture as the bytes of a JPEG."""
+    """Return an image as JPEG bytes."""
     written = io.BytesIO()
     image.save(written, "JPEG", quality=quality, subsampling=subsampling)
     return written.getvalue()
 
 
 def lay_mosaics(files: Sequence[Path]) -> Iterator[bytes]:
-    """Lays 8 x 8 photographs beside each other, again and again."""
+    """Tile 8 x 8 images repeatedly."""
     chance = np.random.default_rng(0)
     for _ in range(MOSAICS):
         whole = Image.new("RGB", (150 * ACROSS, 150 * ACROSS))
@@ -66,19 +65,19 @@ def lay_mosaics(files: Sequence[Path]) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--count", type=int, default=150)
     options = parser.parse_args()
-    model = load(options.model)
+    model = load_model(options.model)
     side = model.card.preprocess
-    found = list(list_pictures(options.photos))
+    found = list(list_images(options.data))
     count = min(options.count, len(found))
     files = [found[number * len(found) // count] for number in range(count)]
     cases = {name: enlarge(files, way) for name, way in WAYS.items()} | {"mosaics of 64": lay_mosaics(files)}
-    print(f"{model.name}, input {side.height} x {side.width}; at least {decode.REDUCED_STILL} times that is decoded\n")
+    print(f"{model.name}, input {side.height} x {side.width}; at least {decode.DRAFT_FACTOR} times that is decoded\n")
     print("| pictures | | largest change | mean | same top class | ms, in full | ms, reduced |")
     print("|---|---|---|---|---|---|---|")
     for name, contents in cases.items():
@@ -87,9 +86,9 @@ def main() -> None:
         for content in contents:
             for reduced in (False, True):
                 start = time.process_time()
-                pixels[reduced].append(decode.read_input(content, side, reduced=reduced).pixels)
+                pixels[reduced].append(decode.read_input(content, side, draft=reduced).pixels)
                 seconds[reduced] += time.process_time() - start
-        full, less = (model.run(np.stack(pixels[reduced])).probabilities for reduced in (False, True))
+        full, less = (model.forward(np.stack(pixels[reduced])).probabilities for reduced in (False, True))
         change = np.abs(full - less).max(1)
         same = (full.argmax(1) == less.argmax(1)).mean()
         times = " | ".join(f"{seconds[reduced] / len(change) * 1000:.1f}" for reduced in (False, True))

@@ -1,9 +1,9 @@
-"""Trainings that are killed at random moments and resumed, beside one that is not: are the weights the same bytes?
+"""Trainings killed at random moments and resumed: are the weights byte-identical?
 
-python benchmarks/resume.py PHOTOS [--kills 10] [--images 1500] [--recipe quick] [--epochs 8]
+python benchmarks/resume.py DATA [--kills 10] [--images 1500] [--recipe quick] [--epochs 8]
 
-Takes some of the training photographs, trains once undisturbed, then ten times with `kill -9` at a moment drawn over
-the whole length, from the start of the process to its end, and `--resume`.
+Trains on some of the images once, then ten times with `kill -9` at a random moment between process start and end, and
+`--resume`.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from belvedere.data.dataset import load_dataset
 
 
 def write_table(photos: Path, images: int, file: Path) -> None:
-    """Writes a table of some of the training photographs, spread over the classes."""
-    samples = load_dataset(photos).part("train")
+    """Write a table of some training images, balanced over the classes."""
+    samples = load_dataset(photos).split("train")
     chosen = samples[:: max(1, len(samples) // images)]
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
@@ -30,9 +30,9 @@ def write_table(photos: Path, images: int, file: Path) -> None:
 
 
 def main() -> None:
-    """Kills, resumes and compares; ends with 1 where weights differ."""
+    """Kill, resume and compare; exit with 1 if weights differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--recipe", default="quick")
@@ -41,7 +41,7 @@ def main() -> None:
     chance = random.Random(0)  # noqa: S311 - no secret
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_table(options.photos, options.images, folder / "some.csv")
+        write_table(options.data, options.images, folder / "some.csv")
         environment = os.environ | {"BELVEDERE_CACHE": str(folder / "cache")}
         command = [sys.executable, "-m", "belvedere", "train", str(folder / "some.csv"), "--recipe", options.recipe]
         command += ["--epochs", str(options.epochs)]

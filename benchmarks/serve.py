@@ -1,9 +1,9 @@
-"""The service under load, from outside its process, beside `belvedere predict` on the same pictures.
+"""The server under load, compared with `belvedere predict` on the same images.
 
-python benchmarks/serve.py PHOTOGRAPHS [--model MODEL] [--seconds 60] [--clients 64]
+python benchmarks/serve.py FOLDER [--model MODEL] [--seconds 60] [--clients 64]
 
-Prints a Markdown table: the throughput of offline `predict`, of the service with all clients at once, and of the
-service with broken, oversized and slow-sending clients mixed in; statuses, times and memory. PHOTOGRAPHS is a folder.
+Prints a Markdown table: throughput of offline `predict`, of the server with all clients, and of the server with
+broken, oversized and slow requests mixed in; statuses, latencies and memory.
 """
 
 import argparse
@@ -31,7 +31,7 @@ WARM_UP_SECONDS = 5.0
 
 @dataclass
 class Seen:
-    """What a group of clients met."""
+    """Results of a group of clients."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
@@ -65,7 +65,7 @@ async def read_reply(reader: asyncio.StreamReader) -> str:
 
 
 def post(content: bytes) -> bytes:
-    """A request for one picture."""
+    """Request a prediction for one image."""
     head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
@@ -117,7 +117,7 @@ async def load(address: str, files: list[Path], clients: int, seconds: float, mi
 
 
 def run_load(address: str, folder: Path, clients: int, seconds: float, mixed: bool) -> dict[str, dict[str, object]]:
-    """Runs the clients in a process of their own."""
+    """Run the clients in a process of their own."""
     command = [sys.executable, __file__, str(folder), "--clients", str(clients), "--seconds", str(seconds)]
     command += ["--load", address] + (["--mixed"] if mixed else [])
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -126,7 +126,7 @@ def run_load(address: str, folder: Path, clients: int, seconds: float, mixed: bo
 
 
 def report_load(options: argparse.Namespace, files: list[Path]) -> None:
-    """Of the process with the clients: prints what they met, as JSON."""
+    """Run in the client process: print the results as JSON."""
     seen = asyncio.run(load(options.load, files, options.clients, options.seconds, options.mixed))
     shown = {}
     for kind, group in seen.items():
@@ -137,7 +137,7 @@ def report_load(options: argparse.Namespace, files: list[Path]) -> None:
 
 
 def predict_offline(model: list[str], folder: Path) -> float:
-    """Images a second of `belvedere predict`, between two lengths, so that its start does not count."""
+    """Return images per second of `belvedere predict`, from two lengths to exclude the start."""
     with tempfile.TemporaryDirectory() as place:
         halves = {}
         files = sorted(folder.rglob("*.jpg"))
@@ -154,29 +154,29 @@ def predict_offline(model: list[str], folder: Path) -> float:
 
 
 def memory_mb(process: int) -> float:
-    """What a process holds of the machine's memory."""
+    """Return the resident memory of a process in MB."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(text.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def metric(address: str, name: str) -> float:
-    """A figure of the server's, over its labels."""
+    """Return a server metric summed over its labels."""
     with urllib.request.urlopen(f"{address}/metrics") as reply:  # noqa: S310 - our own server
         lines = reply.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--load", help=argparse.SUPPRESS)
     parser.add_argument("--mixed", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    files = sorted(options.photographs.rglob("*.jpg"))
+    files = sorted(options.data.rglob("*.jpg"))
     if options.load:
         report_load(options, files)
         return
@@ -201,21 +201,21 @@ def measure(
     started: float,
     files: int,
 ) -> None:
-    """Runs the three parts and prints their table."""
+    """Run the three parts and print their table."""
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {files:,} photographs")
     print(f"server started in {started:.1f} s; {options.clients} clients at once for {options.seconds:g} s\n")
     print("| part | images/s | of offline | p50 / p95 / p99 | statuses | pictures a batch | memory, MB |")
     print("|---|---|---|---|---|---|---|")
-    offline = predict_offline(model, options.photographs)
+    offline = predict_offline(model, options.data)
     print(f"| `belvedere predict` | {offline:.1f} | 1 | | | | |", flush=True)
-    run_load(address, options.photographs, options.clients, WARM_UP_SECONDS, mixed=False)
+    run_load(address, options.data, options.clients, WARM_UP_SECONDS, mixed=False)
     for name, mixed in (("service", False), ("service, bad clients mixed in", True), ("service, again", False)):
-        before = {each: metric(address, f"belvedere_batch_pictures_{each}") for each in ("sum", "count")}
+        before = {each: metric(address, f"belvedere_batch_size_{each}") for each in ("sum", "count")}
         memory = memory_mb(server.pid)
-        seen = run_load(address, options.photographs, options.clients, options.seconds, mixed)
+        seen = run_load(address, options.data, options.clients, options.seconds, mixed)
         good = seen["good"]
         rate = float(str(good["answers"])) / options.seconds
-        after = {each: metric(address, f"belvedere_batch_pictures_{each}") for each in ("sum", "count")}
+        after = {each: metric(address, f"belvedere_batch_size_{each}") for each in ("sum", "count")}
         batch = (after["sum"] - before["sum"]) / max(1, after["count"] - before["count"])
         times = " / ".join(f"{float(str(good[each])):.2f}" for each in ("p50", "p95", "p99"))
         statuses = "; ".join(f"{kind}: {group['statuses']}" for kind, group in seen.items()).replace("'", "")
@@ -224,7 +224,7 @@ def measure(
             f"| {name} | {rate:.1f} | {rate / offline:.2f} | {times} s | {statuses} | {batch:.1f} | {memories} |",
             flush=True,
         )
-    offline = predict_offline(model, options.photographs)
+    offline = predict_offline(model, options.data)
     print(f"| `belvedere predict`, again | {offline:.1f} | | | | | |", flush=True)
     server.terminate()
     print(f"\nexit code after SIGTERM: {server.wait()}")

@@ -1,9 +1,9 @@
-"""Sends a running service what its OpenAPI document allows, and what it does not: no answer may be a 5xx.
+"""Fuzz a running server by its OpenAPI document: no response may be 5xx.
 
 python benchmarks/serve_fuzz.py [--examples 300] [--schemathesis PATH]
 
-Needs schemathesis, in an environment of its own: python -m venv fuzz; fuzz/bin/pip install schemathesis; then
---schemathesis fuzz/bin/schemathesis. Run twice: without a token, and with one.
+Needs schemathesis in an environment of its own: python -m venv fuzz; fuzz/bin/pip install schemathesis; then
+--schemathesis fuzz/bin/schemathesis. Runs twice: without and with a token.
 """
 
 import argparse
@@ -21,7 +21,7 @@ CHECKS = (
 
 
 def fuzz(schemathesis: str, examples: int, token: str) -> int:
-    """Starts a service, runs schemathesis against it, and returns its exit code."""
+    """Start a server, run schemathesis against it, and return its exit code."""
     command = [
         sys.executable,
         "-m",
@@ -58,7 +58,7 @@ def fuzz(schemathesis: str, examples: int, token: str) -> int:
 
 
 def main() -> int:
-    """Fuzzes without and with a token; returns the exit code."""
+    """Fuzz without and with a token; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=300)
     parser.add_argument("--schemathesis", default="schemathesis")

@@ -1,10 +1,10 @@
-"""Small files that keep a decoder busy: what does each cost, read or refused?
+"""CPU time of small files made to keep a decoder busy, decoded or rejected.
 
 python benchmarks/slow_images.py [--megabytes 0.25 1 4 8 16 30] [--kind NAME] [--limit 1.0]
 
-Writes a file of each kind in each size: segments, chunks, blocks, pages, directories, comments, scans and fill bytes
-without number. Each is read in a process of its own; the time of the processor counts, less that of an ordinary image.
-Ends with 1 where one costs more than the limit, or ends otherwise than with pixels or an `InvalidImageError`.
+Writes a file of each kind in each size: excessive segments, chunks, blocks, pages, directories, comments, scans and
+fill bytes. A process of its own reads each file; its CPU time counts, less that of an ordinary image. Exits with 1 if
+a file exceeds the limit, or ends in anything but pixels or an `InvalidImageError`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PATIENCE_SECONDS = 120
 
 
 def read_in_child(plain: Path, file: Path) -> dict[str, object]:
-    """Read a file in a process of its own; what it cost and how it ended."""
+    """Read a file in a child process; return its CPU time and outcome."""
     command = [sys.executable, "-c", READ, str(plain), str(file)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
@@ -53,7 +53,7 @@ def read_in_child(plain: Path, file: Path) -> dict[str, object]:
 
 
 def main() -> int:
-    """Print a line for each kind; return the exit code."""
+    """Print a line per kind; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, nargs="+", default=[0.25, 2.0, 8.0, 30.0])
     parser.add_argument("--kind", action="append")

@@ -1,6 +1,6 @@
-"""Kinds of small files that keep a decoder busy, each made in about the size that is asked for.
+"""Kinds of small files that keep a decoder busy, each made at about a given size.
 
-Directories and tables have a module of their own, `slow_tables`; `slow_images` measures them all.
+Directories and tables are in `slow_tables`; `slow_images` measures all.
 """
 
 import io

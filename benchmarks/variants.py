@@ -1,11 +1,10 @@
-"""Changes to a recipe, compared on photographs kept back from the training ones: accuracy, log loss and time a seed.
+"""Variants of a recipe, compared on held-out training images: accuracy, log loss and time per seed.
 
-python benchmarks/variants.py PHOTOS [--recipe quick] [--set batch_size=64 --set crop_ratio=1.5] [--seeds 3]
-    [--sides 112,128]
+python benchmarks/variants.py DATA [--recipe quick] [--set batch_size=64 --set epochs=5] [--seeds 3]
+    [--image-sizes 112,128]
 
-Of the training part 3,000 photographs are kept back to measure on, and the rest is learnt from; the test photographs
-are not looked at. Every seed measures the weights of its last epoch at each side, from one view and with the mirror
-image.
+3,000 training images are held out for measuring, and the others are trained on; test images are not used. The weights
+of the last epoch are measured at each image size, with and without flip TTA.
 """
 
 import argparse
@@ -19,89 +18,90 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.dataset import load_dataset
-from belvedere.data.hashing import Contents, read_contents, select_split
-from belvedere.data.image_cache import Pixels, read_pixels
+from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.image_cache import ImageArray, read_image_array
 from belvedere.data.splits import stratified_group_split
-from belvedere.runtime.malloc import keep_freed_memory
+from belvedere.runtime.memory import keep_freed_memory
 from belvedere.runtime.progress import LineProgress, Progress
-from belvedere.training.data_loader import DataLoader, Part
-from belvedere.training.device import Hardware, choose_hardware
-from belvedere.training.distributed import Distributed
-from belvedere.training.loop import Plan, fit, validate
+from belvedere.training.data_loader import ArrayDataset, DataLoader
+from belvedere.training.device import Runtime, choose_device
+from belvedere.training.loop import LoopConfig, run_loop, validate
 from belvedere.training.networks import Network
 from belvedere.training.recipe_config import change_recipe, choose_recipe
 from belvedere.training.recipes import Recipe
-from belvedere.training.schedule import count_steps, repeats_per_epoch
-from belvedere.training.trainer import start_network
+from belvedere.training.schedule import plan_batches, repeats_per_epoch
+from belvedere.training.trainer import initialize_network
 from belvedere.types.model import Preprocess
 
 KEPT_BACK = 3000
 
 
-def divide(photos: Path) -> tuple[Contents, Contents, tuple[str, ...]]:
-    """Returns what to learn from, what to measure on, and the class names."""
+def divide(photos: Path) -> tuple[HashedSamples, HashedSamples, tuple[str, ...]]:
+    """Return the training and measuring samples, and the class names."""
     dataset = load_dataset(photos)
-    contents = select_split(read_contents(dataset.samples, Progress()), "train")
+    contents = hash_samples(dataset.samples, Progress()).in_splits("train")
     rest, measured = stratified_group_split(contents, KEPT_BACK / len(contents.samples), seed=7)
     return rest, measured, dataset.class_names
 
 
-def read(contents: Contents, side: int, class_names: Sequence[str]) -> Part:
-    """Opens the pixels of photographs at a side."""
-    pixels: Pixels = read_pixels(contents, Preprocess(side, side), LineProgress())
+def read(contents: HashedSamples, side: int, class_names: Sequence[str]) -> ArrayDataset:
+    """Open the decoded images at a size."""
+    pixels: ImageArray = read_image_array(contents, Preprocess(side, side), LineProgress())
     labels = np.array([class_names.index(sample.label) for sample in pixels.samples], np.int64)
-    return Part(pixels.images, labels)
+    return ArrayDataset(pixels.images, labels)
 
 
-def train(recipe: Recipe, train_part: Part, watched: Part, seed: int, hardware: Hardware) -> tuple[Network, float]:
-    """Trains once; returns the network of the last step and the seconds of the epochs, without validation."""
-    network = start_network(recipe, len(set(train_part.labels)), seed, train_part.images)
-    feed = DataLoader(train_part, hardware, repeats_per_epoch(len(train_part.labels), recipe))
-    plan = Plan(recipe, count_steps(len(feed), recipe), seed, hardware, Distributed())
+def train(
+    recipe: Recipe, train_part: ArrayDataset, watched: ArrayDataset, seed: int, runtime: Runtime
+) -> tuple[Network, float]:
+    """Train once; return the network of the last step and the seconds of the epochs, without validation."""
+    network = initialize_network(recipe, len(set(train_part.labels)), seed, train_part.images)
+    loader = DataLoader(train_part, runtime.device, repeats_per_epoch(len(train_part.labels), recipe))
+    config = LoopConfig(recipe, plan_batches(len(loader), recipe), seed, runtime)
     start = time.perf_counter()
     with keep_freed_memory():
-        done = fit(network, plan, feed, DataLoader(watched, hardware), progress=LineProgress(), keep=lambda _: None)
+        done = run_loop(network, config, loader, DataLoader(watched, runtime.device))
     print(f"  {time.perf_counter() - start:.1f} s with validation", flush=True)
     return network, sum(row.seconds for row in done.history)
 
 
-def measure(network: Network, part: Part, hardware: Hardware) -> NDArray[np.float64]:
-    """Returns accuracy and log loss from one view, and the same with the mirror image: (4,)."""
+def measure(network: Network, part: ArrayDataset, runtime: Runtime) -> NDArray[np.float64]:
+    """Return accuracy and log loss without and with flip TTA: (4,)."""
     figures: list[float] = []
     for both in (False, True):
         network.flip_tta = both
-        found = validate(network, DataLoader(part, hardware), hardware, Distributed())
+        found = validate(network, DataLoader(part, runtime.device), runtime)
         figures += [found.accuracy, found.loss]
     return np.array(figures)
 
 
 def parse_changes(settings: Sequence[str]) -> dict[str, object]:
-    """Reads `key=value` with values as TOML writes them."""
+    """Parse `key=value` with TOML values."""
     return {name: value for setting in settings for name, value in tomllib.loads(setting).items()}
 
 
 def main() -> None:
-    """Trains seed by seed and prints a row a side."""
+    """Train seed by seed and print a row per image size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="key=value, as in a config")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sides", default="112,128")
+    parser.add_argument("--image-sizes", default="112,128")
     options = parser.parse_args()
     recipe = change_recipe(choose_recipe(options.recipe), parse_changes(options.changes), "--set")
-    hardware = choose_hardware("auto")
-    learnt, measured, class_names = divide(options.photos)
+    runtime = Runtime(choose_device("auto"), progress=LineProgress())
+    learnt, measured, class_names = divide(options.data)
     train_part = read(learnt, recipe.cached_image_size, class_names)
-    parts = {int(side): read(measured, int(side), class_names) for side in options.sides.split(",")}
+    parts = {int(side): read(measured, int(side), class_names) for side in options.image_sizes.split(",")}
     watched = next(iter(parts.values()))
     found: dict[int, list[NDArray[np.float64]]] = {side: [] for side in parts}
     seconds = []
     for seed in range(options.seeds):
-        network, took = train(recipe, train_part, watched, seed, hardware)
+        network, took = train(recipe, train_part, watched, seed, runtime)
         seconds.append(took)
         for side, part in parts.items():
-            found[side].append(measure(network, part, hardware))
+            found[side].append(measure(network, part, runtime))
     print(f"{options.recipe} {' '.join(options.changes)}: {options.seeds} seeds, {statistics.mean(seconds):.1f} s each")
     for side, rows in found.items():
         accuracy, loss, accuracy_both, loss_both = np.mean(rows, axis=0)

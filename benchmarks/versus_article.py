@@ -1,14 +1,14 @@
-"""Belvedere's recipes beside the article's own Keras program: the same photographs, in turn, on one machine.
+"""Belvedere's recipes compared with the article's Keras program, in turn, on one machine.
 
-python benchmarks/versus_article.py PHOTOS --peer article_keras.py --peer-python PYTHON
+python benchmarks/versus_article.py DATA --peer article_keras.py --peer-python PYTHON
     [--recipes quick:5,standard:3] [--level 0.87] [--peer-epochs 30] [--until-level]
 
-PHOTOS has train/ and test/; a recipe's number says how many seeds of it are run. Each run of ours starts cold: a new
-process, an empty cache of pixels. Its time goes from the start of the process until model.onnx is written; it has
-reached the level if that model's test accuracy has. The article's program measures itself on the test photographs after
-every epoch, and its time runs until the first epoch that reaches the level; with --until-level it is ended there, else
-after --peer-epochs. Prediction is from the test files to their probabilities, model loaded, the better of two. Peak
-memory is the largest resident set of the training.
+DATA has train/ and test/. The number after a recipe is its number of seeds. Each of our runs starts cold: a new
+process, an empty cache. Its time ends when model.onnx is written; it reaches the level if the test accuracy of that
+model does. The article's program measures itself on the test images after every epoch, and its time ends at the first
+epoch that reaches the level. `--until-level` stops it there, otherwise after `--peer-epochs`. Prediction is from test
+files to probabilities with a loaded model, the better of two. Peak memory is the peak resident set size of the
+training.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import numpy as np
 OUR_PREDICTION = """
 
 import sys, time, belvedere
-model = belvedere.load(sys.argv[1])
+model = belvedere.load_model(sys.argv[1])
 for _ in range(2):
     start = time.perf_counter()
     answers = model.predict(sys.argv[2])
@@ -53,7 +53,7 @@ with tempfile.TemporaryDirectory() as place:
 
 @dataclass
 class Measured:
-    """What came of one program."""
+    """Results of one program."""
 
     name: str
     level_seconds: float | None = None  # from a cold start; None: never reached
@@ -95,7 +95,7 @@ def follow(
 
 
 def measure_ours(photos: Path, recipe: str, seed: int, level: float) -> Measured:
-    """Trains by one recipe, cold, and predicts."""
+    """Train by one recipe, cold, and predict."""
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
         written: list[float] = []
@@ -124,7 +124,7 @@ def measure_ours(photos: Path, recipe: str, seed: int, level: float) -> Measured
 
 
 def measure_theirs(photos: Path, peer: Path, python: str, options: argparse.Namespace) -> Measured:
-    """Runs the article's program, and predicts with its network."""
+    """Run the article's program, and predict with its network."""
     found = Measured("the article's (Keras)")
 
     ends: list[float] = []
@@ -150,14 +150,14 @@ def measure_theirs(photos: Path, peer: Path, python: str, options: argparse.Name
 
 
 def versions(python: str, packages: list[str]) -> str:
-    """Names the versions of packages in an environment."""
+    """Return the versions of packages in an environment."""
     code = f"from importlib.metadata import version as v; print({{p: v(p) for p in {packages!r}}})"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip().strip("{}").replace("'", "")
 
 
 def print_rows(ours: list[Measured], theirs: Measured, level: float) -> None:
-    """Prints a table of Markdown: a row a program, and under each of ours its ratios."""
+    """Print a Markdown table: a row per program, and the ratios of ours."""
     print(f"| program | s to {level:.0%}, cold | s in all | test accuracy | peak GB | model MB | predicted images/s |")
     print("|---|---|---|---|---|---|---|")
     for row in (theirs, *ours):
@@ -179,9 +179,9 @@ def print_rows(ours: list[Measured], theirs: Measured, level: float) -> None:
 
 
 def main() -> None:
-    """Runs all in turn and prints a page of Markdown."""
+    """Run all in turn and print a Markdown page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--peer", type=Path, required=True, help="the article's program")
     parser.add_argument("--peer-python", default=sys.executable, help="a Python with tensorflow and opencv")
     parser.add_argument("--recipes", default="quick:5,standard:3")
@@ -193,9 +193,9 @@ def main() -> None:
     recipes = {name: int(seeds or 1) for name, _, seeds in (part.partition(":") for part in options.recipes.split(","))}
     for recipe, seeds in recipes.items():
         for seed in range(seeds):
-            ours.append(measure_ours(options.photos, recipe, seed, options.level))
+            ours.append(measure_ours(options.data, recipe, seed, options.level))
             print(f"{ours[-1].name}: {ours[-1].seconds:.1f} s, {ours[-1].accuracies[-1]:.4f}", file=sys.stderr)
-    theirs = measure_theirs(options.photos, options.peer, options.peer_python, options)
+    theirs = measure_theirs(options.data, options.peer, options.peer_python, options)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}")
     print(f"\nours: {versions(sys.executable, ['belvedere', 'torch', 'numpy', 'simplejpeg', 'onnxruntime'])}")
     print(f"theirs: {versions(options.peer_python, ['tensorflow_cpu', 'keras', 'opencv-python-headless', 'numpy'])}\n")

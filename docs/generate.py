@@ -16,14 +16,14 @@ VERBS = (
     "train",
     "evaluate",
     "review",
-    "journal",
+    "corrections",
     "compare",
     "calibrate",
     "predict",
     "export",
     "serve",
     "show",
-    "backbones",
+    "networks",
     "cache",
 )
 BEGIN, END = "<!-- help -->", "<!-- /help -->"

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
-from belvedere.data.hashing import Contents
+from belvedere.data.hashing import HashedSamples
 from belvedere.evaluation.report.sinks import ContactSheet
-from belvedere.inference.model import Model, load
+from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.runtime.environment import CACHE_DIR_ENV
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import ModelId, Sample
 from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance
 from belvedere.types.prediction import Prediction
+from command_line import belvedere
 
 # Where the tests run in the background of a script, Ctrl-C is ignored from the start, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,13 +55,13 @@ CARD = ModelCard(
         best_epoch=2,
         device="cpu",
         precision="float32",
-        photographs={"train": 1234, "validation": 56, "test": 78},
-        photographs_sha256="9f86d081",
+        num_images={"train": 1234, "validation": 56, "test": 78},
+        data_sha256="9f86d081",
         interrupted=False,
-        seconds_train=12.5,
+        training_seconds=12.5,
         created="2026-03-01T10:11:12+00:00",
         versions={"torch": "2.13.0"},
-        parity=2.4e-7,
+        onnx_max_relative_error=2.4e-7,
     ),
 )
 
@@ -147,7 +148,28 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def opened(tiny_model: Path) -> Model:
-    return load(tiny_model)
+    return load_model(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images in `photographs`, and in `run` a run that the command line trained on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 24), ("test", 4)):
+        for name, level in (("dark", 40), ("light", 200)):
+            (folder / "photographs" / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = np.clip(level + random.integers(-30, 30, (20, 30, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / "photographs" / part / name / f"{index}.jpg")
+    (folder / "bad.onnx").write_bytes(b"no graph")
+    (folder / "bad.toml").write_text("[recipe]\nepoch = 3\n")
+    done = belvedere("train", "photographs", "--recipe", "quick", "--epochs", 3, "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    assert "epoch   3/3" in done.stderr
+    assert "Report: run/report.html" in done.stderr
+    return folder
 
 
 @pytest.fixture
@@ -157,7 +179,7 @@ def named_model(tmp_path: Path) -> Callable[[Sequence[str]], Model]:
     def make(names: Sequence[str]) -> Model:
         path = tmp_path / "named.onnx"
         path.write_bytes(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
-        return load(path)
+        return load_model(path)
 
     return make
 
@@ -167,6 +189,6 @@ def sheets(path: Path | None, *, overwrite: bool = False, progress: Progress | N
     return [] if path is None else [ContactSheet(path, overwrite=overwrite, progress=progress)]
 
 
-def contents_of(paths: list[Path]) -> Contents:
+def contents_of(paths: list[Path]) -> HashedSamples:
     samples = tuple(Sample(path, path.name, "red", "train") for path in paths)
-    return Contents(samples, tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths), ())
+    return HashedSamples(samples, tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths), ())

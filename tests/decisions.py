@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from belvedere.data.corrections.journal import Journal, now
+from belvedere.data.corrections.journal import Journal, utc_now
 from belvedere.types.data import Decision
 from conftest import new_id
 
@@ -11,19 +11,27 @@ HASH = "ab" * 32
 
 
 def make_decision(action: str = "keep", *to: str, image: str = "sea/1.jpg", about: str = "label") -> Decision:
-    return Decision(new_id(), now(), "Ana", HASH, image, action, "sea", to, about=about)
+    return Decision(new_id(), utc_now(), "Ana", HASH, image, action, "sea", to, issue_type=about)
 
 
 def decide(
-    journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label", part: str = ""
+    journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label", part: str | None = None
 ) -> Decision:
     content = image.read_bytes()
     decision = Decision(
-        *(new_id(), now(), "Ana", hashlib.sha256(content).hexdigest(), str(image), action, given or image.parent.name),
+        *(
+            new_id(),
+            utc_now(),
+            "Ana",
+            hashlib.sha256(content).hexdigest(),
+            str(image),
+            action,
+            given or image.parent.name,
+        ),
         to=to,
-        about=about,
+        issue_type=about,
         size_bytes=len(content),
-        part=part,
+        split=part,
     )
     Journal(journal).append(decision)
     return decision

@@ -1,6 +1,6 @@
 """Every odd picture file, made in code and tiny: what must be readable and what must be refused.
 
-All names have a picture's suffix, so `list_pictures` finds every one of them.
+All names have a picture's suffix, so `list_images` finds every one of them.
 """
 
 import io
@@ -33,7 +33,7 @@ def encode(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], subsampling: str = "420", quality: int = 90) -> bytes:
-    """The bytes of a baseline JPEG, also in the subsamplings that Pillow can't write."""
+    """The bytes of a baseline JPEG, also in the subsamplings that Pillow cannot write."""
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", subsampling))
 
 

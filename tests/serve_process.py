@@ -179,10 +179,10 @@ def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
             helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
             helper.make_node("AveragePool", ["planes"], ["quarters"], kernel_shape=[4, 4], strides=[4, 4]),
             helper.make_node("Gather", ["quarters", "order"], ["ordered"], axis=1),
-            helper.make_node("Div", ["ordered", "scale"], ["evidence"]),
+            helper.make_node("Div", ["ordered", "scale"], ["class_activation_maps"]),
         ]
     )
-    graph.output.append(helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ("N", 3, 2, 2)))
+    graph.output.append(helper.make_tensor_value_info("class_activation_maps", TensorProto.FLOAT, ("N", 3, 2, 2)))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

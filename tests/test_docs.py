@@ -32,7 +32,7 @@ def test_the_readmes_python_runs(
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own page
     printed = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"[\d.]+% of \d+ test photographs", printed[0])
+    assert re.fullmatch(r"[\d.]+% of \d+ test images", printed[0])
     assert printed[1].startswith("holiday/snow.png")
     assert printed[2].startswith("holiday/torn.jpg")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "belvedere"
 OWNERS = {  # library -> the packages or modules that may import it
-    "PIL": {"images", "demo", "evaluation.report.html"},  # the last one only encodes
+    "PIL": {"images", "demo"},
     "simplejpeg": {"images.decode"},
     "onnxruntime": {"inference.session", "inference.onnx_transforms"},
     "onnx": {"training", "inference.onnx_transforms", "inference.model_card"},
@@ -16,19 +16,18 @@ OWNERS = {  # library -> the packages or modules that may import it
     "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"evaluation.report.plots", "evaluation.report.image_grid"},
-    "jinja2": {"evaluation.report.html", "review", "serving"},
-    "fastapi": {"review", "serving", "runtime.telemetry"},  # the last one for a type
-    "uvicorn": {"review", "serving", "runtime.http"},
+    "jinja2": {"evaluation.report.pages", "reviewing", "serving"},
+    "fastapi": {"reviewing", "serving", "runtime.environment"},  # the last one for a type
+    "uvicorn": {"reviewing", "serving", "runtime.http"},
     "filelock": {"data", "training"},
     "typer": {"cli"},
     "pyarrow": {"data.label_tables", "inference.writers.parquet", "inference.ray_backend"},
     "ray": {"inference.ray_backend"},
     "sklearn": set(),  # the tests' reference only
     "scipy": set(),
-    "starlette": {"review", "serving", "runtime.http"},
-    "python_multipart": {"serving"},
+    "starlette": {"reviewing", "serving", "runtime.http"},
     "prometheus_client": {"serving"},
-    "rich": {"runtime.console", "runtime.progress", "inference.writers.text", "cli"},
+    "rich": {"runtime.console", "runtime.progress", "cli"},
 }
 FREE = {"__init__", "__main__"}  # the public face and the entry load what they are asked for
 

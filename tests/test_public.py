@@ -1,5 +1,6 @@
 """The public face: its names, and that importing it costs nothing."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_predicting_and_measuring_need_no_torch() -> None:
-    """Everything but training works where torch is not installed: here it can't be imported."""
+    """Everything but training works where torch is not installed: here it cannot be imported."""
     code = """
 
 import sys
@@ -76,3 +77,40 @@ def test_no_public_name_is_hidden_by_a_module() -> None:
     """Importing `belvedere.x` sets the attribute `x` of the package, in front of a lazy name `x`."""
     modules = {path.stem for path in Path(belvedere.__file__).parent.glob("*")}
     assert not modules & set(belvedere.__all__)
+
+
+@pytest.mark.parametrize("name", belvedere.__all__)
+def test_public_functions_are_documented_and_typed(name: str) -> None:
+    """Each function describes every argument, and has annotations."""
+    thing = getattr(belvedere, name)
+    if not inspect.isfunction(thing):
+        return
+    signature, text = inspect.signature(thing), inspect.getdoc(thing) or ""
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert f"{parameter.name}:" in text, parameter.name
+    assert signature.return_annotation is not inspect.Signature.empty
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("UsageError", ValueError),
+        ("UnsupportedInputError", TypeError),
+        ("UnknownNameError", ValueError),
+        ("OutputExistsError", FileExistsError),
+        ("MissingDependencyError", ImportError),
+        ("DatasetError", ValueError),
+        ("InvalidImageError", ValueError),
+        ("InvalidModelError", ValueError),
+        ("WeightsError", ValueError),
+        ("CalibrationError", ValueError),
+        ("ExportError", ValueError),
+        ("CacheError", RuntimeError),
+        ("DistributedError", RuntimeError),
+        ("TrainingError", RuntimeError),
+    ],
+)
+def test_errors_are_standard_errors_too(name: str, base: type[Exception]) -> None:
+    assert issubclass(getattr(belvedere, name), (base, belvedere.BelvedereError))
+    assert issubclass(getattr(belvedere, name), base)

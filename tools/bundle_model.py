@@ -1,10 +1,10 @@
-"""Makes the model that comes with Belvedere.
+"""Make the bundled model.
 
-python tools/bundle_model.py intel [--run RUN]
+python tools/bundle_model.py DATA [--run RUN]
 
-Trains the recipe `best`, with a network that fits into 4 MB, on the Intel scenes, or takes a RUN of it that is there,
-stores the weights in 16 bits, compares the answers on every test photograph with the original's, and writes
-src/belvedere/inference/assets/scenes.onnx. The test accuracy is printed for both.
+Trains the recipe `best`, with a network that fits into 4 MB, on the Intel scenes, or takes an existing RUN, stores
+the weights as float16, compares the predictions on every test image with the original's, and writes
+src/belvedere/inference/assets/scenes.onnx. Prints the test accuracy of both.
 """
 
 import argparse
@@ -26,77 +26,76 @@ from belvedere.training.recipe_config import change_recipe
 from belvedere.training.recipes import RECIPES
 from belvedere.types.evaluation import Evaluation
 
-MOST_BYTES = 4_000_000
+MAX_BYTES = 4_000_000
 RECIPE = replace(RECIPES["best"], network="compact-large")
-LEAST_AGREEMENT = 0.995  # of the test photographs, on their class
+MIN_AGREEMENT = 0.995  # fraction of the test images with the same predicted class
 
 
 def describe(model: Model, measured: Evaluation, figures: str, size_bytes: int) -> str:
-    """Writes the model's card for people to read."""
-    made, side = model.card.provenance, model.card.preprocess.height
-    learnt, chosen = made.photographs["train"], made.photographs["validation"]
-    took = f"{made.epochs} epochs in {made.seconds_train / 60:.0f} minutes on {made.device}, {made.precision}"
+    """Write the model card."""
+    made, size = model.card.provenance, model.card.preprocess.height
+    duration = f"{made.epochs} epochs in {made.training_seconds / 60:.0f} minutes on {made.device}, {made.precision}"
     rows = "\n".join(
-        f"| {row.name} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.images} |"
+        f"| {row.name} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.support} |"
         for row in measured.per_class
     )
     pairs = ", ".join(
-        f"{pair.label} taken for {pair.predicted_label} {pair.images}" for pair in measured.confused_pairs[:4]
+        f"{each.label} predicted as {each.predicted_label} {each.count}" for each in measured.confusions[:4]
     )
     return f"""# scenes.onnx
 
-The model that answers where no other is named: {", ".join(model.class_names)}.
+The default model, with the classes {", ".join(model.class_names)}.
 
-- **Trained on** {learnt:,} photographs of the Intel scenes' training part, {chosen:,} more to choose the epoch by;
-  nothing else, and no pretrained weights. SHA-256 over their contents and labels:
-  `{made.photographs_sha256}`.
+- **Trained on** {made.num_images["train"]:,} training images of the Intel scenes;
+  {made.num_images["validation"]:,} more were held out for validation. No pretrained weights.
+  SHA-256 over contents and labels: `{made.data_sha256}`.
 - **Made by** `python tools/bundle_model.py intel`: recipe `{made.recipe}` (network `{made.network}`), seed {made.seed},
-  {took}; torch {made.versions["torch"]}. Weights are stored in 16 bits.
-- **Measured** on {measured.images:,} of the official test photographs, which nothing was chosen by: {figures}.
-- **Size** {size_bytes / 1e6:.2f} MB; input {side} x {side} RGB.
+  {duration}; torch {made.versions["torch"]}. Weights are stored in float16.
+- **Measured** on {measured.num_images:,} official test images, which were used for nothing else: {figures}.
+- **Size** {size_bytes / 1e6:.2f} MB; input {size} x {size} RGB.
 
-| class | precision | recall | F1 | photographs |
+| class | precision | recall | F1 | images |
 |---|---|---|---|---|
 {rows}
 
-**Know before use.** It knows six kinds of outdoor scenes and calls everything else one of them. Most mistakes: {pairs};
-a careful person agrees with the data set's labels on 92 to 93% only. The photographs are of 150 x 150 pixels, from the
-web, of unclear licences; none is in this file. License of the file: Apache-2.0.
+**Limitations.** The model has six classes of outdoor scenes. Most mistakes: {pairs}; a careful person agrees with the
+labels of the dataset on 92 to 93% only. The images have 150 x 150 pixels, and are from the web, with unclear licenses;
+none is in this file. License of the file: Apache-2.0.
 """
 
 
 def main() -> None:
-    """Trains if need be, halves, compares, writes."""
+    """Train if needed, convert, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--run", type=Path, default=Path("run-best"))
     options = parser.parse_args()
     progress = LineProgress()
     if not options.run.exists():
-        belvedere.train(options.photos, out=options.run, recipe=RECIPE, resume=True, progress=progress)
+        belvedere.train(options.data, out=options.run, recipe=RECIPE, resume=True, progress=progress)
     made_by = tomllib.loads((options.run / "config.toml").read_text(encoding="utf-8"))["recipe"]
     if change_recipe(RECIPE, made_by, "config.toml") != RECIPE:
         sys.exit(f"{options.run} was not made by today's recipe for it: delete it, or name another with --run")
-    original = belvedere.load(options.run)
+    original = belvedere.load_model(options.run)
     halved = to_float16_weights(onnx.load(options.run / MODEL_NAME))
     onnx.checker.check_model(halved, full_check=True)
     content = halved.SerializeToString()
-    if len(content) > MOST_BYTES:
-        sys.exit(f"{len(content):,} bytes, over {MOST_BYTES:,}")
-    photos = belvedere.load_dataset(options.photos)
-    before = evaluate(original, photos, progress)
-    after = evaluate(Model.from_bytes(content, original.card), photos, progress)
+    if len(content) > MAX_BYTES:
+        sys.exit(f"{len(content):,} bytes, over {MAX_BYTES:,}")
+    photos = belvedere.load_dataset(options.data)
+    before = evaluate(original, photos, progress=progress)
+    after = evaluate(Model.from_bytes(content, original.card), photos, progress=progress)
     pairs = list(zip(before.predictions, after.predictions, strict=True))
     agreement = sum(one.predicted_label == other.predicted_label for one, other in pairs) / len(pairs)
     changes = [abs(a - b) for one, other in pairs for a, b in zip(one.probabilities, other.probabilities, strict=True)]
     figures = (
-        f"accuracy {after.accuracy:.4f} ({round(after.accuracy * after.images):,} of {after.images:,}), "
+        f"accuracy {after.accuracy:.4f} ({round(after.accuracy * after.num_images):,} of {after.num_images:,}), "
         f"macro F1 {after.macro_f1:.4f}, log loss {after.log_loss:.4f}, calibration error {after.ece:.4f}"
     )
-    print(f"original {before.accuracy:.4f}, halved {after.accuracy:.4f} of {before.images}")
+    print(f"original {before.accuracy:.4f}, halved {after.accuracy:.4f} of {before.num_images}")
     print(f"same class {agreement:.4f}, largest change of a probability {max(changes):.4f}, {len(content):,} bytes")
-    if agreement < LEAST_AGREEMENT:
-        sys.exit(f"They agree on {agreement:.4f} only, under {LEAST_AGREEMENT}")
+    if agreement < MIN_AGREEMENT:
+        sys.exit(f"They agree on {agreement:.4f} only, under {MIN_AGREEMENT}")
     BUNDLED.parent.mkdir(exist_ok=True)
     write_bytes(BUNDLED, content)
     write_text(BUNDLED.with_suffix(".md"), describe(original, after, figures, len(content)))

@@ -1,7 +1,7 @@
-"""Measures the size of Belvedere installed by itself, without extras: `python tools/measure_install.py`.
+"""Measure the size of Belvedere without extras: `python tools/measure_install.py`.
 
-Makes a fresh environment, installs this checkout into it as a user would, and prints the size of each package. Ends
-with 1 where the sum is over the limit, or where a package of deep learning or for graphics processors is among them.
+Installs this checkout into a fresh environment and prints the size of each package. Exits with 1 if the sum exceeds
+the limit, or if a deep-learning or GPU package is installed.
 """
 
 import subprocess
@@ -12,19 +12,19 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_MEGABYTES = 350
+MAX_MEGABYTES = 350
 UNWANTED = ("torch", "tensorflow", "nvidia", "cuda", "triton", "jax")
 PRESENT_ANYWAY = ("pip", "setuptools")
 
 
 def size_of(distribution: metadata.Distribution) -> int:
-    """Adds up the files of an installed package, in bytes."""
+    """Return the size of an installed package in bytes."""
     places = (Path(str(distribution.locate_file(file))) for file in distribution.files or ())
     return sum(place.stat().st_size for place in places if place.is_file())
 
 
 def main() -> int:
-    """Prints the table; returns the exit code."""
+    """Print the table; return the exit code."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
@@ -44,7 +44,7 @@ def main() -> int:
     unwanted = [name for name in installed if name.lower().startswith(UNWANTED)]
     if unwanted:
         print(f"Not wanted: {', '.join(unwanted)}")
-    return 1 if unwanted or whole > MOST_MEGABYTES else 0
+    return 1 if unwanted or whole > MAX_MEGABYTES else 0
 
 
 if __name__ == "__main__":

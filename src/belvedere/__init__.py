@@ -1,18 +1,18 @@
-"""Belvedere: from a folder of labeled photographs to an image classifier you can trust.
+"""From a folder of labeled images to an image classifier you can trust.
 
-Importing this costs nothing: a name is loaded when it is first asked for, and torch only by `train`. It sets the
-environment variables that keep the dependencies from sending data, where the user has not set them (`telemetry`).
+Names are loaded on first use, so the import is cheap; torch is imported by `train` only. The import sets environment
+variables that keep dependencies from sending telemetry, unless the user has set them (docs/privacy.md).
 
     >>> import belvedere
-    >>> run = belvedere.train("photographs", out="run")          # doctest: +SKIP
-    >>> belvedere.load("run").predict("fjord.jpg")[0].answer  # doctest: +SKIP
+    >>> run = belvedere.train("images", out="run")          # doctest: +SKIP
+    >>> belvedere.predict(run.load(), "fjord.jpg")[0].answer  # doctest: +SKIP
     'sea'
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from belvedere.runtime.telemetry import switch_off
+from belvedere.runtime.environment import disable_telemetry
 
 if TYPE_CHECKING:
     from belvedere.auditing.audit import audit
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
         CalibrationError,
         DatasetError,
         DistributedError,
-        DownloadError,
         ExportError,
+        ImageTooLargeError,
+        InferenceError,
         InvalidImageError,
         InvalidModelError,
         MissingDependencyError,
@@ -38,14 +39,17 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
-    from belvedere.evaluation.compare import Comparison, compare
+    from belvedere.evaluation.calibrate import Calibration, calibrate
+    from belvedere.evaluation.compare import compare
+    from belvedere.evaluation.comparison import Comparison
     from belvedere.evaluation.evaluate import evaluate
-    from belvedere.evaluation.tag_calibration import calibrate
     from belvedere.images.decode import read_image
-    from belvedere.inference.export import export_model
-    from belvedere.inference.model import Model, load
-    from belvedere.review.server import run_review
-    from belvedere.serving.server import run_server
+    from belvedere.inference.export import export
+    from belvedere.inference.model import Model, load_model
+    from belvedere.inference.predict import predict
+    from belvedere.reviewing.server import review
+    from belvedere.runtime.progress import Progress, console_progress
+    from belvedere.serving.server import serve
     from belvedere.training.networks import describe_architecture, list_models
     from belvedere.training.recipe_config import recipe_to_toml
     from belvedere.training.train import Run, train
@@ -55,11 +59,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-switch_off()
+disable_telemetry()
 
 _HOMES = {
-    "calibrate": "evaluation.tag_calibration",
-    "Comparison": "evaluation.compare",
+    "calibrate": "evaluation.calibrate",
+    "Calibration": "evaluation.calibrate",
+    "Comparison": "evaluation.comparison",
     "compare": "evaluation.compare",
     "audit": "auditing.audit",
     "Dataset": "data.dataset",
@@ -68,7 +73,6 @@ _HOMES = {
     "BelvedereError": "errors",
     "CacheError": "errors",
     "DatasetError": "errors",
-    "DownloadError": "errors",
     "CalibrationError": "errors",
     "ExportError": "errors",
     "OutputExistsError": "errors",
@@ -76,24 +80,29 @@ _HOMES = {
     "DistributedError": "errors",
     "TrainingError": "errors",
     "UnknownNameError": "errors",
+    "InferenceError": "errors",
+    "ImageTooLargeError": "errors",
     "InvalidImageError": "errors",
     "InvalidModelError": "errors",
     "UnsupportedInputError": "errors",
     "UsageError": "errors",
     "WeightsError": "errors",
     "evaluate": "evaluation.evaluate",
-    "export_model": "inference.export",
+    "predict": "inference.predict",
+    "export": "inference.export",
     "read_image": "images.decode",
     "Model": "inference.model",
-    "load": "inference.model",
+    "load_model": "inference.model",
     "make_synthetic_dataset": "demo.dataset",
     "read_corrections": "data.corrections.journal",
-    "run_review": "review.server",
+    "review": "reviewing.server",
+    "Progress": "runtime.progress",
+    "console_progress": "runtime.progress",
     "Audit": "types.audit",
     "Evaluation": "types.evaluation",
     "Issue": "types.audit",
     "Prediction": "types.prediction",
-    "run_server": "serving.server",
+    "serve": "serving.server",
     "recipe_to_toml": "training.recipe_config",
     "list_models": "training.networks",
     "describe_architecture": "training.networks",
@@ -105,19 +114,20 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "load_dataset",
     "audit",
     "train",
-    "load",
+    "load_model",
     "evaluate",
     "calibrate",
     "compare",
-    "run_server",
-    "export_model",
+    "predict",
+    "serve",
+    "export",
     "read_image",
     "recipe_to_toml",
     "list_models",
     "describe_architecture",
     "make_synthetic_dataset",
     "run_demo",
-    "run_review",
+    "review",
     "read_corrections",
     "Dataset",
     "Run",
@@ -125,8 +135,11 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Prediction",
     "Evaluation",
     "Comparison",
+    "Calibration",
     "Audit",
     "Issue",
+    "Progress",
+    "console_progress",
     "BelvedereError",
     "UsageError",
     "UnsupportedInputError",
@@ -136,8 +149,9 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "CacheError",
     "DatasetError",
     "InvalidImageError",
+    "ImageTooLargeError",
     "InvalidModelError",
-    "DownloadError",
+    "InferenceError",
     "CalibrationError",
     "ExportError",
     "DistributedError",

@@ -1,25 +1,25 @@
-"""Everything that can go wrong in a way a user can mend, as one tree.
+"""Exceptions: one tree, each also a standard exception.
 
-Knows the kinds of failure; does not know how they are shown: the command line turns them into one line and an exit
-code, and says nothing else.
+A message is one line: what failed, the value, how to fix it. It names arguments as in `out`, by their names in Python;
+the command line shows them as options.
 
     BelvedereError
-    ├── UsageError              the call itself is wrong                               exit code 2
-    │   ├── UnsupportedInputError  an object that is no image; also a TypeError
-    │   ├── UnknownNameError         no such recipe, network or key; the nearest is named
-    │   ├── OutputExistsError        a result would replace something that is there
-    │   └── MissingDependencyError        a part of Belvedere that is not installed
-    ├── CacheError              decoded pictures can't be kept or found again          exit code 1
-    ├── DatasetError            the photographs can't be read as a data set            exit code 1
-    ├── InvalidImageError         one file is not a picture that can be read             exit code 1
-    ├── InvalidModelError         a file is not a model of ours, or a damaged one        exit code 1
-    ├── InferenceError          a model failed when it was run, or returned NaN        exit code 1
-    ├── DownloadError           a file could not be had from the internet             exit code 1
-    ├── WeightsError            pretrained weights can't be had, or are not right     exit code 1
-    ├── CalibrationError        fitted to photographs, a model's tags get worse        exit code 1
-    ├── ExportError             another form of a model answers otherwise than it      exit code 1
-    ├── DistributedError              work on several machines failed                        exit code 1
-    └── TrainingError           training can't go on, or gave nothing to keep          exit code 1
+    ├── UsageError                 wrong call; ValueError                                 exit code 2
+    │   ├── UnsupportedInputError  object that is no image; TypeError
+    │   ├── UnknownNameError       no such recipe, network, class or key
+    │   ├── OutputExistsError      a result would replace a file or folder; FileExistsError
+    │   └── MissingDependencyError a package that is not installed; ImportError
+    ├── CacheError                 cache cannot be written or read; RuntimeError           exit code 1
+    ├── DatasetError               dataset cannot be read; ValueError
+    ├── InvalidImageError          image cannot be decoded; ValueError
+    │   └── ImageTooLargeError     too many pixels
+    ├── InvalidModelError          no model of Belvedere's, or damaged; ValueError
+    ├── InferenceError             a model run failed; RuntimeError
+    ├── WeightsError               pretrained weights cannot be used; ValueError
+    ├── CalibrationError           calibration makes figures worse; ValueError
+    ├── ExportError                predictions of the export differ too much; ValueError
+    ├── DistributedError           work on several machines failed; RuntimeError
+    └── TrainingError              training cannot continue; RuntimeError
 """
 
 import difflib
@@ -27,27 +27,31 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-Thing = TypeVar("Thing")
+Value = TypeVar("Value")
 
 
 class BelvedereError(Exception):
-    """The root of the tree: one clear line that says what was expected, what came and what to do."""
+    """Base class of all errors.
+
+    Attributes:
+        exit_code: Exit code of the command line.
+    """
 
     exit_code = 1
 
 
-class UsageError(BelvedereError):
-    """The call itself is wrong: an argument that can't be what was meant."""
+class UsageError(BelvedereError, ValueError):
+    """The call is wrong: an argument has an impossible value, or arguments exclude each other."""
 
     exit_code = 2
 
 
 class UnsupportedInputError(UsageError, TypeError):
-    """An object was given for an image that is none of what is taken."""
+    """An object is not a supported kind of image."""
 
 
 class UnknownNameError(UsageError):
-    """A name that is not among the ones that exist; the nearest is suggested."""
+    """A name is not one of the choices; the message suggests the closest."""
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
         known = sorted(choices)
@@ -56,15 +60,15 @@ class UnknownNameError(UsageError):
         super().__init__(f"There is no {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
 
 
-class OutputExistsError(UsageError):
-    """A result would take the place of something that is there; `ways_out` is a sentence that says what to do."""
+class OutputExistsError(UsageError, FileExistsError):
+    """A result would replace an existing file or folder; nothing was changed."""
 
-    def __init__(self, folder: Path, ways_out: str) -> None:
-        super().__init__(f"{folder} exists already and nothing was changed. {ways_out}")
+    def __init__(self, path: Path, hint: str) -> None:
+        super().__init__(f"{path} exists already and nothing was changed. {hint}")
 
 
-class MissingDependencyError(UsageError):
-    """A part of Belvedere that is not installed; the message holds the line that installs it."""
+class MissingDependencyError(UsageError, ImportError):
+    """An optional package is not installed; the message holds the pip command that installs it."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(
@@ -73,20 +77,20 @@ class MissingDependencyError(UsageError):
         )
 
 
-class CacheError(BelvedereError):
-    """Decoded pictures can't be kept on disk, or are gone from it."""
+class CacheError(BelvedereError, RuntimeError):
+    """The cache of decoded images or embeddings cannot be written, or was deleted while it was in use."""
 
 
-class DatasetError(BelvedereError):
-    """The photographs can't be read as a data set."""
+class DatasetError(BelvedereError, ValueError):
+    """A folder or table cannot be read as a dataset."""
 
 
-class InvalidImageError(BelvedereError):
-    """One file is not a picture that can be read.
+class InvalidImageError(BelvedereError, ValueError):
+    """A file cannot be decoded as an image.
 
     Attributes:
-        name: The file, as it was given or found.
-        reason: Why it can't be read, without the file's name.
+        name: The file, as it was given.
+        reason: The reason, without the name.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -95,62 +99,58 @@ class InvalidImageError(BelvedereError):
         self.reason = reason
 
     def detached(self) -> "InvalidImageError":
-        """Return the same error without its traceback, which keeps the bytes and pixels that were read in memory."""
+        """Return the same error without its traceback, which keeps file contents and pixels in memory."""
         return type(self)(self.name, self.reason)
 
 
 class ImageTooLargeError(InvalidImageError):
-    """One file is a picture of more pixels than may be decoded."""
+    """An image has more pixels than the limit."""
 
 
-class InvalidModelError(BelvedereError):
+class InvalidModelError(BelvedereError, ValueError):
     """A file is not a model of Belvedere's, or is damaged."""
 
 
-class InferenceError(BelvedereError):
-    """A model failed when it was run, or returned what is no prediction, such as NaN.
+class InferenceError(BelvedereError, RuntimeError):
+    """A model run failed, or its outputs are invalid (such as NaN).
 
     Attributes:
-        name: The model's file.
-        reason: What happened, without the file's name.
+        name: The model file.
+        reason: The reason, without the name.
     """
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"The model {name} failed: {reason}. Give another model, or make this one again.")
+        super().__init__(f"The model {name} failed: {reason}. Give another model, or train it again.")
         self.name = name
         self.reason = reason
 
 
-class DownloadError(BelvedereError):
-    """A file could not be had from the internet; the message is the reason."""
+class WeightsError(BelvedereError, ValueError):
+    """Pretrained weights cannot be obtained or read, or do not match the network or the checksum."""
 
 
-class WeightsError(BelvedereError):
-    """Pretrained weights can't be had, can't be read, or are not what they should be."""
+class ExportError(BelvedereError, ValueError):
+    """Predictions of an exported model differ from the original's by more than the tolerance."""
 
 
-class ExportError(BelvedereError):
-    """Another form of a model answers otherwise than the model, by more than its bound."""
+class CalibrationError(BelvedereError, ValueError):
+    """Calibration makes figures worse on held-out images."""
 
 
-class CalibrationError(BelvedereError):
-    """Fitted to photographs with all their labels, a model's tags get worse on others of them."""
+class DistributedError(BelvedereError, RuntimeError):
+    """Work on several processes or machines failed."""
 
 
-class DistributedError(BelvedereError):
-    """Work that was spread over processes or machines failed."""
+class TrainingError(BelvedereError, RuntimeError):
+    """Training cannot continue, or its result cannot be written."""
 
 
-class TrainingError(BelvedereError):
-    """Training can't go on, or gave nothing worth keeping."""
-
-
-def find_named(kind: str, name: str, table: Mapping[str, Thing]) -> Thing:
-    """Returns what stands under a name in a table of choices.
+def find_named(kind: str, name: str, choices: Mapping[str, Value]) -> Value:
+    """Return the value of a name among choices.
 
     Raises:
-        UnknownNameError: Nothing does; the nearest name is suggested.
+        UnknownNameError: The name is not among them; the message suggests the closest.
     """
-    if name not in table:
-        raise UnknownNameError(kind, name, table)
-    return table[name]
+    if name not in choices:
+        raise UnknownNameError(kind, name, choices)
+    return choices[name]

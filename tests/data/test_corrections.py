@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.data.corrections.journal import Journal, now
+from belvedere.data.corrections.journal import Journal, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
-from belvedere.data.export import check_place, export_decisions, export_folder, export_table, summarise
+from belvedere.data.export import check_output, export_decisions, export_folder, export_table, summarize
 from belvedere.errors import DatasetError, OutputExistsError, UsageError
-from belvedere.runtime.output_folder import MARK
+from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.types.data import Decision
 from conftest import new_id, write_classes, write_picture
 from decisions import decide
@@ -38,17 +38,17 @@ def journal(tmp_path: Path, photos: Path) -> Path:
 
 def test_decisions_hold_when_reading(photos: Path, journal: Path) -> None:
     before = {path: path.read_bytes() for path in photos.rglob("*.png")}
-    dataset = load_dataset(photos, labels=journal)
+    dataset = load_dataset(photos, corrections=journal)
 
     assert labels(dataset)["blue/0.png"] == "green"
     assert "blue/1.png" not in labels(dataset)
-    [tagged] = [sample for sample in dataset.samples if sample.also]
-    assert (tagged.label, tagged.also) == ("red", ("blue", "green"))
-    messages = [note.message for note in dataset.notes]
+    [tagged] = [sample for sample in dataset.samples if sample.extra_labels]
+    assert (tagged.label, tagged.extra_labels) == ("red", ("blue", "green"))
+    messages = [note.message for note in dataset.warnings]
     assert messages == [
-        f"1 relabelled by the journal {journal}",
-        f"1 given other secondary labels by the journal {journal}",
-        f"1 left out by the journal {journal}",
+        f"1 relabeled by {journal}",
+        f"1 given other extra labels by {journal}",
+        f"1 excluded by {journal}",
     ]
     assert before == {path: path.read_bytes() for path in photos.rglob("*.png")}
     assert labels(load_dataset(photos))["blue/0.png"] == "blue"
@@ -61,7 +61,7 @@ def test_moved_folders_and_renamed_files_are_found(photos: Path, journal: Path, 
     for path in sorted(moved.rglob("*.png")):
         path.rename(path.with_name(f"renamed-{path.name}"))
 
-    found = labels(load_dataset(moved, labels=journal))
+    found = labels(load_dataset(moved, corrections=journal))
 
     assert found["blue/renamed-0.png"] == "green"
     assert "blue/renamed-1.png" not in found
@@ -75,13 +75,13 @@ def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> Non
     moved = tmp_path / "new"
     shutil.move(photos, moved)
 
-    dataset = load_dataset(moved, labels=tmp_path / "j.jsonl")
+    dataset = load_dataset(moved, corrections=tmp_path / "j.jsonl")
 
-    assert len(dataset.part("train")) == 5
-    assert len(dataset.part("test")) == 6
+    assert len(dataset.split("train")) == 5
+    assert len(dataset.split("test")) == 6
     both = Journal(tmp_path / "j.jsonl")
     decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="leak")
-    assert len(load_dataset(moved, labels=both.path).samples) == 10
+    assert len(load_dataset(moved, corrections=both.path).samples) == 10
 
 
 def test_the_last_word_on_a_file_counts_however_its_path_is_spelt(
@@ -91,9 +91,9 @@ def test_the_last_word_on_a_file_counts_however_its_path_is_spelt(
     decide(tmp_path / "j.jsonl", Path("photos/blue/0.png"), "exclude")
     decide(tmp_path / "j.jsonl", photos.absolute() / "blue" / "0.png", "relabel", "green")
     for given in ("photos", photos.absolute()):
-        assert labels(load_dataset(given, labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
+        assert labels(load_dataset(given, corrections=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
     shutil.move(photos, tmp_path / "moved")
-    assert labels(load_dataset("moved", labels=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
+    assert labels(load_dataset("moved", corrections=tmp_path / "j.jsonl"))["blue/0.png"] == "green"
 
 
 @pytest.mark.parametrize("renamed", [False, True])
@@ -107,7 +107,7 @@ def test_a_file_left_out_under_two_spellings_is_one(
     decide(tmp_path / "j.jsonl", first.absolute(), "exclude")
     if renamed:
         first.rename(photos / "red" / "other.png")
-    found = labels(load_dataset(photos, labels=tmp_path / "j.jsonl"))
+    found = labels(load_dataset(photos, corrections=tmp_path / "j.jsonl"))
     assert len(found) == 9
     assert renamed or "red/copy.png" in found
 
@@ -117,7 +117,7 @@ def test_leaving_out_one_copy_and_naming_the_other_leaves_it_out(photos: Path, t
     copy.write_bytes(first.read_bytes())
     decide(tmp_path / "j.jsonl", first, "exclude", about="duplicate")
     decide(tmp_path / "j.jsonl", copy, "relabel", "green")
-    found = labels(load_dataset(photos, labels=tmp_path / "j.jsonl"))
+    found = labels(load_dataset(photos, corrections=tmp_path / "j.jsonl"))
     assert found["blue/copy.png"] == "green"
     assert "red/0.png" not in found
 
@@ -128,8 +128,8 @@ def test_of_one_file_in_two_parts_the_row_of_its_part_is_left_out(tmp_path: Path
     rows = [f"{name}/{number}.png,{name},train" for name in ("blue", "red") for number in range(2)]
     (tmp_path / "table.csv").write_text("\n".join(["image,label,split", "red/0.png,red,test", *rows]) + "\n")
     decide(tmp_path / "j.jsonl", tmp_path / "red" / "0.png", "exclude", about="leak", part=part)
-    dataset = load_dataset(tmp_path / "table.csv", labels=tmp_path / "j.jsonl")
-    assert [s.part for s in dataset.samples if s.path == tmp_path / "red" / "0.png"] == [left]
+    dataset = load_dataset(tmp_path / "table.csv", corrections=tmp_path / "j.jsonl")
+    assert [s.split for s in dataset.samples if s.path == tmp_path / "red" / "0.png"] == [left]
 
 
 @pytest.mark.parametrize(
@@ -148,33 +148,35 @@ def test_shares_of_a_picture_stay_with_their_labels(
     rows = ["image,label", "photos/blue/0.png,blue:0.6|green:0.3", "photos/green/0.png,green:0.5|red:0.00001"]
     (tmp_path / "t.csv").write_text("\n".join([*rows, "photos/red/0.png,red", "photos/blue/1.png,blue"]) + "\n")
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", action, *to)
-    dataset = load_dataset(tmp_path / "t.csv", labels=tmp_path / "j.jsonl")
-    assert all(len(s.areas) in (0, 1 + len(s.also)) for s in dataset.samples)
+    dataset = load_dataset(tmp_path / "t.csv", corrections=tmp_path / "j.jsonl")
+    assert all(len(s.area_fractions) in (0, 1 + len(s.extra_labels)) for s in dataset.samples)
     export_table(dataset, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)][:2] == [cell, "green:0.5|red:0.00001"]
     again = load_dataset(tmp_path / "out.csv")
-    assert [(s.label, s.also, s.areas) for s in again.samples] == [(s.label, s.also, s.areas) for s in dataset.samples]
+    assert [(s.label, s.extra_labels, s.area_fractions) for s in again.samples] == [
+        (s.label, s.extra_labels, s.area_fractions) for s in dataset.samples
+    ]
 
 
 def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("mine")
-    with pytest.raises(OutputExistsError, match="--overwrite"):
-        check_place(table, [journal], is_table=True, overwrite=False)
-    check_place(table, [journal], is_table=True, overwrite=True)
-    check_place(tmp_path / "new.csv", [journal, photos], is_table=True, overwrite=False)
+    with pytest.raises(OutputExistsError):
+        check_output(table, [journal], is_table=True, overwrite=False)
+    check_output(table, [journal], is_table=True, overwrite=True)
+    check_output(tmp_path / "new.csv", [journal, photos], is_table=True, overwrite=False)
     (tmp_path / "linked.csv").hardlink_to(table)
     for out in (table, tmp_path / "photos" / ".." / "t.csv", tmp_path / "linked.csv"):
         with pytest.raises(UsageError, match="is read by this command"):
-            check_place(out, [journal, table], is_table=True, overwrite=True)
-    (tmp_path / MARK).touch()
-    with pytest.raises(OutputExistsError, match="which this command reads"):
-        check_place(tmp_path, [journal, photos], is_table=False, overwrite=True)
+            check_output(out, [journal, table], is_table=True, overwrite=True)
+    (tmp_path / MARKER_FILE).touch()
+    with pytest.raises(OutputExistsError):
+        check_output(tmp_path, [journal, photos], is_table=False, overwrite=True)
 
 
 def test_a_table_is_not_written_over_a_photograph(photos: Path, journal: Path) -> None:
-    dataset = load_dataset(photos, labels=journal)
+    dataset = load_dataset(photos, corrections=journal)
     for sample in dataset.samples[:2]:
         before = sample.path.read_bytes()
         with pytest.raises(UsageError, match="is read by this command"):
@@ -188,30 +190,30 @@ def test_one_content_has_one_label(tmp_path: Path) -> None:
     copy = photos / "blue" / "9.png"
     copy.write_bytes((photos / "red" / "0.png").read_bytes())
     decide(tmp_path / "j.jsonl", photos / "red" / "0.png", "keep")
-    assert labels(load_dataset(photos, labels=tmp_path / "j.jsonl"))["blue/9.png"] == "red"
+    assert labels(load_dataset(photos, corrections=tmp_path / "j.jsonl"))["blue/9.png"] == "red"
 
 
 def test_strangers_and_torn_lines_are_named(photos: Path, journal: Path, tmp_path: Path) -> None:
     decide(journal, write_picture(tmp_path / "other" / "gone.png", "red", 77), "exclude")
     with journal.open("ab") as file:
         file.write(b'{"id": "torn')
-    messages = [note.message for note in load_dataset(photos, labels=journal).notes]
-    assert f"1 decided on in the journal {journal} not here, or changed since" in messages
-    assert f"1 torn or damaged in the journal {journal}: left out" in messages
+    messages = [note.message for note in load_dataset(photos, corrections=journal).warnings]
+    assert f"1 correction matches no image (missing or changed): {journal}" in messages
+    assert f"1 damaged line skipped in {journal}" in messages
 
 
 def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos", 1)
     for path in photos.rglob("*.png"):
         decide(tmp_path / "j.jsonl", path, "exclude")
-    with pytest.raises(DatasetError, match="leaves out every photograph"):
-        load_dataset(photos, labels=tmp_path / "j.jsonl")
+    with pytest.raises(DatasetError):
+        load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
 def test_a_class_spelt_otherwise_in_the_journal_is_refused(photos: Path, tmp_path: Path) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "Green")
-    with pytest.raises(DatasetError, match="spelt in two ways"):
-        load_dataset(photos, labels=tmp_path / "j.jsonl")
+    with pytest.raises(DatasetError):
+        load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
 def test_a_class_that_is_new_is_learnt_where_it_can_be(tmp_path: Path) -> None:
@@ -221,21 +223,21 @@ def test_a_class_that_is_new_is_learnt_where_it_can_be(tmp_path: Path) -> None:
     photos, journal = tmp_path / "photos", tmp_path / "j.jsonl"
     image = write_picture(photos / "test" / "blue" / "9.png", "blue", 999)
     decide(journal, image, "relabel", "violet")
-    dataset = load_dataset(photos, labels=journal)
+    dataset = load_dataset(photos, corrections=journal)
     assert dataset.class_names == ("blue", "green", "red")
-    assert (len(dataset.part("train")), len(dataset.part("test"))) == (9, 9)
+    assert (len(dataset.split("train")), len(dataset.split("test"))) == (9, 9)
     left = f"{image}: violet"
-    assert left in [name for note in dataset.notes for name in note.names]
+    assert left in [name for note in dataset.warnings for name in note.names]
     decide(journal, write_picture(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
-    dataset = load_dataset(photos, labels=journal)
+    dataset = load_dataset(photos, corrections=journal)
     assert dataset.class_names == ("blue", "green", "red", "violet")
-    assert (len(dataset.part("train")), len(dataset.part("test"))) == (10, 10)
+    assert (len(dataset.split("train")), len(dataset.split("test"))) == (10, 10)
 
 
 def test_where_there_is_nothing_to_learn_from_every_class_stays(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos" / "test", 3)
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "violet")
-    dataset = load_dataset(tmp_path / "photos", labels=tmp_path / "j.jsonl")
+    dataset = load_dataset(tmp_path / "photos", corrections=tmp_path / "j.jsonl")
     assert dataset.class_names == ("blue", "green", "red", "violet")
 
 
@@ -248,20 +250,20 @@ def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monk
         return path.read_bytes()
 
     monkeypatch.setattr("belvedere.data.hashing.read_content", note_and_read)
-    load_dataset(photos, labels=journal)
+    load_dataset(photos, corrections=journal)
     assert read
     assert str(large) not in read
 
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_a_corrected_folder(photos: Path, journal: Path, tmp_path: Path, copy: bool) -> None:
-    dataset = load_dataset(photos, labels=journal)
+    dataset = load_dataset(photos, corrections=journal)
     export_folder(dataset, tmp_path / "corrected", copy=copy, overwrite=False)
 
     again = load_dataset(tmp_path / "corrected")
     assert sorted(again.class_names) == ["blue", "green", "red"]
     assert len(again.samples) == 8
-    assert again.notes == ()
+    assert again.warnings == ()
     assert labels(again)["green/0-2.png"] == "green"  # two files had the name 0.png
     assert all(sample.path.is_symlink() != copy for sample in again.samples)
     with pytest.raises(OutputExistsError):
@@ -273,35 +275,35 @@ def test_a_corrected_folder_keeps_its_parts(tmp_path: Path) -> None:
         write_classes(tmp_path / "photos" / part, 2)
     export_folder(load_dataset(tmp_path / "photos"), tmp_path / "out", copy=False, overwrite=False)
     again = load_dataset(tmp_path / "out")
-    assert (len(again.part("train")), len(again.part("test"))) == (6, 6)
+    assert (len(again.split("train")), len(again.split("test"))) == (6, 6)
 
 
 @pytest.mark.parametrize("label", ["..", "a/b", "a\\b"])
 def test_no_label_leads_out_of_the_folder(photos: Path, tmp_path: Path, label: str) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", label)
-    dataset = load_dataset(photos, labels=tmp_path / "j.jsonl")
-    with pytest.raises(UsageError, match="can't be the name of a folder"):
+    dataset = load_dataset(photos, corrections=tmp_path / "j.jsonl")
+    with pytest.raises(UsageError):
         export_folder(dataset, tmp_path / "corrected", copy=False, overwrite=False)
 
 
 def test_a_corrected_table_keeps_secondary_labels(photos: Path, journal: Path, tmp_path: Path) -> None:
-    dataset = load_dataset(photos, labels=journal)
+    dataset = load_dataset(photos, corrections=journal)
     (tmp_path / "tables").mkdir()
     export_table(dataset, tmp_path / "tables" / "corrected.csv")
     again = load_dataset(tmp_path / "tables" / "corrected.csv")
-    assert [(s.label, s.also, s.path.resolve()) for s in again.samples] == [
-        (s.label, s.also, s.path.resolve()) for s in dataset.samples
+    assert [(s.label, s.extra_labels, s.path.resolve()) for s in again.samples] == [
+        (s.label, s.extra_labels, s.path.resolve()) for s in dataset.samples
     ]
 
 
 def test_decisions_as_csv_and_counted(journal: Path, tmp_path: Path) -> None:
     first = next(iter(Journal(journal).decisions))
-    Journal(journal).append(Decision(new_id(), now(), "Ben", first.sha256, first.image, "undo", to=(first.id,)))
+    Journal(journal).append(Decision(new_id(), utc_now(), "Ben", first.sha256, first.image, "undo", to=(first.id,)))
     assert export_decisions(journal, tmp_path / "d.csv") == 5
     with (tmp_path / "d.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["holds"] for row in rows] == ["false", "true", "true", "true", "false"]
+    assert [row["active"] for row in rows] == ["false", "true", "true", "true", "false"]
     assert rows[2]["to"] == "blue|green"
-    told = summarise(journal)
-    assert (told["lines"], told["hold"], told["photographs"]) == (5, 3, 3)
-    assert told["people"] == {"Ana": 3}
+    told = summarize(journal)
+    assert (told["num_decisions"], told["num_active"], told["num_images"]) == (5, 3, 3)
+    assert told["annotators"] == {"Ana": 3}

@@ -21,7 +21,7 @@ CLASSES = ("<script>alert(1)</script>", "..", "naïve café")
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A table over a folder with every odd file, and the names of those that can't be read."""
+    """A table over a folder with every odd file, and the names of those that cannot be read."""
     folder = tmp_path_factory.mktemp("odd")
     readable, unreadable = write_odd_files(folder)
     random = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_prediction_names_them_too(run: Run, table: tuple[Path, list[str]], tmp_
     sources = [folder / name for name in unreadable] + [folder]
     answered = predict_files(run.load(), sources, "jsonl", out=tmp_path / "a.jsonl", sinks=sheets(tmp_path / "a.png"))
     answers = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert len(answers) == answered.images
+    assert len(answers) == answered.num_images
     refused = {Path(answer["image"]).name for answer in answers if answer["error"]}
     assert refused == set(unreadable)
     assert all(answer["predicted_label"] in CLASSES for answer in answers if not answer["error"])

@@ -10,14 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from belvedere.data.hashing import (
-    SKETCHED,
-    Contents,
-    find_identical,
+    MINHASH_SIZE,
+    HashedSamples,
+    duplicate_warnings,
+    estimate_overlap,
     fingerprint,
-    read_contents,
-    select_split,
-    share_in,
-    sketch,
+    hash_samples,
+    minhash,
 )
 from belvedere.data.splits import stratified_group_split
 from belvedere.runtime.progress import Progress
@@ -26,12 +25,12 @@ from belvedere.types.data import Sample
 Row = tuple[str, str]  # label and content
 
 
-def contents(rows: Sequence[Row], part: str = "") -> Contents:
+def contents(rows: Sequence[Row], part: str = "") -> HashedSamples:
     samples = [Sample(Path(f"{i}.png"), f"{i}.png", label, part) for i, (label, _) in enumerate(rows)]
-    return Contents(tuple(samples), tuple(content for _, content in rows), ())
+    return HashedSamples(tuple(samples), tuple(content for _, content in rows), ())
 
 
-def rows_of(contents: Contents) -> list[Row]:
+def rows_of(contents: HashedSamples) -> list[Row]:
     return [(sample.label, content) for sample, content in zip(contents.samples, contents.hashes, strict=True)]
 
 
@@ -98,7 +97,7 @@ def test_fingerprint_changes_with_a_label_or_a_content() -> None:
     prints = {fingerprint(contents(rows)) for rows in ([("a", "1")], [("b", "1")], [("a", "2")], [("a", "1")] * 2)}
     assert len(prints) == 4
     whole = contents([("a", "1")])
-    tagged = replace(whole, samples=(replace(whole.samples[0], also=("b",)),))
+    tagged = replace(whole, samples=(replace(whole.samples[0], extra_labels=("b",)),))
     assert fingerprint(tagged) not in prints
 
 
@@ -106,11 +105,11 @@ def test_contents_are_hashed_and_files_that_cannot_be_opened_are_apart(tmp_path:
     for name, content in {"1": b"one", "2": b"one", "3": b"two", "empty": b""}.items():
         (tmp_path / f"{name}.png").write_bytes(content)
     names = ("3", "gone", "2", "empty", "1", "nul\0")
-    samples = [Sample(tmp_path / f"{name}.png", name, "a", "") for name in names]
-    found = read_contents(samples, Progress())
-    assert [sample.image for sample in found.samples] == ["3", "2", "1"]
+    samples = [Sample(tmp_path / f"{name}.png", name, "a", None) for name in names]
+    found = hash_samples(samples, Progress())
+    assert [sample.name for sample in found.samples] == ["3", "2", "1"]
     assert found.hashes[1] == found.hashes[2] != found.hashes[0]
-    assert [(sample.image, reason) for sample, reason in found.unreadable][:2] == [
+    assert [(sample.name, reason) for sample, reason in found.unreadable][:2] == [
         ("gone", "no such file"),
         ("empty", "empty file"),
     ]
@@ -122,36 +121,36 @@ def test_identical_files_are_named_leaks_first() -> None:
     named += [("r", "a", "train", "3"), ("s", "a", "test", "3"), ("t", "a", "train", "4"), ("u", "b", "test", "4")]
     named += [("alone", "a", "test", "5")]
     samples = tuple(Sample(Path(name), name, label, part) for name, label, part, _ in named)
-    notes = find_identical(Contents(samples, tuple(content for *_, content in named), ()))
+    notes = duplicate_warnings(HashedSamples(samples, tuple(content for *_, content in named), ()))
     assert [(note.message, note.names) for note in notes] == [
         (
-            "2 groups of identical photographs in more than one part (a leak: the figures flatter)",
+            "2 groups of identical images across splits: test scores are optimistic",
             ("r = s", "t = u"),
         ),
-        ("2 groups of identical photographs with contradicting labels", ("p = q", "t = u")),
-        ("1 group of identical photographs within one part and class", ("x = y",)),
+        ("2 groups of identical images with conflicting labels", ("p = q", "t = u")),
+        ("1 group of identical images within one split and class", ("x = y",)),
     ]
 
 
 def test_nothing_identical_is_nothing_to_say() -> None:
-    assert find_identical(contents([("a", "1"), ("a", "2")])) == []
+    assert duplicate_warnings(contents([("a", "1"), ("a", "2")])) == []
 
 
 def test_parts_are_chosen() -> None:
     whole = contents([("a", "1")], "train"), contents([("b", "2")], "test")
-    both = Contents(whole[0].samples + whole[1].samples, ("1", "2"), ())
-    assert select_split(both, "test") == whole[1]
-    assert select_split(both, "train", "test") == both
-    assert select_split(both, "val").samples == ()
+    both = HashedSamples(whole[0].samples + whole[1].samples, ("1", "2"), ())
+    assert both.in_splits("test") == whole[1]
+    assert both.in_splits("train", "test") == both
+    assert both.in_splits("val").samples == ()
 
 
 @pytest.mark.parametrize(("own", "shared"), [(300, 0), (300, 300), (3000, 600), (9000, 2000)])
 def test_a_sketch_tells_what_share_of_photographs_was_among_others(own: int, shared: int) -> None:
     hashes = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(own + 2000)]
-    known = sketch(hashes[own - shared :])  # `shared` of the first `own`, and 2000 others
-    assert len(known) == SKETCHED
-    assert share_in(hashes[:own], known) == pytest.approx(shared / own, abs=0.07)
-    assert share_in(hashes[:own], sketch(hashes[own - shared : own][:200])) == pytest.approx(
+    known = minhash(hashes[own - shared :])  # `shared` of the first `own`, and 2000 others
+    assert len(known) == MINHASH_SIZE
+    assert estimate_overlap(hashes[:own], known) == pytest.approx(shared / own, abs=0.07)
+    assert estimate_overlap(hashes[:own], minhash(hashes[own - shared : own][:200])) == pytest.approx(
         min(shared, 200) / own, abs=1e-9
     )
-    assert share_in([], known) == share_in(hashes, ()) == 0
+    assert estimate_overlap([], known) == estimate_overlap(hashes, ()) == 0

@@ -7,9 +7,9 @@ import pytest
 
 from belvedere.auditing.audit import audit
 from belvedere.demo.dataset import make_synthetic_dataset
-from belvedere.demo.demo import Found, compare_with_truth, run_demo
+from belvedere.demo.demo import DetectionScore, compare_with_truth, run_demo
 from belvedere.errors import OutputExistsError
-from belvedere.inference.model import load
+from belvedere.inference.model import load_model
 
 
 def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
@@ -17,36 +17,36 @@ def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
     assert shown.report.is_file()
     assert (tmp_path / "demo" / "fjord.png").is_file()
     assert shown.fjord.answer in (*shown.run.evaluation.class_names, "none of these")
-    assert max(shown.fjord_shares, key=lambda name: shown.fjord_shares[name]) == "sea"
-    truth = json.loads((shown.photographs / "truth.json").read_text())
+    assert max(shown.fjord_areas, key=lambda name: shown.fjord_areas[name]) == "sea"
+    truth = json.loads((shown.data / "truth.json").read_text())
     report = shown.report.read_text(encoding="utf-8")
     log = (shown.run.folder / "train.log").read_text(encoding="utf-8")
     for name in truth["unreadable"]:
         assert name in report
     for group in truth["duplicates"]:
         assert all(name in log for name in group)  # found without being told
-    found = {one.what: one for one in shown.found}
-    assert set(found) == {"wrong labels", "groups of copies", "leaks into the test part", "unreadable files"}
-    for what in ("groups of copies", "leaks into the test part", "unreadable files"):
+    found = {one.name: one for one in shown.scores}
+    assert set(found) == {"wrong labels", "groups of duplicates", "split leaks", "unreadable files"}
+    for what in ("groups of duplicates", "split leaks", "unreadable files"):
         assert found[what].recall == found[what].precision == 1, what
     assert found["wrong labels"].planted == len(truth["wrong_labels"])
     assert found["wrong labels"].recall >= 0.5  # of six pictures a class
     assert found["wrong labels"].precision >= 0.5
     assert (tmp_path / "demo" / "audit" / "report.html").is_file()
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError):
         run_demo(tmp_path / "demo")
 
 
 def test_planted_wrong_labels_are_found_by_the_model_that_comes_with_belvedere(tmp_path: Path) -> None:
     truth = make_synthetic_dataset(tmp_path / "set", train_per_class=20, test_per_class=3)
-    found = compare_with_truth(audit(tmp_path / "set", model=load()), truth, tmp_path / "set")[0]
-    assert found.what == "wrong labels"
+    found = compare_with_truth(audit(tmp_path / "set", model=load_model()), truth, tmp_path / "set")[0]
+    assert found.name == "wrong labels"
     assert found.recall >= 0.9
     assert found.precision >= 0.75
 
 
 def test_finding_nothing_is_precise_only_where_nothing_was_planted() -> None:
-    assert Found("leaks", planted=2, flagged=0, right=0).precision == 0
-    assert Found("leaks", planted=0, flagged=0, right=0).precision == 1
-    assert Found("leaks", planted=0, flagged=3, right=0).recall == 1
-    assert Found("leaks", planted=4, flagged=3, right=2).precision == 2 / 3
+    assert DetectionScore("leaks", planted=2, flagged=0, correct=0).precision == 0
+    assert DetectionScore("leaks", planted=0, flagged=0, correct=0).precision == 1
+    assert DetectionScore("leaks", planted=0, flagged=3, correct=0).recall == 1
+    assert DetectionScore("leaks", planted=4, flagged=3, correct=2).precision == 2 / 3

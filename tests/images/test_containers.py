@@ -72,13 +72,13 @@ def test_frames_are_counted_as_pillow_counts_them(form: str, count: int) -> None
     content = frames(form, count)
     assert getattr(Image.open(io.BytesIO(content)), "n_frames", 1) == count
     assert containers.count_frames(content) == count
-    assert decode.decode_image(content).notes == ((f"first of {count} frames",) if count > 1 else ())
+    assert decode.decode_image(content).warnings == ((f"first of {count} frames",) if count > 1 else ())
 
 
 @pytest.mark.parametrize("form", ["GIF", "TIFF"])
 def test_many_frames_are_several(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "MAX_COUNTED_FRAMES", 3)
-    assert decode.decode_image(frames(form, 4)).notes == ("first of several frames",)
+    assert decode.decode_image(frames(form, 4)).warnings == ("first of several frames",)
 
 
 def test_pages_in_a_circle_are_counted_once() -> None:
@@ -215,7 +215,7 @@ def test_a_file_in_very_many_pieces_is_refused() -> None:
     """Whatever the format: this one has a bound that only Pillow's reads run into."""
     gif = encode(IMAGE, "GIF")
     head = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
-    with pytest.raises(InvalidImageError, match="pieces"):
+    with pytest.raises(InvalidImageError, match="segments"):
         decode.read_image(gif[:head] + bytes(400_000) + gif[head:])
 
 

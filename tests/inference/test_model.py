@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -15,9 +16,9 @@ from PIL import Image
 
 from belvedere.errors import InvalidModelError, UsageError
 from belvedere.images.inputs import Source
-from belvedere.images.listing import count_pictures, expand
+from belvedere.images.listing import count_images, iter_images
 from belvedere.inference.embeddings import model_embedder
-from belvedere.inference.model import BATCH, Model, load, open_model
+from belvedere.inference.model import BATCH_SIZE, Model, load_model, open_model
 from belvedere.inference.model_card import card_from_metadata, card_to_metadata
 from belvedere.types.model import Preprocess
 from conftest import CARD, CLASS_NAMES, COLOURS, model_bytes, picture, write_classes, write_picture
@@ -27,7 +28,7 @@ METADATA = card_to_metadata(CARD)
 
 def refusal(path: Path) -> str:
     with pytest.raises(InvalidModelError) as caught:
-        load(path)
+        load_model(path)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -44,19 +45,19 @@ def picture_bytes(name: str) -> bytes:
 
 def test_card_survives_its_metadata() -> None:
     assert card_from_metadata(METADATA, "m") == CARD
-    card = replace(CARD, provenance=replace(CARD.provenance, sketch=("0a", "1b")))
+    card = replace(CARD, provenance=replace(CARD.provenance, data_minhash=("0a", "1b")))
     assert card_from_metadata(card_to_metadata(card), "m") == card
 
 
 def test_a_card_without_a_sketch_is_of_an_older_version() -> None:
-    made = {key: value for key, value in json.loads(METADATA["provenance"]).items() if key != "sketch"}
+    made = {key: value for key, value in json.loads(METADATA["provenance"]).items() if key != "data_minhash"}
     assert card_from_metadata(METADATA | {"provenance": json.dumps(made)}, "m") == CARD
 
 
 def test_embeddings_of_another_file_with_the_same_card_are_kept_apart(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / f"{name}.onnx").write_bytes(model_bytes(METADATA | {"note": name}))
-    one, other = (model_embedder(load(tmp_path / f"{name}.onnx")) for name in ("one", "other"))
+    one, other = (model_embedder(load_model(tmp_path / f"{name}.onnx")) for name in ("one", "other"))
     assert one.model.card == other.model.card
     assert one.name != other.name
     assert one.name == model_embedder(open_model((tmp_path / "one.onnx").read_bytes(), "renamed.onnx")).name
@@ -69,8 +70,8 @@ def test_any_class_names_survive(names: list[str]) -> None:
 
 
 def test_card_is_in_the_file(tiny_model: Path) -> None:
-    assert load(tiny_model).card == CARD
-    assert load(str(tiny_model.parent)).class_names == CLASS_NAMES
+    assert load_model(tiny_model).card == CARD
+    assert load_model(str(tiny_model.parent)).class_names == CLASS_NAMES
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_card_is_in_the_file(tiny_model: Path) -> None:
         (METADATA | {"class_names": "["}, "damaged metadata"),
         (METADATA | {"provenance": "{}"}, "damaged metadata"),
         (METADATA | {"preprocess": "5"}, "damaged metadata"),
-        (METADATA | {"trust": "null"}, "damaged metadata"),
+        (METADATA | {"uncertainty": "null"}, "damaged metadata"),
         (
             METADATA | {"class_names": '["a", "b"]'},
             "expected probabilities of size (2,). Received: (3,). Train it again",
@@ -150,7 +151,7 @@ def test_card_that_does_not_fit_its_graph_is_refused() -> None:
 
 
 def test_graph_is_run(opened: Model) -> None:
-    outputs = opened.run(np.stack([picture(name) for name in ("red", "blue")]))
+    outputs = opened.forward(np.stack([picture(name) for name in ("red", "blue")]))
     assert outputs.probabilities.argmax(1).tolist() == [2, 0]
     assert np.allclose(outputs.probabilities.sum(1), 1)
     assert np.allclose(outputs.embedding, [picture(name).mean((0, 1)) for name in ("red", "blue")])
@@ -163,7 +164,7 @@ def test_file_bytes_and_folder_get_the_same_answer(name: str, opened: Model, tmp
     answers = [opened.predict(source)[0] for source in (path, str(path), path.read_bytes(), tmp_path, [tmp_path])]
     assert {answer.predicted_label for answer in answers} == {name}
     assert len({answer.probabilities for answer in answers}) == 1
-    assert [answer.image for answer in answers] == [str(path), str(path), "picture", str(path), str(path)]
+    assert [answer.image for answer in answers] == [str(path), str(path), "image", str(path), str(path)]
     assert answers[0].confidence == max(answers[0].probabilities)
     assert answers[0].error is None
 
@@ -182,7 +183,7 @@ def test_several_sources_are_answered_in_order(opened: Model, tmp_path: Path) ->
 
 def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, tmp_path: Path) -> None:
     sources: list[Path | bytes] = []
-    for number in range(3 * BATCH + 10):
+    for number in range(3 * BATCH_SIZE + 10):
         path = tmp_path / f"{number}.png"
         kind = number % 7
         if kind == 0:
@@ -202,18 +203,18 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
     assert {answer.error for answer in answers} == {
         None,
         "empty file",
-        "not a picture in a format that can be read",
+        "not an image in a supported format",
         "no such file",
     }
     for answer in answers:
         assert (answer.predicted_label is None) == (answer.error is not None) == (answer.probabilities == ())
 
 
-@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1])
+@pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1])
 def test_batches_of_any_size_and_batches_without_a_picture(count: int, opened: Model) -> None:
     good = picture_bytes("green")
-    answers = opened.predict([b"bad"] * BATCH + [good] * count)
-    assert [answer.predicted_label for answer in answers] == [None] * BATCH + ["green"] * count
+    answers = opened.predict([b"bad"] * BATCH_SIZE + [good] * count)
+    assert [answer.predicted_label for answer in answers] == [None] * BATCH_SIZE + ["green"] * count
 
 
 def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
@@ -225,7 +226,7 @@ def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
             taken += 1
             yield picture_bytes("red")
 
-    answers = opened.stream(endless())
+    answers = opened.predict_iter(endless())
     assert [answer.predicted_label for answer in islice(answers, 10)] == ["red"] * 10
     assert taken < 1000
     for _ in islice(answers, 2000):
@@ -236,7 +237,7 @@ def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
 def test_notes_of_reading_are_passed_on(opened: Model, tmp_path: Path) -> None:
     frames = [Image.fromarray(picture(name)) for name in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-    assert opened.predict(tmp_path / "x.gif")[0].notes == ("first of 2 frames",)
+    assert opened.predict(tmp_path / "x.gif")[0].warnings == ("first of 2 frames",)
 
 
 # Folders to files
@@ -245,9 +246,9 @@ def test_notes_of_reading_are_passed_on(opened: Model, tmp_path: Path) -> None:
 def test_folders_are_expanded_and_counted(tmp_path: Path) -> None:
     write_classes(tmp_path, 2, ("red",))
     sources: list[Source] = [tmp_path, b"bytes", "gone.png", "x" * 300, "nul\0"]
-    assert list(expand(sources)) == [tmp_path / "red/0.png", tmp_path / "red/1.png", *sources[1:]]
-    assert count_pictures(sources) == 6
-    assert count_pictures(sources, most=5) is None
+    assert list(iter_images(sources)) == [tmp_path / "red/0.png", tmp_path / "red/1.png", *sources[1:]]
+    assert count_images(sources) == 6
+    assert count_images(sources, limit=5) is None
 
 
 def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,8 +256,8 @@ def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: py
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(os, "scandir", fail)
-    with pytest.raises(UsageError, match=f"Can't read the folder {tmp_path}: Permission denied. Give another."):
-        list(expand([tmp_path]))
+    with pytest.raises(UsageError, match=f"{re.escape(str(tmp_path))}: Permission denied"):
+        list(iter_images([tmp_path]))
 
 
 def test_long_name_is_an_answer_with_a_reason(opened: Model) -> None:
@@ -278,14 +279,14 @@ def test_long_name_is_an_answer_with_a_reason(opened: Model) -> None:
     ],
 )
 def test_metadata_that_was_tampered_with_is_refused(tiny_model: Path, key: str, value: str) -> None:
-    metadata = card_to_metadata(load(tiny_model).card) | {key: value}
+    metadata = card_to_metadata(load_model(tiny_model).card) | {key: value}
     with pytest.raises(InvalidModelError, match="damaged metadata"):
         card_from_metadata(metadata, "m")
 
 
 def test_a_provenance_of_the_wrong_kinds_is_refused(tiny_model: Path) -> None:
-    good = card_to_metadata(load(tiny_model).card)
-    for key, wrong in (("seconds_train", "long"), ("versions", None), ("interrupted", 1), ("epochs", True)):
+    good = card_to_metadata(load_model(tiny_model).card)
+    for key, wrong in (("training_seconds", "long"), ("versions", None), ("interrupted", 1), ("epochs", True)):
         made = json.loads(good["provenance"]) | {key: wrong}
         with pytest.raises(InvalidModelError, match=key):
             card_from_metadata(good | {"provenance": json.dumps(made)}, "m")

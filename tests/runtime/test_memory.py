@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from belvedere.runtime.malloc import keep_freed_memory, trim_memory
+from belvedere.runtime.memory import keep_freed_memory, trim_memory
 
 BLOCKS, BLOCK_BYTES = 2_000, 50_000  # 100 MB of blocks that are too small to be mapped by themselves
 

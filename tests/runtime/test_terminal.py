@@ -15,7 +15,7 @@ from rich.text import Text
 
 from belvedere.runtime.console import PlainConsole
 from belvedere.runtime.progress import LineProgress, TerminalProgress
-from belvedere.runtime.terminal import printable, printable_lines, tell
+from belvedere.runtime.terminal import print_error, printable, printable_lines
 from conftest import write_picture
 
 HOSTILE = "a\x1b[2J\x07\x9b31m\u202e\u2028\r\nb\x7f\udce9"
@@ -62,7 +62,7 @@ def test_progress_takes_any_name(
     progress: type[LineProgress | TerminalProgress], capfd: pytest.CaptureFixture[str]
 ) -> None:
     shown = progress()
-    shown.say(HOSTILE)
+    shown.log(HOSTILE)
     with shown.task(HOSTILE, 1) as task:
         task.advance(1, HOSTILE)
     assert is_harmless(told := capfd.readouterr().err)
@@ -73,7 +73,7 @@ def test_without_a_stderr_nothing_goes_to_stdout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    tell("lost")
+    print_error("lost")
     assert capsys.readouterr().out == ""
 
 
@@ -102,7 +102,7 @@ NAME = "x\x1b[2J\u202e\x9b"
         ["calibrate", "MODEL", f"{NAME}.csv"],
         ["compare", NAME, NAME],
         ["review", NAME],
-        ["journal", f"{NAME}.jsonl"],
+        ["corrections", f"{NAME}.jsonl"],
         ["show", NAME],
         ["show", f"{NAME}/model.onnx"],
         ["serve", NAME],
@@ -110,7 +110,7 @@ NAME = "x\x1b[2J\u202e\x9b"
     ids=lambda command: " ".join(command).replace(NAME, "NAME"),
 )
 def test_no_command_passes_escapes_on(command: list[str], tiny_model: Path, tmp_path: Path) -> None:
-    """Names on the command line, of classes, of pictures, of what is ignored and of what can't be read."""
+    """Names on the command line, of classes, of pictures, of what is ignored and of what cannot be read."""
     for name in (NAME, "red"):
         write_picture(tmp_path / "photos" / name / f"{NAME}.png", "red", len(name))
     (tmp_path / "photos" / "red" / f".{NAME}").touch()

@@ -9,11 +9,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from belvedere.training.augment import GREY, Boxes, cut, mix, resize_batch, sample_crops, vary, whole_boxes
+from belvedere.training.augment import (
+    MEAN,
+    CropBoxes,
+    augment,
+    crop_resize,
+    full_boxes,
+    mixup_or_cutmix,
+    resize_batch,
+    sample_crops,
+)
 from belvedere.training.recipes import RECIPES, Recipe
 
-PLAIN = replace(RECIPES["quick"], crop_scale=(1.0, 1.0), crop_ratio=1.0, alternating_flip=False)
-CROPS = replace(PLAIN, crop_scale=(0.1, 1.0), crop_ratio=2.0)
+PLAIN = replace(RECIPES["quick"], crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), alternating_flip=False)
+CROPS = replace(PLAIN, crop_scale=(0.1, 1.0), crop_ratio=(0.5, 2.0))
 ALL = replace(CROPS, color_jitter=0.3, cutout_prob=0.5)
 
 
@@ -21,15 +30,15 @@ def pictures(count: int, height: int, width: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, height, width, 3)).astype(np.uint8))
 
 
-def whole(count: int, height: int, width: int, mirrored: bool = False) -> Boxes:
+def whole(count: int, height: int, width: int, mirrored: bool = False) -> CropBoxes:
     zeros = np.zeros(count)
-    return Boxes(zeros, zeros, zeros + height, zeros + width, np.full(count, mirrored))
+    return CropBoxes(zeros, zeros, zeros + height, zeros + width, np.full(count, mirrored))
 
 
-def box_at(top: float, left: float, height: float, width: float, mirrored: list[bool]) -> Boxes:
+def box_at(top: float, left: float, height: float, width: float, mirrored: list[bool]) -> CropBoxes:
     """The same box in each picture."""
     ones = np.ones(len(mirrored))
-    return Boxes(top * ones, left * ones, height * ones, width * ones, np.array(mirrored))
+    return CropBoxes(top * ones, left * ones, height * ones, width * ones, np.array(mirrored))
 
 
 def by_pillow(picture: Tensor, side: int, box: tuple[float, float, float, float] | None = None) -> NDArray[np.float64]:
@@ -42,7 +51,7 @@ def by_pillow(picture: Tensor, side: int, box: tuple[float, float, float, float]
 @pytest.mark.parametrize(("height", "width", "side"), [(48, 48, 32), (40, 70, 16), (20, 20, 48), (150, 150, 64)])
 def test_the_whole_picture_is_scaled_as_pillow_does(height: int, width: int, side: int) -> None:
     images = pictures(3, height, width)
-    found = cut(images, whole(3, height, width), side, torch.float32)
+    found = crop_resize(images, whole(3, height, width), side, torch.float32)
     assert torch.equal(resize_batch(images, side), found)
     assert found.shape == (3, 3, side, side)
     for picture, scaled in zip(images, found, strict=True):
@@ -54,11 +63,11 @@ def test_a_box_is_cut_where_it_lies() -> None:
     images = torch.zeros(1, 40, 40, 3, dtype=torch.uint8)
     images[0, 10:30, 4:24] = torch.tensor([200, 100, 50], dtype=torch.uint8)
     box = box_at(10, 4, 20, 20, [False])
-    inside = cut(images, box, 10, torch.float32)[0, :, 1:-1, 1:-1]
+    inside = crop_resize(images, box, 10, torch.float32)[0, :, 1:-1, 1:-1]
     assert torch.allclose(inside, torch.tensor([200.0, 100, 50])[:, None, None].expand_as(inside), atol=1e-3)
     random = pictures(1, 40, 60)
     box = box_at(6.5, 12.25, 24, 32, [False])
-    found = cut(random, box, 16, torch.float32)[0, :, 2:-2, 2:-2].numpy()
+    found = crop_resize(random, box, 16, torch.float32)[0, :, 2:-2, 2:-2].numpy()
     expected = by_pillow(random[0], 16, (12.25, 6.5, 44.25, 30.5))[:, 2:-2, 2:-2]
     assert np.abs(found - expected).max() < 0.02
 
@@ -66,7 +75,7 @@ def test_a_box_is_cut_where_it_lies() -> None:
 def test_mirrored_is_the_mirror_image_and_of_the_chosen_only() -> None:
     images = pictures(2, 30, 40)
     boxes, straight = (box_at(3, 7, 20, 24, mirrored) for mirrored in ([False, True], [False, False]))
-    found, expected = (cut(images, chosen, 16, torch.float32) for chosen in (boxes, straight))
+    found, expected = (crop_resize(images, chosen, 16, torch.float32) for chosen in (boxes, straight))
     assert torch.equal(found[0], expected[0])
     assert torch.allclose(found[1], expected[1].flip(2), atol=1e-4)
     assert not torch.allclose(found[1], expected[1], atol=1)
@@ -74,7 +83,7 @@ def test_mirrored_is_the_mirror_image_and_of_the_chosen_only() -> None:
 
 def test_bytes_are_exact_in_bfloat16() -> None:
     images = pictures(2, 32, 32)
-    found = cut(images, whole(2, 32, 32), 32, torch.bfloat16)
+    found = crop_resize(images, whole(2, 32, 32), 32, torch.bfloat16)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found.float(), images.permute(0, 3, 1, 2).float())
 
@@ -96,7 +105,7 @@ def test_boxes_lie_within_the_picture_and_are_as_large_as_asked(height: int, wid
 
 def test_without_chance_the_picture_is_only_scaled() -> None:
     images = pictures(4, 32, 32)
-    found = vary(images, whole_boxes(images), 32, PLAIN, np.random.default_rng(0), torch.float32)
+    found = augment(images, full_boxes(images), 32, PLAIN, np.random.default_rng(0), torch.float32)
     assert torch.allclose(found, images.permute(0, 3, 1, 2).float(), atol=1e-3)
 
 
@@ -107,7 +116,7 @@ def test_what_comes_out_has_one_form(recipe: Recipe, precision: torch.dtype) -> 
     before = images.clone()
     random = np.random.default_rng(0)
     boxes = sample_crops(np.ones(5, bool), 40, 48, recipe, random)
-    found = vary(images, boxes, 32, recipe, random, precision)
+    found = augment(images, boxes, 32, recipe, random, precision)
     assert found.shape == (5, 3, 32, 32)
     assert found.dtype == precision
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -120,7 +129,7 @@ def test_the_generator_decides_it_all() -> None:
 
     def draw(seed: int) -> Tensor:
         random = np.random.default_rng(seed)
-        return vary(images, sample_crops(mirrored, 40, 40, ALL, random), 32, ALL, random, torch.float32)
+        return augment(images, sample_crops(mirrored, 40, 40, ALL, random), 32, ALL, random, torch.float32)
 
     first, again, other = (draw(seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -130,17 +139,17 @@ def test_the_generator_decides_it_all() -> None:
 def test_colours_change_within_bounds_and_picture_by_picture() -> None:
     images = torch.full((200, 32, 32, 3), 115, dtype=torch.uint8)
     recipe = replace(PLAIN, color_jitter=0.5)
-    found = vary(images, whole_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
+    found = augment(images, full_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
     levels = found.mean((1, 2, 3))
-    assert [float(levels.min()) - GREY, float(levels.max()) - GREY] == pytest.approx([-30, 30], abs=2)
+    assert [float(levels.min()) - MEAN, float(levels.max()) - MEAN] == pytest.approx([-30, 30], abs=2)
     assert found.std((1, 2, 3)).max() < 1e-3  # a grey picture stays of one grey
 
 
 def test_a_share_of_the_pictures_gets_a_square() -> None:
     images = torch.full((1000, 16, 16, 3), 250, dtype=torch.uint8)
     recipe = replace(PLAIN, cutout_prob=0.3)
-    found = vary(images, whole_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
-    erased = (found == GREY).all(1)
+    found = augment(images, full_boxes(images), 32, recipe, np.random.default_rng(0), torch.float32)
+    erased = (found == MEAN).all(1)
     sizes = erased.sum((1, 2))
     assert (sizes > 0).float().mean() == pytest.approx(0.3, abs=0.05)
     assert sizes.max() == 13 * 13  # 0.4 of the side
@@ -154,7 +163,7 @@ def of_index(count: int = 4, side: int = 32) -> Tensor:
 
 
 def test_a_batch_is_left_as_it_is_where_nothing_is_asked() -> None:
-    found, share = mix(of_index(), PLAIN, np.random.default_rng(0))
+    found, share = mixup_or_cutmix(of_index(), PLAIN, np.random.default_rng(0))
     assert share == 1
     assert torch.equal(found, of_index())
 
@@ -163,7 +172,7 @@ def test_a_mixture_counts_as_it_is_mixed() -> None:
     random = np.random.default_rng(0)
     recipe = replace(PLAIN, mixup_prob=0.999)
     for _ in range(20):
-        found, share = mix(of_index(), recipe, random)
+        found, share = mixup_or_cutmix(of_index(), recipe, random)
         assert 0 <= share <= 1
         expected = share * of_index() + (1 - share) * of_index().flip(0)
         assert torch.allclose(found, expected, atol=1e-5)
@@ -173,7 +182,7 @@ def test_a_pasted_rectangle_counts_by_its_area() -> None:
     random = np.random.default_rng(0)
     recipe = replace(PLAIN, cutmix_prob=0.999)
     for _ in range(50):
-        found, share = mix(of_index(), recipe, random)
+        found, share = mixup_or_cutmix(of_index(), recipe, random)
         own = found == of_index()
         assert torch.equal(found[~own], of_index().flip(0)[~own])
         for picture in own:
@@ -188,7 +197,7 @@ def test_so_many_batches_are_mixed_and_pasted() -> None:
     recipe = replace(PLAIN, mixup_prob=0.3, cutmix_prob=0.2)
     ways = {"left": 0, "mixed": 0, "pasted": 0}
     for _ in range(1000):
-        found, share = mix(of_index(2, 16), recipe, random)
+        found, share = mixup_or_cutmix(of_index(2, 16), recipe, random)
         if share == 1 and torch.equal(found, of_index(2, 16)):
             ways["left"] += 1
         else:

@@ -72,6 +72,72 @@ def test_every_network_conforms(name: str, classes: int) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_parts_of_every_network_fit_together(name: str) -> None:
+    """Embedding, feature map and head: the map's mean is the embedding, and the head makes logits of it."""
+    entry = find_network(name)
+    torch.manual_seed(0)
+    network = entry.create(5).eval()
+    pixels = torch.randint(0, 256, (2, 3, entry.preprocess.height, entry.preprocess.width)).float()
+    with torch.no_grad():
+        embedding, maps = network.forward_embedding(pixels), network.feature_map(pixels)
+        assert embedding.shape == (2, network.classify.in_features)
+        assert maps.shape[:2] == embedding.shape
+        assert torch.allclose(maps.mean((2, 3)), embedding, atol=1e-5)
+        assert torch.equal(network(pixels), network.classify(embedding))
+        assert torch.equal(network(pixels), network(pixels))  # no dropout in evaluation
+        assert torch.allclose(network(pixels[:1]), network(pixels)[:1], atol=1e-4)  # no batch statistics either
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_flip_tta_of_every_network_is_the_mean_of_both_views(name: str) -> None:
+    entry = find_network(name)
+    torch.manual_seed(0)
+    network = entry.create(3).eval()
+    pixels = torch.randint(0, 256, (2, 3, entry.preprocess.height, entry.preprocess.width)).float()
+    with torch.no_grad():
+        plain, mirrored = network.forward_embedding(pixels), network.forward_embedding(pixels.flip(3))
+        map_of_plain = network.feature_map_tta(pixels)
+        network.flip_tta = True
+        both = network.forward_embedding(pixels)
+        assert torch.allclose(both, (plain + mirrored) / 2, atol=1e-6)
+        assert torch.equal(map_of_plain, network.feature_map(pixels))
+        assert torch.allclose(network.feature_map_tta(pixels).mean((2, 3)), both, atol=1e-5)
+        network.train()
+        torch.manual_seed(1)
+        trained = network.forward_embedding(pixels)
+        network.flip_tta = False
+        torch.manual_seed(1)
+        assert torch.allclose(network.forward_embedding(pixels), trained, atol=1e-4)  # training has one view
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_options_of_every_network_name_its_parameters(name: str) -> None:
+    network = find_network(name).create(3)
+    parameters = dict(network.named_parameters())
+    scales = network.lr_scales(0.7)
+    assert scales.keys() <= parameters.keys()
+    assert all(0 < scale <= 1 for scale in scales.values())
+    assert network.no_weight_decay() <= parameters.keys()
+    assert all(parameters[each].ndim >= 2 for each in network.no_weight_decay())  # vectors have no decay anyway
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_any_size_accepts_other_sizes(name: str) -> None:
+    entry = find_network(name)
+    if not entry.any_size:
+        with pytest.raises(UsageError):
+            entry.with_image_size(96)
+        with pytest.raises(TypeError):
+            entry.create(2).init_whitening(torch.zeros(2, 3, 32, 32))
+        return
+    network = entry.create(2).eval()
+    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, 2)
+    assert network.feature_map(torch.zeros(1, 3, 64, 96)).shape[2:] == (4, 6)
+    assert entry.with_image_size(96).preprocess == replace(entry.preprocess, height=96, width=96)
+    assert entry.with_image_size(entry.preprocess.width) is entry
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_exports(name: str) -> None:
     entry = find_network(name)
     size = entry.preprocess
@@ -81,10 +147,10 @@ def test_every_network_exports(name: str) -> None:
     exported = export_graph(network, size, pictures)
     assert exported.parity < 1e-4
     model = Model.from_bytes(exported.graph.SerializeToString(), None)
-    assert model.explain(pictures).mean((2, 3)) == pytest.approx(model.run(pictures).logits, abs=1e-4)
+    assert model.class_activation_maps(pictures).mean((2, 3)) == pytest.approx(model.forward(pictures).logits, abs=1e-4)
     with torch.no_grad():
         logits = network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
-    assert model.run(pictures).logits == pytest.approx(logits.numpy(), abs=1e-4)
+    assert model.forward(pictures).logits == pytest.approx(logits.numpy(), abs=1e-4)
     assert str(Path(__file__).parents[2]).encode() not in exported.graph.SerializeToString()  # no path of the machine
     [images] = exported.graph.graph.input
     assert images.type.tensor_type.elem_type == 2  # uint8
@@ -96,7 +162,7 @@ def test_a_network_without_numbers_is_not_written() -> None:
     network = entry.create(3)
     nn.init.constant_(network.classify.bias, math.nan)
     size = entry.preprocess
-    with pytest.raises(TrainingError, match="differs from the trained network by nan"):
+    with pytest.raises(TrainingError, match="nan"):
         export_graph(network, size, np.zeros((2, size.height, size.width, 3), np.uint8))
 
 
@@ -104,8 +170,8 @@ def test_a_flexible_network_takes_pictures_of_the_side_that_a_recipe_names() -> 
     entry = architecture_for(replace(RECIPES["standard"], image_size=80))
     pictures = torch.randint(0, 256, (2, 80, 80, 3), dtype=torch.uint8).numpy()
     model = Model.from_bytes(export_graph(entry.create(3), entry.preprocess, pictures).graph.SerializeToString(), None)
-    assert model.explain(pictures).shape == (2, 3, 5, 5)
-    with pytest.raises(UsageError, match=r"article takes pictures of 150 x 150 pixels only\. Received: image_size 112"):
+    assert model.class_activation_maps(pictures).shape == (2, 3, 5, 5)
+    with pytest.raises(UsageError, match=r"150 x 150.*112"):
         architecture_for(replace(RECIPES["article"], image_size=112))
 
 
@@ -118,13 +184,13 @@ def test_the_layer_table_leaves_the_network_as_it_was() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
-@pytest.mark.parametrize("name", [name for name, entry in NETWORKS.items() if entry.flexible])
+@pytest.mark.parametrize("name", [name for name, entry in NETWORKS.items() if entry.any_size])
 def test_a_whitened_stem_sees_all_directions_alike(name: str) -> None:
     torch.manual_seed(0)
     network = find_network(name).create(3)
     blurred = nn.functional.interpolate(torch.rand(40, 3, 12, 12) * 255, size=48, mode="bilinear")
     pixels = (blurred + 20 * torch.rand(40, 3, 48, 48)).clamp(0, 255)
-    network.whiten(pixels)
+    network.init_whitening(pixels)
     scale, stem = network.features.get_submodule("scale"), network.features.get_submodule("stem")
     outputs = stem(scale(pixels)).transpose(0, 1).flatten(1)  # (channels, squares)
     half = len(outputs) // 2
@@ -140,7 +206,7 @@ def test_a_whitened_stem_sees_all_directions_alike(name: str) -> None:
 
 def test_whitening_pictures_of_one_colour_leaves_numbers() -> None:
     network = find_network("compact-small").create(3)
-    network.whiten(torch.full((8, 3, 32, 32), 90.0))
+    network.init_whitening(torch.full((8, 3, 32, 32), 90.0))
     assert all(bool(weights.isfinite().all()) for weights in network.parameters())
 
 

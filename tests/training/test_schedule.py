@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belvedere.training.recipes import RECIPES
-from belvedere.training.schedule import SIDE_STEP, Steps, count_steps, repeats_per_epoch, size_at, value_at
+from belvedere.training.schedule import SIZE_MULTIPLE, BatchPlan, plan_batches, repeats_per_epoch, size_at, value_at
 
 RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8)
 
@@ -24,8 +24,8 @@ def test_sides_are_multiples_that_the_networks_can_halve() -> None:
     sides = [size_at(plan, share / 100) for share in range(101)]
     assert (sides[0], sides[-1]) == (48, 112)
     assert sides == sorted(sides)
-    assert {side % SIDE_STEP for side in sides} == {0}
-    assert size_at(((0.0, 0.0),), 0) == 2 * SIDE_STEP
+    assert {side % SIZE_MULTIPLE for side in sides} == {0}
+    assert size_at(((0.0, 0.0),), 0) == 2 * SIZE_MULTIPLE
 
 
 @given(
@@ -34,12 +34,12 @@ def test_sides_are_multiples_that_the_networks_can_halve() -> None:
     processes=st.integers(1, 4),
 )
 def test_every_picture_is_in_one_batch_and_none_is_left_alone(images: int, size: int, processes: int) -> None:
-    steps = count_steps(images, replace(RECIPE, batch_size=size), processes)
+    steps = plan_batches(images, replace(RECIPE, batch_size=size), processes)
     rows = [row for first, behind in steps.bounds for row in range(first, behind)]
     assert rows == list(range(images))
     least = min(size, images, 2 * processes)
     assert all(least <= behind - first < size + 2 * processes for first, behind in steps.bounds)
-    assert steps.total == 3 * steps.steps_per_epoch
+    assert steps.total_steps == 3 * steps.steps_per_epoch
     assert steps.epochs == 3
 
 
@@ -47,19 +47,42 @@ def test_every_picture_is_in_one_batch_and_none_is_left_alone(images: int, size:
     ("count", "sizes"), [(2, [2]), (8, [8]), (9, [9]), (10, [8, 2]), (17, [8, 9]), (25, [8, 8, 9])]
 )
 def test_batches_of_eight(count: int, sizes: list[int]) -> None:
-    assert [behind - first for first, behind in count_steps(count, RECIPE).bounds] == sizes
+    assert [behind - first for first, behind in plan_batches(count, RECIPE).bounds] == sizes
 
 
 @pytest.mark.parametrize(("images", "repeats"), [(24, 100), (240, 10), (2_400, 1), (10_000, 1)])
-def test_few_pictures_are_shown_several_times(images: int, repeats: int) -> None:
+def test_few_images_are_shown_several_times(images: int, repeats: int) -> None:
     recipe = replace(RECIPE, batch_size=8, epochs=3, min_steps=900)
     assert repeats_per_epoch(images, recipe) == repeats
     if repeats > 1:
-        assert count_steps(images * repeats, recipe).total == 900
+        assert plan_batches(images * repeats, recipe).total_steps == 900
     assert repeats_per_epoch(images, replace(recipe, min_steps=0)) == 1
 
 
+@pytest.mark.parametrize(
+    ("min_steps", "repeats"),
+    [(0, 1), (1, 1), (375, 1), (562, 1), (563, 2), (750, 2), (937, 2), (938, 3), (1312, 3), (1313, 4)],
+)
+def test_repeats_are_rounded_to_the_nearest(min_steps: int, repeats: int) -> None:
+    """1,000 images in batches of 8 are 125 steps an epoch, 375 in three; 993 fill as many batches."""
+    recipe = replace(RECIPE, batch_size=8, epochs=3, min_steps=min_steps)
+    assert repeats_per_epoch(1000, recipe) == repeats
+    assert repeats_per_epoch(993, recipe) == repeats
+
+
+def test_values_and_positions_of_a_schedule_go_together() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        value_at(((0.0, 1.0), (1.0,)), 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "size"), [(1, 32), (40, 32), (40.1, 48), (55.9, 48), (56.1, 64), (104, 96), (111, 112)]
+)
+def test_size_is_rounded_to_a_multiple_of_16(value: float, size: int) -> None:
+    assert size_at(((0.0, value),), 0.3) == size
+
+
 def test_pictures_are_counted_from_the_start() -> None:
-    steps = Steps(((0, 8), (8, 16), (16, 25)), 7)
+    steps = BatchPlan(((0, 8), (8, 16), (16, 25)), 7)
     assert [steps.images_seen(step) for step in range(8)] == [0, 8, 16, 25, 33, 41, 50, 58]
     assert (steps.steps_per_epoch, steps.epochs) == (3, 3)  # the third is not whole

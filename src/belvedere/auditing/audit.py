@@ -1,7 +1,4 @@
-"""The audit, end to end: labeled photographs in, everything that is wrong with them out, as records and as a folder.
-
-Knows the order of the steps; each step is another module's.
-"""
+"""Audit of a labeled dataset."""
 
 import tempfile
 import time
@@ -14,15 +11,15 @@ import numpy as np
 
 from belvedere.auditing.checks import priority
 from belvedere.auditing.class_checks import check_classes
-from belvedere.auditing.duplicates.groups import find_first_of_each, group_copies, list_issues
-from belvedere.auditing.duplicates.near import find_copies
-from belvedere.auditing.image_checks import CHECKS, FLAGGED, LISTED, dataset_medians
-from belvedere.auditing.image_statistics import THUMB_SIDE, Measures, measure_all
-from belvedere.auditing.label_checks import Judged, judge_labels
-from belvedere.auditing.out_of_fold import Route, choose_route
+from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
+from belvedere.auditing.duplicates.near import find_near_duplicates
+from belvedere.auditing.image_checks import FLAGGED, IMAGE_CHECKS, LISTED, dataset_medians
+from belvedere.auditing.image_statistics import THUMBNAIL_SIZE, ImageStatistics, read_statistics
+from belvedere.auditing.label_checks import LabelCheckResult, check_labels
+from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method
 from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.data.array_cache import CachedArray
-from belvedere.data.dataset import UNDIVIDED, Dataset, load_dataset
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.inference.model import Model
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
@@ -31,107 +28,106 @@ from belvedere.types.data import Sample
 
 
 def audit(
-    photos: Dataset | Path | str,
+    data: Dataset | Path | str,
     *,
     out: Path | str | None = None,
     model: Model | Path | str | None = None,
-    backbone: str | None = None,
+    network: str | None = None,
     weights: Path | str | None = None,
-    labels: bool = True,
-    near: bool = True,
+    label_issues: bool = True,
+    near_duplicates: bool = True,
     seed: int = 0,
     overwrite: bool = False,
     spreadsheet: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
-    """Looks for what is wrong with labeled photographs: files, duplicates, leaks, classes and labels.
+    """Find unreadable and odd images, duplicates, split leaks, outliers and label issues.
 
-    Every picture is read once, and copies that are likely once more. Wrong labels are found by networks that had not
-    seen the picture: probes on the embedding of `model`, or of a pretrained network, or else quick networks trained on
-    four fifths of the photographs each.
+    Label issues are found by networks that were not trained on the image: linear probes on the embeddings of `model`
+    or of a pretrained network, or else small networks, each trained on four fifths of the images.
 
     Args:
-        photos: A folder or table of labeled photographs, or what `load_dataset` made of one.
-        out: Folder for `issues.csv`, `audit.json` and `report.html`, and for a network that was trained, which
-            `belvedere review` shows photographs by; nothing is written without.
-        model: A model.onnx or run folder that has not learnt from these photographs.
-        backbone: A pretrained network of timm's.
-        weights: File of its weights.
-        labels: Whether wrong labels, and pictures unlike any class, are looked for.
-        near: Whether near duplicates are, beside identical files and pixels.
-        seed: Of the folds and trainings.
-        overwrite: Whether an older folder of results there may be replaced.
-        spreadsheet: Whether cells of issues.csv that a spreadsheet would take for formulas are escaped.
-        progress: Shows how far it is; nothing is shown without.
-
-    Returns:
-        What was found.
+        data: Labeled images: a dataset, or a folder or table as for `load_dataset`.
+        out: Folder for issues.csv, audit.json and report.html; default: nothing is written.
+        model: Model, model.onnx or run folder that was not trained on these images; default: none.
+        network: Name of a pretrained timm network; default: none.
+        weights: File with its weights; default: downloaded.
+        label_issues: Whether to find label issues and outliers.
+        near_duplicates: Whether to find near duplicates, besides identical files and pixels.
+        seed: Seed for the folds and the training runs.
+        overwrite: Whether to replace an older results folder.
+        spreadsheet: Whether to escape cells of issues.csv that a spreadsheet would run as formulas.
+        progress: Progress display; default: none.
 
     Raises:
-        BelvedereError: Photographs or weights can't be read, `out` not be written, the model has learnt from them, or a
-                model is given and a pretrained network too.
+        UsageError: The model was trained on these images, or both `model` and `network` are given.
+        OutputExistsError: `out` exists and may not be replaced.
+        BelvedereError: Images, model or weights cannot be read.
     """
     started, progress = time.perf_counter(), progress or Progress()
-    route = choose_route(model, backbone, Path(weights) if weights else None, progress) if labels else None
-    dataset = photos if isinstance(photos, Dataset) else load_dataset(photos)
+    method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
+    dataset = data if isinstance(data, Dataset) else load_dataset(data)
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
-        if route is not None and folder is not None:
-            route = replace(route, kept=folder / NETWORK)
-        result = _look(dataset, near, route, seed, progress)
-        result = replace(result, seconds=round(time.perf_counter() - started, 1))
+        if method is not None and folder is not None:
+            method = replace(method, network_path=folder / NETWORK)
+        result = _audit(dataset, near_duplicates, method, seed, progress)
+        result = replace(result, total_seconds=round(time.perf_counter() - started, 1))
         if folder is not None:
             write_audit(folder, result, dataset.samples, spreadsheet=spreadsheet)
     return result
 
 
-def _look(dataset: Dataset, near: bool, route: Route | None, seed: int, progress: Progress) -> Audit:
-    """Looks for everything, but for labels without a route."""
-    measures, groups = _look_at_files(dataset.samples, near, progress)
-    judged = Judged() if route is None else judge_labels(dataset, measures, groups, route, seed, progress)
-    issues = [*list_issues(groups), *_check_files(dataset.samples, measures), *judged.issues]
-    hashes = {sample.image: each.sha256 for sample, each in zip(dataset.samples, measures, strict=True)}
-    issues.sort(key=lambda issue: (priority(issue.issue_type), -issue.score, issue.image))
+def _audit(
+    dataset: Dataset, near_duplicates: bool, method: LabelIssueMethod | None, seed: int, progress: Progress
+) -> Audit:
+    statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
+    labels = LabelCheckResult()
+    if method is not None:
+        labels = check_labels(dataset, statistics, groups, method, seed, progress)
+    issues = [*list_issues(groups), *_check_images(dataset.samples, statistics), *labels.issues]
+    hashes = {sample.name: each.sha256 for sample, each in zip(dataset.samples, statistics, strict=True)}
+    issues.sort(key=lambda issue: (priority(issue.issue_type), -issue.issue_score, issue.image))
+    training = [sample for sample in dataset.samples if sample.split in ("train", None)]
     return Audit(
-        source=dataset.source,
+        data=dataset.source,
         class_names=dataset.class_names,
-        images=len(dataset.samples),
+        num_images=len(dataset.samples),
         issues=tuple(replace(issue, sha256=hashes[issue.image] or None) for issue in issues),
         groups=groups,
-        classes=check_classes(
-            [sample for sample in dataset.samples if sample.part in ("train", UNDIVIDED)], dataset.class_names
-        ),
-        route=judged.route,
-        notes=dataset.notes + judged.notes,
-        seconds=0.0,
-        labels=dataset.labels,
-        network=judged.network,
+        class_issues=check_classes(training, dataset.class_names),
+        label_issue_method=labels.method,
+        warnings=dataset.warnings + labels.warnings,
+        total_seconds=0.0,
+        corrections=dataset.corrections,
+        network=labels.network,
     )
 
 
-def _look_at_files(
-    samples: Sequence[Sample], near: bool, progress: Progress
-) -> tuple[list[Measures], tuple[DuplicateGroup, ...]]:
-    """Measures every picture, and puts copies into groups; their thumbs are on disk meanwhile."""
-    measures: list[Measures] = []
-    with tempfile.TemporaryFile(buffering=0) as thumbs:  # without a name: a kill leaves nothing
-        with progress.task("Looking at files", len(samples)) as task:
-            for measured in measure_all(sample.path for sample in samples):
-                thumbs.write(measured.thumb.tobytes())
-                measures.append(measured.measures)
+def _read_images(
+    samples: Sequence[Sample], near_duplicates: bool, progress: Progress
+) -> tuple[list[ImageStatistics], tuple[DuplicateGroup, ...]]:
+    """Return statistics of each image, and groups of duplicates; thumbnails are kept on disk."""
+    statistics: list[ImageStatistics] = []
+    with tempfile.TemporaryFile(buffering=0) as file:  # unnamed: nothing is left if the process is killed
+        with progress.task("Reading images", len(samples)) as task:
+            for each, thumbnail in read_statistics(sample.path for sample in samples):
+                file.write(thumbnail.tobytes())
+                statistics.append(each)
                 task.advance(1)
-        first = find_first_of_each(measures)
-        rows = CachedArray(thumbs, (THUMB_SIDE, THUMB_SIDE), np.uint8, np.array(first, np.int64))
-        copies = find_copies([samples[index].path for index in first], rows, progress) if near else []
-    placed = [replace(copy, first=first[copy.first], second=first[copy.second]) for copy in copies]
-    return measures, group_copies(samples, measures, placed)
+        unique = unique_images(statistics)
+        thumbnails = CachedArray(file, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8, np.array(unique, np.int64))
+        paths = [samples[index].path for index in unique]
+        pairs = find_near_duplicates(paths, thumbnails, progress) if near_duplicates else []
+    pairs = [replace(pair, first=unique[pair.first], second=unique[pair.second]) for pair in pairs]
+    return statistics, group_duplicates(samples, statistics, pairs)
 
 
-def _check_files(samples: Sequence[Sample], measures: Sequence[Measures]) -> Iterator[Issue]:
-    usual = dataset_medians(measures)
-    for sample, each in zip(samples, measures, strict=True):
-        for name, check in CHECKS.items():
-            score = check.score(each, usual)
+def _check_images(samples: Sequence[Sample], statistics: Sequence[ImageStatistics]) -> Iterator[Issue]:
+    medians = dataset_medians(statistics)
+    for sample, each in zip(samples, statistics, strict=True):
+        for name, check in IMAGE_CHECKS.items():
+            score = check.score(each, medians)
             if score >= LISTED:
-                detail = check.detail(each, usual)
-                yield Issue(sample.image, name, round(score, 4), score >= FLAGGED, detail, label=sample.label)
+                message = check.message(each, medians)
+                yield Issue(sample.name, name, round(score, 4), score >= FLAGGED, message, label=sample.label)

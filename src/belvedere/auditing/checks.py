@@ -1,85 +1,82 @@
-"""Every check of the audit by name, in the order in which a person should look, with its title and advice.
-
-Knows names and words; does not know how anything is found.
-"""
+"""All checks of an audit, most important first, and a summary of their results."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from belvedere.auditing.class_checks import IMBALANCE, OUTLIER, SMALL_CLASS
-from belvedere.auditing.duplicates.groups import CONTRADICTION, LEAK, NEAR, SAME_BYTES, SAME_PIXELS
-from belvedere.auditing.image_checks import CHECKS
-from belvedere.auditing.label_issues import WRONG_LABEL
+from belvedere.auditing.class_checks import IMBALANCE, SMALL_CLASS
+from belvedere.auditing.duplicates.groups import (
+    CONFLICTING_LABELS,
+    DUPLICATE_FILE,
+    DUPLICATE_PIXELS,
+    NEAR_DUPLICATE,
+    SPLIT_LEAK,
+)
+from belvedere.auditing.image_checks import IMAGE_CHECKS
+from belvedere.auditing.label_issues import LABEL_ISSUE
+from belvedere.auditing.outliers import OUTLIER
 from belvedere.types.audit import Audit
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A check in words."""
+class Check:
+    """Title of a check, and advice for its issues."""
 
     title: str
     advice: str
 
 
-FINDINGS: Mapping[str, Finding] = {
-    LEAK: Finding(
-        "In training and test",
-        "Remove them from one part: a test that asks what was learnt flatters the model.",
+_OF_IMAGES = {name: Check(check.title, check.advice) for name, check in IMAGE_CHECKS.items()}
+CHECKS: Mapping[str, Check] = {
+    SPLIT_LEAK: Check(
+        "Split leaks", "The same image is in several splits, so test metrics are optimistic. Keep it in one split."
     ),
-    CONTRADICTION: Finding("Copies with contradicting labels", "At least one of the labels is wrong: decide which."),
-    WRONG_LABEL: Finding(
-        "Labels that are probably wrong",
-        "Look at each: the class in question, or both, may be in the picture.",
+    CONFLICTING_LABELS: Check(
+        "Duplicates with conflicting labels", "At least one of the labels is wrong. Correct or remove it."
     ),
-    "unreadable": Finding(CHECKS["unreadable"].title, CHECKS["unreadable"].advice),
-    "truncated": Finding(CHECKS["truncated"].title, CHECKS["truncated"].advice),
-    SAME_BYTES: Finding("The same file twice", "Keep one of each: copies weigh more than other photographs."),
-    SAME_PIXELS: Finding("The same pixels in another file", "Keep one of each."),
-    NEAR: Finding(
+    LABEL_ISSUE: Check("Label issues", "The label is probably wrong, or the image shows several classes."),
+    "unreadable": _OF_IMAGES["unreadable"],
+    "truncated": _OF_IMAGES["truncated"],
+    DUPLICATE_FILE: Check("Duplicate files", "Duplicates weigh more than other images. Keep one of each group."),
+    DUPLICATE_PIXELS: Check("Duplicate pixels", "Different files with the same pixels. Keep one of each group."),
+    NEAR_DUPLICATE: Check(
         "Near duplicates",
-        "Keep the best of each, or at least all in one part: resized, compressed, cut, mirrored or lit copies, "
-        "and shots of one moment.",
+        "Resized, recompressed, cropped, mirrored or brightened copies, and shots of one moment. Keep the best of each "
+        "group, or at least all of it in one split.",
     ),
-    OUTLIER: Finding("Unlike any class", "See whether they belong into this set at all."),
-    **{
-        name: Finding(check.title, check.advice)
-        for name, check in CHECKS.items()
-        if name not in ("unreadable", "truncated")
-    },
-    SMALL_CLASS: Finding("Classes too small to learn", "Add photographs, or leave the class out."),
-    IMBALANCE: Finding("Imbalance", "A model leans towards large classes: add photographs to the small ones."),
+    OUTLIER: Check("Outliers", "The image is unlike all others. Check whether it belongs to the dataset."),
+    **_OF_IMAGES,
+    SMALL_CLASS: Check("Small classes", "Too few images to train on. Add images, or remove the class."),
+    IMBALANCE: Check("Class imbalance", "Models favor large classes. Add images to the small classes."),
 }
-_PLACES = {name: place for place, name in enumerate(FINDINGS)}
+_PRIORITIES = {name: position for position, name in enumerate(CHECKS)}
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one check found."""
+    """Result of one check."""
 
     issue_type: str
     title: str
-    flagged: int  # photographs, or classes
-    worst: str  # the surest of them, and what was seen
+    num_flagged: int  # images, or classes
+    example: str  # the issue with the highest score
 
 
-def priority(check: str) -> int:
-    """Returns where a check stands in the order of looking."""
-    return _PLACES[check]
+def priority(issue_type: str) -> int:
+    """Return the position of a check, most important first."""
+    return _PRIORITIES[issue_type]
 
 
-def summarise(audit: Audit) -> tuple[Summary, ...]:
-    """Says what each check found: all of them, in the order of looking, those that found nothing too."""
-    found: Counter[str] = Counter()
-    worst: dict[str, str] = {}
-    images: set[tuple[str, str]] = set()
-    for issue in audit.issues:  # surest first
-        if issue.is_issue and (issue.issue_type, issue.image) not in images:
-            images.add((issue.issue_type, issue.image))
-            found[issue.issue_type] += 1
-            worst.setdefault(issue.issue_type, f"{issue.image}: {issue.message}")
-    for one in audit.classes:
-        found[one.issue_type] += 1
-        worst.setdefault(one.issue_type, f"{one.name}: {one.message}")
-    looked_at = [name for name in FINDINGS if audit.route or name not in (WRONG_LABEL, OUTLIER)]
-    return tuple(Summary(name, FINDINGS[name].title, found[name], worst.get(name, "")) for name in looked_at)
+def summarize(audit: Audit) -> tuple[Summary, ...]:
+    """Return the result of each check that was run, most important first."""
+    flagged = {(issue.issue_type, issue.image) for issue in audit.issues if issue.is_issue}
+    num_flagged = Counter(issue_type for issue_type, _ in flagged)
+    num_flagged.update(issue.issue_type for issue in audit.class_issues)
+    examples: dict[str, str] = {}
+    for issue in audit.issues:  # highest score first
+        if issue.is_issue:
+            examples.setdefault(issue.issue_type, f"{issue.image}: {issue.message}")
+    for class_issue in audit.class_issues:
+        examples.setdefault(class_issue.issue_type, f"{class_issue.name}: {class_issue.message}")
+    run = [name for name in CHECKS if audit.label_issue_method or name not in (LABEL_ISSUE, OUTLIER)]
+    return tuple(Summary(name, CHECKS[name].title, num_flagged[name], examples.get(name, "")) for name in run)

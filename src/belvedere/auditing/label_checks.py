@@ -1,7 +1,4 @@
-"""Wrong labels, and pictures unlike any class: which photographs are asked about, and what is said of each.
-
-Knows classes, copies and words; does not know how networks answer, or how doubts are counted.
-"""
+"""Checks of labels and outliers, by networks that were not trained on the images."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,159 +6,158 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from belvedere.auditing.class_checks import OUTLIER
-from belvedere.auditing.duplicates.groups import NEAR
+from belvedere.auditing.duplicates.groups import NEAR_DUPLICATE
 from belvedere.auditing.image_checks import FLAGGED, LISTED
-from belvedere.auditing.image_statistics import Measures
-from belvedere.auditing.label_issues import WRONG_LABEL, find_label_issues, merge_extra_labels
-from belvedere.auditing.linear_probe import draw_folds
-from belvedere.auditing.out_of_fold import Route, Rows, Unseen, check_model, out_of_fold_predictions
-from belvedere.auditing.outliers import find_outliers
+from belvedere.auditing.image_statistics import ImageStatistics
+from belvedere.auditing.label_issues import LABEL_ISSUE, find_label_issues, merge_extra_labels
+from belvedere.auditing.out_of_fold import (
+    LabelIssueMethod,
+    OutOfFoldPredictions,
+    Rows,
+    check_model,
+    out_of_fold_predictions,
+)
+from belvedere.auditing.outliers import OUTLIER, find_outliers
 from belvedere.data.dataset import Dataset
-from belvedere.data.hashing import Contents
+from belvedere.data.hashing import HashedSamples
+from belvedere.data.splits import stratified_group_folds
 from belvedere.errors import MissingDependencyError
 from belvedere.runtime.progress import Progress
 from belvedere.types.audit import AuditNetwork, DuplicateGroup, Issue
-from belvedere.types.data import Note, Sample
+from belvedere.types.data import DataWarning, Sample
 
-LEAST_TO_LEARN = 20  # pictures, below which nothing can be said of labels
+MIN_IMAGES = 20
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What was found of labels."""
+class LabelCheckResult:
+    """Issues of labels, and outliers."""
 
     issues: tuple[Issue, ...] = ()
-    route: str = ""  # how the answers came about; empty where there are none
-    notes: tuple[Note, ...] = ()  # what was left out
-    network: AuditNetwork | None = None  # that gave them
+    method: str = ""  # source of the predictions; empty where labels were not checked
+    warnings: tuple[DataWarning, ...] = ()
+    network: AuditNetwork | None = None
 
 
 @dataclass(frozen=True)
-class Learnable:
-    """The pictures that networks can be asked about."""
+class FoldedImages:
+    """The images whose labels can be checked."""
 
-    contents: Contents
+    contents: HashedSamples
     folds: Rows
     class_names: tuple[str, ...]
-    notes: tuple[Note, ...]  # on the others
+    warnings: tuple[DataWarning, ...]  # about the other images
 
 
-def judge_labels(
+def check_labels(
     dataset: Dataset,
-    measures: Sequence[Measures],
+    statistics: Sequence[ImageStatistics],
     groups: Sequence[DuplicateGroup],
-    route: Route,
+    method: LabelIssueMethod,
     seed: int,
     progress: Progress,
-) -> Judged:
-    """Looks for wrong labels and outliers.
+) -> LabelCheckResult:
+    """Find label issues and outliers.
 
     Args:
-        dataset: N photographs.
-        measures: N, of the same.
-        groups: Their copies, which are never learnt from where one of them is asked about.
-        route: What is asked.
-        seed: Of the folds and trainings.
-        progress: Shows how far it is.
-
-    Returns:
-        An issue for every label, and one for every picture that may be unlike any class.
+        dataset: N images.
+        statistics: Statistics of the N images.
+        groups: Duplicates, which share a fold.
+        method: Source of the predictions.
+        seed: Seed for the folds and the training runs.
+        progress: Progress display.
 
     Raises:
-        UsageError: The model that is asked has learnt these labels.
-        DatasetError: Files were changed while networks were trained on them.
+        UsageError: The model was trained on these images.
+        DatasetError: Files changed while networks were trained on them.
     """
-    readable = [(sample, each.sha256) for sample, each in zip(dataset.samples, measures, strict=True) if each.readable]
-    contents, words = _hold(readable), route.words
-    if route.model is not None:
-        words = f"{words}, {check_model(route.model, contents, dataset.class_names)}"
-    learnable = choose_learnable(contents, dataset.class_names, groups, seed)
-    if len(learnable.class_names) < 2 or len(learnable.contents.samples) < LEAST_TO_LEARN:
-        return Judged(notes=(Note("Wrong labels were not looked for: too few photographs of two classes or more"),))
-    reduced = replace(dataset, class_names=learnable.class_names)
+    pairs = zip(dataset.samples, statistics, strict=True)
+    contents = _contents([(sample, each.sha256) for sample, each in pairs if each.readable])
+    description = method.description
+    if method.model is not None:
+        description = f"{description}, {check_model(method.model, contents, dataset.class_names)}"
+    images = assign_folds(contents, dataset.class_names, groups, seed)
+    if len(images.class_names) < 2 or len(images.contents.samples) < MIN_IMAGES:
+        return LabelCheckResult(
+            warnings=(DataWarning("Labels were not checked: too few images of two or more classes"),)
+        )
+    reduced = replace(dataset, class_names=images.class_names)
     try:
-        unseen = out_of_fold_predictions(reduced, learnable.contents, learnable.folds, route, seed, progress)
+        predictions = out_of_fold_predictions(reduced, images.contents, images.folds, method, seed, progress)
     except MissingDependencyError as error:
-        note = Note(f"Wrong labels were not looked for. {error} Or give a --model.")
-        return Judged(notes=(note, *learnable.notes))
-    samples = [learnable.contents.samples[row] for row in unseen.rows.tolist()]
-    issues = (*_doubt(samples, unseen, learnable.class_names), *_name_outliers(samples, unseen))
-    notes = learnable.notes + _name_changed(learnable.contents, unseen.rows)
-    return Judged(issues, words, notes, route.describe())
+        warning = DataWarning(f"Labels were not checked. {error} Or give a model.")
+        return LabelCheckResult(warnings=(warning, *images.warnings))
+    samples = [images.contents.samples[row] for row in predictions.rows.tolist()]
+    issues = (*_label_issues(samples, predictions, images.class_names), *_outliers(samples, predictions))
+    warnings = images.warnings + _changed_files_warning(images.contents, predictions.rows)
+    return LabelCheckResult(issues, description, warnings, method.network())
 
 
-def _doubt(samples: Sequence[Sample], unseen: Unseen, names: Sequence[str]) -> Iterator[Issue]:
-    places = {name: place for place, name in enumerate(names)}
-    given = np.array([places[sample.label] for sample in samples], np.int64)
-    further = [[places[name] for name in sample.also if name in places] for sample in samples]
-    probabilities = merge_extra_labels(unseen.probabilities, given, further)
-    doubts = find_label_issues(probabilities, given)
+def _label_issues(
+    samples: Sequence[Sample], predictions: OutOfFoldPredictions, class_names: Sequence[str]
+) -> Iterator[Issue]:
+    index = {name: k for k, name in enumerate(class_names)}
+    labels = np.array([index[sample.label] for sample in samples], np.int64)
+    extra_labels = [[index[name] for name in sample.extra_labels if name in index] for sample in samples]
+    probabilities = merge_extra_labels(predictions.probabilities, labels, extra_labels)
+    found = find_label_issues(probabilities, labels)
     for row, sample in enumerate(samples):
-        suggestion, likely = names[doubts.suggestions[row]], float(doubts.probabilities[row])
-        own = float(probabilities[row, given[row]])
+        suggestion, suggested_probability = class_names[found.suggestions[row]], float(found.probabilities[row])
+        label_probability = float(probabilities[row, labels[row]])
+        given = "|".join((sample.label, *sample.extra_labels))
         yield Issue(
-            sample.image,
-            WRONG_LABEL,
-            round(float(doubts.scores[row]), 6),
-            bool(doubts.flagged[row]),
-            f"suggested: {suggestion} ({likely:.0%}) instead of {'|'.join((sample.label, *sample.also))} ({own:.0%})",
+            sample.name,
+            LABEL_ISSUE,
+            round(float(found.scores[row]), 6),
+            bool(found.flagged[row]),
+            f"suggested: {suggestion} ({suggested_probability:.1%}) instead of {given} ({label_probability:.1%})",
             label=sample.label,
             suggested_label=suggestion,
-            suggested_probability=round(likely, 4),
-            label_probability=round(own, 4),
+            suggested_probability=round(suggested_probability, 4),
+            label_probability=round(label_probability, 4),
         )
 
 
-def _name_outliers(samples: Sequence[Sample], unseen: Unseen) -> Iterator[Issue]:
-    outliers = find_outliers(unseen.nearness)
-    for sample, value, nearness in zip(samples, outliers.scores.tolist(), outliers.nearness.tolist(), strict=True):
-        if value >= LISTED:
-            detail = f"nearness {nearness:.2f}, usual {outliers.usual:.2f}"
-            yield Issue(sample.image, OUTLIER, round(value, 4), value >= FLAGGED, detail, label=sample.label)
+def _outliers(samples: Sequence[Sample], predictions: OutOfFoldPredictions) -> Iterator[Issue]:
+    outliers = find_outliers(predictions.similarity)
+    for sample, score, similarity in zip(samples, outliers.scores.tolist(), outliers.similarity.tolist(), strict=True):
+        if score >= LISTED:
+            message = f"similarity {similarity:.2f}, median {outliers.median_similarity:.2f}"
+            yield Issue(sample.name, OUTLIER, round(score, 4), score >= FLAGGED, message, label=sample.label)
 
 
-def _name_changed(contents: Contents, rows: Rows) -> tuple[Note, ...]:
-    left = set(range(len(contents.samples))).difference(rows.tolist())
-    names = tuple(contents.samples[row].image for row in sorted(left))
-    return (Note(f"{len(names)} labels not looked at: their files were changed meanwhile", names),) if names else ()
-
-
-def choose_learnable(
-    contents: Contents, class_names: Sequence[str], groups: Sequence[DuplicateGroup], seed: int
-) -> Learnable:
-    """Draws folds, and leaves out the classes that are in one of them only.
-
-    Args:
-        contents: Photographs that can be read.
-        class_names: Their classes.
-        groups: Copies among them, which stay in one fold.
-        seed: Of the draw.
-
-    Returns:
-        The others, in the folds that were drawn.
-    """
-    labels = np.array([class_names.index(sample.label) for sample in contents.samples], np.int64)
-    folds = draw_folds(labels, _name_groups(contents, groups), seed)
-    several = Counter(label for label, _ in set(zip(labels.tolist(), folds.tolist(), strict=True)))
-    names = tuple(name for index, name in enumerate(class_names) if several[index] > 1)
-    pairs = list(zip(contents.samples, contents.hashes, strict=True))
-    kept = [place for place, (sample, _) in enumerate(pairs) if sample.label in names]
-    left = tuple(sample.image for sample in contents.samples if sample.label not in names)
-    note = Note(f"{len(left)} labels not looked at: their classes have too few different photographs", left)
-    _, renumbered = np.unique(folds[kept], return_inverse=True)
-    return Learnable(
-        _hold([pairs[place] for place in kept]), renumbered.astype(np.intp), names, (note,) if left else ()
+def _changed_files_warning(contents: HashedSamples, rows: Rows) -> tuple[DataWarning, ...]:
+    missing = set(range(len(contents.samples))).difference(rows.tolist())
+    names = tuple(contents.samples[row].name for row in sorted(missing))
+    return (
+        (DataWarning(f"{len(names)} labels not checked: their files changed during the audit", names),) if names else ()
     )
 
 
-def _name_groups(contents: Contents, groups: Sequence[DuplicateGroup]) -> list[str]:
-    """A name for each picture that its copies share, near ones too."""
-    of_image: dict[str, str] = {}
-    for group in sorted(groups, key=lambda group: group.kind == NEAR):  # the widest group last
-        of_image |= dict.fromkeys(group.images, f"group {group.number}")
-    return [of_image.get(sample.image, key) for sample, key in zip(contents.samples, contents.hashes, strict=True)]
+def assign_folds(
+    contents: HashedSamples, class_names: Sequence[str], groups: Sequence[DuplicateGroup], seed: int
+) -> FoldedImages:
+    """Draw folds in which duplicates share one, and leave out classes whose images are all in one fold."""
+    labels = np.array([class_names.index(sample.label) for sample in contents.samples], np.int64)
+    folds = stratified_group_folds(labels, _group_names(contents, groups), seed)
+    num_folds = Counter(label for label, _ in set(zip(labels.tolist(), folds.tolist(), strict=True)))
+    kept_names = tuple(name for index, name in enumerate(class_names) if num_folds[index] > 1)
+    pairs = list(zip(contents.samples, contents.hashes, strict=True))
+    kept = [row for row, (sample, _) in enumerate(pairs) if sample.label in kept_names]
+    others = tuple(sample.name for sample in contents.samples if sample.label not in kept_names)
+    warning = DataWarning(f"{len(others)} labels not checked: their classes have too few different images", others)
+    _, renumbered = np.unique(folds[kept], return_inverse=True)
+    kept_contents = _contents([pairs[row] for row in kept])
+    return FoldedImages(kept_contents, renumbered.astype(np.intp), kept_names, (warning,) if others else ())
 
 
-def _hold(pairs: Sequence[tuple[Sample, str]]) -> Contents:
-    return Contents(tuple(sample for sample, _ in pairs), tuple(key for _, key in pairs), ())
+def _group_names(contents: HashedSamples, groups: Sequence[DuplicateGroup]) -> list[str]:
+    """Return a name for each image that it shares with its exact and near duplicates."""
+    names: dict[str, str] = {}
+    for group in sorted(groups, key=lambda group: group.kind == NEAR_DUPLICATE):  # the widest group last
+        names |= dict.fromkeys(group.images, f"group {group.number}")
+    return [names.get(sample.name, key) for sample, key in zip(contents.samples, contents.hashes, strict=True)]
+
+
+def _contents(pairs: Sequence[tuple[Sample, str]]) -> HashedSamples:
+    return HashedSamples(tuple(sample for sample, _ in pairs), tuple(key for _, key in pairs), ())

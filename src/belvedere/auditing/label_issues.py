@@ -1,13 +1,9 @@
-"""Labels that are probably wrong, by what networks that had not seen the photographs say of them.
+"""Label issues from out-of-fold probabilities, after confident learning.
 
-Knows probabilities and labels; does not know where they are from.
-
-The order is by the probability of the label; where one mistake is far more frequent in a set than others, such as
-glaciers called mountains, it weighs more. Flags go by class-wise thresholds, as confident learning does (Northcutt,
-Jiang, Chuang 2021, https://doi.org/10.1613/jair.1.12125): by what the pictures that are labeled with a class have on
-average. A label is flagged when it has less than a tenth of that; when its probability is far likelier among pictures
-that are labeled otherwise, as networks that learnt from few pictures are never that sure; and, of a frequent mistake,
-when another class has its average.
+Scores rank labels by their probability, weighted by the frequency of each confusion in the dataset. A label is flagged
+if (a) its probability is below 10% of the class mean, (b) its log-odds fit the distribution of other labels 100 times
+better, or (c) the pair is a frequent confusion and the other class reaches its own mean. Class means as thresholds:
+Northcutt, Jiang, Chuang 2021, https://doi.org/10.1613/jair.1.12125.
 """
 
 from collections.abc import Sequence
@@ -16,149 +12,138 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.class_checks import DEVIATION
+from belvedere.auditing.outliers import MAD_TO_STD
 
-WRONG_LABEL = "label_issue"
-UNLIKELY = 0.1  # of what is usual for the given class: a label that is less likely is flagged
-STRANGE = 100.0  # times likelier among pictures labeled otherwise than among its own: a label that is flagged too
-LEAST_PROBABILITY, LEAST_DEVIATION = 1e-6, 0.3  # that count; the latter of log-odds
-SURE_SHARE, SURE_LEAST, SURE_MOST_SHARE = 0.1, 200, 1 / 3  # of each class, the pictures that networks are surest of
-BELIEVED = 50  # pictures that a mistake must be counted among, to weigh otherwise than the same the other way round
-DEVIATIONS, LEAST = 4.0, 3  # standard deviations, and pictures, by which a frequent mistake exceeds what is usual
-MOST = 50.0  # times that a mistake weighs, at most
+LABEL_ISSUE = "label_issue"
+MIN_RELATIVE_PROBABILITY = 0.1  # of the class mean
+MIN_LIKELIHOOD_RATIO = 100.0  # of other labels' distribution to the own one's
+MIN_PROBABILITY, MIN_DEVIATION = 1e-6, 0.3  # bounds; the latter of log-odds
+CONFIDENT_FRACTION, MIN_CONFIDENT, MAX_CONFIDENT_FRACTION = 0.1, 200, 1 / 3  # of the images of each class
+SYMMETRIC_PRIOR = 50  # images, of a confusion being as frequent in both directions
+DEVIATIONS, MIN_CONFUSIONS = 4.0, 3  # standard deviations and images above the expectation of a frequent confusion
+MAX_WEIGHT = 50.0
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Doubts:
-    """What is known of N labels."""
+class LabelIssues:
+    """Scores of N labels."""
 
-    scores: NDArray[np.float64]  # (N,) 0 to 1; 1: surely wrong
-    flagged: NDArray[np.bool_]  # (N,) whether it is wrong by the class-wise thresholds
-    suggestions: Labels  # (N,) the likeliest class but the given one
-    probabilities: NDArray[np.float64]  # (N,) of the suggestion, by the networks
-    weights: NDArray[np.float64]  # (K, K) row what is true, column the label: how much a mistake weighs, 1 as a rule
+    scores: NDArray[np.float64]  # (N,) 0 to 1; 1: certainly wrong
+    flagged: NDArray[np.bool_]  # (N,)
+    suggestions: Labels  # (N,) most probable class except the label
+    probabilities: NDArray[np.float64]  # (N,) of the suggestion
+    weights: NDArray[np.float64]  # (K, K) weight of each confusion: row true class, column label; 1 unless frequent
 
 
-def find_label_issues(probabilities: Floats, labels: Labels) -> Doubts:
-    """Says how doubtful each label is.
-
-    Args:
-        probabilities: (N, K), each row by a network that had not seen the picture.
-        labels: (N,), 0 to K - 1.
-
-    Returns:
-        Scores, flags and suggestions.
-    """
+def find_label_issues(probabilities: Floats, labels: Labels) -> LabelIssues:
+    """Score labels, (N,), by out-of-fold probabilities, (N, K)."""
     rows = np.arange(len(labels))
-    thresholds = find_thresholds(probabilities, labels)
+    thresholds = class_means(probabilities, labels)
     weights = confusion_weights(probabilities, labels)
-    unlikely = probabilities[rows, labels] < UNLIKELY * thresholds[labels]
-    counted = confident_class(probabilities, thresholds)
-    frequent = (counted >= 0) & (counted != labels) & (weights[counted, labels] > 1)
-    flagged = (unlikely | frequent | find_unusual_images(probabilities, labels)) & (probabilities.argmax(1) != labels)
-    evidence = probabilities.astype(np.float64) * weights[:, labels].T  # (N, K): for each class to be the true one
-    given = evidence[rows, labels]
-    scores = 1 - given / evidence.sum(1)
-    others = evidence.copy()
-    others[rows, labels] = -1
-    suggestions = others.argmax(1).astype(np.int64)
-    suggested = probabilities[rows, suggestions].astype(np.float64)
-    return Doubts(scores, flagged, suggestions, suggested, weights)
+    improbable = probabilities[rows, labels] < MIN_RELATIVE_PROBABILITY * thresholds[labels]
+    confident = confident_class(probabilities, thresholds)
+    frequent = (confident >= 0) & (confident != labels) & (weights[confident, labels] > 1)
+    unusual = fits_other_labels(probabilities, labels)
+    flagged = (improbable | frequent | unusual) & (probabilities.argmax(1) != labels)
+    evidence = probabilities.astype(np.float64) * weights[:, labels].T  # (N, K), of each class being the true one
+    scores = 1 - evidence[rows, labels] / evidence.sum(1)
+    evidence[rows, labels] = -1
+    suggestions = evidence.argmax(1).astype(np.int64)
+    return LabelIssues(scores, flagged, suggestions, probabilities[rows, suggestions].astype(np.float64), weights)
 
 
-def merge_extra_labels(probabilities: Floats, labels: Labels, further: Sequence[Sequence[int]]) -> Floats:
-    """Counts what else a picture is labeled with as its label: the networks may say either.
+def merge_extra_labels(probabilities: Floats, labels: Labels, extra_labels: Sequence[Sequence[int]]) -> Floats:
+    """Add the probabilities of an image's extra labels to that of its label.
 
     Args:
         probabilities: (N, K).
         labels: (N,).
-        further: N lists of the other classes that each is labeled with.
+        extra_labels: Further classes of each of the N images.
 
     Returns:
-        (N, K): each label has the probability of all that its picture is labeled with, the others of them have none.
+        (N, K), with 0 for extra labels.
     """
-    joined = probabilities.copy()
-    for row, (label, classes) in enumerate(zip(labels.tolist(), further, strict=True)):
+    merged = probabilities.copy()
+    for row, (label, classes) in enumerate(zip(labels.tolist(), extra_labels, strict=True)):
         others = [each for each in classes if each != label]
         if others:
-            joined[row, label] += joined[row, others].sum()
-            joined[row, others] = 0
-    return joined
+            merged[row, label] += merged[row, others].sum()
+            merged[row, others] = 0
+    return merged
 
 
-def find_thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Mean probability of each class among the pictures that are labeled so, (K,); 2 where there are none."""
-    classes = probabilities.shape[1]
-    counts = np.bincount(labels, minlength=classes)
-    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    sums = np.bincount(labels, weights=given, minlength=classes)
+def class_means(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
+    """Return the mean probability of each class on images with this label, (K,); 2 without images."""
+    num_classes = probabilities.shape[1]
+    counts = np.bincount(labels, minlength=num_classes)
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    sums = np.bincount(labels, weights=of_label, minlength=num_classes)
     return np.where(counts > 0, sums / np.maximum(counts, 1), 2.0)
 
 
-def find_unusual_images(probabilities: Floats, labels: Labels) -> NDArray[np.bool_]:
-    """Says whose label's probability is one that pictures labeled otherwise have, rather than those labeled so, (N,).
+def fits_other_labels(probabilities: Floats, labels: Labels) -> NDArray[np.bool_]:
+    """Return whether each label's log-odds fit the images with other labels better, (N,).
 
-    Networks that have learnt from a few dozen pictures are never so sure that a share of what is usual would tell; but
-    the two kinds may be well apart. The log-odds of each kind count as normal, by median and median absolute deviation.
+    Small datasets give no extreme probabilities, but the two distributions may still be separated. Both count as
+    normal, with median and median absolute deviation.
     """
-    bounded = np.clip(probabilities.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    odds, strange = np.log(bounded / (1 - bounded)), np.zeros(len(labels), bool)
+    clipped = np.clip(probabilities.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    log_odds, unusual = np.log(clipped / (1 - clipped)), np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        own, others = odds[labels == label, label], odds[labels != label, label]
+        own, others = log_odds[labels == label, label], log_odds[labels != label, label]
         if len(others):
-            own_or_usual = np.maximum(own, np.median(others))  # to be even less likely says nothing against the others
-            ratio = _log_density(own_or_usual, others) - _log_density(own_or_usual, own)
-            strange[labels == label] = ratio > np.log(STRANGE)
-    return strange
+            clipped_own = np.maximum(own, np.median(others))  # values below are not extra evidence
+            ratio = _log_density(clipped_own, others) - _log_density(clipped_own, own)
+            unusual[labels == label] = ratio > np.log(MIN_LIKELIHOOD_RATIO)
+    return unusual
 
 
-def _log_density(values: NDArray[np.float64], like: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of values in a normal distribution like that of others, but for a constant."""
-    middle = np.median(like)
-    deviation = max(DEVIATION * float(np.median(np.abs(like - middle))), LEAST_DEVIATION)
-    density: NDArray[np.float64] = -0.5 * ((values - middle) / deviation) ** 2 - np.log(deviation)
+def _log_density(values: NDArray[np.float64], sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log-density, except for a constant, of a normal distribution fitted to a sample."""
+    median = np.median(sample)
+    deviation = max(MAD_TO_STD * float(np.median(np.abs(sample - median))), MIN_DEVIATION)
+    density: NDArray[np.float64] = -0.5 * ((values - median) / deviation) ** 2 - np.log(deviation)
     return density
 
 
 def confident_class(probabilities: Floats, thresholds: NDArray[np.float64]) -> Labels:
-    """Returns what each picture counts as, (N,): the likeliest class of those it reaches; -1 where it reaches none."""
+    """Return the most probable class that reaches its threshold, (N,), or -1."""
     reached = np.where(probabilities >= thresholds, probabilities, -1.0)
     return np.where(reached.max(1) >= 0, reached.argmax(1), -1).astype(np.int64)
 
 
 def confusion_weights(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Says how much more frequent than others each mistake is, (K, K): row what is true, column the label.
+    """Return the relative frequency of each confusion, (K, K): row true class, column label; 1 unless frequent.
 
-    Only the pictures of each class that networks are surest of are counted: there, classes that look alike are told
-    apart, and the confusion that is left is in the labels. Mistakes weigh alike, 1, but those between two classes that
-    are more frequent than chance explains.
+    Only the most confident images of each class are counted. Similar classes are separated there, so the remaining
+    confusions are label errors. Weights apply to pairs that are significantly more frequent than the others.
     """
-    counts = _count_among_surest(probabilities, labels)
+    counts = _confident_counts(probabilities, labels)
     totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
     wrong = ~np.eye(len(counts), dtype=bool)
     pairs, pair_totals = counts + counts.T, totals + totals.T
     expected = pair_totals * (counts[wrong].sum() / max(totals[wrong].sum(), 1.0))
-    frequent = wrong & (pairs > expected + DEVIATIONS * np.sqrt(expected) + LEAST)
+    frequent = wrong & (pairs > expected + DEVIATIONS * np.sqrt(expected) + MIN_CONFUSIONS)
     rare = wrong & ~frequent
-    usual = (counts[rare].sum() + 1) / (totals[rare].sum() + 1)  # share of one of the others
-    flip_tta = pairs / np.maximum(pair_totals, 1)
-    one_way = (counts + BELIEVED * flip_tta) / (totals + BELIEVED)
-    return np.where(frequent, np.clip(one_way / usual, 1, MOST), 1.0)
+    rare_rate = (counts[rare].sum() + 1) / (totals[rare].sum() + 1)
+    symmetric_rate = pairs / np.maximum(pair_totals, 1)
+    rate = (counts + SYMMETRIC_PRIOR * symmetric_rate) / (totals + SYMMETRIC_PRIOR)
+    return np.where(frequent, np.clip(rate / rare_rate, 1, MAX_WEIGHT), 1.0)
 
 
-def _count_among_surest(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Labels, columns, of the pictures that are surely of a class, rows: (K, K)."""
-    classes = probabilities.shape[1]
-    counts = np.zeros((classes, classes))
-    best = probabilities.argmax(1)
-    for true in range(classes):
-        own = probabilities[:, true]
-        if (labels == true).any():
-            size = np.count_nonzero(labels == true)
-            share = min(max(SURE_SHARE, SURE_LEAST / size), SURE_MOST_SHARE)
-            sure = (best == true) & (own >= np.quantile(own[labels == true], 1 - share))
-            counts[true] = np.bincount(labels[sure], minlength=classes)
+def _confident_counts(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
+    """Count the labels (columns) of the images most confidently of each class (rows), (K, K)."""
+    num_classes = probabilities.shape[1]
+    counts = np.zeros((num_classes, num_classes))
+    predicted = probabilities.argmax(1)
+    for k in range(num_classes):
+        own = probabilities[:, k]
+        if (labels == k).any():
+            size = np.count_nonzero(labels == k)
+            fraction = min(max(CONFIDENT_FRACTION, MIN_CONFIDENT / size), MAX_CONFIDENT_FRACTION)
+            confident = (predicted == k) & (own >= np.quantile(own[labels == k], 1 - fraction))
+            counts[k] = np.bincount(labels[confident], minlength=num_classes)
     return counts

@@ -1,7 +1,6 @@
-"""What networks that had not seen the photographs say of them: the ways to it, and which is taken.
+"""Out-of-fold predictions: each image is predicted by a network that was not trained on it.
 
-Knows where such answers can be had; does not know what is made of them. Training, and so torch, is imported only where
-a network is trained or a pretrained one asked.
+Training, and so torch, is imported only where a network is trained or a timm network is used.
 """
 
 import hashlib
@@ -14,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.auditing.label_issues import Labels, find_label_issues
-from belvedere.auditing.linear_probe import FOLDS, answer_others, hold_out
+from belvedere.auditing.linear_probe import cross_val_logits, predict_others
 from belvedere.auditing.outliers import knn_similarity
-from belvedere.data.dataset import UNDIVIDED, Dataset
-from belvedere.data.hashing import Contents, fingerprint, select_split, share_in
+from belvedere.data.dataset import Dataset
+from belvedere.data.hashing import HashedSamples, estimate_overlap, fingerprint
+from belvedere.data.splits import NUM_FOLDS
 from belvedere.errors import MissingDependencyError, UsageError
-from belvedere.inference.embeddings import Embedder, model_embedder, read_embeddings, store_name
-from belvedere.inference.model import Model, load
+from belvedere.inference.embeddings import Embedder, embedding_cache_name, model_embedder, read_embeddings
+from belvedere.inference.model import Model, load_model
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, softmax
 from belvedere.runtime.progress import Progress
 from belvedere.types.audit import AuditNetwork
@@ -29,135 +29,158 @@ from belvedere.types.model import Provenance
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
-MOST_LEFT_OUT = 0.5  # of a class
-MOST_LEARNT = 0.5  # of the photographs, from which on a model is no judge of them
-REFERENCES = 5000  # pictures, at most, that the others' nearness to is measured
-COMPARED_WITH = 2000  # the same, of those that a network which was trained for it has learnt from
+MAX_EXCLUDED_FRACTION = 0.5  # of a class in the second round; more than this, and none is excluded
+MAX_OVERLAP = 0.5  # of the images with the training data of a model
+NUM_REFERENCES = 5000  # images for nearest neighbors, at most
+NUM_FOLD_REFERENCES = 2000  # of the training images of one fold's network
 
 
 @dataclass(frozen=True)
-class Route:
-    """Where answers of networks that had not seen the pictures come from."""
+class LabelIssueMethod:
+    """Source of out-of-fold predictions."""
 
-    embedder: Embedder | None = None  # describes pictures for probes; without, networks are trained
-    source: str = ""  # what that is, in words
-    model: Model | None = None  # it, where it has learnt from photographs of its own
-    kept: Path | None = None  # the file for the first of the networks that are trained
+    embedder: Embedder | None = None  # for linear probes; None to train networks
+    source: str = ""  # description of the embedder
+    model: Model | None = None  # the embedder's model, if it has training data of its own
+    network_path: Path | None = None  # file for the first of the trained networks
 
     @property
-    def words(self) -> str:
-        """The route and why it is taken, in a sentence but for its end."""
+    def description(self) -> str:
+        """The method as a noun phrase."""
         if self.embedder is None:
             return (
-                f"{FOLDS} networks by the recipe 'quick', each trained on the other photographs; "
-                "a --model or --network that has not seen the labels would be faster, and pretrained ones sharper"
+                f"{NUM_FOLDS} networks of the recipe 'quick', each trained on the other folds; a model that was not "
+                "trained on these images would be faster, a pretrained network more accurate"
             )
-        return f"{FOLDS} linear probes on the {self.source}"
+        return f"{NUM_FOLDS} linear probes on the {self.source}"
 
-    def describe(self) -> AuditNetwork | None:
-        """Say what a review finds the network by; None where none has been asked."""
+    def network(self) -> AuditNetwork | None:
+        """Return the reference to the network for a later review; None without one."""
         if self.embedder is not None:
             file = Path(self.model.name).absolute() if self.model is not None else None
             return AuditNetwork(
                 model=str(file) if file is not None and file.is_file() else None,
                 sha256=self.model.sha256 if self.model is not None else None,
-                embeddings=store_name(self.embedder.name, self.embedder.preprocess),
-                width=self.embedder.width,
+                embeddings=embedding_cache_name(self.embedder.name, self.embedder.preprocess),
+                embedding_dim=self.embedder.embedding_dim,
             )
-        if self.kept is None or not self.kept.is_file():
+        if self.network_path is None or not self.network_path.is_file():
             return None
-        return AuditNetwork(self.kept.name, hashlib.sha256(self.kept.read_bytes()).hexdigest(), None, None)
+        sha256 = hashlib.sha256(self.network_path.read_bytes()).hexdigest()
+        return AuditNetwork(self.network_path.name, sha256, None, None)
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """Answers for N pictures by networks that had not seen them."""
+class OutOfFoldPredictions:
+    """Predictions of N images."""
 
-    rows: Rows  # (N,) places of the pictures: all that were given but those whose file has changed meanwhile
+    rows: Rows  # (N,) positions of the images; those whose files changed are missing
     probabilities: Floats  # (N, K), calibrated
-    nearness: Floats  # (N,) mean cosine to the nearest pictures, of the same networks
+    similarity: Floats  # (N,) mean cosine to the nearest neighbors, in the same networks
 
 
-def choose_route(
-    model: Model | Path | str | None, backbone: str | None, weights: Path | None, progress: Progress
-) -> Route:
-    """Opens what shall describe the pictures, so that a wrong name is told before the work.
+def choose_method(
+    model: Model | Path | str | None, network: str | None, weights: Path | None, progress: Progress
+) -> LabelIssueMethod:
+    """Load the embedder, so that a wrong name fails before the audit.
 
     Args:
-        model: A model, or its file or folder.
-        backbone: Or a pretrained network of timm's.
-        weights: File of its weights.
-        progress: Shows how far a download is.
+        model: Model, its file or run folder; default: none.
+        network: Name of a timm network; default: none.
+        weights: File with its weights; default: downloaded.
+        progress: Progress display of a download.
 
     Raises:
-        UsageError: A model and a pretrained network are given.
-        MissingDependencyError: torch is not installed, which a pretrained network needs.
-        BelvedereError: There is no such model, network or file of weights.
+        UsageError: Both a model and a timm network are given.
+        MissingDependencyError: A timm network is given, and torch is not installed.
+        BelvedereError: The model, the network or the weights cannot be loaded.
     """
-    pretrained = backbone is not None or weights is not None
-    if model is not None and pretrained:
-        raise UsageError("Either --model finds wrong labels, or --network with its --weights. Leave one out.")
+    if model is not None and (network is not None or weights is not None):
+        raise UsageError(
+            "Got both `model` and `network` or `weights`, which find label issues in different ways. Give one."
+        )
     if model is not None:
-        opened = model if isinstance(model, Model) else load(model)
-        return Route(model_embedder(opened), f"embedding of {Path(opened.name).name}", opened)
-    if not pretrained:
-        return Route()
-    with _needing_torch():
+        opened = model if isinstance(model, Model) else load_model(model)
+        return LabelIssueMethod(model_embedder(opened), f"embeddings of {Path(opened.name).name}", opened)
+    if network is None and weights is None:
+        return LabelIssueMethod()
+    with _requiring_torch():
         from belvedere.training.cross_validation import open_pretrained
-    source = weights.name if weights is not None else backbone
-    words = f"pretrained network {source}, which has seen none of the labels"
-    return Route(open_pretrained(backbone, str(weights or ""), progress), words)
+    source = weights.name if weights is not None else network
+    embedder = open_pretrained(network, str(weights or ""), progress)
+    return LabelIssueMethod(embedder, f"embeddings of the pretrained network {source}")
 
 
 def out_of_fold_predictions(
-    dataset: Dataset, contents: Contents, folds: Rows, route: Route, seed: int, progress: Progress
-) -> Unseen:
-    """Answers for every picture by a network that had not seen it.
+    dataset: Dataset, contents: HashedSamples, folds: Rows, method: LabelIssueMethod, seed: int, progress: Progress
+) -> OutOfFoldPredictions:
+    """Predict each image by a network that was not trained on it.
 
     Args:
-        dataset: Names the classes, K.
-        contents: Pictures that can be read.
-        folds: Of each, as `draw_folds` drew them; copies are in one, and every class is in two at least.
-        route: What to ask.
-        seed: Of the training.
-        progress: Shows how far it is.
-
-    Returns:
-        Probabilities and nearness.
+        dataset: Dataset with K classes.
+        contents: Readable images.
+        folds: Fold of each image; duplicates share one, and each class is in at least two.
+        method: Source of the predictions.
+        seed: Seed for the training runs.
+        progress: Progress display.
 
     Raises:
-        MissingDependencyError: A network would have to be trained, and torch is not installed.
-        DatasetError: Files were changed while networks were trained on them.
+        MissingDependencyError: A network has to be trained, and torch is not installed.
+        DatasetError: Files changed while networks were trained on them.
     """
     labels = np.array([dataset.class_names.index(sample.label) for sample in contents.samples], np.int64)
-    if route.embedder is None:
-        logits, nearness = _train(dataset, contents, labels, folds, seed, progress, route.kept)
-        return Unseen(np.arange(len(labels)), _calibrate(logits, labels), nearness)
-    found = read_embeddings(contents, route.embedder, progress)
-    there = set(found.hashes)
-    rows = np.flatnonzero([key in there for key in contents.hashes])
+    if method.embedder is None:
+        logits, similarity = _train(dataset, contents, labels, folds, seed, progress, method.network_path)
+        return OutOfFoldPredictions(np.arange(len(labels)), _calibrate(logits, labels), similarity)
+    embeddings = read_embeddings(contents, method.embedder, progress)
+    available = set(embeddings.hashes)
+    rows = np.flatnonzero([key in available for key in contents.hashes])
     labels = labels[rows]
-    logits = _hold_out_twice(found.values, labels, folds[rows], len(dataset.class_names))
-    some = np.linspace(0, len(rows) - 1, min(REFERENCES, len(rows))).astype(np.intp)
-    return Unseen(rows, _calibrate(logits, labels), knn_similarity(found.values, found.values[some]))
+    logits = _two_pass_probes(embeddings.values, labels, folds[rows], len(dataset.class_names))
+    references = embeddings.values[_spread(len(rows), NUM_REFERENCES)]
+    return OutOfFoldPredictions(rows, _calibrate(logits, labels), knn_similarity(embeddings.values, references))
 
 
-def _hold_out_twice(embeddings: Floats, labels: Labels, folds: Rows, classes: int) -> Floats:
-    """Logits of probes that learn from no label which the probes of a first round found wrong.
+def check_model(model: Model, contents: HashedSamples, class_names: tuple[str, ...]) -> str:
+    """Return the known overlap of the images, test split included, with a model's training data as text.
 
-    A class that would lose half of its pictures so keeps them all.
+    Raises:
+        UsageError: It was trained on most of the images, as far as its metadata tell.
     """
-    logits, penalty = hold_out(embeddings, labels, folds, classes)
-    trusted = _trust(logits, labels).astype(np.float32)
-    return hold_out(embeddings, labels, folds, classes, trusted, [penalty])[0]
+    origin, trainable = model.card.provenance, contents.in_splits("train", "val", None)
+    overlap = max(estimate_overlap(each.hashes, origin.data_minhash) for each in (contents, trainable))
+    if overlap > MAX_OVERLAP or _is_probably_of(origin, trainable, set(model.class_names) == set(class_names)):
+        raise UsageError(
+            f"{model.name} was trained on these images, so it cannot judge their labels. Give a model that was not "
+            "trained on them, a pretrained network, or neither."
+        )
+    if overlap:
+        return f"which was trained on about {overlap:.1%} of these images, so it misses errors in their labels"
+    return f"which was not trained on these images{'' if origin.data_minhash else ', as far as its metadata tell'}"
 
 
-def _trust(logits: Floats, labels: Labels) -> NDArray[np.bool_]:
-    """Which labels a first round of answers did not find wrong, (N,)."""
+def _is_probably_of(origin: Provenance, trainable: HashedSamples, same_classes: bool) -> bool:
+    """Whether a model without a MinHash of its training data was probably trained on these images."""
+    counts = origin.num_images
+    sizes = [sum(counts.get(split, 0) for split in ("train", "validation")), sum(counts.values())]
+    has_no_splits = any(sample.split is None for sample in trainable.samples)  # some were held out as test images
+    same_size = len(trainable.samples) in sizes[: 1 + has_no_splits]
+    return fingerprint(trainable) == origin.data_sha256 or (not origin.data_minhash and same_classes and same_size)
+
+
+def _two_pass_probes(embeddings: Floats, labels: Labels, folds: Rows, num_classes: int) -> Floats:
+    """Return logits of probes that are trained without the labels that a first pass flagged."""
+    logits, penalty = cross_val_logits(embeddings, labels, folds, num_classes)
+    trusted = _trusted_labels(logits, labels).astype(np.float32)
+    return cross_val_logits(embeddings, labels, folds, num_classes, trusted, [penalty])[0]
+
+
+def _trusted_labels(logits: Floats, labels: Labels) -> NDArray[np.bool_]:
+    """Return which labels are not flagged, (N,); all of a class that would lose half of its images."""
     trusted = ~find_label_issues(_calibrate(logits, labels), labels).flagged
     for label in np.unique(labels):
         own = labels == label
-        if trusted[own].mean() <= 1 - MOST_LEFT_OUT:
+        if trusted[own].mean() <= 1 - MAX_EXCLUDED_FRACTION:
             trusted[own] = True
     return trusted
 
@@ -166,70 +189,41 @@ def _calibrate(logits: Floats, labels: Labels) -> Floats:
     return softmax(logits / np.float32(fit_temperature(logits, labels)))
 
 
-def check_model(model: Model, contents: Contents, classes: tuple[str, ...]) -> str:
-    """Refuses a model that has learnt the labels which it shall find errors in.
-
-    Args:
-        model: Whose embedding shall be used.
-        contents: The pictures, those to test on too.
-        classes: Their class names.
-
-    Returns:
-        What is known of its having seen them, in words.
-
-    Raises:
-        UsageError: It has learnt from most of them, as far as its card tells.
-    """
-    made, learnable = model.card.provenance, select_split(contents, "train", "val", UNDIVIDED)
-    share = max(share_in(each.hashes, made.sketch) for each in (contents, learnable))
-    if share > MOST_LEARNT or _is_of(made, learnable, set(model.class_names) == set(classes)):
-        raise UsageError(
-            f"{model.name} has learnt from these photographs, so it would find their wrong labels right. Give a model "
-            "that has not seen them, --network for a pretrained network, or leave --model out."
-        )
-    if share:
-        return f"which has learnt from about {share:.1%} of these photographs, and finds their labels right"
-    known = "" if made.sketch else ", as far as its card tells"
-    return f"which has not learnt from these photographs{known}"
-
-
-def _is_of(made: Provenance, learnable: Contents, same_classes: bool) -> bool:
-    """Whether a model of an older version, whose card has no sketch, was probably made of these photographs."""
-    counts = [sum(made.photographs.get(part, 0) for part in ("train", "validation")), sum(made.photographs.values())]
-    undivided = any(sample.part == UNDIVIDED for sample in learnable.samples)  # some were kept back to test on
-    same_size = len(learnable.samples) in counts[: 1 + undivided]
-    return fingerprint(learnable) == made.photographs_sha256 or (not made.sketch and same_classes and same_size)
+def _spread(size: int, limit: int) -> Rows:
+    """Return up to `limit` evenly spaced positions below `size`."""
+    return np.linspace(0, size - 1, min(limit, size)).astype(np.intp)
 
 
 def _train(
     dataset: Dataset,
-    contents: Contents,
+    contents: HashedSamples,
     labels: Labels,
     folds: Rows,
     seed: int,
     progress: Progress,
-    kept: Path | None,
+    network_path: Path | None,
 ) -> tuple[Floats, Floats]:
-    """Logits and nearness by networks, each of which learns a last layer again without what the first round doubted."""
-    with _needing_torch():
+    """Train a network a fold, and then its last layer again without flagged labels; return logits and similarity."""
+    with _requiring_torch():
         from belvedere.training.cross_validation import cross_val_predict
-    found = cross_val_predict(dataset, contents, folds, seed, progress, kept)
-    trusted = _trust(found.logits, labels)
-    logits, nearness = np.empty_like(found.logits), np.empty(len(folds), np.float32)
+    found = cross_val_predict(dataset, contents, folds, seed, progress, network_path)
+    trusted = _trusted_labels(found.logits, labels)
+    logits, similarity = np.empty_like(found.logits), np.empty(len(folds), np.float32)
     for number, fold in enumerate(found.folds):
         own, rows = folds == number, trusted[fold.rows]
-        learnt, classes = labels[fold.rows[rows]], len(dataset.class_names)
-        logits[own] = answer_others(fold.learnt[rows], learnt, fold.held, classes)
-        some = np.linspace(0, len(fold.rows) - 1, min(COMPARED_WITH, len(fold.rows))).astype(np.intp)
-        nearness[own] = knn_similarity(fold.held, fold.learnt[some])
-    return logits, nearness
+        train_labels, num_classes = labels[fold.rows[rows]], len(dataset.class_names)
+        logits[own] = predict_others(fold.train_embeddings[rows], train_labels, fold.held_out_embeddings, num_classes)
+        similarity[own] = knn_similarity(
+            fold.held_out_embeddings, fold.train_embeddings[_spread(len(fold.rows), NUM_FOLD_REFERENCES)]
+        )
+    return logits, similarity
 
 
 @contextmanager
-def _needing_torch() -> Iterator[None]:
+def _requiring_torch() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            "Training networks to find wrong labels by", error.name or "torch", "train"
+            "Training networks to find label issues", error.name or "torch", "train"
         ) from error

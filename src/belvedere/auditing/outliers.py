@@ -1,50 +1,43 @@
-"""Images unlike any of their class."""
+"""Outlier detection by the distance to the nearest neighbors."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.class_checks import DEVIATION, NEIGHBOURS, OUTLYING, SAME, Floats
+from belvedere.inference.uncertainty.knn import knn_cosine, unit_vectors
+
+OUTLIER = "outlier"
+NUM_NEIGHBORS = 10
+COPY_COSINE = 0.99999  # above: the image itself or an exact copy
+OUTLIER_DEVIATIONS = 4.0  # robust standard deviations below the median similarity
+MAD_TO_STD = 1.4826  # standard deviation of a normal distribution in median absolute deviations
+CHUNK_SIZE = 1024  # images
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class KnnOutliers:
-    """How unlike every other picture each one is."""
+    """Outlier scores of N images."""
 
-    scores: NDArray[np.float64]  # (N,), 0 to 1: one half is where it is flagged
-    nearness: Floats  # (N,)
-    usual: float  # median nearness
-
-
-def find_outliers(nearness: Floats) -> KnnOutliers:
-    """Scores pictures by how near their nearest ones are.
-
-    Args:
-        nearness: (N,) mean cosine to the ten nearest that a network has learnt from or that others are.
-
-    Returns:
-        Scores that rise as a picture is further than usual.
-    """
-    middle = float(np.median(nearness))
-    deviation = DEVIATION * float(np.median(np.abs(nearness - middle))) + 1e-6
-    far = (middle - nearness) / deviation
-    scores = 1 / (1 + np.exp(-np.clip(far - OUTLYING, -50, 50)))
-    return KnnOutliers(scores.astype(np.float64), nearness, middle)
+    scores: NDArray[np.float64]  # (N,), 0 to 1; 0.5 is the threshold
+    similarity: Floats  # (N,)
+    median_similarity: float
 
 
-def knn_similarity(embeddings: Floats, among: Floats) -> Floats:
-    """Mean cosine of embeddings, (n, D), to their ten nearest in (m, D), copies of themselves not counted."""
-    directions = _unit(among)
-    nearness = np.empty(len(embeddings), np.float32)
-    for start in range(0, len(embeddings), 1024):
-        cosines = _unit(embeddings[start : start + 1024]) @ directions.T
-        cosines[cosines > SAME] = -1
-        count = min(NEIGHBOURS, cosines.shape[1])
-        nearness[start : start + 1024] = np.partition(cosines, -count, axis=1)[:, -count:].mean(1)
-    return nearness
+def find_outliers(similarity: Floats) -> KnnOutliers:
+    """Score images by their mean cosine to the nearest neighbors, (N,), against the median of all images."""
+    median = float(np.median(similarity))
+    deviation = MAD_TO_STD * float(np.median(np.abs(similarity - median))) + 1e-6
+    distance = (median - similarity) / deviation
+    scores = 1 / (1 + np.exp(-np.clip(distance - OUTLIER_DEVIATIONS, -50, 50)))
+    return KnnOutliers(scores.astype(np.float64), similarity, median)
 
 
-def _unit(values: Floats) -> Floats:
-    unit: Floats = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
-    return unit
+def knn_similarity(embeddings: Floats, references: Floats) -> Floats:
+    """Return the mean cosine of embeddings, (N, D), to their ten nearest references, (M, D), except copies."""
+    directions = unit_vectors(references)
+    starts = range(0, len(embeddings), CHUNK_SIZE)
+    chunks = (unit_vectors(embeddings[start : start + CHUNK_SIZE]) for start in starts)
+    return np.concatenate([knn_cosine(chunk, directions, NUM_NEIGHBORS, COPY_COSINE) for chunk in chunks])

@@ -1,63 +1,59 @@
-"""The folder of an audit: issues.csv and audit.json for programs and spreadsheets, report.html for people.
-
-Knows which files there are and their columns; does not know how the page looks.
-"""
+"""The results folder of an audit: issues.csv, audit.json and report.html."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from belvedere.auditing.checks import summarise
-from belvedere.auditing.report import write_page
-from belvedere.runtime.csv_files import write_csv
+from belvedere.auditing.checks import summarize
+from belvedere.auditing.report import write_audit_page
 from belvedere.runtime.environment import command_line, list_versions
-from belvedere.runtime.files import write_json
+from belvedere.runtime.serialization import write_csv, write_json
 from belvedere.types.audit import Audit, Issue
 from belvedere.types.data import Sample
 
 ISSUES, AUDIT = "issues.csv", "audit.json"
-NETWORK = "network.onnx"  # the first of those that were trained
+NETWORK = "network.onnx"  # the first network trained by the audit
 COLUMNS = (
-    *("image", "issue_type", "score", "is_issue", "message", "label"),
+    *("image", "issue_type", "issue_score", "is_issue", "message", "label"),
     *("suggested_label", "suggested_probability", "label_probability", "group", "sha256"),
 )
-VERSIONS_OF = ("numpy", "onnxruntime", "pillow", "simplejpeg")
+PACKAGES = ("numpy", "onnxruntime", "pillow", "simplejpeg")
 
 
 def write_audit(folder: Path, audit: Audit, samples: Sequence[Sample], *, spreadsheet: bool = False) -> None:
-    """Writes issues.csv, audit.json and report.html.
-
-    Args:
-        folder: Exists, and is the audit's own.
-        audit: What was found.
-        samples: The photographs, to show those that were found.
-        spreadsheet: Whether cells of issues.csv that a spreadsheet would take for formulas are escaped.
-    """
+    """Write issues.csv, with formulas escaped if `spreadsheet`, audit.json and report.html of an audit of `samples`."""
     write_csv(folder / ISSUES, COLUMNS, map(_row, audit.issues), spreadsheet=spreadsheet)
-    write_json(folder / AUDIT, collect(audit, samples) | {"spreadsheet": spreadsheet})
-    write_page(folder / "report.html", audit, samples, command_line())
+    write_json(folder / AUDIT, to_json(audit, samples) | {"spreadsheet": spreadsheet})
+    write_audit_page(folder / "report.html", audit, samples, command_line())
 
 
-def collect(audit: Audit, samples: Sequence[Sample]) -> dict[str, object]:
-    """Returns an audit of photographs as JSON holds it: all but the issues, which are in issues.csv."""
-    counts = Counter((sample.part, sample.label) for sample in samples)
-    parts = sorted({part for part, _ in counts})
+def to_json(audit: Audit, samples: Sequence[Sample]) -> dict[str, object]:
+    """Return the content of audit.json: everything except the issues, which are in issues.csv."""
+    counts = Counter((sample.split or "", sample.label) for sample in samples)
+    splits = sorted({split for split, _ in counts})
     return {
-        "photographs": audit.source,
-        "labels": audit.labels,
-        "classes": list(audit.class_names),
-        "images": audit.images,
-        "flagged": audit.flagged,
-        "checks": {one.issue_type: {"title": one.title, "flagged": one.flagged} for one in summarise(audit)},
-        "counts": {part: {name: counts[part, name] for name in audit.class_names} for part in parts},
-        "class_issues": [asdict(one) for one in audit.classes],
-        "groups": [asdict(group) | {"leaks": group.leaks, "contradicts": group.contradicts} for group in audit.groups],
-        "labels_doubted_by": audit.route or None,
+        "data": audit.data,
+        "corrections": audit.corrections,
+        "class_names": list(audit.class_names),
+        "num_images": audit.num_images,
+        "num_flagged": audit.num_flagged,
+        "checks": {
+            summary.issue_type: {"title": summary.title, "num_flagged": summary.num_flagged}
+            for summary in summarize(audit)
+        },
+        "num_images_by_split": {split: {name: counts[split, name] for name in audit.class_names} for split in splits},
+        "class_issues": [asdict(issue) for issue in audit.class_issues],
+        "groups": [
+            asdict(group)
+            | {"is_split_leak": group.is_split_leak, "has_conflicting_labels": group.has_conflicting_labels}
+            for group in audit.groups
+        ],
+        "label_issue_method": audit.label_issue_method or None,
         "network": None if audit.network is None else asdict(audit.network),
-        "notes": [asdict(note) for note in audit.notes],
-        "seconds_total": audit.seconds,
-        "versions": list_versions(*VERSIONS_OF),
+        "warnings": [asdict(warning) for warning in audit.warnings],
+        "total_seconds": audit.total_seconds,
+        "versions": list_versions(*PACKAGES),
     }
 
 

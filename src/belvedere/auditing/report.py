@@ -1,32 +1,32 @@
-"""The page of an audit: what was found, in the order in which to look, with the photographs.
-
-Knows which photographs are shown and what stands beside them; does not know how anything was found.
-"""
+"""The page of an audit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.auditing.checks import FINDINGS, Summary, summarise
+from belvedere.auditing.checks import CHECKS, Summary, summarize
 from belvedere.auditing.class_checks import IMBALANCE, SMALL_CLASS
-from belvedere.auditing.duplicates.groups import CONTRADICTION, LEAK, NEAR, SAME_BYTES, SAME_PIXELS
-from belvedere.auditing.label_issues import WRONG_LABEL
+from belvedere.auditing.duplicates.groups import (
+    CONFLICTING_LABELS,
+    DUPLICATE_FILE,
+    DUPLICATE_PIXELS,
+    NEAR_DUPLICATE,
+    SPLIT_LEAK,
+)
+from belvedere.auditing.label_issues import LABEL_ISSUE
 from belvedere.errors import InvalidImageError
-from belvedere.evaluation.report import plots
-from belvedere.evaluation.report.html import EmbeddedPicture, embed_tile, environment
-from belvedere.evaluation.report.image_grid import Tile
-from belvedere.images.decode import read_image
-from belvedere.images.resize import resize_image, within
-from belvedere.runtime import files
+from belvedere.evaluation.report.pages import EmbeddedImage, embed_image, write_page
+from belvedere.images.encode import thumbnail
 from belvedere.types.audit import Audit, DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
-SHOWN = 24  # photographs of a check
-SHOWN_DOUBTS = 60  # of doubtful labels
-SHOWN_GROUPS = 24
-SHOWN_OF_A_GROUP = 6
-TILE_PIXELS = 150  # longer side of a photograph on the page
-_GROUPED = {LEAK, CONTRADICTION, SAME_BYTES, SAME_PIXELS, NEAR}
+TEMPLATE = Path(__file__).parent / "templates" / "audit.html"
+MAX_IMAGES = 24  # of a check
+MAX_LABEL_ISSUES = 60
+MAX_GROUPS = 24
+MAX_GROUP_IMAGES = 6
+TILE_SIZE = 150  # longer side, pixels
+_GROUPED = {SPLIT_LEAK, CONFLICTING_LABELS, DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,87 +35,79 @@ class _Section:
 
     summary: Summary
     advice: str
-    pictures: tuple[EmbeddedPicture, ...]
-    groups: tuple[tuple[str, tuple[EmbeddedPicture, ...]], ...]  # heading and pictures of each
-    lines: tuple[str, ...]  # where there is nothing to show, what it is about
-    left: int  # that are not shown
+    images: tuple[EmbeddedImage, ...] = ()
+    groups: tuple[tuple[str, tuple[EmbeddedImage, ...]], ...] = ()  # heading and images
+    lines: tuple[str, ...] = ()  # issues without an image
+    num_hidden: int = 0
 
 
-def write_page(path: Path, audit: Audit, samples: Sequence[Sample], command: str) -> None:
-    """Writes a page that needs no other file.
-
-    Args:
-        path: Of the page.
-        audit: What was found.
-        samples: The photographs.
-        command: How the audit was called, or nothing.
-    """
-    paths = {sample.image: sample.path for sample in samples}
-    summaries = summarise(audit)
-    page = (
-        environment(Path(__file__).parent / "templates")
-        .get_template("audit.html")
-        .render(
-            audit=audit,
-            summaries=summaries,
-            sections=[_make_section(one, audit, paths) for one in summaries if one.flagged],
-            command=command,
-            colours=plots.COLOURS,
-        )
+def write_audit_page(path: Path, audit: Audit, samples: Sequence[Sample], command: str) -> None:
+    """Write the page of an audit of `samples`, with the command line that made it."""
+    paths = {sample.name: sample.path for sample in samples}
+    summaries = summarize(audit)
+    write_page(
+        path,
+        TEMPLATE,
+        audit=audit,
+        num_classes=len({issue.name for issue in audit.class_issues}),
+        summaries=summaries,
+        sections=[_section(summary, audit, paths) for summary in summaries if summary.num_flagged],
+        command=command,
     )
-    files.write_text(path, page.encode(errors="backslashreplace").decode())
 
 
-def _make_section(summary: Summary, audit: Audit, paths: Mapping[str, Path]) -> _Section:
-    advice = FINDINGS[summary.issue_type].advice
-    if summary.issue_type in (SMALL_CLASS, IMBALANCE):
-        lines = tuple(f"{one.name}: {one.message}" for one in audit.classes if one.issue_type == summary.issue_type)
-        return _Section(summary, advice, (), (), lines, 0)
-    if summary.issue_type in _GROUPED:
-        groups = _groups_of(summary.issue_type, audit.groups)
-        shown = tuple(_show_group(group, paths) for group in groups[:SHOWN_GROUPS])
-        return _Section(summary, advice, (), shown, (), max(0, len(groups) - SHOWN_GROUPS))
-    issues = [issue for issue in audit.issues if issue.issue_type == summary.issue_type and issue.is_issue]
-    most = SHOWN_DOUBTS if summary.issue_type == WRONG_LABEL else SHOWN
-    tiles = [(issue, _show(paths[issue.image], *_caption(issue))) for issue in issues[:most]]
-    pictures = tuple(picture for _, picture in tiles if picture is not None)
-    lines = tuple(f"{issue.image}: {issue.message}" for issue, picture in tiles if picture is None)
-    return _Section(summary, advice, pictures, (), lines, max(0, len(issues) - most))
+def _section(summary: Summary, audit: Audit, paths: Mapping[str, Path]) -> _Section:
+    issue_type, advice = summary.issue_type, CHECKS[summary.issue_type].advice
+    if issue_type in (SMALL_CLASS, IMBALANCE):
+        lines = tuple(
+            f"{issue.name}: {issue.message}" for issue in audit.class_issues if issue.issue_type == issue_type
+        )
+        return _Section(summary, advice, lines=lines)
+    if issue_type in _GROUPED:
+        groups = _groups_of(issue_type, audit.groups)
+        shown = tuple(_embed_group(group, paths) for group in groups[:MAX_GROUPS])
+        return _Section(summary, advice, groups=shown, num_hidden=max(0, len(groups) - MAX_GROUPS))
+    issues = [issue for issue in audit.issues if issue.issue_type == issue_type and issue.is_issue]
+    limit = MAX_LABEL_ISSUES if issue_type == LABEL_ISSUE else MAX_IMAGES
+    embedded = [(issue, _embed(paths[issue.image], *_caption(issue))) for issue in issues[:limit]]
+    images = tuple(image for _, image in embedded if image is not None)
+    lines = tuple(f"{issue.image}: {issue.message}" for issue, image in embedded if image is None)
+    return _Section(summary, advice, images, lines=lines, num_hidden=max(0, len(issues) - limit))
 
 
-def _groups_of(check: str, groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
-    if check == LEAK:
-        return [group for group in groups if group.leaks]
-    if check == CONTRADICTION:
-        return [group for group in groups if group.contradicts]
-    return [group for group in groups if group.kind == check]
+def _groups_of(issue_type: str, groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
+    if issue_type == SPLIT_LEAK:
+        return [group for group in groups if group.is_split_leak]
+    if issue_type == CONFLICTING_LABELS:
+        return [group for group in groups if group.has_conflicting_labels]
+    return [group for group in groups if group.kind == issue_type]
 
 
-def _show_group(group: DuplicateGroup, paths: Mapping[str, Path]) -> tuple[str, tuple[EmbeddedPicture, ...]]:
-    kind = FINDINGS[group.kind].title.lower()
-    alike = f", alike {group.likeness:.2f} or more" if group.kind == NEAR else ""
-    members = list(zip(group.images, group.labels, group.parts, strict=True))
-    first = {member[1:]: member for member in reversed(members)}  # of each label and part: so that they are seen
+def _embed_group(group: DuplicateGroup, paths: Mapping[str, Path]) -> tuple[str, tuple[EmbeddedImage, ...]]:
+    kind = CHECKS[group.kind].title.lower()
+    similarity = f", similarity {group.similarity:.2f} or more" if group.kind == NEAR_DUPLICATE else ""
+    members = list(zip(group.images, group.labels, group.splits, strict=True))
+    first = {member[1:]: member for member in reversed(members)}  # one of each label and split is shown
     members.sort(key=lambda member: first[member[1:]] != member)
     shown = [
-        _show(paths[image], f"{label}{f', {part}' if part else ''}\n{Path(image).name}", "plain")
-        for image, label, part in members[:SHOWN_OF_A_GROUP]
+        _embed(paths[image], f"{label}{f', {split}' if split else ''}\n{Path(image).name}")
+        for image, label, split in members[:MAX_GROUP_IMAGES]
     ]
-    more = f", {len(members) - SHOWN_OF_A_GROUP} more" if len(members) > SHOWN_OF_A_GROUP else ""
-    heading = f"Group {group.number}: {kind}, {len(members)} photographs{alike}{more}"
-    return heading, tuple(picture for picture in shown if picture is not None)
+    more = f", {len(members) - MAX_GROUP_IMAGES} more" if len(members) > MAX_GROUP_IMAGES else ""
+    heading = f"Group {group.number}: {kind}, {len(members)} images{similarity}{more}"
+    return heading, tuple(image for image in shown if image is not None)
 
 
 def _caption(issue: Issue) -> tuple[str, str]:
-    if issue.issue_type == WRONG_LABEL:
-        rather = f"suggested: {issue.suggested_label} ({issue.suggested_probability:.0%})"
-        return f"labeled {issue.label}\n{rather}\nissue score {issue.score:.2f}\n{Path(issue.image).name}", "wrong"
-    return f"{issue.message}\n{issue.label}/{Path(issue.image).name}", "plain"
+    name = Path(issue.image).name
+    if issue.issue_type == LABEL_ISSUE:
+        suggestion = f"suggested: {issue.suggested_label} ({issue.suggested_probability:.1%})"
+        return f"labeled {issue.label}\n{suggestion}\nissue score {issue.issue_score:.2f}\n{name}", "issue"
+    return f"{issue.message}\n{issue.label}/{name}", "plain"
 
 
-def _show(path: Path, caption: str, tone: str) -> EmbeddedPicture | None:
+def _embed(path: Path, caption: str, status: str = "plain") -> EmbeddedImage | None:
     try:
-        pixels = read_image(path)
+        return embed_image(thumbnail(path, TILE_SIZE), caption, status)
     except InvalidImageError:
         return None
-    return embed_tile(Tile(resize_image(pixels, within(pixels.shape[0], pixels.shape[1], TILE_PIXELS)), caption, tone))

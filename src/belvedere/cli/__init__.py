@@ -1,7 +1,4 @@
-"""The command line: arguments and printing only.
-
-Each command is a module of this package and calls one function of the library.
-"""
+"""The command line: arguments and printing. Each module holds one command, which calls one function of the library."""
 
 import os
 import sys
@@ -12,38 +9,37 @@ import typer
 import belvedere
 from belvedere.cli import (
     audit,
-    backbones,
     cache,
     calibrate,
     compare,
+    corrections,
     demo,
     evaluate,
     export,
-    journal,
+    networks,
     predict,
     review,
     serve,
     show,
     train,
 )
-from belvedere.cli.app import app
+from belvedere.cli.app import app, keep_fonts_in_cache
 from belvedere.cli.ending import run
-from belvedere.runtime.environment import keep_fonts_in_cache
+from belvedere.runtime.parallel import running_threads
 from belvedere.runtime.terminal import open_streams, print_line
-from belvedere.runtime.timeouts import running_threads
 
 __all__ = [
     "app",
     "audit",
-    "backbones",
     "cache",
     "calibrate",
     "compare",
+    "corrections",
     "demo",
     "evaluate",
     "export",
-    "journal",
     "main",
+    "networks",
     "predict",
     "review",
     "serve",
@@ -51,16 +47,15 @@ __all__ = [
     "train",
 ]
 
-
-END_SECONDS = 0.5  # for threads that were told to end
+END_SECONDS = 0.5  # for threads to end
 
 
 def main() -> None:
-    """Runs the command line and ends the process with its exit code."""
+    """Run the command line and end the process with its exit code."""
     open_streams()
     keep_fonts_in_cache()
     code = run(sys.argv[1:])
-    if running_threads(END_SECONDS):  # in native code: the interpreter's end would be aborted
+    if running_threads(END_SECONDS):  # in native code, which aborts the interpreter's exit
         os._exit(code)
     sys.exit(code)
 

@@ -1,66 +1,91 @@
-"""What every command shares: the application, its common options, and how it prints.
+"""The application, the options that commands share, and output to stdout and stderr.
 
-Answers go to stdout; progress and messages to stderr. Does not know what any command does.
+Results go to stdout; progress and messages to stderr.
 """
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from belvedere.runtime.strict_json import dump_json
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.environment import cache_folder, make_cache_folder
+from belvedere.runtime.serialization import dump_json
+from belvedere.runtime.terminal import print_error
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(
     name="belvedere",
-    help="From a folder of labeled photographs to an image classifier you can trust.",
+    help="From a folder of labeled images to an image classifier you can trust.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
+ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or a run folder.")]
+DATA_HELP = "Labeled images: a folder of class folders, perhaps with train and test above, or a table."
+Data = Annotated[Path, typer.Argument(help=DATA_HELP)]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there: older results, or any file that is not read.")
+    bool, typer.Option("--overwrite", help="Replace existing results, or any existing file that is not read.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable answer on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same result, on a CPU bit for bit.")
+    int,
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed; the result is reproducible, bit by bit on a CPU."),
 ]
 AcceptRate = Annotated[
     float | None,
     typer.Option(
         "--accept-rate",
-        help="Share of pictures of the classes that are not called none of these; without, the model's 0.95.",
+        help="Fraction of in-distribution images to accept; the others are none of these. Default: the model's, 0.95.",
+        show_default=False,
     ),
 ]
-Labels = Annotated[
+Corrections = Annotated[
     Path | None,
-    typer.Option("--corrections", help="Journal of corrections that belvedere review wrote.", show_default=False),
+    typer.Option("--corrections", help="File of corrections from belvedere review.", show_default=False),
+]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--network", help="Network: one of belvedere networks, or any pretrained timm model.", show_default=False
+    ),
+]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option("--weights", help="File of pretrained weights. Default: downloaded on first use.", show_default=False),
 ]
 Spreadsheet = Annotated[
     bool,
-    typer.Option("--spreadsheet", help="Put an apostrophe before CSV cells that a spreadsheet takes for formulas."),
+    typer.Option("--spreadsheet", help="Put an apostrophe before CSV cells that a spreadsheet would run as formulas."),
 ]
-ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or the run folder that holds one.")]
 
 
 def console() -> "Console":
-    """Returns stdout for tables and lines; Rich takes long to import."""
+    """Return a console on stdout; importing Rich takes long."""
     from belvedere.runtime.console import PlainConsole
 
     return PlainConsole()
 
 
 def print_json(content: Mapping[str, object]) -> None:
-    """Prints a machine-readable answer."""
-    print(dump_json(content, indent=2))  # noqa: T201 - ASCII, which any terminal and pipe takes
+    """Print JSON to stdout."""
+    print(dump_json(content, indent=2))  # noqa: T201 - ASCII
 
 
 def print_report_path(report: Path) -> None:
-    """Names the report that was written."""
-    tell(f"Report: {report}")
+    """Print the path of a report to stderr."""
+    print_error(f"Report: {report}")
+
+
+def keep_fonts_in_cache() -> None:
+    """Let matplotlib keep its font list in our cache folder; called before matplotlib is imported."""
+    if "MPLCONFIGDIR" not in os.environ:
+        os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
+        with suppress(OSError):
+            make_cache_folder()  # otherwise matplotlib makes it, readable for everybody

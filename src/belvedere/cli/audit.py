@@ -8,76 +8,77 @@ import typer
 import belvedere
 from belvedere.cli.app import (
     AsJson,
-    Labels,
+    Corrections,
+    Data,
+    NetworkName,
     Out,
     Overwrite,
     Seed,
     Spreadsheet,
+    WeightsFile,
     app,
     console,
     print_json,
     print_report_path,
 )
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.terminal import print_error
 
 
 @app.command()
 def audit(
-    photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train.")],
+    data: Data,
     model: Annotated[
         Path | None,
-        typer.Option("--model", help="Model to find wrong labels with; it must not have learnt from PHOTOS."),
+        typer.Option("--model", help="Model to find label issues with; it must not be trained on DATA."),
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option("--network", help="Or a pretrained network of timm's; see belvedere backbones.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="File of its weights; without, downloaded on first use.")
-    ] = None,
-    labels: Labels = None,
-    no_labels: Annotated[
-        bool, typer.Option("--skip-label-issues", help="Don't look for wrong labels and pictures unlike any class.")
+    network: NetworkName = None,
+    weights: WeightsFile = None,
+    corrections: Corrections = None,
+    skip_label_issues: Annotated[
+        bool, typer.Option("--skip-label-issues", help="Do not look for wrong labels and outliers.")
     ] = False,
-    no_near: Annotated[bool, typer.Option("--skip-near-duplicates", help="Don't look for near duplicates.")] = False,
+    skip_near_duplicates: Annotated[
+        bool, typer.Option("--skip-near-duplicates", help="Do not look for near duplicates.")
+    ] = False,
     out: Out = Path("audit"),
     seed: Seed = 0,
-    strict: Annotated[
-        bool, typer.Option("--fail-on-issues", help="End with exit code 1 if anything is flagged.")
+    fail_on_issues: Annotated[
+        bool, typer.Option("--fail-on-issues", help="End with exit code 1 if there are issues.")
     ] = False,
     overwrite: Overwrite = False,
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for unreadable, odd, duplicate, leaking and wrongly labeled photographs in PHOTOS."""
-    from belvedere.auditing.checks import summarise
-    from belvedere.auditing.output import collect
+    """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
+    from belvedere.auditing.checks import summarize
+    from belvedere.auditing.output import to_json
     from belvedere.cli.tables import show_findings
-    from belvedere.runtime.progress import console_progress
+    from belvedere.cli.training_progress import TrainingProgress
 
-    progress = console_progress()
-    dataset = belvedere.load_dataset(photos, labels, progress)
+    progress = TrainingProgress()
+    dataset = belvedere.load_dataset(data, corrections, progress)
     found = belvedere.audit(
         dataset,
         out=out,
         model=model,
-        backbone=backbone,
+        network=network,
         weights=weights,
-        labels=not no_labels,
-        near=not no_near,
+        label_issues=not skip_label_issues,
+        near_duplicates=not skip_near_duplicates,
         seed=seed,
         overwrite=overwrite,
         spreadsheet=spreadsheet,
         progress=progress,
     )
-    progress.say_notes(found.notes)
+    progress.log_warnings(found.warnings)
     if as_json:
-        print_json(collect(found, dataset.samples))
+        print_json(to_json(found, dataset.samples))
     else:
-        summaries = summarise(found)
-        show_findings(console(), [(one.title, one.flagged, one.worst) for one in summaries if one.flagged])
-        tell(f"{sum(not one.flagged for one in summaries)} of {len(summaries)} checks found nothing.")
-        if found.route:
-            tell(f"Labels were doubted by {found.route}.")
+        summaries = summarize(found)
+        show_findings(console(), [(one.title, one.num_flagged, one.example) for one in summaries if one.num_flagged])
+        print_error(f"{sum(not one.num_flagged for one in summaries)} of {len(summaries)} checks found nothing.")
+        if found.label_issue_method:
+            print_error(f"Label issues found by {found.label_issue_method}.")
         print_report_path(out / "report.html")
-    if strict and (found.flagged or found.classes):
+    if fail_on_issues and (found.num_flagged or found.class_issues):
         raise typer.Exit(1)

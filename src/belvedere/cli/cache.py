@@ -6,25 +6,28 @@ from typing import Annotated
 import typer
 
 from belvedere.cli.app import AsJson, app, console, print_json
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.terminal import print_error
 
 
 @app.command()
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False, as_json: AsJson = False
 ) -> None:
-    """List what is kept on disk of photographs, decoded pictures and embeddings, or delete it."""
+    """List the decoded images and embeddings that are kept on disk, or delete them.
+
+    Pretrained weights are in Hugging Face's cache, which `hf cache` lists.
+    """
     from belvedere.cli.tables import show_stores
-    from belvedere.data.array_cache import clear_cache, list_stores
+    from belvedere.data.array_cache import clear_cache, list_caches
     from belvedere.runtime.environment import cache_folder
 
     freed = clear_cache() if clear else 0
-    stores = list_stores()
+    stores = list_caches()
     if as_json:
         rows = [dataclasses.asdict(store) | {"folder": str(store.folder)} for store in stores]
-        print_json({"folder": str(cache_folder()), "stores": rows, "freed_bytes": freed})
+        print_json({"folder": str(cache_folder()), "caches": rows, "freed_bytes": freed})
     elif clear:
-        tell(f"Freed {freed / 1e6:,.0f} MB in {cache_folder()}.")
+        print_error(f"Freed {freed / 1e6:,.0f} MB in {cache_folder()}.")
     else:
         show_stores(console(), stores)
-        tell(f"The cache is in {cache_folder()}. Empty it with: belvedere cache --clear")
+        print_error(f"The cache is in {cache_folder()}. Empty it with: belvedere cache --clear")

@@ -7,42 +7,30 @@ import typer
 
 import belvedere
 from belvedere.cli.app import AsJson, Overwrite, app, console, print_json, print_report_path
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.terminal import print_error
 
 
 @app.command()
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="Folder that train or evaluate --out wrote: before.")],
-    run_b: Annotated[Path, typer.Argument(help="The other one: now.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for a page with pictures, and JSON.")] = None,
+    run_a: Annotated[Path, typer.Argument(help="Folder of train, or of evaluate --out: before.")],
+    run_b: Annotated[Path, typer.Argument(help="The other folder: after.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a report with images, and JSON.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare RUN_A and RUN_B on the same photographs: accuracy, each class, and which pictures changed sides."""
-    from belvedere.evaluation.compare import to_json
-    from belvedere.evaluation.report.comparison import judge, table_rows, write_comparison
-    from belvedere.inference.writers.text import plain_table, plain_text
-    from belvedere.runtime.output_folder import check_output_folder
+    """Compare RUN_A and RUN_B on the same images: accuracy, each class, and images whose prediction changed."""
+    from belvedere.cli.tables import show_comparison
+    from belvedere.evaluation.comparison import to_json
     from belvedere.runtime.progress import console_progress
 
     progress = console_progress()
-    if out is not None:
-        check_output_folder(out, overwrite=overwrite, inputs=(run_a, run_b))
-    comparison = belvedere.compare(run_a, run_b, progress=progress)
-    progress.say_notes(comparison.notes)
-    page = write_comparison(out, comparison, inputs=(run_a, run_b), overwrite=overwrite) if out is not None else None
+    comparison = belvedere.compare(run_a, run_b, out=out, overwrite=overwrite, progress=progress)
+    progress.log_warnings(comparison.warnings)
     if as_json:
         print_json(to_json(comparison))
     else:
-        table = plain_table()
-        table.add_column("class", overflow="fold")
-        for title in ("before", "now", "change", "95% interval"):
-            table.add_column(title, justify="right")
-        for name, *cells in table_rows(comparison):
-            table.add_row(plain_text(name), *cells)
-        console().print(table)
-        console().print(judge(comparison))
-    if page is not None:
-        print_report_path(page)
+        show_comparison(console(), comparison)
+    if out is not None:
+        print_report_path(out / "report.html")
     elif not as_json:
-        tell("Add --out FOLDER for a page with the pictures that changed sides.")
+        print_error("Add --out FOLDER for a report with the images whose prediction changed.")

@@ -1,4 +1,4 @@
-"""How a command ends: whatever happens, with an exit code and at most one line on stderr."""
+"""How a command ends: with an exit code and, after an error, one line on stderr."""
 
 import os
 import re
@@ -12,10 +12,10 @@ import typer
 
 from belvedere.cli.app import app
 from belvedere.errors import BelvedereError, UsageError
-from belvedere.runtime.terminal import is_writable, silence, tell
+from belvedere.runtime.terminal import is_writable, print_error, silence
 
-# The root of typer's own errors, which stand in a module of click's or in one that is private to typer.
-WRONG_CALL: Any = next(kind for kind in reversed(typer.BadParameter.mro()) if hasattr(kind, "format_message"))
+# The base class of typer's errors, which is in a module of click or in a private one of typer.
+CLICK_ERROR: Any = next(kind for kind in reversed(typer.BadParameter.mro()) if hasattr(kind, "format_message"))
 TRACEBACK_VARIABLE = "BELVEDERE_TRACEBACK"
 
 
@@ -23,34 +23,46 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line.
 
     Args:
-        arguments: The words after the program's name.
+        arguments: The arguments, without the program's name.
 
     Returns:
-        The exit code. Nothing waits in stdout and stderr any more.
+        The exit code; stdout and stderr are flushed.
     """
     try:
         code = _invoke(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has gone: nothing more to say
+    except BrokenPipeError:  # the reader of our output has ended
         silence(sys.stdout)
         code = 1
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - where every command ends
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of every command
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exception(error)
         reason, code = _explain(error)
-        tell(" ".join(["belvedere:", reason, *getattr(error, "__notes__", ())]))
+        message = " ".join([reason, *getattr(error, "__notes__", ())])
+        print_error(f"belvedere: {name_options(message, arguments)}")
     is_writable(sys.stderr)
     return code
 
 
+def name_options(message: str, arguments: Sequence[str]) -> str:
+    """Replace the names of arguments, as in `out`, by options of the command, as in --out."""
+    group: Any = typer.main.get_command(app)
+    command = next((group.commands[word] for word in arguments if word in group.commands), group)
+    shown = {
+        param.name: max(param.opts, key=len) if param.param_type_name == "option" else param.human_readable_name.upper()
+        for param in command.params
+    }
+    return re.sub(r"`(\w+)`", lambda match: shown.get(match[1], match[0]), message)
+
+
 def _invoke(arguments: Sequence[str]) -> int:
-    """Run the command that is called; an exit code is what it returns, or raises as `typer.Exit`."""
+    """Run the command and return its exit code."""
     if any(re.fullmatch(r"(--[\w-]+=)?", argument) for argument in arguments):
         raise UsageError("An argument is empty. Give a name, or leave it out.")
     try:
         Path.cwd()
     except OSError as error:
-        raise UsageError(f"Can't find the working folder: {error.strerror}. Change to one that is there.") from error
+        raise UsageError(f"Cannot find the working folder: {error.strerror}. Change to one that exists.") from error
     try:
         with typer.main.get_command(app).make_context("belvedere", list(arguments) or ["--help"]) as context:
             context.command.invoke(context)
@@ -60,26 +72,26 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
-    """Return what to say of an error, and the exit code."""
+    """Return the message and the exit code of an error."""
     stdout_works = is_writable(sys.stdout)
     if isinstance(error, BelvedereError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "Ended by Ctrl-C.", 130
-    if isinstance(error, WRONG_CALL):
+        return "Interrupted by Ctrl-C.", 130
+    if isinstance(error, CLICK_ERROR):
         command = error.ctx.command_path if error.ctx else "belvedere"
         return f"{error.format_message()} See: {command} --help", error.exit_code
     if isinstance(error, OSError) and (error.filename is None or not stdout_works):
-        return f"Can't write the output: {error.strerror or error}. Send it to another place.", 1
+        return f"Cannot write the output: {error.strerror or error}. Send it to another place.", 1
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror or error}.", 1
     if isinstance(error, RecursionError):
         return "A file is nested too deeply to be read.", 1
-    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+    if isinstance(error, MemoryError) or "cannot start new thread" in str(error):
         return "There is not enough memory. Give fewer or smaller files, or more memory.", 1
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}, line {last.lineno}"
     return (
-        f"A fault in Belvedere: {type(error).__name__}: {error} ({place}). Please report it, with what "
-        f"{TRACEBACK_VARIABLE}=1 shows."
+        f"Bug in Belvedere: {type(error).__name__}: {error} ({place}). Please report it, with the output of "
+        f"{TRACEBACK_VARIABLE}=1."
     ), 1

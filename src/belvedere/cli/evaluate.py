@@ -1,14 +1,17 @@
 """The command `evaluate`."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import belvedere
 from belvedere.cli.app import (
     AcceptRate,
     AsJson,
-    Labels,
+    Corrections,
+    Data,
     ModelPath,
     Overwrite,
     Spreadsheet,
@@ -18,47 +21,42 @@ from belvedere.cli.app import (
     print_report_path,
 )
 from belvedere.errors import UsageError
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.terminal import print_error
 
 
 @app.command()
 def evaluate(
     model: ModelPath,
-    photos: Annotated[Path, typer.Argument(help="Labelled photographs, as for train; a test part is taken if named.")],
-    labels: Labels = None,
+    data: Data,
+    corrections: Corrections = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
-    outliers: Annotated[
+    ood: Annotated[
         Path | None,
-        typer.Option("--ood", help="Folder of pictures of none of the classes: is it told that they are?"),
+        typer.Option("--ood", help="Folder of images of none of the classes, to measure how many are rejected."),
     ] = None,
     accept_rate: AcceptRate = None,
     overwrite: Overwrite = False,
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure MODEL on PHOTOS: accuracy, confusion, calibration, tags, none of these, most confident mistakes."""
-    from belvedere.evaluation.run_folder import evaluate_into
-    from belvedere.inference.writers.text import show_evaluation
+    """Evaluate MODEL on DATA (its test split): accuracy, confusion matrix, calibration, tags, none of these."""
+    from belvedere.cli.tables import show_evaluation
+    from belvedere.evaluation.run_folder import collect_metrics
     from belvedere.runtime.progress import console_progress
 
     if spreadsheet and out is None:
         raise UsageError("--spreadsheet is for the table that --out FOLDER writes: add it, or leave --spreadsheet out.")
-    evaluation, metrics = evaluate_into(
-        model,
-        photos,
-        out,
-        overwrite=overwrite,
-        progress=console_progress(),
-        outliers=outliers,
-        accept_rate=accept_rate,
-        labels=labels,
-        spreadsheet=spreadsheet,
+    started, progress = time.perf_counter(), console_progress()
+    loaded = belvedere.load_model(model, accept_rate=accept_rate)
+    dataset = belvedere.load_dataset(data, corrections, progress)
+    evaluation = belvedere.evaluate(
+        loaded, dataset, out=out, ood=ood, overwrite=overwrite, spreadsheet=spreadsheet, progress=progress
     )
     if as_json:
-        print_json(metrics)
+        print_json(collect_metrics(evaluation, loaded.identity, loaded.card, time.perf_counter() - started))
         return
     show_evaluation(console(), evaluation)
     if out is None:
-        tell("Add --out FOLDER for a report with pictures.")
+        print_error("Add --out FOLDER for a report with images.")
     else:
         print_report_path(out / "report.html")

@@ -8,48 +8,51 @@ import typer
 
 import belvedere
 from belvedere.cli.app import AsJson, ModelPath, Overwrite, app, print_json
-from belvedere.runtime.terminal import print_line, tell
+from belvedere.runtime.terminal import print_error, print_line
 
 
 @app.command()
 def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option("--out", help="File to write, such as model-int8.onnx.")],
-    form: Annotated[str, typer.Option("--format", help="int8, float16-weights or nchw.")],
-    photos: Annotated[
+    format: Annotated[str, typer.Option("--format", help="int8, float16-weights or nchw.")],
+    calibration_data: Annotated[
         Path,
-        typer.Option("--calibration-data", help="Photographs like those it is for: to calibrate and to compare on."),
+        typer.Option("--calibration-data", help="Images like those it is for, to calibrate and compare on."),
     ],
-    no_tta: Annotated[bool, typer.Option("--no-tta", help="Predict without the mirror image.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write it although its answers are over the bound.")] = False,
+    no_tta: Annotated[
+        bool, typer.Option("--no-tta", help="Without test-time augmentation (the mirror image).")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write it even if its predictions differ too much.")] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write MODEL in another form, if its answers stay those of the original."""
+    """Write MODEL in another format if its predictions stay close to the original's."""
     from belvedere.runtime.progress import console_progress
 
-    done = belvedere.export_model(
+    result = belvedere.export(
         model,
         out,
-        form,
-        photos=photos,
-        views=1 if no_tta else None,
+        format,
+        calibration_data=calibration_data,
+        tta=not no_tta,
         force=force,
         overwrite=overwrite,
         progress=console_progress(),
     )
     if as_json:
-        print_json(asdict(done) | {"holds": done.holds, "file": str(out)})
+        print_json(asdict(result) | {"within_tolerance": result.within_tolerance, "file": str(out)})
         return
-    bound = done.bound
-    print_line(f"{out}: {done.size_bytes / 1e6:.2f} MB (original {done.original_bytes / 1e6:.2f} MB)")
-    print_line(f"top class equal on {done.agreement:.2%} of {done.images} photographs (bound {bound.agreement:.1%})")
+    tolerance = result.tolerance
+    print_line(f"{out}: {result.size_bytes / 1e6:.2f} MB (original {result.original_size_bytes / 1e6:.2f} MB)")
+    print_line(f"same class on {result.agreement:.2%} of {result.num_images} images (min. {tolerance.agreement:.1%})")
     print_line(
-        f"largest change of a probability {done.largest_change:.4f} (bound {bound.change}), mean {done.mean_change:.4f}"
+        f"largest change of a probability {result.max_change:.4f} (at most {tolerance.change}), "
+        f"mean {result.mean_change:.4f}"
     )
-    if done.ood_flip_rate is not None:
+    if result.ood_flip_rate is not None:
         print_line(
-            f'"none of these" from one of the two only on {done.ood_flip_rate:.2%} (bound {bound.ood_flip_rate:.1%})'
+            f'"none of these" for one of the two on {result.ood_flip_rate:.2%} (at most {tolerance.ood_flip_rate:.1%})'
         )
-    if not done.holds:
-        tell("belvedere: its answers are over the bound; it was written because of --force")
+    if not result.within_tolerance:
+        print_error("belvedere: the predictions differ too much; the file was written because of --force")

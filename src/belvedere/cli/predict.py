@@ -2,25 +2,40 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from belvedere.cli.app import AcceptRate, AsJson, Overwrite, Spreadsheet, app
 from belvedere.errors import UsageError, find_named
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.terminal import print_error
+
+if TYPE_CHECKING:
+    from belvedere.inference.batch import Sink
 
 Images = Annotated[
     list[Path],
     typer.Argument(
         show_default=False,
-        help="Pictures and folders of them, or - for names on stdin; before them a model.onnx or run folder, if "
-        "not the bundled model.",
+        help="Images and folders of images, or - for names on stdin; a model.onnx or a run folder may come first. "
+        "Default model: the bundled one.",
     ),
 ]
 NamedModel = Annotated[
     Path | None,
-    typer.Option("--model", help="A model.onnx or run folder; then IMAGES are images only.", show_default=False),
+    typer.Option("--model", help="A model.onnx or a run folder; IMAGES are images only.", show_default=False),
+]
+OutFile = Annotated[Path | None, typer.Option("--out", help="File for the predictions; its suffix names the format.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the same interrupted command (csv, jsonl, parquet).")]
+Backend = Annotated[
+    str, typer.Option("--backend", help="local, or ray: many machines, into a folder of Parquet files.")
+]
+NullSeparated = Annotated[bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")]
+ContactSheetFile = Annotated[
+    Path | None, typer.Option("--contact-sheet", help="PNG with the images and their predictions.")
+]
+HeatmapFolder = Annotated[
+    Path | None, typer.Option("--heatmaps", help="Folder for images with a heatmap for each tag.")
 ]
 STDIN_DESCRIPTOR = 0
 
@@ -29,69 +44,77 @@ STDIN_DESCRIPTOR = 0
 def predict(
     images: Images,
     model: NamedModel = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File for the answers; its suffix names the format.")
-    ] = None,
-    form: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, json or parquet.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the same command was cut off (csv, jsonl, parquet).")
-    ] = False,
-    engine: Annotated[
-        str, typer.Option("--backend", help="local, or ray: many machines, into a folder of Parquet files.")
-    ] = "local",
+    out: OutFile = None,
+    format: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, json or parquet.")] = None,
+    resume: Resume = False,
+    backend: Backend = "local",
     overwrite: Overwrite = False,
-    null: Annotated[
-        bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")
-    ] = False,
-    sheet: Annotated[
-        Path | None, typer.Option("--contact-sheet", help="PNG with the pictures and their answers.")
-    ] = None,
-    heatmaps: Annotated[
-        Path | None, typer.Option("--heatmaps", help="Folder for pictures of where the evidence for each tag is.")
-    ] = None,
+    null: NullSeparated = False,
+    contact_sheet: ContactSheetFile = None,
+    heatmaps: HeatmapFolder = None,
     accept_rate: AcceptRate = None,
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Classify IMAGES with MODEL: class probabilities, tags, none of these; as table, CSV, JSON lines or Parquet."""
-    from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
+    """Classify IMAGES with MODEL: probabilities, tags, none of these; as table, CSV, JSON, JSON lines or Parquet."""
+    from belvedere.cli.tables import TableWriter
     from belvedere.images.inputs import read_paths
-    from belvedere.inference.batch import STDIN, Sink, choose_model, predict_files
+    from belvedere.inference.batch import STDIN, choose_model, predict_files
+    from belvedere.inference.writers.text import WRITERS
     from belvedere.runtime.progress import console_progress
 
-    if as_json and (form or out):
-        raise UsageError("--json prints a JSON document on stdout: leave out --format and --out, or leave out --json.")
-    find_named("engine", engine, dict.fromkeys(("local", "ray")))
-    form = _choose_form("json" if as_json else form, out)
+    WRITERS["table"] = TableWriter
+    if as_json and (format or out):
+        raise UsageError("--json prints to stdout: leave out --format and --out, or leave out --json.")
+    find_named("backend", backend, dict.fromkeys(("local", "ray")))
+    chosen_format = _choose_format("json" if as_json else format, out)
     chosen, named = choose_model(images, model=model, accept_rate=accept_rate)
     if STDIN in named and named != [STDIN]:
-        raise UsageError("- reads the names of all pictures from stdin: give no others beside it.")
+        raise UsageError("- reads the names of all images from stdin: give no others.")
     sources = read_paths(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
-    if engine == "ray":
-        if out is None or form != "parquet" or resume or sheet or heatmaps or accept_rate or spreadsheet:
-            raise UsageError("--backend ray writes a folder: give --out answers.parquet, and no other files or rates.")
-        from belvedere.inference.ray_backend import predict_at_scale  # here, since Ray is an extra and takes seconds
+    if backend == "ray":
+        if (
+            out is None
+            or chosen_format != "parquet"
+            or resume
+            or contact_sheet
+            or heatmaps
+            or accept_rate
+            or spreadsheet
+        ):
+            raise UsageError("--backend ray writes a folder: give --out predictions.parquet and no other outputs.")
+        from belvedere.inference.ray_backend import predict_at_scale  # Ray is optional, and its import takes seconds
 
         done = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=console_progress())
     else:
-        sinks: list[Sink] = (
-            [] if sheet is None else [ContactSheet(sheet, overwrite=overwrite, progress=console_progress())]
+        sinks = _make_sinks(contact_sheet, heatmaps, overwrite)
+        options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
+        options["inputs"] = [STDIN_DESCRIPTOR] if named == [STDIN] else []
+        done = predict_files(
+            chosen, sources, chosen_format, out=out, sinks=sinks, **options, progress=console_progress()
         )
-        sinks += [] if heatmaps is None else [Heatmaps(heatmaps, overwrite=overwrite)]
-        options: dict[str, Any] = {"out": out, "sinks": sinks}
-        options |= {"inputs": [STDIN_DESCRIPTOR] if named == [STDIN] else []}
-        options |= {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
-        done = predict_files(chosen, sources, form, **options, progress=console_progress())
-    if done.unreadable:
-        tell(f"belvedere: {done.unreadable} of {done.images} files could not be read")
+    if done.num_unreadable:
+        print_error(f"belvedere: {done.num_unreadable} of {done.num_images} files could not be read")
         raise typer.Exit(1)
 
 
-def _choose_form(form: str | None, out: Path | None) -> str:
-    """The form of the answers: the one named, else by the suffix of the file, else a table."""
+def _make_sinks(contact_sheet: Path | None, heatmaps: Path | None, overwrite: bool) -> "list[Sink]":
+    from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
+    from belvedere.runtime.progress import console_progress
+
+    sinks: list[Sink] = []
+    if contact_sheet is not None:
+        sinks.append(ContactSheet(contact_sheet, overwrite=overwrite, progress=console_progress()))
+    if heatmaps is not None:
+        sinks.append(Heatmaps(heatmaps, overwrite=overwrite))
+    return sinks
+
+
+def _choose_format(name: str | None, out: Path | None) -> str:
+    """Return the format that is named, or that of the file's suffix, or else a table."""
     suffix = out.suffix.lower().removeprefix(".") if out else ""
-    if out is not None and form is None and not suffix:
-        raise UsageError(f"{out} has no suffix that says the form. Give it one, or add --format csv, jsonl or json.")
-    if out is not None and (form or suffix) == "table":
-        raise UsageError(f"A table goes to the terminal only. For {out} take --format csv, jsonl or json.")
-    return form or suffix or "table"
+    if out is not None and name is None and not suffix:
+        raise UsageError(f"{out} has no suffix that names a format. Add one, or --format csv, jsonl or json.")
+    if out is not None and (name or suffix) == "table":
+        raise UsageError(f"A table is printed only. For {out} use --format csv, jsonl or json.")
+    return name or suffix or "table"

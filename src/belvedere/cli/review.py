@@ -8,52 +8,53 @@ import typer
 
 import belvedere
 from belvedere.cli.app import app
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.terminal import print_error
 
 
 @app.command()
 def review(
-    run_or_audit: Annotated[Path, typer.Argument(help="Folder that train, evaluate --out or audit wrote.")],
-    photos: Annotated[
+    run_or_audit: Annotated[Path, typer.Argument(help="Folder of train, evaluate --out or audit.")],
+    data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
-            help="The data set, for neighbors and for photographs that moved; else the run's.",
-            show_default=False,
+            "--data", help="Dataset, for neighbors and for moved images. Default: that of the run.", show_default=False
         ),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", help="For heat-maps and neighbors; else the run's or the audit's.", show_default=False),
+        typer.Option(
+            "--model", help="Model for heatmaps and neighbors. Default: that of the run or audit.", show_default=False
+        ),
     ] = None,
-    journal: Annotated[
+    corrections: Annotated[
         Path | None,
         typer.Option(
             "--corrections",
-            help="File for the decisions; else the one RUN was trained with, or RUN.journal.jsonl.",
+            help="File for the decisions. Default: the one RUN was trained with, or RUN.corrections.jsonl.",
             show_default=False,
         ),
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's needs a token.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 for any that is free.")] = 8642,
-    who: Annotated[
-        str | None, typer.Option("--annotator", help="Your name, for the journal; else the user's.", show_default=False)
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")] = 8642,
+    annotator: Annotated[
+        str | None,
+        typer.Option("--annotator", help="Your name, for the corrections. Default: the user name.", show_default=False),
     ] = None,
 ) -> None:
-    """Go through doubtful labels, duplicates and leaks on a local web page, with the keyboard."""
+    """Review label issues, duplicates and split leaks on a local web page, with the keyboard."""
     from belvedere.runtime.progress import console_progress
 
-    done = belvedere.run_review(
+    result = belvedere.review(
         run_or_audit,
-        photos=photos,
+        data=data,
         model=model,
-        journal=journal,
+        corrections=corrections,
         host=host,
         port=port,
-        who=who,
+        annotator=annotator,
         progress=console_progress(),
     )
-    tell(f"{done.recorded:,} decisions in {done.journal}, {done.left:,} doubts left.")
-    tell(f"Train with them: belvedere train PHOTOS --corrections {shlex.quote(str(done.journal))}")
+    print_error(f"{result.num_decisions:,} decisions in {result.corrections}, {result.num_left:,} items left.")
+    print_error(f"Train with them: belvedere train DATA --corrections {shlex.quote(str(result.corrections))}")

@@ -1,98 +1,303 @@
-"""Layers, cards, stores and backbones as tables for a terminal.
+"""Tables and figures for a terminal."""
 
-Knows how much of each fits; does not know where they come from.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from belvedere.inference.writers.text import plain_table, plain_text
-from belvedere.types.data import StoreFigures
-from belvedere.types.model import CuratedBackbone, Layer, ModelCard
+from belvedere.inference.uncertainty.conformal import COVERAGE
+from belvedere.runtime.terminal import print_error, printable
+from belvedere.types.data import NONE_OF_THESE, CacheStats, ModelId
+from belvedere.types.evaluation import Evaluation
+from belvedere.types.model import Layer, ModelCard, NetworkInfo
+from belvedere.types.prediction import Prediction
 
-if TYPE_CHECKING:  # rich is loaded by those who print a table
+if TYPE_CHECKING:  # importing rich takes longer than a prediction
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from belvedere.evaluation.calibrate import Calibration
+    from belvedere.evaluation.comparison import Comparison
+
+IMAGE_WIDTH = 15  # minimum, where all classes are shown
+NUMBER_WIDTH = 6  # of "100.0%"
+ANSWER_WIDTH = 8  # minimum: "not read", and "none of these" in two lines
+MAX_NAME_WIDTH = 16  # longer class names are folded
+COLUMN_GAP = 2
+TABLE_ROWS = 500  # printed at once
+NUM_CLASSES_SHOWN = 3  # where the terminal is too narrow for all
+SHOWN_COVERAGE = 0.8  # whose selective accuracy is shown
+
+
+class TableWriter:
+    """Writes predictions as tables of `TABLE_ROWS` rows, in constant memory."""
+
+    def __init__(self, file: TextIO, class_names: Sequence[str], _model: ModelId) -> None:
+        from belvedere.runtime.console import PlainConsole
+
+        self._console = PlainConsole(file=file)
+        self._class_names = class_names
+        self._predictions: list[Prediction] = []
+
+    def write(self, prediction: Prediction) -> None:
+        """Add one row."""
+        self._predictions.append(prediction)
+        if len(self._predictions) == TABLE_ROWS:
+            self.close()
+
+    def close(self, error: str | None = None) -> None:  # noqa: ARG002 - printed by the caller
+        """Print the rows that were not printed yet."""
+        if self._predictions:
+            show_predictions(self._console, self._predictions, self._class_names)
+            self._predictions.clear()
+
+
+def plain_table(*columns: str, right: Sequence[str] = ()) -> "Table":
+    """Return a table without borders, with left-aligned, then right-aligned columns."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in columns:
+        table.add_column(title, overflow="fold")
+    for title in right:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def plain_text(text: str, style: str = "") -> "Text":
+    """Return the text of a cell, in one line, with escapes for what a terminal may act on."""
+    from rich.text import Text
+
+    return Text(printable(text), style=style)
+
+
+def show_predictions(console: "Console", predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+    """Print predictions and class probabilities; only the most probable classes if not all fit."""
+    from rich.cells import cell_len
+
+    names = [cell_len(printable(name)) for name in class_names]
+    answer_width = min(max([ANSWER_WIDTH, *names]), MAX_NAME_WIDTH)
+    widths = [min(max(NUMBER_WIDTH, length), MAX_NAME_WIDTH) for length in names]
+    needed = IMAGE_WIDTH + sum(COLUMN_GAP + width for width in (answer_width, *widths))
+    fits = needed <= console.width
+    if fits:  # "none of these" in one line if there is room
+        answer_width = max(answer_width, min(cell_len(NONE_OF_THESE), answer_width + console.width - needed))
+    table = plain_table()
+    table.add_column("image", overflow="fold", min_width=12)
+    table.add_column("answer", overflow="fold", width=answer_width)
+    if fits:
+        for name, width in zip(class_names, widths, strict=True):
+            table.add_column(plain_text(name), justify="right", overflow="fold", width=width)
+    else:
+        for rank in range(min(NUM_CLASSES_SHOWN, len(class_names))):
+            table.add_column(f"{rank + 1}.", overflow="fold", min_width=ANSWER_WIDTH)
+    notes = []
+    for each in predictions:
+        if each.error is not None:
+            notes.append(f"{each.image}: not read: {each.error}")
+            table.add_row(plain_text(each.image), plain_text("not read", style="red"))
+            continue
+        notes += [f"{each.image}: {note}" for note in (*describe_extras(each), *each.warnings)]
+        cells = _all_classes(each, class_names) if fits else _top_classes(each, class_names)
+        style = "bold yellow" if each.none_of_these else "bold green"
+        table.add_row(plain_text(each.image), plain_text(str(each.answer), style), *cells)
+    console.print(table)
+    for note in notes:
+        console.print(plain_text(note), style="dim")
+
+
+def describe_extras(prediction: Prediction) -> list[str]:
+    """Return lines on "none of these", further tags and the prediction set."""
+    if prediction.none_of_these:
+        unusual = f"more unusual than {prediction.none_of_these_score or 0:.0%} of the training images"
+        return [f"{NONE_OF_THESE}: {unusual}; most probable: {prediction.predicted_label}"]
+    lines = []
+    if len(prediction.tags) > 1:
+        tags = ", ".join(f"{tag.name} {tag.area_fraction:.0%}" for tag in prediction.tags)
+        lines.append(f"also contains: {tags}")
+    if len(prediction.prediction_set) > 1:
+        lines.append(f"prediction set ({COVERAGE:.0%}): " + ", ".join(prediction.prediction_set))
+    return lines
+
+
+def _all_classes(prediction: Prediction, class_names: Sequence[str]) -> "list[Text]":
+    return [
+        plain_text(f"{value:.1%}", style=_style(prediction, name))
+        for name, value in zip(class_names, prediction.probabilities, strict=True)
+    ]
+
+
+def _top_classes(prediction: Prediction, class_names: Sequence[str]) -> "list[Text]":
+    ranked = sorted(zip(prediction.probabilities, class_names, strict=True), key=lambda pair: -pair[0])
+    # The number comes first, so that a folded name never splits it.
+    return [
+        plain_text(f"{value:.1%} {name}", style=_style(prediction, name)) for value, name in ranked[:NUM_CLASSES_SHOWN]
+    ]
+
+
+def _style(prediction: Prediction, name: str) -> str:
+    if prediction.none_of_these:
+        return "dim"
+    return "bold green" if name == prediction.predicted_label else ""
+
+
+def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
+    """Print metrics: overall, by class, and the most frequent confusions."""
+    correct = round(evaluation.accuracy * evaluation.num_images)
+    console.print(f"accuracy {evaluation.accuracy:.4f} ({correct:,} of {evaluation.num_images:,} correct)")
+    console.print(
+        f"macro F1 {evaluation.macro_f1:.4f}   log loss {evaluation.log_loss:.4f}   "
+        f"calibration error {evaluation.ece:.4f}",
+        highlight=False,
+    )
+    if evaluation.num_unreadable:
+        console.print(f"{evaluation.num_unreadable} could not be read and are not counted.", style="red")
+    table = plain_table("class", right=("precision", "recall", "F1", "images"))
+    for row in evaluation.per_class:
+        figures = [f"{value:.3f}" if value is not None else "-" for value in (row.precision, row.recall, row.f1)]
+        table.add_row(plain_text(row.name), *figures, f"{row.support:,}")
+    console.print(table)
+    for line in _describe_uncertainty(evaluation):
+        console.print(line)
+    for pair in evaluation.confusions[:5]:
+        console.print(
+            plain_text(f"{pair.label} predicted as {pair.predicted_label}: {pair.count} ({pair.fraction:.1%})")
+        )
+
+
+def _describe_uncertainty(evaluation: Evaluation) -> list[str]:
+    """Return lines on selective accuracy, prediction sets, tags and OOD detection, as far as they were measured."""
+    lines = [
+        f"accuracy on the {point.coverage:.0%} most confident: {point.accuracy:.1%}"
+        for point in evaluation.selective_accuracy
+        if point.coverage == SHOWN_COVERAGE
+    ]
+    if (sets := evaluation.prediction_sets) is not None:
+        lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
+    if evaluation.num_none_of_these:
+        lines.append(f"none of these: {evaluation.num_none_of_these:,}, counted as their most probable class")
+    if (tags := evaluation.tags) is not None:
+        figures = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
+        text = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+        lines.append(f"tags: {text}")
+    if (ood := evaluation.ood) is not None:
+        lines.append(
+            f"none of these: AUROC {ood.auroc:.3f}, {ood.fpr_at_95_tpr:.1%} false positives at 95% true positives "
+            f"(largest probability: {ood.msp_auroc:.3f}, {ood.msp_fpr_at_95_tpr:.1%})"
+        )
+    return lines
 
 
 def show_layers(console: "Console", layers: Sequence[Layer]) -> None:
-    """Prints a network's layer table, and its parameters below."""
-    table = plain_table()
-    table.add_column("layer", overflow="fold")
-    table.add_column("kind", overflow="fold")
-    table.add_column("output", justify="right", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
+    """Print a network's layer table and its number of parameters."""
+    table = plain_table("layer", "kind", right=("output", "parameters"))
     for layer in layers:
         shape = " x ".join(map(str, layer.shape))
         table.add_row(plain_text(layer.name), plain_text(layer.kind), shape, f"{layer.parameters:,}")
     console.print(table)
     total = sum(layer.parameters for layer in layers)
-    fixed = total - sum(layer.trainable for layer in layers)
-    console.print(f"{total:,} parameters, {fixed:,} of which do not train")
+    frozen = total - sum(layer.trainable for layer in layers)
+    console.print(f"{total:,} parameters, {frozen:,} of which are frozen")
 
 
-def show_stores(console: "Console", stores: Sequence[StoreFigures]) -> None:
-    """Prints what the cache holds."""
-    table = plain_table()
-    table.add_column("kind")
-    table.add_column("made by", overflow="fold")
-    for title in ("images", "MB", "last used"):
-        table.add_column(title, justify="right", no_wrap=True)
+def show_stores(console: "Console", stores: Sequence[CacheStats]) -> None:
+    """Print the arrays in the cache."""
+    table = plain_table("kind", "made by", right=("images", "MB", "last used"))
     for store in stores:
-        used = datetime.fromtimestamp(store.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(
-            store.kind,
-            plain_text(store.rule),
-            f"{store.images:,}" if store.images else "-",
-            f"{store.size_bytes / 1e6:,.0f}",
-            used,
-        )
+        used = datetime.fromtimestamp(store.last_used).astimezone().strftime("%Y-%m-%d %H:%M")
+        images = f"{store.num_images:,}" if store.num_images else "-"
+        table.add_row(store.kind, plain_text(store.key), images, f"{store.size_bytes / 1e6:,.0f}", used)
     console.print(table)
 
 
-def show_backbones(console: "Console", backbones: Sequence[CuratedBackbone]) -> None:
-    """Prints the list of pretrained networks."""
-    table = plain_table()
-    table.add_column("backbone", no_wrap=True)
-    for title in ("M", "side", "images/s"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("license", no_wrap=True)
-    for each in backbones:
-        figures = (f"{each.parameters_millions:.1f}", f"{each.side}", f"{each.images_per_second}")
-        table.add_row(f"{each.name}\n  {each.suits}", *figures, each.license)
+def show_networks(console: "Console", networks: Iterable[NetworkInfo]) -> None:
+    """Print a list of networks."""
+    table = plain_table("network", right=("M", "size", "images/s", "license"))
+    for each in networks:
+        speed = "-" if each.images_per_second is None else f"{each.images_per_second}"
+        figures = (f"{each.parameters_millions:.1f}", f"{each.image_size}", speed)
+        table.add_row(f"{each.name}\n  {each.description}", *figures, each.license)
     console.print(table)
 
 
 def show_card(console: "Console", card: ModelCard) -> None:
-    """Prints what a model file says about itself, apart from its layers."""
+    """Print the metadata of a model file, except its layers."""
     made, size = card.provenance, card.preprocess
+    source = made.pretrained_from
     lines = {
         "classes": ", ".join(card.class_names),
-        "input": f"{size.height} x {size.width} RGB, fitted by {size.resize!r}",
-        "trained": f"{made.created}, by recipe {made.recipe!r}, seed {made.seed}",
+        "input": f"{size.height} x {size.width} RGB, resized by {size.resize!r}",
+        "trained": f"{made.created}, recipe {made.recipe!r}, seed {made.seed}",
         "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
-        "on": ", ".join(f"{count:,} {part}" for part, count in made.photographs.items()) + " photographs",
-        "epochs": f"{made.epochs} in {made.seconds_train:.0f} s, of which number {made.best_epoch} was kept"
-        + (" (ended early)" if made.interrupted else ""),
+        "images": ", ".join(f"{count:,} {split}" for split, count in made.num_images.items()),
+        "epochs": f"{made.epochs} in {made.training_seconds:.0f} s, best epoch {made.best_epoch}"
+        + (" (interrupted)" if made.interrupted else ""),
         "device": f"{made.device}, {made.precision}",
     }
-    if "weights" in made.base:
-        lines["stands on"] = (
-            f"{made.network}, weights {made.base['weights']}, license {made.base.get('license', 'unknown')}"
-        )
-    if "teacher" in made.base:
-        lines["taught by"] = made.base["teacher"]
+    if "weights" in source:
+        lines["weights"] = f"{made.network}, {source['weights']}, license {source.get('license', 'unknown')}"
+    if "teacher" in source:
+        lines["teacher"] = source["teacher"]
     for title, text in lines.items():
         console.print(plain_text(f"{title:<9} {text}"))
 
 
 def show_findings(console: "Console", findings: Iterable[tuple[str, int, str]]) -> None:
-    """Prints what checks found: the title of each, how many photographs or classes, and the surest of them."""
+    """Print the checks of an audit: title, number of images or classes, and the most severe of them."""
     table = plain_table()
     table.add_column("check", no_wrap=True)
     table.add_column("found", justify="right", no_wrap=True)
-    table.add_column("the surest", overflow="fold")
-    for title, count, surest in findings:
+    table.add_column("most severe", overflow="fold")
+    for title, count, worst in findings:
         style = "" if count else "dim"
-        table.add_row(plain_text(title, style), plain_text(f"{count:,}", style), plain_text(surest, style))
+        table.add_row(plain_text(title, style), plain_text(f"{count:,}", style), plain_text(worst, style))
     console.print(table)
+
+
+def show_comparison(console: "Console", comparison: "Comparison") -> None:
+    """Print the accuracy of two runs for each class."""
+    from belvedere.evaluation.report.comparison import describe_change, table_rows
+
+    table = plain_table("class", right=("before", "after", "change", "95% interval"))
+    for name, *cells in table_rows(comparison):
+        table.add_row(plain_text(name), *cells)
+    console.print(table)
+    console.print(describe_change(comparison))
+
+
+def show_corrections(console: "Console", summary: Mapping[str, object]) -> None:
+    """Print the number of corrections."""
+    active, total = summary["num_active"], summary["num_decisions"]
+    console.print(f"{active} of {total} decisions are active, on {summary['num_images']} images")
+    for title in ("actions", "annotators"):
+        counts = summary[title]
+        if isinstance(counts, dict) and counts:
+            console.print(plain_text(f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())))
+    if summary["damaged_lines"]:
+        print_error(f"Damaged lines, which were left out: {summary['damaged_lines']}")
+
+
+def show_calibration(console: "Console", result: "Calibration") -> None:
+    """Print the metrics before and after a calibration."""
+    table = plain_table("", right=("before", "after"))
+    formats = {
+        "log_loss": ("log loss", "{:.4f}"),
+        "ece": ("expected calibration error", "{:.2%}"),
+        "coverage": ("label in the prediction set", "{:.1%}"),
+        "mean_set_size": ("classes in a prediction set", "{:.2f}"),
+        "acceptance": ("not none of these", "{:.1%}"),
+    }
+    both = result.before, result.after
+    rows = [(title, form, [getattr(each, name) for each in both]) for name, (title, form) in formats.items()]
+    for name, title in (("micro_f1", "tags: micro F1"), ("mean_average_precision", "tags: mean average precision")):
+        rows.append((title, "{:.3f}", [None if each.tags is None else getattr(each.tags, name) for each in both]))
+    for title, form, values in rows:
+        if any(value is not None for value in values):
+            table.add_row(title, *("-" if value is None else form.format(value) for value in values))
+    console.print(table)
+    console.print("After: cross-validated, on images that were not used for the fit.")
+    for count, what in (
+        (result.num_images, "temperature, prediction sets and threshold"),
+        (result.num_tag_images, "tags"),
+    ):
+        console.print(f"Fitted on {count:,} images: {what}." if count else f"Not fitted: {what}.")

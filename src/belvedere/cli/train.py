@@ -1,5 +1,6 @@
 """The command `train`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,12 +8,15 @@ import typer
 
 import belvedere
 from belvedere.cli.app import (
+    DATA_HELP,
     AsJson,
-    Labels,
+    Corrections,
+    NetworkName,
     Out,
     Overwrite,
     Seed,
     Spreadsheet,
+    WeightsFile,
     app,
     console,
     print_json,
@@ -24,80 +28,102 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="How to train: quick, standard, best, probe, finetune or article. Without: standard, or probe "
-        "with --network or --weights.",
+        help="quick, standard, best, probe, finetune or article. Default: standard, or probe with --network or "
+        "--weights.",
+        show_default=False,
     ),
 ]
-BackboneName = Annotated[
-    str | None, typer.Option("--network", help="Pretrained network of timm's to stand on; see belvedere backbones.")
+TeacherRun = Annotated[Path | None, typer.Option("--teacher", help="Run folder to distill from.", show_default=False)]
+UnlabeledFolder = Annotated[
+    Path | None, typer.Option("--unlabeled", help="Folder of images for distillation.", show_default=False)
 ]
-WeightsFile = Annotated[
-    Path | None, typer.Option("--weights", help="File of its weights; without, downloaded on first use.")
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a key of the recipe, such as ema_decay=0.99; repeatable.",
+        show_default=False,
+    ),
 ]
-TeacherModel = Annotated[Path | None, typer.Option("--teacher", help="Run whose answers are learnt beside the labels.")]
-Unlabeled = Annotated[
-    Path | None, typer.Option("--unlabeled", help="Folder of photographs for which only the teacher answers.")
+MaxMinutes = Annotated[
+    float | None, typer.Option("--max-minutes", help="Fit the training into this time.", show_default=False)
 ]
 
 
 @app.command()
 def train(
-    photos: Annotated[
-        Path | None, typer.Argument(help="Folder of class folders, or with train and test; or a table.")
-    ] = None,
+    data: Annotated[Path | None, typer.Argument(help=DATA_HELP)] = None,
     recipe: RecipeName = None,
-    backbone: BackboneName = None,
+    network: NetworkName = None,
     weights: WeightsFile = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
-    teacher: TeacherModel = None,
-    unlabeled: Unlabeled = None,
-    labels: Labels = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file whose values take the place of the recipe's.")] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and end.")] = False,
+    teacher: TeacherRun = None,
+    unlabeled: UnlabeledFolder = None,
+    corrections: Corrections = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with keys of the recipe.", show_default=False)] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and exit.")] = False,
     out: Out = Path("run"),
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--max-minutes", help="Plan the training to fit into so many minutes.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.", show_default=False)] = None,
+    assignments: Assignments = None,
+    max_minutes: MaxMinutes = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Overwrite = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same training was cut off.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a classifier on PHOTOS, measure it, and write a run folder with the model and its report."""
-    from belvedere.inference.writers.text import show_evaluation
-    from belvedere.runtime.progress import console_progress
+    """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
+    from belvedere.cli.tables import show_evaluation
+    from belvedere.cli.training_progress import TrainingProgress
 
-    recipe = recipe or ("probe" if backbone or weights else "standard")
-    given = {"network": backbone, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    recipe = recipe or ("probe" if network or weights else "standard")
+    given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
+    changes = _parse_assignments(assignments or ()) | {key: value for key, value in given.items() if value is not None}
+    epochs = changes.pop("epochs", None) if epochs is None else epochs
     if print_config:
         print(belvedere.recipe_to_toml(recipe, config, epochs, **changes), end="")  # noqa: T201
         return
-    if photos is None:
-        raise UsageError("PHOTOS is missing: give a folder of labeled photographs, or a table.")
+    if data is None:
+        raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
     run = belvedere.train(
-        photos if labels is None else belvedere.load_dataset(photos, labels, console_progress()),
+        data if corrections is None else belvedere.load_dataset(data, corrections, TrainingProgress()),
         out=out,
         recipe=recipe,
         config=config,
         epochs=epochs,
-        minutes=minutes,
+        max_minutes=max_minutes,
         seed=seed,
         device=device,
         overwrite=overwrite,
         resume=resume,
         offline=offline,
         spreadsheet=spreadsheet,
-        progress=console_progress(),
+        progress=TrainingProgress(),
         **changes,
     )
-    if not run.leads:
-        return  # one of the processes that torch's launcher started speaks for all
+    if not run.is_main_process:
+        return  # one of several processes prints the result
     if as_json:
         print_json(run.metrics)
     else:
         show_evaluation(console(), run.evaluation)
         print_report_path(run.folder / "report.html")
+
+
+def _parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Parse KEY=VALUE; a value that is not TOML is a string."""
+    import tomllib
+
+    values = {}
+    for text in assignments:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(f"--set needs KEY=VALUE. Received: {text!r}.")
+        try:
+            parsed = tomllib.loads(f"value = {value}")
+        except tomllib.TOMLDecodeError:
+            parsed = {}
+        values[key.strip()] = parsed["value"] if len(parsed) == 1 else value.strip()
+    return values

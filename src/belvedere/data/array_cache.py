@@ -1,11 +1,9 @@
-"""Arrays of one shape kept on disk, each by its key, so that nothing is worked out twice.
+"""Caches arrays of one shape on disk, by key.
 
-Knows how rows lie in a file and how several processes add to it at once; does not know what they mean. It is read, not
-mapped: the kernel caches it all the same, and the process stays small.
-
-A store is a folder: `rows`, arrays of one size one after the other, and `index.jsonl`, a line for each in the same
-order. A line is only there when its row is; a torn last line is no line. Whoever adds holds `lock`. Rows are checked
-against their line's CRC when another run takes them; a damaged one is no longer there.
+A cache is a folder with the files `rows` (arrays one after the other), `index.jsonl` (one line per row, in the same
+order) and `lock`, held by the process that appends. A line is written after its row, and a truncated last line is
+ignored. Rows of earlier runs are checked against the CRC of their line. Rows are read rather than mapped, since the
+kernel caches them either way and the process stays small.
 """
 
 import json
@@ -27,224 +25,220 @@ from numpy.typing import DTypeLike, NDArray
 
 from belvedere.errors import CacheError
 from belvedere.runtime.environment import CACHE_DIR_ENV, CACHE_TAG, cache_folder, make_cache_folder
-from belvedere.types.data import StoreFigures
+from belvedere.types.data import CacheStats
 
-STORES, WEIGHTS = ("pixels", "embeddings"), "weights"  # what is kept, each kind in a folder
+KINDS = ("images", "embeddings")  # each in a folder
 INDEX, ROWS, LOCK = "index.jsonl", "rows", "lock"
-CHECKED_TOGETHER = 64  # rows
-POLL_SECONDS = 0.002  # for the lock, while another process adds
+BATCH_SIZE = 64  # rows verified at once
+POLL_SECONDS = 0.002  # between attempts to get the lock
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of a store."""
+class RowInfo:
+    """Index entry of a row."""
 
-    slot: int  # its place in the file
+    slot: int  # position in the file
     crc32: int
-    notes: tuple[str, ...]  # what is known of it beside its values
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A row on its way into a store."""
+    """A row to add."""
 
     key: str
-    values: NDArray[Any]  # of the store's shape and type, contiguous
+    values: NDArray[Any]  # of the cache's shape and type, contiguous
     crc32: int  # of its bytes
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class CachedArray:
-    """Some rows of a store, N x its shape; indexed by rows, as an array is."""
+    """Rows of a cache, (N, *shape); indexed like an array."""
 
     def __init__(self, file: FileIO, shape: tuple[int, ...], dtype: DTypeLike, slots: NDArray[np.int64]) -> None:
-        self._file = file  # open, so that clearing the cache takes nothing from it; closed when nobody needs the rows
+        self._file = file  # kept open, so that the rows outlive a cleared cache
         weakref.finalize(self, self._file.close)
         self._slots, self._shape, self._dtype = slots, shape, np.dtype(dtype)
-        self._size_bytes = _row_bytes(shape, dtype)
+        self._row_bytes = _row_bytes(shape, dtype)
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[Any]:
-        """Returns some rows, (n, ...).
+        """Return some rows, (n, *shape).
 
         Raises:
-            CacheError: The file has been cut short.
+            CacheError: The file was truncated.
         """
-        taken = np.empty((len(rows), *self._shape), self._dtype)
-        for row, slot in zip(taken, self._slots[rows], strict=True):
-            self._file.seek(int(slot) * self._size_bytes)
-            if self._file.readinto(row.data) != self._size_bytes:
-                raise CacheError("The cache has been cut short while it was in use. Start again.")
-        return taken
+        values = np.empty((len(rows), *self._shape), self._dtype)
+        for row, slot in zip(values, self._slots[rows], strict=True):
+            self._file.seek(int(slot) * self._row_bytes)
+            if self._file.readinto(row.data) != self._row_bytes:
+                raise CacheError("The cache was truncated while in use. Start again.")
+        return values
 
 
-def list_stores() -> list[StoreFigures]:
-    """Lists what the cache holds, the least recently used first."""
+def list_caches() -> list[CacheStats]:
+    """List all caches, least recently used first."""
     found = []
-    for kind in (*STORES, WEIGHTS):
+    for kind in KINDS:
         for tag in (cache_folder() / kind).glob(f"*/{CACHE_TAG}"):
-            folder, index = tag.parent, tag.with_name(INDEX)
+            folder = tag.parent
             files = {file.name: file.stat() for file in folder.iterdir()}
-            images = _count_lines(index) if kind != WEIGHTS and INDEX in files else 0
-            used = (
-                files[LOCK].st_mtime
-                if kind != WEIGHTS and LOCK in files
-                else max(file.st_atime for file in files.values())
-            )
+            count = _count_lines(folder / INDEX) if INDEX in files else 0
+            last_used = files[LOCK].st_mtime if LOCK in files else max(file.st_atime for file in files.values())
             size = sum(file.st_size for file in files.values())
-            found.append(StoreFigures(folder, kind, folder.name, images, size, used))
-    return sorted(found, key=lambda store: store.used)
+            found.append(CacheStats(folder, kind, folder.name, count, size, last_used))
+    return sorted(found, key=lambda cache: cache.last_used)
 
 
 def clear_cache() -> int:
-    """Deletes what the cache holds; a training that has opened it goes on undisturbed, but on Windows.
+    """Delete all caches. Running trainings that opened one continue undisturbed, except on Windows.
 
-    Folders that were there before, and so have no `CACHEDIR.TAG`, stay: BELVEDERE_CACHE may name any folder.
+    Folders without a `CACHEDIR.TAG` stay, since BELVEDERE_CACHE may name any folder.
 
     Returns:
-        How many bytes were freed.
+        Number of bytes freed.
 
     Raises:
-        CacheError: It can't be deleted.
+        CacheError: A cache cannot be deleted.
     """
-    stores = list_stores()
+    caches = list_caches()
     try:
-        for store in stores:
-            # Aside first: a process that fills the store would make its lock anew.
-            aside = store.folder.rename(store.folder.with_name(f"cleared-{secrets.token_hex(8)}"))
-            for file in aside.iterdir():
+        for cache in caches:
+            # Rename first: a process that adds rows would create the lock again.
+            cleared = cache.folder.rename(cache.folder.with_name(f"cleared-{secrets.token_hex(8)}"))
+            for file in cleared.iterdir():
                 if file.name != CACHE_TAG:
                     file.unlink()
-            (aside / CACHE_TAG).unlink()  # last: what was cut off is found again
-            aside.rmdir()
-            with suppress(OSError):  # others of its kind are there
-                store.folder.parent.rmdir()
+            (cleared / CACHE_TAG).unlink()  # last, so that the next call finds what an interrupted one left
+            cleared.rmdir()
+            with suppress(OSError):  # not empty
+                cache.folder.parent.rmdir()
     except OSError as error:
-        raise CacheError(f"Can't clear {cache_folder()}: {error.strerror}. Delete it by hand.") from error
-    return sum(store.size_bytes for store in stores)
+        raise CacheError(f"Cannot clear {cache_folder()}: {error.strerror}. Delete it by hand.") from error
+    return sum(cache.size_bytes for cache in caches)
 
 
-class Store:
-    """Rows of one shape and type; `entries` holds those that are known to be whole."""
+class ArrayCache:
+    """Rows of one shape and type; `index` holds the rows that are complete."""
 
     def __init__(self, kind: str, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        """Opens a store, or begins it.
+        """Open or create a cache.
 
         Args:
-            kind: One of `STORES`.
-            name: Of all that decides the rows but their key.
-            shape: Of a row.
-            dtype: Of its values.
+            kind: One of `KINDS`.
+            name: Configuration that, with the key, determines a row.
+            shape: Shape of a row.
+            dtype: Type of its values.
 
         Raises:
-            CacheError: The folder can't be written.
+            CacheError: The folder cannot be written.
         """
         self.folder, self._shape, self._dtype = cache_folder() / kind / name, shape, dtype
-        self.entries: dict[str, Entry] = {}
-        self._known_bytes = self._known_lines = 0  # of the index
-        self._adding = threading.Lock()  # between threads; the lock of the file is between processes
+        self.index: dict[str, RowInfo] = {}
+        self._index_bytes = self._index_lines = 0  # read so far
+        self._thread_lock = threading.Lock()  # the file lock only separates processes
         try:
             make_cache_folder(kind, name)
             for file in (INDEX, ROWS, LOCK):
                 (self.folder / file).touch()
             self._rows = (self.folder / ROWS).open("r+b")
             weakref.finalize(self, self._rows.close)
-            self._take_new_lines()
+            self._read_new_lines()
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
     def rows(self, keys: Iterable[str]) -> CachedArray:
-        """Opens the rows of some keys that are here, in the order of the keys."""
-        slots = np.array([self.entries[key].slot for key in keys], np.int64)
+        """Open the rows of keys that the cache holds, in the order of the keys."""
+        slots = np.array([self.index[key].slot for key in keys], np.int64)
         try:
             file = (self.folder / ROWS).open("rb", buffering=0)
         except OSError as error:
-            raise CacheError(f"Can't read the cache in {self.folder}: {error.strerror}. Start again.") from error
+            raise CacheError(f"Cannot read the cache in {self.folder}: {error.strerror}. Start again.") from error
         return CachedArray(file, self._shape, self._dtype, slots)
 
     def ensure_not_cleared(self) -> None:
-        """Checks that the store has not been cleared since it was opened, and perhaps begun anew by another process.
+        """Check that no process has cleared the cache, and perhaps created it again, since it was opened.
 
         Raises:
-            CacheError: It has.
+            CacheError: It was cleared.
         """
         with suppress(OSError):
             if os.path.samestat(os.fstat(self._rows.fileno()), (self.folder / ROWS).stat()):
                 return
-        raise CacheError(f"The cache in {self.folder} was cleared while it was in use. Start again.")
+        raise CacheError(f"The cache in {self.folder} was cleared while in use. Start again.")
 
     def find_missing(self, keys: Iterable[str]) -> list[str]:
-        """Returns the keys whose rows are not here, or not whole."""
+        """Return the keys whose rows are missing or damaged."""
         keys = list(keys)
-        here = [key for key in keys if key in self.entries]
-        missing = [key for key in keys if key not in self.entries]
-        rows = self.rows(here)
-        for start in range(0, len(here), CHECKED_TOGETHER):
-            chosen = here[start : start + CHECKED_TOGETHER]
+        present = [key for key in keys if key in self.index]
+        missing = [key for key in keys if key not in self.index]
+        rows = self.rows(present)
+        for start in range(0, len(present), BATCH_SIZE):
+            batch = present[start : start + BATCH_SIZE]
             try:
-                taken = rows[np.arange(start, start + len(chosen))]
-                whole = [
-                    zlib.crc32(row.data) == self.entries[key].crc32 for key, row in zip(chosen, taken, strict=True)
+                values = rows[np.arange(start, start + len(batch))]
+                is_valid = [
+                    zlib.crc32(row.data) == self.index[key].crc32 for key, row in zip(batch, values, strict=True)
                 ]
             except CacheError:
-                whole = [False] * len(chosen)
-            for key, good in zip(chosen, whole, strict=True):
-                if not good:
-                    del self.entries[key]
-                    missing.append(key)
+                is_valid = [False] * len(batch)
+            damaged = [key for key, valid in zip(batch, is_valid, strict=True) if not valid]
+            for key in damaged:
+                del self.index[key]
+            missing += damaged
         return missing
 
-    def add(self, additions: Sequence[NewRow]) -> None:
-        """Appends rows, then their lines, but for those that another process has added meanwhile.
+    def add(self, rows: Sequence[NewRow]) -> None:
+        """Append rows, then their index lines, except those that another process has added meanwhile.
 
         Raises:
-            CacheError: The disk is full, or the store was cleared.
+            CacheError: The disk is full, or the cache was cleared.
         """
         try:
-            with self._adding, FileLock(self.folder / LOCK).acquire(poll_interval=POLL_SECONDS):
+            with self._thread_lock, FileLock(self.folder / LOCK).acquire(poll_interval=POLL_SECONDS):
                 self.ensure_not_cleared()
-                self._take_new_lines()
-                fresh = [item for item in additions if item.key not in self.entries]
-                self._write_rows(fresh)
-                self._write_lines(fresh)
+                self._read_new_lines()
+                new = [row for row in rows if row.key not in self.index]
+                self._write_rows(new)
+                self._write_lines(new)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
-    def _write_rows(self, fresh: Sequence[NewRow]) -> None:
-        size_bytes = _row_bytes(self._shape, self._dtype)
-        start = self._known_lines * size_bytes
-        if fresh and hasattr(os, "posix_fallocate"):  # room for all of them at once: the writing takes half as long
-            with suppress(OSError):  # not every file system can; a full disk is heard of in writing
-                os.posix_fallocate(self._rows.fileno(), start, len(fresh) * size_bytes)
+    def _write_rows(self, rows: Sequence[NewRow]) -> None:
+        row_bytes = _row_bytes(self._shape, self._dtype)
+        start = self._index_lines * row_bytes
+        if rows and hasattr(os, "posix_fallocate"):  # one allocation halves the time to write
+            with suppress(OSError):  # not supported by every file system
+                os.posix_fallocate(self._rows.fileno(), start, len(rows) * row_bytes)
         self._rows.seek(start)
-        for item in fresh:
-            self._rows.write(item.values.data)
+        for row in rows:
+            self._rows.write(row.values.data)
         self._rows.flush()
 
-    def _write_lines(self, fresh: Sequence[NewRow]) -> None:
-        lines = [{"sha256": item.key, "crc32": item.crc32, "notes": item.notes} for item in fresh]
+    def _write_lines(self, rows: Sequence[NewRow]) -> None:
+        lines = [{"sha256": row.key, "crc32": row.crc32, "warnings": row.warnings} for row in rows]
         content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         with (self.folder / INDEX).open("r+b") as file:
-            file.truncate(self._known_bytes)  # a torn last line is no line
-            file.seek(self._known_bytes)
+            file.truncate(self._index_bytes)  # drops a partial last line
+            file.seek(self._index_bytes)
             file.write(content)
-        for slot, item in enumerate(fresh, self._known_lines):
-            self.entries[item.key] = Entry(slot, item.crc32, item.notes)
-        self._known_lines += len(fresh)
-        self._known_bytes += len(content)
+        for slot, row in enumerate(rows, self._index_lines):
+            self.index[row.key] = RowInfo(slot, row.crc32, row.warnings)
+        self._index_lines += len(rows)
+        self._index_bytes += len(content)
 
-    def _take_new_lines(self) -> None:
+    def _read_new_lines(self) -> None:
         with (self.folder / INDEX).open("rb") as file:
-            file.seek(self._known_bytes)
-            whole, end, _ = file.read().rpartition(b"\n")
-        for line in whole.split(b"\n") if end else ():
-            with suppress(ValueError, LookupError, TypeError, RecursionError):  # a damaged line is no line
+            file.seek(self._index_bytes)
+            complete, end, _ = file.read().rpartition(b"\n")
+        for line in complete.split(b"\n") if end else ():
+            with suppress(ValueError, LookupError, TypeError, RecursionError):  # a damaged line
                 values = json.loads(line)
-                self.entries[values["sha256"]] = Entry(self._known_lines, values["crc32"], tuple(values["notes"]))
-            self._known_lines += 1
-        self._known_bytes += len(whole) + len(end)
+                self.index[values["sha256"]] = RowInfo(self._index_lines, values["crc32"], tuple(values["warnings"]))
+            self._index_lines += 1
+        self._index_bytes += len(complete) + len(end)
 
 
 def _count_lines(file: Path) -> int:
@@ -258,6 +252,6 @@ def _row_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
 
 def _cannot_write(folder: Path, error: OSError) -> CacheError:
     return CacheError(
-        f"Can't write the cache in {folder}: {error.strerror or error}. Make room there (belvedere cache --clear), or "
-        f"name another folder with the environment variable {CACHE_DIR_ENV}."
+        f"Cannot write the cache in {folder}: {error.strerror or error}. Free disk space, clear the cache, or name "
+        f"another folder in the environment variable {CACHE_DIR_ENV}."
     )

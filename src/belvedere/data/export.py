@@ -1,40 +1,40 @@
-"""A journal and what it corrects, written down for other programs: decisions as CSV, a data set as a table or a folder.
-
-Knows how a corrected folder is laid out; does not know what was decided or why. Photographs are linked to, or copied
-where that is asked for, and never changed.
-"""
+"""Exports decisions as CSV, and corrected datasets as a table or a folder."""
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from belvedere.data.corrections.journal import active_decisions, read_corrections
-from belvedere.data.dataset import UNDIVIDED, Dataset
+from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
-from belvedere.runtime.csv_files import escape_formula, write_csv
 from belvedere.runtime.files import free_name
 from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.output_folder import atomic_folder, check_output_folder
+from belvedere.runtime.serialization import escape_formula, write_csv
 from belvedere.types.data import Sample
 
-COLUMNS = ("when", "who", "image", "sha256", "action", "from", "to", "about", "why", "holds", "id", "part")
+COLUMNS = (
+    *("timestamp", "annotator", "image", "sha256", "action", "old_label", "to", "issue_type", "comment", "active"),
+    *("id", "split"),
+)
 
 
-def check_place(out: Path, inputs: Sequence[Path], *, is_table: bool, overwrite: bool) -> None:
-    """Check, before the work, that nothing of the user's would be replaced.
+def check_output(out: Path, inputs: Sequence[Path], *, is_table: bool, overwrite: bool) -> None:
+    """Check, before the work, that the output replaces no file of the user.
 
     Args:
-        out: The table or folder that shall be written.
-        inputs: What it is made from, which is never replaced.
-        is_table: Whether it is a table.
-        overwrite: Whether a file, or an older folder of Belvedere's, that is there may be replaced.
+        out: Table or folder to write.
+        inputs: Input files, which are never replaced.
+        is_table: Whether `out` is a table.
+        overwrite: Whether an existing file or an older folder of Belvedere may be replaced.
 
     Raises:
-        UsageError: It is one of the inputs, or can't be written.
-        OutputExistsError: Something else is there, or a folder that holds one of the inputs.
+        UsageError: It is one of the inputs, or cannot be written.
+        OutputExistsError: Something else is there, or a folder that contains an input.
     """
     if is_table:
         OutputFile(out, overwrite=overwrite, inputs=lambda: inputs)
@@ -42,23 +42,23 @@ def check_place(out: Path, inputs: Sequence[Path], *, is_table: bool, overwrite:
         check_output_folder(out, overwrite=overwrite, inputs=inputs)
 
 
-def export_decisions(journal: Path | str, out: Path, *, overwrite: bool = False, spreadsheet: bool = False) -> int:
-    """Writes every decision as a row of a CSV file; `holds` says which were not undone.
+def export_decisions(corrections: Path | str, out: Path, *, overwrite: bool = False, spreadsheet: bool = False) -> int:
+    """Write every decision as a row of a CSV file; `active` is false for those undone.
 
     Returns:
-        How many there are.
+        Number of rows.
 
     Raises:
-        UsageError: There is no such journal, or the file can't be written.
-        OutputExistsError: A file is there, and `overwrite` is not said.
+        UsageError: The corrections file does not exist, or the CSV file cannot be written.
+        OutputExistsError: A file is there, and `overwrite` is False.
     """
-    file = OutputFile(out, overwrite=overwrite, inputs=lambda: (journal,))
-    decisions = read_corrections(journal).decisions
-    living = {decision.id for decision in active_decisions(decisions)}
+    file = OutputFile(out, overwrite=overwrite, inputs=lambda: (corrections,))
+    decisions = read_corrections(corrections).decisions
+    active = {decision.id for decision in active_decisions(decisions)}
     rows = [
         (
-            *(each.when, each.who, each.image, each.sha256, each.action, each.given, "|".join(each.to), each.about),
-            *(each.why, "true" if each.id in living else "false", each.id, each.part),
+            *(each.timestamp, each.annotator, each.image, each.sha256, each.action, each.old_label, "|".join(each.to)),
+            *(each.issue_type, each.comment, "true" if each.id in active else "false", each.id, each.split),
         )
         for each in decisions
     ]
@@ -67,79 +67,77 @@ def export_decisions(journal: Path | str, out: Path, *, overwrite: bool = False,
 
 
 def export_table(dataset: Dataset, out: Path, *, overwrite: bool = False, spreadsheet: bool = False) -> None:
-    """Writes a data set as the table that `load_dataset` reads: image, label, split.
+    """Write a dataset as a CSV table that `load_dataset` reads: image, label, split.
 
-    Several labels are written as `a|b`, and with the share of the picture that each covers as `a:0.6|b:0.3`. A label
-    that a spreadsheet would take for a formula is escaped where that is asked for; an image's name never begins so.
+    Several labels are written as `a|b`, and with area fractions as `a:0.6|b:0.3`. With `spreadsheet`, labels that look
+    like formulas are escaped; image paths never begin like one.
 
     Raises:
-        UsageError: The file can't be written, or is one of those that the data set is made from.
-        OutputExistsError: A file is there, and `overwrite` is not said.
+        UsageError: The file cannot be written, or is an input of the dataset.
+        OutputExistsError: A file is there, and `overwrite` is False.
     """
     file = OutputFile(out, overwrite=overwrite, inputs=dataset.list_files)
-    place = out.resolve().parent
-    rows = [(_image_cell(sample, place), _label_cell(sample), sample.part) for sample in dataset.samples]
-    if not spreadsheet:  # what looks escaped is so, too: `load_dataset` takes an apostrophe away
-        rows = [(image, escape_formula(label) if label[0] == "'" else label, part) for image, label, part in rows]
+    folder = out.resolve().parent
+    rows = [(_image_cell(sample, folder), _label_cell(sample), sample.split) for sample in dataset.samples]
+    if not spreadsheet:  # `load_dataset` removes the apostrophe of a label that looks escaped
+        rows = [(image, escape_formula(label) if label[0] == "'" else label, split) for image, label, split in rows]
     write_csv(out, ("image", "label", "split"), rows, file.check, spreadsheet=spreadsheet)
 
 
 def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -> None:
-    """Writes a data set as a folder of class folders, in train, val and test where it has parts.
+    """Write a dataset as a folder of class folders, inside train, val and test if it has splits.
 
-    Secondary labels have no place in a folder; a table holds them.
+    A folder has no place for extra labels; a table has.
 
     Args:
-        dataset: What `load_dataset` made of photographs and a journal.
-        out: The folder. It appears when it is whole.
-        copy: Whether the photographs are copied; else they are linked to (symbolic links).
-        overwrite: Whether an older folder of Belvedere's there may be replaced.
+        dataset: Dataset with corrections applied.
+        out: Folder; it appears when it is complete.
+        copy: Whether to copy the images; otherwise symbolic links are made.
+        overwrite: Whether an older folder of Belvedere may be replaced.
 
     Raises:
         OutputExistsError: Something is there that may not be replaced.
-        UsageError: The folder can't be written, links can't be made there, or a label is no name for a folder.
+        UsageError: The folder cannot be written, links cannot be made, or a label is not a valid folder name.
     """
     for label in sorted({sample.label for sample in dataset.samples}):
         if label in (".", "..") or any(each in label for each in "/\\\0"):
-            raise UsageError(f"The label {label!r} can't be the name of a folder. Give --out a name that ends in .csv.")
-    put: Callable[[Path, Path], object] = shutil.copyfile if copy else _link
+            raise UsageError(f"Label is not a valid folder name: {label!r}. Export a CSV table instead.")
+    put: Callable[[Path, Path], object] = shutil.copyfile if copy else lambda image, link: link.symlink_to(image)
     with atomic_folder(out, overwrite=overwrite, inputs=dataset.list_files()) as folder:
         for sample in dataset.samples:
-            place = folder / sample.part / sample.label if sample.part != UNDIVIDED else folder / sample.label
-            place.mkdir(parents=True, exist_ok=True)
+            target = folder / (sample.split or "") / sample.label
+            target.mkdir(parents=True, exist_ok=True)
             try:
-                put(sample.path.resolve(), free_name(place / sample.path.name))
+                put(sample.path.resolve(), free_name(target / sample.path.name))
             except OSError as error:
-                way = "Give another --out." if copy else "Add --copy to copy the photographs instead of linking them."
-                raise UsageError(f"Can't write {out}: {error.strerror} ({sample.image}). {way}") from error
+                hint = "Choose another folder." if copy else "Copy the images instead of linking them."
+                raise UsageError(f"Cannot write {out}: {error.strerror} ({sample.name}). {hint}") from error
 
 
-def summarise(journal: Path | str) -> dict[str, object]:
-    """Counts what a journal holds, ready for JSON.
+def summarize(corrections: Path | str) -> dict[str, object]:
+    """Count the decisions of a corrections file, ready for JSON.
 
     Raises:
-        UsageError: There is no such journal.
+        UsageError: The file does not exist.
     """
-    text = read_corrections(journal)
-    living = active_decisions(text.decisions)
-    actions = sorted({decision.action for decision in living})
-    people = sorted({decision.who for decision in living})
+    contents = read_corrections(corrections)
+    active = active_decisions(contents.decisions)
     return {
-        "journal": str(journal),
-        "lines": len(text.decisions),
-        "hold": len(living),
-        "photographs": len({decision.sha256 for decision in living}),
-        "actions": {name: sum(decision.action == name for decision in living) for name in actions},
-        "people": {name: sum(decision.who == name for decision in living) for name in people},
-        "damaged_lines": list(text.damaged),
+        "corrections": str(corrections),
+        "num_decisions": len(contents.decisions),
+        "num_active": len(active),
+        "num_images": len({decision.sha256 for decision in active}),
+        "actions": dict(sorted(Counter(decision.action for decision in active).items())),
+        "annotators": dict(sorted(Counter(decision.annotator for decision in active).items())),
+        "damaged_lines": list(contents.damaged),
     }
 
 
 def _label_cell(sample: Sample) -> str:
-    labels = (sample.label, *sample.also)
-    if len(sample.areas) == len(labels):
-        shares = (np.format_float_positional(area, trim="0") for area in sample.areas)
-        labels = tuple(f"{label}:{share}" for label, share in zip(labels, shares, strict=True))
+    labels = (sample.label, *sample.extra_labels)
+    if len(sample.area_fractions) == len(labels):
+        fractions = (np.format_float_positional(fraction, trim="0") for fraction in sample.area_fractions)
+        labels = tuple(f"{label}:{fraction}" for label, fraction in zip(labels, fractions, strict=True))
     return "|".join(labels)
 
 
@@ -149,8 +147,4 @@ def _image_cell(sample: Sample, folder: Path) -> str:
         relative = os.path.relpath(path, folder)
     except ValueError:  # on another drive of Windows
         return str(path)
-    return relative if escape_formula(relative) == relative else os.path.join(".", relative)  # noqa: PTH118
-
-
-def _link(photograph: Path, place: Path) -> None:
-    place.symlink_to(photograph)
+    return relative if escape_formula(relative) == relative else f".{os.sep}{relative}"

@@ -1,136 +1,138 @@
-"""Dividing photographs: seeded, stratified, and with identical files on one side.
-
-Knows file contents by their hash; does not decode a picture.
-"""
+"""Hashes image files, to find identical ones and to compare datasets."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import read_content
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
-from belvedere.types.data import Note, Sample
+from belvedere.types.data import DataWarning, Sample
 
-HASHED_TOGETHER = 16  # files a thread takes at once
-SKETCHED, SKETCH_DIGITS = 256, 16  # hashes of a sketch, and hexadecimal digits of each
+CHUNK_SIZE = 16  # files per thread and turn
+MINHASH_SIZE, MINHASH_DIGITS = 256, 16  # hashes kept, and hexadecimal digits of each
 
 
 @dataclass(frozen=True)
-class Contents:
-    """The samples whose files could be read, each with the hash of its bytes."""
+class HashedSamples:
+    """Samples with the hashes of their files."""
 
-    samples: tuple[Sample, ...]
-    hashes: tuple[str, ...]  # SHA-256, one a sample
-    unreadable: tuple[tuple[Sample, str], ...]  # the others, each with the reason
+    samples: tuple[Sample, ...]  # N, all readable
+    hashes: tuple[str, ...]  # N, SHA-256 in hexadecimal
+    unreadable: tuple[tuple[Sample, str], ...] = ()  # the other samples, each with the reason
+
+    def select(self, indices: Iterable[int]) -> "HashedSamples":
+        """Return the samples at some indices."""
+        indices = list(indices)
+        return HashedSamples(tuple(self.samples[i] for i in indices), tuple(self.hashes[i] for i in indices))
+
+    def in_splits(self, *splits: str | None) -> "HashedSamples":
+        """Return the samples of some splits; None stands for samples without one."""
+        return self.select(i for i, sample in enumerate(self.samples) if sample.split in splits)
 
 
-def read_contents(samples: Sequence[Sample], progress: Progress) -> Contents:
-    """Hashes every sample's file, to find identical ones.
+def hash_file(path: Path | str) -> str:
+    """Return the SHA-256 of an image file, in hexadecimal.
+
+    Raises:
+        InvalidImageError: The file cannot be read, is empty, or is over the size limit of an image.
+    """
+    return hashlib.sha256(read_content(path)).hexdigest()
+
+
+def hash_samples(samples: Sequence[Sample], progress: Progress) -> HashedSamples:
+    """Hash the files of samples, in parallel.
 
     Args:
         samples: Any number.
-        progress: Shows how far it is.
+        progress: Reports the number of files.
 
     Returns:
-        Samples and hashes in the given order; files that can't be read apart.
+        The readable samples with their hashes, in the given order; the others separately.
     """
 
     def read(sample: Sample) -> str | InvalidImageError:
         try:
-            return hashlib.sha256(read_content(sample.path)).hexdigest()
+            return hash_file(sample.path)
         except InvalidImageError as error:
             return error
 
-    kept: list[Sample] = []
-    hashes: list[str] = []
+    hashed: list[tuple[Sample, str]] = []
     unreadable: list[tuple[Sample, str]] = []
     with progress.task("Comparing files", len(samples)) as task:
-        for sample, outcome in zip(samples, parallel_map(read, samples, together=HASHED_TOGETHER), strict=True):
-            if isinstance(outcome, InvalidImageError):
-                unreadable.append((sample, outcome.reason))
+        for sample, result in zip(samples, parallel_map(read, samples, chunk_size=CHUNK_SIZE), strict=True):
+            if isinstance(result, InvalidImageError):
+                unreadable.append((sample, result.reason))
             else:
-                kept.append(sample)
-                hashes.append(outcome)
+                hashed.append((sample, result))
             task.advance(1)
-    return Contents(tuple(kept), tuple(hashes), tuple(unreadable))
+    return HashedSamples(
+        tuple(sample for sample, _ in hashed), tuple(content_hash for _, content_hash in hashed), tuple(unreadable)
+    )
 
 
-def find_identical(contents: Contents) -> list[Note]:
-    """Names the files that are byte for byte the same: leaks between parts first, then contradictions, then the rest.
+def duplicate_warnings(hashed: HashedSamples) -> list[DataWarning]:
+    """Report identical files: first those across splits, then those with conflicting labels, then the others.
 
-    A group that leaks and contradicts is in both notes.
+    A group across splits with conflicting labels is in both warnings.
 
     Args:
-        contents: All samples of a data set.
+        hashed: All samples of a dataset.
 
     Returns:
-        At most three notes; nothing is removed.
+        Up to three warnings, each with the names of every group.
     """
-    groups: defaultdict[str, list[Sample]] = defaultdict(list)
-    for sample, content_hash in zip(contents.samples, contents.hashes, strict=True):
-        groups[content_hash].append(sample)
-    same = [group for group in groups.values() if len(group) > 1]
-    leaks = [group for group in same if len({sample.part for sample in group}) > 1]
-    contradictions = [group for group in same if len({sample.label for sample in group}) > 1]
-    copies = [group for group in same if len({(sample.part, sample.label) for sample in group}) == 1]
+    by_hash: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample, content_hash in zip(hashed.samples, hashed.hashes, strict=True):
+        by_hash[content_hash].append(sample)
+    groups = [group for group in by_hash.values() if len(group) > 1]
     kinds = {
-        "in more than one part (a leak: the figures flatter)": leaks,
-        "with contradicting labels": contradictions,
-        "within one part and class": copies,
+        "across splits: test scores are optimistic": [
+            group for group in groups if len({sample.split for sample in group}) > 1
+        ],
+        "with conflicting labels": [group for group in groups if len({sample.label for sample in group}) > 1],
+        "within one split and class": [
+            group for group in groups if len({(sample.split, sample.label) for sample in group}) == 1
+        ],
     }
     return [
-        Note(
-            f"{len(chosen)} group{'s' * (len(chosen) > 1)} of identical photographs {kind}",
-            tuple(_name_group(group) for group in chosen),
+        DataWarning(
+            f"{len(chosen)} group{'s' * (len(chosen) > 1)} of identical images {kind}",
+            tuple(" = ".join(sample.name for sample in group) for group in chosen),
         )
         for kind, chosen in kinds.items()
         if chosen
     ]
 
 
-def _name_group(group: Sequence[Sample]) -> str:
-    return " = ".join(sample.image for sample in group)
-
-
-def select_split(contents: Contents, *parts: str) -> Contents:
-    """Returns the samples that belong to the given parts."""
-    return select(contents, [i for i, sample in enumerate(contents.samples) if sample.part in parts])
-
-
-def fingerprint(contents: Contents) -> str:
-    """Hashes contents and labels of photographs, whatever their names and order: SHA-256, hexadecimal."""
+def fingerprint(hashed: HashedSamples) -> str:
+    """Return a SHA-256 of the contents and labels of samples, independent of file names and order."""
     lines = sorted(
-        f"{h} {'|'.join((s.label, *s.also))}" for h, s in zip(contents.hashes, contents.samples, strict=True)
+        f"{content_hash} {'|'.join((sample.label, *sample.extra_labels))}"
+        for content_hash, sample in zip(hashed.hashes, hashed.samples, strict=True)
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def select(contents: Contents, indices: Sequence[int]) -> Contents:
-    """Return the samples at some indices, with their hashes."""
-    return Contents(
-        tuple(contents.samples[index] for index in indices), tuple(contents.hashes[index] for index in indices), ()
-    )
+def minhash(hashes: Iterable[str]) -> tuple[str, ...]:
+    """Keep the smallest hashes of a set, by which sets can be compared (bottom-k sketch, Broder 1997)."""
+    return tuple(sorted({each[:MINHASH_DIGITS] for each in hashes})[:MINHASH_SIZE])
 
 
-def sketch(hashes: Iterable[str]) -> tuple[str, ...]:
-    """Keeps the smallest few of the hashes, by which sets of photographs can be compared (Broder 1997, bottom-k)."""
-    return tuple(sorted({each[:SKETCH_DIGITS] for each in hashes})[:SKETCHED])
-
-
-def share_in(hashes: Iterable[str], sketched: Sequence[str]) -> float:
-    """Estimates how many of some photographs are among those that a sketch was made of.
+def estimate_overlap(hashes: Iterable[str], reference: Sequence[str]) -> float:
+    """Estimate the fraction of some files that is in a reference set.
 
     Args:
-        hashes: Of the photographs.
-        sketched: What `sketch` kept of the others.
+        hashes: SHA-256 of the files.
+        reference: `minhash` of the reference set.
 
     Returns:
-        A share, exact where the others are so few that the sketch holds them all; else off by 0.03 or so.
+        The fraction; exact for reference sets up to `MINHASH_SIZE` files, else with an error of about 0.03.
     """
-    known, own = set(sketched), {each[:SKETCH_DIGITS] for each in hashes}
-    if len(known) >= SKETCHED:  # of larger hashes it can't tell
+    known, own = set(reference), {each[:MINHASH_DIGITS] for each in hashes}
+    if len(known) >= MINHASH_SIZE:  # the sketch holds no larger hashes
         own = {each for each in own if each <= max(known)}
     return len(own & known) / max(len(own), 1)

@@ -1,147 +1,168 @@
-"""Which photographs are learnt from, which choose the epoch, and which are only reported on.
-
-Knows the parts a data set names and what to do where it names none; does not decode a picture.
-"""
+"""Splits a dataset into training, validation and test images."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from belvedere.data.dataset import UNDIVIDED, Dataset
-from belvedere.data.hashing import Contents, find_identical, fingerprint, read_contents, select, select_split
+from belvedere.data.dataset import Dataset
+from belvedere.data.hashing import HashedSamples, duplicate_warnings, fingerprint, hash_samples
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
-from belvedere.types.data import Note, Sample
+from belvedere.types.data import DataWarning, Sample
+
+NUM_FOLDS = 5  # of cross-validation
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Photographs, each in the part it is used for."""
+    """Training, validation and test images."""
 
-    train: Contents
-    validation: Contents
-    test: tuple[Sample, ...]  # empty where the recipe keeps none back and the data set names none
-    test_contents: Contents  # those of them that can be opened
-    notes: tuple[Note, ...]
-    sha256: str  # of the photographs to learn from and to validate on, with their labels
+    train: HashedSamples
+    validation: HashedSamples
+    test: tuple[Sample, ...]  # empty if the dataset names none and none are held out
+    hashed_test: HashedSamples  # the readable ones
+    warnings: tuple[DataWarning, ...]
+    sha256: str  # of the training and validation images with their labels
 
 
 @dataclass(frozen=True)
 class SplitFractions:
-    """How many images are held out, where a data set does not say which."""
+    """Fractions of images to hold out if the dataset does not name the split."""
 
-    test: float  # of all
-    validation: float  # of those that are left
-    needs_validation: bool = True  # whether images are held out for validation at all
+    test: float  # of all images
+    validation: float  # of the remaining ones
+    needs_validation: bool = True  # whether to hold out validation images
 
 
-def divide(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Progress) -> DataSplit:
-    """Divides a data set.
+def split_dataset(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Progress) -> DataSplit:
+    """Split a dataset.
 
-    The parts it names are kept. Where it names no test part, a share of the photographs in no part and of the training
-    ones is kept back as one; where it names no validation part, a share of what is left of these. Both draws are
-    stratified and keep identical files on one side.
+    Splits that the dataset names are kept. A missing test split is drawn from the training images and those without a
+    split, then a missing validation split from the rest. Both draws are stratified, and keep identical files together.
 
     Args:
-        dataset: The photographs.
-        fractions: How many images are held out.
-        seed: Of the draws.
-        progress: Shows how far it is.
+        dataset: Dataset.
+        fractions: Fractions to hold out.
+        seed: Seed of the draws.
+        progress: Reports the number of files read.
 
     Returns:
-        The division, with notes on unreadable and identical files.
+        The splits, with warnings on unreadable and identical files.
 
     Raises:
-        DatasetError: There is one class only, no training part, a part of which no file can be opened, or too few
-            photographs to keep some back.
+        DatasetError: There is one class only, no training split, a split without readable files, or too few images to
+            hold some out.
     """
     _check_dataset(dataset)
-    contents = read_contents(dataset.samples, progress)
-    notes = [*find_identical(contents), *dataset.notes, *_share_notes(dataset)]
-    lost = [(sample, reason) for sample, reason in contents.unreadable if sample.part != "test"]
-    if lost:  # those to test on are named where they are measured
-        named = tuple(f"{sample.image}: {reason}" for sample, reason in lost)
-        notes.append(Note(f"{len(named)} left out: can't be opened", named))
-    rest, validation, test = (
-        select_split(contents, "train", UNDIVIDED),
-        select_split(contents, "val"),
-        select_split(contents, "test"),
-    )
-    for part, found in {"training": rest, "validation": validation, "test": test}.items():
-        if not found.samples and (part == "training" or dataset.part({"validation": "val"}.get(part, part))):
-            raise DatasetError(
-                f"None of the {part} photographs in {dataset.source} can be opened. Look at their paths."
-            )
+    hashed = hash_samples(dataset.samples, progress)
+    warnings = [*duplicate_warnings(hashed), *dataset.warnings, *_multilabel_warnings(dataset)]
+    # Evaluation reports unreadable test images.
+    failed = tuple(f"{sample.name}: {reason}" for sample, reason in hashed.unreadable if sample.split != "test")
+    if failed:
+        warnings.append(DataWarning(f"{len(failed)} left out: cannot be opened", failed))
+    rest, validation, test = hashed.in_splits("train", None), hashed.in_splits("val"), hashed.in_splits("test")
+    for split, name, found in (("train", "training", rest), ("val", "validation", validation), ("test", "test", test)):
+        if not found.samples and (split == "train" or dataset.split(split)):
+            raise DatasetError(f"None of the {name} images in {dataset.source} can be opened. Check their paths.")
     if not test.samples:
         rest, test = stratified_group_split(rest, fractions.test, seed)
-        notes += _held_out_note("test", "for testing", test)
+        warnings += _held_out_warning("test", "for testing", test)
     if not validation.samples and fractions.needs_validation:
         rest, validation = stratified_group_split(rest, fractions.validation, seed + 1)
-        notes += _held_out_note("validation", "for validation", validation)
+        warnings += _held_out_warning("validation", "for validation", validation)
     if not validation.samples and fractions.needs_validation:
         raise DatasetError(
-            f"{dataset.source} has too few photographs to keep some back for choosing the epoch. "
-            "Expected at least four in each class, or a val part."
+            f"Too few images in {dataset.source} to hold some out for validation. "
+            "Expected at least four in each class, or a val split."
         )
-    if not (validation.samples or test.samples or dataset.part("test")):
+    if not (validation.samples or test.samples or dataset.split("test")):
         raise DatasetError(
-            f"{dataset.source} leaves no photographs to report on. "
-            "Expected at least three in a class and a test_fraction over 0, or a test part."
+            f"No images to evaluate on in {dataset.source}. "
+            "Expected at least three in a class and a test_fraction over 0, or a test split."
         )
-    learnt = Contents(rest.samples + validation.samples, rest.hashes + validation.hashes, ())
-    tested = dataset.part("test") or test.samples
-    return DataSplit(rest, validation, tested, test, tuple(notes), fingerprint(learnt))
+    known = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
+    all_test = dataset.split("test") or test.samples
+    return DataSplit(rest, validation, all_test, test, tuple(warnings), fingerprint(known))
 
 
 def _check_dataset(dataset: Dataset) -> None:
     if len(dataset.class_names) < 2:
         raise DatasetError(
-            f"{dataset.source} has only one class, {dataset.class_names[0]!r}: there is nothing to tell apart. "
-            "Expected at least two class folders."
+            f"{dataset.source} has only one class: {dataset.class_names[0]!r}. Expected at least two class folders."
         )
-    if not (dataset.part("train") or dataset.part(UNDIVIDED)):
-        raise DatasetError(f"{dataset.source} has no training part. Expected a folder train, or class folders alone.")
+    if not (dataset.split("train") or dataset.split(None)):
+        raise DatasetError(f"No training split in {dataset.source}. Expected a folder train, or class folders alone.")
 
 
-def _held_out_note(part: str, purpose: str, kept: Contents) -> list[Note]:
-    if not kept.samples:
+def _held_out_warning(split: str, purpose: str, held_out: HashedSamples) -> list[DataWarning]:
+    if not held_out.samples:
         return []
-    count = len(kept.samples)
-    return [Note(f"{count} image{'s' * (count > 1)} held out {purpose}: the dataset has no {part} split")]
+    count = len(held_out.samples)
+    return [DataWarning(f"{count} image{'s' * (count > 1)} held out {purpose}: the dataset has no {split} split")]
 
 
-def _share_notes(dataset: Dataset) -> list[Note]:
-    several = tuple(sample.image for sample in dataset.samples if sample.also)
-    if not several:
+def _multilabel_warnings(dataset: Dataset) -> list[DataWarning]:
+    names = tuple(sample.name for sample in dataset.samples if sample.extra_labels)
+    if not names:
         return []
-    return [Note(f"{len(several)} photographs have several labels: each is learnt, the first is the answer", several)]
+    subject = "1 image has" if len(names) == 1 else f"{len(names)} images have"
+    return [DataWarning(f"{subject} several labels: all are used in training, the first is the expected answer", names)]
 
 
-def stratified_group_split(contents: Contents, share: float, seed: int) -> tuple[Contents, Contents]:
-    """Divides photographs in two, class by class, identical files on one side.
+def stratified_group_split(hashed: HashedSamples, fraction: float, seed: int) -> tuple[HashedSamples, HashedSamples]:
+    """Split samples in two, class by class, with identical files on one side.
 
     Args:
-        contents: What to divide.
-        share: How much of each class to keep back, rounded; at least one of a class that has three or more.
-        seed: The same seed divides the same photographs in the same way.
+        hashed: Samples to split.
+        fraction: Fraction of each class to hold out, rounded; at least one image of a class with three or more.
+        seed: Seed of the draw. The result depends on file contents, not on names.
 
     Returns:
-        What stays, and what is kept back; each in the given order.
+        The samples that stay and those held out, each in the given order.
     """
     members: defaultdict[str, list[int]] = defaultdict(list)
-    for index, content_hash in enumerate(contents.hashes):
+    for index, content_hash in enumerate(hashed.hashes):
         members[content_hash].append(index)
-    sizes = Counter(sample.label for sample in contents.samples)
-    quota = {label: max(round(share * size), 1 if size >= 3 and share > 0 else 0) for label, size in sizes.items()}
-    keys = sorted(members)  # by content, so that renaming files or folders divides them alike
-    kept: set[int] = set()
+    sizes = Counter(sample.label for sample in hashed.samples)
+    quota = {
+        label: max(round(fraction * size), 1 if size >= 3 and fraction > 0 else 0) for label, size in sizes.items()
+    }
+    keys = sorted(members)
+    held_out: set[int] = set()
     for position in np.random.default_rng(seed).permutation(len(keys)):
         group = members[keys[position]]
-        wanted = Counter(contents.samples[index].label for index in group)
+        wanted = Counter(hashed.samples[index].label for index in group)
         if all(quota[label] >= count for label, count in wanted.items()):
-            kept.update(group)
+            held_out.update(group)
             for label, count in wanted.items():
                 quota[label] -= count
-    indices = range(len(contents.samples))
-    return select(contents, [i for i in indices if i not in kept]), select(contents, sorted(kept))
+    return hashed.select(i for i in range(len(hashed.samples)) if i not in held_out), hashed.select(sorted(held_out))
+
+
+def stratified_group_folds(
+    labels: NDArray[np.int64], groups: Sequence[object], seed: int, num_folds: int = NUM_FOLDS, *, rotate: bool = True
+) -> NDArray[np.intp]:
+    """Draw a fold for each image, stratified by class; a group, such as copies of one file, is in one fold.
+
+    Args:
+        labels: (N,) classes; the first image of a group decides its class.
+        groups: N names.
+        seed: Seed of the draw.
+        num_folds: Number of folds.
+        rotate: Whether each class continues at the fold after the last class's end, so that small classes are spread
+            over all folds; otherwise each class starts at fold 0.
+
+    Returns:
+        (N,) folds, 0 to num_folds - 1.
+    """
+    _, first, group = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    random, start = np.random.default_rng(seed), 0
+    fold_of_group = np.empty(len(first), np.intp)
+    for label in np.unique(labels):
+        rows = random.permutation(np.sort(first[labels[first] == label]))
+        fold_of_group[group[rows]] = (start + np.arange(len(rows))) % num_folds
+        start += len(rows) * rotate
+    return fold_of_group[group]

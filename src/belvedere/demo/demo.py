@@ -1,18 +1,15 @@
-"""The whole job on a practice set: draw, audit, train, measure, and answer for a fjord.
-
-Knows the order of the steps and how much of each fits in a minute or two; each step is another module's.
-"""
+"""The demo: draws a synthetic dataset, audits it, trains on it and predicts an image with several classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.auditing.audit import audit
-from belvedere.auditing.label_issues import WRONG_LABEL
-from belvedere.demo.dataset import GroundTruth, make_synthetic_dataset
+from belvedere.auditing.label_issues import LABEL_ISSUE
+from belvedere.demo.dataset import FJORD, GroundTruth, make_synthetic_dataset
 from belvedere.evaluation.report.sinks import ContactSheet
 from belvedere.inference.batch import predict_files
-from belvedere.inference.model import load
+from belvedere.inference.model import load_model
 from belvedere.runtime.output_folder import create_output_folder
 from belvedere.runtime.progress import Progress
 from belvedere.training.train import Run, train
@@ -25,36 +22,36 @@ EPOCHS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectionScore:
     """How well the audit found one kind of planted fault."""
 
-    what: str  # such as "wrong labels"
-    planted: int  # photographs, or groups of copies
+    name: str  # such as "wrong labels"
+    planted: int  # images, or groups of duplicates
     flagged: int
-    right: int  # flagged that were planted
+    correct: int  # flagged and planted
 
     @property
     def precision(self) -> float:
-        """Share of the flagged that were planted; where nothing was flagged, 1 if nothing was planted, else 0."""
-        return self.right / self.flagged if self.flagged else float(not self.planted)
+        """Fraction of the flagged that were planted; if nothing was flagged, 1 if nothing was planted, else 0."""
+        return self.correct / self.flagged if self.flagged else float(not self.planted)
 
     @property
     def recall(self) -> float:
-        """Share of the planted that were flagged; 1 where nothing was planted."""
-        return self.right / self.planted if self.planted else 1.0
+        """Fraction of the planted that were flagged; 1 if nothing was planted."""
+        return self.correct / self.planted if self.planted else 1.0
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made."""
+    """Result of `run_demo`."""
 
-    photographs: Path  # the practice set, with its truth.json
+    data: Path  # folder of the synthetic dataset, with its truth.json
     audit: Audit
-    found: tuple[Found, ...]  # what of the planted faults, kind by kind
+    scores: tuple[DetectionScore, ...]  # of the audit, for each kind of planted fault
     run: Run
     report: Path
-    fjord: Prediction  # the model's answer for the picture that holds several classes
-    fjord_shares: Mapping[str, float]  # class -> share of that picture, as it was drawn
+    fjord: Prediction  # for an image with several classes
+    fjord_areas: Mapping[str, float]  # class -> fraction of that image
 
 
 def run_demo(
@@ -67,71 +64,64 @@ def run_demo(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Demo:
-    """Draws a practice set, audits it, trains a compact network on it, measures it and answers for a fjord.
+    """Draw a synthetic dataset, audit it, train a small network on it, evaluate it and predict a fjord.
 
     Args:
-        out: Folder for all of it: `photographs/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
-        train_per_class: Photographs of each of the six classes to train on.
-        test_per_class: And to test on.
-        epochs: Of training.
-        seed: Of the drawings and the training.
-        overwrite: Whether an older demo there may be replaced.
-        progress: Shows how far it is.
+        out: Folder to make, with `photographs/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
+        train_per_class: Number of training images for each of the six classes.
+        test_per_class: Number of test images for each class.
+        epochs: Number of training epochs.
+        seed: Seed for images and training.
+        overwrite: Whether an older demo may be replaced.
+        progress: Receives messages and progress.
 
     Returns:
-        Where everything is, and what came of it.
+        The results, and where their files are.
 
     Raises:
-        UsageError: `out` may not be written.
-        KeyboardInterrupt: It was ended before training had completed an epoch.
+        UsageError: `out` cannot be written.
+        KeyboardInterrupt: Ctrl-C was pressed before the end of the first epoch.
     """
-    folder = Path(out)
-    progress = progress or Progress()
+    folder, progress = Path(out), progress or Progress()
     with create_output_folder(folder, overwrite=overwrite):
-        return _run(folder, train_per_class, test_per_class, epochs, seed, progress)
+        data = folder / "photographs"
+        truth = make_synthetic_dataset(
+            data, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress
+        )
+        # The bundled model was not trained on these images, so it can find their wrong labels.
+        found = audit(data, out=folder / "audit", model=load_model(), seed=seed, progress=progress)
+        run = train(data, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
+        model, fjord = run.load(), data / FJORD
+        [prediction] = model.predict(fjord)
+        predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sinks=[ContactSheet(folder / "fjord.png")])
+    scores = compare_with_truth(found, truth, data)
+    return Demo(data, found, scores, run, run.folder / "report.html", prediction, truth.areas[FJORD])
 
 
-def _run(folder: Path, train_per_class: int, test_per_class: int, epochs: int, seed: int, progress: Progress) -> Demo:
-    """Does the whole job in a folder that this process holds."""
-    photographs = folder / "photographs"
-    truth = make_synthetic_dataset(
-        photographs, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress
-    )
-    # The model that comes with Belvedere has not seen these pictures, so it may judge their labels.
-    audited = audit(photographs, out=folder / "audit", model=load(), seed=seed, progress=progress)
-    run = train(photographs, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
-    fjord = photographs / "fjord.jpg"
-    model = run.load()
-    [answer] = model.predict(fjord)
-    predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sinks=[ContactSheet(folder / "fjord.png")])
-    found = compare_with_truth(audited, truth, photographs)
-    return Demo(photographs, audited, found, run, run.folder / "report.html", answer, truth.areas["fjord.jpg"])
-
-
-def compare_with_truth(audited: Audit, truth: GroundTruth, photographs: Path) -> tuple[Found, ...]:
-    """Counts what an audit found of the faults that were planted in a practice set.
+def compare_with_truth(found: Audit, truth: GroundTruth, data: Path) -> tuple[DetectionScore, ...]:
+    """Compare the findings of an audit with the planted faults.
 
     Args:
-        audited: The audit of it.
-        truth: What was planted.
-        photographs: The folder of the set.
+        found: Audit of the synthetic dataset.
+        truth: The planted faults.
+        data: Folder of the dataset.
     """
 
     def name(image: str) -> str:
-        return Path(image).relative_to(photographs).as_posix()
+        return Path(image).relative_to(data).as_posix()
 
     def flagged(*checks: str) -> set[str]:
-        return {name(issue.image) for issue in audited.issues if issue.is_issue and issue.issue_type in checks}
+        return {name(issue.image) for issue in found.issues if issue.is_issue and issue.issue_type in checks}
 
-    planted = {frozenset(group) for group in truth.duplicates}
-    groups = {frozenset(map(name, group.images)): group for group in audited.groups}
-    leaks = {group for group in planted if len({image.split("/")[0] for image in group}) > 1}
-    found_leaks = {members for members, group in groups.items() if group.leaks}
+    duplicates = {frozenset(group) for group in truth.duplicates}
+    groups = {frozenset(map(name, group.images)): group for group in found.groups}
+    leaks = {group for group in duplicates if len({image.split("/")[0] for image in group}) > 1}
+    found_leaks = {members for members, group in groups.items() if group.is_split_leak}
     wrong, unreadable = {one.image for one in truth.wrong_labels}, set(truth.unreadable)
-    doubted, broken = flagged(WRONG_LABEL), flagged("unreadable", "truncated")
+    doubted, broken = flagged(LABEL_ISSUE), flagged("unreadable", "truncated")
     return (
-        Found("wrong labels", len(wrong), len(doubted), len(wrong & doubted)),
-        Found("groups of copies", len(planted), len(groups), len(planted & groups.keys())),
-        Found("leaks into the test part", len(leaks), len(found_leaks), len(leaks & found_leaks)),
-        Found("unreadable files", len(unreadable), len(broken), len(unreadable & broken)),
+        DetectionScore("wrong labels", len(wrong), len(doubted), len(wrong & doubted)),
+        DetectionScore("groups of duplicates", len(duplicates), len(groups), len(duplicates & groups.keys())),
+        DetectionScore("split leaks", len(leaks), len(found_leaks), len(leaks & found_leaks)),
+        DetectionScore("unreadable files", len(unreadable), len(broken), len(unreadable & broken)),
     )

@@ -1,139 +1,240 @@
-"""Figures for how far answers can be trusted: calibration, abstaining, prediction sets, tags, none of these.
-
-Knows probabilities, scores and truth as arrays; does not know models or how figures are shown.
-"""
+"""Metrics of predictions on labeled images."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.errors import DatasetError, UnknownNameError
+from belvedere.inference.uncertainty.conformal import COVERAGE
+from belvedere.inference.uncertainty.temperature_scaling import remove_temperature
 from belvedere.types.evaluation import (
-    CalibrationBin,
-    OutlierFigures,
+    ClassMetrics,
+    Confusion,
+    Evaluation,
+    OODMetrics,
+    PredictionSetMetrics,
     Reliability,
+    ReliabilityBin,
     SelectivePoint,
-    SetFigures,
-    TagFigures,
+    TagMetrics,
 )
+from belvedere.types.prediction import Prediction
 
-Truth = NDArray[np.bool_]
-Numbers = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 CALIBRATION_BINS = 15
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
-KEPT = 0.95  # of the true pictures, when outliers are counted that pass for one
+TPR = 0.95  # in-distribution images accepted, for the false positive rate
 
 
-def measure_reliability(labels: NDArray[np.intp], probabilities: Numbers) -> Reliability:
-    """Works out log loss and calibration of probabilities, (N, K), with labels, (N,)."""
-    bins = _calibration(probabilities.max(1), probabilities.argmax(1) == labels)
-    ece = sum(row.images * abs(row.confidence - row.accuracy) for row in bins) / len(labels)
-    # A float32 softmax can give exactly 0 for the true class, which would be an infinite loss.
-    given = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).eps)
-    return Reliability(float(-np.log(given).mean()), ece, bins)
+def compute_metrics(
+    predictions: Sequence[Prediction], class_names: Sequence[str], *, split: str, temperature: float = 1.0
+) -> Evaluation:
+    """Return all metrics that need predictions only.
 
+    Args:
+        predictions: Predictions with labels; unreadable images are counted and ignored.
+        class_names: The K classes of the model.
+        split: "test", "val" or "all".
+        temperature: Temperature of the model, to report calibration without it; 1 for none.
 
-def selective_accuracy(confidence: Numbers, right: Truth) -> tuple[SelectivePoint, ...]:
-    """Works out how often it is right on the share of photographs that it is surest of."""
-    ranked = right[np.argsort(-confidence, kind="stable")]
-    counts = [max(1, round(share * len(ranked))) for share in COVERAGES]
-    return tuple(
-        SelectivePoint(share, count, float(ranked[:count].mean()), float(np.sort(confidence)[-count]))
-        for share, count in zip(COVERAGES, counts, strict=True)
+    Raises:
+        DatasetError: No image could be read.
+        UnknownNameError: A label is not a class of the model.
+    """
+    readable = [prediction for prediction in predictions if prediction.error is None]
+    if not readable:
+        raise DatasetError(f"None of the {len(predictions)} images to evaluate could be read.")
+    index = {name: k for k, name in enumerate(class_names)}
+    for prediction in readable:
+        if prediction.label not in index:
+            raise UnknownNameError("class of the model's for the label", str(prediction.label), class_names)
+    labels = np.array([index[str(prediction.label)] for prediction in readable])  # (N,)
+    probabilities = np.array([prediction.probabilities for prediction in readable])  # (N, K)
+    predicted = probabilities.argmax(1)  # (N,)
+    matrix = np.zeros((len(class_names), len(class_names)), np.intp)
+    np.add.at(matrix, (labels, predicted), 1)
+    per_class = _per_class(matrix, class_names)
+    correct, calibration = predicted == labels, reliability(labels, probabilities)
+    uncalibrated = remove_temperature(probabilities, temperature)
+    in_set = np.array([[name in prediction.prediction_set for name in class_names] for prediction in readable])
+    flags = [prediction.none_of_these for prediction in predictions if prediction.none_of_these is not None]
+    return Evaluation(
+        class_names=tuple(class_names),
+        num_images=len(readable),
+        num_unreadable=len(predictions) - len(readable),
+        accuracy=float(correct.mean()),
+        macro_f1=float(np.mean([row.f1 for row in per_class if row.support and row.f1 is not None])),
+        log_loss=calibration.log_loss,
+        ece=calibration.ece,
+        per_class=per_class,
+        confusion_matrix=tuple(tuple(int(count) for count in row) for row in matrix),
+        confusions=_confusions(matrix, class_names),
+        reliability_bins=calibration.bins,
+        predictions=tuple(predictions),
+        uncalibrated=None if temperature == 1 else reliability(labels, uncalibrated),
+        split=split,
+        selective_accuracy=selective_accuracy(probabilities.max(1), correct),
+        num_none_of_these=sum(flags) if flags else None,
+        prediction_sets=prediction_set_metrics(in_set, labels, COVERAGE) if in_set.any(1).all() else None,
     )
 
 
-def measure_sets(inside: Truth, labels: NDArray[np.intp], promised: float) -> SetFigures:
-    """Works out how often sets, (N, K), hold the label, (N,), over all and for each class."""
-    hit = inside[np.arange(len(labels)), labels]
-    by_class = [hit[labels == place] for place in range(inside.shape[1])]
-    return SetFigures(
-        promised,
-        float(hit.mean()),
-        float(inside.sum(1).mean()),
+def to_metrics(evaluation: Evaluation) -> dict[str, object]:
+    """Return the metrics as in metrics.json, without the predictions."""
+    metrics = asdict(replace(evaluation, predictions=()))
+    del metrics["predictions"]
+    return metrics
+
+
+def most_confident_errors(evaluation: Evaluation, count: int) -> list[Prediction]:
+    """Return up to `count` wrong predictions, highest confidence first."""
+    wrong = [each for each in evaluation.predictions if each.error is None and each.predicted_label != each.label]
+    return sorted(wrong, key=lambda prediction: -(prediction.confidence or 0.0))[:count]
+
+
+def reliability(labels: Indices, probabilities: Floats) -> Reliability:
+    """Return log loss and calibration of probabilities, (N, K), for labels, (N,)."""
+    bins = _reliability_bins(probabilities.max(1), probabilities.argmax(1) == labels)
+    ece = sum(row.count * abs(row.confidence - row.accuracy) for row in bins) / len(labels)
+    # A float32 softmax can give exactly 0 for the true class, which would be an infinite loss.
+    of_label = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).eps)
+    return Reliability(float(-np.log(of_label).mean()), ece, bins)
+
+
+def selective_accuracy(confidence: Floats, correct: Bools) -> tuple[SelectivePoint, ...]:
+    """Return the accuracy on the most confident fractions of the images."""
+    ranked = correct[np.argsort(-confidence, kind="stable")]
+    counts = [max(1, round(coverage * len(ranked))) for coverage in COVERAGES]
+    return tuple(
+        SelectivePoint(coverage, count, float(ranked[:count].mean()), float(np.sort(confidence)[-count]))
+        for coverage, count in zip(COVERAGES, counts, strict=True)
+    )
+
+
+def prediction_set_metrics(in_set: Bools, labels: Indices, target_coverage: float) -> PredictionSetMetrics:
+    """Return coverage and size of prediction sets, (N, K), for labels, (N,)."""
+    covered = in_set[np.arange(len(labels)), labels]
+    by_class = [covered[labels == k] for k in range(in_set.shape[1])]
+    return PredictionSetMetrics(
+        target_coverage,
+        float(covered.mean()),
+        float(in_set.sum(1).mean()),
         tuple(float(each.mean()) if len(each) else None for each in by_class),
     )
 
 
-def measure_tags(chosen: Truth, confidence: Numbers, shares: Numbers, present: Truth, areas: Numbers) -> TagFigures:
-    """Works out what tags are worth where all labels of a photograph are known.
+def tag_metrics(tagged: Bools, probabilities: Floats, areas: Floats, present: Bools, true_areas: Floats) -> TagMetrics:
+    """Return multi-label metrics.
 
     Args:
-        chosen: (N, K), the tags.
-        confidence: (N, K), by which photographs are ranked for each class.
-        shares: (N, K), of the picture, 0 where there is no tag.
-        present: (N, K), the truth.
-        areas: (N, K), the true shares; rows of NaN where they are not known.
+        tagged: (N, K), predicted tags.
+        probabilities: (N, K), tag probabilities.
+        areas: (N, K), predicted area fractions, 0 without a tag.
+        present: (N, K), true labels.
+        true_areas: (N, K), true area fractions; rows of NaN where they are unknown.
     """
-    known = ~np.isnan(areas[:, 0])
-    precision = [average_precision(confidence[:, place], present[:, place]) for place in range(present.shape[1])]
-    told = [value for value in precision if value is not None]
-    f1 = [value for place in range(present.shape[1]) if (value := _f1(chosen[:, place], present[:, place])) is not None]
-    return TagFigures(
-        images=len(present),
-        mean_average_precision=float(np.mean(told)) if told else None,
-        micro_f1=_f1(chosen, present),
+    known = ~np.isnan(true_areas[:, 0])
+    classes = range(present.shape[1])
+    precision = [average_precision(probabilities[:, k], present[:, k]) for k in classes]
+    defined = [value for value in precision if value is not None]
+    f1 = [value for k in classes if (value := _f1(tagged[:, k], present[:, k])) is not None]
+    return TagMetrics(
+        num_images=len(present),
+        mean_average_precision=float(np.mean(defined)) if defined else None,
+        micro_f1=_f1(tagged, present),
         macro_f1=float(np.mean(f1)) if f1 else None,
         average_precision=tuple(precision),
-        share_error=float(np.abs(shares[known] - areas[known]).mean()) if known.any() else None,
+        area_mae=float(np.abs(areas[known] - true_areas[known]).mean()) if known.any() else None,
     )
 
 
-def measure_outliers(
-    inside: Numbers, outside: Numbers, inside_baseline: Numbers, outside_baseline: Numbers, limit: float
-) -> OutlierFigures:
-    """Works out how well pictures of none of the classes are told from the others.
+def ood_metrics(
+    id_scores: Floats, ood_scores: Floats, id_confidence: Floats, ood_confidence: Floats, threshold: float
+) -> OODMetrics:
+    """Return out-of-distribution detection metrics.
 
     Args:
-        inside: (N,) scores of photographs of the classes, higher for what is less like them.
-        outside: (M,) scores of others.
-        inside_baseline: (N,) the largest probabilities of the first.
-        outside_baseline: (M,) and of the others.
-        limit: The score over which the model says "none of these".
+        id_scores: (N,), OOD scores of in-distribution images.
+        ood_scores: (M,), OOD scores of out-of-distribution images.
+        id_confidence: (N,), maximum softmax probabilities of the first.
+        ood_confidence: (M,), maximum softmax probabilities of the others.
+        threshold: Score above which the model predicts "none of these".
     """
-    return OutlierFigures(
-        images=len(outside),
-        auroc=roc_auc(inside, outside),
-        accepted=float((outside <= np.quantile(inside, KEPT)).mean()),
-        kept_by_model=float((inside <= limit).mean()),
-        accepted_by_model=float((outside <= limit).mean()),
-        baseline_auroc=roc_auc(-inside_baseline, -outside_baseline),
-        baseline_accepted=float((-outside_baseline <= np.quantile(-inside_baseline, KEPT)).mean()),
+    return OODMetrics(
+        num_images=len(ood_scores),
+        auroc=roc_auc(id_scores, ood_scores),
+        fpr_at_95_tpr=float((ood_scores <= np.quantile(id_scores, TPR)).mean()),
+        id_acceptance_rate=float((id_scores <= threshold).mean()),
+        ood_acceptance_rate=float((ood_scores <= threshold).mean()),
+        msp_auroc=roc_auc(-id_confidence, -ood_confidence),
+        msp_fpr_at_95_tpr=float((-ood_confidence <= np.quantile(-id_confidence, TPR)).mean()),
     )
 
 
-def roc_auc(low: Numbers, high: Numbers) -> float:
-    """Returns how often one of `high` is over one of `low`, ties counting half."""
-    ordered = np.sort(low)
-    below = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
-    return float(below.mean() / 2 / len(low))
+def roc_auc(negatives: Floats, positives: Floats) -> float:
+    """Return the probability that a positive scores above a negative, ties counting half."""
+    ordered = np.sort(negatives)
+    below = np.searchsorted(ordered, positives, "left") + np.searchsorted(ordered, positives, "right")
+    return float(below.mean() / 2 / len(negatives))
 
 
-def average_precision(scores: Numbers, truth: Truth) -> float | None:
-    """Returns the mean precision over the ranks of what is true, ties as one rank; None where nothing is."""
-    if not truth.any():
+def average_precision(scores: Floats, present: Bools) -> float | None:
+    """Return the average precision, ties as one rank; None without positives."""
+    if not present.any():
         return None
     order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(truth[order])
+    ranked, hits = scores[order], np.cumsum(present[order])
     last = np.r_[np.flatnonzero(np.diff(ranked)), len(ranked) - 1]  # of each run of equal scores
     precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
     return float((np.diff(np.r_[0.0, recall]) * precision).sum())
 
 
-def _f1(chosen: Truth, truth: Truth) -> float | None:
-    total = int(chosen.sum() + truth.sum())
-    return 2 * int((chosen & truth).sum()) / total if total else None
+def _f1(predicted: Bools, present: Bools) -> float | None:
+    total = int(predicted.sum() + present.sum())
+    return 2 * int((predicted & present).sum()) / total if total else None
 
 
-def _calibration(confidence: Numbers, right: Truth) -> tuple[CalibrationBin, ...]:
-    """Equal bins over the confidence, as Guo et al., On Calibration of Modern Neural Networks (2017)."""
+def _reliability_bins(confidence: Floats, correct: Bools) -> tuple[ReliabilityBin, ...]:
+    """Return equal-width bins (Guo et al. 2017, On Calibration of Modern Neural Networks)."""
     edges: Sequence[float] = np.linspace(0, 1, CALIBRATION_BINS + 1).tolist()
-    inside = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, CALIBRATION_BINS - 1)
+    bin_of = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, CALIBRATION_BINS - 1)
     rows = []
     for k in range(CALIBRATION_BINS):
-        chosen = inside == k
+        chosen = bin_of == k
         count = int(chosen.sum())
-        mean = (float(confidence[chosen].mean()), float(right[chosen].mean())) if count else (0.0, 0.0)
-        rows.append(CalibrationBin(edges[k], edges[k + 1], count, *mean))
+        means = (float(confidence[chosen].mean()), float(correct[chosen].mean())) if count else (0.0, 0.0)
+        rows.append(ReliabilityBin(edges[k], edges[k + 1], count, *means))
     return tuple(rows)
+
+
+def _per_class(matrix: Indices, class_names: Sequence[str]) -> tuple[ClassMetrics, ...]:
+    correct, support, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)  # (K,) each
+    return tuple(
+        ClassMetrics(
+            name,
+            _ratio(correct[k], predicted[k]),
+            _ratio(correct[k], support[k]),
+            _ratio(2 * correct[k], support[k] + predicted[k]),
+            int(support[k]),
+        )
+        for k, name in enumerate(class_names)
+    )
+
+
+def _ratio(numerator: int, denominator: int) -> float | None:
+    return float(numerator / denominator) if denominator else None
+
+
+def _confusions(matrix: Indices, class_names: Sequence[str]) -> tuple[Confusion, ...]:
+    totals = matrix.sum(1)
+    pairs = [
+        Confusion(class_names[i], class_names[j], int(matrix[i, j]), float(matrix[i, j] / totals[i]))
+        for i, j in np.argwhere(matrix > 0)
+        if i != j
+    ]
+    return tuple(sorted(pairs, key=lambda pair: (-pair.count, pair.label, pair.predicted_label)))

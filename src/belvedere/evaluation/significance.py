@@ -1,7 +1,4 @@
-"""Paired tests: two answers to each of the same questions.
-
-Knows counts of right and wrong; does not know photographs. Needs numpy only.
-"""
+"""Significance of the difference between two models on the same images."""
 
 from dataclasses import dataclass
 
@@ -12,65 +9,71 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
-    """How two models fare on the same photographs."""
+class PairedComparison:
+    """Accuracy of two models on the same images."""
 
-    images: int
-    right_before: int
-    right_after: int
-    gained: int  # wrong before, right after
-    lost: int  # right before, wrong after
-    low: float  # of the change in accuracy: the interval that chance leaves open
-    high: float
-    p_value: float  # of a difference at least this large where both models are equally good
+    num_images: int
+    num_correct_before: int
+    num_correct_after: int
+    num_gained: int  # wrong before, correct after
+    num_lost: int  # correct before, wrong after
+    ci_low: float  # 95% confidence interval of the accuracy change
+    ci_high: float
+    p_value: float  # McNemar's exact test
 
     @property
-    def change(self) -> float:
-        """The change in accuracy."""
-        return (self.right_after - self.right_before) / self.images if self.images else 0.0
+    def accuracy_before(self) -> float:
+        """Accuracy of the first model."""
+        return self.num_correct_before / self.num_images
+
+    @property
+    def accuracy_after(self) -> float:
+        """Accuracy of the second model."""
+        return self.num_correct_after / self.num_images
+
+    @property
+    def accuracy_change(self) -> float:
+        """Accuracy after minus accuracy before."""
+        return (self.num_correct_after - self.num_correct_before) / self.num_images
 
 
-def compare_paired(before: np.ndarray, after: np.ndarray, seed: int = 0) -> Paired:
-    """Compares answers in pairs.
+def compare_paired(before: np.ndarray, after: np.ndarray, seed: int = 0) -> PairedComparison:
+    """Compare two models on N images.
 
     Args:
-        before: (N,) bool, whether the first model was right.
-        after: (N,) bool, whether the second was.
-        seed: Of the resampling.
+        before: (N,) bool, whether the first model was correct.
+        after: (N,) bool, whether the second model was correct; N is at least 1.
+        seed: Seed for the bootstrap.
     """
     gained, lost = int((~before & after).sum()), int((before & ~after).sum())
-    low, high = bootstrap_interval(gained, lost, len(before), seed)
-    return Paired(
-        len(before), int(before.sum()), int(after.sum()), gained, lost, low, high, mcnemar_exact(gained, lost)
-    )
+    interval = bootstrap_interval(gained, lost, len(before), seed)
+    p_value = mcnemar_exact(gained, lost)
+    return PairedComparison(len(before), int(before.sum()), int(after.sum()), gained, lost, *interval, p_value)
 
 
 def mcnemar_exact(gained: int, lost: int) -> float:
-    """Returns the two-sided p-value of McNemar's exact test.
+    """Return the two-sided p-value of McNemar's exact test.
 
-    Of the photographs on which two equally good models differ, each is right on one half: a binomial test of the
-    smaller count. McNemar, Note on the sampling error of the difference between correlated proportions (1947).
+    Two equally good models are each correct on half of the images on which they differ: a binomial test of the
+    smaller count (McNemar 1947, Note on the sampling error of the difference between correlated proportions).
     """
     differing = gained + lost
-    tail = ways = 1  # in which k of them are on one side, from k = 0 on
+    tail = ways = 1  # number of outcomes with k images on one side, from k = 0
     for k in range(min(gained, lost)):
         ways = ways * (differing - k) // (k + 1)
         tail += ways
-    return min(1.0, float(2 * tail / 2**differing))  # whole numbers of any size, divided once
+    return min(1.0, float(2 * tail / 2**differing))  # integers of any size, divided once
 
 
-def bootstrap_interval(gained: int, lost: int, images: int, seed: int = 0) -> tuple[float, float]:
-    """Returns the interval of the change in accuracy that resampling the photographs gives.
+def bootstrap_interval(gained: int, lost: int, num_images: int, seed: int = 0) -> tuple[float, float]:
+    """Return the bootstrap confidence interval of the accuracy change.
 
-    A photograph counts as gained, lost or neither, so drawing N photographs anew is drawing how many there are of each
-    kind: one multinomial draw a resample. Percentile method: Efron and Tibshirani, An Introduction to the Bootstrap
-    (1993), chapter 13.
+    An image counts as gained, lost or neither, so a resample is one multinomial draw. Percentile method: Efron and
+    Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
-    if images == 0:
-        return 0.0, 0.0
-    shares = np.array([gained, lost, images - gained - lost]) / images
-    drawn = np.random.default_rng(seed).multinomial(images, shares, RESAMPLES)  # (RESAMPLES, 3)
-    changes = (drawn[:, 0] - drawn[:, 1]) / images
+    fractions = np.array([gained, lost, num_images - gained - lost]) / num_images
+    drawn = np.random.default_rng(seed).multinomial(num_images, fractions, RESAMPLES)  # (RESAMPLES, 3)
+    changes = (drawn[:, 0] - drawn[:, 1]) / num_images
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(changes, [tail, 1 - tail])
     return float(low), float(high)

@@ -1,54 +1,56 @@
-"""Bounds on the structure of image files, checked before a decoder sees them.
+"""Rejects image files whose structure would keep a decoder busy.
 
-A decoder takes its time not for pixels alone: segments, chunks, frames, directories and comments cost it much more than
-they take of a file, some of them the square of their number. Each walk here goes from head to head and ends at its
-bound, so that no file takes long.
+Segments, chunks, frames, directories and comments cost a decoder much more than they take of a file, some of them with
+the square of their number. Each check reads headers only, and stops at its limit.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from belvedere.images.limits import EMPTY_BLOCK_BYTES, Refused
+from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejected
 from belvedere.images.tiff_directories import Directories, check_directories, check_tiff
 
-SMALL_BYTES = 65_536  # of a JPEG; one with less costs a decoder a tenth of a second at most, whatever is in it
-MAX_SEGMENTS = 2000  # of a JPEG before its pixels; color profiles and long XMP take some hundred
-MAX_PARSED_SEGMENTS = 32  # of each kind that Pillow takes apart in Python: EXIF, quantization tables, frames
-MAX_PHOTOSHOP_RESOURCES = 10_000  # in all segments; about 30 are usual
-MAX_STRAY_BYTES = 100_000  # of a JPEG between its segments, or of fill bytes in a row between its pixels
+# JPEG
+SMALL_BYTES = 65_536  # smaller files take a decoder a tenth of a second at limit
 LARGE_JPEG_BYTES = 20_000_000
-MAX_CHUNKS, BYTES_PER_CHUNK = 40_000, 8192  # of a PNG, and one more for so many bytes, as libpng writes
+MAX_SEGMENTS = 2000  # before the pixels; color profiles and long XMP take some hundred
+MAX_PARSED_SEGMENTS = 32  # of each kind that Pillow parses in Python: EXIF, quantization tables, frames
+MAX_PHOTOSHOP_RESOURCES = 10_000  # in all segments; about 30 are usual
+MAX_STRAY_BYTES = 100_000  # between segments, or of consecutive fill bytes between pixels
+# PNG
+MAX_CHUNKS, BYTES_PER_CHUNK = 40_000, 8192  # and one more chunk for so many bytes, as libpng writes
 MAX_KEYWORD = 81  # bytes of a text's name, its end and a flag
-MAX_METADATA_BYTES = 20_000_000  # of a text or of EXIF in a PNG: drawings and workflows have some megabytes
-MAX_COMPRESSED_BYTES, MAX_UNPACKED_BYTES = 4_000_000, 64_000_000  # of all texts and color profiles of a PNG
-PILLOW_UNPACKS, DEFLATE_RATIO = 1_000_000, 1032  # bytes of each of these; bytes that a packed byte can become
-MOST_PNG_BYTES = 9  # of a pixel: four channels of 16 bits, and what packing adds
-MOST_GIF_BYTES = 2  # of a pixel: 12 bits at most
-MAX_WEBP_CHUNKS = 100_000  # two or three for each frame of an animation
-MAX_AVIF_BOXES = 10_000  # one in another; about twenty are usual
-MAX_ITEM_TABLE_BYTES = 32_768  # of an AVIF; a thousand tiles; the decoder's time grows with the square of their number
-MAX_EXIF_BYTES = 1_000_000  # of an AVIF, or of a text in a PNG; cameras write less than 65,536
-MAX_GIF_COMMENT_BLOCKS = 2000  # of 255 bytes each; Pillow's time grows with the square
+MAX_METADATA_BYTES = 20_000_000  # per text or EXIF chunk; drawings and workflows have some megabytes
+MAX_COMPRESSED_BYTES, MAX_UNPACKED_BYTES = 4_000_000, 64_000_000  # of all texts and color profiles
+MAX_UNPACKED_BY_PILLOW, DEFLATE_RATIO = 1_000_000, 1032  # bytes per chunk; largest expansion of a packed byte
+PNG_PIXEL_BYTES = 9  # at limit: four channels of 16 bits, and the overhead of packing
+# GIF
+GIF_PIXEL_BYTES = 2  # at limit: 12 bits
+MAX_GIF_COMMENT_BLOCKS = 2000  # of 255 bytes; Pillow's time grows with the square
 MAX_GIF_BLOCKS = 20_000  # before the first frame, such as XMP
-MAX_HEADER_BYTES = 65_536  # of a PPM, comments included
-MAX_PPM_COMMENTS = 1000  # in plain text; each costs Pillow a copy of what follows
 MAX_FRAME_BLOCKS = 1_000_000  # of the first frame: 255 MB
-MAX_COUNTED_FRAMES = 1000  # of a GIF or TIFF; more are not counted
-MAX_COUNTED_BLOCKS = 100_000  # of a GIF, on the way to the next frames
+MAX_COUNTED_FRAMES, MAX_COUNTED_BLOCKS = 1000, 100_000  # when frames are counted; also TIFF pages
+# WebP, AVIF, PPM
+MAX_WEBP_CHUNKS = 100_000  # two or three per frame of an animation
+MAX_AVIF_BOXES = 10_000  # about twenty are usual
+MAX_ITEM_TABLE_BYTES = 32_768  # of an AVIF: a thousand tiles; decoding time grows with the square of their number
+MAX_EXIF_BYTES = 1_000_000  # of an AVIF, or of a text in a PNG; cameras write less than 65,536
+MAX_HEADER_BYTES = 65_536  # of a PPM, including comments
+MAX_PPM_COMMENTS = 1000  # in plain text; each makes Pillow copy the rest
 
 _SCAN = 0xDA
 _FRAMES = frozenset((*range(0xC0, 0xD0), 0xDE)) - {0xC4, 0xC8, 0xCC}
 _PARSED = _FRAMES | {0xDB, 0xE1, 0xE2, 0xED}
-# To Pillow, which goes on behind such a marker byte by byte: escaped bytes, restarts, starts and ends, extensions.
+# For Pillow: escaped bytes, restarts, starts and ends, extensions.
 _WITHOUT_LENGTH = frozenset((0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))
 _NEXT_MARKER = re.compile(rb"[^\xff]*+\xff++(?s:.)")
-_MOST_PARSED = {"Photoshop": MAX_PHOTOSHOP_RESOURCES} | dict.fromkeys(
+_MAX_PARSED = {"Photoshop": MAX_PHOTOSHOP_RESOURCES} | dict.fromkeys(
     ("EXIF", "frame", "quantization table", "multi-picture"), MAX_PARSED_SEGMENTS
 )
 _PLAIN_CHUNKS = (b"tEXt", b"iTXt", b"eXIf")
 _COMPRESSED_CHUNKS, _PACKED_PIXELS = (b"iCCP", b"zTXt"), (b"IDAT", b"DDAT", b"fdAT")
-_HOLDERS = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # of other boxes, behind so many bytes
+_CONTAINER_BOXES = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # boxes that contain others, after so many bytes
 _ITEM_TABLES = (b"iloc", b"iinf", b"iref", b"ipma", b"grpl")
 _TIFF_HEAD = re.compile(rb"II[*+]\x00|MM\x00[*+]")
 _PPM_HEADER = re.compile(rb"[^\s#]*(?:(?:#[^\r\n]*[\r\n]|\s)+[^\s#]+){2,3}(?:#[^\r\n]*[\r\n])?\s")
@@ -61,7 +63,7 @@ def check_container(content: bytes) -> None:
         content: The whole file.
 
     Raises:
-        Refused: It has too much of something that is slow to read; the reason says of what.
+        ImageRejected: It has too many elements of a kind that is slow to read.
     """
     for signature, check in _CHECKS.items():
         if content.startswith(signature):
@@ -73,7 +75,7 @@ def count_frames(content: bytes) -> int | None:
     """Count the frames of a GIF or the pages of a TIFF.
 
     Returns:
-        Their number; None where there are more than `MAX_COUNTED_FRAMES`, or the file is too long to be counted.
+        Their number; None if there are more than `MAX_COUNTED_FRAMES`, or the file is too long to count them.
     """
     if content.startswith((b"GIF87a", b"GIF89a")):
         return _count_gif_frames(content)
@@ -86,79 +88,69 @@ def count_frames(content: bytes) -> int | None:
 
 
 def check_fill_bytes(content: bytes) -> None:
-    """Check that the pixels of a JPEG hold no long run of fill bytes, over which Pillow goes again and again.
-
-    Raises:
-        Refused: They do.
-    """
+    """Raise `ImageRejected` for a long run of fill bytes in the pixels of a JPEG, which Pillow reads repeatedly."""
     scan = _walk_jpeg(content)
     if content.find(b"\xff" * (MAX_STRAY_BYTES + 1), scan, content.find(b"\xff\xd9", scan)) >= 0:
-        raise Refused(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes in a row")
+        raise ImageRejected(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes in a row")
 
 
 def check_exif(content: bytes) -> None:
-    """Check the directories of EXIF data, as they stand in any kind of file.
-
-    Raises:
-        Refused: They have more tags or values than a camera writes.
-    """
+    """Raise `ImageRejected` for EXIF data with more tags or values than a camera writes."""
     check_directories(content.removeprefix(b"Exif\x00\x00"))
 
 
 def check_text_exif(text: str) -> None:
-    """Check EXIF data as some PNGs have them: in hexadecimal, behind three lines.
-
-    Raises:
-        Refused: As `check_exif`, or the text is too long.
-    """
+    """Raise `ImageRejected` as `check_exif`, for the EXIF text of a PNG: three lines, then hexadecimal."""
     if len(text) > 2 * MAX_EXIF_BYTES:
-        raise Refused(f"EXIF data as a text of {len(text):,} characters, over the limit of {2 * MAX_EXIF_BYTES:,}")
+        raise ImageRejected(
+            f"EXIF data as a text of {len(text):,} characters, over the limit of {2 * MAX_EXIF_BYTES:,}"
+        )
     check_exif(bytes.fromhex("".join(text.split("\n")[3:])))
 
 
 def _check_jpeg(content: bytes) -> None:
     if len(content) < SMALL_BYTES:
         return
-    if len(content) > LARGE_JPEG_BYTES:  # else the fast decoder is through before this search would be
+    if len(content) > LARGE_JPEG_BYTES:  # the fast decoder reads smaller ones sooner than this search
         check_fill_bytes(content)
     else:
         _walk_jpeg(content)
 
 
 def _walk_jpeg(content: bytes) -> int:
-    """Go from segment to segment as Pillow does, which does not stop at an end, and return where the pixels begin."""
+    """Check the segments as Pillow reads them, past any end marker; return where the pixels begin."""
     counts: Counter[str] = Counter()
     exif = b""
-    place, stray = 2, 0
+    position, stray = 2, 0
     for _ in range(MAX_SEGMENTS):
-        found = _NEXT_MARKER.match(content, place, place + MAX_STRAY_BYTES + 3)
-        end = found.end() if found else min(len(content), place + MAX_STRAY_BYTES + 3)
-        stray += end - place - 2
+        found = _NEXT_MARKER.match(content, position, position + MAX_STRAY_BYTES + 3)
+        end = found.end() if found else min(len(content), position + MAX_STRAY_BYTES + 3)
+        stray += end - position - 2
         if stray > MAX_STRAY_BYTES:
-            raise Refused(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes or others between its segments")
-        kind, place = content[end - 1], end
+            raise ImageRejected(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes or others between its segments")
+        kind, position = content[end - 1], end
         if found is None or kind == _SCAN:
             break
         if kind in _WITHOUT_LENGTH:
             continue
-        end += max(2, int.from_bytes(content[place : place + 2], "big"))
-        if kind in _PARSED and (name := _parsed_segment(kind, content[place + 2 : place + 8])):
-            counts[name] += content.count(b"8BIM", place, end) if name == "Photoshop" else 1
-            if counts[name] > _MOST_PARSED[name]:
-                raise Refused(f"a JPEG with more than {_MOST_PARSED[name]:,} {name} segments")
-            exif += content[place + 8 : end] if name == "EXIF" else b""
+        end += max(2, int.from_bytes(content[position : position + 2], "big"))
+        if kind in _PARSED and (name := _parsed_segment(kind, content[position + 2 : position + 8])):
+            counts[name] += content.count(b"8BIM", position, end) if name == "Photoshop" else 1
+            if counts[name] > _MAX_PARSED[name]:
+                raise ImageRejected(f"a JPEG with more than {_MAX_PARSED[name]:,} {name} segments")
+            exif += content[position + 8 : end] if name == "EXIF" else b""
             if name == "multi-picture":
-                check_directories(content[place + 6 : end])
-        place = end
+                check_directories(content[position + 6 : end])
+        position = end
     else:
-        raise Refused(f"a JPEG with more than {MAX_SEGMENTS:,} segments before its pixels")
-    if counts["EXIF"] > 1:  # one can't have much
+        raise ImageRejected(f"a JPEG with more than {MAX_SEGMENTS:,} segments before its pixels")
+    if counts["EXIF"] > 1:  # one is limited by its length field
         check_directories(exif)
-    return place
+    return position
 
 
 def _parsed_segment(kind: int, head: bytes) -> str:
-    """Name a kind of segment that Pillow takes apart in Python; empty for the others."""
+    """Return the name of a segment that Pillow parses in Python; empty for others."""
     if kind == 0xE1 and head == b"Exif\x00\x00":
         return "EXIF"
     if kind == 0xE2 and head.startswith(b"MPF\x00"):
@@ -167,11 +159,11 @@ def _parsed_segment(kind: int, head: bytes) -> str:
 
 
 def _check_png(content: bytes) -> None:
-    most = MAX_CHUNKS + len(content) // BYTES_PER_CHUNK
-    place, compressed, unpacked, packed, pixels = 8, 0, 0, 0, 0
-    for _ in range(most):
-        length, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
-        start, place = place + 8, place + 12 + length
+    limit = MAX_CHUNKS + len(content) // BYTES_PER_CHUNK
+    position, compressed, unpacked, packed, pixels = 8, 0, 0, 0, 0
+    for _ in range(limit):
+        length, kind = int.from_bytes(content[position : position + 4], "big"), content[position + 4 : position + 8]
+        start, position = position + 8, position + 12 + length
         if len(kind) < 4 or kind == b"IEND":
             return
         if kind == b"IHDR":
@@ -180,19 +172,21 @@ def _check_png(content: bytes) -> None:
             packed = 0  # of the next frame
         elif kind in _PACKED_PIXELS:
             packed += length
-            _check_packed(packed, pixels * MOST_PNG_BYTES)
+            _check_packed(packed, pixels * PNG_PIXEL_BYTES)
         elif kind in _COMPRESSED_CHUNKS or (kind == b"iTXt" and _is_compressed(content[start : start + MAX_KEYWORD])):
             compressed += length
-            unpacked += min(PILLOW_UNPACKS, DEFLATE_RATIO * length)
+            unpacked += min(MAX_UNPACKED_BY_PILLOW, DEFLATE_RATIO * length)
             if compressed > MAX_COMPRESSED_BYTES or unpacked > MAX_UNPACKED_BYTES:
-                raise Refused(f"a PNG with {compressed:,} bytes or more of compressed texts and color profiles")
+                raise ImageRejected(f"a PNG with {compressed:,} bytes or more of compressed texts and color profiles")
         elif kind in _PLAIN_CHUNKS and length > MAX_METADATA_BYTES:
-            raise Refused(f"a PNG with {length:,} bytes of {kind.decode()}, over the limit of {MAX_METADATA_BYTES:,}")
-    raise Refused(f"a PNG with more than {most:,} chunks in {len(content):,} bytes")
+            raise ImageRejected(
+                f"a PNG with {length:,} bytes of {kind.decode()}, over the limit of {MAX_METADATA_BYTES:,}"
+            )
+    raise ImageRejected(f"a PNG with more than {limit:,} chunks in {len(content):,} bytes")
 
 
 def _is_compressed(text: bytes) -> bool:
-    """Whether an iTXt chunk is compressed: a byte behind its keyword says so."""
+    """Return whether an iTXt chunk is compressed, by the flag after its keyword."""
     end = text.find(b"\0")
     return text[end + 1 : end + 2] != b"\0"
 
@@ -202,73 +196,77 @@ def _product(sides: bytes) -> int:
 
 
 def _check_packed(packed: int, plain: int) -> None:
-    """Check that packed pixels are not far more bytes than plain ones, of which a decoder would see nothing."""
+    """Raise `ImageRejected` for far more packed bytes than the pixels can have unpacked."""
     if packed > EMPTY_BLOCK_BYTES + plain:
-        raise Refused(f"{packed:,} bytes of packed pixels, more than the {plain:,} that they can have unpacked")
+        raise ImageRejected(f"{packed:,} bytes of packed pixels, more than the {plain:,} of all pixels unpacked")
 
 
 def _check_webp(content: bytes) -> None:
     if content[8:12] != b"WEBP":
         return
-    place = 12
+    position = 12
     for _ in range(MAX_WEBP_CHUNKS):
-        if place + 8 > len(content):
+        if position + 8 > len(content):
             return
-        size = int.from_bytes(content[place + 4 : place + 8], "little")
-        place += 8 + size + size % 2
-    raise Refused(f"a WebP with more than {MAX_WEBP_CHUNKS:,} chunks")
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    raise ImageRejected(f"a WebP with more than {MAX_WEBP_CHUNKS:,} chunks")
 
 
 def _check_avif(content: bytes) -> None:
     if content[4:8] != b"ftyp":
         return
-    places, boxes = [(0, len(content))], 0
-    for start, end in places:  # grows by the boxes that hold others
+    positions, boxes = [(0, len(content))], 0
+    for start, end in positions:  # grows while it is read
         for kind, inner, after in _avif_boxes(content, start, end):
             boxes += 1
             if boxes > MAX_AVIF_BOXES:
-                raise Refused(f"an AVIF with more than {MAX_AVIF_BOXES:,} boxes")
+                raise ImageRejected(f"an AVIF with more than {MAX_AVIF_BOXES:,} boxes")
             if kind in _ITEM_TABLES and after - inner > MAX_ITEM_TABLE_BYTES:
                 size = f"{after - inner:,} bytes of {kind.decode()}"
-                raise Refused(f"an AVIF with {size}, over the limit of {MAX_ITEM_TABLE_BYTES:,}")
-            if kind in _HOLDERS:
-                places.append((inner + _HOLDERS[kind], after))
+                raise ImageRejected(f"an AVIF with {size}, over the limit of {MAX_ITEM_TABLE_BYTES:,}")
+            if kind in _CONTAINER_BOXES:
+                positions.append((inner + _CONTAINER_BOXES[kind], after))
     for number, found in enumerate(_TIFF_HEAD.finditer(content)):
         if number == MAX_PARSED_SEGMENTS:
-            raise Refused(f"an AVIF with EXIF data in more than {MAX_PARSED_SEGMENTS} places")
+            raise ImageRejected(f"an AVIF with EXIF data in more than {MAX_PARSED_SEGMENTS} places")
         check_directories(content[found.start() : found.start() + MAX_EXIF_BYTES])
 
 
-def _avif_boxes(content: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each box and where its content starts and ends."""
-    while place + 8 <= end:
-        size, head, kind = int.from_bytes(content[place : place + 4], "big"), 8, content[place + 4 : place + 8]
+def _avif_boxes(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each box: its kind, and the start and end of its content."""
+    while position + 8 <= end:
+        size, head, kind = (
+            int.from_bytes(content[position : position + 4], "big"),
+            8,
+            content[position + 4 : position + 8],
+        )
         if size == 1:  # a 64-bit size follows
-            size, head = int.from_bytes(content[place + 8 : place + 16], "big"), 16
+            size, head = int.from_bytes(content[position + 8 : position + 16], "big"), 16
         elif size == 0:
-            size = end - place
-        if size < head or place + size > end:
-            return  # damage
-        yield kind, place + head, place + size
-        place += size
+            size = end - position
+        if size < head or position + size > end:
+            return  # damaged
+        yield kind, position + head, position + size
+        position += size
 
 
 def _gif_blocks(content: bytes) -> Iterator[tuple[str, int]]:
-    """Yield the place of each part of a GIF, with "frame", "comment" or "extension", and of its sub-blocks, with ""."""
-    place = 13 + _color_table_bytes(content[10])
-    while place < len(content):
-        introducer, start = content[place], place
-        if introducer == 0x2C and place + 10 < len(content):
-            kind, place = "frame", place + 11 + _color_table_bytes(content[place + 9])
+    """Yield the kind and position of each GIF block: "frame", "comment" or "extension"; "" for sub-blocks."""
+    position = 13 + _color_table_bytes(content[10])
+    while position < len(content):
+        introducer, start = content[position], position
+        if introducer == 0x2C and position + 10 < len(content):
+            kind, position = "frame", position + 11 + _color_table_bytes(content[position + 9])
         elif introducer == 0x21:
-            kind, place = "comment" if content[place + 1 : place + 2] == b"\xfe" else "extension", place + 2
+            kind, position = "comment" if content[position + 1 : position + 2] == b"\xfe" else "extension", position + 2
         else:
-            return  # the trailer, or damage
+            return  # the trailer, or damaged
         yield kind, start
-        while place < len(content) and (length := content[place]):
-            place += 1 + length
-            yield "", place
-        place += 1
+        while position < len(content) and (length := content[position]):
+            position += 1 + length
+            yield "", position
+        position += 1
 
 
 def _color_table_bytes(flags: int) -> int:
@@ -281,19 +279,21 @@ def _check_gif(content: bytes) -> None:
     pieces: Counter[str] = Counter()
     limits = {"comment": MAX_GIF_COMMENT_BLOCKS, "extension": MAX_GIF_BLOCKS, "frame": MAX_FRAME_BLOCKS}
     current, first, plain = "", 0, 0
-    for kind, place in _gif_blocks(content):
+    for kind, position in _gif_blocks(content):
         if first and kind:
             return
         if kind == "frame":
-            width, height = content[place + 5 : place + 7], content[place + 7 : place + 9]
-            plain = MOST_GIF_BYTES * int.from_bytes(width, "little") * int.from_bytes(height, "little")
-            first = place
+            width, height = content[position + 5 : position + 7], content[position + 7 : position + 9]
+            plain = GIF_PIXEL_BYTES * int.from_bytes(width, "little") * int.from_bytes(height, "little")
+            first = position
         if first:
-            _check_packed(place - first, plain)
+            _check_packed(position - first, plain)
         current = kind or current
         pieces[current] += 1
         if pieces[current] > limits[current]:
-            raise Refused(f"a GIF with more than {limits[current]:,} blocks of a {current}, up to its first frame")
+            raise ImageRejected(
+                f"a GIF with more than {limits[current]:,} blocks of a {current}, up to its first frame"
+            )
 
 
 def _count_gif_frames(content: bytes) -> int | None:
@@ -307,9 +307,9 @@ def _count_gif_frames(content: bytes) -> int | None:
 
 def _check_ppm(content: bytes) -> None:
     if not _PPM_HEADER.match(content, 2, MAX_HEADER_BYTES) and len(content) > MAX_HEADER_BYTES:
-        raise Refused(f"a PPM whose header is longer than {MAX_HEADER_BYTES:,} bytes")
-    if content[1] in b"123" and content.count(b"#") > MAX_PPM_COMMENTS:  # plain text, with comments anywhere
-        raise Refused(f"a PPM with more than {MAX_PPM_COMMENTS:,} comments")
+        raise ImageRejected(f"a PPM whose header is longer than {MAX_HEADER_BYTES:,} bytes")
+    if content[1] in b"123" and content.count(b"#") > MAX_PPM_COMMENTS:  # plain text may have comments anywhere
+        raise ImageRejected(f"a PPM with more than {MAX_PPM_COMMENTS:,} comments")
 
 
 _CHECKS: Mapping[bytes, Callable[[bytes], None]] = {

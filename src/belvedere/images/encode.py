@@ -1,25 +1,41 @@
-"""Pixels as the bytes of a JPEG, for a page to show.
-
-Knows how a picture leaves Belvedere; does not know where it came from.
-"""
+"""Encodes images as JPEG, for pages."""
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from belvedere.images.decode import RGB, read_image
+from belvedere.images.resize import shrink
 
 JPEG_QUALITY = 88
 
 
-def to_jpeg(pixels: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
-    """Encodes a picture, (H, W, 3)."""
+def thumbnail(source: Path | str | bytes, max_size: int) -> RGB:
+    """Read an image and shrink it until its longer side is at most `max_size` pixels.
+
+    Args:
+        source: A path, or the bytes of a file.
+        max_size: Length of the longer side, in pixels; smaller images keep their size.
+
+    Returns:
+        RGB pixels, (H, W, 3).
+
+    Raises:
+        InvalidImageError: The image cannot be read.
+    """
+    return shrink(read_image(source), max_size)
+
+
+def to_jpeg(pixels: RGB, quality: int = JPEG_QUALITY) -> bytes:
+    """Encode pixels, (H, W, 3), as the bytes of a JPEG file."""
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(content, "JPEG", quality=quality, optimize=True)
     return content.getvalue()
 
 
-def to_data_uri(pixels: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> str:
-    """Encodes a picture, (H, W, 3), as a source that stands inside a page."""
+def to_data_uri(pixels: RGB, quality: int = JPEG_QUALITY) -> str:
+    """Encode pixels, (H, W, 3), as a JPEG data URI, for the `src` of an HTML image."""
     return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(pixels, quality)).decode()}"

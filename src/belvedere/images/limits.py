@@ -1,7 +1,4 @@
-"""How much work a file may make for its reader, told before the work begins.
-
-Knows what makes a small file take long: pixels that are nowhere, scans over scans, decoders that are written in Python.
-"""
+"""Rejects images that would take a decoder very long, before they are decoded."""
 
 import re
 from io import BytesIO
@@ -10,89 +7,90 @@ from PIL import ImageFile
 
 from belvedere.errors import ImageTooLargeError, InvalidImageError
 
-EMPTY_PIXELS, EMPTY_PER_BYTE = 20_000_000, 2000  # more of both: made to keep a reader busy; of one colour, PNG has 344
-# Scans of a JPEG: a progressive one has about ten. More are read where they are quick, since the picture is small.
-USUAL_SCANS, MOST_SCANS, SCANNED_PIXELS = 20, 100, 200_000_000
-MOST_MARKERS = 10_000  # of a JPEG whose scans are counted one by one
-# Bytes that Pillow's decoders in Python read in about half a second.
+# An image with more pixels than both is a decompression bomb; a PNG of one color has 344 pixels per byte.
+MAX_SPARSE_PIXELS, MAX_PIXELS_PER_BYTE = 20_000_000, 2000
+# Scans of a JPEG: progressive ones have about ten. Small images may have more, up to MAX_SCANNED_PIXELS in total.
+TYPICAL_SCANS, MAX_SCANS, MAX_SCANNED_PIXELS = 20, 100, 200_000_000
+MAX_MARKERS = 10_000  # of a JPEG, when its scans are counted
+# Bytes that Pillow's pure Python decoders read in about half a second.
 SLOW_DECODERS = {"bmp_rle": 2_000_000, "ppm": 1_000_000, "ppm_plain": 4_000_000}
-SLOW_PIXELS = {"bmp_rle": 5_000_000}  # filled one by one, to the end of a row, by two bytes
-EMPTY_BLOCK_BYTES = 200_000  # of packed pixels beyond those of plain ones: blocks of no pixels take long to unpack
-MAX_PIECES = 300_000  # in which Pillow reads a file: a PNG of 200 MB comes in 75,000; more take it a second or two
+SLOW_PIXELS = {"bmp_rle": 5_000_000}  # two bytes can fill a whole row, pixel by pixel
+EMPTY_BLOCK_BYTES = 200_000  # packed bytes beyond the size of the plain pixels; empty blocks are slow to unpack
+MAX_READS = 300_000  # by Pillow, of one file: a PNG of 200 MB takes 75,000; more than this take a second or two
 
 _START_OF_SCAN, _END = 0xDA, 0xD9
-_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # but those without a length, of which any number may stand anywhere
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # except those without a length, which may occur anywhere
 
 
-class Refused(Exception):
-    """A reason, on its way to an error with the file's name."""
+class ImageRejected(Exception):
+    """Reason for rejecting an image, raised where the file name is unknown."""
 
-    def __init__(self, reason: str, becomes: type[InvalidImageError] = InvalidImageError) -> None:
+    def __init__(self, reason: str, error: type[InvalidImageError] = InvalidImageError) -> None:
         super().__init__(reason)
-        self.becomes = becomes
+        self.error = error
 
 
 class BoundedFile(BytesIO):
-    """A file in memory that can't be read in very many pieces.
+    """A file in memory with a limited number of reads.
 
-    Pillow goes through the structure of a file in Python, by a read for each chunk, block, tag or byte: the number of
-    reads bounds that work in any format, also where no other check knows of it.
+    Pillow parses files in Python, with a read for each chunk, block, tag or byte. The limit bounds that work in any
+    format, including structures that no other check covers.
     """
 
-    def __init__(self, content: bytes, pieces: int = MAX_PIECES) -> None:
+    def __init__(self, content: bytes, max_reads: int = MAX_READS) -> None:
         super().__init__(content)
-        self.pieces_left = pieces
+        self.reads_left = max_reads
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as `BytesIO` does.
 
         Raises:
-            Refused: The file was read in too many pieces.
+            ImageRejected: The limit is exceeded.
         """
-        self.pieces_left -= 1
-        if self.pieces_left < 0:
-            raise Refused(f"more than {MAX_PIECES:,} pieces to go through: no photograph is made of that many")
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise ImageRejected(f"more than {MAX_READS:,} segments (decompression bomb?)")
         return super().read(size)
 
 
 def check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
-    """Raises Refused for a picture of too many pixels, or of many in very few bytes."""
+    """Raise `ImageRejected` for an image of too many pixels, or of many in very few bytes."""
     if width * height > max_pixels:
-        raise Refused(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}", ImageTooLargeError)
-    if width * height > max(EMPTY_PIXELS, EMPTY_PER_BYTE * size_bytes):
-        raise Refused(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes: no photograph is that empty")
+        raise ImageRejected(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}", ImageTooLargeError)
+    if width * height > max(MAX_SPARSE_PIXELS, MAX_PIXELS_PER_BYTE * size_bytes):
+        raise ImageRejected(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes (decompression bomb?)")
 
 
 def check_scans(content: bytes, pixels: int) -> None:
-    """Raises Refused for a JPEG that goes over its pixels again and again."""
-    most = min(MOST_SCANS, max(USUAL_SCANS, SCANNED_PIXELS // max(1, pixels)))
-    # A preview, or the film behind a phone's photograph, may look like scans: only where there are many, they are told.
-    if content.count(b"\xff\xda") > most and _has_more_scans(content, most):
-        raise Refused(f"a JPEG of more than {most} scans: a photograph has about ten")
+    """Raise `ImageRejected` for a JPEG of too many scans, each of which passes over all pixels."""
+    limit = min(MAX_SCANS, max(TYPICAL_SCANS, MAX_SCANNED_PIXELS // max(1, pixels)))
+    # The count is an upper bound: previews and motion photos contain such bytes too. The markers tell exactly.
+    if content.count(b"\xff\xda") > limit and _has_more_scans(content, limit):
+        raise ImageRejected(f"a JPEG of more than {limit} scans, far more than the usual ten")
 
 
-def _has_more_scans(content: bytes, most: int) -> bool:
-    """Goes from marker to marker, to the end of the first picture, as a decoder does."""
-    place = scans = 0
-    for _ in range(MOST_MARKERS):
-        found = _MARKER.search(content, place)
+def _has_more_scans(content: bytes, limit: int) -> bool:
+    """Count scans from marker to marker, up to the end of the first image, as a decoder does."""
+    position = scans = 0
+    for _ in range(MAX_MARKERS):
+        found = _MARKER.search(content, position)
         if found is None or content[found.start() + 1] == _END:
             return False
         scans += content[found.start() + 1] == _START_OF_SCAN
-        if scans > most:
+        if scans > limit:
             return True
-        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+        position = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
     return True
 
 
 def check_decoder(image: ImageFile.ImageFile, size_bytes: int) -> None:
-    """Raises Refused for a large file in a form that only a slow decoder reads, such as plain-text PPM."""
+    """Raise `ImageRejected` for a large file in an encoding with a slow decoder, such as plain-text PPM."""
     pixels = image.width * image.height
     for name in {tile[0] for tile in image.tile} & SLOW_DECODERS.keys():
-        slow = f"of {image.format} in a form that is slow to read, over the limit of"
+        slow = f"of {image.format} in an encoding that is slow to decode, over the limit of"
         if size_bytes > SLOW_DECODERS[name]:
-            raise Refused(f"{size_bytes:,} bytes {slow} {SLOW_DECODERS[name]:,}: save it as PNG")
+            raise ImageRejected(f"{size_bytes:,} bytes {slow} {SLOW_DECODERS[name]:,}: save it as PNG")
         if pixels > SLOW_PIXELS.get(name, pixels):
-            raise Refused(f"{pixels:,} pixels {slow} {SLOW_PIXELS[name]:,}: save it as PNG")
+            raise ImageRejected(f"{pixels:,} pixels {slow} {SLOW_PIXELS[name]:,}: save it as PNG")
         if isinstance(image.fp, BoundedFile):
-            image.fp.pieces_left += size_bytes  # bounded by its bytes, which are read one by one
+            image.fp.reads_left += size_bytes  # this decoder reads byte by byte

@@ -1,4 +1,4 @@
-"""Warnings that are ignored while Pillow decodes, in any number of threads."""
+"""Suppresses Pillow's warnings, from any number of threads."""
 
 import threading
 import warnings
@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 
 class PillowWarnings:
-    """Ignores warnings while any thread decodes: what Pillow finds odd comes back as an error or a note.
+    """Suppresses warnings while any thread decodes, since the decoder reports problems itself.
 
-    `warnings.catch_warnings` changes the whole process, so the first thread in enters it and the last one out leaves
-    it; those between decode side by side.
+    `warnings.catch_warnings` affects the whole process: the first thread enters it, the last one leaves it.
     """
 
     def __init__(self) -> None:
@@ -19,7 +18,7 @@ class PillowWarnings:
 
     @contextmanager
     def ignored(self) -> Iterator[None]:
-        """Ignore warnings within a block."""
+        """Suppress warnings within a block."""
         with self._lock:
             self._threads += 1
             if self._caught is None:

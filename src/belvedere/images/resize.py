@@ -1,4 +1,4 @@
-"""Pixels fitted to the input of a model, or into a size for people to look at."""
+"""Resizes images to a model's input, or to a size for display."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ RGB = NDArray[np.uint8]
 
 
 def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
-    """Fits a picture to a model's input size, by the model's rule.
+    """Resize an image to a model's input size, with antialiasing (Pillow's).
 
     Args:
         pixels: (H, W, 3).
-        preprocess: The size and the rule: "stretch" scales both sides to it; "crop" scales until the picture covers
-            it and keeps the middle. Scaling is bilinear or bicubic with antialiasing (Pillow's).
+        preprocess: The size, the interpolation and the rule. "stretch" scales both sides; "crop" scales until the
+            image covers the size, and keeps the center.
 
     Returns:
         (preprocess.height, preprocess.width, 3); the same array where it already has that size.
@@ -25,22 +25,24 @@ def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     size = (preprocess.width, preprocess.height)
     if pixels.shape[:2] == (preprocess.height, preprocess.width):
         return pixels
-    image, scaling = Image.fromarray(pixels), INTERPOLATIONS[preprocess.interpolation]
-    fitted = ImageOps.fit(image, size, scaling) if preprocess.resize == "crop" else image.resize(size, scaling)
-    return np.array(fitted)
+    image, interpolation = Image.fromarray(pixels), INTERPOLATIONS[preprocess.interpolation]
+    if preprocess.resize == "crop":
+        return np.array(ImageOps.fit(image, size, interpolation))
+    return np.array(image.resize(size, interpolation))
+
+
+def shrink(pixels: RGB, max_size: int) -> RGB:
+    """Shrink an image, (H, W, 3), until its longer side is at most `max_size` pixels."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, max_size / max(height, width))
+    return resize_image(pixels, Preprocess(max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def visible_region(pixels: RGB, preprocess: Preprocess) -> RGB:
-    """Returns the part of a picture that a model sees: all of it, or the middle where its rule is "crop"."""
+    """Return the region of an image that a model receives: all of it, or the center where the rule is "crop"."""
     if preprocess.resize != "crop":
         return pixels
     height, width = pixels.shape[:2]
     scale = min(height / preprocess.height, width / preprocess.width)
     top, left = round((height - preprocess.height * scale) / 2), round((width - preprocess.width * scale) / 2)
     return pixels[top : height - top, left : width - left]
-
-
-def within(height: int, width: int, side: int) -> Preprocess:
-    """Returns the size of a picture scaled down, if need be, until its longer side is at most `side` pixels."""
-    scale = min(1.0, side / max(height, width))
-    return Preprocess(max(1, round(height * scale)), max(1, round(width * scale)))

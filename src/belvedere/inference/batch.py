@@ -1,8 +1,4 @@
-"""Files and folders to answers, in the form that was asked for.
-
-Knows how answers stream from a model to a table, a file and whatever else takes them; does not know how a picture is
-read.
-"""
+"""Predicts files and folders into a writer and sinks, as a stream."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,71 +10,72 @@ from typing import Protocol
 
 from belvedere.errors import UnknownNameError, UsageError
 from belvedere.images.inputs import Source
-from belvedere.images.listing import count_pictures, expand
-from belvedere.inference.model import Model, load
+from belvedere.images.listing import count_images, iter_images
+from belvedere.inference.model import Model, load_model, source_name
 from belvedere.inference.model_paths import BUNDLED, explain_missing, is_model_path, refuse_models
-from belvedere.inference.writers.answer_files import is_answers
-from belvedere.inference.writers.resumable import RESUMABLE, Rows, open_rows
-from belvedere.inference.writers.text import FORMS, Writer, open_writer
+from belvedere.inference.writers.detect import is_predictions_file
+from belvedere.inference.writers.resumable import RESUMABLE, ResumableWriter, open_resumable
+from belvedere.inference.writers.text import WRITERS, Writer, open_writer
 from belvedere.runtime.files import always
 from belvedere.runtime.output_file import Input, OutputFile
 from belvedere.runtime.progress import Progress, Task
+from belvedere.runtime.terminal import escape_surrogates
 from belvedere.types.prediction import Prediction, ResumedRow
 
-STDIN = Path("-")  # in place of images: their names come on stdin
-PROGRESS_EVERY = 16  # pictures; telling of each would take as long as reading it
+STDIN = Path("-")  # instead of images: their paths are read from stdin
+PROGRESS_EVERY = 16  # images; one update per image would take as long as reading it
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What came of it."""
+class PredictionSummary:
+    """Counts of a batch prediction."""
 
-    images: int
-    unreadable: int
+    num_images: int
+    num_unreadable: int
+
+
+class Sink(Protocol):
+    """Receives predictions beside the prediction file (see `evaluation.report.sinks`)."""
+
+    path: Path
+
+    def open(self, model: Model, inputs: Callable[[], Iterable[Input]]) -> AbstractContextManager[None]:
+        """Check the output path, which must not be an input; finish after the block, unless it raises."""
+
+    def refuse_input(self, source: Input) -> None:
+        """Raise UsageError for an input that the output would replace."""
+
+    def write(self, prediction: Prediction) -> None:
+        """Receive a prediction."""
 
 
 def choose_model(
     paths: Sequence[Path], *, model: Path | None = None, accept_rate: float | None = None
 ) -> tuple[Model, list[Path]]:
-    """Open the model that is named, or that the first path means, or else the bundled one; return the images.
+    """Open `model`, else the model that is the first path, else the bundled model; return it with the images.
 
     Args:
-        paths: Images and folders of them, after a model or not.
-        model: A model; then all paths are images.
-        accept_rate: As `load` takes it.
+        paths: Images and folders, optionally after a model.
+        model: A model; all paths are images then.
+        accept_rate: See `load_model`.
 
     Raises:
-        InvalidModelError: The file is no model of Belvedere's.
-        UsageError: The first path is not there, or one was meant to be a model and can't be.
+        InvalidModelError: The file is not a model of Belvedere.
+        UsageError: The first path does not exist, or a path is a model where an image is expected.
     """
-    named, images = model, list(paths)
+    chosen, images = model, list(paths)
     if model is None and images and is_model_path(images[0]):
-        named = images.pop(0)
+        chosen = images.pop(0)
     elif model is None and images and images[0] != STDIN and (missing := explain_missing(images[0])):
         raise UsageError(f"{missing} Give a model or images first.")
     images = list(refuse_models(images))
-    return load(named or BUNDLED, accept_rate=accept_rate), images
-
-
-class Sink(Protocol):
-    """Takes predictions as they come, beside the file of predictions (see `evaluation.report.sinks`)."""
-
-    path: Path
-
-    def open(self, model: Model, inputs: Callable[[], Iterable[Input]]) -> AbstractContextManager[None]:
-        """Check the place, which is none of the inputs; finish after the block, unless that fails."""
-
-    def refuse_input(self, source: Input) -> None:
-        """Raise UsageError for an image that would be replaced, where that could not be known before."""
-
-    def write(self, prediction: Prediction) -> None:
-        """Take a prediction."""
+    return load_model(chosen or BUNDLED, accept_rate=accept_rate), images
 
 
 def predict_files(
     model: Model,
     sources: Iterable[Source],
-    form: str,
+    format: str,
     *,
     out: Path | None = None,
     sinks: Sequence[Sink] = (),
@@ -87,161 +84,152 @@ def predict_files(
     inputs: Sequence[Input] = (),
     spreadsheet: bool = False,
     progress: Progress | None = None,
-) -> Answered:
-    """Answers for files and folders, and writes the answers as they come.
+) -> PredictionSummary:
+    """Predict files and folders and write the predictions as they come.
 
     Args:
         model: The model.
-        sources: Files and folders. Of an iterator, nobody is told how many are left.
-        form: "table", "csv", "jsonl", "json" or "parquet".
+        sources: Files and folders; the progress bar of an iterator has no total.
+        format: "csv", "jsonl", "json", "parquet", or a key that was added to `WRITERS`.
         out: The file to write; None for stdout.
-        sinks: What else takes the predictions, such as a contact sheet.
-        resume: Whether to go on where the same job was cut off: with "csv", "jsonl" and "parquet", to a file.
-        overwrite: Whether any file but those read may be replaced; older answers always are.
-        inputs: What else is read, such as the file with the names of the pictures.
-        spreadsheet: Whether CSV cells that a spreadsheet would take for formulas are escaped.
-        progress: Shows how far it is.
+        sinks: Further receivers of the predictions, such as a contact sheet.
+        resume: Whether to continue an interrupted run of the same call; for files of "csv", "jsonl" and "parquet".
+        overwrite: Whether to replace any file but the inputs; prediction files are always replaced.
+        inputs: Further files that are read, such as the list of images.
+        spreadsheet: Whether to escape CSV cells that spreadsheets take for formulas.
+        progress: Progress bar.
 
     Returns:
-        How many there were, and how many could not be read.
+        The number of images, and of unreadable ones.
 
     Raises:
-        UnknownNameError: There is no such form.
-        UsageError: There is nothing to answer for, a file can't be written, or what was left is another job's.
-        OutputExistsError: Something else than an older answer is there.
-        MissingDependencyError: Parquet is asked for and pyarrow is not installed.
+        UnknownNameError: The format is unknown.
+        UsageError: There are no images, a file cannot be written, or the run to resume was another one.
+        OutputExistsError: `out` exists and is not a prediction file.
+        MissingDependencyError: The format is "parquet" and pyarrow is not installed.
     """
     progress = progress or Progress()
-    places = [path for path in (out, *(sink.path for sink in sinks)) if path is not None]
-    _check_form(form, out, places, resume, spreadsheet)
-    read = partial(_list_read, model, sources, inputs)
-    is_older = partial(is_answers, form=form)
-    file = None if out is None else OutputFile(out, overwrite=overwrite, inputs=read, is_older=is_older)
-    with ExitStack() as opened:
+    outputs = [path for path in (out, *(sink.path for sink in sinks)) if path is not None]
+    _check_options(format, out, outputs, resume, spreadsheet)
+    list_inputs = partial(_list_inputs, model, sources, inputs)
+    is_older = partial(is_predictions_file, format=format)
+    file = None if out is None else OutputFile(out, overwrite=overwrite, inputs=list_inputs, is_older=is_older)
+    with ExitStack() as stack:
         for sink in sinks:
-            others = [path for path in places if path != sink.path]
-            opened.enter_context(sink.open(model, partial(_chain, others, read)))
-        outputs: list[OutputFile | Sink] = [*sinks] if file is None else [file, *sinks]
-        pictures = require_nonempty(_apart(expand(sources), outputs), sources)
-        opened.enter_context(_model_named(model, out, progress))
-        writer, rows = opened.enter_context(_open(model, form, file, resume, spreadsheet))
+            others = [path for path in outputs if path != sink.path]
+            stack.enter_context(sink.open(model, partial(_chain, others, list_inputs)))
+        images = require_nonempty(_refuse_outputs(iter_images(sources), (*filter(None, [file]), *sinks)), sources)
+        stack.enter_context(_model_logged(model, out, progress))
+        writer, rows = stack.enter_context(_open(model, format, file, resume, spreadsheet))
         with progress.task("Predicting", _count(sources)) as task:
-            images, unreadable = _skip(pictures, rows, str(out))
-            task.skip(images)
-            for answer in _tell(model.stream(pictures, reduced=True), task):
+            num_images, num_unreadable = _skip(images, rows, str(out))
+            task.resume_at(num_images)
+            for prediction in _with_progress(model.predict_iter(images, draft=True), task):
                 for each in (writer, *sinks):
-                    each.write(answer)
-                images += 1
-                unreadable += answer.error is not None
-    return Answered(images, unreadable)
-
-
-def _chain(places: Iterable[Path], read: Callable[[], Iterable[Input]]) -> Iterator[Input]:
-    yield from places
-    yield from read()
-
-
-@contextmanager
-def _model_named(model: Model, out: Path | None, progress: Progress) -> Iterator[None]:
-    """Say which model answers: before the work, or below what is printed, if that could be."""
-    line = f"Model: {model.identity}"
-    if out is not None:
-        progress.say(line)
-    yield
-    if out is None:
-        progress.say(line)
+                    each.write(prediction)
+                num_images += 1
+                num_unreadable += prediction.error is not None
+    return PredictionSummary(num_images, num_unreadable)
 
 
 def _count(sources: Iterable[Source]) -> int:
-    """Count the images; 0 where that can't be done before the work."""
-    return count_pictures(sources) or 0 if isinstance(sources, Sequence) else 0
+    return count_images(sources) or 0 if isinstance(sources, Sequence) else 0
 
 
-def _tell(answers: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
-    """Passes answers on, and tells the task of a few at a time."""
-    untold = 0
-    for answer in answers:
-        yield answer
-        untold += 1
-        if untold == PROGRESS_EVERY:
-            task.advance(untold)
-            untold = 0
-    task.advance(untold)
+def _chain(paths: Iterable[Path], list_inputs: Callable[[], Iterable[Input]]) -> Iterator[Input]:
+    yield from paths
+    yield from list_inputs()
 
 
-def _list_read(model: Model, sources: Iterable[Source], inputs: Sequence[Input]) -> Iterator[Input]:
-    """What must not be written over, as far as it is known before the work."""
+@contextmanager
+def _model_logged(model: Model, out: Path | None, progress: Progress) -> Iterator[None]:
+    """Log which model predicts: before a file is written, or after the output on stdout."""
+    line = f"Model: {model.identity}"
+    if out is not None:
+        progress.log(line)
+    yield
+    if out is None:
+        progress.log(line)
+
+
+def _with_progress(predictions: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
+    pending = 0
+    for prediction in predictions:
+        yield prediction
+        pending += 1
+        if pending == PROGRESS_EVERY:
+            task.advance(pending)
+            pending = 0
+    task.advance(pending)
+
+
+def _list_inputs(model: Model, sources: Iterable[Source], inputs: Sequence[Input]) -> Iterator[Input]:
+    """Yield the files that must not be overwritten, as far as they are known in advance."""
     yield from (model.name, *inputs)
     if isinstance(sources, Sequence):
-        yield from (source for source in expand(sources) if isinstance(source, Path | str))
+        yield from (source for source in iter_images(sources) if isinstance(source, Path | str))
 
 
-def _apart(pictures: Iterator[Source], files: Sequence[OutputFile | Sink]) -> Iterator[Source]:
-    """Refuses a picture that would be written over, where that could not be known before the work."""
-    for picture in pictures:
-        if isinstance(picture, Path | str):
-            for file in files:
-                file.refuse_input(picture)
-        yield picture
+def _refuse_outputs(images: Iterator[Source], outputs: Sequence[OutputFile | Sink]) -> Iterator[Source]:
+    """Raise for an image that is also an output; images of an iterator are known only now."""
+    for image in images:
+        if isinstance(image, Path | str):
+            for output in outputs:
+                output.refuse_input(image)
+        yield image
 
 
-def _check_form(form: str, out: Path | None, places: Sequence[Path], resume: bool, spreadsheet: bool) -> None:
-    if form not in (known := (*FORMS, "parquet")):
-        raise UnknownNameError("form of answers", form, known)
-    if spreadsheet and form != "csv":
-        raise UsageError(f"--spreadsheet is for CSV. Received: {form}. Add --format csv, or leave it out.")
-    if form == "parquet" and out is None:
-        raise UsageError("Parquet can't be printed: give a file to write, such as --out answers.parquet.")
-    if resume and (out is None or form not in RESUMABLE):
-        raise UsageError("--resume goes with a file of CSV, JSON lines or Parquet: give --out, such as answers.csv.")
-    if resume and places != [out]:
-        raise UsageError(f"{places[-1]} can't be drawn of a job that is taken up again. Leave it out, or --resume.")
-    if len({place.resolve() for place in places}) < len(places):
-        raise UsageError(f"Results have different places. Received: {', '.join(map(str, places))}.")
+def _check_options(format: str, out: Path | None, outputs: Sequence[Path], resume: bool, spreadsheet: bool) -> None:
+    if format not in (known := (*WRITERS, "parquet")):
+        raise UnknownNameError("format", format, known)
+    if spreadsheet and format != "csv":
+        raise UsageError(f"`spreadsheet` is for CSV. Received: {format}. Set `format` to csv, or leave it out.")
+    if format == "parquet" and out is None:
+        raise UsageError("Parquet cannot be printed. Give `out`, such as predictions.parquet.")
+    if resume and (out is None or format not in RESUMABLE):
+        raise UsageError(f"`resume` needs a file of {', '.join(RESUMABLE)}. Give `out`, such as predictions.csv.")
+    if resume and outputs != [out]:
+        raise UsageError(f"{outputs[-1]} cannot be drawn for a resumed run. Leave it out, or `resume`.")
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise UsageError(f"Outputs need different files. Received: {', '.join(map(str, outputs))}.")
 
 
 @contextmanager
 def _open(
-    model: Model, form: str, out: OutputFile | None, resume: bool, spreadsheet: bool
-) -> Iterator[tuple[Writer | Rows, Iterable[ResumedRow]]]:
+    model: Model, format: str, out: OutputFile | None, resume: bool, spreadsheet: bool
+) -> Iterator[tuple[Writer | ResumableWriter, Iterable[ResumedRow]]]:
     path, check = (None, always) if out is None else (out.path, out.check)
-    special = path is not None and path.exists() and not path.is_file()  # a pipe, which has nothing to go on with
-    if path is not None and form in RESUMABLE and not special:
-        asked = {"resume": resume, "spreadsheet": spreadsheet}
-        with open_rows(
-            path, form, model.class_names, model.identity, model.fingerprint, check=check, **asked
-        ) as opened:
-            yield opened
-    else:
-        with open_writer(form, path, model.class_names, model.identity, check, spreadsheet=spreadsheet) as writer:
+    names, identity = model.class_names, model.identity
+    is_pipe = path is not None and path.exists() and not path.is_file()
+    if path is None or format not in RESUMABLE or is_pipe:
+        with open_writer(format, path, names, identity, check, spreadsheet=spreadsheet) as writer:
             yield writer, ()
+    else:
+        options = {"resume": resume, "spreadsheet": spreadsheet}
+        with open_resumable(path, format, names, identity, model.fingerprint, check=check, **options) as opened:
+            yield opened
 
 
-def require_nonempty(pictures: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
-    """Refuses to begin where there is no picture."""
-    first = next(pictures, None)
+def require_nonempty(images: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
+    """Return the images, or raise UsageError if there are none."""
+    first = next(images, None)
     if first is None:
         where = f" in {', '.join(map(str, sources))}" if isinstance(sources, Sequence) and sources else ""
-        raise UsageError(f"There are no pictures{where}. Give files, or folders with some.")
-    return chain([first], pictures)
+        raise UsageError(f"No images{where}. Give image files, or folders with some.")
+    return chain([first], images)
 
 
-def _skip(pictures: Iterator[Source], rows: Iterable[ResumedRow], out: str) -> tuple[int, int]:
-    """Takes the pictures that have been answered for; returns how many, and how many of them were unreadable."""
-    images = unreadable = 0
+def _skip(images: Iterator[Source], rows: Iterable[ResumedRow], out: str) -> tuple[int, int]:
+    """Skip the images whose rows an interrupted run wrote; return their number, and that of unreadable ones."""
+    num_images = num_unreadable = 0
     for row in rows:
-        picture = next(pictures, None)
-        name = "picture" if isinstance(picture, bytes) else str(picture)
-        if picture is None or _written(name) != _written(row.image):
+        image = next(images, None)
+        name = "no image" if image is None else source_name(image)
+        if image is None or escape_surrogates(name) != escape_surrogates(row.image):
             raise UsageError(
-                f"The pictures are not those that {out} was begun with: expected {row.image} as number {images + 1:,}. "
-                f"Received: {name}. Give the same ones in the same order, or leave out --resume to start anew."
+                f"Cannot resume {out}: the images changed. Expected {row.image} as number {num_images + 1:,}. "
+                f"Received: {name}. Give the same images in the same order, or start over without `resume`."
             )
-        images += 1
-        unreadable += row.unreadable
-    return images, unreadable
-
-
-def _written(name: str) -> str:
-    """A name as it stands in a file: bytes that are not UTF-8 as escapes."""
-    return name.encode(errors="backslashreplace").decode()
+        num_images += 1
+        num_unreadable += row.unreadable
+    return num_images, num_unreadable

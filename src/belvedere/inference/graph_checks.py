@@ -1,28 +1,27 @@
-"""What a model file from anybody may hold, checked before ONNX Runtime opens it; and what its graph may return.
+"""Safety checks: the content of a model file before ONNX Runtime opens it, and the outputs of its graph.
 
-Knows the wire format of protocol buffers and the few messages of ONNX (onnx.proto) that matter here; does not know
-how a graph is run. A model is one file: one graph of ONNX's standard operators, with all tensors inside. Refused are
-external data, which ONNX Runtime would read from any file below the working folder; operators of other domains, some of
-which read files (`EPContext`) or belong to custom libraries; loops and branches, which may never end; functions; and
-sparse tensors. Nothing that Belvedere exports needs any of these.
+A model is one file with one graph of standard ONNX operators. Refused are external data, which ONNX Runtime would read
+from any file below the working folder; operators of other domains, some of which read files (`EPContext`) or belong to
+custom libraries; loops and branches, which may be endless; functions; and sparse tensors. The checks parse the wire
+format of protocol buffers.
 """
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-MAX_FIELDS = 500_000  # of all messages: the largest networks of timm have a tenth of it, and each costs a microsecond
+MAX_FIELDS = 500_000  # of all messages: ten times those of the largest networks of timm; a microsecond each
 STANDARD_DOMAINS = (b"", b"ai.onnx")
-MAX_VALUE = 1e30  # of any output: sums and ratios of such values are finite
-TOLERANCE = 1e-3  # by which a probability may be over 1
-RANKS: Mapping[str, int] = {"logits": 2, "probabilities": 2, "embedding": 2, "evidence": 4, "outlier_score": 1}
-PER_CLASS = ("logits", "probabilities", "evidence")  # outputs whose second axis is the classes
+MAX_VALUE = 1e30  # of an output: sums and ratios of such values are finite
+TOLERANCE = 1e-3  # of a probability over 1
+RANKS: Mapping[str, int] = {"logits": 2, "probabilities": 2, "embedding": 2, "class_activation_maps": 4, "ood_score": 1}
+PER_CLASS = ("logits", "probabilities", "class_activation_maps")  # with the classes on axis 1
 
 # Wire types
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
 
-# Fields that hold what is refused, by message, and what to call it
-MODEL_REFUSED = {20: "training steps", 25: "functions of its own"}
+# Field numbers of refused content, by message
+MODEL_REFUSED = {20: "training steps", 25: "functions"}
 GRAPH_REFUSED = {15: "sparse tensors"}
 ATTRIBUTE_REFUSED = {
     6: "loops or branches",
@@ -36,28 +35,24 @@ TENSOR_REFUSED = {13: "data in other files"}
 GRAPH, NODE, INITIALIZER, ATTRIBUTE, DOMAIN, TENSOR, TENSORS, DATA_LOCATION = 7, 1, 5, 5, 7, 5, 10, 14
 
 Shape = tuple[int | str | None, ...]
-Field = tuple[int, int, memoryview | int]  # number, wire type, and the bytes, or the number of a varint
+Field = tuple[int, int, memoryview | int]  # number, wire type, value
 
 
-class RefusedGraph(ValueError):
-    """A file holds what no model may hold, or is no ONNX file; the message is the reason."""
+class GraphRejected(ValueError):
+    """A file is unsafe, or not an ONNX file."""
 
 
 def check_graph(content: bytes) -> None:
-    """Check the file of a model, without opening it.
-
-    Args:
-        content: All of the file's bytes.
+    """Check the bytes of a model file.
 
     Raises:
-        RefusedGraph: It holds data in other files, other operators than ONNX's own, loops, or the like, or it can't be
-            parsed.
+        GraphRejected: The file holds external data, non-standard operators, loops or the like, or cannot be parsed.
     """
-    _Walk().check_model(memoryview(content))
+    _Parser().check_model(memoryview(content))
 
 
-class _Walk:
-    """A walk through the messages of one file: four levels deep, and no longer than `MAX_FIELDS`."""
+class _Parser:
+    """Parses the messages of one file, four levels deep and up to `MAX_FIELDS` fields."""
 
     def __init__(self) -> None:
         self._left = MAX_FIELDS
@@ -80,7 +75,7 @@ class _Walk:
                 self._check_attribute(value)
             elif number == DOMAIN and value not in STANDARD_DOMAINS:
                 domain = bytes(value[:100]).decode(errors="replace")
-                raise RefusedGraph(f"it has operators of the domain {domain!r}, and only ONNX's own are taken")
+                raise GraphRejected(f"it has operators of the domain {domain!r}; only those of ONNX are allowed")
 
     def _check_attribute(self, message: memoryview) -> None:
         for number, value in self._embedded(message, ATTRIBUTE_REFUSED):
@@ -90,27 +85,27 @@ class _Walk:
     def _check_tensor(self, message: memoryview) -> None:
         for number, kind, value in self._fields(message):
             if number in TENSOR_REFUSED or (number == DATA_LOCATION and (kind != VARINT or value)):
-                raise RefusedGraph(f"it has {TENSOR_REFUSED[13]} (external data), and a model is one file")
+                raise GraphRejected(f"it has {TENSOR_REFUSED[13]} (external data); a model must be one file")
 
     def _embedded(self, message: memoryview, refused: Mapping[int, str]) -> Iterator[tuple[int, memoryview]]:
-        """Yield the fields that hold bytes or a message; raise for those that are refused."""
+        """Yield the fields that hold bytes or a message; raise for refused ones."""
         for number, _, value in self._fields(message):
             if number in refused:
-                raise RefusedGraph(f"it has {refused[number]}, which no model of Belvedere's has")
+                raise GraphRejected(f"it has {refused[number]}, which models of Belvedere never have")
             if isinstance(value, memoryview):
                 yield number, value
 
     def _fields(self, message: memoryview) -> Iterator[Field]:
-        """Yield the fields of a message, none of which is longer than the message."""
+        """Yield the fields of a message."""
         at, end = 0, len(message)
         while at < end:
             self._left -= 1
             if self._left < 0:
-                raise RefusedGraph(f"it has more than {MAX_FIELDS:,} parts")
+                raise GraphRejected(f"it has more than {MAX_FIELDS:,} fields")
             key, at = _read_varint(message, at)
             kind, length = key & 7, 0
             if not 8 <= key < 1 << 32:
-                raise RefusedGraph("it is no ONNX file")
+                raise GraphRejected("it is not an ONNX file")
             if kind == VARINT:
                 value, at = _read_varint(message, at)
                 yield key >> 3, kind, value
@@ -119,55 +114,54 @@ class _Walk:
                 length, at = _read_varint(message, at)
             elif kind in (FIXED_32, FIXED_64):
                 length = 4 if kind == FIXED_32 else 8
-            else:  # groups, which ONNX does not have
-                raise RefusedGraph("it is no ONNX file")
+            else:  # groups, which ONNX does not use
+                raise GraphRejected("it is not an ONNX file")
             if at + length > end:
-                raise RefusedGraph("it is no ONNX file, or was cut off")
+                raise GraphRejected("it is not an ONNX file, or truncated")
             yield key >> 3, kind, message[at : at + length]
             at += length
 
 
 def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read a whole number of up to ten bytes; return it and where the next field begins."""
+    """Return a number of up to ten bytes, and the position after it."""
     if at < len(message) and (first := message[at]) < 128:
-        return first, at + 1  # nearly all of them
+        return first, at + 1  # the common case
     value = 0
     for shift, byte in zip(range(0, 70, 7), message[at : at + 10], strict=False):
         value |= (byte & 127) << shift
         if byte < 128:
             return value, at + shift // 7 + 1
-    raise RefusedGraph("it is no ONNX file, or was cut off")
+    raise GraphRejected("it is not an ONNX file, or truncated")
 
 
 def check_outputs(
     outputs: Mapping[str, object], shapes: Mapping[str, Shape], num_images: int, num_classes: int | None
 ) -> None:
-    """Check what a graph returned for images: kinds, shapes, and that there is nothing but numbers.
+    """Check the type, shape and values of a graph's outputs.
 
     Args:
-        outputs: By name, of those in `RANKS`.
-        shapes: Of each, as the graph promises; sizes that are no whole number are open.
+        outputs: Outputs by name, of those in `RANKS`.
+        shapes: Shapes by name, as the graph declares them; sizes that are not integers are open.
         num_images: N.
-        num_classes: K; None where it is not known.
+        num_classes: K; None if unknown.
 
     Raises:
-        ValueError: One is of another kind, batch, rank or number of classes, is not finite, or is no probability; the
-            message says which.
+        ValueError: An output has another type or shape, is not finite, or is not a probability.
     """
     for name, values in outputs.items():
         if not isinstance(values, np.ndarray) or values.dtype != np.float32:
             raise ValueError(f"its output {name} is not of float32")
-        promised = [num_images, *shapes[name][1:]]
+        expected = [num_images, *shapes[name][1:]]
         if name in PER_CLASS and num_classes is not None:
-            promised[1:2] = [num_classes]
+            expected[1:2] = [num_classes]
         fits = [
-            size == wanted or not isinstance(wanted, int) for size, wanted in zip(values.shape, promised, strict=False)
+            size == wanted or not isinstance(wanted, int) for size, wanted in zip(values.shape, expected, strict=False)
         ]
-        if not (values.ndim == len(promised) == RANKS[name] and all(fits) and values.size):
-            raise ValueError(f"its output {name} has the shape {values.shape} where {tuple(promised)} was promised")
+        if not (values.ndim == len(expected) == RANKS[name] and all(fits) and values.size):
+            raise ValueError(f"its output {name} has the shape {values.shape} where {tuple(expected)} was declared")
         largest = np.abs(values).reshape(num_images, -1).max(1)  # (N,), NaN where one is
         if not (largest <= MAX_VALUE).all():
             failed = num_images - int((largest <= MAX_VALUE).sum())
-            raise ValueError(f"its output {name} is not finite, or absurd, for {failed} of {num_images} images")
+            raise ValueError(f"its output {name} is not finite, or too large, for {failed} of {num_images} images")
         if name == "probabilities" and not (values.min() >= 0 and values.max() <= 1 + TOLERANCE):
             raise ValueError(f"its output {name} is not between 0 and 1")

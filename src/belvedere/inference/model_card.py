@@ -1,7 +1,4 @@
-"""A model's card in the metadata of its file, and back.
-
-Knows how each field is written and checked; does not know graphs, or how a model is asked.
-"""
+"""Model cards: written to and read from the metadata of an ONNX file, with every field checked."""
 
 import json
 from collections.abc import Mapping
@@ -12,46 +9,46 @@ from typing import Any, get_args, get_origin
 
 from belvedere.errors import InvalidModelError
 from belvedere.images.resize import INTERPOLATIONS, RESIZE_RULES
-from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance, TagModel, Trust
+from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance, TagModel, Uncertainty
 
-FORMAT = "belvedere/1"
-PLAIN_FORMAT = "belvedere-plain/1"  # of a file for other runtimes
-MAX_CHARACTERS = 1 << 26  # of a field; tags of 1,000 classes fill half of it
+FORMAT = "belvedere/2"
+NCHW_FORMAT = "belvedere-nchw/2"  # of a file for other runtimes
+MAX_CHARACTERS = 1 << 26  # of a field; a tag model of 1,000 classes takes half of it
 MAX_NUMBER = 1e15
-MAX_SIDE = 4096  # of the input, pixels
+MAX_IMAGE_SIZE = 4096  # pixels
 MIN_TEMPERATURE = 1e-3
 MAX_REASON = 200  # characters
 
 
 def card_to_metadata(card: ModelCard) -> dict[str, str]:
-    """Writes a card as the metadata of an ONNX file: each key holds JSON."""
+    """Return a card as the metadata of an ONNX file: one JSON value a key."""
     fields = {key: json.dumps(value, ensure_ascii=False) for key, value in asdict(card).items()}
     return {"format": FORMAT, **fields}
 
 
 def replace_metadata(content: bytes, card: ModelCard) -> bytes:
-    """Returns a model file with another card, the same graph, and what else its metadata hold.
+    """Return a model file with another card; graph and other metadata stay.
 
     Raises:
-        ModuleNotFoundError: onnx, which writes model files, is not installed.
+        ModuleNotFoundError: onnx is not installed.
     """
     from onnx import ModelProto, helper
 
-    graph = ModelProto.FromString(content)
-    kept = {entry.key: entry.value for entry in graph.metadata_props}
-    helper.set_model_props(graph, kept | card_to_metadata(card))
-    return bytes(graph.SerializeToString())
+    model = ModelProto.FromString(content)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(model, metadata | card_to_metadata(card))
+    return bytes(model.SerializeToString())
 
 
 def card_from_metadata(metadata: Mapping[str, str], name: str) -> ModelCard:
-    """Reads a card from the metadata of an ONNX file.
+    """Read a card from the metadata of an ONNX file.
 
     Raises:
-        InvalidModelError: It isn't there, or is of another format.
+        InvalidModelError: The metadata are missing, of another format, or invalid.
     """
-    if metadata.get("format") == PLAIN_FORMAT:
+    if metadata.get("format") == NCHW_FORMAT:
         raise InvalidModelError(
-            f"{name} was exported in the plain form ({PLAIN_FORMAT!r}), which is for other runtimes. "
+            f"{name} was exported in the NCHW format ({NCHW_FORMAT!r}), which is for other runtimes. "
             "Give the model that it was made from."
         )
     if metadata.get("format") != FORMAT:
@@ -60,16 +57,15 @@ def card_from_metadata(metadata: Mapping[str, str], name: str) -> ModelCard:
             f"Received: {metadata.get('format')!r}. Train it with this version, or use the version it was trained with."
         )
     try:
-        fields: dict[str, Any] = {key: _parse(metadata[key]) for key in ("class_names", "layers")}
-        if not isinstance(fields["class_names"], list):
-            raise TypeError(f"class_names: {fields['class_names']!r}")
-        layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields["layers"])
-        preprocess = Preprocess(**_parse(metadata["preprocess"]))
-        provenance = _read_provenance(_parse(metadata["provenance"]))
-        trust = _read_trust(_parse(metadata.get("trust", "{}")))  # models of older versions have none
-        card = ModelCard(tuple(fields["class_names"]), preprocess, layers, provenance, trust)
-        for record in (card, preprocess, provenance, trust, *layers, *filter(None, (trust.tags, trust.first_tags))):
-            _check_kinds(record)
+        card = ModelCard(
+            tuple(_as_list(_parse(metadata["class_names"]))),
+            Preprocess(**_parse(metadata["preprocess"])),
+            tuple(Layer(**_with_tuples(row, "shape")) for row in _parse(metadata["layers"])),
+            Provenance(**_with_tuples(_parse(metadata["provenance"]), "data_minhash")),
+            _read_uncertainty(_parse(metadata["uncertainty"])),
+        )
+        for record in (card, card.preprocess, card.provenance, card.uncertainty, *card.layers, *_tag_models(card)):
+            _check_types(record)
         _check_values(card)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:MAX_REASON]
@@ -78,7 +74,7 @@ def card_from_metadata(metadata: Mapping[str, str], name: str) -> ModelCard:
 
 
 def _parse(text: str) -> Any:
-    """Reads JSON, without the constants that JSON does not have."""
+    """Read JSON; constants such as NaN are refused."""
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"{len(text):,} characters")
     return json.loads(text, parse_constant=_refuse_constant)
@@ -88,56 +84,63 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(constant)
 
 
+def _as_list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list. Received: {value!r}")
+    return value
+
+
+def _with_tuples(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return fields with those of these names, lists in JSON, as tuples."""
+    return fields | {name: tuple(_as_list(fields[name])) for name in names if name in fields}
+
+
+def _read_uncertainty(fields: dict[str, Any]) -> Uncertainty:
+    models = {key: _read_tag_model(fields[key]) for key in ("tag_model", "initial_tag_model") if fields.get(key)}
+    return Uncertainty(**_with_tuples(fields, "ood_score_quantiles") | models)
+
+
+def _read_tag_model(fields: dict[str, Any]) -> TagModel:
+    weights = tuple(tuple(row) for row in fields["cross_class_weights"])
+    return TagModel(**_with_tuples(fields, "scale", "bias") | {"cross_class_weights": weights})
+
+
+def _tag_models(card: ModelCard) -> list[TagModel]:
+    return [model for model in (card.uncertainty.tag_model, card.uncertainty.initial_tag_model) if model is not None]
+
+
 def _check_values(card: ModelCard) -> None:
-    """Raises ValueError where a field that decides how a model is asked, or its answers read, has an odd value."""
-    names, preprocess, trust = card.class_names, card.preprocess, card.trust
+    """Raise ValueError for values that no model can have."""
+    names, preprocess, uncertainty = card.class_names, card.preprocess, card.uncertainty
+    quantiles = uncertainty.ood_score_quantiles
     if not names or len(set(names)) < len(names) or not all(names):
         raise ValueError(f"class_names: {names!r}")
-    if not (1 <= preprocess.height <= MAX_SIDE and 1 <= preprocess.width <= MAX_SIDE):
+    if not (1 <= preprocess.height <= MAX_IMAGE_SIZE and 1 <= preprocess.width <= MAX_IMAGE_SIZE):
         raise ValueError(f"input of {preprocess.height} x {preprocess.width} pixels")
     if preprocess.resize not in RESIZE_RULES:
         raise ValueError(f"resize: {preprocess.resize!r}")
     if preprocess.interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation: {preprocess.interpolation!r}")
-    if not MIN_TEMPERATURE <= trust.temperature <= 1 / MIN_TEMPERATURE:
-        raise ValueError(f"temperature: {trust.temperature!r}")
-    if len(trust.outlier_quantiles) == 1 or list(trust.outlier_quantiles) != sorted(trust.outlier_quantiles):
-        raise ValueError("outlier_quantiles")
-    for rule in filter(None, (trust.tags, trust.first_tags)):
-        sizes = {len(rule.scales), len(rule.biases), len(rule.context) or len(names), *map(len, rule.context)}
+    if not MIN_TEMPERATURE <= uncertainty.temperature <= 1 / MIN_TEMPERATURE:
+        raise ValueError(f"temperature: {uncertainty.temperature!r}")
+    if len(quantiles) == 1 or list(quantiles) != sorted(quantiles):
+        raise ValueError("ood_score_quantiles")
+    for model in _tag_models(card):
+        weights = model.cross_class_weights
+        sizes = {len(model.scale), len(model.bias), len(weights) or len(names), *map(len, weights)}
         if sizes != {len(names)}:
-            raise ValueError(f"tags for {sizes} classes, of {len(names)}")
+            raise ValueError(f"tag model for {sizes} classes, expected {len(names)}")
 
 
-def _read_provenance(fields: dict[str, Any]) -> Provenance:
-    """Makes JSON's list the tuple that it was."""
-    return Provenance(**{**fields, "sketch": tuple(fields.get("sketch", ()))})
-
-
-def _read_trust(fields: dict[str, Any]) -> Trust:
-    """Makes JSON's lists the tuples that they were."""
-    quantiles = tuple(fields.pop("outlier_quantiles", ()))
-    tags, first = _read_rule(fields.pop("tags", None)), _read_rule(fields.pop("first_tags", None))
-    return Trust(**fields, outlier_quantiles=quantiles, tags=tags, first_tags=first)
-
-
-def _read_rule(fields: dict[str, Any] | None) -> TagModel | None:
-    if fields is None:
-        return None
-    context = tuple(tuple(row) for row in fields.pop("context"))
-    scales, biases = tuple(fields.pop("scales")), tuple(fields.pop("biases"))
-    return TagModel(scales, biases, context, **fields)
-
-
-def _check_kinds(record: object) -> None:
-    """Raises TypeError where a field of a record holds another kind of value than its annotation says."""
+def _check_types(record: object) -> None:
+    """Raise TypeError for a field whose value is not of the annotated type."""
     for entry in fields_of(record):  # type: ignore[arg-type]
         value = getattr(record, entry.name)
-        if not _is_kind(value, entry.type):
+        if not _is_of_type(value, entry.type):
             raise TypeError(f"{entry.name}: {value!r}")
 
 
-def _is_kind(value: object, kind: Any) -> bool:
+def _is_of_type(value: object, kind: Any) -> bool:
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if isinstance(value, bool) or origin is bool:
         return isinstance(value, bool) and origin is bool
@@ -148,9 +151,9 @@ def _is_kind(value: object, kind: Any) -> bool:
     if origin is str:
         return isinstance(value, str) and bool(value.encode() or True)  # raises for what no file can hold
     if origin is UnionType:
-        return any(_is_kind(value, each) for each in inner)
+        return any(_is_of_type(value, each) for each in inner)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_is_kind(each, inner[0]) for each in value)
+        return isinstance(value, tuple) and all(_is_of_type(each, inner[0]) for each in value)
     if origin is Mapping:
-        return isinstance(value, Mapping) and all(_is_kind(each, inner[1]) for each in value.values())
+        return isinstance(value, Mapping) and all(_is_of_type(each, inner[1]) for each in value.values())
     return isinstance(value, origin)

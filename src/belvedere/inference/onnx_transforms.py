@@ -1,12 +1,10 @@
-"""A model's graph in other forms: whole numbers of 8 bits, weights of 16 bits, for other runtimes, one view of two.
-
-Knows what may be changed in a graph; does not know how far the answers move by it, or files.
-"""
+"""Transforms of a model's graph: int8 quantization, float16 weights, NCHW input, no flip TTA, another temperature."""
 
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -22,33 +20,32 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("Exporting", "onnx", "export") from error
 
-MIN_FLOAT16_SIZE = 1000  # numbers: smaller weights are kept in 32 bits
-TOGETHER = 16  # pictures at once
-PLAIN_IR_VERSION = 8  # of the file's format: ONNX Runtime 1.17 reads up to 9
-HEAD = "embedding"  # what follows from it is computed in 32 bits: it is little, and all answers hang on it
+MIN_FLOAT16_SIZE = 1000  # elements: smaller weights stay in float32
+BATCH_SIZE = 16
+NCHW_IR_VERSION = 8  # ONNX Runtime 1.17 reads up to 9
+HEAD = "embedding"  # nodes after it stay in float32: they are small, and predictions depend on them
 
-# What makes new weights of two layers, so that equal ones no longer seem equal: not while two views are made one.
-FUSIONS = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
-ODD = ("MatMul_BatchNormalization_Fusion",)  # it makes a Gemm of three axes, which the standard does not have
+FUSIONS = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")  # create weights, which hides that two views are equal
+INVALID_FUSIONS = ("MatMul_BatchNormalization_Fusion",)  # creates a Gemm of three axes, which ONNX does not allow
 
-Pictures = NDArray[np.uint8]  # (N, H, W, 3)
+Images = NDArray[np.uint8]  # (N, H, W, 3)
 
 
 def read_graph(file: Path) -> onnx.ModelProto:
-    """Opens a graph to change; no other file is read."""
+    """Open a model file; external data are not read."""
     return onnx.load(file, load_external_data=False)
 
 
 def load_graph(content: bytes) -> onnx.ModelProto:
-    """Open a graph that was made here."""
+    """Open the bytes of a model file."""
     return onnx.load_from_string(content)
 
 
 def write_card(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """Returns the bytes of a file with this graph and nothing but these metadata.
+    """Return the bytes of a model file with other metadata.
 
     Raises:
-        onnx.checker.ValidationError: It is no graph by the standard.
+        onnx.checker.ValidationError: The graph violates the standard.
     """
     onnx.helper.set_model_props(graph, dict(metadata))
     onnx.checker.check_model(graph)
@@ -56,20 +53,20 @@ def write_card(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     return content
 
 
-def to_int8(graph: onnx.ModelProto, pictures: Pictures) -> onnx.ModelProto:
-    """Returns a graph that computes in 8 bits, with `QuantizeLinear` and `DequantizeLinear` around each operation.
+def to_int8(graph: onnx.ModelProto, images: Images) -> onnx.ModelProto:
+    """Return a quantized graph in QDQ format: per-channel weights, static activation ranges.
 
-    Weights, by channel, have 7 bits of them: processors without VNNI add products of 8 by 8 bits in 16, which overflow
+    Weights use 7 of 8 bits, since processors without VNNI sum products in 16 bits, which overflow
     (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 
     Args:
-        graph: A model of ours; stays as it is.
-        pictures: (N, H, W, 3), whose activations set the ranges.
+        graph: A model; is not changed.
+        images: (N, H, W, 3), to calibrate the ranges of the activations.
     """
 
-    class Calibration(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime's has no types
+    class Calibration(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
         def __init__(self) -> None:
-            self._batches = batches(pictures)
+            self._batches = batches(images)
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             batch = next(self._batches, None)
@@ -91,7 +88,7 @@ def to_int8(graph: onnx.ModelProto, pictures: Pictures) -> onnx.ModelProto:
 
 
 def _downstream_nodes(graph: onnx.ModelProto, tensor: str) -> list[str]:
-    """The names of the nodes that a tensor decides; a node without one gets one."""
+    """Return the names of all nodes that depend on a tensor; nodes without a name get one."""
     reached, names = {tensor}, []
     for number, node in enumerate(graph.graph.node):
         node.name = node.name or f"node_{number}"
@@ -102,7 +99,7 @@ def _downstream_nodes(graph: onnx.ModelProto, tensor: str) -> list[str]:
 
 
 def _quantize_input_directly(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Takes out what makes numbers about 0 of bytes, to make whole numbers of them again: one scale says the same."""
+    """Quantize the uint8 input directly, instead of normalizing it to float32 first."""
     constants = {weights.name: weights for weights in graph.graph.initializer}
     makers = {output: node for node in graph.graph.node for output in node.output}
     for quantized in [node for node in graph.graph.node if node.op_type == "QuantizeLinear"]:
@@ -112,11 +109,11 @@ def _quantize_input_directly(graph: onnx.ModelProto) -> onnx.ModelProto:
         divide, subtract, cast = chain
         if divide.input[1] not in constants or subtract.input[1] not in constants:
             continue
-        deviation, mean = (onnx.numpy_helper.to_array(constants[node.input[1]]) for node in (divide, subtract))
-        if mean.size != 1 or deviation.size != 1 or mean != np.clip(mean.round(), 0, 255):
+        std, mean = (onnx.numpy_helper.to_array(constants[node.input[1]]) for node in (divide, subtract))
+        if mean.size != 1 or std.size != 1 or mean != np.clip(mean.round(), 0, 255):
             continue
         _, scale, zero = quantized.input
-        constants[scale].CopyFrom(onnx.numpy_helper.from_array((1 / deviation).reshape(()), scale))
+        constants[scale].CopyFrom(onnx.numpy_helper.from_array((1 / std).reshape(()), scale))
         constants[zero].CopyFrom(onnx.numpy_helper.from_array(mean.astype(np.uint8).reshape(()), zero))
         for node in graph.graph.node:
             node.input[:] = [cast.input[0] if name == quantized.output[0] else name for name in node.input]
@@ -127,7 +124,7 @@ def _quantize_input_directly(graph: onnx.ModelProto) -> onnx.ModelProto:
 def _trace(
     node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], kinds: Sequence[str]
 ) -> list[onnx.NodeProto] | None:
-    """The nodes that make a node's input, one behind the other; None where they are of other kinds."""
+    """Return the chain of nodes that produces a node's input; None if it is of other kinds."""
     chain = []
     for kind in kinds:
         made = makers.get(node.input[0])
@@ -138,25 +135,18 @@ def _trace(
 
 
 def _drop_unused(graph: onnx.ModelProto) -> None:
-    """Takes out the nodes that nothing asks."""
-    asked = {output.name for output in graph.graph.output}
-    for node in reversed(list(graph.graph.node)):  # each stands behind those that it asks
-        if asked.isdisjoint(node.output):
+    """Remove nodes whose outputs are not used."""
+    used = {output.name for output in graph.graph.output}
+    for node in reversed(list(graph.graph.node)):  # nodes are in topological order
+        if used.isdisjoint(node.output):
             graph.graph.node.remove(node)
         else:
-            asked.update(node.input)
+            used.update(node.input)
 
 
 def to_float16_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a graph that keeps its large weights in 16 bits and still computes in 32: half the file.
-
-    Args:
-        graph: A model of ours; stays as it is.
-
-    Returns:
-        Another, with a `Cast` behind each weight of `MIN_FLOAT16_SIZE` numbers or more.
-    """
-    halved = _copy(graph)
+    """Return a graph that stores its large weights in float16 and computes in float32: half the file size."""
+    halved = deepcopy(graph)
     casts = []
     for weights in halved.graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
@@ -170,35 +160,29 @@ def to_float16_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_nchw_float(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a graph whose input is float32 (N, 3, H, W), RGB from 0 to 255; what that makes needless is folded away.
-
-    It opens in older and other runtimes: see `PLAIN_IR_VERSION`, `_keep_used_domains` and `_gather_backwards`.
-
-    Args:
-        graph: A model of ours; stays as it is.
-    """
-    plain = _copy(graph)
-    [taken] = plain.graph.input
-    count, height, width, _ = taken.type.tensor_type.shape.dim
+    """Return a graph with float32 input (N, 3, H, W), RGB from 0 to 255, that opens in older and other runtimes."""
+    nchw = deepcopy(graph)
+    [image_input] = nchw.graph.input
+    count, height, width, _ = image_input.type.tensor_type.shape.dim
     sizes = [count.dim_param or count.dim_value, 3, height.dim_value, width.dim_value]
-    for node in plain.graph.node:
+    for node in nchw.graph.node:
         node.input[:] = [f"{INPUT}.last" if name == INPUT else name for name in node.input]
-    turn = onnx.helper.make_node("Transpose", [INPUT], [f"{INPUT}.last"], perm=[0, 2, 3, 1])
-    plain.graph.node.insert(0, turn)
-    taken.CopyFrom(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, sizes))
-    del plain.graph.value_info[:]  # they speak of bytes
-    plain = _fold(plain, ODD)
-    _gather_backwards(plain)
-    _unsqueeze_one_by_one(plain)
-    _multiply_before_erf(plain)
-    _expand_once_each(plain)
-    _drop_unused_tensors(plain)
-    plain.ir_version = min(plain.ir_version, PLAIN_IR_VERSION)
-    return plain
+    transpose = onnx.helper.make_node("Transpose", [INPUT], [f"{INPUT}.last"], perm=[0, 2, 3, 1])
+    nchw.graph.node.insert(0, transpose)
+    image_input.CopyFrom(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, sizes))
+    del nchw.graph.value_info[:]  # of uint8 tensors
+    nchw = _fold(nchw, INVALID_FUSIONS)
+    _replace_flips_by_gather(nchw)
+    _split_unsqueeze(nchw)
+    _multiply_before_erf(nchw)
+    _duplicate_expand(nchw)
+    _drop_unused_tensors(nchw)
+    nchw.ir_version = min(nchw.ir_version, NCHW_IR_VERSION)
+    return nchw
 
 
-def _gather_backwards(model: onnx.ModelProto) -> None:
-    """Replace each `Slice` that goes backwards by a `Gather`: OpenCV's dnn up to 4.11 gets its shape wrong."""
+def _replace_flips_by_gather(model: onnx.ModelProto) -> None:
+    """Replace each `Slice` with a negative step by a `Gather`: OpenCV's dnn up to 4.11 infers its shape wrongly."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {each.name: each.type.tensor_type.shape.dim for each in (*graph.input, *graph.value_info)}
     constants = _constants(model)
@@ -209,16 +193,16 @@ def _gather_backwards(model: onnx.ModelProto) -> None:
         size = shapes[node.input[0]][int(axis[0])].dim_value
         if len(axis) > 1 or not size:
             continue
-        places = np.arange(size)[int(start[0]) : int(end[0]) : int(step[0])]
-        name = f"{node.output[0]}.places"
-        model.graph.initializer.append(onnx.numpy_helper.from_array(places, name))
+        indices = np.arange(size)[int(start[0]) : int(end[0]) : int(step[0])]
+        name = f"{node.output[0]}.indices"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(indices, name))
         node.CopyFrom(onnx.helper.make_node("Gather", [node.input[0], name], node.output, axis=int(axis[0])))
 
 
-def _unsqueeze_one_by_one(model: onnx.ModelProto) -> None:
-    """Replace each `Unsqueeze` of several axes by one for each axis: OpenCV's dnn takes one."""
+def _split_unsqueeze(model: onnx.ModelProto) -> None:
+    """Replace each `Unsqueeze` of several axes by one per axis: OpenCV's dnn supports one."""
     constants = _constants(model)
-    for place, node in reversed(list(enumerate(model.graph.node))):
+    for index, node in reversed(list(enumerate(model.graph.node))):
         axes = constants.get(node.input[1]) if node.op_type == "Unsqueeze" else None
         values = [] if axes is None else sorted(onnx.numpy_helper.to_array(axes).tolist())
         if len(values) < 2 or values[0] < 0:
@@ -229,57 +213,89 @@ def _unsqueeze_one_by_one(model: onnx.ModelProto) -> None:
             model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([axis]), name))
             output = node.output[0] if number == len(values) - 1 else f"{node.output[0]}.{number}"
             single = onnx.helper.make_node("Unsqueeze", [tensor, name], [output])
-            model.graph.node.insert(place + 1 + number, single)
+            model.graph.node.insert(index + 1 + number, single)
             tensor = output
-        del model.graph.node[place]
+        del model.graph.node[index]
 
 
 def _multiply_before_erf(model: onnx.ModelProto) -> None:
-    """Multiply by the reciprocal in each GELU: OpenCV's dnn, which looks for a GELU, crashes where it divides."""
+    """Multiply by the reciprocal in each GELU: OpenCV's dnn crashes on the division."""
     constants = _constants(model)
-    followed = {node.input[0] for node in model.graph.node if node.op_type == "Erf"}
+    erf_inputs = {node.input[0] for node in model.graph.node if node.op_type == "Erf"}
     for node in model.graph.node:
-        if node.op_type == "Div" and node.output[0] in followed and node.input[1] in constants:
+        if node.op_type == "Div" and node.output[0] in erf_inputs and node.input[1] in constants:
             factor = 1 / onnx.numpy_helper.to_array(constants[node.input[1]])
             node.op_type, node.input[1] = "Mul", f"{node.output[0]}.factor"
             model.graph.initializer.append(onnx.numpy_helper.from_array(factor, node.input[1]))
 
 
-def _expand_once_each(model: onnx.ModelProto) -> None:
-    """Give each reader of an expanded constant, such as a class token, its own: OpenCV's dnn 4.11 adds it for each."""
+def _duplicate_expand(model: onnx.ModelProto) -> None:
+    """Give each consumer of an expanded constant its own `Expand`: OpenCV's dnn 4.11 adds it once per consumer."""
     constants = _constants(model)
-    for place, node in reversed(list(enumerate(model.graph.node))):
+    for index, node in reversed(list(enumerate(model.graph.node))):
         if node.op_type != "Expand" or node.input[0] not in constants:
             continue
-        readers = [other for other in model.graph.node if node.output[0] in other.input]
-        for number, reader in enumerate(readers[1:]):
+        consumers = [other for other in model.graph.node if node.output[0] in other.input]
+        for number, consumer in enumerate(consumers[1:]):
             name = f"{node.output[0]}.{number}"
-            reader.input[:] = [name if each == node.output[0] else each for each in reader.input]
-            model.graph.node.insert(place + 1, onnx.helper.make_node("Expand", node.input, [name]))
+            consumer.input[:] = [name if each == node.output[0] else each for each in consumer.input]
+            model.graph.node.insert(index + 1, onnx.helper.make_node("Expand", node.input, [name]))
 
 
 def _drop_unused_tensors(model: onnx.ModelProto) -> None:
-    asked = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
-    kept = [each for each in model.graph.initializer if each.name in asked]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    used = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
+    for index in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[index].name not in used:
+            del model.graph.initializer[index]
 
 
 def remove_tta(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Takes each mirroring out of a graph: both halves are then the same, and folding makes them one."""
-    single = _copy(graph)
+    """Return a graph without flip test-time augmentation: both views become equal, and are merged.
+
+    Raises:
+        UsageError: The graph has no flips.
+    """
+    single = deepcopy(graph)
     constants = _constants(single)
-    mirrored = [node for node in single.graph.node if node.op_type == "Slice" and _is_flip(node.input, constants)]
-    if not mirrored:
-        raise UsageError("This model answers from one view already. Leave out --no-tta.")
-    for node in mirrored:
+    flips = [node for node in single.graph.node if node.op_type == "Slice" and _is_flip(node.input, constants)]
+    if not flips:
+        raise UsageError("The model has no test-time augmentation to remove. Leave out `tta`.")
+    for node in flips:
         node.op_type = "Identity"
         del node.input[1:]
     return _fold(single, FUSIONS)
 
 
+def set_temperature(content: bytes, temperature: float) -> bytes:
+    """Return a model file whose logits are divided by another temperature before the softmax.
+
+    Raises:
+        UsageError: The graph has no softmax that makes its probabilities.
+    """
+    model = load_graph(content)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    softmax = makers["probabilities"]
+    if softmax.op_type != "Softmax":
+        raise UsageError("The temperature of this graph cannot be changed. Give a model that Belvedere trained.")
+    divide, is_output = makers[softmax.input[0]], softmax.input[0] in {each.name for each in model.graph.output}
+    if is_output or divide.op_type not in ("Div", "Mul") or divide.input[1] not in _constants(model):
+        scaled = f"{softmax.input[0]}.scaled"
+        divide = onnx.helper.make_node("Div", [softmax.input[0], ""], [scaled])
+        model.graph.node.insert(list(model.graph.node).index(softmax), divide)
+        divide = next(node for node in model.graph.node if node.output[0] == scaled)
+        softmax.input[0] = scaled
+    factor = np.float32(temperature if divide.op_type == "Div" else 1 / temperature)
+    name = "calibrated_temperature"
+    kept = [each for each in model.graph.initializer if each.name != name]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, onnx.numpy_helper.from_array(np.array(factor), name)])
+    divide.input[1] = name
+    _drop_unused_tensors(model)
+    return bytes(model.SerializeToString())
+
+
 def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """Tensors by name."""
+    """Return constant tensors by name."""
     constants = {weights.name: weights for weights in model.graph.initializer}
     return constants | {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
 
@@ -289,43 +305,37 @@ def _is_flip(inputs: Sequence[str], constants: Mapping[str, onnx.TensorProto]) -
     return steps is not None and bool((onnx.numpy_helper.to_array(steps) < 0).all())
 
 
-def _fold(graph: onnx.ModelProto, leaving: Sequence[str] = ()) -> onnx.ModelProto:
-    """Lets ONNX Runtime work out what is constant, and make one of what is there twice, in the standard's operators."""
+def _fold(graph: onnx.ModelProto, disabled: Sequence[str] = ()) -> onnx.ModelProto:
+    """Return a graph after constant folding and common subexpression elimination by ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3  # it warns that the file is for this machine, which holds of higher levels only
+    options.log_severity_level = 3  # its warning about other machines is for higher levels
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(file)
         content, providers = graph.SerializeToString(), ["CPUExecutionProvider"]
-        onnxruntime.InferenceSession(content, options, providers, disabled_optimizers=list(leaving))
+        onnxruntime.InferenceSession(content, options, providers, disabled_optimizers=list(disabled))
         folded = onnx.load(file)
     _keep_used_domains(folded)
     return folded
 
 
 def _keep_used_domains(model: onnx.ModelProto) -> None:
-    """Remove the domains that no node uses: ONNX Runtime writes all that it knows, and older ones know fewer."""
+    """Remove unused operator domains: ONNX Runtime writes all that it knows, and older versions know fewer."""
     used = {node.domain.removeprefix("ai.onnx") for node in model.graph.node}
-    kept = [each for each in model.opset_import if each.domain in used]
+    versions = {each.domain: each.version for each in model.opset_import if each.domain in used}
     del model.opset_import[:]
-    model.opset_import.extend(kept)
+    model.opset_import.extend(onnx.helper.make_opsetid(*each) for each in versions.items())
 
 
-def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(graph)
-    return copied
-
-
-def batches(pictures: Pictures) -> Iterator[Pictures]:
-    """Some pictures at a time."""
-    return (pictures[start : start + TOGETHER] for start in range(0, len(pictures), TOGETHER))
+def batches(images: Images) -> Iterator[Images]:
+    """Yield the images in batches of 16."""
+    return (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantiser recommends on the root logger what has been done."""
+    """Silence the quantizer's advice on the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,4 @@
-"""What a graph says of pictures, put into words: classes, tags, sets and "none of these".
-
-Knows a model's card and its graph's outputs; does not know how the graph is run or a picture read.
-"""
+"""Model outputs to predictions: class, tags, prediction set, "none of these"."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,97 +7,97 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.inference.tags import area_fractions, choose_tags, tag_confidences
-from belvedere.inference.uncertainty.conformal import choose_sets
+from belvedere.inference.uncertainty.conformal import prediction_sets
 from belvedere.inference.uncertainty.ood import to_percentile
 from belvedere.types.model import ModelCard
 from belvedere.types.prediction import Prediction, Tag
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
-    """What the graph says of N pictures."""
+class ModelOutputs:
+    """Outputs of the graph for N images; optional ones are None if the model lacks them or they were not computed."""
 
     logits: NDArray[np.float32]  # (N, K)
     probabilities: NDArray[np.float32]  # (N, K)
     embedding: NDArray[np.float32]  # (N, D)
-    evidence: NDArray[np.float32] | None = None  # (N, K, h, w); None where not asked for, or of an older version
-    outlier_score: NDArray[np.float32] | None = None  # (N,); the same
+    class_activation_maps: NDArray[np.float32] | None = None  # (N, K, h, w)
+    ood_score: NDArray[np.float32] | None = None  # (N,)
 
 
 def to_predictions(
-    outputs: Outputs,
+    outputs: ModelOutputs,
     card: ModelCard,
     names: Sequence[str],
-    notes: Sequence[tuple[str, ...]],
+    warnings: Sequence[tuple[str, ...]],
     accept_rate: float | None = None,
 ) -> list[Prediction]:
-    """Makes answers of a graph's outputs.
+    """Convert model outputs to predictions.
 
     Args:
-        outputs: Of N pictures.
-        card: The model's.
-        names: N, of the pictures.
-        notes: N, what was decided in reading each.
-        accept_rate: Share of true pictures that are not called "none of these", instead of the model's.
+        outputs: Outputs for N images.
+        card: Card of the model.
+        names: N names of the images.
+        warnings: N tuples of warnings from reading the images.
+        accept_rate: Fraction of in-distribution images that are not "none of these"; default: the card's.
 
     Returns:
-        N answers; what the model can't tell is empty in them.
+        N predictions.
     """
-    best = outputs.probabilities.argmax(1)
+    predicted = outputs.probabilities.argmax(1)
     rows = zip(
         names,
-        notes,
-        best.tolist(),
+        warnings,
+        predicted.tolist(),
         outputs.probabilities.tolist(),
-        *_name_tags(outputs, card, best),
-        _name_sets(outputs, card),
-        _rank_outliers(outputs, card),
+        *_tags(outputs, card, predicted),
+        _prediction_sets(outputs, card),
+        _ood_scores(outputs, card),
         strict=True,
     )
-    limit = card.trust.accept_rate if accept_rate is None else accept_rate
+    threshold = card.uncertainty.ood_acceptance if accept_rate is None else accept_rate
     return [
         Prediction(
             name,
-            card.class_names[place],
-            probabilities[place],
+            card.class_names[k],
+            probabilities[k],
             tuple(probabilities),
-            notes=note,
-            tags=() if is_none else tags,
+            warnings=warning,
+            tags=() if none_of_these else tags,
             tag_probabilities=tag_probabilities,
-            prediction_set=names_in_set,
-            none_of_these=is_none,
+            prediction_set=prediction_set,
+            none_of_these=none_of_these,
             none_of_these_score=score,
         )
-        for name, note, place, probabilities, tags, tag_probabilities, names_in_set, score in rows
-        for is_none in (None if score is None else score > limit,)
+        for name, warning, k, probabilities, tags, tag_probabilities, prediction_set, score in rows
+        for none_of_these in (None if score is None else score > threshold,)
     ]
 
 
-def _name_tags(
-    outputs: Outputs, card: ModelCard, best: NDArray[np.intp]
+def _tags(
+    outputs: ModelOutputs, card: ModelCard, predicted: NDArray[np.intp]
 ) -> tuple[Sequence[tuple[Tag, ...]], Sequence[tuple[float, ...]]]:
-    """The tags of each picture, and how sure it is that each class is there."""
-    rule, evidence = card.trust.tags, outputs.evidence
-    if rule is None or evidence is None:
-        return [()] * len(best), [()] * len(best)
-    confidences = tag_confidences(rule, evidence)
-    shares = area_fractions(evidence, card.trust.temperature)
-    return choose_tags(confidences, shares, best, card.class_names), [tuple(row) for row in confidences.tolist()]
+    """Return the tags of each image, and the probability of each class being present."""
+    model, maps = card.uncertainty.tag_model, outputs.class_activation_maps
+    if model is None or maps is None:
+        return [()] * len(predicted), [()] * len(predicted)
+    confidences = tag_confidences(model, maps)
+    fractions = area_fractions(maps, card.uncertainty.temperature)
+    tags = choose_tags(confidences, fractions, predicted, card.class_names)
+    return tags, [tuple(row) for row in confidences.tolist()]
 
 
-def _name_sets(outputs: Outputs, card: ModelCard) -> Sequence[tuple[str, ...]]:
-    if card.trust.set_mass is None:
+def _prediction_sets(outputs: ModelOutputs, card: ModelCard) -> Sequence[tuple[str, ...]]:
+    if card.uncertainty.conformal_threshold is None:
         return [()] * len(outputs.probabilities)
-    chosen = choose_sets(outputs.probabilities, card.trust.set_mass)
+    chosen = prediction_sets(outputs.probabilities, card.uncertainty.conformal_threshold)
     order = np.argsort(-outputs.probabilities, 1, kind="stable")
     return [
-        tuple(card.class_names[place] for place in ranked if inside[place])
-        for ranked, inside in zip(order, chosen, strict=True)
+        tuple(card.class_names[k] for k in ranked if in_set[k]) for ranked, in_set in zip(order, chosen, strict=True)
     ]
 
 
-def _rank_outliers(outputs: Outputs, card: ModelCard) -> Sequence[float | None]:
-    if not card.trust.outlier_quantiles or outputs.outlier_score is None:
+def _ood_scores(outputs: ModelOutputs, card: ModelCard) -> Sequence[float | None]:
+    if not card.uncertainty.ood_score_quantiles or outputs.ood_score is None:
         return [None] * len(outputs.probabilities)
-    ranks: list[float | None] = to_percentile(outputs.outlier_score, card.trust.outlier_quantiles).tolist()
-    return ranks
+    scores: list[float | None] = to_percentile(outputs.ood_score, card.uncertainty.ood_score_quantiles).tolist()
+    return scores

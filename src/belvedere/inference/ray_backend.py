@@ -1,26 +1,24 @@
-"""The same answers from many processes and machines, by Ray Data: for folders too large for one machine.
+"""Batch prediction on a Ray cluster, for folders too large for one machine.
 
-Knows how names go out to workers and rows come back as Parquet; does not know how a picture is read or answered for:
-each worker opens the same model and reads by the same rule as `predict`. A worker that is lost is replaced, and what it
-had in hand is done again by another.
+Each worker opens the same model as `predict` and writes its rows as Parquet; the work of a lost worker is repeated.
 """
 
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from belvedere.errors import DistributedError, MissingDependencyError, UsageError
 from belvedere.images.inputs import Source
-from belvedere.images.listing import expand
-from belvedere.inference.batch import Answered, require_nonempty
-from belvedere.inference.model import BATCH, Model, open_model
-from belvedere.inference.model_paths import find_model
+from belvedere.images.listing import iter_images
+from belvedere.inference.batch import PredictionSummary, require_nonempty
+from belvedere.inference.model import BATCH_SIZE, Model, open_model
+from belvedere.inference.model_paths import model_file
 from belvedere.inference.writers.parquet import to_table
 from belvedere.runtime.output_folder import atomic_folder
-from belvedere.runtime.parallel import chunks_of
+from belvedere.runtime.parallel import batched
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import ModelId
 
@@ -30,10 +28,10 @@ try:
     import ray
     import ray.data
 except ModuleNotFoundError as error:
-    raise MissingDependencyError("The engine ray", error.name or "ray", "ray") from error
+    raise MissingDependencyError("The backend ray", error.name or "ray", "ray") from error
 
-NAMES_TOGETHER = 4096  # in a piece that a worker takes up
-ROWS_TOGETHER = 256  # answered by a worker at once: what is done again at most when it is lost
+PATHS_PER_TABLE = 4096
+ROWS_PER_TASK = 256  # repeated at most if a worker is lost
 
 
 def predict_at_scale(
@@ -43,105 +41,106 @@ def predict_at_scale(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Answered:
-    """Answers for files and folders on a Ray cluster, and writes the answers as a folder of Parquet files.
+) -> PredictionSummary:
+    """Predict files and folders on a Ray cluster into a folder of Parquet files.
 
-    The cluster is the one that this process is connected to, or that `RAY_ADDRESS` names; else one is started here.
-    Pictures and `out` must be there under the same path on every machine.
+    The cluster is the connected one or that of `RAY_ADDRESS`; otherwise a local one is started. Images and `out` must
+    have the same path on every machine.
 
     Args:
         model: A `model.onnx`, or the run folder that holds one.
         sources: Files and folders.
-        out: The folder, which appears when it is whole; the order of its rows is not that of the pictures.
-        overwrite: Whether an older one that Belvedere made may be replaced.
-        progress: Is told what is done.
+        out: The folder, which appears when it is complete; its rows are not in the order of the images.
+        overwrite: Whether to replace an older folder that Belvedere made.
+        progress: Receives messages.
 
     Returns:
-        How many there were, and how many could not be read.
+        The number of images, and of unreadable ones.
 
     Raises:
-        UsageError: There is nothing to answer for.
-        OutputExistsError: `out` may not be written.
+        UsageError: There are no images.
+        OutputExistsError: `out` exists.
         DistributedError: The cluster failed, or rows are missing.
-        InvalidModelError: The model can't be opened.
+        InvalidModelError: The model cannot be opened.
     """
-    file = find_model(model)
+    file = model_file(model)
     content = file.read_bytes()
     opened = open_model(content, str(file))
-    pictures = require_nonempty(expand(sources), sources)
+    images = require_nonempty(iter_images(sources), sources)
     listed = sources if isinstance(sources, Sequence) else ()
-    read = (file, *(each for each in listed if isinstance(each, Path | str)))
-    with atomic_folder(out, overwrite=overwrite, inputs=read) as folder:
-        with _cluster() as workers:
-            (progress or Progress()).say(f"Model: {opened.identity}. Up to {workers} workers predict")
-            count = _answer(pictures, folder, (content, opened.identity), workers)
-        return _check(folder, count, opened)
+    inputs = (file, *(each for each in listed if isinstance(each, Path | str)))
+    with atomic_folder(out, overwrite=overwrite, inputs=inputs) as folder:
+        with _cluster() as num_workers:
+            (progress or Progress()).log(f"Model: {opened.identity}. Up to {num_workers} workers predict")
+            num_images = _predict(images, folder, (content, opened.identity), num_workers)
+        return _check(folder, num_images, opened)
 
 
-class Answerer:
-    """A worker's own copy of the model."""
+class Predictor:
+    """The model in a worker."""
 
     def __init__(self, content: bytes, identity: ModelId) -> None:
         self._model, self._identity = open_model(content, "model.onnx"), identity
 
     def __call__(self, names: pa.Table) -> pa.Table:
-        """Answers for the pictures of a table of names."""
-        sources = [os.fsdecode(name) for name in names["name"].to_pylist()]
-        # A batch at a time, in this thread: the worker has one core, and memory for one batch of decoded pictures.
-        answers = [self._model.answer_batch(some, reduced=True) for some in chunks_of(sources, BATCH)]
-        return to_table(list(chain.from_iterable(answers)), self._model.class_names, self._identity)
+        """Predict the images of a table of paths."""
+        paths = [os.fsdecode(name) for name in names["name"].to_pylist()]
+        # In this thread, batch by batch: a worker has one core, and memory for one batch of decoded images.
+        predictions = [self._model.predict_batch(batch, draft=True) for batch in batched(paths, BATCH_SIZE)]
+        return to_table(list(chain.from_iterable(predictions)), self._model.class_names, self._identity)
 
 
-def _answer(pictures: Iterator[Source], folder: Path, model: tuple[bytes, ModelId], workers: int) -> int:
-    """Lets workers answer for pictures and write the rows; returns how many pictures there were."""
+def _predict(images: Iterator[Source], folder: Path, model: tuple[bytes, ModelId], num_workers: int) -> int:
+    """Predict and write the rows; return the number of images."""
     try:
-        names = [(ray.put(table), len(table)) for table in _name_tables(pictures)]
-        answers = ray.data.from_arrow_refs([table for table, _ in names]).map_batches(
-            Answerer,
+        tables = [(ray.put(table), len(table)) for table in _path_tables(images)]
+        predictions = ray.data.from_arrow_refs([table for table, _ in tables]).map_batches(
+            Predictor,
             fn_constructor_args=model,
-            batch_size=ROWS_TOGETHER,
+            batch_size=ROWS_PER_TASK,
             batch_format="pyarrow",
-            concurrency=(1, workers),
+            concurrency=(1, num_workers),
             num_cpus=1,
         )
-        answers.write_parquet(str(folder))
+        predictions.write_parquet(str(folder))
     except ray.exceptions.RayError as error:
         raise DistributedError(f"The Ray cluster failed: {' '.join(str(error).split())[-300:]}") from error
-    return sum(count for _, count in names)
+    return sum(count for _, count in tables)
 
 
-def _check(folder: Path, count: int, model: Model) -> Answered:
-    """Counts what came back: every picture must have its row."""
+def _check(folder: Path, num_images: int, model: Model) -> PredictionSummary:
+    """Check that every image has a row."""
     rows = pd.dataset(folder, format="parquet")
-    found = rows.count_rows()
-    if found != count or not {"image", "error"} <= set(rows.schema.names):
-        raise DistributedError(f"{found:,} rows came back for {count:,} pictures, of {model.name}. Please report this.")
-    return Answered(count, rows.count_rows(filter=pd.field("error").is_valid()))
+    num_rows = rows.count_rows()
+    if num_rows != num_images or not {"image", "error"} <= set(rows.schema.names):
+        raise DistributedError(
+            f"Expected {num_images:,} rows of {model.name}. Received: {num_rows:,}. Please report it."
+        )
+    return PredictionSummary(num_images, rows.count_rows(filter=pd.field("error").is_valid()))
 
 
-def _name_tables(pictures: Iterator[Source]) -> Iterator[pa.Table]:
-    """Puts the names of pictures into tables, as the bytes that the disk has."""
-    while some := list(islice(pictures, NAMES_TOGETHER)):
-        if not all(isinstance(name, Path | str) for name in some):
-            raise UsageError("The engine ray takes files and folders, not the bytes of pictures.")
-        yield pa.table({"name": pa.array([os.fsencode(str(name)) for name in some], pa.binary())})
+def _path_tables(images: Iterator[Source]) -> Iterator[pa.Table]:
+    """Yield tables of paths, as the bytes that the file system holds."""
+    for paths in batched(images, PATHS_PER_TABLE):
+        if not all(isinstance(path, Path | str) for path in paths):
+            raise UsageError("The backend ray predicts files and folders, not images in memory.")
+        yield pa.table({"name": pa.array([os.fsencode(str(path)) for path in paths], pa.binary())})
 
 
 @contextmanager
 def _cluster() -> Iterator[int]:
-    """Connects to a cluster or starts one, and yields how many workers it takes: one processor is kept for the disk."""
-    ours = not ray.is_initialized()
-    if ours:
+    """Connect to a cluster or start one; yield the number of workers, one less than its cores."""
+    is_ours = not ray.is_initialized()
+    if is_ours:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise DistributedError(
-                f"There is no Ray cluster to be had: {' '.join(str(error).split())[:300]}"
-            ) from error
+            reason = " ".join(str(error).split())[:300]
+            raise DistributedError(f"No Ray cluster is available: {reason}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield max(1, int(ray.cluster_resources().get("CPU", 2)) - 1)
     finally:
-        if ours:
+        if is_ours:
             ray.shutdown()

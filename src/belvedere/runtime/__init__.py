@@ -1,1 +1,1 @@
-"""What any program needs: files, folders, streams, processes, threads, sockets. Nothing here knows images or models."""
+"""Files, folders, streams, threads and sockets; independent of images and models."""

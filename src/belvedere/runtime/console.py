@@ -1,4 +1,4 @@
-"""Rich's console for tables and lines whose texts come from files: nothing in them is markup or moves the cursor."""
+"""A Rich console that prints names from files as plain text: no markup, no control characters."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,13 +11,13 @@ from belvedere.runtime.terminal import printable_lines
 
 
 class PlainConsole(Console):
-    """Prints text as it is, with escapes instead of what a terminal may act on; only styles come from Rich."""
+    """Prints text unchanged, with escapes for characters that a terminal would act on."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make a text of a string; done before a table is laid out, so that escapes have their room."""
+        """Convert a string before a table is laid out, so that columns have room for escapes."""
         return super().render_str(printable_lines(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -1,23 +1,48 @@
-"""The cache folder of this user, and the environment variables that the command line sets."""
+"""Environment of the process: cache folder, telemetry variables, command line, versions."""
 
 import os
 import platform
 import shlex
 import sys
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
 
 CACHE_DIR_ENV = "BELVEDERE_CACHE"
 PRIVATE = 0o700
-CACHE_TAG = "CACHEDIR.TAG"  # see https://bford.info/cachedir/: backups leave such folders out
+CACHE_TAG = "CACHEDIR.TAG"  # tells backups to skip the folder: https://bford.info/cachedir/
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Belvedere: belvedere cache --clear deletes it.\n"
+TELEMETRY_OFF = {  # docs/privacy.md lists what each dependency could send
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.29 and later
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub and hf-xet, which timm imports
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+# For FastAPI(telemetry=...): otherwise FastAPI sends traces where FASTAPI_OTEL_AUTO_CONFIGURE and OTEL_* say so.
+FASTAPI_TELEMETRY_OFF: "TelemetryConfig" = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
+def disable_telemetry() -> None:
+    """Set the variables of `TELEMETRY_OFF` that the user has not set.
+
+    Importing `belvedere` calls this: dependencies read their variables on import, and child processes inherit them.
+    """
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
 
 
 def cache_folder() -> Path:
-    """Returns where the cache is: $BELVEDERE_CACHE, else the user's folder for such files."""
-    if place := os.environ.get(CACHE_DIR_ENV):
-        return Path(place)
+    """Return the cache folder: $BELVEDERE_CACHE, or Belvedere's folder in the user's cache folder."""
+    if folder := os.environ.get(CACHE_DIR_ENV):
+        return Path(folder)
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "belvedere"
     if sys.platform == "darwin":
@@ -28,16 +53,15 @@ def cache_folder() -> Path:
 def make_cache_folder(*names: str) -> Path:
     """Make a folder in the cache that only this user may read, and return it.
 
-    The folder of the cache itself is closed to others too, unless the user named it. Where it is empty it
-    gets a `CACHEDIR.TAG`: what lies in another may be anybody's.
+    The cache folder itself is made private too, unless $BELVEDERE_CACHE names it. An empty one gets a `CACHEDIR.TAG`.
 
     Raises:
-        OSError: It can't be made.
+        OSError: It cannot be made.
     """
     folder = cache_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not os.environ.get(CACHE_DIR_ENV) and folder.is_dir():
-        with suppress(OSError):  # another user's
+        with suppress(OSError):  # it belongs to another user
             folder.chmod(PRIVATE)
     for name in ("", *names):
         folder /= name
@@ -47,21 +71,15 @@ def make_cache_folder(*names: str) -> Path:
     return folder
 
 
-def keep_fonts_in_cache() -> None:
-    """Let matplotlib keep its list of fonts in our cache folder; the command line calls it before any import of it."""
-    if "MPLCONFIGDIR" not in os.environ:
-        os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
-        with suppress(OSError):
-            make_cache_folder()  # else matplotlib makes it, open to others
-
-
 def command_line() -> str:
-    """Returns how Belvedere was called, as a shell takes it; nothing where it was called from Python."""
+    """Return the command, quoted for a shell; empty if Belvedere was called from Python."""
     program = Path(sys.argv[0])
     ours = program.stem == "belvedere" or (program.name == "__main__.py" and program.parent.name == "belvedere")
     return shlex.join(["belvedere", *sys.argv[1:]]) if ours else ""
 
 
 def list_versions(*packages: str) -> dict[str, str]:
-    """Returns the versions of Python, Belvedere and the named packages."""
+    """Return the versions of Python, Belvedere and some packages."""
+    from importlib import metadata
+
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("belvedere", *packages)}

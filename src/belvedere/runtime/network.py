@@ -1,7 +1,4 @@
-"""Names and addresses of this machine, and listening on them.
-
-Knows which they are; does not know who asks, or for what.
-"""
+"""Host names, addresses and listening sockets."""
 
 import asyncio
 import ctypes
@@ -17,14 +14,14 @@ from belvedere.errors import UsageError
 
 BACKLOG = 2048  # connections that wait to be accepted
 MAX_PORT = 65_535
-SO_ATTACH_FILTER = 26  # of Linux
-# A filter for the packets of a listening socket, as (code, jump if true, jump if false, operand): byte 13 of a TCP
-# header holds its flags, and what opens a connection (SYN) is dropped.
+SO_ATTACH_FILTER = 26  # Linux
+# Packet filter of a listening socket, as (code, jump if true, jump if false, operand). Byte 13 of a TCP header holds
+# the flags; packets with SYN, which open a connection, are dropped.
 NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Return whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -32,7 +29,7 @@ def is_local(host: str) -> bool:
 
 
 def is_allowed_host(header: str, own_name: str = "") -> bool:
-    """Whether a request's Host is a local one, or the server's own name, with a port or without."""
+    """Return whether a Host header names this machine or the server's own name, with or without a port."""
     try:
         name = urlsplit(f"//{header}").hostname or ""
     except ValueError:
@@ -41,33 +38,33 @@ def is_allowed_host(header: str, own_name: str = "") -> bool:
 
 
 def check_main_thread(function: str, *command: str) -> None:
-    """Checks that a server can run here until Ctrl-C: in the main thread, and in no event loop.
+    """Check that a server can run until Ctrl-C: in the main thread, outside an event loop.
 
     Args:
-        function: The name of the function that was called, for the message.
+        function: Name of the calling function, for the message.
         command: The command that does the same in a process of its own.
 
     Raises:
-        UsageError: It can't, which would otherwise show only after the port is taken.
+        UsageError: It cannot.
     """
     if threading.current_thread() is not threading.main_thread():
-        place = f"in the thread {threading.current_thread().name}, but signals reach the main thread only"
+        where = f"in the thread {threading.current_thread().name}, but signals reach the main thread only"
     else:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return
-        place = "in a running event loop, such as a notebook's, which it would stop"
+        where = "in a running event loop, such as a notebook's, which it would stop"
     raise UsageError(
-        f"{function} was called {place}. Start it in a process of its own: subprocess.Popen({list(command)!r})."
+        f"{function} was called {where}. Start it in a process of its own: subprocess.Popen({list(command)!r})."
     )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listens on an address of this machine, or on a name that means one.
+    """Listen on an address of this machine, or on a name of one.
 
     Raises:
-        UsageError: There is no such address or port, or it is taken.
+        UsageError: There is no such address or port, or it is in use.
     """
     try:
         if not 0 <= port <= MAX_PORT:
@@ -81,17 +78,17 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except (OSError, ValueError) as error:  # a name that can't be one is a ValueError
+    except (OSError, ValueError) as error:  # ValueError: an impossible name
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"Can't listen on {host}, port {port}: {reason}. Give another --port or --host.") from error
+        raise UsageError(f"Cannot listen on {host}, port {port}: {reason}. Give another `port` or `host`.") from error
     return listener
 
 
 def stop_connecting(listener: socket.socket) -> None:
-    """Let no further connection begin, where the system is Linux; those in the backlog can still be accepted.
+    """Refuse new connections, on Linux; those in the backlog can still be accepted.
 
-    A socket that is closed resets what is in its backlog, and as long as clients connect, that is never empty. A client
-    whose first packet is dropped sends it again after a second: to whatever listens then.
+    A closed socket resets the connections in its backlog, which is never empty while clients connect. A client whose
+    first packet is dropped sends it again after a second, to the next process that listens.
     """
     if sys.platform != "linux":
         return
@@ -102,12 +99,12 @@ def stop_connecting(listener: socket.socket) -> None:
 
 
 def address_of(listener: socket.socket) -> str:
-    """The address that is listened on, in numbers: what a name stood for."""
+    """Return the numeric address of a listening socket."""
     return str(listener.getsockname()[0])
 
 
 def url_of(listener: socket.socket, host: str) -> str:
-    """Where a browser of this machine finds what listens under a name."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - every address of this machine
-    shown = everywhere.get(address_of(listener), host)
+    """Return the URL of a listening socket for a browser on this machine."""
+    any_address = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    shown = any_address.get(address_of(listener), host)
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"

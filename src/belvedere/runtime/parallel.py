@@ -1,52 +1,97 @@
-"""Work on every core, ahead of whoever takes the results, in memory that stays flat.
+"""Threads: a parallel map with bounded memory, and calls with a time limit.
 
-Knows order and how far ahead to run; does not know what is done.
+Threads in native code cannot be stopped, and the interpreter aborts when it exits while they run;
+`running_threads` lists them.
 """
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-AHEAD = 128  # results that may wait to be taken
+PREFETCH = 128
 
 Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
+Result = TypeVar("Result")
 
 
 def parallel_map(
-    function: Callable[[Item], Outcome], items: Iterable[Item], ahead: int = AHEAD, together: int = 1
-) -> Iterator[Outcome]:
-    """Calls a function for each item in threads, in order.
+    function: Callable[[Item], Result], items: Iterable[Item], prefetch: int = PREFETCH, chunk_size: int = 1
+) -> Iterator[Result]:
+    """Call a function for each item in threads.
 
     Args:
-        function: What to do; an error of its ends the iteration, before the results of those it was taken with.
-        items: Taken as they are needed, never all at once.
-        ahead: How many results may wait to be taken.
-        together: How many items a thread takes at once: more than one where handing over costs as much as the work.
+        function: The function; an error of it ends the iteration, before the other results of its chunk.
+        items: The items, consumed lazily.
+        prefetch: Number of results that are computed ahead.
+        chunk_size: Number of items per task of a thread: more than 1 where scheduling costs as much as the work.
 
     Yields:
-        A result for each item, in the order of the items.
+        The result of each item, in order.
     """
-    waiting = chunks_of(items, min(together, ahead))
-    running: deque[Future[list[Outcome]]] = deque()
+    chunks = batched(items, min(chunk_size, prefetch))
+    running: deque[Future[list[Result]]] = deque()
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         while True:
-            wanted = max(1, ahead // together) - len(running)
+            wanted = max(1, prefetch // chunk_size) - len(running)
             running.extend(
-                pool.submit(lambda chunk: list(map(function, chunk)), chunk) for chunk in islice(waiting, wanted)
+                pool.submit(lambda chunk: list(map(function, chunk)), chunk) for chunk in islice(chunks, wanted)
             )
             if not running:
                 return
             yield from running.popleft().result()
-    finally:  # where nobody takes the rest, it is not begun
+    finally:
         pool.shutdown(cancel_futures=True)
 
 
-def chunks_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Cuts items into lists of a size, the last perhaps shorter; taken as they are needed."""
-    waiting = iter(items)
-    return iter(lambda: list(islice(waiting, size)), [])
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of `size` items, the last one perhaps shorter; items are consumed lazily."""
+    iterator = iter(items)
+    return iter(lambda: list(islice(iterator, size)), [])
+
+
+class BackgroundThread(threading.Thread):
+    """A daemon thread, which may still be running when the process ends."""
+
+    def __init__(self, function: Callable[[], object], name: str) -> None:
+        super().__init__(target=function, name=name, daemon=True)
+
+
+def call_with_timeout(function: Callable[[], Result], seconds: float, name: str) -> Result:
+    """Call a function in a thread and abandon it after a time.
+
+    Args:
+        function: The function.
+        seconds: Time limit.
+        name: Name of the thread.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        TimeoutError: The function has not returned in time. Its own errors are raised unchanged.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised by `result`
+            future.set_exception(error)
+
+    BackgroundThread(run, name).start()
+    return future.result(seconds)
+
+
+def running_threads(seconds: float) -> list[threading.Thread]:
+    """Return the background threads that are still running after some seconds of waiting."""
+    end = time.monotonic() + seconds
+    threads = [thread for thread in threading.enumerate() if isinstance(thread, BackgroundThread)]
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return [thread for thread in threads if thread.is_alive()]

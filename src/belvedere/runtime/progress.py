@@ -1,89 +1,139 @@
-"""Showing how far a long job is: a bar on a terminal, a line now and then elsewhere, nothing when not asked.
-
-Knows how progress looks, and is the only owner of Rich's live display; does not know what is being done.
-"""
+"""Progress of long jobs: bars on a terminal, lines in a log, nothing by default."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
-from belvedere.runtime.terminal import printable, tell
-from belvedere.types.data import Note
+from belvedere.runtime.terminal import print_error, printable
+from belvedere.types.data import DataWarning
 
-SECONDS_BETWEEN_LINES = 10.0
-NAMES_SHOWN = 3  # of a note
-WIDE = 100  # columns of a terminal that has room for a long bar
+LINE_INTERVAL_SECONDS = 10.0
+MAX_NAMES = 3  # shown with a warning
+WIDE_COLUMNS = 100  # terminal width for a long bar
 
 
 class Task:
-    """One job; this kind shows nothing."""
+    """A running job; this class shows nothing."""
 
     def advance(self, images: int, figures: str = "") -> None:
-        """Says that so many more images are done, with a few figures to show beside the bar."""
+        """Report that more images are done, with figures to show beside the bar."""
 
-    def skip(self, images: int) -> None:
-        """Says, before the first is done, that so many were done by an earlier process: they tell nothing of speed."""
+    def resume_at(self, images: int) -> None:
+        """Report, before the first `advance`, the images done by an earlier process; the rate excludes them."""
 
 
 class Progress:
-    """Shows nothing: what a program that calls Belvedere gets unless it asks for more."""
+    """Receives messages and progress; this class, the default of every function, shows nothing."""
 
-    def say(self, message: str) -> None:
-        """Tells the user something, in one line."""
+    def log(self, message: str) -> None:
+        """Show a message, in one line."""
 
-    def say_notes(self, notes: Iterable[Note]) -> None:
-        """Tells the user what was found in the photographs, a line each with the first few names."""
-        for note in notes:
-            more = f" and {len(note.names) - NAMES_SHOWN} more" if len(note.names) > NAMES_SHOWN else ""
-            names = ": " + ", ".join(note.names[:NAMES_SHOWN]) + more if note.names else ""
-            self.say(f"Note: {note.message}{names}")
+    def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
+        """Show warnings about data, a line each with the first few names."""
+        for warning in warnings:
+            more = f" and {len(warning.names) - MAX_NAMES} more" if len(warning.names) > MAX_NAMES else ""
+            names = ": " + ", ".join(warning.names[:MAX_NAMES]) + more if warning.names else ""
+            self.log(f"Warning: {warning.message}{names}")
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
-        """Shows one job while the block runs.
+        """Show a job during the block.
 
         Args:
-            description: What is being done, such as "Reading".
-            images: How many images it takes, or other things; 0 where nobody knows.
-            unit: What they are.
+            description: What is done, such as "Reading".
+            images: Number of images, or of other units; 0 if unknown.
+            unit: Name of the units.
 
         Yields:
             The task to report to.
         """
         yield Task()
 
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Run a stage of a training: "fit", "export" or "write"; a program may prepare its process for it."""
+        yield
+
+
+class ForwardedProgress(Progress):
+    """Passes everything on to another progress; subclasses add to it."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+
+    def log(self, message: str) -> None:
+        self._inner.log(message)
+
+    def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
+        self._inner.log_warnings(warnings)
+
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        with self._inner.task(description, images, unit) as task:
+            yield task
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        with self._inner.stage(name):
+            yield
+
+
+class LoggedProgress(ForwardedProgress):
+    """Appends messages to a log file as well, with the time and all names of a note."""
+
+    def __init__(self, file: Path, inner: Progress) -> None:
+        super().__init__(inner)
+        self._file = file
+
+    def log(self, message: str) -> None:
+        self._write(message)
+        super().log(message)
+
+    def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
+        warnings = tuple(warnings)
+        super().log_warnings(warnings)
+        for warning in warnings:
+            self._write(warning.message)
+            for name in warning.names:
+                self._write(f"  {name}")
+
+    def _write(self, message: str) -> None:
+        # Closed after each line, since Windows renames no folder with open files.
+        with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {printable(message)}\n")
+
 
 class _LineTask(Task):
-    """A line every ten seconds, for a log or a pipe."""
+    """Prints a line every ten seconds."""
 
     def __init__(self, description: str, images: int, unit: str) -> None:
         self._description, self._images, self._unit = description, images, unit
-        self._figures = ""
-        self.skip(0)
+        self.resume_at(0)
 
-    def skip(self, images: int) -> None:
+    def resume_at(self, images: int) -> None:
         self._done = self._skipped = images
         self._start = self._last = time.monotonic()
 
     def advance(self, images: int, figures: str = "") -> None:
         self._done += images
-        self._figures = figures
         now = time.monotonic()
-        if now - self._last >= SECONDS_BETWEEN_LINES:
+        if now - self._last >= LINE_INTERVAL_SECONDS:
             self._last = now
             rate = (self._done - self._skipped) / (now - self._start)
-            of = f"/{self._images}" if self._images else ""
+            total = f"/{self._images}" if self._images else ""
             left = f", {(self._images - self._done) / rate if rate else 0:.0f} s left" if self._images else ""
             speed = f"{rate:.0f} {self._unit}/s{left}"
-            tell(f"{self._description}: {self._done}{of} {self._unit}, {speed} {self._figures}".rstrip())
+            print_error(f"{self._description}: {self._done}{total} {self._unit}, {speed} {figures}".rstrip())
 
 
 class LineProgress(Progress):
-    """Lines on stderr, for where it is not a terminal."""
+    """Prints lines to stderr."""
 
-    def say(self, message: str) -> None:
-        tell(message)
+    def log(self, message: str) -> None:
+        print_error(message)
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
@@ -91,14 +141,14 @@ class LineProgress(Progress):
 
 
 class TerminalProgress(Progress):
-    """Rich's bars on stderr, with images a second and the time left."""
+    """Shows bars on stderr, with images per second and remaining time."""
 
     def __init__(self) -> None:
         from belvedere.runtime.console import PlainConsole
 
         self._console = PlainConsole(stderr=True)
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         self._console.print(printable(message), soft_wrap=True)
 
     @contextmanager
@@ -109,7 +159,7 @@ class TerminalProgress(Progress):
 
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=8 if self._console.width < WIDE else 24),
+            BarColumn(bar_width=8 if self._console.width < WIDE_COLUMNS else 24),
             TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
@@ -120,9 +170,9 @@ class TerminalProgress(Progress):
 
             class BarTask(Task):
                 def __init__(self) -> None:
-                    self.skip(0)
+                    self.resume_at(0)
 
-                def skip(self, images: int) -> None:
+                def resume_at(self, images: int) -> None:
                     self._skipped, self._start = images, time.monotonic()
                     bars.reset(identity, completed=images)
 
@@ -136,5 +186,5 @@ class TerminalProgress(Progress):
 
 
 def console_progress() -> Progress:
-    """Chooses what suits stderr: bars on a terminal, lines in a log."""
+    """Return bars if stderr is a terminal, otherwise lines."""
     return TerminalProgress() if sys.stderr.isatty() else LineProgress()

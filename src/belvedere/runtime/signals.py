@@ -1,4 +1,4 @@
-"""Ctrl-C while a finished training is written: the first is answered with a line, the second obeyed."""
+"""Deferred Ctrl-C."""
 
 import signal
 import threading
@@ -10,22 +10,22 @@ from belvedere.runtime.progress import Progress
 
 @contextmanager
 def defer_interrupt(progress: Progress) -> Iterator[None]:
-    """Lets the block, a matter of seconds, come to its end although Ctrl-C is pressed once.
+    """Let a block of a few seconds finish although Ctrl-C is pressed once; the second Ctrl-C interrupts it.
 
     Args:
-        progress: Is told that it was heard, and what pressing it again does.
+        progress: Shows what a second Ctrl-C does.
     """
-    deaf = signal.getsignal(signal.SIGINT) in (None, signal.SIG_IGN)
-    if deaf or threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
+    ignored = signal.getsignal(signal.SIGINT) in (None, signal.SIG_IGN)
+    if ignored or threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
         return
 
-    def answer(*_: object) -> None:
+    def handle(*_: object) -> None:
         signal.signal(signal.SIGINT, previous)
-        with suppress(RuntimeError):  # it may have come in the middle of another line
-            progress.say("The model and its report are being written: Ctrl-C again gives them up.")
+        with suppress(RuntimeError):  # the signal may interrupt another message
+            progress.log("The model and its report are being written: press Ctrl-C again to abort.")
 
-    previous = signal.signal(signal.SIGINT, answer)
+    previous = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:

@@ -1,7 +1,4 @@
-"""Lines for people: no name moves a terminal's cursor, and a stream that takes nothing does not end a job.
-
-Knows stdin, stdout, stderr and what a terminal acts on; does not know what is written.
-"""
+"""Lines on stdin, stdout and stderr: escaped for a terminal, and lost where a stream cannot be written to."""
 
 import io
 import os
@@ -10,20 +7,25 @@ from typing import TextIO
 
 
 def printable(text: str) -> str:
-    """Write as escapes what a terminal may act on or can't show: line ends, controls, turns of direction, odd bytes."""
+    """Escape line ends, control characters, changes of direction and invalid bytes."""
     return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def printable_lines(text: str) -> str:
-    """Write the same as escapes, but keep line ends."""
+    """Escape as `printable`, but keep line ends."""
     return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
 
 
+def escape_surrogates(text: str) -> str:
+    """Return a text with escapes for the bytes of a file name that are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class PrintableText(io.TextIOWrapper):
-    """A text file on a terminal, which gets escapes instead of what a terminal may act on."""
+    """A text file on a terminal that gets escapes."""
 
     def write(self, text: str, /) -> int:
-        """Write text, line ends as they are."""
+        """Write escaped text, line ends unchanged."""
         return super().write(printable_lines(text))
 
 
@@ -32,8 +34,8 @@ def print_line(line: str) -> None:
     print(printable(line))  # noqa: T201
 
 
-def tell(message: str) -> None:
-    """Write one line to stderr; where nobody takes it, it is lost."""
+def print_error(message: str) -> None:
+    """Print one line to stderr; it is lost if stderr cannot be written to."""
     if sys.stderr is None:
         return
     try:
@@ -43,40 +45,40 @@ def tell(message: str) -> None:
 
 
 def open_streams() -> None:
-    """Open what this process was started without: a closed stdin, stdout or stderr.
+    """Open stdin, stdout and stderr if the process was started without them.
 
-    Else the next file that is opened would get its number, and what is printed, or read, would go there. Reading from a
-    closed stdin and writing to a closed stdout fail as before; what is told on a closed stderr is lost.
+    Otherwise the next opened file would get their number, and with it their input or output. Reading from a closed
+    stdin and writing to a closed stdout fail as before; output to a closed stderr is lost.
     """
     for number, (name, flags) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest number that is free: this one
+            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             opened = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, opened)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # as of names that the encoding does not have
+            stream.reconfigure(errors="backslashreplace")
 
 
 def silence(stream: TextIO) -> None:
-    """Let what is written to a stream that takes nothing be lost, also what waits in it, when the process ends."""
+    """Send a stream that cannot be written to, and what it has buffered, to the null device."""
     sink = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, stream.fileno())
-    except (OSError, ValueError):  # no stream of the system's: nothing waits
+    except (OSError, ValueError):  # not a stream of the system: nothing is buffered
         pass
     finally:
         os.close(sink)
 
 
 def is_writable(stream: TextIO) -> bool:
-    """Write out what waits in a stream; where that fails, silence the stream."""
+    """Flush a stream; silence it if that fails."""
     try:
         stream.flush()
-    except (OSError, ValueError):  # the latter of a stream that was closed when it could not be written out
+    except (OSError, ValueError):  # ValueError: a stream closed after a failed flush
         silence(stream)
         return False
     return True

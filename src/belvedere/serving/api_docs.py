@@ -1,7 +1,4 @@
-"""The API for people to read: one page made of its OpenAPI description, which fetches nothing from elsewhere.
-
-Knows the shape of an OpenAPI document; does not know the routes.
-"""
+"""The page that describes the API, rendered from its OpenAPI document."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,41 +9,37 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render_manual(document: dict[str, Any]) -> str:
-    """Returns the page.
-
-    Args:
-        document: An OpenAPI 3.1 document.
-    """
+def render_api_docs(document: dict[str, Any]) -> str:
+    """Return the HTML page of an OpenAPI 3.1 document."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    schemas = document["components"]["schemas"]
     routes = [
         {
             "path": path,
             "method": method.upper(),
-            "summary": route["summary"],
-            "paragraphs": [" ".join(each.split()) for each in route.get("description", "").split("\n\n")],
+            "paragraphs": [" ".join(each.split()) for each in route["description"].split("\n\n")],
             "parameters": route.get("parameters", []),
-            "answers": {status: answer["description"] for status, answer in route["responses"].items()},
-            "fields": list(_fields(_good_schema(route))),
+            "responses": {status: response["description"] for status, response in route["responses"].items()},
+            "fields": list(_fields(route["responses"]["200"]["content"].get("application/json", {}), schemas)),
         }
         for path, methods in document["paths"].items()
         for method, route in methods.items()
     ]
-    return environment.get_template("manual.html").render(info=document["info"], routes=routes)
+    return environment.get_template("api_docs.html").render(info=document["info"], routes=routes)
 
 
-def _good_schema(route: dict[str, Any]) -> dict[str, Any]:
-    content = route["responses"]["200"].get("content", {})
-    return dict(content.get("application/json", {}).get("schema", {}))
-
-
-def _fields(schema: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Names every field of an answer, those in lists and records too, with what it means."""
+def _fields(schema: dict[str, Any], schemas: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and description of every field of a schema, also of nested ones."""
+    nested = [schema["schema"]] if "schema" in schema else [*schema.get("anyOf", ()), *schema.get("allOf", ())]
+    if "$ref" in schema:
+        nested.append(schemas[schema["$ref"].rpartition("/")[2]])
+    for each in nested:
+        yield from _fields(each, schemas, prefix)
+    if isinstance(schema.get("items"), dict):
+        yield from _fields(schema["items"], schemas, f"{prefix}[]")
     for name, field in schema.get("properties", {}).items():
-        whole = f"{before}{name}"
-        yield whole, field.get("description", "")
-        yield from _fields(field, f"{whole}.")
-        if isinstance(field.get("items"), dict):
-            yield from _fields(field["items"], f"{whole}[].")
+        path = f"{prefix}.{name}".removeprefix(".")
+        yield path, field.get("description", "")
+        yield from _fields(field, schemas, path)

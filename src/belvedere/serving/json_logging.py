@@ -1,7 +1,4 @@
-"""The server's log: one JSON object a line, on stderr.
-
-Knows how a record is written; does not know what is logged.
-"""
+"""The log of the server: one JSON object per line on stderr."""
 
 import json
 import logging
@@ -11,18 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from belvedere.runtime.terminal import tell
+from belvedere.runtime.terminal import print_error
 
 log = logging.getLogger("belvedere.serving")
 
 
-class JsonLines(logging.Formatter):
-    """Writes a record, and the fields that come with it, as one line."""
+class JsonFormatter(logging.Formatter):
+    """Format a record and its `fields` as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        """Return the line."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), "message": record.getMessage()}
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -31,37 +28,39 @@ class JsonLines(logging.Formatter):
 
 @contextmanager
 def json_log() -> Iterator[None]:
-    """Write what the server and every library log to stderr, as JSON lines; warnings and ended threads too."""
+    """Log to stderr as JSON lines, also the records of libraries, warnings and exceptions of threads."""
     root = logging.getLogger()
-    before = root.handlers, root.level, log.level, threading.excepthook, sys.unraisablehook
+    handlers, levels = root.handlers, (root.level, log.level)
+    hooks = threading.excepthook, sys.unraisablehook
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    threading.excepthook, sys.unraisablehook = _log_thread, _log_unraisable
+    threading.excepthook, sys.unraisablehook = _log_thread_exception, _log_unraisable
     try:
         yield
     finally:
         logging.captureWarnings(False)
-        root.handlers, _, _, threading.excepthook, sys.unraisablehook = before
-        root.setLevel(before[1])
-        log.setLevel(before[2])
+        threading.excepthook, sys.unraisablehook = hooks
+        root.handlers = handlers
+        root.setLevel(levels[0])
+        log.setLevel(levels[1])
 
 
 def announce(message: str) -> None:
-    """Tell whoever started the server something: as it is on a terminal, else as a line of the log."""
+    """Write a message to the terminal, or to the log if stderr is not a terminal."""
     if sys.stderr is not None and sys.stderr.isatty():
-        tell(message)
+        print_error(message)
     else:
         log.info(message)
 
 
-def _log_thread(ended: threading.ExceptHookArgs) -> None:
-    name = ended.thread.name if ended.thread else "unknown"
-    log.error("The thread %s ended.", name, exc_info=ended.exc_value)
+def _log_thread_exception(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread else "unknown"
+    log.error("Thread %s ended with an exception.", name, exc_info=args.exc_value)
 
 
-def _log_unraisable(failed: "sys.UnraisableHookArgs") -> None:
-    log.error("%s: %r.", failed.err_msg or "Ignored", failed.object, exc_info=failed.exc_value)
+def _log_unraisable(args: "sys.UnraisableHookArgs") -> None:
+    log.error("%s: %r.", args.err_msg or "Ignored exception", args.object, exc_info=args.exc_value)

@@ -1,39 +1,32 @@
-"""What the service takes at most, of anything a stranger may send.
-
-Knows numbers and whether they go together; does not know requests.
-"""
+"""Limits of the service."""
 
 from dataclasses import dataclass
 
 from belvedere.errors import UsageError
 from belvedere.images.decode import MAX_PIXELS
-from belvedere.inference.model import BATCH
+from belvedere.inference.model import BATCH_SIZE
 from belvedere.runtime.http.limits import RequestLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Limits(RequestLimits):
-    """The bounds of one service; what is over them is refused, with a reason."""
+    """Limits of one service. What exceeds them is rejected."""
 
-    pixels: int = 50_000_000  # of one picture: height times width
-    files: int = 32  # of one request
-    queue: int = 256  # pictures that wait or are worked on; more are refused until some are answered
-    batch: int = 16  # pictures that go through the model at once, on each core
-    decode_seconds: float = 10.0  # for one picture; over it, its decoder is stuck, and another takes its place
-    keep_alive_seconds: float = 5.0  # for which a connection is kept on which nothing is asked
-    drain_seconds: float = 1.0  # at the end: still accepting, so that no client is cut off between two requests
+    max_pixels: int = 50_000_000  # height times width of one image
+    max_files: int = 32  # per request
+    max_queue: int = 256  # images waiting or in work
+    max_batch_size: int = 16  # images per batch and core
+    decode_seconds: float = 10.0  # per image; then the decoder counts as stuck and is replaced
+    keep_alive_seconds: float = 5.0  # without a request on an open connection
+    drain_seconds: float = 1.0  # at shutdown: time in which requests are still accepted
 
     def __post_init__(self) -> None:
-        """Raises UsageError where a bound makes no sense."""
+        """Check the values; raises UsageError."""
         RequestLimits.__post_init__(self)
-        if self.files > self.queue:
-            raise UsageError(
-                f"A request may hold {self.files} files, but the queue takes {self.queue} pictures: such a request "
-                "could never be answered. Give a longer queue, or fewer files."
-            )
-        if self.batch > BATCH:
-            raise UsageError(
-                f"A batch is {BATCH} pictures at most, on each core: more are no quicker. Received: {self.batch}."
-            )
-        if self.pixels > MAX_PIXELS:
-            raise UsageError(f"At most {MAX_PIXELS:,} pixels can be read. Received a limit of {self.pixels:,}.")
+        for name, maximum in (
+            ("max_batch_size", BATCH_SIZE),
+            ("max_pixels", MAX_PIXELS),
+            ("max_files", self.max_queue),
+        ):
+            if getattr(self, name) > maximum:
+                raise UsageError(f"Limit {name} is too large: {getattr(self, name):,}. Give at most {maximum:,}.")

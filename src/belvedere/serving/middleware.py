@@ -1,7 +1,4 @@
-"""What stands before every route of the service: the limits that every server has, and the access log.
-
-Knows one exchange of a request and its answer; does not know routes or pictures.
-"""
+"""The middleware of the service: limits, cross-origin check, metrics and access log."""
 
 import logging
 import secrets
@@ -10,84 +7,77 @@ import time
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from belvedere.runtime.http import middleware
-from belvedere.runtime.http.errors import GONE, Refused
+from belvedere.runtime.http.errors import CLIENT_CLOSED_REQUEST, HTTPError
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.origins import Origins, Preflights
-
-IMAGES = "'self' blob:"  # what the page may show
+from belvedere.serving.origins import Origins
 
 log = logging.getLogger("belvedere.serving")
 
 
-class Gate(middleware.Gate):
-    """Passes requests on to the service, within limits, and counts them."""
+class ServiceMiddleware(middleware.LimitsMiddleware):
+    """Apply the limits, count the requests and log them."""
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, metrics: Metrics, *, only_local: str | None, origins: Origins
+        self, app: ASGIApp, limits: Limits, metrics: Metrics, *, local_name: str | None, origins: Origins
     ) -> None:
-        super().__init__(Preflights(app, origins), limits, images=IMAGES, only_local=only_local)
+        super().__init__(app, limits, image_sources="'self' blob:", local_name=local_name)
         self.metrics = metrics
         self.origins = origins
 
-    def open(self, scope: Scope, receive: Receive, send: Send) -> middleware.Exchange:
-        """Begins an exchange."""
-        return _Exchange(self, scope, receive, send)
+    def open_request(self, scope: Scope, receive: Receive, send: Send) -> middleware.RequestContext:
+        """Return the context of a new request."""
+        return _RequestContext(self, scope, receive, send)
 
 
-class _Exchange(middleware.Exchange):
-    """One request and its answer, with its line of the log."""
-
-    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(gate, scope, receive, send)
-        self._metrics, self._origins = gate.metrics, gate.origins
-        self._code = ""  # of a refusal
+class _RequestContext(middleware.RequestContext):
+    def __init__(self, service: ServiceMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(service, scope, receive, send)
+        self._metrics, self._origins = service.metrics, service.origins
         self.id = secrets.token_hex(8)
+        self.scope["log"] = self._log = {"id": self.id, "images": 0, "code": ""}  # the routes add to it
 
     async def run(self) -> None:
-        self.scope["exchange"] = notes = {"id": self.id, "pictures": 0, "code": ""}
         try:
             await super().run()
         except Exception:
-            log.exception("A request failed.", extra={"fields": {"id": self.id}})  # the application has told its sender
+            log.exception("A request failed.", extra={"fields": {"id": self.id}})  # the application has responded
         finally:
-            self._close(notes)
+            self._write_log()
 
-    def check_head(self) -> None:
-        super().check_head()
-        if self.method not in middleware.READING and self._origins.is_foreign(self.headers):
-            raise Refused(
+    def check_headers(self) -> None:
+        super().check_headers()
+        if self.method not in middleware.SAFE_METHODS and not self._origins.is_allowed(self.headers):
+            raise HTTPError(
                 403,
-                "This request was made by another origin's page. Ask from this server's own page, or start the server "
-                "with --cors-origin and the page's origin.",
+                "A page of another origin sent this request. Use the server's own page, or allow the origin when you "
+                "start the server.",
             )
 
-    def own_headers(self) -> list[tuple[bytes, bytes]]:
-        return [*super().own_headers(), (b"x-request-id", self.id.encode()), *self._origins.own_headers(self.headers)]
+    def response_headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().response_headers(), (b"x-request-id", self.id.encode())]
 
-    async def refuse(self, refused: Refused) -> None:
-        self._code = refused.code
-        await super().refuse(refused)
+    async def reject(self, error: HTTPError) -> None:
+        self._log["code"] = error.code
+        await super().reject(error)
 
-    def _close(self, notes: dict[str, object]) -> None:
-        """Counts the exchange and writes its line of the log: no name of a file and nothing of a picture is in it."""
-        seconds = time.perf_counter() - self.began
+    def _write_log(self) -> None:
+        """Count the request and log one line, without file names and contents."""
+        seconds = time.perf_counter() - self.started
         route = getattr(self.scope.get("route"), "path", "other")
-        status = self.status or GONE
-        code = self._code or notes["code"]
+        status = self.status or CLIENT_CLOSED_REQUEST
         self._metrics.requests.labels(route, status).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
+        code = self._log.pop("code")
         if code:
-            self._metrics.refused.labels(code).inc()
+            self._metrics.rejected.labels(code).inc()
         client = self.scope.get("client")
-        fields = {
-            "id": self.id,
+        fields = self._log | {
             "client": client[0] if client else None,
             "method": self.method,
             "route": route,
             "status": status,
             "milliseconds": round(seconds * 1000, 1),
-            "bytes": self.received,
-            "pictures": notes["pictures"],
+            "bytes": self.num_bytes,
         }
         log.info("request", extra={"fields": {**fields, "code": code} if code else fields})

@@ -1,7 +1,6 @@
-"""The model that answers, and the watch over its file: a new one takes over between two batches.
+"""The model in use, and a watch that replaces it when its file changes.
 
-Knows when a file has changed and is whole; does not know requests. A request keeps the model that it began with, so
-that none is dropped; a new file that can't be used changes nothing but `error`.
+A request keeps the model it started with, so a reload drops no request. A file that cannot be used only sets `error`.
 """
 
 import threading
@@ -14,18 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from belvedere.errors import InvalidModelError
-from belvedere.inference.model import Model, load
-from belvedere.inference.model_paths import find_model, name_model
+from belvedere.inference.model import Model, load_model
+from belvedere.inference.model_paths import model_file, name_model
 from belvedere.inference.session import Cancellation
-from belvedere.runtime.timeouts import BackgroundThread, call_with_timeout
+from belvedere.runtime.parallel import BackgroundThread, call_with_timeout
 
-LOOK_SECONDS = 1.0  # between two looks at the file
-END_SECONDS = 5.0
-LOAD_SECONDS = 60.0  # for a file to be read and opened
-TRIAL_SECONDS = 10.0  # for its answer for a blank picture
-GONE = "The model's file is gone; the model in memory goes on answering. Put a model in its place."
+CHECK_SECONDS = 1.0  # between two checks of the file
+STOP_SECONDS = 5.0
+LOAD_SECONDS = 60.0
+WARM_UP_SECONDS = 10.0  # for the prediction of a blank image
+MISSING = "The model file is missing. The loaded model stays in use. Restore the file."
 
-Signature = tuple[int, int, int]  # number of the file on its disk, time of its last change in ns, bytes
+Signature = tuple[int, int, int]  # inode, modification time in ns, bytes
+ReloadCallback = Callable[[str, "LoadedModel", str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class LoadedModel:
     """A model in use."""
 
     model: Model
-    name: str  # of its file and folder, without the path to them
+    name: str  # parent folder and file name; the full path is not exposed
     sha256: str  # of the file
     loaded: str  # UTC, ISO 8601
 
@@ -42,114 +42,112 @@ class LoadedModel:
 
 
 class ModelWatch:
-    """Holds the model in use, and puts a new file's in its place."""
+    """Holds the model in use, and loads a new file in its place."""
 
-    def __init__(
-        self, path: Path | str, said: Callable[[str, LoadedModel, str | None], None], accept_rate: float | None = None
-    ) -> None:
-        """Opens the model; `said` hears "loaded", or "kept" or "gone" and why, and the model in use.
+    def __init__(self, path: Path | str, on_reload: ReloadCallback, accept_rate: float | None = None) -> None:
+        """Load the model.
+
+        Args:
+            path: Model file or run folder.
+            on_reload: Called with "loaded", "rejected" or "missing", the model in use, and the error or None.
+            accept_rate: See `belvedere.load_model`; also applied to new files.
 
         Raises:
-            InvalidModelError: As `load`.
-            UsageError: As `load`.
+            InvalidModelError: The model cannot be used.
+            UsageError: The accept rate cannot be used with this model.
         """
         self._path = Path(path)
-        self._said = said
+        self._on_reload = on_reload
         self._accept_rate = accept_rate
-        self.current, self._signature = _open(self._path, accept_rate)
-        self.error: str | None = None  # why the file that is there now is not the one in use
-        self._refused: Signature | None = None
-        self._seen: Signature | None = self._signature
-        self._end = threading.Event()
+        self.current, self._signature = _load(self._path, accept_rate)
+        self.error: str | None = None  # why the present file is not in use
+        self._rejected: Signature | None = None
+        self._last: Signature | None = self._signature
+        self._stop = threading.Event()
         self._thread = BackgroundThread(self._watch, "model-watch")
 
     def start(self) -> None:
-        """Begins to look at the file, in a thread."""
+        """Start to watch the file in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the watch; where it is in the middle of opening a file, it is left behind after `END_SECONDS`."""
-        self._end.set()
-        self._thread.join(END_SECONDS)
+        """Stop the thread; wait at most `STOP_SECONDS`."""
+        self._stop.set()
+        self._thread.join(STOP_SECONDS)
 
     @property
     def is_alive(self) -> bool:
-        """Whether a new file would be seen."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def look(self) -> None:
-        """Takes the file if it is another than before and did not change since the last look."""
+    def check(self) -> None:
+        """Load the file if it differs from the one in use and did not change since the last check."""
         signature = _signature(self._path)
-        settled, self._seen = signature == self._seen, signature
+        is_settled, self._last = signature == self._last, signature
         if signature == self._signature:
-            self.error = None  # the file in use is in its place, perhaps again
-        elif settled and signature is None:
-            self._miss()
-        elif settled and signature != self._refused:
-            self._take(signature)
+            self.error = None
+        elif is_settled and signature is None:
+            if self.error != MISSING:
+                self.error, self._rejected = MISSING, None
+                self._on_reload("missing", self.current, MISSING)
+        elif is_settled and signature != self._rejected:
+            self._reload(signature)
 
-    def _miss(self) -> None:
-        if self.error != GONE:
-            self.error, self._refused = GONE, None
-            self._said("gone", self.current, GONE)
-
-    def _take(self, signature: Signature | None) -> None:
+    def _reload(self, signature: Signature | None) -> None:
         try:
-            served, opened = _open(self._path, self._accept_rate)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it: the watch goes on, and so does the model
-            file = find_model(self._path)
-            self.error, self._refused = str(error).replace(str(file), name_model(file)), signature
-            self._said("kept", self.current, self.error)
+            loaded, self._signature = _load(self._path, self._accept_rate)
+        except Exception as error:  # noqa: BLE001 - any failure rejects the file; the watch continues
+            file = model_file(self._path)
+            self.error, self._rejected = str(error).replace(str(file), name_model(file)), signature
+            self._on_reload("rejected", self.current, self.error)
             return
-        self._signature, self._refused, self.error = opened, None, None
-        self.current = served
-        self._said("loaded", served, None)
+        self.current, self._rejected, self.error = loaded, None, None
+        self._on_reload("loaded", loaded, None)
 
     def _watch(self) -> None:
-        while not self._end.wait(LOOK_SECONDS):
-            self.look()
+        while not self._stop.wait(CHECK_SECONDS):
+            self.check()
 
 
-def _open(path: Path, accept_rate: float | None) -> tuple[LoadedModel, Signature]:
-    """Opens a model, asks it about a blank picture, and says which file it was: the same before and after."""
+def _load(path: Path, accept_rate: float | None) -> tuple[LoadedModel, Signature]:
+    """Load and try a model; its file must not change in the meantime."""
     signature = _signature(path)
-    file = find_model(path)
+    file = model_file(path)
     try:
-        model = call_with_timeout(partial(load, path, accept_rate=accept_rate), LOAD_SECONDS, "model-load")
+        model = call_with_timeout(partial(load_model, path, accept_rate=accept_rate), LOAD_SECONDS, "model-load")
     except TimeoutError:
-        raise InvalidModelError(f"{file} was not opened within {LOAD_SECONDS:g} s. Give another model.") from None
-    _try_out(model, file)
+        raise InvalidModelError(f"{file} was not loaded within {LOAD_SECONDS:g} s. Give another model.") from None
+    _warm_up(model, file)
     if signature is None or signature != _signature(path):
-        raise InvalidModelError(f"{file} changed while it was read. It is read again when it rests.")
-    return LoadedModel(
-        model, name_model(file), model.sha256, datetime.now(UTC).isoformat(timespec="seconds")
-    ), signature
+        raise InvalidModelError(f"{file} changed while it was loaded. It is loaded again when it is complete.")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return LoadedModel(model, name_model(file), model.sha256, now), signature
 
 
-def _try_out(model: Model, file: Path) -> None:
-    """Asks a model about a blank picture: the first answer is slow, and may fail or never come."""
+def _warm_up(model: Model, file: Path) -> None:
+    """Predict a blank image: the first prediction is slow, and shows whether the model can be run."""
     cancellation = Cancellation()
 
-    def ask() -> None:
+    def predict() -> None:
         size = model.card.preprocess
         blank = np.zeros((1, size.height, size.width, 3), np.uint8)
         model.to_predictions(model.forward_all(blank, cancellation), ["blank"], [()])
 
     try:
-        call_with_timeout(ask, TRIAL_SECONDS, "model-trial")
+        call_with_timeout(predict, WARM_UP_SECONDS, "model-trial")
     except TimeoutError:
-        reason = f"no answer for a blank picture came within {TRIAL_SECONDS:g} s"
-        raise InvalidModelError(f"{file} can't be used: {reason}. Give another model.") from None
-    except Exception as error:  # whatever keeps it from answering keeps it from being used
+        reason = f"no prediction for a blank image within {WARM_UP_SECONDS:g} s"
+        raise InvalidModelError(f"{file} cannot be used: {reason}. Give another model.") from None
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise InvalidModelError(f"{file} can't be used: {reason}. Give another model.") from error
+        raise InvalidModelError(f"{file} cannot be used: {reason}. Give another model.") from error
     finally:
         cancellation.cancel()
 
 
 def _signature(path: Path) -> Signature | None:
     try:
-        status = find_model(path).stat()
+        status = model_file(path).stat()
     except OSError:
-        return None  # between two files, or gone: the model in use stays
+        return None
     return status.st_ino, status.st_mtime_ns, status.st_size

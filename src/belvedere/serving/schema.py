@@ -1,147 +1,133 @@
-"""What the API takes and gives, as OpenAPI describes it.
+"""Responses of the API as pydantic models: FastAPI makes the OpenAPI document from them.
 
-Knows the shapes; does not know how they are filled.
+The routes return JSON without going through these models, which would cost time; a test compares both.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from belvedere.serving.uploads import FIELD, FORM, RAW
+from belvedere.types.model import ModelCard
+from belvedere.types.prediction import Tag
 
-Schema = dict[str, Any]
-
-DESCRIPTION = (
-    "Answers for photographs: class probabilities, what else is in the picture, and whether it is none of these. "
-    "Pictures are read, answered and forgotten: none is stored, and none leaves this machine."
-)
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def text(description: str, **more: Any) -> Schema:
-    """A string."""
-    return {"type": "string", "description": description, **more}
+def described(text: str) -> Any:
+    """Return a required field with a description."""
+    return Field(description=text)
 
 
-def number(description: str, **more: Any) -> Schema:
-    """A number from 0 to 1, or null."""
-    return {"type": ["number", "null"], "description": description, "minimum": 0, "maximum": 1, **more}
+class _Response(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
-def record(properties: Schema, **more: Any) -> Schema:
-    """An object with these keys, all of which are there."""
-    return {"type": "object", "properties": properties, "required": list(properties), **more}
+class PredictionResponse(_Response):
+    """Prediction of one image."""
+
+    image: str = described("File name as sent.")
+    answer: str | None = described("Predicted class, or `none of these`.")
+    predicted_label: str | None = described("Most probable class, whatever the answer is.")
+    confidence: Fraction | None = described("Probability of the predicted label.")
+    probabilities: dict[str, Fraction] | None = described("Probability of each class.")
+    tags: list[Tag] = described("Classes in the image; empty for `none of these` and models without tags.")
+    tag_probabilities: dict[str, Fraction] | None = described(
+        "Probability of each class to be in the image; null for models without tags."
+    )
+    prediction_set: list[str] = described("Prediction set, most probable class first.")
+    none_of_these: bool | None = described("Whether the image is none of the classes (out of distribution).")
+    none_of_these_score: Fraction | None = described("Fraction of in-distribution images with a lower OOD score.")
+    warnings: list[str] = described("Warnings about the file, such as `first of 12 frames`.")
+    error: str | None = described("Why the file could not be read; the other fields are empty then.")
+    heatmap: list[list[list[Fraction]]] | None = described(
+        "(K, h, w): fraction of each class at each position, in the order of `class_names`; null unless requested, "
+        "and for models without heatmaps."
+    )
 
 
-def listed(items: Schema, description: str) -> Schema:
-    """A list."""
-    return {"type": "array", "items": items, "description": description}
+class ModelReference(_Response):
+    """Model that made the predictions."""
+
+    name: str = described("File name.")
+    sha256: str = described("Hash of the file.")
 
 
-TAG = record(
-    {
-        "name": text("A class."),
-        "share": {"type": "number", "description": "Of the picture, 0 to 1."},
-        "confidence": {"type": "number", "description": "That it is in the picture, 0 to 1."},
-    }
-)
-PREDICTION = record(
-    {
-        "image": text("The file's name as it was sent."),
-        "answer": {"type": ["string", "null"], "description": "The class, or `none of these`."},
-        "predicted_label": {"type": ["string", "null"], "description": "The likeliest class, whatever the answer is."},
-        "confidence": number("Its probability."),
-        "probabilities": {
-            "type": ["object", "null"],
-            "additionalProperties": {"type": "number"},
-            "description": "Of every class.",
-        },
-        "tags": listed(
-            TAG,
-            "What is in the picture, the answer first; empty for `none of these`, or where the model does not tell.",
-        ),
-        "tag_probabilities": {
-            "type": ["object", "null"],
-            "additionalProperties": {"type": "number"},
-            "description": "How sure it is of every class that it is in the picture; null where the model can't tell.",
-        },
-        "prediction_set": listed({"type": "string"}, "The prediction set, most probable class first."),
-        "none_of_these": {"type": ["boolean", "null"], "description": "Whether it is unlike every class."},
-        "none_of_these_score": number("How unlike: the share of true pictures that are less unlike."),
-        "notes": listed({"type": "string"}, "What was decided in reading the file."),
-        "error": {"type": ["string", "null"], "description": "Why the file could not be read; the rest is empty then."},
-        "heatmap": {
-            "type": ["array", "null"],
-            "items": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
-            "description": "(K, h, w): at each place of the picture the share of each class, in the order of "
-            "`classes`. Null unless asked for, and where the model does not tell places.",
-        },
-    }
-)
-ANSWER = record(
-    {
-        "model": record(
-            {"name": text("Its file."), "sha256": text("Of its file.")}, description="The one that said it."
-        ),
-        "input": record(
-            {
-                "height": {"type": "integer", "description": "Pixels."},
-                "width": {"type": "integer", "description": "Pixels."},
-                "resize": text(
-                    "How a picture is fitted: stretch, or crop (the middle is seen).", enum=["stretch", "crop"]
-                ),
-            }
-        ),
-        "classes": listed({"type": "string"}, "In the order of the model's numbers."),
-        "predictions": listed(PREDICTION, "One a picture, in the order they were sent."),
-    }
-)
-PROBLEM = record(
-    {"error": record({"code": text("For programs, such as `too_many_files`."), "message": text("For people.")})}
-)
-STATUS = record({"status": text("`ok` or `ready`.")})
-CARD = record(
-    {
-        "name": text("The model's file."),
-        "sha256": text("Of that file."),
-        "loaded": text("Since when it answers, UTC."),
-        "reload_error": {
-            "type": ["string", "null"],
-            "description": "Why the model's file is not in use (a newer one can't be used, or it is gone): the model "
-            "before it goes on answering.",
-        },
-        "heatmaps": {"type": "boolean", "description": "Whether the model tells places."},
-        "limits": {"type": "object", "additionalProperties": {"type": "number"}, "description": "Of a request."},
-        "card": {"type": "object", "description": "Classes, input, layers and provenance, as the file holds them."},
-    }
-)
-FILE = {"type": "string", "format": "binary"}
-BODY: Schema = {
+class PreprocessResponse(_Response):
+    """How an image becomes the input of the model."""
+
+    height: int = described("Pixels.")
+    width: int = described("Pixels.")
+    resize: Literal["stretch", "crop"] = described("`stretch`, or `crop` (center crop).")
+
+
+class PredictResponse(_Response):
+    """Predictions of one request."""
+
+    model: ModelReference
+    preprocess: PreprocessResponse
+    class_names: list[str] = described("Classes in the order of the model.")
+    predictions: list[PredictionResponse] = described("One per image, in the order sent.")
+
+
+class ModelResponse(ModelReference):
+    """The model in use."""
+
+    loaded: str = described("Time of loading, UTC.")
+    reload_error: str | None = described("Why the present model file is not in use; the loaded model stays in use.")
+    heatmaps: bool = described("Whether the model has heatmaps.")
+    limits: dict[str, int] = described("Limits of one request: max_body_bytes, max_files and max_pixels.")
+    card: ModelCard = described("Model card: classes, preprocessing, layers, provenance and uncertainty.")
+
+
+class StatusResponse(_Response):
+    """State of the server."""
+
+    status: Literal["ok", "ready"]
+
+
+class ErrorDetail(_Response):
+    """Code and message of an error."""
+
+    code: str = described("For programs, such as `too_many_files`.")
+    message: str = described("For people.")
+
+
+class ErrorResponse(_Response):
+    """Every error response."""
+
+    error: ErrorDetail
+
+
+_FILE = {"type": "string", "format": "binary"}
+REQUEST_BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        FORM: {"schema": record({FIELD: {"type": "array", "items": FILE, "minItems": 1}})},
-        "image/*": {"schema": FILE},
-        RAW: {"schema": FILE},
+        FORM: {
+            "schema": {
+                "type": "object",
+                "properties": {FIELD: {"type": "array", "items": _FILE, "minItems": 1}},
+                "required": [FIELD],
+            }
+        },
+        "image/*": {"schema": _FILE},
+        RAW: {"schema": _FILE},
     },
 }
-MEANINGS = {
-    400: "The form is damaged, or the request has several Host headers.",
+ERRORS = {
+    400: "The form is malformed, or the request has several Host headers.",
     401: "The token is missing or wrong.",
-    403: "Another origin's page asks, and was not allowed to.",
+    403: "A page of another origin sent the request.",
     408: "The request was sent too slowly.",
-    413: "Too many bytes, or too many files.",
-    415: "The body is of another type.",
-    421: "The request names another host, and the server, which asks for no token, is for this machine only.",
-    422: "The picture can't be read, or the form or the query is not as expected.",
-    500: "A thread of the server has ended, or does not come back: start it anew.",
-    503: "There is no room now, or the server ends: try again in a moment.",
+    413: "Too many bytes or files.",
+    415: "The content type is not supported.",
+    421: "The Host is not a name of this machine, and the server has no token.",
+    422: "The image cannot be read, or the form or the query is invalid.",
+    500: "A thread of the server ended or is stuck: restart the server.",
+    503: "The server is at capacity or shutting down: try again in a moment.",
 }
 
 
-def answers(description: str, schema: Schema, *refusals: int) -> dict[int | str, dict[str, Any]]:
-    """Describes a route's answers: the good one, and its refusals."""
-    described: dict[int | str, dict[str, Any]] = {200: _with_json(description, schema)}
-    for status in sorted({*refusals, 421}):
-        described[status] = _with_json(MEANINGS[status], PROBLEM)
-    return described
-
-
-def _with_json(description: str, schema: Schema) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error responses of a route for FastAPI; every route may respond with 421."""
+    return {status: {"model": ErrorResponse, "description": ERRORS[status]} for status in sorted({*statuses, 421})}

@@ -1,167 +1,100 @@
-"""A request's body taken apart into pictures.
+"""Images of a request: the files of a form, or the body itself."""
 
-Knows content types and forms; does not decode a picture.
-"""
-
-import asyncio
 import re
-from dataclasses import dataclass, field
-from urllib.parse import unquote
+import sys
+from dataclasses import dataclass
 
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from belvedere.runtime.http.errors import Refused
+from belvedere.runtime.http.errors import HTTPError
 
-FIELD = "files"  # of a form, as the documentation names it
-FIELDS = re.compile(r"(file|image)s?(\[\d*\])?")  # as browsers, PHP and others name it
-STARRED = re.compile(rb";\s*filename\*\s*=\s*([\w-]+)'[^']*'([^;\s]*)", re.IGNORECASE)  # RFC 8187
-QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+FIELD = "files"  # documented name of the form field
+FIELD_PATTERN = re.compile(r"(file|image)s?(\[\d*\])?")  # accepted names, also those of browsers and PHP
 FORM = "multipart/form-data"
 RAW = "application/octet-stream"
-IN_A_THREAD = 500_000  # bytes; a larger form would hold up other requests while it is taken apart
-
-Picture = tuple[str, bytes]  # its name and content
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The pictures of a request."""
+    """The images of a request: name and bytes of each, at least one."""
 
-    pictures: list[Picture]
+    images: list[tuple[str, bytes]]
     is_form: bool
 
 
-@dataclass(slots=True)
-class _Form:
-    """What a parser has found so far."""
+class _FormParser(MultiPartParser):
+    """Starlette's parser: files stay in memory (the body is limited), and the final boundary is noted."""
 
-    max_files: int
-    pictures: list[Picture] = field(default_factory=list)
-    header: bytearray = field(default_factory=bytearray)
-    value: bytearray = field(default_factory=bytearray)
-    disposition: bytes = b""
-    name: str = ""
-    content: bytearray = field(default_factory=bytearray)
-    is_whole: bool = False
+    spool_max_size = sys.maxsize
+    is_complete = False
 
-    def begin_part(self) -> None:
-        self.disposition = b""
-        self.content = bytearray()
-
-    def add_header(self, data: bytes, start: int, end: int) -> None:
-        self.header += data[start:end]
-
-    def add_value(self, data: bytes, start: int, end: int) -> None:
-        self.value += data[start:end]
-
-    def end_header(self) -> None:
-        if self.header.lower() == b"content-disposition":
-            self.disposition = bytes(self.value)
-        self.header.clear()
-        self.value.clear()
-
-    def begin_content(self) -> None:
-        _, options = parse_options_header(self.disposition)
-        given = options.get(b"name", b"").decode(errors="replace")
-        name = _find_name(self.disposition, options.get(b"filename"))
-        if name is None or not FIELDS.fullmatch(given):
-            what = f"the field {given!r}" if name is not None else f"the field {given!r}, which is no file"
-            raise Refused(
-                422, f"Expected files in the field {FIELD!r}, file, image or images. Received {what}.", "unknown_field"
-            )
-        self.name = name
-
-    def add_content(self, data: bytes, start: int, end: int) -> None:
-        self.content += data[start:end]
-
-    def end_part(self) -> None:
-        if not self.name and not self.content:
-            return  # a field of a page's form for which no file was chosen
-        if len(self.pictures) == self.max_files:
-            raise Refused(
-                413, f"A request may hold {self.max_files} files. Send the others in another.", "too_many_files"
-            )
-        self.pictures.append((self.name or f"picture {len(self.pictures) + 1}", bytes(self.content)))
-
-    def end(self) -> None:
-        self.is_whole = True
+    def on_end(self) -> None:
+        self.is_complete = True
 
 
-async def read_pictures(request: Request, max_files: int) -> Upload:
-    """Reads the pictures of a request: a form's files, or the body as one.
+async def read_upload(request: Request, max_files: int) -> Upload:
+    """Read the images of a request.
 
     Args:
-        request: Its body is read here, within the limits of the gate.
-        max_files: More in one form are refused.
+        request: Request, whose body is limited by the middleware.
+        max_files: Maximum number of files in a form.
 
     Returns:
-        At least one picture.
+        At least one image.
 
     Raises:
-        Refused: The body is of another type, is damaged, empty, or holds too many files.
+        HTTPError: The body is malformed or empty, has another content type, or holds too many files.
     """
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    media = kind.decode("latin-1").lower()
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(415, "The body is compressed. Send it as it is: pictures are compressed already.")
-    if media != FORM and media != RAW and not media.startswith("image/"):
-        raise Refused(
+        raise HTTPError(415, "The body is compressed. Send it without Content-Encoding.")
+    if content_type == FORM:
+        images = await _read_form(request, max_files)
+        if not images:
+            raise HTTPError(422, f"The form holds no files. Send some in the field {FIELD!r}.", "no_files")
+        return Upload(images, is_form=True)
+    if content_type != RAW and not content_type.startswith("image/"):
+        raise HTTPError(
             415,
-            f"Expected a form ({FORM}, field {FIELD!r}) or a picture's bytes (image/* or {RAW}). "
-            f"Received: {media[:100] or 'no Content-Type'}.",
+            f"Content type not supported: {content_type[:100] or 'none'}. Send a form ({FORM}, field {FIELD!r}) or the "
+            f"bytes of an image (image/* or {RAW}).",
         )
     body = await request.body()
-    if media != FORM:
-        if not body:
-            raise Refused(422, "The request has no body. Send a picture's bytes.", "no_pictures")
-        return Upload([("picture", body)], is_form=False)
-    boundary = options.get(b"boundary", b"")
-    if not boundary:
-        raise Refused(400, "The form's Content-Type names no boundary.", "damaged_form")
-    if len(body) > IN_A_THREAD:
-        pictures = await asyncio.to_thread(_read_form, body, boundary, max_files)
-    else:
-        pictures = _read_form(body, boundary, max_files)
-    if not pictures:
-        raise Refused(422, f"The form holds no files. Send some in the field {FIELD!r}.", "no_pictures")
-    return Upload(pictures, is_form=True)
+    if not body:
+        raise HTTPError(422, "The request has no body. Send the bytes of an image.", "no_files")
+    return Upload([("image", body)], is_form=False)
 
 
-def _read_form(body: bytes, boundary: bytes, max_files: int) -> list[Picture]:
-    form = _Form(max_files)
+async def _read_form(request: Request, max_files: int) -> list[tuple[str, bytes]]:
+    # Fields without a chosen file count too, hence twice the number of files.
+    parser = _FormParser(request.headers, request.stream(), max_files=2 * max_files)
     try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": form.begin_part,
-                "on_header_field": form.add_header,
-                "on_header_value": form.add_value,
-                "on_header_end": form.end_header,
-                "on_headers_finished": form.begin_content,
-                "on_part_data": form.add_content,
-                "on_part_end": form.end_part,
-                "on_end": form.end,
-            },
-        )
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise Refused(400, f"The form is damaged: {error}", "damaged_form") from None
-    if not form.is_whole:
-        raise Refused(400, "The form ends before its last boundary.", "damaged_form")
-    return form.pictures
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise _too_many_files(max_files) from None
+        raise HTTPError(400, f"The form is malformed: {error.message}", "malformed_form") from None
+    if not parser.is_complete:
+        raise HTTPError(400, "The form ends before its last boundary.", "malformed_form")
+    images: list[tuple[str, bytes]] = []
+    for name, value in form.multi_items():
+        if not isinstance(value, UploadFile) or not FIELD_PATTERN.fullmatch(name):
+            suffix = "" if isinstance(value, UploadFile) else ", which is not a file"
+            raise HTTPError(
+                422,
+                f"Unknown form field: {name!r}{suffix}. Send files in the field {FIELD!r}, file, image or images.",
+                "unknown_field",
+            )
+        if value.filename or value.size:
+            images.append((value.filename or f"image {len(images) + 1}", await value.read()))
+        await value.close()
+    if len(images) > max_files:
+        raise _too_many_files(max_files)
+    return images
 
 
-def _find_name(disposition: bytes, plain: bytes | None) -> str | None:
-    """Returns a file's name, as it was sent with its character set or plainly; None where the part is no file."""
-    starred = STARRED.search(QUOTED.sub(b'""', disposition))
-    if starred is not None:
-        character_set, name = (each.decode("latin-1") for each in starred.groups())
-        try:
-            return unquote(name, encoding=character_set, errors="replace")
-        except (LookupError, UnicodeError):
-            return name  # of a character set that there isn't
-    return None if plain is None else plain.decode(errors="replace")
+def _too_many_files(max_files: int) -> HTTPError:
+    message = f"A request may hold {max_files} files. Send the others in another request."
+    return HTTPError(413, message, "too_many_files")

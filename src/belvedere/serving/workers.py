@@ -1,7 +1,7 @@
-"""Threads with a clock on their work: one that does not come back from it in time is replaced.
+"""Pools of threads with a time limit per task.
 
-Knows threads and time limits; does not know what the work is. A thread can't be ended from outside: one that is over
-its limit is given up, another takes its place, a bounded number of times, and it ends by itself once its work does.
+A thread cannot be stopped from outside. A thread over the limit goes on, a new one takes its place (at most `size`
+times), and the old one ends when its task does.
 """
 
 import time
@@ -10,57 +10,52 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Generic, TypeVar
 
-from belvedere.runtime.timeouts import BackgroundThread
+from belvedere.runtime.parallel import BackgroundThread
 
-Work = TypeVar("Work")
-Task = tuple[Work, float]  # what is being done, and when it was begun
+Task = TypeVar("Task")
+Started = tuple[Task, float]  # a task and its start
 
 
-class Worker(BackgroundThread, Generic[Work]):
+class Worker(BackgroundThread, Generic[Task]):
     """A thread of a pool."""
 
-    def __init__(self, run: "Callable[[Worker[Work]], None]", name: str) -> None:
+    def __init__(self, run: "Callable[[Worker[Task]], None]", name: str) -> None:
         super().__init__(lambda: run(self), name)
-        self.task: Task[Work] | None = None
-        self.is_replaced = False  # then it takes no more work
+        self.current: Started[Task] | None = None
+        self.is_replaced = False  # then it must not take another task
 
     @contextmanager
-    def at(self, work: Work) -> Iterator[None]:
-        """Note what is being done."""
-        self.task = work, time.monotonic()
+    def working_on(self, task: Task) -> Iterator[None]:
+        """Note the current task and its start."""
+        self.current = task, time.monotonic()
         try:
             yield
         finally:
-            self.task = None
+            self.current = None
 
 
-class Pool(Generic[Work]):
-    """Threads that do the same."""
+class WorkerPool(Generic[Task]):
+    """Threads that run the same function."""
 
     def __init__(
-        self,
-        name: str,
-        size: int,
-        seconds: float,
-        run: Callable[[Worker[Work]], None],
-        end_one: Callable[[], None],
+        self, name: str, size: int, seconds: float, run: Callable[[Worker[Task]], None], stop_one: Callable[[], None]
     ) -> None:
-        """Make the threads; `start` starts them.
+        """Create the threads; `start` starts them.
 
         Args:
-            name: Of the threads, before their number.
-            size: Threads that work at one time; as many more may be stuck.
-            seconds: For one piece of work.
-            run: What a thread does.
-            end_one: Makes one of the threads return.
+            name: Prefix of the thread names.
+            size: Number of threads, and maximum number of replaced ones.
+            seconds: Time limit per task.
+            run: Function of a thread.
+            stop_one: Makes one of the threads return.
         """
-        self._numbers, self._name, self._run, self._end_one = count(), name, run, end_one
+        self._numbers, self._name, self._run, self._stop_one = count(), name, run, stop_one
         self._size, self.seconds = size, seconds
-        self._workers = [self._make() for _ in range(size)]
-        self._replaced: list[Worker[Work]] = []
-        self._given_up: list[tuple[Worker[Work], Task[Work]]] = []
+        self._workers = [self._new_worker() for _ in range(size)]
+        self._replaced: list[Worker[Task]] = []
+        self._late: list[tuple[Worker[Task], Started[Task]]] = []
 
-    def _make(self) -> Worker[Work]:
+    def _new_worker(self) -> Worker[Task]:
         return Worker(self._run, f"{self._name}-{next(self._numbers)}")
 
     def start(self) -> None:
@@ -68,44 +63,45 @@ class Pool(Generic[Work]):
         for worker in self._workers:
             worker.start()
 
-    def close(self, until: float) -> None:
-        """End the threads after the work that waits; what hangs is left behind at a moment of `time.monotonic`."""
+    def close(self, deadline: float) -> None:
+        """Stop the threads after the waiting tasks, and return at the deadline (of `time.monotonic`) at the latest."""
         for _ in self._workers:
-            self._end_one()
+            self._stop_one()
         for worker in self._workers:
-            worker.join(max(0.0, until - time.monotonic()))
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def is_alive(self) -> bool:
-        """Whether every thread is there, perhaps stuck."""
+        """Whether every thread exists, perhaps stuck."""
         return all(worker.is_alive() for worker in self._workers)
 
-    def list_work(self) -> list[Work]:
-        """Return what is being done."""
-        return [task[0] for worker in (*self._workers, *self._replaced) if (task := worker.task) is not None]
+    def current_tasks(self) -> list[Task]:
+        """Return the tasks in work."""
+        workers = (*self._workers, *self._replaced)
+        return [current[0] for worker in workers if (current := worker.current) is not None]
 
-    def list_stuck(self) -> list[str]:
-        """Name the threads that are over their time, and still at it."""
-        self._given_up = [(worker, task) for worker, task in self._given_up if worker.task is task]
+    def describe_stuck(self) -> list[str]:
+        """Return name and duration of the threads over the time limit."""
+        self._late = [(worker, started) for worker, started in self._late if worker.current is started]
         now = time.monotonic()
-        return [f"{worker.name} for {now - began:.0f} s" for worker, (_, began) in self._given_up]
+        return [f"{worker.name} for {now - start:.0f} s" for worker, (_, start) in self._late]
 
-    def give_up_late(self) -> list[Work]:
-        """Replace the threads that are over their time, and return what they are at."""
-        late = []
-        known = {id(task) for _, task in self._given_up}  # which are held there, so that the numbers mean them
-        for place, worker in enumerate(self._workers):
-            task = worker.task
-            if task is not None and id(task) not in known and time.monotonic() - task[1] > self.seconds:
-                late.append(task[0])
-                self._given_up.append((worker, task))
-                self._replace(place)
-        return late
+    def replace_late(self) -> list[Task]:
+        """Replace the threads that went over the time limit, and return their tasks."""
+        tasks = []
+        known = {id(started) for _, started in self._late}  # `_late` keeps them alive, so their ids are unique
+        for index, worker in enumerate(self._workers):
+            started = worker.current
+            if started is not None and id(started) not in known and time.monotonic() - started[1] > self.seconds:
+                tasks.append(started[0])
+                self._late.append((worker, started))
+                self._replace(index)
+        return tasks
 
-    def _replace(self, place: int) -> None:
+    def _replace(self, index: int) -> None:
         self._replaced = [worker for worker in self._replaced if worker.is_alive()]
         if len(self._replaced) < self._size:
-            self._workers[place].is_replaced = True
-            self._replaced.append(self._workers[place])
-            self._workers[place] = self._make()
-            self._workers[place].start()
+            self._workers[index].is_replaced = True
+            self._replaced.append(self._workers[index])
+            self._workers[index] = self._new_worker()
+            self._workers[index].start()

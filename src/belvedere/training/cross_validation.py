@@ -1,56 +1,54 @@
-"""Networks that each learn from a part of the photographs and answer for the rest, so that all are answered for unseen.
+"""Cross-validation: networks trained on some folds predict the others, to judge labels by."""
 
-Knows folds and one recipe; does not know what the answers are for.
-"""
-
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.dataset import Dataset
-from belvedere.data.hashing import Contents
-from belvedere.data.image_cache import read_pixels
+from belvedere.data.hashing import HashedSamples
+from belvedere.data.image_cache import read_image_array
 from belvedere.data.splits import DataSplit
 from belvedere.errors import DatasetError
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.progress import Progress
-from belvedere.training.device import choose_hardware
-from belvedere.training.distributed import join_ranks
-from belvedere.training.embedders import NetworkEmbedder, described_name
+from belvedere.training.device import Runtime, choose_device
+from belvedere.training.distributed import init_distributed
+from belvedere.training.embedders import NetworkEmbedder, embedding_key
 from belvedere.training.fit_uncertainty import FittedUncertainty
-from belvedere.training.log import LoggedProgress
+from belvedere.training.held_out import predict_held_out
 from belvedere.training.networks import find_backbone
-from belvedere.training.pretrained_weights import load_pretrained_weights
 from belvedere.training.recipes import RECIPES
-from belvedere.training.trainer import Job, evenly_spaced, learn
-from belvedere.training.transfer import open_backbone
-from belvedere.training.writing import write_trained
+from belvedere.training.results import TrainingOutput
+from belvedere.training.run_folder import RunConfig, write_trained
+from belvedere.training.trainer import FitPlan, build_network, fit
+from belvedere.training.training_data import NO_IMAGES, evenly_spaced, load_training_data
+from belvedere.training.transfer import NUM_SAMPLE_IMAGES, load_weights, open_backbone
 from belvedere.types.data import Sample
-from belvedere.types.model import Trust
+from belvedere.types.model import Uncertainty
 
 RECIPE = "quick"
-LEARNT_KEPT = 20_000  # pictures learnt from, of each fold, that are described
-TOGETHER = 64
-CHANGED = "Photographs were changed or removed while they were looked at. Start again."
+MAX_TRAIN_EMBEDDINGS = 20_000  # per fold
+BATCH_SIZE = 64
+CHANGED = "Images were changed or removed during the audit. Start again."
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What one network sees in pictures."""
+    """Embeddings of the network of one fold."""
 
-    held: NDArray[np.float32]  # (n, D) embeddings of its fold's pictures, in their order, of which it has seen none
-    learnt: NDArray[np.float32]  # (m, D) of pictures that it has learnt from
-    rows: NDArray[np.intp]  # (m,) which these are
+    held_out_embeddings: NDArray[np.float32]  # (n, D), of the images of the fold
+    train_embeddings: NDArray[np.float32]  # (m, D), of some images that it was trained on
+    rows: NDArray[np.intp]  # (m,) indices of these
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """What networks say of N pictures that they have not seen."""
+class CrossValidation:
+    """Out-of-fold predictions for N images."""
 
     logits: NDArray[np.float32]  # (N, K)
     folds: tuple[Fold, ...]
@@ -58,94 +56,96 @@ class Unseen:
 
 def cross_val_predict(
     dataset: Dataset,
-    contents: Contents,
+    contents: HashedSamples,
     folds: NDArray[np.intp],
     seed: int,
     progress: Progress,
-    kept: Path | None = None,
-) -> Unseen:
-    """Trains a quick network for each fold on the pictures of the others.
+    model_path: Path | None = None,
+) -> CrossValidation:
+    """Train a quick network for each fold on the images of the other folds.
 
     Args:
         dataset: Names the classes.
-        contents: N pictures that can be read, with their hashes and labels.
-        folds: (N,), of each picture; every class is in two at least.
-        seed: Of the trainings.
-        progress: Shows how far they are.
-        kept: The file to write the first network to, as a model.
+        contents: N readable images with their labels.
+        folds: (N,) fold of each image; every class is in two folds at least.
+        seed: Seed of the trainings.
+        progress: Shows progress.
+        model_path: File to write the first network to, as a model.
 
     Returns:
-        What each network says of the pictures of its fold, and sees in them and in those it learnt from.
+        Logits of all images, and embeddings for each fold.
 
     Raises:
-        DatasetError: A file was changed meanwhile.
-        KeyboardInterrupt: A training was ended: its network would know too little.
-        TrainingError: There is too little to learn from.
+        DatasetError: A file was changed in the meantime.
+        KeyboardInterrupt: A training was interrupted; it would judge labels badly.
+        TrainingError: A class has no readable image.
     """
-    hardware, ranks = choose_hardware("auto"), join_ranks("auto")
+    runtime = Runtime(choose_device("auto"), init_distributed("auto"), progress)
     recipe = replace(RECIPES[RECIPE], flip_tta=True)
     logits = np.empty((len(folds), len(dataset.class_names)), np.float32)
-    described = []
-    count = int(folds.max()) + 1
-    for fold in range(count):
-        held, others = _choose(contents, folds == fold), _choose(contents, folds != fold)
-        progress.say(f"Training network {fold + 1} of {count}, for the photographs that it does not see")
-        with tempfile.TemporaryDirectory(prefix="belvedere-") as folder:
-            log = LoggedProgress(Path(folder) / "train.log", progress)
-            division = DataSplit(others, held, (), Contents((), (), ()), (), "")
-            job = Job(Path(folder), recipe, dataset, division, seed + fold, hardware, ranks, log, None)
-            learnt = learn(job)
-            if learnt.fit.interrupted:
-                raise KeyboardInterrupt
-            if kept is not None and fold == 0 and ranks.leads:
-                write_trained(job, learnt, FittedUncertainty(Trust(), None))
-                write_bytes(kept, (job.folder / MODEL_NAME).read_bytes())
-        if len(learnt.held_out.labels) < len(held.samples):
+    results = []
+    num_folds = int(folds.max()) + 1
+    for fold in range(num_folds):
+        held_out, others = (contents.select(np.flatnonzero(mask).tolist()) for mask in (folds == fold, folds != fold))
+        progress.log(f"Training network {fold + 1} of {num_folds}")
+        run = RunConfig(recipe, seed + fold, dataset, DataSplit(others, held_out, (), NO_IMAGES, (), ""))
+        trained = _train(run, runtime)
+        if model_path is not None and fold == 0 and runtime.distributed.is_main:
+            with TemporaryDirectory(prefix="belvedere-") as folder:
+                write_trained(Path(folder), trained, FittedUncertainty(Uncertainty(), None), run, runtime)
+                write_bytes(model_path, (Path(folder) / MODEL_NAME).read_bytes())
+        if len(trained.held_out.labels) < len(held_out.samples):
             raise DatasetError(CHANGED)
-        logits[folds == fold] = learnt.held_out.logits
-        embedder = NetworkEmbedder(learnt.network.eval().to(hardware.device), hardware, learnt.preprocess, "")
-        rows = _choose_some(others.samples, np.flatnonzero(folds != fold))
-        described.append(Fold(_embed(embedder, held), _embed(embedder, _choose(contents, rows)), rows))
-    return Unseen(logits, tuple(described))
+        logits[folds == fold] = trained.held_out.logits
+        network = trained.network.eval().to(runtime.device.torch_device)
+        embedder = NetworkEmbedder(network, runtime.device, trained.preprocess, "")
+        rows = _sample_rows(others.samples, np.flatnonzero(folds != fold))
+        results.append(Fold(_embed(embedder, held_out), _embed(embedder, contents.select(rows.tolist())), rows))
+    return CrossValidation(logits, tuple(results))
 
 
-def open_pretrained(backbone: str | None, weights: str, progress: Progress) -> NetworkEmbedder:
-    """Opens a pretrained network to describe pictures by, of which it has seen no label.
+def _train(run: RunConfig, runtime: Runtime) -> TrainingOutput:
+    data = load_training_data(run.split, run.recipe, run.dataset.class_names, runtime)
+    network = build_network(run.recipe, data, run.seed, runtime)
+    result = fit(network, data, FitPlan(run.recipe, run.seed, runtime))
+    if result.interrupted:
+        raise KeyboardInterrupt
+    held_out = predict_held_out(network, data, runtime)
+    samples = data.validation.images[evenly_spaced(len(data.validation.labels), NUM_SAMPLE_IMAGES)]
+    return TrainingOutput(network.cpu(), result, held_out, data.preprocess, samples, data.num_images, data.warnings)
+
+
+def open_pretrained(network: str | None, weights: str, progress: Progress) -> NetworkEmbedder:
+    """Open a pretrained network, trained on none of the labels, as an embedder.
 
     Args:
-        backbone: One of timm's; without, the one of the recipe `probe`.
-        weights: File of its weights; without, from the hub.
-        progress: Shows how far a download is.
+        network: Name of a timm model. Default: that of the recipe `probe`.
+        weights: File of its weights; empty: downloaded.
+        progress: Shows the download.
 
     Raises:
         UnknownNameError: There is no such network.
-        WeightsError: The weights can't be had, or are another network's.
+        WeightsError: The weights cannot be loaded, or are of another architecture.
     """
-    recipe, hardware = RECIPES["probe"], choose_hardware("auto")
-    entry = find_backbone(backbone or recipe.network)
-    recipe = replace(recipe, network=entry.name)
-    found = load_pretrained_weights(entry.repository, weights, "", progress)
-    network = open_backbone(entry, found, 2, recipe, progress).to(hardware.device)
-    name = f"{described_name(recipe, found)}-{hardware.device.type}-{hardware.precision_name}"
-    return NetworkEmbedder(network, hardware, entry.preprocess, name)
+    device = choose_device("auto")
+    spec = find_backbone(network or RECIPES["probe"].network)
+    recipe = replace(RECIPES["probe"], network=spec.name, weights=weights)
+    loaded = load_weights(recipe, progress, offline=False)
+    backbone = open_backbone(spec, loaded, 2, recipe, progress).to(device.torch_device)
+    return NetworkEmbedder(backbone, device, spec.preprocess, f"{embedding_key(recipe, loaded)}-{device.key}")
 
 
-def _choose(contents: Contents, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Contents:
-    places = np.arange(len(contents.samples))[rows].tolist()
-    samples, hashes = contents.samples, contents.hashes
-    return Contents(tuple(samples[place] for place in places), tuple(hashes[place] for place in places), ())
-
-
-def _choose_some(samples: Sequence[Sample], rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Some of the rows, spread over all; of each class one at least, however rare."""
-    first = {sample.label: place for place, sample in reversed(list(enumerate(samples)))}
-    chosen: NDArray[np.intp] = np.union1d(evenly_spaced(len(rows), min(LEARNT_KEPT, len(rows))), list(first.values()))
+def _sample_rows(samples: Sequence[Sample], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return some of the rows, spread over all, at least one of each class."""
+    first = {sample.label: index for index, sample in reversed(list(enumerate(samples)))}
+    spread = evenly_spaced(len(rows), min(MAX_TRAIN_EMBEDDINGS, len(rows)))
+    chosen: NDArray[np.intp] = np.union1d(spread, list(first.values()))
     return rows[chosen]
 
 
-def _embed(embedder: NetworkEmbedder, contents: Contents) -> NDArray[np.float32]:
-    images = read_pixels(contents, embedder.preprocess, Progress()).images
+def _embed(embedder: NetworkEmbedder, contents: HashedSamples) -> NDArray[np.float32]:
+    images = read_image_array(contents, embedder.preprocess, Progress()).images
     if len(images) < len(contents.samples):
         raise DatasetError(CHANGED)
-    starts = range(0, len(images), TOGETHER)
-    return np.concatenate([embedder.embed(images[np.arange(s, min(s + TOGETHER, len(images)))]) for s in starts])
+    starts = range(0, len(images), BATCH_SIZE)
+    return np.concatenate([embedder.embed(images[np.arange(s, min(s + BATCH_SIZE, len(images)))]) for s in starts])

@@ -1,68 +1,77 @@
-"""Where training runs, and in which precision.
-
-Knows what the processor or GPU can do; does not know what runs on it.
-"""
+"""Device, precision and processes of a training."""
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from belvedere.errors import UsageError
+from belvedere.runtime.progress import Progress
+from belvedere.training.distributed import Distributed
 
 
 @dataclass(frozen=True)
-class Hardware:
-    """Where a network is trained, and in which precision it multiplies."""
+class Device:
+    """A device and the precision of its matrix products."""
 
-    device: torch.device
+    torch_device: torch.device
     precision: torch.dtype  # torch.bfloat16 or torch.float32
 
     def autocast(self) -> torch.autocast:
-        """Returns the context in which a network computes."""
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        """Return the context of forward passes."""
+        return torch.autocast(self.torch_device.type, self.precision, enabled=self.precision != torch.float32)
 
     @property
     def precision_name(self) -> str:
-        """The precision as people write it, such as "bfloat16"."""
+        """Such as "bfloat16"."""
         return str(self.precision).removeprefix("torch.")
 
     @property
+    def key(self) -> str:
+        """Such as "cpu-bfloat16": part of the name of what the cache keeps."""
+        return f"{self.torch_device.type}-{self.precision_name}"
+
+    @property
     def description(self) -> str:
-        """The device as people write it, such as "cpu (AMD EPYC, 2 threads)"."""
-        if self.device.type == "cuda":
-            return f"cuda ({torch.cuda.get_device_name(self.device)})"
-        name = _processor().get("cpu_name") or platform.processor() or platform.machine()
-        return f"cpu ({name}, {torch.get_num_threads()} threads)"
+        """Such as "cpu (AMD EPYC, 2 threads)"."""
+        if self.torch_device.type == "cuda":
+            return f"cuda ({torch.cuda.get_device_name(self.torch_device)})"
+        name = _cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+        threads = torch.get_num_threads()
+        return f"cpu ({name}, {threads} thread{'s' * (threads > 1)})"
 
 
-def choose_hardware(name: str) -> Hardware:
-    """Chooses where to train: "auto" takes a GPU where there is one.
+@dataclass(frozen=True)
+class Runtime:
+    """Where a training runs, and where it reports to."""
 
-    bfloat16 is taken where the hardware multiplies in it, else float32, which it would be slower than.
+    device: Device
+    distributed: Distributed = field(default_factory=Distributed)
+    progress: Progress = field(default_factory=Progress)
+
+
+def choose_device(name: str) -> Device:
+    """Choose the device, and bfloat16 where the hardware multiplies in it, else float32.
 
     Args:
-        name: "auto", "cpu" or "cuda".
-
-    Returns:
-        The hardware.
+        name: "auto" (a GPU if there is one), "cpu" or "cuda".
 
     Raises:
-        UsageError: The named device isn't there.
+        UsageError: The device is unknown or not available.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"The device must be auto, cpu or cuda. Received: {name!r}.")
+        raise UsageError(f"Unknown device: {name!r}. Choose auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("There is no CUDA device that torch can use. Take --device cpu, or auto.")
+        raise UsageError("No CUDA device is available to torch. Choose cpu or auto.")
     if name != "cpu" and torch.cuda.is_available():
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Hardware(torch.device("cuda"), torch.bfloat16 if able else torch.float32)
-    able = bool(_processor().get("avx512_bf16") or _processor().get("amx_bf16"))
-    return Hardware(torch.device("cpu"), torch.bfloat16 if able else torch.float32)
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Device(torch.device("cuda"), torch.bfloat16 if supported else torch.float32)
+    supported = bool(_cpu_capabilities().get("avx512_bf16") or _cpu_capabilities().get("amx_bf16"))
+    return Device(torch.device("cpu"), torch.bfloat16 if supported else torch.float32)
 
 
-def _processor() -> Mapping[str, object]:
-    """What torch knows of the processor; versions before 2.10 do not say."""
-    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return found
+def _cpu_capabilities() -> Mapping[str, object]:
+    """Return torch's description of the CPU; empty before torch 2.10."""
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities

@@ -1,8 +1,4 @@
-"""A teacher's answers as something to learn from beside the labels.
-
-Knows how answers and labels are mixed (Hinton et al. 2015, https://arxiv.org/abs/1503.02531); does not know how either
-is learnt.
-"""
+"""Distillation: predictions of a teacher as targets beside the labels (Hinton et al. 2015, arXiv 1503.02531)."""
 
 import hashlib
 import tomllib
@@ -17,192 +13,197 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from belvedere.data.hashing import Contents
+from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError, UsageError
+from belvedere.images.listing import list_images
 from belvedere.inference.embeddings import read_embeddings
 from belvedere.inference.tags import multi_hot
+from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.runtime.progress import Progress
-from belvedere.training.augment import Boxes, cut, sample_crops
+from belvedere.training.augment import CropBoxes, crop_resize, sample_crops
 from belvedere.training.data_loader import SoftTargets
-from belvedere.training.device import Hardware
-from belvedere.training.input_size import time_picture
+from belvedere.training.device import Device
+from belvedere.training.input_size import time_embedding
 from belvedere.training.networks import PretrainedNetwork, architecture_for
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipe_config import read_config
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import repeats_per_epoch
-from belvedere.types.data import Sample
+from belvedere.types.data import DataWarning, Sample
 from belvedere.types.model import Preprocess
 
-BACKBONE = "features.backbone.model."  # before the names of a backbone's weights
-TIME_ASKING = 0.5  # of the time that is left, for the teacher's answers
+UNLABELED = ""  # instead of a class name
+BACKBONE = "features.backbone.model."  # prefix of a backbone's weights
+MAX_TEACHER_FRACTION = 0.5  # of the time left, for the predictions of the teacher
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network that is learnt from: it answers, once, for some crops of each photograph.
+    """A trained network that predicts some crops of each training image, once.
 
-    The learner is shown these crops: an answer for a whole photograph does not fit a quarter of it (Beyer et al. 2021,
-    https://arxiv.org/abs/2106.05237; kept for some crops, Shen and Xing 2021, https://arxiv.org/abs/2112.01528).
+    The student sees the same crops: a prediction for a whole image does not fit a quarter of it (Beyer et al. 2021,
+    https://arxiv.org/abs/2106.05237). Keeping predictions of some crops is after Shen and Xing 2021
+    (https://arxiv.org/abs/2112.01528).
     """
 
-    network: Network  # where training runs
-    hardware: Hardware
-    recipe: Recipe  # of the learner: how many crops, of which sizes, and how much the answers count
-    side: int  # of the crops that the teacher sees, pixels
-    classes: int  # K
+    network: Network  # on the device
+    device: Device
+    recipe: Recipe  # of the student
+    image_size: int  # of the crops that the teacher gets, pixels
+    num_classes: int  # K
     sha256: str  # of its weights
 
-    def prepare(
+    def make_soft_targets(
         self,
-        contents: Contents,
+        contents: HashedSamples,
         source: Preprocess,
-        crops: int,
+        num_crops: int,
         labels: NDArray[np.int64],
-        shared: NDArray[np.float32] | None,
+        targets: NDArray[np.float32] | None,
         progress: Progress,
     ) -> SoftTargets:
-        """Asks the teacher, or the cache, about crops of photographs, and mixes the answers with the labels.
+        """Predict crops of images, or read the predictions from the cache, and mix them with the labels.
 
         Args:
-            contents: N photographs that can be read.
-            source: How the pictures are read that crops are cut from.
-            crops: V, how many of each.
-            labels: (N,); -1 where there is none, and the teacher's answer is all.
-            shared: (N, K), instead of the labels, where a picture has several.
-            progress: Shows how far it is.
+            contents: N readable images.
+            source: Preprocessing of the images that crops are taken from.
+            num_crops: V, crops per image.
+            labels: (N,); -1 without a label, where only the prediction counts.
+            targets: (N, K) instead of the labels, for images with several labels.
+            progress: Shows the number of images.
 
         Raises:
-            CacheError: The cache can't be written.
-            TrainingError: A photograph was changed meanwhile.
+            CacheError: The cache cannot be written.
+            TrainingError: An image was changed in the meantime.
         """
-        answered = read_embeddings(contents, TeacherCropEmbedder(self, source, crops), progress)
-        if len(answered.samples) < len(labels):
-            raise TrainingError("Photographs have been changed while they were learnt from. Start again.")
-        found = answered.values.reshape(len(labels), -1, 4 + self.classes)
-        if shared is None:
+        embeddings = read_embeddings(contents, TeacherCropEmbedder(self, source, num_crops), progress)
+        if len(embeddings.samples) < len(labels):
+            raise TrainingError("Images were changed or removed during the training. Start again.")
+        crops = embeddings.values.reshape(len(labels), -1, 4 + self.num_classes)
+        if targets is None:
             smoothing = np.float32(self.recipe.label_smoothing)
-            shared = (1 - smoothing) * np.eye(self.classes, dtype=np.float32)[labels] + smoothing / self.classes
-        share = np.where(labels < 0, 1.0, self.recipe.distillation_alpha).astype(np.float32)[:, None, None]
-        return SoftTargets(found[..., :4], share * found[..., 4:] + (1 - share) * shared[:, None])
+            one_hot = np.eye(self.num_classes, dtype=np.float32)[labels]
+            targets = (1 - smoothing) * one_hot + smoothing / self.num_classes
+        alpha = np.where(labels < 0, 1.0, self.recipe.distillation_alpha).astype(np.float32)[:, None, None]
+        return SoftTargets(crops[..., :4], alpha * crops[..., 4:] + (1 - alpha) * targets[:, None])
 
-    def count_crops(self, photographs: int, seconds: float | None) -> int:
-        """Counts the crops to ask about: no more than will be shown, and what half of the time is enough for.
+    def count_crops(self, num_images: int, seconds: float | None) -> int:
+        """Return the number of crops per image: as many as are shown, and as fit into half of the time.
 
         Args:
-            photographs: How many there are.
-            seconds: That are left for all of it; None for no end.
+            num_images: Number of training images.
+            seconds: Time left for the whole training; None for no limit.
 
         Raises:
-            UsageError: It is not enough for one crop of each.
+            UsageError: The time is too short for one crop of each image.
         """
         recipe = self.recipe
-        if recipe.crop_scale[0] == 1 and recipe.crop_ratio == 1:
-            wanted = 1  # the whole picture
+        if recipe.crop_scale[0] == 1 and recipe.crop_ratio == (1.0, 1.0):
+            wanted = 1  # the whole image
         else:
-            shown = repeats_per_epoch(photographs, recipe) * -(-recipe.epochs // 2)
+            shown = repeats_per_epoch(num_images, recipe) * -(-recipe.epochs // 2)
             wanted = min(recipe.teacher_crops_per_image, shown)
         if seconds is None:
             return wanted
-        once = time_picture(self.network, self.side, self.hardware) * photographs
-        if once > TIME_ASKING * seconds:
+        one_crop = time_embedding(self.network, self.image_size, self.device) * num_images
+        if one_crop > MAX_TEACHER_FRACTION * seconds:
             raise UsageError(
-                f"To answer once for each of {photographs} photographs takes the teacher about {once:.0f} s, and "
-                f"{max(0, seconds):.0f} s are left for all. Give more --max-minutes, a smaller teacher_image_size, "
-                "or no teacher."
+                f"Too little time for the teacher: one crop of each of {num_images} images takes about {one_crop:.0f} "
+                f"s, and {max(0, seconds):.0f} s are left. Give more `max_minutes`, a smaller teacher_image_size, or "
+                "no teacher."
             )
-        return min(wanted, int(TIME_ASKING * seconds / once))
+        return min(wanted, int(MAX_TEACHER_FRACTION * seconds / one_crop))
 
-    def answer(self, images: Tensor, boxes: Boxes) -> Tensor:
-        """Returns its probabilities for crops of pictures, (N, H, W, 3) uint8: (N, K), before any temperature."""
-        with torch.inference_mode(), self.hardware.autocast():
-            pixels = cut(images, boxes, self.side, self.hardware.precision)
+    def predict(self, images: Tensor, boxes: CropBoxes) -> Tensor:
+        """Return the probabilities, (N, K), of crops of images, (N, H, W, 3) uint8, without a temperature."""
+        with torch.inference_mode(), self.device.autocast():
+            pixels = crop_resize(images, boxes, self.image_size, self.device.precision)
             logits: Tensor = self.network(pixels.contiguous(memory_format=torch.channels_last))
         return logits.float().softmax(1)
 
 
 @dataclass(frozen=True)
 class TeacherCropEmbedder:
-    """A teacher as what describes pictures: by crops, and its probabilities for each of them."""
+    """Crops of an image and their predictions, in the format of an embedding."""
 
     teacher: Teacher
     preprocess: Preprocess
-    crops: int  # V
+    num_crops: int  # V
 
     @property
     def name(self) -> str:
-        """Names all that decides the crops and the answers."""
-        asked, recipe = self.teacher, self.teacher.recipe
-        kinds = f"{self.crops}-{recipe.crop_scale[0]!r}-{recipe.crop_scale[1]!r}-{recipe.crop_ratio!r}"
-        on = f"{asked.hardware.device.type}-{asked.hardware.precision_name}"
-        return f"crops-{asked.sha256[:16]}-{kinds}-{asked.side}-{on}"
+        """Name of all that determines crops and predictions."""
+        teacher, recipe = self.teacher, self.teacher.recipe
+        crops = "-".join(map(repr, (self.num_crops, *recipe.crop_scale, *recipe.crop_ratio)))
+        return f"crops-{teacher.sha256[:16]}-{crops}-{teacher.image_size}-{teacher.device.key}"
 
     @property
-    def width(self) -> int:
-        """V (4 + K): a crop, as shares of height and width, and what is said of it, one after the other."""
-        return self.crops * (4 + self.teacher.classes)
+    def embedding_dim(self) -> int:
+        """V (4 + K): for each crop, its box as fractions of the image and its probabilities."""
+        return self.num_crops * (4 + self.teacher.num_classes)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Describes pictures, (n, H, W, 3), as (n, V (4 + K)); a picture's pixels decide its crops."""
+        """Return (n, V (4 + K)) for images, (n, H, W, 3); the pixels of an image determine its crops."""
         height, width = images.shape[1:3]
-        drawn = [self._draw(image) for image in images]
-        shown = torch.from_numpy(images).to(self.teacher.hardware.device)
-        told = np.empty((len(images), self.crops, 4 + self.teacher.classes), np.float32)
-        for view in range(self.crops):
-            crops = np.array([(b.top[view], b.left[view], b.height[view], b.width[view]) for b in drawn])
+        boxes = [self._sample_crops(image) for image in images]
+        on_device = torch.from_numpy(images).to(self.teacher.device.torch_device)
+        found = np.empty((len(images), self.num_crops, 4 + self.teacher.num_classes), np.float32)
+        for view in range(self.num_crops):
+            crops = np.array([(box.top[view], box.left[view], box.height[view], box.width[view]) for box in boxes])
             top, left, rows, columns = crops.T
-            boxes = Boxes(top, left, rows, columns, np.zeros(len(images), bool))
-            told[:, view, :4] = crops / (height, width, height, width)
-            told[:, view, 4:] = self.teacher.answer(shown, boxes).cpu().numpy()
-        return told.reshape(len(images), -1)
+            batch = CropBoxes(top, left, rows, columns, np.zeros(len(images), bool))
+            found[:, view, :4] = crops / (height, width, height, width)
+            found[:, view, 4:] = self.teacher.predict(on_device, batch).cpu().numpy()
+        return found.reshape(len(images), -1)
 
-    def _draw(self, image: NDArray[np.uint8]) -> Boxes:
+    def _sample_crops(self, image: NDArray[np.uint8]) -> CropBoxes:
         random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).data))
-        return sample_crops(np.zeros(self.crops, bool), image.shape[0], image.shape[1], self.teacher.recipe, random)
+        return sample_crops(np.zeros(self.num_crops, bool), image.shape[0], image.shape[1], self.teacher.recipe, random)
 
 
-def find_teacher(recipe: Recipe, class_names: Sequence[str], hardware: Hardware) -> Teacher | None:
-    """Opens the teacher that a recipe names, if it names one.
+def load_teacher(recipe: Recipe, class_names: Sequence[str], device: Device) -> Teacher | None:
+    """Load the teacher of a recipe; None without one.
 
     Raises:
-        UsageError: It is no run, tells other classes apart, or takes no crops of that side.
+        UsageError: It is not a run folder, has other classes, or does not accept the size of the crops.
     """
     if not recipe.teacher:
         return None
     run = Path(recipe.teacher)
-    learnt_by, names, weights = _read_run(run)
+    teacher_recipe, names, weights = _read_run(run)
     if names != tuple(class_names):
         raise UsageError(
-            f"The teacher {run} knows other classes: expected {', '.join(class_names)}. "
-            f"Received: {', '.join(names)}. Train a teacher on these photographs."
+            f"The teacher {run} has other classes: {', '.join(names)}. Expected: {', '.join(class_names)}. Train a "
+            "teacher on the same classes."
         )
-    entry = architecture_for(learnt_by)
-    network, side = entry.create(len(names)).eval(), recipe.teacher_image_size or entry.preprocess.height
+    spec = architecture_for(teacher_recipe)
+    network, size = spec.create(len(names)).eval(), recipe.teacher_image_size or spec.preprocess.height
     try:
-        _load(network, safetensors.torch.load(weights), str(run))
+        _load_weights(network, safetensors.torch.load(weights), str(run))
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise UsageError(
-            f"The weights of the teacher {run} can't be taken: {_last_line(error)}. Train the teacher again."
+            f"The weights of the teacher {run} cannot be loaded: {_last_line(error)}. Train the teacher again."
         ) from error
     try:
         with torch.inference_mode():
-            network(torch.zeros(1, 3, side, side))
+            network(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(
-            f"The teacher {run} has no answer for crops of {side} pixels a side: {_last_line(error)}. Give another "
+            f"The teacher {run} does not accept crops of {size} x {size} pixels: {_last_line(error)}. Give another "
             "teacher_image_size, or leave it out."
         ) from error
-    network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not recipe.image_size_schedule:  # whole pictures are shown, whatever crops it names
-        recipe = replace(recipe, crop_scale=(1.0, 1.0), crop_ratio=1.0)
-    return Teacher(network, hardware, recipe, side, len(names), hashlib.sha256(weights).hexdigest())
+    network.to(device=device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not recipe.image_size_schedule:  # the student sees whole images, whatever its crop settings
+        recipe = replace(recipe, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
+    return Teacher(network, device, recipe, size, len(names), hashlib.sha256(weights).hexdigest())
 
 
-def _load(network: Network, tensors: dict[str, Tensor], name: str) -> None:
-    """Loads a run's weights into its network, which may end before the last layers of its backbone."""
+def _load_weights(network: Network, tensors: dict[str, Tensor], name: str) -> None:
+    """Load the weights of a run; a pretrained network may end before the last layers of its backbone."""
     if isinstance(network, PretrainedNetwork):
         own = {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
-        network.take_weights(own, name)
+        network.load_backbone_weights(own, name)
     network.load_state_dict(tensors)
 
 
@@ -210,38 +211,76 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
-def weights_of(run: Path | str) -> Path:
-    """Returns the file of a run's weights."""
+def weights_path(run: Path | str) -> Path:
+    """Return the weights file of a run folder."""
     return Path(run) / "weights.safetensors"
 
 
 def _read_run(run: Path) -> tuple[Recipe, tuple[str, ...], bytes]:
-    """A run's recipe, class names and weights."""
+    """Return recipe, class names and weights of a run."""
     config = run / "config.toml"
     try:
-        values, weights = tomllib.loads(config.read_text(encoding="utf-8")), weights_of(run).read_bytes()
+        values, weights = tomllib.loads(config.read_text(encoding="utf-8")), weights_path(run).read_bytes()
         names = tuple(map(str, values["run"]["class_names"]))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"The teacher {run} is no run that can be learnt from: {getattr(error, 'strerror', None) or error}. "
-            "Expected a folder that belvedere train has written, with config.toml and weights.safetensors in it."
+            f"The teacher {run} is not a run folder: {getattr(error, 'strerror', None) or error}. Expected config.toml "
+            "and weights.safetensors, as belvedere train writes them."
         ) from error
-    return read_config(config, RECIPES["article"]), names, weights  # it sets nothing that a config leaves out
+    return read_config(config, RECIPES["article"]), names, weights  # a run's config sets every key
+
+
+def find_unlabeled(recipe: Recipe, split: DataSplit, progress: Progress) -> HashedSamples:
+    """Return the unlabeled images of a recipe that are in no split.
+
+    Raises:
+        UsageError: The folder cannot be read, or has no image.
+    """
+    if not recipe.unlabeled:
+        return HashedSamples((), ())
+    known = {*split.train.hashes, *split.validation.hashes, *split.hashed_test.hashes}
+    found = list_unlabeled(recipe.unlabeled, progress)
+    new = found.select(index for index, key in enumerate(found.hashes) if key not in known)
+    duplicates = len(found.samples) - len(new.samples)
+    progress.log(f"Unlabeled images: {len(new.samples)}, without {duplicates} that are in the dataset.")
+    return replace(new, unreadable=found.unreadable)
+
+
+def list_unlabeled(folder: str, progress: Progress) -> HashedSamples:
+    """Return the images of a folder, without those of result folders of Belvedere's in it.
+
+    Raises:
+        UsageError: The folder cannot be read, or has no image.
+    """
+    root = Path(folder)
+    try:
+        results = {mark.parent for mark in root.rglob(MARKER_FILE)} - {root}
+        paths = [path for path in list_images(root) if results.isdisjoint(path.parents)]
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the unlabeled images {folder}: {error.strerror}. Give another folder."
+        ) from error
+    if not paths:
+        raise UsageError(f"No unlabeled images in {folder}. Give another folder.")
+    return hash_samples([Sample(path, str(path), UNLABELED, "train") for path in paths], progress)
+
+
+def unlabeled_warnings(unlabeled: HashedSamples) -> tuple[DataWarning, ...]:
+    """Return a warning about unlabeled images that cannot be opened."""
+    names = tuple(f"{sample.name}: {reason}" for sample, reason in unlabeled.unreadable)
+    return (DataWarning(f"{len(names)} unlabeled left out: cannot be opened", names),) if names else ()
 
 
 def multilabel_targets(
     samples: Sequence[Sample], class_names: Sequence[str], smoothing: float
 ) -> NDArray[np.float32] | None:
-    """Divides what is learnt from a photograph evenly among its labels.
-
-    With a softmax this learnt as well as a sigmoid for each class did, or better, elsewhere (Mahajan et al. 2018,
-    https://arxiv.org/abs/1805.00932), and the answer for one main class stays what it is.
+    """Return targets that divide each image evenly among its labels, after Mahajan et al. 2018 (arXiv 1805.00932).
 
     Returns:
-        (N, K), each row with the sum 1; None where every photograph has one label.
+        (N, K), each row with the sum 1; None if every image has one label.
     """
-    if not any(sample.also for sample in samples):
+    if not any(sample.extra_labels for sample in samples):
         return None
     marks = multi_hot(samples, class_names).astype(np.float32)
-    shares: NDArray[np.float32] = marks / np.maximum(marks.sum(1, keepdims=True), 1)
-    return (1 - smoothing) * shares + np.float32(smoothing / len(class_names))
+    fractions: NDArray[np.float32] = marks / np.maximum(marks.sum(1, keepdims=True), 1)
+    return (1 - smoothing) * fractions + np.float32(smoothing / len(class_names))

@@ -1,73 +1,80 @@
-"""Several processes that train one network together, each on a GPU of this machine, as torch's launcher starts them.
+"""Processes that train one network together, one for each GPU of a machine, as torchrun starts them.
 
-    torchrun --nproc-per-node 2 -m belvedere train PHOTOS
-
-Knows who is who and how to agree; does not know what is learnt. One process alone is a group of one.
+torchrun --nproc-per-node 2 -m belvedere train DATA
 """
 
 import atexit
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from belvedere.errors import UsageError
 
-PATIENCE = timedelta(days=2)  # the others wait while the first decodes and writes
+TIMEOUT = timedelta(days=2)  # the other processes wait while the main one decodes and writes
 
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """This process's place among those that train together."""
+    """Rank of this process and number of processes; one process alone communicates with nobody."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the one that shows, writes and answers."""
+    def is_main(self) -> bool:
+        """Whether this process shows progress and writes files."""
         return self.rank == 0
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Puts into each tensor its mean over all processes."""
-        if self.count == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
-        distributed.all_reduce(flat)
-        flat /= self.count
-        for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(mean.view(tensor.shape))
+    def data_parallel(self, network: nn.Module) -> nn.Module:
+        """Return the module whose backward pass averages the gradients over all processes."""
+        if self.world_size == 1:
+            return network
+        with warnings.catch_warnings():  # torch 2.14 renamed the argument; earlier versions lack the new name
+            warnings.simplefilter("ignore", FutureWarning)
+            # static_graph: some timm networks have parameters that no output depends on
+            return DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Puts the first process's values into each tensor."""
-        if self.count > 1:
+    def all_reduce_mean(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes."""
+        if self.world_size > 1:
             for tensor in tensors:
-                held = tensor.contiguous()
-                distributed.broadcast(held, 0)
-                tensor.copy_(held)
+                distributed.all_reduce(tensor)
+                tensor /= self.world_size
 
-    def wait(self) -> None:
-        """Returns when all have come here."""
-        if self.count > 1:
+    def broadcast(self, value: int) -> int:
+        """Return the value of the main process."""
+        values = [value]
+        if self.world_size > 1:
+            distributed.broadcast_object_list(values)
+        return values[0]
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world_size > 1:
             distributed.barrier()
 
-    def agree(self, value: int) -> int:
-        """Returns the first process's value."""
-        if self.count == 1:
-            return value
-        held = [value]
-        distributed.broadcast_object_list(held)
-        return held[0]
+    @contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        """Run the block in the main process, then in the others, which find its results in the cache."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
 
 
-def join_ranks(device: str = "auto") -> Distributed:
-    """Joins the processes that torch's launcher has started; alone where there is no launcher.
+def init_distributed(device: str = "auto") -> Distributed:
+    """Join the processes that torchrun has started; without torchrun there is one process.
 
     Args:
-        device: Where they will train: "auto", "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda".
 
     Raises:
         UsageError: There are more processes than GPUs.
@@ -77,10 +84,10 @@ def join_ranks(device: str = "auto") -> Distributed:
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if not distributed.is_initialized():
         if on_gpus:
-            local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-            if local >= gpus:
-                raise UsageError(f"More processes than GPUs: start {gpus}, with --nproc-per-node {gpus}.")
-            torch.cuda.set_device(local)
-        distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
-        atexit.register(distributed.destroy_process_group)  # its threads must not outlive the interpreter
+            local_rank, num_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+            if local_rank >= num_gpus:
+                raise UsageError(f"More processes than GPUs: start torchrun with --nproc-per-node {num_gpus}.")
+            torch.cuda.set_device(local_rank)
+        distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
+        atexit.register(distributed.destroy_process_group)  # its threads must end before the interpreter
     return Distributed(distributed.get_rank(), distributed.get_world_size())

@@ -1,4 +1,4 @@
-"""What networks compute of images, once for each, for the cache of embeddings."""
+"""Embeddings of images by torch networks, for the embedding cache."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from belvedere.training.device import Hardware
+from belvedere.training.device import Device
 from belvedere.training.networks.registry import Network
 from belvedere.training.pretrained_weights import Weights, weights_name
 from belvedere.training.recipes import Recipe
@@ -16,57 +16,57 @@ from belvedere.types.model import Preprocess
 
 @dataclass(frozen=True)
 class NetworkEmbedder:
-    """A network that describes pictures where training runs."""
+    """Embeds images with a network on the training device."""
 
     network: Network
-    hardware: Hardware
+    device: Device
     preprocess: Preprocess
     name: str
 
     @property
-    def width(self) -> int:
+    def embedding_dim(self) -> int:
         """D."""
         return self.network.classify.in_features
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Describes pictures, (n, H, W, 3), as (n, D)."""
-        with torch.inference_mode(), self.hardware.autocast():
-            pixels = torch.from_numpy(images).to(self.hardware.device).permute(0, 3, 1, 2).float()
-            described: NDArray[np.float32] = self.network.embed(pixels).float().cpu().numpy()
-        return described
+        """Return the embeddings, (n, D), of images, (n, H, W, 3)."""
+        with torch.inference_mode(), self.device.autocast():
+            pixels = torch.from_numpy(images).to(self.device.torch_device).permute(0, 3, 1, 2).float()
+            embeddings: NDArray[np.float32] = self.network.forward_embedding(pixels).float().cpu().numpy()
+        return embeddings
 
 
 @dataclass(frozen=True)
 class SpatialEmbedder(NetworkEmbedder):
-    """A network that describes every place of pictures."""
+    """Embeds every position of images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(D, h, w)."""
         size = self.preprocess
         with torch.inference_mode():
-            blank = torch.zeros(1, 3, size.height, size.width, device=self.hardware.device)
-            found = self.network.places(blank).shape
-        return found[1], found[2], found[3]
+            blank = torch.zeros(1, 3, size.height, size.width, device=self.device.torch_device)
+            shape = self.network.feature_map(blank).shape
+        return shape[1], shape[2], shape[3]
 
     @property
-    def width(self) -> int:
+    def embedding_dim(self) -> int:
         """D h w."""
         return math.prod(self.shape)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Describes pictures, (n, H, W, 3), as (n, D h w)."""
-        with torch.inference_mode(), self.hardware.autocast():
-            pixels = torch.from_numpy(images).to(self.hardware.device).permute(0, 3, 1, 2).float()
-            seen: NDArray[np.float32] = self.network.look(pixels).flatten(1).float().cpu().numpy()
-        return seen
+        """Return the feature maps, (n, D h w), of images, (n, H, W, 3)."""
+        with torch.inference_mode(), self.device.autocast():
+            pixels = torch.from_numpy(images).to(self.device.torch_device).permute(0, 3, 1, 2).float()
+            maps: NDArray[np.float32] = self.network.feature_map_tta(pixels).flatten(1).float().cpu().numpy()
+        return maps
 
 
 def onnx_name(embedding_key: str) -> str:
-    """Names what describes pictures as a model file does, which computes in float32."""
+    """Return the name of the embedder that runs the model file, which computes in float32."""
     return f"{embedding_key}-onnx"
 
 
-def described_name(recipe: Recipe, weights: Weights) -> str:
-    """Names what describes the pictures: backbone, weights, and whether from both sides."""
+def embedding_key(recipe: Recipe, weights: Weights) -> str:
+    """Return a name of backbone, weights and flip TTA."""
     return weights_name(recipe.network, weights) + ("-both" if recipe.flip_tta else "")

@@ -1,7 +1,4 @@
-"""How large the pictures are that a pretrained network is shown: what it can take, and what there is time for.
-
-Knows sizes and a stopwatch; does not know weights or what is learnt.
-"""
+"""Image size of a pretrained network: what it accepts, and what the time allows."""
 
 import time
 from dataclasses import replace
@@ -12,99 +9,93 @@ import torch
 from belvedere.data.splits import DataSplit
 from belvedere.errors import UsageError
 from belvedere.runtime.progress import Progress
-from belvedere.training.device import Hardware
-from belvedere.training.distributed import Distributed
+from belvedere.training.device import Device, Runtime
 from belvedere.training.networks import architecture_for
 from belvedere.training.networks.registry import ArchitectureSpec, Network
-from belvedere.training.recipes import LARGEST_SIDE, Recipe
+from belvedere.training.recipes import MAX_IMAGE_SIZE, Recipe
 from belvedere.training.schedule import size_at
 
-SMALLER = (6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of a network's own side: of 224 pixels, 192, 160, 128 and 96
-STEP = 32  # pixels, to which these are rounded
-TIMED = 32  # pictures
-FLOAT32 = 1.6  # times as long does a model file take, which computes in it, as training in bfloat16
-PLACES = 50  # of a plan, that are asked for their size
+SMALLER_SIZES = (6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of the network's own: 192, 160, 128 and 96 for 224 pixels
+SIZE_MULTIPLE = 32  # pixels
+TIMED_IMAGES = 32
+ONNX_SLOWDOWN = 1.6  # time of a model file in float32 to that of training in bfloat16
+NUM_SAMPLES = 50  # positions of the image size schedule
 
 
-def fit_plan(recipe: Recipe, progress: Progress) -> Recipe:
-    """Makes the pictures of a fine-tuning grow to the network's own size; where it takes no others, they don't grow.
+def adapt_size_schedule(recipe: Recipe, progress: Progress) -> Recipe:
+    """Scale the image size schedule of a fine-tuning to the network; drop it if the network accepts one size only.
 
     Raises:
-        UsageError: The network can't be stood on.
+        UsageError: The network cannot be used as a backbone.
     """
     if not recipe.pretrained or not recipe.image_size_schedule:
         return recipe
-    entry = architecture_for(recipe)
-    own = entry.preprocess.height
+    spec = architecture_for(recipe)
+    own = spec.preprocess.height
     scale = own / recipe.image_size_schedule[-1][1]
-    scaled = tuple((place, min(max(1.0, side * scale), LARGEST_SIDE)) for place, side in recipe.image_size_schedule)
-    sides = {size_at(scaled, place) for place in np.linspace(0, 1, PLACES)}
-    network = entry.create(2).eval()
-    if all(_takes(network, side) for side in sides):
-        return replace(recipe, image_size_schedule=scaled)
-    progress.say(f"{recipe.network} takes pictures of {own} pixels a side only: it is trained on whole ones of these.")
+    schedule = tuple((at, min(max(1.0, size * scale), MAX_IMAGE_SIZE)) for at, size in recipe.image_size_schedule)
+    sizes = {size_at(schedule, fraction) for fraction in np.linspace(0, 1, NUM_SAMPLES)}
+    network = spec.create(2).eval()
+    if all(_accepts_size(network, size) for size in sizes):
+        return replace(recipe, image_size_schedule=schedule)
+    progress.log(f"{recipe.network} accepts images of {own} x {own} pixels only: it is trained without crops.")
     return replace(recipe, image_size_schedule=())
 
 
-def _takes(network: Network, side: int) -> bool:
+def _accepts_size(network: Network, size: int) -> bool:
     try:
         with torch.inference_mode():
-            network.embed(torch.zeros(1, 3, side, side))
+            network.forward_embedding(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError):
         return False
     return True
 
 
-def fit_side(
-    recipe: Recipe, division: DataSplit, hardware: Hardware, ends: float | None, ranks: Distributed, progress: Progress
-) -> Recipe:
-    """Chooses the largest pictures that can all be described in time, for a probe that shall be there by then.
+def choose_image_size(recipe: Recipe, split: DataSplit, runtime: Runtime, deadline: float | None) -> Recipe:
+    """Set the largest image size at which a linear probe can embed all images in time.
 
     Args:
-        recipe: One that chooses a side itself, or is for anything but a probe, stays as it is.
-        division: The photographs.
-        hardware: Where they are described.
-        ends: By time.perf_counter; None for no end.
-        ranks: The processes that train together: the first one's clock counts.
-        progress: Is told.
+        recipe: Returned unchanged if it sets an image size or is not for a linear probe.
+        split: Images to embed.
+        runtime: Device to measure; the clock of the main process counts.
+        deadline: Time by `time.perf_counter()`; None for no limit.
     """
-    if ends is None or not recipe.linear_probe_only or recipe.image_size is not None:
+    if deadline is None or not recipe.linear_probe_only or recipe.image_size is not None:
         return recipe
     own = architecture_for(recipe).preprocess.height
-    labeled = len(division.train.samples) + len(division.validation.samples)
-    left, side, seconds = ends - time.perf_counter(), own, 0.0
-    for tried in (own, *(round(own * share / STEP) * STEP for share in SMALLER)):
-        entry = architecture_for(replace(recipe, image_size=None if tried == own else tried))
-        each = _time_size(entry, hardware)
-        if each is None:
+    num_labeled = len(split.train.samples) + len(split.validation.samples)
+    left, size, seconds = deadline - time.perf_counter(), own, 0.0
+    for candidate in (own, *(round(own * factor / SIZE_MULTIPLE) * SIZE_MULTIPLE for factor in SMALLER_SIZES)):
+        spec = architecture_for(replace(recipe, image_size=None if candidate == own else candidate))
+        image_seconds = _time_size(spec, runtime.device)
+        if image_seconds is None:
             continue
-        side, seconds = tried, (labeled + FLOAT32 * len(division.test)) * each
+        size, seconds = candidate, (num_labeled + ONNX_SLOWDOWN * len(split.test)) * image_seconds
         if seconds < left:
             break
-    side = ranks.agree(side)
-    late = "" if seconds < left else f", more than the {left:.0f} s that are left"
-    progress.say(f"Pictures of {side} pixels a side: to describe all of them takes about {seconds:.0f} s{late}.")
-    return recipe if side == own else replace(recipe, image_size=side)
+    size = runtime.distributed.broadcast(size)
+    late = "" if seconds < left else f", more than the {left:.0f} s left"
+    runtime.progress.log(f"Image size {size} pixels: embedding all images takes about {seconds:.0f} s{late}.")
+    return recipe if size == own else replace(recipe, image_size=size)
 
 
-def _time_size(entry: ArchitectureSpec, hardware: Hardware) -> float | None:
-    """Seconds that a network of this size takes for a picture; None where it can't take the size."""
-    size = entry.preprocess.height
+def _time_size(spec: ArchitectureSpec, device: Device) -> float | None:
+    """Return the seconds for an image at the size of a network; None if it does not accept the size."""
     try:
-        network = entry.create(2).eval()
+        network = spec.create(2).eval()
     except UsageError:
         return None
-    network.to(device=hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return time_picture(network, size, hardware)
+    network.to(device=device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return time_embedding(network, spec.preprocess.height, device)
 
 
-def time_picture(network: Network, side: int, hardware: Hardware) -> float:
-    """Measures the seconds that a network, where it is to run, takes to describe a picture of a side."""
-    pictures = torch.zeros(TIMED, 3, side, side, device=hardware.device)
-    taken = 0.0
-    for _ in range(2):  # the first sets things up
+def time_embedding(network: Network, size: int, device: Device) -> float:
+    """Measure the seconds that a network on the device takes to embed one image of a size."""
+    images = torch.zeros(TIMED_IMAGES, 3, size, size, device=device.torch_device)
+    seconds = 0.0
+    for _ in range(2):  # the first run compiles kernels
         start = time.perf_counter()
-        with torch.inference_mode(), hardware.autocast():
-            network.embed(pictures).cpu()
-        taken = time.perf_counter() - start
-    return taken / TIMED
+        with torch.inference_mode(), device.autocast():
+            network.forward_embedding(images).cpu()
+        seconds = time.perf_counter() - start
+    return seconds / TIMED_IMAGES

@@ -1,7 +1,4 @@
-"""The training loop: batches to gradients to weights, step by step.
-
-Knows optimisation, validation, and how to stop and go on; does not know files, photographs on disk or model files.
-"""
+"""Training loop: steps, validation, checkpoints, and the selection of the best epoch."""
 
 import math
 import time
@@ -9,306 +6,332 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
-from belvedere.runtime.progress import Progress, Task
-from belvedere.training.augment import mix, sample_crops, vary
+from belvedere.runtime.progress import Task
+from belvedere.training.augment import augment, mixup_or_cutmix, sample_crops
 from belvedere.training.checkpoint import State
 from belvedere.training.data_loader import DataLoader
-from belvedere.training.device import Hardware
-from belvedere.training.distributed import Distributed
-from belvedere.training.ema import EMA
+from belvedere.training.device import Device, Runtime
 from belvedere.training.networks.registry import Network
 from belvedere.training.optimizers import OptimizerGroup
 from belvedere.training.recipes import Recipe
-from belvedere.training.schedule import Steps, size_at, value_at
-from belvedere.types.evaluation import EpochFigures
+from belvedere.training.schedule import BatchPlan, size_at, value_at
+from belvedere.types.evaluation import EpochMetrics
 
 VALIDATION_BATCH = 128
-SECONDS_BETWEEN_FIGURES = 0.5  # beside the bar
-SECONDS_BETWEEN_CHECKPOINTS = 120.0  # within an epoch; at its end there is always one
+SECONDS_BETWEEN_FIGURES = 0.5  # beside the progress bar
+SECONDS_BETWEEN_CHECKPOINTS = 120.0  # within an epoch; every epoch ends with one
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What training gave."""
+class FitResult:
+    """Outcome of a training."""
 
-    history: tuple[EpochFigures, ...]
-    best_epoch: int  # 0 where no epoch was completed
+    history: tuple[EpochMetrics, ...]
+    best_epoch: int  # 0 without a completed epoch
     weights: dict[str, Tensor]  # of the best epoch
     interrupted: bool
+    interpolation: float | None = None  # fraction of the fine-tuned weights, the rest is the pretrained start
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What shall be done, and with what."""
+class LoopConfig:
+    """Recipe, batches and limits of a training loop."""
 
     recipe: Recipe
-    steps: Steps
+    batches: BatchPlan
     seed: int
-    hardware: Hardware
-    ranks: Distributed
-    limit_seconds: float = float("inf")  # of training and validation, after which it is ended
+    runtime: Runtime
+    limit_seconds: float = float("inf")  # of training and validation together
 
 
-def fit(
+def run_loop(
     network: Network,
-    plan: Plan,
+    config: LoopConfig,
     train: DataLoader,
     validation: DataLoader,
-    *,
-    progress: Progress,
-    keep: Callable[[State], None],
+    on_checkpoint: Callable[[State], None] = lambda _: None,
     state: State | None = None,
-) -> Fit:
-    """Trains a network and keeps the epoch that is best on the validation photographs.
+) -> FitResult:
+    """Train a network and keep the weights of the epoch with the best validation metric.
 
-    Ctrl-C ends it at once; the epochs completed before count.
+    Ctrl-C ends the loop at once; the completed epochs count.
 
     Args:
-        network: With fresh weights; holds the last step's afterwards.
-        plan: How to train it, and where.
-        train: Photographs to learn from.
-        validation: Photographs to choose the epoch by, as the recipe says: lowest loss or highest accuracy.
-        progress: Shows epoch, images/s, time left, loss and accuracy.
-        keep: Called after every epoch, and now and then within a long one, with all that is needed to go on from there.
-        state: Where to go on, as it was given to `keep`.
-
-    Returns:
-        History and best weights.
+        network: Initialized network; holds the weights of the last step afterwards.
+        config: Recipe, batches, seed and limits.
+        train: Training images.
+        validation: Validation images.
+        on_checkpoint: Called with the state after every epoch, and from time to time within a long one.
+        state: State to resume from.
     """
-    with _seeded(plan.seed, plan.hardware):
-        training = Training(network, plan, train, validation, keep)
+    with _seeded(config.seed, config.runtime.device):
+        trainer = Trainer(network, config, train, validation, on_checkpoint)
         if state is not None:
-            training.restore(state)
+            trainer.restore(state)
         interrupted = False
-        with progress.task("Training", plan.steps.images_seen(plan.steps.total)) as task:
-            task.advance(plan.steps.images_seen(training.state.step))
+        batches, progress = config.batches, config.runtime.progress
+        with progress.task("Training", batches.images_seen(batches.total_steps)) as task:
+            task.advance(batches.images_seen(trainer.state.step))
             try:
-                while not training.is_done:
-                    training.train_epoch(task)
-                    progress.say(_line(training.state.history[-1], plan.steps.epochs))
+                while not trainer.is_done:
+                    trainer.train_epoch(task)
+                    progress.log(_line(trainer.state.history[-1], batches.epochs))
             except KeyboardInterrupt:
                 interrupted = True
-    state = training.state
-    return Fit(tuple(state.history), state.best_epoch, training.best_weights, interrupted)
+    state = trainer.state
+    return FitResult(tuple(state.history), state.best_epoch, trainer.best_weights, interrupted)
 
 
-class Training:
-    """A training at some step."""
+class Trainer:
+    """A network, its optimizers and its average at one step of a training."""
 
     def __init__(
-        self, network: Network, plan: Plan, train: DataLoader, validation: DataLoader, keep: Callable[[State], None]
+        self,
+        network: Network,
+        config: LoopConfig,
+        train: DataLoader,
+        validation: DataLoader,
+        on_checkpoint: Callable[[State], None] = lambda _: None,
     ) -> None:
-        network.to(device=plan.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        plan.ranks.share(network.state_dict().values())
-        self.network, self._plan, self._recipe = network, plan, plan.recipe
-        self._forward = torch.compile(network) if plan.recipe.compile else network
-        self._train, self._validation, self._keep = train, validation, keep
-        self._optimisers = OptimizerGroup(network, plan.recipe)
-        self._average = EMA(network, plan.recipe.ema_decay)
-        self._order = np.random.default_rng(plan.seed)  # of the photographs, an epoch after the other
-        # Every second epoch shows a picture the other way round (Jordan 2024, https://arxiv.org/abs/2404.00498).
-        self._mirrored = np.random.default_rng((plan.seed, 1)).random(len(train)) < 0.5
-        self._sums = torch.zeros(2, dtype=torch.float64, device=plan.hardware.device)  # loss and correct answers
+        self._device, self._distributed = config.runtime.device, config.runtime.distributed
+        torch_device = self._device.torch_device
+        network.to(device=torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self._config, self._recipe = network, config, config.recipe
+        parallel = self._distributed.data_parallel(network)
+        self._forward = torch.compile(parallel) if config.recipe.compile else parallel
+        self._train, self._validation, self._on_checkpoint = train, validation, on_checkpoint
+        self._optimizers = OptimizerGroup(network, config.recipe)
+        self._average = _averaged(network, config.recipe.ema_decay) if config.recipe.ema_decay else None
+        self._order = np.random.default_rng(config.seed)  # of the images in each epoch
+        # Alternating flip (Jordan 2024, https://arxiv.org/abs/2404.00498).
+        self._mirrored = np.random.default_rng((config.seed, 1)).random(len(train)) < 0.5
+        self._sums = torch.zeros(2, dtype=torch.float64, device=torch_device)  # loss, correct predictions
         self.best_weights: dict[str, Tensor] = {}
-        self.state = State(total_steps=plan.steps.total, limit_seconds=plan.limit_seconds)
+        self.state = State(total_steps=config.batches.total_steps, limit_seconds=config.limit_seconds)
 
     @property
     def is_done(self) -> bool:
-        """Whether the last step has been taken and validated, or the time is up."""
+        """Whether the last epoch is validated, or the time limit is reached."""
         state = self.state
         return (
             bool(state.history)
             and state.epoch_images == 0
-            and (state.step >= self._plan.steps.total or self._is_late(state.seconds))
+            and (state.step >= self._config.batches.total_steps or self._is_over_time(state.seconds))
         )
 
     def train_epoch(self, task: Task) -> None:
-        """Trains to the end of the epoch, of the training or of the time, validates, and keeps where it is."""
-        state, steps = self.state, self._plan.steps
-        epoch = state.step // steps.steps_per_epoch
+        """Train to the end of the epoch or of the time, validate, and write a checkpoint."""
+        state, batches = self.state, self._config.batches
+        epoch = state.step // batches.steps_per_epoch
         rows = self._order.permutation(len(self._train))
-        started = shown = kept = time.perf_counter()
+        started = shown = saved = time.perf_counter()
         figures = ""
         self.network.train()
-        end = min((epoch + 1) * steps.steps_per_epoch, steps.total)
+        end = min((epoch + 1) * batches.steps_per_epoch, batches.total_steps)
         while state.step < end:
-            first, behind = steps.bounds[state.step % steps.steps_per_epoch]
-            self.training_step(rows[first:behind], epoch)
+            first, stop = batches.bounds[state.step % batches.steps_per_epoch]
+            self.training_step(rows[first:stop], epoch)
             state.step += 1
-            state.epoch_images += behind - first
+            state.epoch_images += stop - first
             now = time.perf_counter()
             if now - shown >= SECONDS_BETWEEN_FIGURES:
                 shown = now
                 loss, accuracy = self._epoch_figures()
-                figures = f"epoch {epoch + 1}/{steps.epochs} loss {loss:.3f} accuracy {accuracy:.3f}"
-            task.advance(behind - first, figures)
+                figures = f"epoch {epoch + 1}/{batches.epochs} loss {loss:.3f} accuracy {accuracy:.3f}"
+            task.advance(stop - first, figures)
             state.epoch_seconds, started = state.epoch_seconds + now - started, now
-            if self._is_late(state.seconds + state.epoch_seconds):
+            if self._is_over_time(state.seconds + state.epoch_seconds):
                 break
-            # At its end an epoch is validated first; within it, several processes differ in what batch norm measures.
-            if now - kept >= SECONDS_BETWEEN_CHECKPOINTS and state.step < end and self._plan.ranks.count == 1:
-                kept = now
+            # Within an epoch, batch-norm statistics differ between processes: checkpoints are for one process only.
+            single = self._distributed.world_size == 1
+            if single and now - saved >= SECONDS_BETWEEN_CHECKPOINTS and state.step < end:
+                saved = now
                 self._checkpoint()
         self._end_epoch(epoch + 1)
 
-    def _is_late(self, seconds: float) -> bool:
-        limit = self._plan.limit_seconds
-        return limit != float("inf") and bool(self._plan.ranks.agree(int(seconds >= limit)))
+    def _is_over_time(self, seconds: float) -> bool:
+        limit = self._config.limit_seconds
+        return limit != float("inf") and bool(self._distributed.broadcast(int(seconds >= limit)))
 
     def training_step(self, rows: NDArray[np.intp], epoch: int) -> None:
-        """Trains on one batch, of which each process takes its part."""
-        recipe, ranks, hardware = self._recipe, self._plan.ranks, self._plan.hardware
-        share = self.state.step / self._plan.steps.total
-        rows = rows[ranks.rank :: ranks.count]
-        images, labels = self._train.take(rows)
-        own_share, lesson = 1.0, self._train.lesson(rows, epoch)
+        """Train on one batch, which the processes share."""
+        recipe, rank, world_size = self._recipe, self._distributed.rank, self._distributed.world_size
+        fraction = self.state.step / self._config.batches.total_steps
+        rows = rows[rank::world_size]
+        images, labels = self._train.load_batch(rows)
+        soft = self._train.load_soft_targets(rows, epoch)
+        mix_weight = 1.0
         if not recipe.image_size_schedule:
-            # Seen as (n, 3, H, W) these bytes are already channels_last: nothing is moved.
+            # As (n, 3, H, W) the bytes are channels_last already: no copy.
             pixels = images.permute(0, 3, 1, 2).float()
         else:
-            random = np.random.default_rng((self._plan.seed, 2, self.state.step, ranks.rank))
+            random = np.random.default_rng((self._config.seed, 2, self.state.step, rank))
             mirrored = (self._mirrored[rows] ^ bool(epoch % 2)) & recipe.alternating_flip
             size = (images.shape[1], images.shape[2])
-            boxes = lesson.boxes(mirrored, *size) if lesson else sample_crops(mirrored, *size, recipe, random)
-            pixels = vary(images, boxes, size_at(recipe.image_size_schedule, share), recipe, random, hardware.precision)
-            pixels, own_share = mix(pixels, recipe, random)
-        with hardware.autocast():
+            boxes = soft.boxes(mirrored, *size) if soft else sample_crops(mirrored, *size, recipe, random)
+            target_size = size_at(recipe.image_size_schedule, fraction)
+            pixels = augment(images, boxes, target_size, recipe, random, self._device.precision)
+            pixels, mix_weight = mixup_or_cutmix(pixels, recipe, random)
+        with self._device.autocast():
             logits = self._forward(pixels)
-        targets = lesson.targets if lesson else self._train.targets(rows)
+        targets = soft.targets if soft else self._train.load_targets(rows)
         smoothing = recipe.label_smoothing if targets is None else 0.0  # targets are smooth already
-        loss = _loss(logits.float(), labels if targets is None else targets, own_share, smoothing)
+        loss = _loss(logits.float(), labels if targets is None else targets, mix_weight, smoothing)
         torch.autograd.backward(loss)
-        ranks.average([weights.grad for weights in self.network.parameters() if weights.grad is not None])
-        self._optimisers.step(value_at(recipe.learning_rate_schedule, share))
-        if recipe.ema_decay and share >= recipe.ema_start:
-            self._average.update()
+        self._optimizers.step(value_at(recipe.learning_rate_schedule, fraction))
+        if self._average is not None and fraction >= recipe.ema_start:
+            self._average.update_parameters(self.network)
         correct = (logits.detach().argmax(1) == labels).sum()
-        self._sums += torch.stack([loss.detach().double(), correct / len(labels)]) * len(labels) * ranks.count
+        self._sums += torch.stack([loss.detach().double(), correct / len(labels)]) * len(labels) * world_size
 
     def _epoch_figures(self) -> tuple[float, float]:
-        """Mean loss and accuracy of the epoch so far."""
+        """Return mean loss and accuracy of the epoch so far."""
         loss, correct = self._sums.tolist()
         return loss / self.state.epoch_images, correct / self.state.epoch_images
 
     def _end_epoch(self, number: int) -> None:
-        state, rate = (
-            self.state,
-            value_at(self._recipe.learning_rate_schedule, self.state.step / self._plan.steps.total),
-        )
-        self._plan.ranks.average([self._sums, *self._statistics()])
+        state, recipe = self.state, self._recipe
+        factor = value_at(recipe.learning_rate_schedule, state.step / self._config.batches.total_steps)
         started = time.perf_counter()
-        with self._average.applied():
-            found = validate(self.network, self._validation, self._plan.hardware, self._plan.ranks)
-            figures = (found.accuracy, -found.calibrated_loss)
-            score = figures if self._recipe.checkpoint_metric == "accuracy" else figures[::-1]
-            if math.isfinite(found.loss) and score > state.best:
-                state.best, state.best_epoch, self.best_weights = score, number, copy_weights(self.network)
+        network = self._validated_network
+        self._distributed.all_reduce_mean([self._sums, *_statistics(self.network)])
+        if network is not self.network:
+            self._distributed.all_reduce_mean(_statistics(network))
+        found = validate(network, self._validation, self._config.runtime)
+        metrics = (found.accuracy, -found.calibrated_loss)
+        score = metrics if recipe.checkpoint_metric == "accuracy" else metrics[::-1]
+        if math.isfinite(found.loss) and score > state.best:
+            state.best, state.best_epoch, self.best_weights = score, number, copy_weights(network)
         speed = state.epoch_images / state.epoch_seconds
-        learnt = (number, state.epoch_seconds, speed, rate * self._recipe.learning_rate, *self._epoch_figures())
-        state.history.append(EpochFigures(*learnt, found.loss, found.accuracy))
+        figures = (number, state.epoch_seconds, speed, factor * recipe.learning_rate, *self._epoch_figures())
+        state.history.append(EpochMetrics(*figures, found.loss, found.accuracy))
         state.seconds += state.epoch_seconds + time.perf_counter() - started
         state.epoch_images, state.epoch_seconds = 0, 0.0
         self._sums.zero_()
         self._checkpoint()
 
-    def _statistics(self) -> list[Tensor]:
-        """What batch norm has measured, with its average: all in which the processes differ."""
-        measured = {name: values for name, values in self.network.named_buffers() if values.is_floating_point()}
-        averaged = [values for name, values in self._average.tensors.items() if name in measured]
-        return [*measured.values(), *averaged]
+    @property
+    def _validated_network(self) -> Network:
+        """Return the average of the weights as a network; before it has started, the network itself."""
+        if self._average is None or not self._average.n_averaged:
+            return self.network
+        return cast(Network, self._average.module)
 
     def _checkpoint(self) -> None:
         groups = {
             "network": self.network.state_dict(),
-            "average": self._average.tensors,
-            "optimizers": self._optimisers.tensors(),
+            "average": {} if self._average is None else self._average.state_dict(),
+            "optimizers": self._optimizers.tensors(),
             "best": self.best_weights,
             "loop": {"random": torch.random.get_rng_state(), "sums": self._sums},
         }
         self.state.tensors = {
             f"{group}/{key}": value for group, values in groups.items() for key, value in values.items()
         }
-        self._keep(self.state)
+        self._on_checkpoint(self.state)
 
     def restore(self, state: State) -> None:
-        """Goes back to where a checkpoint was written."""
+        """Return to the state of a checkpoint."""
         groups: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, value in state.tensors.items():
             group, _, key = name.partition("/")
             groups[group][key] = value
         self.network.load_state_dict(groups["network"])
-        self._average.restore(groups["average"])
-        self._optimisers.restore(groups["optimizers"])
+        if self._average is not None:
+            self._average.load_state_dict(groups["average"])
+        self._optimizers.restore(groups["optimizers"])
         self.best_weights = groups["best"]
         torch.random.set_rng_state(groups["loop"]["random"])
         self._sums.copy_(groups["loop"]["sums"])
         self.state = state
-        for _ in range(state.step // self._plan.steps.steps_per_epoch):
+        for _ in range(state.step // self._config.batches.steps_per_epoch):
             self._order.permutation(len(self._train))
 
 
 @dataclass(frozen=True)
-class Validation:
-    """What a network is worth on photographs that it does not learn from."""
+class ValidationResult:
+    """Metrics of a network on validation images."""
 
     loss: float  # mean cross-entropy, nats
     accuracy: float
-    calibrated_loss: float  # the loss after the temperature that lowers it most, as the model file will have it
+    calibrated_loss: float  # loss after temperature scaling, as the model file has it
 
 
-def validate(network: Network, part: DataLoader, hardware: Hardware, ranks: Distributed) -> Validation:
-    """Measures a network; each process takes its part."""
-    logits, labels = answer(network, part, hardware, ranks), part.labels
+def validate(network: Network, loader: DataLoader, runtime: Runtime) -> ValidationResult:
+    """Measure a network; the processes share the images."""
+    logits, labels = predict_logits(network, loader, runtime), loader.labels
     temperature = fit_temperature(logits, labels)
     accuracy = float((logits.argmax(1) == labels).mean())
-    return Validation(log_loss(logits, labels), accuracy, log_loss(logits / temperature, labels))
+    return ValidationResult(log_loss(logits, labels), accuracy, log_loss(logits / temperature, labels))
 
 
-def answer(network: Network, part: DataLoader, hardware: Hardware, ranks: Distributed) -> NDArray[np.float32]:
-    """Returns a network's logits, (N, K), for all pictures of a part; each process works out its share of them."""
+def predict_logits(network: Network, loader: DataLoader, runtime: Runtime) -> NDArray[np.float32]:
+    """Return the logits of all images of a loader, (N, K); the processes share the images."""
     network.eval()
-    logits = torch.zeros(len(part), network.classify.out_features, device=hardware.device)
-    rows = np.arange(len(part))[ranks.rank :: ranks.count]
-    with torch.inference_mode(), hardware.autocast():
+    device, distributed = runtime.device, runtime.distributed
+    logits = torch.zeros(len(loader), network.classify.out_features, device=device.torch_device)
+    rows = np.arange(len(loader))[distributed.rank :: distributed.world_size]
+    with torch.inference_mode(), device.autocast():
         for start in range(0, len(rows), VALIDATION_BATCH):
-            chosen = rows[start : start + VALIDATION_BATCH]
-            images, _ = part.take(chosen)
-            logits[torch.from_numpy(chosen).to(hardware.device)] = network(images.permute(0, 3, 1, 2).float()).float()
-    ranks.average([logits])
-    found: NDArray[np.float32] = (logits * ranks.count).cpu().numpy()
-    return found
+            batch = rows[start : start + VALIDATION_BATCH]
+            images, _ = loader.load_batch(batch)
+            logits[torch.from_numpy(batch).to(logits.device)] = network(images.permute(0, 3, 1, 2).float()).float()
+    distributed.all_reduce_mean([logits])
+    total: NDArray[np.float32] = (logits * distributed.world_size).cpu().numpy()
+    return total
 
 
-def _loss(logits: Tensor, targets: Tensor, own_share: float, smoothing: float) -> Tensor:
-    """Cross-entropy to labels, (n,), or probabilities, (n, K); of a mixed batch, to those of both of its pictures."""
+def copy_weights(network: Network) -> dict[str, Tensor]:
+    """Return a copy of the weights on the CPU."""
+    return {name: weights.detach().to("cpu", copy=True).contiguous() for name, weights in network.state_dict().items()}
+
+
+def _averaged(network: Network, decay: float) -> AveragedModel:
+    """Return the exponential moving average (EMA) of weights and batch-norm statistics (Polyak and Juditsky 1992)."""
+
+    def update(averages: Tensors, values: Tensors, _: Tensor | int) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - decay)
+        else:  # counters
+            torch._foreach_copy_(averages, values)
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+
+
+def _statistics(network: Network) -> list[Tensor]:
+    """Return the batch-norm statistics of a network: all that differs between processes."""
+    return [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+
+
+def _loss(logits: Tensor, targets: Tensor, mix_weight: float, smoothing: float) -> Tensor:
+    """Return the cross-entropy to labels, (n,), or probabilities, (n, K); of a mixed batch, to those of both images."""
     loss = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-    if own_share == 1:
+    if mix_weight == 1:
         return loss
     other = nn.functional.cross_entropy(logits, targets.flip(0), label_smoothing=smoothing)
-    return own_share * loss + (1 - own_share) * other
+    return mix_weight * loss + (1 - mix_weight) * other
 
 
 @contextmanager
-def _seeded(seed: int, hardware: Hardware) -> Iterator[None]:
-    """Dropout draws from torch's global generator: it is seeded for the time of the training, and put back."""
-    with torch.random.fork_rng(devices=[hardware.device] if hardware.device.type == "cuda" else []):
+def _seeded(seed: int, device: Device) -> Iterator[None]:
+    """Seed torch's global generator, from which dropout draws, and restore it afterwards."""
+    with torch.random.fork_rng(devices=[device.torch_device] if device.torch_device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
-def copy_weights(network: Network) -> dict[str, Tensor]:
-    """Returns a copy of the weights on the CPU, which stays as it is while the network learns on."""
-    return {name: weights.detach().to("cpu", copy=True).contiguous() for name, weights in network.state_dict().items()}
-
-
-def _line(figures: EpochFigures, epochs: int) -> str:
+def _line(figures: EpochMetrics, epochs: int) -> str:
     return (
         f"epoch {figures.epoch:3d}/{epochs}  {figures.seconds:6.1f} s  {figures.images_per_second:6.0f} images/s  "
         f"loss {figures.loss:.4f}  accuracy {figures.accuracy:.4f}  "

@@ -1,85 +1,46 @@
-"""A trained network to model.onnx: preprocessing, network and softmax in one graph, and a check that it says the same.
-
-Knows torch's exporter and ONNX files; what the metadata hold is `model`'s business.
-"""
+"""Export of a trained network to ONNX: the backbone by torch's exporter, the head and the OOD score by onnx.helper."""
 
 import logging
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx.compose
 import torch
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from belvedere.errors import InferenceError, TrainingError
-from belvedere.inference.model import INPUT, OPTIONAL_OUTPUTS, OUTPUTS, Model
+from belvedere.inference.model import CLASS_ACTIVATION_MAPS, INPUT, OOD_SCORE, OPTIONAL_OUTPUTS, OUTPUTS, Model
 from belvedere.inference.model_card import card_to_metadata
-from belvedere.inference.uncertainty.ood import NEAREST, OODScorer
+from belvedere.inference.uncertainty.ood import NUM_NEIGHBORS, OODScorer, ood_scores
 from belvedere.runtime.files import write_bytes
-from belvedere.runtime.malloc import trim_memory
+from belvedere.training.held_out import spatial_logits
 from belvedere.training.networks.registry import Network
 from belvedere.types.model import ModelCard, Preprocess
 
-if find_spec("onnxscript") is None:  # what torch exports with: better missed now than after the last epoch
+if find_spec("onnxscript") is None:  # torch.onnx.export needs it: fail at import, not after the last epoch
     raise ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript")
 
 OPSET = 18
-KEPT_PICTURES = 4  # to compare a graph on that was compared on all of them when it was traced
-# What a graph holds beside the network.
-FITTED = ("temperature", "quadratic", "linear", "offsets", "energy", "neighbours", "nearness")
-PLACEHOLDER = 1.2345679  # a temperature like no other number of a graph, since the exporter makes equal ones one
-PARITY_BOUND = 1e-3  # float32 on two engines differs by about 1e-6
-
-
-def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """The largest difference of two outputs, as a share of the largest value where that is over 1."""
-    return float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
-
-
-class Graph(nn.Module):
-    """What model.onnx computes: uint8 pictures to logits, probabilities, embedding, evidence and outlier score."""
-
-    fitted_temperature: Tensor
-    fitted_quadratic: Tensor
-    fitted_linear: Tensor
-    fitted_offsets: Tensor
-    fitted_energy: Tensor
-    fitted_neighbours: Tensor
-    fitted_nearness: Tensor
-
-    def __init__(self, network: Network, temperature: float, outliers: OODScorer) -> None:
-        super().__init__()
-        self.network = network
-        fitted = {"temperature": np.array(temperature, np.float32), **asdict(outliers)}
-        for name in FITTED:
-            self.register_buffer(f"fitted_{name}", torch.from_numpy(np.array(fitted[name], np.float32)))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # (N, H, W, 3) uint8
-        """Returns logits and probabilities (N, K), embedding (N, D), evidence (N, K, h, w), outlier score (N,)."""
-        places = self.network.look(images.permute(0, 3, 1, 2).float())
-        embedding = places.mean((2, 3))
-        logits: Tensor = self.network.classify(embedding)
-        count, width, rows, columns = places.shape
-        flat = self.network.classify(places.permute(0, 2, 3, 1).reshape(-1, width))
-        evidence = flat.view(count, rows, columns, -1).permute(0, 3, 1, 2)
-        nearest = nn.functional.linear(embedding, self.fitted_linear, self.fitted_offsets).amin(1)
-        distance = ((embedding @ self.fitted_quadratic) * embedding).sum(1) + nearest
-        score = distance - self.fitted_energy * torch.logsumexp(logits, 1)
-        if len(self.fitted_neighbours):
-            cosines = nn.functional.linear(nn.functional.normalize(embedding, dim=1), self.fitted_neighbours)
-            score = score - self.fitted_nearness * cosines.topk(NEAREST, 1).values.mean(1)
-        return logits, torch.softmax(logits / self.fitted_temperature, 1), embedding, evidence, score
+FEATURE_MAP = "feature_map"  # (N, D, h, w): output of the backbone's graph, input of the head's
+NUM_CACHED_SAMPLES = 4  # images to compare a cached backbone on, which was compared on all when it was exported
+MAX_RELATIVE_ERROR = 1e-3  # float32 on two engines differs by about 1e-6
+LOGITS, PROBABILITIES, EMBEDDING = OUTPUTS
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A network as an ONNX graph, without metadata yet, and how closely it was followed."""
+    """An ONNX graph without metadata, and its largest deviation from the network."""
 
     graph: onnx.ModelProto
     parity: float  # largest relative difference of an output between torch and ONNX Runtime
@@ -90,154 +51,221 @@ def export_graph(
     preprocess: Preprocess,
     sample: NDArray[np.uint8],
     temperature: float = 1.0,
-    kept: Path | None = None,
+    cached: Path | None = None,
     outliers: OODScorer | None = None,
 ) -> Exported:
-    """Exports a network and compares it with the original on real pictures.
+    """Export a network and compare it with the original on images.
 
     Args:
-        network: On the CPU, in float32; is put into evaluation mode.
-        preprocess: Its input.
-        sample: Pictures to compare on, (N, H, W, 3).
-        temperature: By which the logits are divided before the softmax.
-        kept: A file that keeps the graph for networks that differ in their last layer only, as tracing takes seconds.
-        outliers: What the score for "none of these" is computed by; without, it is 0.
+        network: Network on the CPU, in float32; set to evaluation mode.
+        preprocess: Input size of the network.
+        sample: (N, H, W, 3) images to compare on.
+        temperature: Divisor of the logits before the softmax.
+        cached: File that keeps the exported backbone for networks that differ in the head only: torch takes seconds.
+        outliers: Parameters of the OOD score; the score is 0 without.
 
     Returns:
-        The graph and the largest difference of an output.
+        The graph and its relative error.
 
     Raises:
-        TrainingError: The difference is over `PARITY_BOUND`: the file would not be the model that was trained.
+        TrainingError: The network cannot be exported, or the error is over `MAX_RELATIVE_ERROR`.
     """
-    classes, width = network.classify.weight.shape
-    graph = Graph(network, temperature, outliers or OODScorer.unknown(classes, width)).eval()
-    if kept is not None and (proto := _read_kept(kept, graph)) is not None:
-        parity = _compare(proto, graph, sample[:KEPT_PICTURES])
-        if parity <= PARITY_BOUND:
-            return Exported(proto, parity)
-    proto = _trace_like(network, preprocess, len(graph.fitted_neighbours))
-    if not _give(proto, graph):
-        raise TrainingError("torch's ONNX exporter changed the names of the last layer. Please report this.")
-    parity = _compare(proto, graph, sample)
-    if not parity <= PARITY_BOUND:
+    network.eval()
+    scorer = outliers or OODScorer.null(*network.classify.weight.shape)
+    backbone = _read_cached(cached)
+    if backbone is not None:
+        exported = _assemble(backbone, network, sample[:NUM_CACHED_SAMPLES], temperature, scorer)
+        if exported.parity <= MAX_RELATIVE_ERROR:
+            return exported
+    backbone = _export_backbone(network, preprocess)
+    exported = _assemble(backbone, network, sample, temperature, scorer)
+    if not exported.parity <= MAX_RELATIVE_ERROR:
         raise TrainingError(
-            f"The exported graph differs from the trained network by {parity:.2g}, over the bound of "
-            f"{PARITY_BOUND:g}: it was not written. The weights are in weights.safetensors."
+            f"The exported graph differs from the trained network by {exported.parity:.2g}, over the bound of "
+            f"{MAX_RELATIVE_ERROR:g}: it was not written. The weights are in weights.safetensors."
         )
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(kept, proto.SerializeToString())
-    return Exported(proto, parity)
+    if cached is not None:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(cached, backbone.SerializeToString())
+    return exported
 
 
-def _trace_like(network: Network, preprocess: Preprocess, neighbours: int) -> onnx.ModelProto:
-    """Traces a network with a last layer, temperature and score of numbers like no others, to be replaced."""
-    layer = network.classify
-    network.classify = nn.Linear(layer.in_features, layer.out_features)
-    try:
-        score = _draw_score(layer.out_features, layer.in_features, neighbours)
-        return _trace(Graph(network, PLACEHOLDER, score).eval(), preprocess)
-    finally:
-        network.classify = layer
+class _Backbone(nn.Module):
+    """Bytes to the feature map whose mean over positions is the embedding."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, D, h, w)."""
+        return self.network.feature_map_tta(images.permute(0, 3, 1, 2).float())
 
 
-def _draw_score(classes: int, width: int, neighbours: int) -> OODScorer:
-    random = np.random.default_rng(0)
-
-    def draw(*shape: int) -> NDArray[np.float32]:
-        return random.normal(size=shape).astype(np.float32)
-
-    energy, nearness = random.normal(size=2).tolist()
-    return OODScorer(draw(width, width), draw(classes, width), draw(classes), energy, draw(neighbours, width), nearness)
-
-
-def _trace(graph: Graph, preprocess: Preprocess) -> onnx.ModelProto:
+def _export_backbone(network: Network, preprocess: Preprocess) -> onnx.ModelProto:
     example = torch.zeros(2, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
-    batch = {0: torch.export.Dim("N")}
     with warnings.catch_warnings(), _quiet_exporter():
         warnings.simplefilter("ignore")  # the exporter warns of torch's own internals
         try:
             program = torch.onnx.export(
-                graph,
+                _Backbone(network).eval(),
                 (example,),
                 input_names=[INPUT],
-                output_names=[*OUTPUTS, *OPTIONAL_OUTPUTS],
-                dynamic_shapes={"images": batch},
+                output_names=[FEATURE_MAP],
+                dynamic_shapes={"images": {0: torch.export.Dim("N")}},
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             raise TrainingError(
-                f"torch can't write this network as ONNX: {' '.join(str(error).split())[:200]}. Its weights are in "
+                f"torch cannot export this network to ONNX: {' '.join(str(error).split())[:200]}. Its weights are in "
                 "weights.safetensors; take another network."
             ) from error
     if program is None:
-        raise TrainingError("torch's ONNX exporter gave no graph. Please report this with torch's version.")
+        raise TrainingError("torch's ONNX exporter returned no graph. Please report this with torch's version.")
     proto = program.model_proto
     strip_debug_info(proto)
     return proto
 
 
-def _read_kept(file: Path, graph: Graph) -> onnx.ModelProto | None:
-    """A graph that was kept, with this last layer and temperature; None where there is none that can be used."""
+def _read_cached(file: Path | None) -> onnx.ModelProto | None:
+    """Return a cached backbone; None if there is none or it is damaged."""
     try:
-        proto = onnx.load_from_string(file.read_bytes())
+        proto = onnx.ModelProto() if file is None else onnx.load_from_string(file.read_bytes())
     except (OSError, DecodeError):
         return None
-    return proto if _give(proto, graph) else None
+    return proto if [output.name for output in proto.graph.output] == [FEATURE_MAP] else None
 
 
-def _give(proto: onnx.ModelProto, graph: Graph) -> bool:
-    """Gives a traced graph this last layer and all that was fitted; whether it has places for them."""
-    layer = {
-        f"network.classify.{name}": each.detach().numpy() for name, each in graph.network.classify.named_parameters()
-    }
-    used = FITTED if len(graph.fitted_neighbours) else FITTED[:5]
-    layer |= {name: getattr(graph, name).numpy() for name in (f"fitted_{each}" for each in used)}
-    held = {weights.name: weights for weights in proto.graph.initializer if weights.name in layer}
-    if {name: tuple(weights.dims) for name, weights in held.items()} != {n: v.shape for n, v in layer.items()}:
-        return False
-    for name, weights in held.items():
-        weights.CopyFrom(onnx.numpy_helper.from_array(layer[name], name))
-    return True
-
-
-def _compare(proto: onnx.ModelProto, graph: Graph, sample: NDArray[np.uint8]) -> float:
-    """The largest difference of an output, which may be no number."""
+def _assemble(
+    backbone: onnx.ModelProto, network: Network, sample: NDArray[np.uint8], temperature: float, scorer: OODScorer
+) -> Exported:
+    """Join the backbone with head and OOD score, and measure the error of all outputs."""
     with torch.inference_mode():
-        expected = [output.numpy() for output in graph(torch.from_numpy(np.array(sample)))]  # (a copy to write to)
+        feature_map = network.feature_map_tta(torch.from_numpy(sample).permute(0, 3, 1, 2).float())
+        embedding = feature_map.mean((2, 3))
+        logits = network.classify(embedding)
+        tensors = (logits, (logits / temperature).softmax(1), embedding, spatial_logits(network, feature_map))
+    expected = [each.numpy() for each in tensors]
+    expected.append(ood_scores(scorer, embedding.numpy(), logits.numpy()))
+    head = _build_head(network.classify, tuple(feature_map.shape[1:]), temperature, scorer, backbone.ir_version)
+    graph = onnx.compose.merge_models(backbone, head, [(FEATURE_MAP, FEATURE_MAP)])
+    del graph.opset_import[-1]  # `merge_models` lists those of both graphs
     try:
-        said = Model.from_bytes(proto.SerializeToString(), None).forward_all(sample)
-    except InferenceError:  # such as weights that are no numbers
-        return math.nan
-    found = (getattr(said, name) for name in (*OUTPUTS, *OPTIONAL_OUTPUTS))
-    return float(np.max([_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]))
+        outputs = Model.from_bytes(graph.SerializeToString(), None).forward_all(sample)
+    except InferenceError:  # such as NaN
+        return Exported(graph, math.nan)
+    found = [getattr(outputs, name) for name in (*OUTPUTS, *OPTIONAL_OUTPUTS)]
+    return Exported(graph, float(np.max([_relative_error(*pair) for pair in zip(found, expected, strict=True)])))
+
+
+def _relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+
+
+class _GraphBuilder:
+    """Nodes and constants of a graph; each method returns the name of the tensor that it adds."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def constant(self, name: str, value: ArrayLike, dtype: DTypeLike = np.float32) -> str:
+        self.constants.append(numpy_helper.from_array(np.array(value, dtype), name))
+        return name
+
+    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        outputs = [output, f"{output}.indices"] if kind == "TopK" else [output]
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=f"node.{output}", **attributes))
+        return output
+
+
+def _build_head(
+    layer: nn.Linear, shape: tuple[int, ...], temperature: float, scorer: OODScorer, ir_version: int
+) -> onnx.ModelProto:
+    """Build the graph from a feature map, (N, *shape), to all outputs."""
+    graph = _GraphBuilder()
+    channels, rows, columns = shape
+    classes = layer.out_features
+    weight = graph.constant("head.weight", layer.weight.detach().numpy())
+    bias = graph.constant("head.bias", layer.bias.detach().numpy())
+    positions = graph.constant("positions", [2, 3], np.int64)
+    embedding = graph.add("ReduceMean", [FEATURE_MAP, positions], EMBEDDING, keepdims=0)
+    logits = graph.add("Gemm", [embedding, weight, bias], LOGITS, transB=1)
+    scaled = graph.add("Div", [logits, graph.constant("temperature", temperature)], "scaled_logits")
+    graph.add("Softmax", [scaled], PROBABILITIES, axis=1)
+
+    last = graph.add("Transpose", [FEATURE_MAP], "channels_last", perm=[0, 2, 3, 1])
+    flat = graph.add("Reshape", [last, graph.constant("flat_shape", [-1, channels], np.int64)], "flat")
+    scores = graph.add("Gemm", [flat, weight, bias], "flat_logits", transB=1)
+    map_shape = graph.constant("map_shape", [-1, rows, columns, classes], np.int64)
+    spatial = graph.add("Reshape", [scores, map_shape], "spatial_logits")
+    graph.add("Transpose", [spatial], CLASS_ACTIVATION_MAPS, perm=[0, 3, 1, 2])
+
+    _add_ood_score(graph, scorer)
+    shapes = dict(
+        zip(
+            (*OUTPUTS, *OPTIONAL_OUTPUTS), ([classes], [classes], [channels], [classes, rows, columns], []), strict=True
+        )
+    )
+
+    def describe(name: str, dims: Sequence[int]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *dims])
+
+    outputs = [describe(name, dims) for name, dims in shapes.items()]
+    head = helper.make_graph(graph.nodes, "head", [describe(FEATURE_MAP, shape)], outputs, graph.constants)
+    return helper.make_model(head, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=ir_version)
+
+
+def _add_ood_score(graph: _GraphBuilder, scorer: OODScorer) -> None:
+    """Add the nodes of `ood_scores`."""
+    axis = graph.constant("axis", [1], np.int64)
+    linear, offsets = graph.constant("ood.linear", scorer.linear), graph.constant("ood.offsets", scorer.offsets)
+    by_class = graph.add("Gemm", [EMBEDDING, linear, offsets], "ood.by_class", transB=1)
+    nearest = graph.add("ReduceMin", [by_class, axis], "ood.nearest_class", keepdims=0)
+    product = graph.add("MatMul", [EMBEDDING, graph.constant("ood.quadratic", scorer.quadratic)], "ood.product")
+    squares = graph.add("Mul", [product, EMBEDDING], "ood.squares")
+    common = graph.add("ReduceSum", [squares, axis], "ood.common", keepdims=0)
+    distance = graph.add("Add", [common, nearest], "ood.distance")
+    energy = graph.add("ReduceLogSumExp", [LOGITS, axis], "ood.logsumexp", keepdims=0)
+    weighted = graph.add("Mul", [graph.constant("ood.energy_weight", scorer.energy_weight), energy], "ood.energy")
+    if not len(scorer.reference_embeddings):
+        graph.add("Sub", [distance, weighted], OOD_SCORE)
+        return
+    score = graph.add("Sub", [distance, weighted], "ood.without_neighbors")
+    length = graph.add("ReduceL2", [EMBEDDING, axis], "ood.length", keepdims=1)
+    bounded = graph.add("Clip", [length, graph.constant("ood.min_length", 1e-12)], "ood.bounded_length")
+    unit = graph.add("Div", [EMBEDDING, bounded], "ood.unit")
+    neighbors = graph.constant("ood.neighbors", scorer.reference_embeddings)
+    cosines = graph.add("Gemm", [unit, neighbors], "ood.cosines", transB=1)
+    top = graph.add("TopK", [cosines, graph.constant("ood.k", [NUM_NEIGHBORS], np.int64)], "ood.top", axis=1)
+    mean = graph.add("ReduceMean", [top, axis], "ood.mean_cosine", keepdims=0)
+    weight = graph.constant("ood.knn_weight", scorer.knn_weight)
+    graph.add("Sub", [score, graph.add("Mul", [weight, mean], "ood.knn")], OOD_SCORE)
 
 
 def strip_debug_info(graph: onnx.ModelProto) -> None:
-    """Takes out what the exporter notes of each node's origin: half of the nodes' bytes, and paths of this machine."""
-    for part in (*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output, graph.graph):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
+    """Remove the exporter's notes on the origin of nodes: half of their bytes, and paths of this machine."""
+    for each in (*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output, graph.graph):
+        each.ClearField("metadata_props")
+        each.ClearField("doc_string")
 
 
 def write_model(exported: Exported, card: ModelCard, path: Path) -> None:
-    """Writes model.onnx at once: the graph with the card in its metadata."""
+    """Write model.onnx atomically: the graph with the card in its metadata."""
     onnx.helper.set_model_props(exported.graph, card_to_metadata(card))
     onnx.checker.check_model(exported.graph, full_check=True)
     write_bytes(path, exported.graph.SerializeToString())
-    trim_memory()  # tracing leaves much behind
 
 
-class _quiet_exporter:  # noqa: N801 - reads as a verb in a with statement
-    """The exporter logs that torchvision, which is not needed, is not there."""
-
-    _logger = logging.getLogger("torch.onnx")
-
-    def __enter__(self) -> None:
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence the exporter's log: it reports that torchvision, which is not needed, is missing."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,7 +1,4 @@
-"""From gradients to weights: Adam as the article's program has it, or Muon with AdamW.
-
-Knows how a step is taken; does not know when, or how large.
-"""
+"""Optimizers: Adam with an L2 penalty, AdamW with layer-wise decay, and Muon with AdamW."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,47 +16,47 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrix is made orthogonal before it is taken as a step (Jordan et al. 2024, Muon).
+    """SGD with momentum and orthogonalized updates (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
-    Method and constants: https://kellerjordan.github.io/posts/muon/; a convolution's kernels are a matrix with a row
-    an output channel. Kernels of one shape are worked on together.
+    A convolution's kernels are one matrix with a row for each output channel; torch.optim.Muon accepts 2-D parameters
+    only. Kernels of one shape are updated as a batch.
     """
 
     def __init__(self, kernels: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(list(kernels), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - no closure is needed
-        """Takes a step by the gradients that the kernels hold."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - unused
+        """Take a step."""
         for group in self.param_groups:
             by_shape: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for kernels in group["params"]:
                 if kernels.grad is not None:
                     by_shape[kernels.shape].append(kernels)
-            for same in by_shape.values():
-                self._step_together(same, group)
+            for batch in by_shape.values():
+                self._step_batch(batch, group)
 
-    def _step_together(self, same: list[nn.Parameter], group: dict[str, Any]) -> None:
-        momenta = []
-        for kernels in same:
+    def _step_batch(self, batch: list[nn.Parameter], group: dict[str, Any]) -> None:
+        updates = []
+        for kernels in batch:
             state = self.state[kernels]
             if not state:
                 state["momentum"] = torch.zeros_like(kernels)
             state["momentum"].mul_(group["momentum"]).add_(kernels.grad)
-            momenta.append((kernels.grad + group["momentum"] * state["momentum"]).flatten(1))
-        directions = orthogonalize(torch.stack(momenta))
+            updates.append((kernels.grad + group["momentum"] * state["momentum"]).flatten(1))
+        directions = orthogonalize(torch.stack(updates))
         _, rows, columns = directions.shape
         size = group["lr"] * max(1.0, rows / columns) ** 0.5
-        for kernels, direction in zip(same, directions, strict=True):
+        for kernels, direction in zip(batch, directions, strict=True):
             kernels.mul_(1 - group["lr"] * group["weight_decay"])
             kernels.add_(direction.view(kernels.shape), alpha=-size)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Brings all singular values near 1, by five steps of Newton and Schulz.
+    """Bring all singular values near 1 by five Newton-Schulz steps.
 
-    Each step multiplies by a polynomial of the matrix' square, so that the steps are taken on the squares, which are
-    small, and the matrix is multiplied once: a third of the work.
+    Each step multiplies by a polynomial of the matrix' square. The steps are computed on the squares, which are small,
+    and the matrix is multiplied once: a third of the work.
 
     Args:
         matrices: (n, rows, columns), float32.
@@ -70,71 +67,71 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     if matrices.size(-2) > matrices.size(-1):
         wide: Tensor = orthogonalize(matrices.mT).mT
         return wide
-    first, third, fifth = NEWTON_SCHULZ
+    linear, cubic, quintic = NEWTON_SCHULZ
     scaled = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     square = scaled @ scaled.mT
     product = torch.eye(square.size(-1), device=square.device).expand_as(square)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        step = third * square + fifth * square @ square
-        step.diagonal(dim1=-2, dim2=-1).add_(first)
+        step = cubic * square + quintic * square @ square
+        step.diagonal(dim1=-2, dim2=-1).add_(linear)
         product, square = step @ product, step @ square @ step
     out: Tensor = product @ scaled
     return out
 
 
 class OptimizerGroup:
-    """The one or two optimizers of a recipe, stepped and scheduled together."""
+    """The one or two optimizers of a recipe, with a common schedule."""
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
-        self.parts = MAKERS[recipe.optimizer](network, recipe)
-        self._rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
+        self.optimizers = OPTIMIZERS[recipe.optimizer](network, recipe)
+        self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
     def step(self, factor: float) -> None:
-        """Takes a step with rates of `factor` times the recipe's, and drops the gradients."""
-        for part, rates in zip(self.parts, self._rates, strict=True):
-            for group, rate in zip(part.param_groups, rates, strict=True):
+        """Take a step with `factor` times the recipe's learning rates, and clear the gradients."""
+        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            part.step()
-            part.zero_grad(set_to_none=True)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the state, tensor by tensor, under names that `restore` knows."""
+        """Return the state as named tensors, for `restore`."""
         return {
             f"{number}.{index}.{name}": value
-            for number, part in enumerate(self.parts)
-            for index, state in part.state_dict()["state"].items()
+            for number, optimizer in enumerate(self.optimizers)
+            for index, state in optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes back what `tensors` gave, each laid out in memory as the weights it belongs to."""
-        for number, part in enumerate(self.parts):
-            weights = [each for group in part.param_groups for each in group["params"]]
+        """Load the result of `tensors`, each in the memory layout of its parameter."""
+        for number, optimizer in enumerate(self.optimizers):
+            weights = [each for group in optimizer.param_groups for each in group["params"]]
             for name, value in tensors.items():
                 where, index, key = name.split(".")
                 if int(where) == number:
                     like = weights[int(index)] if value.ndim else value
-                    part.state[weights[int(index)]][key] = torch.empty_like(like).copy_(value)
+                    optimizer.state[weights[int(index)]][key] = torch.empty_like(like).copy_(value)
 
 
 def _adam(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    # The gradient of l2 * sum(w^2) is 2 * l2 * w, which is what Adam's own weight_decay adds to it.
-    known = dict(network.named_parameters())
+    # The gradient of l2 * sum(w^2) is 2 * l2 * w, and Adam's weight_decay adds weight_decay * w.
+    parameters = dict(network.named_parameters())
     for name in recipe.l2_parameters:
-        find_named("parameter of the network to decay", name, known)
-    decayed = [weights for name, weights in known.items() if name in recipe.l2_parameters]
-    others = [weights for name, weights in known.items() if name not in recipe.l2_parameters]
+        find_named("parameter of the network", name, parameters)
+    decayed = [weights for name, weights in parameters.items() if name in recipe.l2_parameters]
+    others = [weights for name, weights in parameters.items() if name not in recipe.l2_parameters]
     groups: list[dict[str, Any]] = [{"params": others}, {"params": decayed, "weight_decay": 2 * recipe.l2_penalty}]
     return [torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_eps)]
 
 
 def _adamw(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW, whose rate falls from the last block of a pretrained network to its first (Clark et al. 2020, ELECTRA)."""
-    scale, kept = network.lr_scales(recipe.layer_decay), network.no_weight_decay()
+    """AdamW with layer-wise learning rate decay (Clark et al. 2020, ELECTRA)."""
+    scales, without_decay = network.lr_scales(recipe.layer_decay), network.no_weight_decay()
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, weights in network.named_parameters():
-        decayed = weights.ndim >= 2 and name not in kept
-        groups.setdefault((scale.get(name, 1.0), decayed), []).append(weights)
+        decayed = weights.ndim >= 2 and name not in without_decay
+        groups.setdefault((scales.get(name, 1.0), decayed), []).append(weights)
     parts = [
         {"params": members, "lr": recipe.learning_rate * factor, "weight_decay": recipe.weight_decay * decayed}
         for (factor, decayed), members in groups.items()
@@ -143,7 +140,7 @@ def _adamw(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the kernels within the blocks; AdamW for the stem, the last layer, and all that is no matrix."""
+    """Muon for the kernels of the blocks; AdamW for the stem, the head and all vectors."""
     first = next(name for name, weights in network.named_parameters() if weights.ndim == 4)
     named = dict(network.named_parameters())
     kernels = [weights for name, weights in named.items() if weights.ndim == 4 and name != first]
@@ -156,4 +153,4 @@ def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
 
 
-MAKERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}
+OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}

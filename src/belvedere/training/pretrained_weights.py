@@ -1,7 +1,4 @@
-"""Weights that others have learnt: from a hub on first use, or from a file; never from a pickle that holds code.
-
-Knows files of weights, their checksums and where timm's are published; does not know networks.
-"""
+"""Pretrained weights, from a file or the Hugging Face hub; a pickle that contains code is never run."""
 
 import hashlib
 import io
@@ -11,61 +8,122 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils.tqdm import tqdm
 from torch import Tensor
 
 from belvedere.errors import WeightsError
-from belvedere.runtime.progress import Progress
-from belvedere.training.hub import fetch_weights
+from belvedere.runtime.progress import Progress, Task
 
+HUB_FILE = "model.safetensors"
 WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")  # keys under which training scripts keep weights
-EMBEDDING_VERSION = 1  # of how an embedding is made of a map or tokens
-CODE_SIGNS = ("GLOBAL ", "Can only create new object", "Can only build", "Trying to call reduce")  # what would run code
-PREFIXES = ("module.", "model.", "backbone.")  # which they put before names
+PREFIXES = ("module.", "model.", "backbone.")  # before the parameter names in such files
+EMBEDDING_VERSION = 1  # of the pooling of a feature map or tokens
+CODE_SIGNS = ("GLOBAL ", "Can only create new object", "Can only build", "Trying to call reduce")  # code in a pickle
+KILO = 1000
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Named tensors, and where they are from."""
+    """Named tensors and their origin."""
 
     tensors: dict[str, Tensor]
-    source: str  # to name in errors and in the card
+    source: str  # file name or repository, for messages and the model card
     sha256: str  # of the file
 
 
 def load_pretrained_weights(
     repository: str, file: str, sha256: str, progress: Progress, offline: bool = False
 ) -> Weights:
-    """Returns pretrained weights: of the file, or else from the hub or what is kept of it.
+    """Return pretrained weights from a file, or from the hub or its cache.
 
     Args:
-        repository: Of the hub, where they are published.
-        file: A path, or nothing.
-        sha256: That the file must have, or nothing.
-        progress: Shows how far a download is.
-        offline: Whether nothing may be downloaded.
+        repository: Repository on the hub, such as "timm/resnet18.a1_in1k".
+        file: Path of a file to take instead; may be empty.
+        sha256: Expected SHA-256 of the file; may be empty.
+        progress: Receives the progress of a download.
+        offline: Whether to take weights from the cache only.
 
     Raises:
-        WeightsError: The file can't be had or read, is a pickle with code in it, or has another checksum.
+        WeightsError: The file is missing, unreadable or another one, or it contains code.
     """
-    path = Path(file) if file else fetch_weights(repository, progress, offline=offline)
+    path = Path(file) if file else download_weights(repository, progress, offline=offline)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise WeightsError(f"Can't read the weights {path}: {error.strerror}. Give another --weights.") from error
+        raise WeightsError(f"Cannot read the weights {path}: {error.strerror}. Give another file.") from error
     found = hashlib.sha256(content).hexdigest()
-    if not file and found != path.stem:
-        path.unlink()
-        raise WeightsError(f"The weights {repository} were damaged on disk and are thrown away. Start again.")
+    if not file:
+        _check_cached(path, found, repository)
     if sha256 and found != sha256.lower():
         raise WeightsError(
-            f"{path} is not the file of weights that is asked for: expected the SHA-256 {sha256}. Received: {found}. "
+            f"{path} is another file than expected: expected the SHA-256 {sha256}. Received: {found}. "
             "Get the file again, or correct weights_sha256."
         )
     return Weights(_unwrap(_parse(content, path), path), path.name if file else repository, found)
+
+
+def download_weights(repository: str, progress: Progress, *, offline: bool = False) -> Path:
+    """Return the weights file of a hub repository; download it if the Hugging Face cache does not have it.
+
+    huggingface_hub reads HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, and retries interrupted downloads.
+
+    Raises:
+        WeightsError: There is no repository, or the file cannot be downloaded.
+    """
+    if not repository:
+        raise WeightsError("timm names no repository for these weights. Give a file of weights.")
+    hint = f"Download {HUB_FILE} of {repository} elsewhere and give the file as weights, or set HF_ENDPOINT to a mirror"
+    try:
+        return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        if offline:
+            reason = "not in the cache, and downloads are off"
+            raise WeightsError(f"The weights {repository} are {reason}. {hint}.") from error
+    try:
+        found = get_hf_file_metadata(hf_hub_url(repository, HUB_FILE))  # fails at once if the hub cannot be reached
+        with progress.task(f"Downloading {repository}", (found.size or 0) // KILO, "kB") as task:
+            return Path(hf_hub_download(repository, HUB_FILE, tqdm_class=_download_bar(task)))
+    except Exception as error:  # of huggingface_hub, of its HTTP client, or of the file system
+        reason = _first_line(error.__cause__ or error)
+        raise WeightsError(f"The weights {repository} could not be downloaded: {reason}. {hint}.") from error
+
+
+def _download_bar(task: Task) -> type[tqdm]:
+    """Return a class of progress bars for huggingface_hub, which draws nothing and reports to a task."""
+
+    class DownloadBar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            initialize: Any = super().__init__  # untyped
+            initialize(*args, **options | {"disable": True})
+            self._done = 0.0
+
+        def update(self, n: float | None = 1) -> None:
+            before, self._done = self._done, self._done + (n or 0)
+            task.advance(int(self._done) // KILO - int(before) // KILO)
+
+        def update_transfer(self, n: float) -> None:
+            """Ignore transferred bytes: `update` gets the bytes of the file."""
+
+    return DownloadBar
+
+
+def _check_cached(path: Path, sha256: str, repository: str) -> None:
+    """Compare a cached file with the SHA-256 that the hub announced, the name of the blob that the path links to."""
+    blob = path.readlink() if path.is_symlink() else Path()
+    if len(blob.name) == hashlib.sha256().digest_size * 2 and blob.name != sha256:
+        (path.parent / blob).unlink()
+        path.unlink()
+        raise WeightsError(
+            f"The weights {repository} are damaged: expected the SHA-256 {blob.name}. Received: {sha256}. "
+            "The cached file was deleted; start again."
+        )
 
 
 def _parse(content: bytes, path: Path) -> object:
@@ -77,13 +135,14 @@ def _parse(content: bytes, path: Path) -> object:
         raise WeightsError(f"{path} is damaged or truncated: {reason}. Get the file again.")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch meets in a file that is none of its own
+    except Exception as error:  # torch raises many types on a foreign file
         if not isinstance(error, pickle.UnpicklingError) or not any(sign in str(error) for sign in CODE_SIGNS):
             raise WeightsError(
-                f"{path} is damaged, or no file of weights: {_line(error)}. Give a .safetensors file or a state dict."
+                f"{path} is damaged, or not a file of weights: {_first_line(error)}. "
+                "Give a .safetensors file or a state dict."
             ) from error
         raise WeightsError(
-            f"{path} holds more than weights, such as code that loading it would run: it was not loaded. "
+            f"{path} contains more than weights, such as code that loading would run: it was not loaded. "
             "Give a .safetensors file, or a state dict saved with torch.save."
         ) from error
 
@@ -94,18 +153,17 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
             content = content[key]
     tensors = dict(content) if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(key, str) and isinstance(each, Tensor) for key, each in tensors.items()):
-        raise WeightsError(f"{path} is no state dict: expected tensors by name. Give a .safetensors file.")
+        raise WeightsError(f"{path} is not a state dict: expected tensors by name. Give a .safetensors file.")
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): each for key, each in tensors.items()}
     return tensors
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def weights_name(backbone: str, weights: Weights) -> str:
-    """Names all that makes a backbone see what it sees, in characters of a file's name."""
-    made = f"timm{version('timm')}-{EMBEDDING_VERSION}"  # sizes, means and old weights are put right by timm
-    return f"{backbone.replace(os.sep, '_')}-{weights.sha256[:12]}-{made}"
+    """Return a file name for all that decides a backbone's embeddings, among it timm, which converts weights."""
+    return f"{backbone.replace(os.sep, '_')}-{weights.sha256[:12]}-timm{version('timm')}-{EMBEDDING_VERSION}"

@@ -1,7 +1,4 @@
-"""Recipes as text that a user can print, save, edit and pass back.
-
-Knows TOML and how to say what is wrong in it; which values are possible is `recipes`' business.
-"""
+"""Recipes as TOML, and changes to them with errors of one line."""
 
 import dataclasses
 import json
@@ -13,12 +10,18 @@ from pydantic import ValidationError
 from belvedere.errors import UsageError, find_named
 from belvedere.training.recipes import RECIPES, Recipe
 
-TABLE = "recipe"  # of the file; others, which a run's config.toml has too, are not read
+TABLE = "recipe"  # the other tables of a run's config.toml are ignored
 FIELDS = {entry.name: entry for entry in dataclasses.fields(Recipe)}
 
 
 def recipe_to_toml(recipe: str, config: Path | str | None = None, epochs: int | None = None, **changes: object) -> str:
-    """Returns the recipe that `train` would take as TOML: a table `[recipe]`, each key that is set with what it is.
+    """Return the recipe that `train` takes for the same arguments, as TOML.
+
+    Args:
+        recipe: Name of a recipe.
+        config: TOML file with keys of the recipe.
+        epochs: Number of epochs, instead of the recipe's.
+        changes: Other keys of the recipe.
 
     Raises:
         UsageError: As `choose_recipe`.
@@ -27,40 +30,37 @@ def recipe_to_toml(recipe: str, config: Path | str | None = None, epochs: int | 
 
 
 def to_toml(recipe: Recipe) -> str:
-    """Writes a recipe as a table `[recipe]`: each key that is set on a line, under one that says what it is."""
-    explained = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
+    """Return a table `[recipe]`: a line for each key that is set, under a comment that describes it."""
+    fields = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
     values = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
-    # Numbers, strings, and arrays of them are written in JSON as in TOML, but on one line.
-    keys = (
-        f"# {explained[name].description}\n{name} = {json.dumps(value, ensure_ascii=False)}\n"
+    # JSON and TOML write numbers, strings and arrays alike.
+    lines = (
+        f"# {fields[name].description}\n{name} = {json.dumps(value, ensure_ascii=False)}\n"
         for name, value in values.items()
     )
-    return f"[{TABLE}]\n" + "".join(keys)
+    return f"[{TABLE}]\n" + "".join(lines)
 
 
 def read_config(file: Path, base: Recipe) -> Recipe:
-    """Reads a recipe from a file.
+    """Read a recipe from a file.
 
     Args:
-        file: TOML with a table `[recipe]`, such as `--print-config` prints or a run's config.toml.
-        base: What the file leaves out is taken from here.
-
-    Returns:
-        The recipe.
+        file: TOML file with a table `[recipe]`, such as a run's config.toml.
+        base: Recipe that supplies the keys which the file leaves out.
 
     Raises:
-        UnknownNameError: The file holds a key that no recipe has; the nearest is suggested.
-        UsageError: It can't be read, or a value is not possible.
+        UnknownNameError: The file contains a key that no recipe has; the error suggests the closest.
+        UsageError: The file cannot be read, or a value is invalid.
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"Can't read {file}: {error.strerror}. Expected a TOML file.") from error
-    except (ValueError, RecursionError) as error:  # of TOML, or of UTF-8
-        raise UsageError(f"{file} is not TOML: {error}. Compare it with: belvedere train --print-config") from error
+        raise UsageError(f"Cannot read {file}: {error.strerror}. Expected a TOML file.") from error
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
+        raise UsageError(f"{file} is not TOML: {error}. `recipe_to_toml` gives an example.") from error
     values = content.get(TABLE)
     if not isinstance(values, dict):
-        raise UsageError(f"{file} has no table [{TABLE}]. Compare it with: belvedere train --print-config")
+        raise UsageError(f"{file} has no table [{TABLE}]. `recipe_to_toml` gives an example.")
     for name in values:
         find_named("recipe key", name, FIELDS)
     return change_recipe(base, values, str(file))
@@ -69,38 +69,38 @@ def read_config(file: Path, base: Recipe) -> Recipe:
 def choose_recipe(
     recipe: Recipe | str, config: Path | str | None = None, epochs: int | None = None, **changes: object
 ) -> Recipe:
-    """Returns the recipe to train by.
+    """Return a recipe with changes.
 
     Args:
-        recipe: A name, or a recipe.
-        config: A file whose values take the place of the recipe's.
-        epochs: Instead of the recipe's; of few photographs an epoch is then one round.
-        **changes: Further values, by the recipe's keys, which take the place of both.
+        recipe: Name of a recipe, or a recipe.
+        config: TOML file whose values replace the recipe's.
+        epochs: Number of epochs; sets `min_steps` to 0, so that images are not repeated within an epoch.
+        **changes: Values by recipe key; they replace those of the recipe and of the file.
 
     Raises:
-        UnknownNameError: There is no such recipe, or a key that no recipe has.
-        UsageError: A value is not possible.
+        UnknownNameError: There is no such recipe or key.
+        UsageError: A value is invalid.
     """
     chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
     if config is not None:
         chosen = read_config(Path(config), chosen)
+    if epochs is not None:
+        chosen = change_recipe(chosen, {"epochs": epochs, "min_steps": 0}, "Recipe")
     for name in changes:
         find_named("recipe key", name, FIELDS)
-    if changes:
-        chosen = change_recipe(chosen, changes, "The arguments")
-    return chosen if epochs is None else change_recipe(chosen, {"epochs": epochs, "min_steps": 0}, "--epochs")
+    return change_recipe(chosen, changes, "Recipe") if changes else chosen
 
 
 def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recipe:
-    """Returns a recipe with some values changed.
+    """Return a recipe with other values.
 
     Args:
-        base: The recipe.
-        values: By the names of its fields.
-        source: Where they come from, to name in an error.
+        base: Recipe to change.
+        values: Values by recipe key.
+        source: Origin of the values, for the error message.
 
     Raises:
-        UsageError: A value is not possible.
+        UsageError: A value is invalid.
     """
     try:
         given = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
@@ -108,7 +108,7 @@ def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recip
     except ValidationError as error:
         first = error.errors()[0]
         reason = first["msg"].removeprefix("Value error, ")
-        if not first["loc"]:  # values that are possible, but not together
+        if not first["loc"]:  # valid values that do not go together
             raise UsageError(f"{source}: {reason}.") from error
         name = ".".join(str(step) for step in first["loc"])
         raise UsageError(f"{source}: {name}: {reason}. Received: {first['input']!r}.") from error

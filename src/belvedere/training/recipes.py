@@ -1,7 +1,4 @@
-"""Recipes: everything that decides how a model is trained, as plain frozen records.
-
-Knows the values and which are possible; does not know what is done with them.
-"""
+"""Recipes: all settings of a training run, as frozen dataclasses."""
 
 import math
 from dataclasses import replace
@@ -12,38 +9,42 @@ from pydantic.dataclasses import dataclass
 
 from belvedere.data.splits import SplitFractions
 
-LARGEST_SIDE = 1024  # pixels
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Part = Annotated[float, Field(gt=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
+MAX_IMAGE_SIZE = 1024  # pixels
 Points = tuple[tuple[float, float], ...]
 
 
-def _check_plan(points: Points) -> Points:
-    places = [place for place, _ in points]
-    if places != sorted(places) or not all(0 <= place <= 1 for place in places):
-        raise ValueError("a plan is pairs [share of training from 0 to 1, value], in rising order of the shares")
+def _check_schedule(points: Points) -> Points:
+    fractions = [fraction for fraction, _ in points]
+    if fractions != sorted(fractions) or not all(0 <= fraction <= 1 for fraction in fractions):
+        raise ValueError("a schedule is pairs [fraction of training from 0 to 1, value], in rising order of fractions")
     if not all(0 <= value < math.inf for _, value in points):
-        raise ValueError("a plan's values can't be negative or infinite")
+        raise ValueError("the values of a schedule cannot be negative or infinite")
     return points
 
 
-def _check_sides(points: Points) -> Points:
-    if not all(1 <= side <= LARGEST_SIDE for _, side in points):
-        raise ValueError(f"sides are from 1 to {LARGEST_SIDE} pixels")
+def _check_sizes(points: Points) -> Points:
+    if not all(1 <= size <= MAX_IMAGE_SIZE for _, size in points):
+        raise ValueError(f"sizes are from 1 to {MAX_IMAGE_SIZE} pixels")
     return points
 
 
-# Pairs of a fraction of the training, 0 to 1, and a value. Values are interpolated linearly, and constant outside.
-Plan = Annotated[Points, AfterValidator(_check_plan)]
+def _check_range(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("a range is [smallest, largest]")
+    return pair
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Pairs of a fraction of the training, 0 to 1, and a value; interpolated linearly, constant outside.
+Schedule = Annotated[Points, AfterValidator(_check_schedule)]
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", strict=False))
 class Recipe:
-    """One way to train. Every field goes into the run's config.toml, and can be set in a `--config` file."""
+    """Settings of a training run. A run's config.toml lists all of them, and a TOML file can set any."""
 
     name: Annotated[str, Field(description="name of the recipe")]
     network: Annotated[str, Field(description="architecture that `belvedere show` lists; pretrained: a timm model")]
@@ -63,56 +64,64 @@ class Recipe:
     weights: Annotated[str, Field(description="file of the pretrained weights; empty: from the hub")] = ""
     weights_sha256: Annotated[str, Field(description="expected SHA-256 of that file")] = ""
     image_size: Annotated[
-        int | None, Field(ge=32, le=LARGEST_SIDE, description="input size of the model, pixels; unset: the network's")
+        int | None, Field(ge=32, le=MAX_IMAGE_SIZE, description="input size of the model, pixels; unset: the network's")
     ] = None
     layer_decay: Annotated[
-        Part, Field(description="factor of the learning rate from each block of a pretrained network to the one before")
+        PositiveFraction,
+        Field(description="factor of the learning rate from each block of a pretrained network to the one before"),
     ] = 1.0
     teacher: Annotated[str, Field(description="run folder of the teacher, for distillation")] = ""
     teacher_crops_per_image: Annotated[int, Field(ge=1, le=64, description="crops that the teacher predicts, once")] = 8
     teacher_image_size: Annotated[
-        int | None, Field(ge=32, le=LARGEST_SIDE, description="size of these crops, pixels; unset: the teacher's")
+        int | None, Field(ge=32, le=MAX_IMAGE_SIZE, description="size of these crops, pixels; unset: the teacher's")
     ] = None
-    distillation_alpha: Annotated[Part, Field(description="weight of the teacher's predictions in the targets")] = 0.8
+    distillation_alpha: Annotated[
+        PositiveFraction, Field(description="weight of the teacher's predictions in the targets")
+    ] = 0.8
     unlabeled: Annotated[str, Field(description="folder of images without labels, for distillation only")] = ""
-    learning_rate_schedule: Annotated[Plan, Field(min_length=1, description="factor of both learning rates")] = (
+    learning_rate_schedule: Annotated[Schedule, Field(min_length=1, description="factor of both learning rates")] = (
         (0.0, 1.0),
     )
     muon_learning_rate: Annotated[Positive, Field(description="learning rate of Muon")] = 0.05
-    muon_momentum: Annotated[Share, Field(description="momentum of Muon")] = 0.9
+    muon_momentum: Annotated[Fraction, Field(description="momentum of Muon")] = 0.9
     weight_decay: Annotated[NotNegative, Field(description="decoupled weight decay of AdamW and Muon")] = 0.0
-    adam_beta2: Annotated[Share, Field(description="decay of Adam's second moment")] = 0.999
+    adam_beta2: Annotated[Fraction, Field(description="decay of Adam's second moment")] = 0.999
     adam_eps: Annotated[Positive, Field(description="term added to Adam's denominator")] = 1e-8
     l2_penalty: Annotated[
         NotNegative, Field(description="factor of the sum of squares of l2_parameters that is added to the loss")
     ] = 0.0
     l2_parameters: Annotated[tuple[str, ...], Field(description="names of parameters with an L2 penalty")] = ()
-    label_smoothing: Annotated[Share, Field(description="fraction of a label that is spread over all classes")] = 0.0
+    label_smoothing: Annotated[Fraction, Field(description="fraction of a label that is spread over all classes")] = 0.0
     whitened_stem: Annotated[
         bool, Field(description="whether the first convolution is a fixed whitening of patches of the images")
     ] = False
     image_size_schedule: Annotated[
-        Plan,
-        AfterValidator(_check_sides),
+        Schedule,
+        AfterValidator(_check_sizes),
         Field(description="size of the training crops, pixels; []: whole images of the network's input size"),
     ] = ()
     cached_image_size: Annotated[
-        int, Field(ge=16, le=LARGEST_SIDE, description="size of the decoded images that crops are taken from, pixels")
+        int, Field(ge=16, le=MAX_IMAGE_SIZE, description="size of the decoded images that crops are taken from, pixels")
     ] = 150
     crop_scale: Annotated[
-        tuple[Part, Part], Field(description="smallest and largest fraction of an image's area in a crop")
+        tuple[PositiveFraction, PositiveFraction],
+        AfterValidator(_check_range),
+        Field(description="smallest and largest fraction of an image's area in a crop"),
     ] = (1.0, 1.0)
     crop_ratio: Annotated[
-        float,
-        Field(ge=1, allow_inf_nan=False, description="largest aspect ratio of a crop, relative to the image's"),
-    ] = 1.0
+        tuple[Positive, Positive],
+        AfterValidator(_check_range),
+        Field(description="smallest and largest aspect ratio of a crop, relative to the image's"),
+    ] = (1.0, 1.0)
     alternating_flip: Annotated[bool, Field(description="whether each image is mirrored in every second epoch")] = False
-    color_jitter: Annotated[Share, Field(description="range of brightness, contrast and saturation jitter")] = 0.0
-    cutout_prob: Annotated[Share, Field(description="fraction of images with a gray square (Cutout)")] = 0.0
-    mixup_prob: Annotated[Share, Field(description="fraction of batches with Mixup")] = 0.0
-    cutmix_prob: Annotated[Share, Field(description="fraction of batches with CutMix")] = 0.0
-    ema_decay: Annotated[Share, Field(description="decay per step of the EMA of the weights; 0: no EMA")] = 0.0
-    ema_start: Annotated[Share, Field(description="fraction of the training after which the EMA starts")] = 0.0
+    color_jitter: Annotated[Fraction, Field(description="range of brightness, contrast and saturation jitter")] = 0.0
+    cutout_prob: Annotated[Fraction, Field(description="fraction of images with a gray square (Cutout)")] = 0.0
+    cutout_size: Annotated[PositiveFraction, Field(description="size of that square, fraction of the image's")] = 0.4
+    mixup_prob: Annotated[Fraction, Field(description="fraction of batches with Mixup")] = 0.0
+    mixup_alpha: Annotated[Positive, Field(description="parameter of Mixup's beta distribution")] = 0.2
+    cutmix_prob: Annotated[Fraction, Field(description="fraction of batches with CutMix")] = 0.0
+    ema_decay: Annotated[Fraction, Field(description="decay per step of the EMA of the weights; 0: no EMA")] = 0.0
+    ema_start: Annotated[Fraction, Field(description="fraction of the training after which the EMA starts")] = 0.0
     flip_tta: Annotated[bool, Field(description="whether predictions average an image and its mirror image (TTA)")] = (
         False
     )
@@ -122,10 +131,11 @@ class Recipe:
         Field(description="validation metric that selects the checkpoint; the log loss after temperature scaling"),
     ] = "calibrated_log_loss"
     validation_fraction: Annotated[
-        Share, Field(description="fraction of the training images held out for validation, without a validation split")
+        Fraction,
+        Field(description="fraction of the training images held out for validation, without a validation split"),
     ] = 0.1
     test_fraction: Annotated[
-        Share, Field(description="fraction of all images held out for testing, without a test split")
+        Fraction, Field(description="fraction of all images held out for testing, without a test split")
     ] = 0.15
 
     @property
@@ -135,7 +145,7 @@ class Recipe:
 
     @property
     def split_fractions(self) -> SplitFractions:
-        """How many images are held out, where a data set does not say which."""
+        """Fractions of the images to hold out if a dataset has no such splits."""
         return SplitFractions(self.test_fraction, self.validation_fraction, needs_validation=not self.linear_probe_only)
 
     @model_validator(mode="after")
@@ -153,9 +163,9 @@ class Recipe:
                 f"Received: {self.weights!r}"
             )
         if self.unlabeled and not self.teacher:
-            raise ValueError(f"without a teacher nothing is learnt from unlabeled = {self.unlabeled!r}")
+            raise ValueError(f"unlabeled images need a teacher. Received: unlabeled = {self.unlabeled!r}")
         if self.teacher and self.linear_probe_only:
-            raise ValueError("a probe learns from labels only: a teacher is for recipes with epochs")
+            raise ValueError("a linear probe is fitted to labels only: a teacher needs epochs of 1 or more")
         if self.l2_penalty and self.optimizer != "adam":
             raise ValueError(
                 f"l2_penalty needs the optimizer 'adam'; {self.optimizer!r} takes weight_decay. "
@@ -191,7 +201,7 @@ _QUICK = Recipe(
     whitened_stem=True,
     image_size_schedule=((0.0, 48), (0.8, 96)),
     crop_scale=(0.5, 1.0),
-    crop_ratio=4 / 3,
+    crop_ratio=(3 / 4, 4 / 3),
     alternating_flip=True,
 )
 _STANDARD = replace(
@@ -241,7 +251,7 @@ _FINETUNE = replace(
     label_smoothing=0.1,
     image_size_schedule=((0.0, 128), (0.7, 224)),
     crop_scale=(0.35, 1.0),
-    crop_ratio=4 / 3,
+    crop_ratio=(3 / 4, 4 / 3),
     alternating_flip=True,
     color_jitter=0.2,
     cutout_prob=0.2,

@@ -1,88 +1,175 @@
-"""The folder of a training: made, taken up again, and what is written there first."""
+"""Run folder of a training: created or resumed, with config.toml, weights and model.onnx."""
 
 import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import tomli_w
 
-from belvedere.data.hashing import fingerprint
+from belvedere.data.dataset import Dataset
+from belvedere.data.hashing import HashedSamples, fingerprint, minhash
+from belvedere.data.splits import DataSplit
 from belvedere.errors import UsageError
-from belvedere.runtime.files import write_text
+from belvedere.inference.model_paths import MODEL_NAME
+from belvedere.runtime.environment import list_versions
+from belvedere.runtime.files import write_bytes, write_text
 from belvedere.runtime.output_folder import atomic_folder, partial_path
-from belvedere.training.distillation import weights_of
+from belvedere.training.device import Runtime
+from belvedere.training.distillation import weights_path
 from belvedere.training.distributed import Distributed
+from belvedere.training.fit_uncertainty import FittedUncertainty
+from belvedere.training.networks import list_layers
+from belvedere.training.onnx_export import export_graph, write_model
 from belvedere.training.recipe_config import to_toml
 from belvedere.training.recipes import Recipe
-from belvedere.training.trainer import CHECKPOINT, Job
+from belvedere.training.results import TrainingOutput
+from belvedere.types.model import ModelCard, Provenance
 
-NAMED_BY_PLACE = ("photographs", "labels")  # of config.toml; what they hold is in the checksum of the photographs
+CHECKPOINT = "checkpoint.safetensors"
+MAY_DIFFER = ("data", "corrections")  # names in config.toml, when a run is resumed: the content has a hash
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Inputs of a run."""
+
+    recipe: Recipe
+    seed: int
+    dataset: Dataset
+    split: DataSplit
+    unlabeled: HashedSamples = field(default_factory=lambda: HashedSamples((), ()))
+    max_minutes: float | None = None
 
 
 @contextmanager
 def open_run_folder(
-    out: Path, overwrite: bool, resume: bool, ranks: Distributed, inputs: Iterable[Path | str]
+    out: Path, overwrite: bool, resume: bool, distributed: Distributed, inputs: Iterable[Path | str]
 ) -> Iterator[Path]:
-    """The unfinished run folder, which the first process makes and finishes; the others wait for either."""
-    if ranks.leads:
-        with atomic_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs) as folder:
-            ranks.wait()
-            yield folder
-            (folder / CHECKPOINT).unlink(missing_ok=True)  # a probe needs none
-    else:
-        ranks.wait()
-        yield partial_path(out)
-    ranks.wait()
+    """Yield the unfinished run folder, which the main process creates and then renames to `out`."""
+    with ExitStack() as stack:
+        with distributed.main_process_first():
+            folder = partial_path(out)
+            if distributed.is_main:
+                folder = stack.enter_context(
+                    atomic_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs)
+                )
+        yield folder
+        if distributed.is_main:
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # a linear probe has none
+    distributed.barrier()
 
 
-def write_config(job: Job, minutes: float | None) -> str:
-    """Writes the effective values as config.toml and returns its text.
+def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
+    """Write config.toml and return its text.
 
     Raises:
-        UsageError: The run that shall be gone on with was begun with other values.
+        UsageError: The folder holds an interrupted run with other values.
     """
+    dataset = config.dataset
     values: dict[str, dict[str, object]] = {
         "run": {
-            "photographs": job.dataset.source,
-            **({} if job.dataset.labels is None else {"labels": job.dataset.labels}),
-            "photographs_sha256": job.division.sha256,
-            **({"unlabelled_sha256": fingerprint(job.unlabeled)} if job.recipe.unlabeled else {}),
-            "class_names": list(job.dataset.class_names),
-            "seed": job.seed,
-            "device": job.hardware.device.type,
-            "precision": job.hardware.precision_name,
-            "processes": job.ranks.count,
-            **({} if minutes is None else {"minutes": minutes}),
-            **_hash_files(job.recipe),
+            "data": dataset.source,
+            **({} if dataset.corrections is None else {"corrections": dataset.corrections}),
+            "data_sha256": config.split.sha256,
+            **({"unlabeled_sha256": fingerprint(config.unlabeled)} if config.recipe.unlabeled else {}),
+            "class_names": list(dataset.class_names),
+            "seed": config.seed,
+            "device": runtime.device.torch_device.type,
+            "precision": runtime.device.precision_name,
+            "world_size": runtime.distributed.world_size,
+            **({} if config.max_minutes is None else {"max_minutes": config.max_minutes}),
+            **_hash_files(config.recipe),
         },
     }
-    text, file = f"{tomli_w.dumps(values)}\n{to_toml(job.recipe)}", job.folder / "config.toml"
-    if (job.folder / CHECKPOINT).exists():
-        _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), job.folder)
-    if job.ranks.leads:
+    text, file = f"{tomli_w.dumps(values)}\n{to_toml(config.recipe)}", folder / "config.toml"
+    if (folder / CHECKPOINT).exists():
+        _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), folder)
+    if runtime.distributed.is_main:
         write_text(file, text)
     return text
 
 
 def _hash_files(recipe: Recipe) -> dict[str, object]:
-    """Checksums of what a recipe names by its path: the same path may hold something else when it is resumed."""
-    files = {"teacher": weights_of(recipe.teacher) if recipe.teacher else None, "weights": recipe.weights or None}
-    hashed: dict[str, object] = {}
+    """Return hashes of the files of a recipe, whose content may change before a run is resumed."""
+    files = {"teacher": weights_path(recipe.teacher) if recipe.teacher else None, "weights": recipe.weights or None}
+    hashes: dict[str, object] = {}
     for name, file in files.items():
-        with suppress(OSError):  # whoever opens it says what is wrong
-            hashed |= {f"{name}_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()} if file else {}
-    return hashed
+        with suppress(OSError):  # reported when the file is opened
+            hashes |= {f"{name}_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()} if file else {}
+    return hashes
 
 
-def _check_same(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
-    for table in asked:
-        for name in sorted(begun[table].keys() | asked[table].keys()):
-            before, now = begun[table].get(name), asked[table].get(name)
-            if before != now and name not in NAMED_BY_PLACE:
+def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    for table in now:
+        for name in sorted(before[table].keys() | now[table].keys()):
+            old, new = before[table].get(name), now[table].get(name)
+            if old != new and name not in MAY_DIFFER:
                 raise UsageError(
-                    f"The training in {folder} was begun with {name} = {before!r}; this one asks for {now!r}. "
-                    "Give the same arguments to resume it, or start anew with --overwrite."
+                    f"Cannot resume {folder}: it was started with {name} = {old!r}, not {new!r}. Give the same "
+                    "arguments, or set `overwrite` to start over."
                 )
+
+
+def write_trained(
+    folder: Path,
+    trained: TrainingOutput,
+    uncertainty: FittedUncertainty,
+    config: RunConfig,
+    runtime: Runtime,
+    onnx_cache: Path | None = None,
+) -> ModelCard:
+    """Write weights.safetensors and model.onnx.
+
+    Args:
+        folder: Where to write.
+        trained: Network on the CPU.
+        uncertainty: Parameters fitted on held-out images.
+        config: Inputs of the run, for the model card.
+        runtime: Device, for the model card.
+        onnx_cache: File that keeps the graph of a frozen backbone.
+
+    Raises:
+        TrainingError: The outputs of model.onnx differ from those of the network.
+    """
+    result, preprocess = trained.fit, trained.preprocess
+    # Written again: Ctrl-C may have come between the last epoch and its checkpoint.
+    write_bytes(folder / "weights.safetensors", safetensors.torch.save(result.weights))
+    with runtime.progress.stage("export"):
+        exported = export_graph(
+            trained.network,
+            preprocess,
+            trained.sample_images,
+            uncertainty.uncertainty.temperature,
+            onnx_cache,
+            uncertainty.ood_scorer,
+        )
+        runtime.progress.log(f"Exported to ONNX: outputs differ from the network's by at most {exported.parity:.1e}.")
+        provenance = Provenance(
+            recipe=config.recipe.name,
+            network=config.recipe.network,
+            seed=config.seed,
+            epochs=len(result.history),
+            best_epoch=result.best_epoch,
+            device=runtime.device.description,
+            precision=runtime.device.precision_name,
+            num_images=trained.num_images,
+            data_sha256=config.split.sha256,
+            interrupted=result.interrupted,
+            training_seconds=sum(row.seconds for row in result.history),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=list_versions(*PACKAGES),
+            onnx_max_relative_error=exported.parity,
+            pretrained_from=trained.pretrained_from,
+            data_minhash=minhash(config.split.train.hashes + config.split.validation.hashes),
+        )
+        layers = list_layers(trained.network, preprocess)
+        card = ModelCard(config.dataset.class_names, preprocess, layers, provenance, uncertainty.uncertainty)
+        write_model(exported, card, folder / MODEL_NAME)
+    return card

@@ -1,7 +1,4 @@
-"""A training that is to end in time: how many steps it may have, by a measurement on this machine.
-
-Knows how long steps take at the sizes of a plan; does not know what is learnt.
-"""
+"""Number of steps that fit into a time, by measured steps on this machine."""
 
 import copy
 import dataclasses
@@ -11,54 +8,56 @@ import numpy as np
 import torch
 
 from belvedere.training.data_loader import DataLoader
-from belvedere.training.loop import Plan, Training, validate
+from belvedere.training.loop import LoopConfig, Trainer, validate
 from belvedere.training.networks.registry import Network
-from belvedere.training.schedule import Steps, size_at
+from belvedere.training.schedule import BatchPlan, size_at
 
-TRIED = 3  # steps a size, of which the first, that sets things up, does not count
-USED = 0.95  # of the time: machines are not even
-PLACES = 50  # of the plan that are asked for their size
+TIMED_STEPS = 3  # per image size; the first one, which compiles kernels, is not counted
+SAFETY_FACTOR = 0.95  # the speed of a machine varies
+NUM_SAMPLES = 50  # positions of the image size schedule
 
 
-def steps_in_time(network: Network, plan: Plan, train: DataLoader, validation: DataLoader, seconds: float) -> Steps:
-    """Counts the steps that fit into a time, with a validation after every epoch.
+def steps_in_time(
+    network: Network, config: LoopConfig, train: DataLoader, validation: DataLoader, seconds: float
+) -> BatchPlan:
+    """Return the batches that fit into a time, with a validation after every epoch.
 
     Args:
-        network: Stays as it is; a copy is tried.
-        plan: How it would be trained.
-        train: Photographs to learn from.
-        validation: Photographs to choose the epoch by.
-        seconds: For training and validation.
+        network: Is copied, not changed.
+        config: Recipe, batches and seed of the training.
+        train: Training images.
+        validation: Validation images.
+        seconds: Time for training and validation.
 
     Returns:
-        At least one step.
+        The batches of `config` with another number of steps, at least 1.
     """
     start = time.perf_counter()
+    batches, schedule = config.batches, config.recipe.image_size_schedule
     with torch.random.fork_rng(devices=[]):
-        trial = Training(copy.deepcopy(network), plan, train, validation, lambda _: None)
-        places = [int(share * (plan.steps.total - 1)) for share in np.linspace(0, 1, PLACES)]
-        image_size_schedule = plan.recipe.image_size_schedule
-        sides = [
-            size_at(image_size_schedule, place / plan.steps.total) if image_size_schedule else 0 for place in places
-        ]
-        took = {side: _time_steps(trial, plan, places[sides.index(side)]) for side in sorted(set(sides))}
-        validating = time.perf_counter()
-        validate(trial.network, validation, plan.hardware, plan.ranks)
-        an_epoch_more = time.perf_counter() - validating
-    a_step = sum(took[side] for side in sides) / len(sides) + an_epoch_more / plan.steps.steps_per_epoch
-    left = seconds * USED - (time.perf_counter() - start)
-    return dataclasses.replace(plan.steps, total=plan.ranks.agree(max(1, int(left / a_step))))
+        trainer = Trainer(copy.deepcopy(network), config, train, validation)
+        steps = [int(fraction * (batches.total_steps - 1)) for fraction in np.linspace(0, 1, NUM_SAMPLES)]
+        sizes = [size_at(schedule, step / batches.total_steps) if schedule else 0 for step in steps]
+        seconds_by_size = {size: _time_step(trainer, config, steps[sizes.index(size)]) for size in sorted(set(sizes))}
+        validation_start = time.perf_counter()
+        validate(trainer.network, validation, config.runtime)
+        validation_seconds = time.perf_counter() - validation_start
+    step_seconds = sum(seconds_by_size[size] for size in sizes) / len(sizes)
+    step_seconds += validation_seconds / batches.steps_per_epoch
+    left = seconds * SAFETY_FACTOR - (time.perf_counter() - start)
+    total_steps = config.runtime.distributed.broadcast(max(1, int(left / step_seconds)))
+    return dataclasses.replace(batches, total_steps=total_steps)
 
 
-def _time_steps(trial: Training, plan: Plan, place: int) -> float:
-    """Seconds of a step at this place of the training."""
-    first, behind = plan.steps.bounds[0]
-    trial.state.step = place
-    counted = 0.0
-    for number in range(TRIED):
+def _time_step(trainer: Trainer, config: LoopConfig, step: int) -> float:
+    """Return the mean seconds of a training step at a position of the training."""
+    rows = np.arange(*config.batches.bounds[0])
+    trainer.state.step = step
+    total = 0.0
+    for number in range(TIMED_STEPS):
         start = time.perf_counter()
-        trial.training_step(np.arange(first, behind), 0)
-        if plan.hardware.device.type == "cuda":
+        trainer.training_step(rows, 0)
+        if config.runtime.device.torch_device.type == "cuda":
             torch.cuda.synchronize()
-        counted += (time.perf_counter() - start) * (number > 0)
-    return counted / (TRIED - 1)
+        total += (time.perf_counter() - start) * (number > 0)
+    return total / (TIMED_STEPS - 1)

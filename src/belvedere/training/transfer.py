@@ -1,7 +1,4 @@
-"""From pretrained weights to a classifier: embeddings once, a probe of them, and, if asked, fine-tuning from there.
-
-Knows the order of these; does not know how a probe is fitted, or how a step is taken.
-"""
+"""Start from pretrained weights: embeddings, a linear probe, and the initial network of a fine-tuning."""
 
 import time
 from dataclasses import replace
@@ -11,235 +8,251 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from belvedere.data.hashing import Contents
+from belvedere.data.hashing import HashedSamples
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
 from belvedere.images.decode import DecodedImage, read_inputs
-from belvedere.inference.embeddings import Embeddings, ModelEmbedder, read_embeddings, store_name
+from belvedere.inference.embeddings import Embedder, Embeddings, ModelEmbedder, embedding_cache_name, read_embeddings
 from belvedere.inference.model import Model
-from belvedere.inference.postprocess import Outputs
+from belvedere.inference.postprocess import ModelOutputs
 from belvedere.inference.tags import multi_hot
-from belvedere.inference.uncertainty.ood import OODScorer, score_outliers
+from belvedere.inference.uncertainty.ood import OODScorer, ood_scores
 from belvedere.inference.uncertainty.temperature_scaling import log_loss
 from belvedere.runtime.environment import cache_folder
 from belvedere.runtime.progress import Progress
+from belvedere.training.device import Runtime
 from belvedere.training.distillation import multilabel_targets
-from belvedere.training.embedders import NetworkEmbedder, SpatialEmbedder, described_name, onnx_name
-from belvedere.training.fit_uncertainty import HeldOutOutputs, spatial_logits
+from belvedere.training.embedders import NetworkEmbedder, SpatialEmbedder, embedding_key, onnx_name
+from belvedere.training.held_out import HeldOutOutputs, spatial_logits
 from belvedere.training.linear_probe import Probe, fit_probe
-from belvedere.training.loop import Fit, copy_weights
+from belvedere.training.loop import FitResult, copy_weights
 from belvedere.training.networks import PretrainedNetwork, architecture_for
 from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.pretrained_weights import Weights, load_pretrained_weights
 from belvedere.training.recipes import Recipe
-from belvedere.training.trainer import (
-    PARITY_PICTURES,
-    Job,
-    TrainingOutput,
-    check_classes,
-    evenly_spaced,
-    learn,
-    read_warnings,
-)
-from belvedere.types.evaluation import EpochFigures
+from belvedere.training.results import TrainingOutput
+from belvedere.training.training_data import check_classes, evenly_spaced, read_warnings
+from belvedere.types.evaluation import EpochMetrics
 from belvedere.types.model import Preprocess
 from belvedere.types.prediction import Prediction
 
-PLACES_OF = 400  # photographs of which every place is described
-KEPT_ASIDE = 5  # every such photograph tells what true pictures score
+NUM_SAMPLE_IMAGES = 16  # to compare the model file on
+MAX_MAP_IMAGES = 400  # with features at every position
+OOD_EVERY = 5  # every such image is left out of the reference embeddings of the OOD score
 
 
-def transfer(job: Job) -> TrainingOutput:
-    """Starts from a pretrained network, and learns the photographs' classes on it.
+def load_weights(recipe: Recipe, progress: Progress, offline: bool) -> Weights:
+    """Return the pretrained weights of a recipe, downloaded on first use.
 
     Raises:
-        WeightsError: Its weights can't be had, or are another network's.
-        KeyboardInterrupt: Fine-tuning was ended before its first epoch was complete.
-        TrainingError: Photographs to learn from are missing, or training came to nothing.
+        WeightsError: The weights cannot be downloaded or read, or have another hash.
     """
-    recipe = job.recipe
-    entry = architecture_for(recipe)
-    weights = load_pretrained_weights(entry.repository, recipe.weights, recipe.weights_sha256, job.log, job.offline)
-    network = open_backbone(entry, weights, len(job.dataset.class_names), recipe, job.log)
-    base = {"weights": weights.source, "sha256": weights.sha256, "license": entry.license}
-    if recipe.linear_probe_only:
-        return replace(_learn_probe(job, network, entry, weights), base=base)
-    network.flip_tta = False  # while it learns; `learn` sets it in the end
-    _start_from_probe(replace(job, recipe=replace(recipe, flip_tta=False)), network, entry, weights)
-    learnt = learn(job, network)
-    return replace(learnt, base=base | learnt.base)
+    repository = architecture_for(recipe).repository
+    return load_pretrained_weights(repository, recipe.weights, recipe.weights_sha256, progress, offline)
 
 
 def open_backbone(
-    entry: ArchitectureSpec, weights: Weights, classes: int, recipe: Recipe, progress: Progress
+    spec: ArchitectureSpec, weights: Weights, num_classes: int, recipe: Recipe, progress: Progress
 ) -> PretrainedNetwork:
-    """Makes a backbone's network with its weights, ready to describe pictures."""
-    network = entry.create(classes)
+    """Build a pretrained network in evaluation mode; its head is not trained.
+
+    Raises:
+        WeightsError: The weights are of another architecture.
+    """
+    network = spec.create(num_classes)
     if not isinstance(network, PretrainedNetwork):
-        raise TypeError(f"{entry.name} is no pretrained network.")
-    if missing := network.take_weights(weights.tensors, weights.source):
-        progress.say(f"{weights.source} ends before {missing[0]}: so does the network.")
+        raise TypeError(f"{spec.name} is not a pretrained network.")
+    if missing := network.load_backbone_weights(weights.tensors, weights.source):
+        progress.log(f"{weights.source} has no {missing[0]}: the network ends before it.")
     network.flip_tta = recipe.flip_tta
     return network.eval()
 
 
-def predict_from_embeddings(
-    division: DataSplit, model: Model, learnt: TrainingOutput, outliers: OODScorer | None, progress: Progress
-) -> dict[str, Prediction]:
-    """Answers for test photographs from the model file's embeddings of them, which the cache may hold already.
+def build_from_probe(
+    recipe: Recipe, labeled: HashedSamples, class_names: tuple[str, ...], weights: Weights, seed: int, runtime: Runtime
+) -> Network:
+    """Build a pretrained network whose head is a linear probe of the training images."""
+    spec = architecture_for(recipe)
+    network = open_backbone(spec, weights, len(class_names), recipe, runtime.progress)
+    network.flip_tta = False
+    key = f"{embedding_key(replace(recipe, flip_tta=False), weights)}-{runtime.device.key}"
+    train = _embed(labeled, _to_device(network, spec, key, runtime), runtime)
+    _set_head(network, _fit_probe(train, class_names, seed))
+    return network
 
-    Tags are left out of them: they would take evidence by place, which the cache does not hold.
+
+def train_linear_probe(
+    recipe: Recipe, split: DataSplit, class_names: tuple[str, ...], weights: Weights, seed: int, runtime: Runtime
+) -> TrainingOutput:
+    """Fit a linear probe on the cached embeddings of a frozen backbone.
+
+    Args:
+        recipe: Names the backbone.
+        split: Images to train on, and to validate on if it has any.
+        class_names: The K classes.
+        weights: Weights of the backbone.
+        seed: Seed of the folds that choose the penalty.
+        runtime: Device, processes and progress.
+
+    Raises:
+        TrainingError: A class has no readable training image.
+        WeightsError: The weights are of another architecture.
+    """
+    started = time.perf_counter()
+    spec, key = architecture_for(recipe), embedding_key(recipe, weights)
+    network = open_backbone(spec, weights, len(class_names), recipe, runtime.progress)
+    embedder = _to_device(network, spec, f"{key}-{runtime.device.key}", runtime)
+    train, validation = _embed(split.train, embedder, runtime), _embed(split.validation, embedder, runtime)
+    warnings = split.warnings + read_warnings(train, validation)
+    runtime.progress.log_warnings(warnings)
+    probe = _fit_probe(train, class_names, seed)
+    _set_head(network, probe)
+    seconds = time.perf_counter() - started
+    labels = _labels(train, class_names)
+    map_key = f"{key}-places-{runtime.device.key}"
+    maps = _activation_maps(validation if validation.samples else train, class_names, embedder, map_key, runtime)
+    held_out = _held_out(network, probe, train, validation, class_names, maps)
+    metrics = (*_metrics(_head_logits(network, train.values), labels), *_metrics(held_out.logits, held_out.labels))
+    row = EpochMetrics(1, seconds, len(labels) / seconds, 0.0, *metrics)  # a probe has no learning rate
+    held_out_accuracy = f", {row.validation_accuracy:.4f} on held-out images" if len(held_out.labels) else ""
+    runtime.progress.log(
+        f"Linear probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}{held_out_accuracy}"
+    )
+    return TrainingOutput(
+        network,
+        FitResult((row,), 1, copy_weights(network), interrupted=False),
+        held_out,
+        spec.preprocess,
+        _read_samples(train, spec.preprocess),
+        {"train": len(labels), "validation": len(validation.samples), "test": len(split.test)},
+        warnings,
+        embedding_key=key,
+    )
+
+
+def predict_from_embeddings(
+    split: DataSplit, model: Model, trained: TrainingOutput, ood_scorer: OODScorer | None, progress: Progress
+) -> dict[str, Prediction]:
+    """Predict for the test images from cached embeddings of the model file, without tags.
 
     Returns:
-        Answers by image, as the model file gives them but for the rounding of its last layer.
+        Predictions by image, equal to those of the model file but for the rounding of its head.
     """
-    embedder = ModelEmbedder(model, onnx_name(learnt.embedding_key))
-    found = read_embeddings(division.test_contents, embedder, progress)
-    logits = torch.from_numpy(_answer(learnt.network, found.values))
-    notes: dict[str, tuple[str, ...]] = {}
-    for sample, note in found.remarked:
-        notes[sample.image] = (*notes.get(sample.image, ()), note)
-    names = [sample.image for sample in found.samples]
-    probabilities = (logits / model.card.trust.temperature).softmax(1).numpy()
-    score = None if outliers is None else score_outliers(outliers, found.values, logits.numpy()).astype(np.float32)
-    outputs = Outputs(logits.numpy(), probabilities, found.values, outlier_score=score)
-    answers = model.to_predictions(outputs, names, [notes.get(name, ()) for name in names])
-    return dict(zip(names, answers, strict=True))
+    embedder = ModelEmbedder(model, onnx_name(trained.embedding_key))
+    embeddings = read_embeddings(split.hashed_test, embedder, progress)
+    logits = torch.from_numpy(_head_logits(trained.network, embeddings.values))
+    remarks: dict[str, tuple[str, ...]] = {}
+    for sample, remark in embeddings.with_warnings:
+        remarks[sample.name] = (*remarks.get(sample.name, ()), remark)
+    names = [sample.name for sample in embeddings.samples]
+    probabilities = (logits / model.card.uncertainty.temperature).softmax(1).numpy()
+    score = None
+    if ood_scorer is not None:
+        score = ood_scores(ood_scorer, embeddings.values, logits.numpy()).astype(np.float32)
+    outputs = ModelOutputs(logits.numpy(), probabilities, embeddings.values, ood_score=score)
+    predictions = model.to_predictions(outputs, names, [remarks.get(name, ()) for name in names])
+    return dict(zip(names, predictions, strict=True))
 
 
-def cached_onnx_path(learnt: TrainingOutput) -> Path | None:
-    """Returns the file that keeps the graph of a pretrained network, whose last layer alone differs between runs."""
-    if not learnt.embedding_key:
+def cached_onnx_path(trained: TrainingOutput) -> Path | None:
+    """Return the cache file of the graph of a frozen backbone; None for a network that was trained."""
+    if not trained.embedding_key:
         return None
-    folder = store_name(onnx_name(learnt.embedding_key), learnt.preprocess)
-    return cache_folder() / "embeddings" / folder / f"graph-{learnt.network.classify.out_features}.onnx"
+    folder = embedding_cache_name(onnx_name(trained.embedding_key), trained.preprocess)
+    return cache_folder() / "embeddings" / folder / "backbone.onnx"
 
 
-def _describe(job: Job, contents: Contents, network: Network, entry: ArchitectureSpec, weights: Weights) -> Embeddings:
-    """Embeddings of photographs; the first process works out what is missing, the others wait for it."""
-    network.to(device=job.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    name = f"{described_name(job.recipe, weights)}-{job.hardware.device.type}-{job.hardware.precision_name}"
-    if not job.ranks.leads:
-        job.ranks.wait()
-    found = read_embeddings(contents, NetworkEmbedder(network, job.hardware, entry.preprocess, name), job.log)
-    if job.ranks.leads:
-        job.ranks.wait()
-    return found
+def _to_device(network: Network, spec: ArchitectureSpec, name: str, runtime: Runtime) -> NetworkEmbedder:
+    network.to(device=runtime.device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return NetworkEmbedder(network, runtime.device, spec.preprocess, name)
 
 
-def _labels(job: Job, embeddings: Embeddings) -> NDArray[np.int64]:
-    return np.array([job.dataset.class_names.index(sample.label) for sample in embeddings.samples], np.int64)
+def _embed(contents: HashedSamples, embedder: Embedder, runtime: Runtime) -> Embeddings:
+    with runtime.distributed.main_process_first():
+        return read_embeddings(contents, embedder, runtime.progress)
 
 
-def _fit(job: Job, train: Embeddings, labels: NDArray[np.int64]) -> Probe:
-    class_names = job.dataset.class_names
+def _labels(embeddings: Embeddings, class_names: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([class_names.index(sample.label) for sample in embeddings.samples], np.int64)
+
+
+def _fit_probe(train: Embeddings, class_names: tuple[str, ...], seed: int) -> Probe:
+    labels = _labels(train, class_names)
     check_classes(labels, class_names)
-    shared = multilabel_targets(train.samples, class_names, 0.0)
-    return fit_probe(train.values, labels, train.hashes, len(class_names), job.seed, shared)
+    targets = multilabel_targets(train.samples, class_names, 0.0)
+    return fit_probe(train.values, labels, train.hashes, len(class_names), seed, targets)
 
 
-def _take(network: Network, probe: Probe) -> None:
+def _set_head(network: Network, probe: Probe) -> None:
     with torch.no_grad():
         network.classify.weight.copy_(torch.from_numpy(probe.weight))
         network.classify.bias.copy_(torch.from_numpy(probe.bias))
 
 
-def _learn_probe(job: Job, network: Network, entry: ArchitectureSpec, weights: Weights) -> TrainingOutput:
-    started = time.perf_counter()
-    train = _describe(job, job.division.train, network, entry, weights)
-    held = _describe(job, job.division.validation, network, entry, weights)
-    notes = job.division.notes + read_warnings(train, held)
-    job.log.say_notes(notes)
-    labels, held_labels = _labels(job, train), _labels(job, held)
-    probe = _fit(job, train, labels)
-    _take(network, probe)
-    seconds = time.perf_counter() - started
-    figures = _figures(_answer(network.cpu(), train.values), labels)
-    shown = held if len(held_labels) else train
-    evidence, present = _look_again(job, network, shown, entry, weights)
-    if len(held_labels):
-        answers = _answer(network, held.values)
-        held_out = HeldOutOutputs(answers, held_labels, held.values, evidence, present, train.values, labels)
-    else:
-        held_out = _hold_out(probe, train, labels, evidence, present)
-    held_figures = _figures(held_out.logits, held_out.labels)
-    row = EpochFigures(1, seconds, len(labels) / seconds, 0.0, *figures, *held_figures)  # a probe has no rate
-    unseen = f", on photographs it had not seen {row.validation_accuracy:.4f}" if len(held_out.labels) else ""
-    job.log.say(f"Probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}{unseen}")
-    counts = {"train": len(labels), "validation": len(held_labels), "test": len(job.division.test)}
-    samples = _pictures(train, entry.preprocess)
-    fit = Fit((row,), 1, copy_weights(network), interrupted=False)
-    return TrainingOutput(
-        network, fit, counts, samples, notes, entry.preprocess, held_out, described_name(job.recipe, weights)
-    )
-
-
-def _start_from_probe(job: Job, network: PretrainedNetwork, entry: ArchitectureSpec, weights: Weights) -> None:
-    """Gives a network the probe of the photographs to learn from, so that its first steps do not undo what it knows."""
-    train = _describe(job, job.division.train, network, entry, weights)
-    _take(network, _fit(job, train, _labels(job, train)))
-
-
-def _answer(network: Network, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits of embeddings."""
+def _head_logits(network: Network, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        logits: NDArray[np.float32] = network.classify(torch.from_numpy(values)).numpy()
+        logits: NDArray[np.float32] = network.classify(torch.from_numpy(embeddings)).numpy()
     return logits
 
 
-def _figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean cross-entropy, nats, and accuracy; not a number where there is nothing to tell them by."""
+def _metrics(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Return mean cross-entropy, nats, and accuracy; NaN without labels."""
     if not len(labels):
         return float("nan"), float("nan")
     return log_loss(logits, labels), float((logits.argmax(1) == labels).mean())
 
 
-def _hold_out(
+def _held_out(
+    network: Network,
     probe: Probe,
     train: Embeddings,
-    labels: NDArray[np.int64],
-    evidence: NDArray[np.float32],
-    present: NDArray[np.bool_],
+    validation: Embeddings,
+    class_names: tuple[str, ...],
+    maps: tuple[NDArray[np.float32], NDArray[np.bool_]],
 ) -> HeldOutOutputs:
-    """What probes say of photographs they had not seen; every fifth of these is not counted as learnt from."""
-    logits = np.full((len(labels), present.shape[1]), np.nan, np.float32) if probe.held_out is None else probe.held_out
-    told = ~np.isnan(logits[:, 0])
-    aside = told & (np.arange(len(labels)) % KEPT_ASIDE == 0)
-    if len(np.unique(labels[~aside])) < len(np.unique(labels)):
-        aside[:] = False  # a class would be left without any
+    """Return outputs for the validation images; without any, those of the cross-validated probes."""
+    labels = _labels(train, class_names)
+    if validation.samples:
+        logits, held_out_labels = _head_logits(network, validation.values), _labels(validation, class_names)
+        return HeldOutOutputs(logits, held_out_labels, validation.values, *maps, train.values, labels)
+    logits = np.full((len(labels), len(class_names)), np.nan, np.float32) if probe.held_out is None else probe.held_out
+    known = ~np.isnan(logits[:, 0])
+    ood_mask = known & (np.arange(len(labels)) % OOD_EVERY == 0)
+    if len(np.unique(labels[~ood_mask])) < len(np.unique(labels)):
+        ood_mask[:] = False  # every class needs reference embeddings
     return HeldOutOutputs(
-        logits[told],
-        labels[told],
-        train.values[told],
-        evidence,
-        present,
-        train.values[~aside],
-        labels[~aside],
-        aside[told],
+        logits[known],
+        labels[known],
+        train.values[known],
+        *maps,
+        train.values[~ood_mask],
+        labels[~ood_mask],
+        ood_mask[known],
     )
 
 
-def _look_again(
-    job: Job, network: Network, shown: Embeddings, entry: ArchitectureSpec, weights: Weights
+def _activation_maps(
+    shown: Embeddings, class_names: tuple[str, ...], embedder: NetworkEmbedder, key: str, runtime: Runtime
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Evidence by place of some photographs, and their labels; what is seen at each place is kept in the cache."""
-    rows = evenly_spaced(len(shown.samples), min(PLACES_OF, len(shown.samples)))
-    some = Contents(tuple(shown.samples[row] for row in rows), tuple(shown.hashes[row] for row in rows), ())
-    network.to(device=job.hardware.device)
-    name = f"{described_name(job.recipe, weights)}-places-{job.hardware.device.type}-{job.hardware.precision_name}"
-    embedder = SpatialEmbedder(network, job.hardware, entry.preprocess, name)
-    seen = read_embeddings(some, embedder, job.log)
-    network.cpu()
-    places = torch.from_numpy(seen.values).view(-1, *embedder.shape)
+    """Return class activation maps of some images, and their labels as multi-hot rows; features are cached.
+
+    The network is on the CPU afterwards.
+    """
+    rows = evenly_spaced(len(shown.samples), min(MAX_MAP_IMAGES, len(shown.samples)))
+    contents = HashedSamples(shown.samples, shown.hashes).select(rows.tolist())
+    spatial = SpatialEmbedder(embedder.network, embedder.device, embedder.preprocess, key)
+    embeddings, shape = read_embeddings(contents, spatial, runtime.progress), spatial.shape
+    embedder.network.cpu()
     with torch.inference_mode():
-        evidence: NDArray[np.float32] = spatial_logits(network, places).numpy()
-    return evidence, multi_hot(seen.samples, job.dataset.class_names)
+        maps = spatial_logits(embedder.network, torch.from_numpy(embeddings.values).view(-1, *shape))
+    return maps.numpy(), multi_hot(embeddings.samples, class_names)
 
 
-def _pictures(embeddings: Embeddings, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Some photographs, to compare the model file on."""
-    chosen = [embeddings.samples[row].path for row in evenly_spaced(len(embeddings.samples), PARITY_PICTURES)]
-    read = [found.pixels for found in read_inputs(chosen, preprocess) if isinstance(found, DecodedImage)]
-    if not read:
-        raise TrainingError("The photographs have been moved or deleted while they were learnt from. Start again.")
-    return np.stack(read)
+def _read_samples(embeddings: Embeddings, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Return some images, to compare the model file on."""
+    rows = evenly_spaced(len(embeddings.samples), NUM_SAMPLE_IMAGES)
+    inputs = read_inputs([embeddings.samples[row].path for row in rows], preprocess)
+    images = [image.pixels for image in inputs if isinstance(image, DecodedImage)]
+    if not images:
+        raise TrainingError("The images were moved or deleted during the training. Start again.")
+    return np.stack(images)

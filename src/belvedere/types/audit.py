@@ -1,93 +1,93 @@
-"""What an audit finds: frozen records, and nothing that works on them."""
+"""Results of an audit."""
 
 from dataclasses import dataclass, field
 
-from belvedere.types.data import Note
+from belvedere.types.data import DataWarning
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """The result of one check for one image."""
+    """Result of one check for one image."""
 
     image: str  # path, as given or found
     issue_type: str  # name of the check, such as "label_issue"
-    score: float  # 0 to 1; 1: certainly an issue (cleanlab's scores run the other way)
-    is_issue: bool  # whether a person should look at it
-    message: str = ""  # description
-    label: str | None = None  # given label
+    issue_score: float  # 0 to 1; 1: certainly an issue (cleanlab's scores run the other way)
+    is_issue: bool  # whether the score reaches the check's threshold
+    message: str = ""
+    label: str | None = None
     suggested_label: str | None = None  # of a label issue
-    suggested_probability: float | None = None  # of the suggested label, out of fold
-    label_probability: float | None = None  # of the given label or labels, out of fold
-    group: int | None = None  # number of its group of duplicates
-    sha256: str | None = None  # hash of the file; None where it can't be opened
+    suggested_probability: float | None = None  # out-of-fold probability of the suggested label
+    label_probability: float | None = None  # out-of-fold probability of the given label or labels
+    group: int | None = None  # number of the duplicate group
+    sha256: str | None = None  # of the file; None where it cannot be opened
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Photographs that are copies of one another."""
+    """Images that are copies of one another."""
 
-    number: int  # from 1, leaks first, then contradictions
+    number: int  # from 1; split leaks first, then conflicting labels
     kind: str  # "duplicate_file", "duplicate_pixels" or "near_duplicate"
     images: tuple[str, ...]  # M, sorted
-    labels: tuple[str, ...]  # M, of the images
-    parts: tuple[str, ...]  # M, "train", "val", "test" or "", where the data set names none
-    likeness: float  # of the least alike pair that was compared, 0 to 1
-    further: tuple[tuple[str, ...], ...] = ()  # M, further labels that a table gives
+    labels: tuple[str, ...]  # M
+    splits: tuple[str, ...]  # M: "train", "val", "test", or "" where the dataset names none
+    similarity: float  # of the least similar pair that was compared, 0 to 1
+    extra_labels: tuple[tuple[str, ...], ...] = ()  # M
 
     @property
     def all_labels(self) -> tuple[str, ...]:
-        """All that each photograph is labeled with, M, as `a|b`, sorted."""
-        further = self.further or ((),) * len(self.labels)
-        return tuple("|".join(sorted({label, *also})) for label, also in zip(self.labels, further, strict=True))
+        """All labels of each image, M, as `a|b`, sorted."""
+        extra_labels = self.extra_labels or ((),) * len(self.labels)
+        return tuple("|".join(sorted({label, *extra})) for label, extra in zip(self.labels, extra_labels, strict=True))
 
     @property
-    def leaks(self) -> bool:
-        """Whether it is in more than one part, so that a test would ask what was learnt."""
-        return len(set(self.parts)) > 1
+    def is_split_leak(self) -> bool:
+        """Whether the images are in more than one split."""
+        return len(set(self.splits)) > 1
 
     @property
-    def contradicts(self) -> bool:
-        """Whether its photographs have different labels."""
+    def has_conflicting_labels(self) -> bool:
+        """Whether the images have different labels."""
         return len(set(self.all_labels)) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class ClassIssue:
-    """What is wrong with a class as a whole."""
+    """An issue of a whole class."""
 
     name: str
     issue_type: str  # "small_class" or "class_imbalance"
-    images: int  # photographs to learn from
+    num_images: int  # training images
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class AuditNetwork:
-    """The network that labels were doubted by, as a review finds it again."""
+    """Network that embedded the images of an audit, for a later review."""
 
-    model: str | None  # full path of its file, or its name in the audit's folder; None where it has none of ours
+    model: str | None  # full path of a model file, or file name in the audit's folder; None for a timm network
     sha256: str | None  # of that file
-    embeddings: str | None  # name of the store in the cache that holds what it saw in the photographs
-    width: int | None  # D, of an embedding
+    embeddings: str | None  # name of the embeddings in the cache
+    embedding_dim: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What is wrong with labeled photographs."""
+    """Issues of a labeled dataset."""
 
-    source: str  # the folder or table, as it was given
+    data: str  # folder or table, as given
     class_names: tuple[str, ...]
-    images: int  # that were looked at
-    issues: tuple[Issue, ...] = field(repr=False)  # check by check, surest first
-    groups: tuple[DuplicateGroup, ...]  # leaks first, then contradictions
-    classes: tuple[ClassIssue, ...]
-    route: str  # how labels were doubted, and why so; empty where they were not
-    notes: tuple[Note, ...]
-    seconds: float
-    labels: str | None = None  # full path of the journal whose labels were audited
-    network: AuditNetwork | None = None  # None where labels were not doubted
+    num_images: int
+    issues: tuple[Issue, ...] = field(repr=False)  # by check, highest score first
+    groups: tuple[DuplicateGroup, ...]  # split leaks first, then conflicting labels
+    class_issues: tuple[ClassIssue, ...]
+    label_issue_method: str  # source of the out-of-fold predictions; empty where labels were not checked
+    warnings: tuple[DataWarning, ...]
+    total_seconds: float
+    corrections: str | None = None  # full path of the corrections that were applied to the labels
+    network: AuditNetwork | None = None  # None where labels were not checked
 
     @property
-    def flagged(self) -> int:
-        """How many photographs a person should look at."""
+    def num_flagged(self) -> int:
+        """Number of images with an issue."""
         return len({issue.image for issue in self.issues if issue.is_issue})

@@ -1,51 +1,48 @@
-"""What passes between the modules: frozen records, and nothing that works on them.
-
-Knows the shape of every result; does not know where it comes from or how it is shown.
-"""
+"""Data types of datasets, caches and corrections."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-NONE_OF_THESE = "none of these"  # the answer for an image that is unlike every class
+NONE_OF_THESE = "none of these"  # the answer for an image that resembles no class
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One labeled photograph of a data set."""
+    """One labeled image of a dataset."""
 
-    path: Path  # where the file is
-    image: str  # the path as it was given or found, for people to read
-    label: str  # its class; where a table gives several, the first
-    part: str  # "train", "val" or "test"
-    also: tuple[str, ...] = ()  # further classes that a table gives (`a|b`)
-    areas: tuple[float, ...] = ()  # share of the picture of each, where the table gives them (`a:0.6|b:0.3`)
+    path: Path  # path of the file
+    name: str  # path as it was given or found, for messages
+    label: str  # class; the first label where a table gives several
+    split: str | None  # "train", "val" or "test"; None: the dataset does not say
+    extra_labels: tuple[str, ...] = ()  # further labels of a table cell (`a|b`)
+    area_fractions: tuple[float, ...] = ()  # fraction of the image for each label, if given (`a:0.6|b:0.3`)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """Something the user should know about the photographs, that stops nothing."""
+class DataWarning:
+    """A problem in the data that does not stop the work."""
 
     message: str  # one line
-    names: tuple[str, ...] = ()  # the files it is about
+    names: tuple[str, ...] = ()  # files concerned
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFigures:
-    """A store of the cache: rows of one kind, made by one rule."""
+class CacheStats:
+    """One array cache: rows of one kind and one configuration."""
 
     folder: Path
-    kind: str  # "pixels", "embeddings" or "weights"
-    rule: str  # such as "150x150-stretch-1": size, way of fitting, version of the reading
-    images: int
+    kind: str  # "images" or "embeddings"
+    key: str  # configuration, such as "150x150-stretch-1": size, resize rule, decoder version
+    num_images: int
     size_bytes: int
-    used: float  # when it was last opened for training, seconds since 1970
+    last_used: float  # last time it was opened for training, in seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """Which model predicted."""
+    """Name and hash of a model."""
 
-    name: str  # of its file and folder
+    name: str  # folder and file name
     sha256: str  # of its file, hexadecimal
 
     def __str__(self) -> str:
@@ -53,41 +50,41 @@ class ModelId:
 
     @property
     def short(self) -> str:
-        """The beginning of the hash: enough to tell models apart."""
+        """The first 12 digits of the hash."""
         return self.sha256[:12]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One line of a journal: what a person said of a photograph."""
+    """One line of a corrections file: a person's decision on an image. The fields are the keys of the line."""
 
-    id: str  # made by whoever decides, so that a line sent twice counts once
-    when: str  # UTC, ISO 8601
-    who: str
-    sha256: str  # of the photograph's file, hexadecimal
-    image: str  # its path at that time
+    id: str  # made by the client, so that a repeated request counts once
+    timestamp: str  # UTC, ISO 8601
+    annotator: str
+    sha256: str  # of the image file, hexadecimal
+    image: str  # path of the image at that time
     action: str  # "keep", "relabel", "tag", "exclude" or "undo"
-    given: str | None = None  # the label it had; `from` in the file
-    to: tuple[str, ...] = ()  # the label, the secondary labels, or the id of what is undone
-    why: str = ""
-    about: str = "label"  # what was in doubt: "label", "duplicate" or "leak"
-    size_bytes: int | None = None  # of the file; `bytes` in the file
-    part: str = ""  # of the data set that it stood in; empty where that is not known
+    old_label: str | None = None
+    to: tuple[str, ...] = ()  # new label, extra labels, or the id of the decision to undo
+    comment: str = ""
+    issue_type: str = "label"  # "label", "duplicate" or "leak"
+    size_bytes: int | None = None  # of the file
+    split: str | None = None  # of the image at that time; None: unknown or none
 
 
 @dataclass(frozen=True, slots=True)
 class CopyResolution:
-    """What was last said of one of several identical files: whether it is left out."""
+    """Whether one of several identical files is excluded."""
 
-    image: str  # its path at that time
-    part: str  # as in `Decision`
+    image: str  # path at the time of the decision
+    split: str | None  # as in `Decision`
     excluded: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What all living decisions on one photograph's content come to."""
+    """Result of all active decisions on one image content."""
 
-    label: str | None = None  # None: as it was given
-    also: tuple[str, ...] | None = None  # secondary labels; None: as they were given
-    copies: tuple[CopyResolution, ...] = ()  # those that were left out or taken back, the last word at the end
+    label: str | None = None  # None: unchanged
+    extra_labels: tuple[str, ...] | None = None  # None: unchanged
+    copies: tuple[CopyResolution, ...] = ()  # identical files that were excluded or included again, latest last

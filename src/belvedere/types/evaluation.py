@@ -1,4 +1,4 @@
-"""Records of an evaluation and of a training's epochs."""
+"""Results of an evaluation, and the metrics of training epochs."""
 
 from dataclasses import dataclass, field
 
@@ -6,126 +6,126 @@ from belvedere.types.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class ClassFigures:
-    """How well one class is recognised; a figure is None where the test photographs can't tell."""
+class ClassMetrics:
+    """Metrics of one class; None where a denominator is 0."""
 
     name: str
     precision: float | None
     recall: float | None
     f1: float | None
-    images: int  # test photographs with this label
+    support: int  # images with this label
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationBin:
+class ReliabilityBin:
     """One bar of the reliability diagram."""
 
     low: float
     high: float
-    images: int
-    confidence: float  # mean confidence of the pictures in it, 0 where there is none
-    accuracy: float  # their share answered right, 0 where there is none
+    count: int
+    confidence: float  # mean confidence in the bin, 0 where it is empty
+    accuracy: float  # 0 where it is empty
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How well confidence and accuracy go together."""
+    """Calibration of predicted probabilities."""
 
-    log_loss: float  # natural logarithm
+    log_loss: float  # nats
     ece: float  # expected calibration error, 15 equal bins
-    bins: tuple[CalibrationBin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SelectivePoint:
-    """How good the answers are when only the surest are taken."""
+    """Accuracy on the images with the highest confidence."""
 
-    share: float  # of the photographs that are answered
-    images: int
-    accuracy: float  # of these answers
-    confidence: float  # the least of them
-
-
-@dataclass(frozen=True, slots=True)
-class SetFigures:
-    """What prediction sets are worth."""
-
-    promised: float  # share of photographs whose label shall be in their set
-    coverage: float  # share whose label is
-    mean_size: float  # classes in a set
-    per_class: tuple[float | None, ...]  # coverage of each class's photographs; None where there are none
+    coverage: float  # fraction of the images
+    count: int
+    accuracy: float
+    threshold: float  # lowest confidence among them
 
 
 @dataclass(frozen=True, slots=True)
-class TagFigures:
-    """What tags are worth, on photographs of which all labels are known."""
+class PredictionSetMetrics:
+    """Coverage and size of the prediction sets."""
 
-    images: int
-    mean_average_precision: float | None  # mean over the classes that are there
-    micro_f1: float | None  # over all tags
-    macro_f1: float | None  # mean over the classes
-    average_precision: tuple[float | None, ...]  # of each class; None where it is in no photograph
-    share_error: float | None  # mean absolute error of a class's share of a picture; None where areas are not known
+    target_coverage: float
+    coverage: float  # fraction of images whose label is in their set
+    mean_size: float  # classes
+    per_class: tuple[float | None, ...]  # coverage of each class; None without images
 
 
 @dataclass(frozen=True, slots=True)
-class OutlierFigures:
-    """How well pictures that show none of the classes are told from the others."""
+class TagMetrics:
+    """Multi-label metrics, on images with all their labels."""
 
-    images: int  # of none of the classes
-    auroc: float  # area under the ROC curve
-    accepted: float  # share of them that pass where 95% of the others do: the false-positive rate
-    kept_by_model: float  # share of the others that the model, as it is, calls one of its classes
-    accepted_by_model: float  # and of the outliers
-    baseline_auroc: float  # the same by the largest probability
-    baseline_accepted: float
-    unreadable: int = 0  # files that were left out
+    num_images: int
+    mean_average_precision: float | None  # mean over the classes that occur
+    micro_f1: float | None
+    macro_f1: float | None
+    average_precision: tuple[float | None, ...]  # of each class; None where it does not occur
+    area_mae: float | None  # mean absolute error of the area fractions; None without true areas
+
+
+@dataclass(frozen=True, slots=True)
+class OODMetrics:
+    """Detection of out-of-distribution images (none of these)."""
+
+    num_images: int  # out of distribution
+    auroc: float
+    fpr_at_95_tpr: float  # fraction accepted where 95% of the in-distribution images are
+    id_acceptance_rate: float  # fraction of in-distribution images accepted at the model's threshold
+    ood_acceptance_rate: float  # fraction of out-of-distribution images accepted at the model's threshold
+    msp_auroc: float  # of the baseline, the maximum softmax probability
+    msp_fpr_at_95_tpr: float
+    num_unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often one class was taken for another."""
+    """Number of images of one class that were predicted as another."""
 
     label: str
     predicted_label: str
-    images: int
-    share: float  # of the photographs with this label
+    count: int
+    fraction: float  # of the images with this label
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a model's answers on labeled photographs are worth."""
+    """Metrics of a model on labeled images."""
 
     class_names: tuple[str, ...]
-    images: int  # read and measured
-    unreadable: int
+    num_images: int  # without unreadable ones
+    num_unreadable: int
     accuracy: float
-    macro_f1: float  # over the classes that the photographs hold
-    log_loss: float  # natural logarithm
+    macro_f1: float  # mean over the classes with images
+    log_loss: float  # nats
     ece: float  # expected calibration error, 15 equal bins
-    per_class: tuple[ClassFigures, ...]
-    confusion: tuple[tuple[int, ...], ...]  # (K, K): row the given label, column the answer
-    confused_pairs: tuple[Confusion, ...]  # most frequent first
-    calibration: tuple[CalibrationBin, ...]
-    predictions: tuple[Prediction, ...] = field(repr=False)  # one a photograph, each with its label
-    uncalibrated: Reliability | None = None  # before the temperature, where one was fitted
-    part: str = "test"  # the part of the data set that was measured
-    abstaining: tuple[SelectivePoint, ...] = ()  # from answering all photographs to half of them
-    none_of_these: int | None = None  # images whose answer is "none of these"; None where the model can't tell
-    sets: SetFigures | None = None  # where the model gives prediction sets
-    tags: TagFigures | None = None  # where the photographs have several labels
-    outliers: OutlierFigures | None = None  # where some were given
+    per_class: tuple[ClassMetrics, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]  # (K, K): rows labels, columns predictions
+    confusions: tuple[Confusion, ...]  # most frequent first
+    reliability_bins: tuple[ReliabilityBin, ...]
+    predictions: tuple[Prediction, ...] = field(repr=False)  # with labels, one for each image
+    uncalibrated: Reliability | None = None  # before temperature scaling
+    split: str = "test"  # "test", "val" or "all"
+    selective_accuracy: tuple[SelectivePoint, ...] = ()
+    num_none_of_these: int | None = None  # None where the model has no OOD score
+    prediction_sets: PredictionSetMetrics | None = None
+    tags: TagMetrics | None = None  # where the images have several labels
+    ood: OODMetrics | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class EpochFigures:
+class EpochMetrics:
     """One row of history.csv."""
 
     epoch: int  # from 1
-    seconds: float  # training of this epoch, without the validation
+    seconds: float  # without validation
     images_per_second: float
     learning_rate: float
-    loss: float  # mean cross-entropy of the training batches, in nats
-    accuracy: float  # of the training batches, while training on them
+    loss: float  # mean cross-entropy of the training batches, nats
+    accuracy: float  # of the training batches, during training
     validation_loss: float
     validation_accuracy: float

@@ -1,4 +1,4 @@
-"""Records of a model file: how it reads images, its layers, its provenance, how far it can be trusted."""
+"""Records of a model file: preprocessing, layers, provenance, uncertainty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,94 +6,94 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How a decoded picture becomes the model's input: the part of it that happens outside the graph."""
+    """How a decoded image becomes the model's input, as far as it happens outside the graph."""
 
     height: int
     width: int
-    resize: str = "stretch"  # "stretch": both sides, as the article did; "crop": shorter side, then the middle
-    interpolation: str = "bilinear"  # or "bicubic": how it is scaled, with antialiasing either way
+    resize: str = "stretch"  # "stretch": both sides; "crop": the shorter side, then a center crop
+    interpolation: str = "bilinear"  # or "bicubic"; antialiased either way
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One row of a network's layer table."""
 
-    name: str  # its name in the network, such as "features.conv1"
-    kind: str  # what it is, such as "Conv2d 3x3, ReLU"
+    name: str  # such as "features.conv1"
+    kind: str  # such as "Conv2d 3x3, ReLU"
     shape: tuple[int, ...]  # output without the batch: (H, W, C) or (D,)
     parameters: int
     trainable: int
 
 
 @dataclass(frozen=True, slots=True)
-class CuratedBackbone:
-    """A pretrained network worth starting with."""
+class NetworkInfo:
+    """A network that can be trained."""
 
-    name: str  # timm's
-    parameters_millions: float  # without its classifier
-    side: int  # of its pictures, pixels
+    name: str  # Belvedere's or timm's
+    parameters_millions: float  # without the classifier
+    image_size: int  # pixels
     license: str  # of the weights
-    images_per_second: int  # on two cores (AMD EPYC, bfloat16)
-    suits: str
+    images_per_second: int | None  # embedded on two cores (AMD EPYC, bfloat16); None if not measured
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a model comes from: enough to train it again."""
+    """How a model was trained: enough to repeat it."""
 
     recipe: str
     network: str
     seed: int
     epochs: int  # completed
-    best_epoch: int  # the one that was kept, by the validation photographs
+    best_epoch: int  # chosen on the validation images
     device: str
     precision: str  # "float32" or "bfloat16"
-    photographs: Mapping[str, int]  # part -> how many; those that could not be read count in "test" only
-    photographs_sha256: str  # over the content hashes and labels of the photographs trained on
+    num_images: Mapping[str, int]  # by split; unreadable images count in "test" only
+    data_sha256: str  # over content hashes and labels of the training data
     interrupted: bool
-    seconds_train: float
+    training_seconds: float
     created: str  # UTC, ISO 8601
     versions: Mapping[str, str]  # package -> version
-    parity: float  # largest relative difference between the framework's outputs and the model file's
-    base: Mapping[str, str] = field(default_factory=dict)  # of a pretrained network: its weights, their hash, license
-    sketch: tuple[str, ...] = ()  # the smallest few hashes of the photographs trained on; older models have none
+    onnx_max_relative_error: float  # largest difference between the outputs of torch and of the file
+    pretrained_from: Mapping[str, str] = field(default_factory=dict)  # weights, their hash and license; teacher
+    data_minhash: tuple[str, ...] = ()  # smallest content hashes of the training data, to estimate overlap
 
 
 @dataclass(frozen=True, slots=True)
 class TagModel:
-    """How evidence by place becomes the confidence that a class is in a picture: a logistic regression a class.
+    """One logistic regression per class: pooled class activations to the confidence that the class is present.
 
-    The confidence in class c is the logistic function of `scales[c] * e[c] + context[c] . e + biases[c]`, where e,
-    (K,), is the mean of each class's strongest places.
+    The confidence in class c is sigmoid(scale[c] * a[c] + cross_class_weights[c] . a + bias[c]), where a, (K,), is the
+    mean of each class's strongest activations.
     """
 
-    scales: tuple[float, ...]  # (K,)
-    biases: tuple[float, ...]  # (K,)
-    context: tuple[tuple[float, ...], ...] = ()  # (K, K) what other classes say; empty where nothing is known of that
-    fitted_on: int = 0  # photographs
-    several_labels: bool = False  # whether they had all their labels; else one each
+    scale: tuple[float, ...]  # (K,)
+    bias: tuple[float, ...]  # (K,)
+    cross_class_weights: tuple[tuple[float, ...], ...] = ()  # (K, K); empty if fitted on single labels
+    num_images: int = 0
+    is_multilabel: bool = False  # fitted on images with all their labels
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """What was fitted on photographs that a model had not learnt from."""
+class Uncertainty:
+    """Calibration, prediction sets, OOD threshold and tags, fitted on held-out images."""
 
-    temperature: float = 1.0  # by which the logits are divided before the softmax
-    fitted_on: int = 0  # photographs; 0: nothing was fitted
-    set_mass: float | None = None  # a class is in the prediction set where likelier ones hold no more than this
-    set_coverage: float = 0.95  # how often the true class is in the set
-    outlier_quantiles: tuple[float, ...] = ()  # of the outlier score of such photographs, from the least to the most
-    accept_rate: float = 0.95  # share of true pictures that are not called "none of these"
-    tags: TagModel | None = None
-    first_tags: TagModel | None = None  # as training made them, where `tags` were fitted to a table since
+    temperature: float = 1.0  # divides the logits before the softmax
+    num_calibration_images: int = 0  # 0: nothing was fitted
+    conformal_threshold: float | None = None  # largest APS score of a class in the prediction set
+    target_coverage: float = 0.95  # fraction of images whose label is in the prediction set
+    ood_score_quantiles: tuple[float, ...] = ()  # of held-out images, ascending, evenly spaced
+    ood_acceptance: float = 0.95  # fraction of in-distribution images not rejected as "none of these"
+    tag_model: TagModel | None = None
+    initial_tag_model: TagModel | None = None  # as fitted in training, if `tag_model` was refitted since
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a model file says about itself."""
+    """All metadata of a model file."""
 
     class_names: tuple[str, ...]
     preprocess: Preprocess
     layers: tuple[Layer, ...]
     provenance: Provenance
-    trust: Trust = Trust()
+    uncertainty: Uncertainty = Uncertainty()

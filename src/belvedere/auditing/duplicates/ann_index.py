@@ -1,9 +1,7 @@
-"""The nearest of many directions, sought in a few cells instead of among all.
+"""Approximate nearest neighbors by cosine, in an inverted file index.
 
-Knows vectors of length 1 and their cosines; does not know what they describe.
-
-The vectors are divided into about as many cells as each cell then has members (an inverted file: Jégou et al. 2011,
-https://doi.org/10.1109/TPAMI.2010.57), so that the work grows with N^1.5 instead of N^2.
+N vectors are divided into cells of about sqrt(N) vectors, so a search of all takes N^1.5 instead of N^2 products
+(Jégou et al. 2011, https://doi.org/10.1109/TPAMI.2010.57).
 """
 
 import math
@@ -14,95 +12,95 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
-FEW = 4000  # vectors that are not worth dividing
-CELL_SIZE = 1.5  # of a cell, in square roots of N
-CELLS_SOUGHT = 6  # nearest cells that a vector's neighbours are sought in
-LEARNT_FROM = 20_000  # vectors that the cells are made by
-ROUNDS = 8
-TOGETHER = 4096  # vectors compared with a cell at once
+MIN_INDEXED = 4000  # fewer vectors are searched exhaustively
+CELL_SIZE = 1.5  # in square roots of N
+NUM_PROBES = 6  # nearest cells that are searched
+NUM_TRAINING = 20_000  # vectors for k-means
+NUM_ITERATIONS = 8
+CHUNK_SIZE = 4096
 
 
-class Neighbours:
-    """Vectors to be sought among."""
+class InvertedFileIndex:
+    """An index of unit vectors."""
 
     def __init__(self, vectors: Floats) -> None:
-        """Divides vectors, (N, D) of length 1, into cells; the same vectors are divided in the same way."""
+        """Build a deterministic index of vectors, (N, D) of length 1."""
         self._vectors = vectors
-        self._centres = _make_centres(vectors)
-        cells = np.concatenate([nearest_centres(part, self._centres, 1)[:, 0] for part in _parts(vectors)])
+        self._centers = _kmeans(vectors)
+        cells = np.concatenate([nearest_centers(chunk, self._centers, 1)[:, 0] for chunk in _chunks(vectors)])
         order = np.argsort(cells, kind="stable")
-        self._members = np.split(order, np.searchsorted(cells[order], np.arange(1, len(self._centres))))
+        self._members = np.split(order, np.searchsorted(cells[order], np.arange(1, len(self._centers))))
 
-    def search(self, queries: Floats, own: Rows, count: int, least: float) -> tuple[Rows, Rows, Floats]:
-        """Finds the nearest vectors of each query.
+    def search(self, queries: Floats, own: Rows, k: int, min_cosine: float) -> tuple[Rows, Rows, Floats]:
+        """Find the nearest vectors of each query.
 
         Args:
             queries: (M, D) of length 1.
-            own: (M,), a vector for each query that does not count: itself.
-            count: How many to find for each query, at most.
-            least: Cosine that they must have.
+            own: (M,), position of the vector that each query ignores: itself.
+            k: Number of neighbors of each query, at most.
+            min_cosine: Smallest cosine of a neighbor.
 
         Returns:
-            Places of queries and of vectors, and their cosines, each (P,).
+            Positions of queries and of vectors, and their cosines, each (P,).
         """
-        sought = np.concatenate([nearest_centres(part, self._centres, CELLS_SOUGHT) for part in _parts(queries)])
+        cells = np.concatenate([nearest_centers(chunk, self._centers, NUM_PROBES) for chunk in _chunks(queries)])
         found: list[tuple[Rows, Rows, Floats]] = []
-        flat = sought.ravel()
+        flat = cells.ravel()
         order = np.argsort(flat, kind="stable")
-        bounds = np.searchsorted(flat[order], np.arange(len(self._centres) + 1))
+        bounds = np.searchsorted(flat[order], np.arange(len(self._centers) + 1))
         for cell, members in enumerate(self._members):
-            asking = order[bounds[cell] : bounds[cell + 1]] // sought.shape[1]
-            for start in range(0, len(asking) if len(members) else 0, TOGETHER):
-                rows = asking[start : start + TOGETHER]
-                found.append(self._search_cell(queries[rows], rows, own[rows], members, count, least))
+            queries_of_cell = order[bounds[cell] : bounds[cell + 1]] // cells.shape[1]
+            for start in range(0, len(queries_of_cell) if len(members) else 0, CHUNK_SIZE):
+                rows = queries_of_cell[start : start + CHUNK_SIZE]
+                found.append(self._search_cell(queries[rows], rows, own[rows], members, k, min_cosine))
         if not found:
             return np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32)
-        queried, columns, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return _keep_nearest(queried, columns, cosines, count)
+        neighbors_of, neighbors, cosines = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        return _nearest_of_each(neighbors_of, neighbors, cosines, k)
 
     def _search_cell(
-        self, queries: Floats, rows: Rows, own: Rows, members: Rows, count: int, least: float
+        self, queries: Floats, rows: Rows, own: Rows, members: Rows, k: int, min_cosine: float
     ) -> tuple[Rows, Rows, Floats]:
         cosines = queries @ self._vectors[members].T
         cosines[members[None] == own[:, None]] = -1
-        best = np.argpartition(-cosines, min(count, len(members)) - 1, axis=1)[:, :count]
+        best = np.argpartition(-cosines, min(k, len(members)) - 1, axis=1)[:, :k]
         values = np.take_along_axis(cosines, best, 1)
-        near = values >= least
+        near = values >= min_cosine
         return np.broadcast_to(rows[:, None], best.shape)[near], members[best][near], values[near]
 
 
-def nearest_centres(vectors: Floats, centres: Floats, count: int) -> Rows:
-    """Returns the places of the nearest centres of each vector, (n, count or all)."""
-    count = min(count, len(centres))
-    found: Rows = np.argpartition(-(vectors @ centres.T), count - 1, axis=1)[:, :count]
-    return found
+def nearest_centers(vectors: Floats, centers: Floats, k: int) -> Rows:
+    """Return the positions of the `k` nearest centers of each vector, (N, k or fewer)."""
+    k = min(k, len(centers))
+    nearest: Rows = np.argpartition(-(vectors @ centers.T), k - 1, axis=1)[:, :k]
+    return nearest
 
 
-def _make_centres(vectors: Floats) -> Floats:
-    """Spherical k-means on some of the vectors."""
-    if len(vectors) < FEW:
+def _kmeans(vectors: Floats) -> Floats:
+    """Return centers by spherical k-means on some of the vectors."""
+    if len(vectors) < MIN_INDEXED:
         return np.zeros((1, vectors.shape[1]), np.float32)
     random = np.random.default_rng(0)
-    some = vectors[np.sort(random.permutation(len(vectors))[:LEARNT_FROM])]
-    cells = max(1, round(math.sqrt(len(vectors)) / CELL_SIZE))
-    centres = some[random.permutation(len(some))[:cells]]
-    for _ in range(ROUNDS):
-        cell = np.concatenate([nearest_centres(part, centres, 1)[:, 0] for part in _parts(some)])
-        sums = np.zeros_like(centres)
-        np.add.at(sums, cell, some)
+    sample = vectors[np.sort(random.permutation(len(vectors))[:NUM_TRAINING])]
+    num_cells = max(1, round(math.sqrt(len(vectors)) / CELL_SIZE))
+    centers = sample[random.permutation(len(sample))[:num_cells]]
+    for _ in range(NUM_ITERATIONS):
+        cells = np.concatenate([nearest_centers(chunk, centers, 1)[:, 0] for chunk in _chunks(sample)])
+        sums = np.zeros_like(centers)
+        np.add.at(sums, cells, sample)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), centres).astype(np.float32)
-    return centres
+        centers = np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), centers).astype(np.float32)
+    return centers
 
 
-def _parts(vectors: Floats) -> list[Floats]:
-    return [vectors[start : start + TOGETHER] for start in range(0, len(vectors), TOGETHER)]
+def _chunks(vectors: Floats) -> list[Floats]:
+    return [vectors[start : start + CHUNK_SIZE] for start in range(0, len(vectors), CHUNK_SIZE)]
 
 
-def _keep_nearest(queried: Rows, columns: Rows, cosines: Floats, count: int) -> tuple[Rows, Rows, Floats]:
-    """Of each query's finds in several cells, the nearest."""
-    order = np.lexsort((columns, -cosines, queried))
-    queried, columns, cosines = queried[order], columns[order], cosines[order]
-    place = np.arange(len(queried)) - np.searchsorted(queried, queried)  # among the query's own
-    kept = place < count
-    return queried[kept], columns[kept], cosines[kept]
+def _nearest_of_each(queries: Rows, neighbors: Rows, cosines: Floats, k: int) -> tuple[Rows, Rows, Floats]:
+    """Return the `k` nearest neighbors of each query from several cells."""
+    order = np.lexsort((neighbors, -cosines, queries))
+    queries, neighbors, cosines = queries[order], neighbors[order], cosines[order]
+    rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
+    kept = rank < k
+    return queries[kept], neighbors[kept], cosines[kept]

@@ -1,10 +1,8 @@
-"""What near duplicates are found by: a few numbers of a small grey picture, seen whole, mirrored and cut.
+"""Descriptors of grayscale thumbnails for near-duplicate detection.
 
-Knows thumbs of 32 x 32 and the ways a copy may differ; does not know how neighbours are sought.
-
-A descriptor is the lowest 8 x 8 of a thumb's cosine transform without their mean, at length 1: brightness and contrast
-are gone, and compression and scaling change it little. A copy that was cut or mirrored is near the same view of its
-original, and every view's descriptor is two products of matrices with the thumb, so that nothing is read again.
+A descriptor is the lowest 8 x 8 frequencies of a thumbnail's cosine transform without the mean, scaled to length 1, so
+brightness and contrast have no effect, and compression and scaling little. Descriptors of cropped and mirrored views
+are computed from the thumbnail by two matrix products; no file is read again.
 """
 
 from dataclasses import dataclass
@@ -12,19 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.image_statistics import THUMB_SIDE
+from belvedere.auditing.image_statistics import THUMBNAIL_SIZE
 
-KEPT_FREQUENCIES = 8  # in each direction
-EMPHASIS = 0.375  # power of the frequency by which higher ones count more: they tell scenes of one kind apart
-CUT = 0.1  # share of the sides that is missing in a cut view
-WIDTH = KEPT_FREQUENCIES**2 - 1  # D
+NUM_FREQUENCIES = 8  # in each direction
+EMPHASIS = 0.375  # exponent of the frequency: weight of the higher ones, which separate similar scenes
+CROP = 0.1  # fraction of each side that a cropped view lacks
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A part of a picture, perhaps mirrored; places as shares of the sides."""
+    """A region of an image, possibly mirrored; positions and size as fractions of the sides."""
 
     top: float = 0.0
     left: float = 0.0
@@ -33,7 +30,7 @@ class View:
 
     @property
     def window(self) -> tuple[float, float, float, float]:
-        """Half width and height, and centre from the left and the top, where the picture runs from -1 to 1."""
+        """Half width, half height, and center from left and top; the image runs from -1 to 1."""
         return self.size, self.size, 2 * self.left + self.size - 1, 2 * self.top + self.size - 1
 
 
@@ -41,36 +38,36 @@ WHOLE = View()
 VIEWS = (
     WHOLE,
     View(mirrored=True),
-    *(View(top, left, 1 - CUT) for top in (0.0, CUT) for left in (0.0, CUT)),
-    View(CUT / 2, CUT / 2, 1 - CUT),
+    *(View(top, left, 1 - CROP) for top in (0.0, CROP) for left in (0.0, CROP)),
+    View(CROP / 2, CROP / 2, 1 - CROP),
 )
 
 
-def describe(thumbs: NDArray[np.uint8], view: View = WHOLE) -> Floats:
-    """Describes thumbs, (n, 32, 32), in a view: (n, D) of length 1; zeros where there is nothing to see."""
+def describe(thumbnails: NDArray[np.uint8], view: View = WHOLE) -> Floats:
+    """Return descriptors of a view of thumbnails, (N, 32, 32): (N, 63) of length 1, or 0 for uniform images."""
     down, across = _transform(view.top, view.size), _transform(view.left, view.size)
-    seen = thumbs[:, :, ::-1] if view.mirrored else thumbs
-    kept = down @ seen.astype(np.float32) @ across.T * _weights()  # (n, 8, 8)
-    described = kept.reshape(len(thumbs), -1)[:, 1:]
-    lengths = np.linalg.norm(described, axis=1, keepdims=True)
-    values: Floats = np.where(lengths > 1, described / np.maximum(lengths, 1), 0).astype(np.float32)
+    images = thumbnails[:, :, ::-1] if view.mirrored else thumbnails
+    frequencies = down @ images.astype(np.float32) @ across.T * _weights()  # (N, 8, 8)
+    descriptors = frequencies.reshape(len(thumbnails), -1)[:, 1:]
+    lengths = np.linalg.norm(descriptors, axis=1, keepdims=True)
+    values: Floats = np.where(lengths > 1, descriptors / np.maximum(lengths, 1), 0).astype(np.float32)
     return values
 
 
 def _transform(start: float, size: float) -> Floats:
-    """Cuts one direction, scales what is left to 32 samples, and takes its lowest cosines: (8, 32)."""
-    places = np.clip((np.arange(THUMB_SIDE) + 0.5) * size + start * THUMB_SIDE - 0.5, 0, THUMB_SIDE - 1)
-    first = np.minimum(places.astype(np.intp), THUMB_SIDE - 2)
-    cut = np.zeros((THUMB_SIDE, THUMB_SIDE), np.float32)
-    cut[np.arange(THUMB_SIDE), first] = 1 - (places - first)
-    cut[np.arange(THUMB_SIDE), first + 1] = places - first
-    angles = np.pi * (2 * np.arange(THUMB_SIDE) + 1) / (2 * THUMB_SIDE)
-    cosines = np.cos(np.arange(KEPT_FREQUENCIES)[:, None] * angles) * np.sqrt(2 / THUMB_SIDE)
-    transform: Floats = (cosines @ cut).astype(np.float32)
+    """Return the matrix, (8, 32), that crops one direction, scales it to 32 samples and takes its lowest cosines."""
+    positions = np.clip((np.arange(THUMBNAIL_SIZE) + 0.5) * size + start * THUMBNAIL_SIZE - 0.5, 0, THUMBNAIL_SIZE - 1)
+    first = np.minimum(positions.astype(np.intp), THUMBNAIL_SIZE - 2)
+    crop = np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.float32)
+    crop[np.arange(THUMBNAIL_SIZE), first] = 1 - (positions - first)
+    crop[np.arange(THUMBNAIL_SIZE), first + 1] = positions - first
+    angles = np.pi * (2 * np.arange(THUMBNAIL_SIZE) + 1) / (2 * THUMBNAIL_SIZE)
+    cosines = np.cos(np.arange(NUM_FREQUENCIES)[:, None] * angles) * np.sqrt(2 / THUMBNAIL_SIZE)
+    transform: Floats = (cosines @ crop).astype(np.float32)
     return transform
 
 
 def _weights() -> Floats:
-    down, across = np.mgrid[:KEPT_FREQUENCIES, :KEPT_FREQUENCIES]
+    down, across = np.mgrid[:NUM_FREQUENCIES, :NUM_FREQUENCIES]
     weights: Floats = (np.hypot(down, across) ** EMPHASIS).astype(np.float32)
     return weights

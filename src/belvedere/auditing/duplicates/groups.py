@@ -1,7 +1,4 @@
-"""Groups of photographs that are copies: same bytes, same pixels, or near; with their leaks and contradictions.
-
-Knows hashes, pairs and labels; does not know how a near copy is recognised.
-"""
+"""Groups of duplicates: identical files, identical pixels, and near duplicates."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -9,132 +6,135 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
-from belvedere.auditing.duplicates.near import Copy
-from belvedere.auditing.image_statistics import Measures
+from belvedere.auditing.duplicates.near import DuplicatePair
+from belvedere.auditing.image_statistics import ImageStatistics
 from belvedere.types.audit import DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
-SAME_BYTES, SAME_PIXELS, NEAR = "duplicate_file", "duplicate_pixels", "near_duplicate"
-LEAK, CONTRADICTION = "split_leak", "conflicting_labels"
-NAMED = 3  # other members of a group, beside each
+DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE = "duplicate_file", "duplicate_pixels", "near_duplicate"
+SPLIT_LEAK, CONFLICTING_LABELS = "split_leak", "conflicting_labels"
+MAX_NAMES = 3  # other members of a group in a message
 
 Kind = TypeVar("Kind", bound=Hashable)
 
 
-def find_first_of_each(measures: Sequence[Measures]) -> list[int]:
-    """Returns the places of the pictures that can be read, without those whose pixels another before them has."""
+def unique_images(statistics: Sequence[ImageStatistics]) -> list[int]:
+    """Return the positions of the readable images, the first of each set of identical pixels."""
     first: dict[bytes, int] = {}
-    for place, each in enumerate(measures):
+    for index, each in enumerate(statistics):
         if each.readable:
-            first.setdefault(each.pixels_hash, place)
+            first.setdefault(each.pixels_hash, index)
     return sorted(first.values())
 
 
-def group_copies(
-    samples: Sequence[Sample], measures: Sequence[Measures], copies: Iterable[Copy]
+def group_duplicates(
+    samples: Sequence[Sample], statistics: Sequence[ImageStatistics], pairs: Iterable[DuplicatePair]
 ) -> tuple[DuplicateGroup, ...]:
-    """Puts copies into groups.
+    """Group duplicates.
 
-    A group of near duplicates holds exact copies of its members too; those have a group of their own besides.
+    A group of near duplicates includes exact duplicates of its members, which also have a group of their own.
 
     Args:
-        samples: N.
-        measures: N, of the same.
-        copies: Near duplicates, by their places among the N, each the first with its pixels.
+        samples: N images.
+        statistics: Statistics of the N images.
+        pairs: Near duplicates among the unique images.
 
     Returns:
-        The groups: leaks first, then contradictions, then the others; numbered from 1.
+        Groups numbered from 1: split leaks first, then conflicting labels, then the others.
     """
-    if any(sample.part for sample in samples):  # those of no part are to train on then
-        samples = [sample if sample.part else replace(sample, part="train") for sample in samples]
+    if any(sample.split for sample in samples):  # in a dataset with splits, images without one are for training
+        samples = [sample if sample.split else replace(sample, split="train") for sample in samples]
     by_bytes, by_pixels = defaultdict[str, list[int]](list), defaultdict[bytes, list[int]](list)
-    for place, each in enumerate(measures):
-        if each.readable:  # an error page that was saved as many pictures is no picture
-            by_bytes[each.sha256].append(place)
-            by_pixels[each.pixels_hash].append(place)
-    groups = [_group(SAME_BYTES, members, samples, 1.0) for members in by_bytes.values() if len(members) > 1]
+    for index, each in enumerate(statistics):
+        if each.readable:  # an error page that was saved under many names is not an image
+            by_bytes[each.sha256].append(index)
+            by_pixels[each.pixels_hash].append(index)
+    groups = [_group(DUPLICATE_FILE, members, samples, 1.0) for members in by_bytes.values() if len(members) > 1]
     groups += [
-        _group(SAME_PIXELS, members, samples, 1.0)
+        _group(DUPLICATE_PIXELS, members, samples, 1.0)
         for members in by_pixels.values()
-        if len({measures[place].sha256 for place in members}) > 1
+        if len({statistics[index].sha256 for index in members}) > 1
     ]
-    for members, likeness in _join(copies):
-        all_members = [copy for place in members for copy in by_pixels[measures[place].pixels_hash]]
-        groups.append(_group(NEAR, all_members, samples, likeness))
-    kinds = (SAME_BYTES, SAME_PIXELS, NEAR)
-    groups.sort(key=lambda group: (not group.leaks, not group.contradicts, kinds.index(group.kind), group.images))
-    return tuple(replace(group, number=number) for number, group in enumerate(groups, start=1))
+    for members, similarity in _connected_components(pairs):
+        all_members = [copy for index in members for copy in by_pixels[statistics[index].pixels_hash]]
+        groups.append(_group(NEAR_DUPLICATE, all_members, samples, similarity))
+    kinds = (DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE)
+
+    def order(group: DuplicateGroup) -> tuple[object, ...]:
+        return not group.is_split_leak, not group.has_conflicting_labels, kinds.index(group.kind), group.images
+
+    return tuple(replace(group, number=number) for number, group in enumerate(sorted(groups, key=order), start=1))
 
 
 def list_issues(groups: Iterable[DuplicateGroup]) -> Iterator[Issue]:
-    """Says of every member of a group what is wrong: that it has copies, leaks, or contradicts them."""
+    """Yield the issues of each member of each group: duplicates, split leaks and conflicting labels."""
     for group in groups:
-        parts, labels = group.parts, group.all_labels
-        copies, abroad, against = map(_find_unlike, (range(len(group.images)), parts, labels))
-        for place, (image, part, label) in enumerate(zip(group.images, parts, labels, strict=True)):
-            issue = Issue(image, group.kind, group.likeness, True, label=group.labels[place], group=group.number)
-            yield replace(issue, message=copies[place].name("copy of", group.images))
-            if abroad[part].count:
-                detail = abroad[part].name(f"in {part}, and also as", group.images, parts)
-                yield replace(issue, issue_type=LEAK, message=detail)
-            if against[label].count:
-                detail = against[label].name(f"labeled {label}, but", group.images, labels)
-                yield replace(issue, issue_type=CONTRADICTION, message=detail)
+        splits, labels = group.splits, group.all_labels
+        copies, other_splits, other_labels = map(_unequal_members, (range(len(group.images)), splits, labels))
+        for index, (image, split, label) in enumerate(zip(group.images, splits, labels, strict=True)):
+            issue = Issue(image, group.kind, group.similarity, True, label=group.labels[index], group=group.number)
+            yield replace(issue, message=copies[index].describe("copy of", group.images))
+            if other_splits[split].count:
+                message = other_splits[split].describe(f"in {split}, copy of", group.images, splits)
+                yield replace(issue, issue_type=SPLIT_LEAK, message=message)
+            if other_labels[label].count:
+                message = other_labels[label].describe(f"labeled {label}, copy of", group.images, labels)
+                yield replace(issue, issue_type=CONFLICTING_LABELS, message=message)
 
 
 @dataclass(frozen=True, slots=True)
-class _Unlike:
-    """The members of a group that are of another kind than one."""
+class _Members:
+    """Members of a group."""
 
-    places: tuple[int, ...]  # of the first few
+    indices: tuple[int, ...]  # of the first few
     count: int  # of all
 
-    def name(self, words: str, images: Sequence[str], kinds: Sequence[str] = ()) -> str:
-        named = [f"{images[place]} ({kinds[place]})" if kinds else images[place] for place in self.places]
-        more = f" and {self.count - len(named)} more" if self.count > len(named) else ""
-        return f"{words} {', '.join(named)}{more}"
+    def describe(self, text: str, images: Sequence[str], kinds: Sequence[str] = ()) -> str:
+        names = [f"{images[index]} ({kinds[index]})" if kinds else images[index] for index in self.indices]
+        more = f" and {self.count - len(names)} more" if self.count > len(names) else ""
+        return f"{text} {', '.join(names)}{more}"
 
 
-def _find_unlike(kinds: Sequence[Kind]) -> dict[Kind, _Unlike]:
-    """For each kind of members the others: the first few, since there may be many thousands."""
+def _unequal_members(kinds: Sequence[Kind]) -> dict[Kind, _Members]:
+    """Return for each kind the members of another kind; only the first few, as a group may have thousands."""
     return {
-        kind: _Unlike(
-            tuple(islice((place for place, other in enumerate(kinds) if other != kind), NAMED)), len(kinds) - count
+        kind: _Members(
+            tuple(islice((index for index, other in enumerate(kinds) if other != kind), MAX_NAMES)), len(kinds) - count
         )
         for kind, count in Counter(kinds).items()
     }
 
 
-def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], likeness: float) -> DuplicateGroup:
-    chosen = sorted((samples[place] for place in members), key=lambda sample: sample.image)
+def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similarity: float) -> DuplicateGroup:
+    chosen = sorted((samples[index] for index in members), key=lambda sample: sample.name)
     return DuplicateGroup(
         number=0,
         kind=kind,
-        images=tuple(sample.image for sample in chosen),
+        images=tuple(sample.name for sample in chosen),
         labels=tuple(sample.label for sample in chosen),
-        parts=tuple(sample.part for sample in chosen),
-        further=tuple(sample.also for sample in chosen),
-        likeness=round(likeness, 4),
+        splits=tuple(sample.split or "" for sample in chosen),
+        extra_labels=tuple(sample.extra_labels for sample in chosen),
+        similarity=round(similarity, 4),
     )
 
 
-def _join(copies: Iterable[Copy]) -> Iterator[tuple[list[int], float]]:
-    """Puts pairs together that share a picture: the members, and the likeness of their least alike pair."""
+def _connected_components(pairs: Iterable[DuplicatePair]) -> Iterator[tuple[list[int], float]]:
+    """Yield groups of connected images, each with the similarity of its least similar pair (union-find)."""
     parent: dict[int, int] = {}
     least: dict[int, float] = {}
 
-    def find(place: int) -> int:
-        while parent.setdefault(place, place) != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
+    def find(index: int) -> int:
+        while parent.setdefault(index, index) != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
 
-    for copy in copies:
-        first, second = find(copy.first), find(copy.second)
+    for pair in pairs:
+        first, second = find(pair.first), find(pair.second)
         parent[second] = first
-        least[first] = min(copy.likeness, least.get(first, 1.0), least.get(second, 1.0))
+        least[first] = min(pair.similarity, least.get(first, 1.0), least.get(second, 1.0))
     members: defaultdict[int, list[int]] = defaultdict(list)
-    for place in sorted(parent):
-        members[find(place)].append(place)
-    for root, places in members.items():
-        yield places, least[root]
+    for index in sorted(parent):
+        members[find(index)].append(index)
+    for root, indices in members.items():
+        yield indices, least[root]

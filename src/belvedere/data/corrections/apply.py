@@ -1,8 +1,4 @@
-"""The decisions of a journal applied to the samples of a data set.
-
-Knows how a photograph is found again by its content; does not know layouts, pages or models. Nothing on disk changes:
-the samples come out with other labels, and some not at all, and every change is counted in a note.
-"""
+"""Applies the decisions of a corrections file to the samples of a dataset. No file changes."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,49 +8,49 @@ from pathlib import Path
 from belvedere.data.corrections.journal import (
     active_decisions,
     common_suffix_length,
-    damaged_note,
+    damaged_lines_warning,
     read_corrections,
-    rule,
+    resolve,
 )
-from belvedere.data.hashing import Contents, read_contents
+from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
-from belvedere.types.data import CopyResolution, Decision, Note, Resolution, Sample
+from belvedere.types.data import CopyResolution, DataWarning, Decision, Resolution, Sample
 
-EVALUATION_SPLITS = ("test", "val")  # parts whose photographs stay where nothing says which of two copies is meant
+EVALUATION_SPLITS = ("test", "val")  # whose images stay if a decision could concern several identical files
 
 
-def apply_journal(
-    samples: Sequence[Sample], journal: Path | str, progress: Progress | None = None
-) -> tuple[list[Sample], list[Note]]:
-    """Applies a person's decisions.
+def apply_corrections(
+    samples: Sequence[Sample], corrections: Path | str, progress: Progress | None = None
+) -> tuple[list[Sample], list[DataWarning]]:
+    """Apply a corrections file.
 
-    A photograph is found by the hash of its file, so folders may have moved and files been renamed. Only files of a
-    size that the journal names are hashed.
+    Images are found by the hash of their file, so they may have been moved or renamed. Only files of a size that the
+    corrections name are hashed.
 
     Args:
-        samples: Of a data set, as it was found.
-        journal: What `belvedere review` wrote.
-        progress: Shows how far it is.
+        samples: Samples of a dataset, as found.
+        corrections: File that `belvedere review` wrote.
+        progress: Reports the number of files hashed.
 
     Returns:
-        The samples in their order, with the labels that hold, those left out missing; and what was changed.
+        The samples in their order, corrected and without the excluded ones, and a warning for each kind of change.
 
     Raises:
-        UsageError: There is no such journal.
-        DatasetError: Every photograph is left out.
+        UsageError: The corrections file does not exist.
+        DatasetError: Every image is excluded.
     """
-    text = read_corrections(journal)
-    rulings = rule(text.decisions)
-    contents = read_contents(_find_candidates(samples, active_decisions(text.decisions)), progress or Progress())
-    corrected, notes = _apply(samples, contents, rulings, f"the journal {journal}")
+    contents = read_corrections(corrections)
+    resolutions = resolve(contents.decisions)
+    hashed = hash_samples(_find_candidates(samples, active_decisions(contents.decisions)), progress or Progress())
+    corrected, warnings = _apply(samples, hashed, resolutions, str(corrections))
     if samples and not corrected:
-        raise DatasetError(f"The journal {journal} leaves out every photograph. Undo some of it with belvedere review.")
-    return corrected, notes + damaged_note(journal, text.damaged)
+        raise DatasetError(f"Every image is excluded by {corrections}. Undo some exclusions with belvedere review.")
+    return corrected, warnings + damaged_lines_warning(corrections, contents.damaged)
 
 
 def _find_candidates(samples: Sequence[Sample], decisions: Sequence[Decision]) -> list[Sample]:
-    """The samples whose files may be ones that were decided on, by their size."""
+    """Return the samples whose file size occurs in a decision."""
     sizes = {decision.size_bytes for decision in decisions}
     return [sample for sample in samples if None in sizes or _size_of(sample.path) in sizes]
 
@@ -63,99 +59,104 @@ def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except (OSError, ValueError):
-        return -1  # can't be read: whoever reads the pictures says so
+        return -1  # reported when the images are read
 
 
 def _apply(
-    samples: Sequence[Sample], contents: Contents, rulings: Mapping[str, Resolution], journal: str
-) -> tuple[list[Sample], list[Note]]:
-    hashes = {id(sample): key for key, sample in zip(contents.hashes, contents.samples, strict=True)}
-    left_out = _find_excluded(contents, rulings)
-    changed: dict[str, list[str]] = {"relabelled": [], "given other secondary labels": [], "left out": []}
+    samples: Sequence[Sample], hashed: HashedSamples, resolutions: Mapping[str, Resolution], corrections: str
+) -> tuple[list[Sample], list[DataWarning]]:
+    hashes = {id(sample): key for key, sample in zip(hashed.hashes, hashed.samples, strict=True)}
+    excluded = _find_excluded(hashed, resolutions)
+    changed: dict[str, list[str]] = {"relabeled": [], "given other extra labels": [], "excluded": []}
     pairs = []
     for sample in samples:
-        ruling = rulings.get(hashes.get(id(sample), ""))
-        if id(sample) in left_out:
-            changed["left out"].append(sample.image)
+        if id(sample) in excluded:
+            changed["excluded"].append(sample.name)
             continue
-        after = sample if ruling is None else _correct(sample, ruling)
+        resolution = resolutions.get(hashes.get(id(sample), ""))
+        after = sample if resolution is None else _correct(sample, resolution)
         if after.label != sample.label:
-            changed["relabelled"].append(f"{sample.image}: {sample.label} to {after.label}")
-        if set(after.also) != set(sample.also):
-            changed["given other secondary labels"].append(f"{sample.image}: {', '.join(after.also) or 'none'}")
+            changed["relabeled"].append(f"{sample.name}: {sample.label} to {after.label}")
+        if set(after.extra_labels) != set(sample.extra_labels):
+            labels = ", ".join(after.extra_labels) or "none"
+            changed["given other extra labels"].append(f"{sample.name}: {labels}")
         pairs.append((sample, after))
-    corrected, unlearnable = _leave_unlearnable(pairs)
-    notes = [Note(f"{len(names)} {what} by {journal}", tuple(names)) for what, names in changed.items() if names]
-    if unlearnable:
-        words = f"{len(unlearnable)} left out: their class, which {journal} gives, has no photograph to train on"
-        notes.append(Note(words, unlearnable))
-    strangers = len(rulings.keys() - set(contents.hashes))
-    if strangers:
-        notes.append(Note(f"{strangers} decided on in {journal} not here, or changed since"))
-    return corrected, notes
+    corrected, untrainable = _drop_untrainable(pairs)
+    warnings = [
+        DataWarning(f"{len(names)} {what} by {corrections}", tuple(names)) for what, names in changed.items() if names
+    ]
+    if untrainable:
+        message = f"{len(untrainable)} left out: their corrected class has no training images ({corrections})"
+        warnings.append(DataWarning(message, untrainable))
+    if not_found := len(resolutions.keys() - set(hashed.hashes)):
+        noun = "correction matches" if not_found == 1 else "corrections match"
+        warnings.append(DataWarning(f"{not_found} {noun} no image (missing or changed): {corrections}"))
+    return corrected, warnings
 
 
-def _leave_unlearnable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Sample], tuple[str, ...]]:
-    """Leaves out what is held back of classes that only corrections name, and nobody could learn.
+def _drop_untrainable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Sample], tuple[str, ...]]:
+    """Drop evaluation images whose class occurs only in corrections, without any training image.
 
     Args:
-        pairs: Samples as they were found, and corrected.
+        pairs: Each sample as found, and corrected.
 
     Returns:
-        The corrected that stay, and the others by name.
+        The corrected samples that stay, and the names of the others.
     """
-    learnt = {after.label for _, after in pairs if after.part not in EVALUATION_SPLITS}
-
-    def stays(before: Sample, after: Sample) -> bool:
-        return not learnt or after.label in learnt or after.label == before.label
-
-    kept = [after for before, after in pairs if stays(before, after)]
-    left = tuple(f"{after.image}: {after.label}" for before, after in pairs if not stays(before, after))
-    return kept, left
-
-
-def _correct(sample: Sample, ruling: Resolution) -> Sample:
-    label = ruling.label or sample.label
-    also = sample.also if ruling.also is None else ruling.also
-    names = tuple(dict.fromkeys((label, *also)))
-    known = dict(zip((sample.label, *sample.also), sample.areas, strict=False))
-    areas = tuple(known[name] for name in names if name in known)
-    return replace(sample, label=label, also=names[1:], areas=areas if len(areas) == len(names) else ())
+    trained = {after.label for _, after in pairs if after.split not in EVALUATION_SPLITS}
+    kept, dropped = [], []
+    for before, after in pairs:
+        if not trained or after.label in trained or after.label == before.label:
+            kept.append(after)
+        else:
+            dropped.append(f"{after.name}: {after.label}")
+    return kept, tuple(dropped)
 
 
-def _find_excluded(contents: Contents, rulings: Mapping[str, Resolution]) -> set[int]:
-    """The copies that are left out, by identity."""
+def _correct(sample: Sample, resolution: Resolution) -> Sample:
+    label = resolution.label or sample.label
+    extra_labels = sample.extra_labels if resolution.extra_labels is None else resolution.extra_labels
+    labels = tuple(dict.fromkeys((label, *extra_labels)))
+    known = dict(zip((sample.label, *sample.extra_labels), sample.area_fractions, strict=False))
+    fractions = tuple(known[name] for name in labels if name in known)
+    fractions = fractions if len(fractions) == len(labels) else ()
+    return replace(sample, label=label, extra_labels=labels[1:], area_fractions=fractions)
+
+
+def _find_excluded(hashed: HashedSamples, resolutions: Mapping[str, Resolution]) -> set[int]:
+    """Return the `id` of each excluded sample."""
     copies: defaultdict[str, list[Sample]] = defaultdict(list)
-    for sample, key in zip(contents.samples, contents.hashes, strict=True):
+    for sample, key in zip(hashed.samples, hashed.hashes, strict=True):
         copies[key].append(sample)
     return {
         id(sample)
-        for key, there in copies.items()
-        if key in rulings
-        for sample in _left_out(there, rulings[key].copies)
+        for key, identical in copies.items()
+        if key in resolutions
+        for sample in _excluded_copies(identical, resolutions[key].copies)
     }
 
 
-def _left_out(there: Sequence[Sample], said: Sequence[CopyResolution]) -> list[Sample]:
-    """Those of identical files that are left out: of each the last word counts, however its path was spelt."""
-    words: dict[int, CopyResolution] = {}  # place of a file -> the last word on it
-    for word in said:
-        words[_find_place(word, there, words)] = word
-    return [there[place] for place, word in words.items() if word.excluded]
+def _excluded_copies(identical: Sequence[Sample], resolutions: Sequence[CopyResolution]) -> list[Sample]:
+    """Return the excluded ones of identical files; the last decision on each counts, however its path was written."""
+    latest: dict[int, CopyResolution] = {}  # by index of the file
+    for resolution in resolutions:
+        latest[_match_copy(resolution, identical, latest)] = resolution
+    return [identical[index] for index, resolution in latest.items() if resolution.excluded]
 
 
-def _find_place(word: CopyResolution, there: Sequence[Sample], words: Mapping[int, CopyResolution]) -> int:
-    """Finds which file is meant: the one whose path is that, or ends most alike, in the same part."""
+def _match_copy(resolution: CopyResolution, identical: Sequence[Sample], latest: Mapping[int, CopyResolution]) -> int:
+    """Return the index of the file with the same path, or the longest common end, in the same split."""
 
-    def likeness(place: int) -> tuple[bool, int, bool, bool, bool]:
-        image, part = there[place].image, there[place].part
-        in_part = part == word.part if word.part else part not in EVALUATION_SPLITS
-        spoken_of = place in words and _same_path_suffix(word, words[place])
-        return image == word.image, common_suffix_length(word.image, image), in_part, spoken_of, place not in words
+    def similarity(index: int) -> tuple[bool, int, bool, bool, bool]:
+        name, split = identical[index].name, identical[index].split
+        in_split = split == resolution.split if resolution.split else split not in EVALUATION_SPLITS
+        is_repeated = index in latest and _same_path_suffix(resolution, latest[index])
+        common = common_suffix_length(resolution.image, name)
+        return name == resolution.image, common, in_split, is_repeated, index not in latest
 
-    return max(range(len(there)), key=likeness)
+    return max(range(len(identical)), key=similarity)
 
 
 def _same_path_suffix(one: CopyResolution, other: CopyResolution) -> bool:
-    """Whether two paths may be one, with more or fewer of the folders above it."""
+    """Return whether one path ends with the other."""
     return common_suffix_length(one.image, other.image) == min(len(Path(each.image).parts) for each in (one, other))

@@ -1,56 +1,53 @@
-"""Names for classes that a person adds: such as a folder, a table and a journal can hold alike.
-
-Knows what a name must not be; does not know who adds a class, or why.
-"""
+"""Checks names of new classes."""
 
 import re
 import unicodedata
 from collections.abc import Iterable
 
-from belvedere.data.dataset import FOREIGN_FOLDERS, SPLIT_ALIASES, spelling_of
+from belvedere.data.dataset import IGNORED_FOLDERS, SPLIT_ALIASES, normalize_label
 from belvedere.errors import UsageError
+from belvedere.types.data import NONE_OF_THESE
 
-LONGEST_BYTES = 200  # of a name in UTF-8: folders take 255
+MAX_NAME_BYTES = 200  # in UTF-8; folder names may have 255
 SEPARATORS = "|/\\"  # of labels in a table, and of folders
-RESERVED = {"none of these", *FOREIGN_FOLDERS, *(name for names in SPLIT_ALIASES.values() for name in names)}
-_SHARE = re.compile(r":\s*[\d.]*$")  # sea:0.6 in a table is a label and a share
-_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # categories of characters that no name has
+RESERVED = {NONE_OF_THESE, *IGNORED_FOLDERS, *(alias for aliases in SPLIT_ALIASES.values() for alias in aliases)}
+_FRACTION = re.compile(r":\s*[\d.]*$")  # sea:0.6 in a table is a label with its area fraction
+_CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # of Unicode
 
 
 def check_new_class(name: str, known: Iterable[str]) -> str:
-    """Checks the name of a class that is added to others.
+    """Check the name of a new class, which must be valid in a folder, a table and a corrections file.
 
     Args:
-        name: As it was typed.
-        known: The classes that there are.
+        name: Name as typed.
+        known: Existing classes.
 
     Returns:
-        The name as it is kept: accents composed, and single spaces.
+        The name in Unicode form NFC, with single spaces.
 
     Raises:
-        UsageError: It can't be a class's name, or one of the known is spelt so, or so but for case.
+        UsageError: The name is invalid, or differs from a known class only in case or spelling.
     """
-    kept = " ".join(unicodedata.normalize("NFC", name).split())
-    same = next((each for each in known if spelling_of(each) == spelling_of(kept)), None)
+    name = " ".join(unicodedata.normalize("NFC", name).split())
+    same = next((each for each in known if normalize_label(each) == normalize_label(name)), None)
     if same is not None:
-        raise UsageError(f"There is a class {same!r} already. Choose it.")
-    reason = _find_fault(kept)
-    if reason:
-        raise UsageError(f"A class can't be called {kept[:80]!r}: {reason}. Give another name.")
-    return kept
+        raise UsageError(f"The class {same!r} already exists. Choose it.")
+    if problem := _find_problem(name):
+        raise UsageError(f"Invalid class name: {name[:80]!r} ({problem}). Choose another name.")
+    return name
 
 
-def _find_fault(name: str) -> str:
+def _find_problem(name: str) -> str:
     if not name:
-        return "a name has a letter at least"
-    if len(name.encode(errors="replace")) > LONGEST_BYTES:
-        return f"a name has {LONGEST_BYTES} bytes at most"
-    if any(unicodedata.category(each) in _CONTROLS for each in name):
-        return "it holds a character that can't be shown"
-    if found := next((each for each in SEPARATORS if each in name), ""):
-        return f"{found} separates names"
-    if _SHARE.search(name):
-        return "what follows the colon would be read as a share"
+        return "it is empty"
+    if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+        return f"it is longer than {MAX_NAME_BYTES} bytes"
+    if any(unicodedata.category(each) in _CONTROL_CATEGORIES for each in name):
+        return "it contains a control character"
+    if separator := next((each for each in SEPARATORS if each in name), ""):
+        return f"{separator} separates names"
+    if _FRACTION.search(name):
+        return "a number after a colon means an area fraction"
     if name.startswith("."):
-        return "a folder of that name is hidden"
-    return "that name means something else" if name.casefold() in RESERVED else ""
+        return "a name that begins with a dot is hidden"
+    return "it has another meaning" if name.casefold() in RESERVED else ""

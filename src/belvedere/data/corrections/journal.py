@@ -1,12 +1,12 @@
-"""A person's decisions on photographs: an append-only file, one line of JSON a decision, and what they come to.
+"""Stores decisions in an append-only corrections file, one line of JSON each, and resolves them.
 
-Knows lines, how several processes add to them at once, and which decision holds; does not know data sets, pages or why
-a photograph is in doubt. A line is on disk before `append` returns. A line that can't be read, such as one torn by a
-power cut, is left out and named; the others hold. A photograph is meant by the SHA-256 of its file, never by its path
-alone: only where one of several identical files is to be left out does the path say which.
+Several processes may append at once. A line is on disk before `append` returns. Unreadable lines, such as one truncated
+by a power failure, are skipped and reported. Images are identified by the SHA-256 of their file; the path only tells
+identical files apart.
 
-    {"id": "...", "when": "...", "who": "Ana", "sha256": "...", "bytes": 9173, "image": "train/sea/1.jpg",
-     "action": "relabel", "from": "sea", "to": "glacier", "about": "label", "why": "", "part": "train"}
+    {"id": "...", "timestamp": "...", "annotator": "Ana", "sha256": "...", "size_bytes": 9173,
+     "image": "train/sea/1.jpg", "action": "relabel", "old_label": "sea", "to": "glacier", "issue_type": "label",
+     "comment": "", "split": "train"}
 """
 
 import errno
@@ -22,39 +22,39 @@ from pathlib import Path, PurePath
 from filelock import FileLock
 
 from belvedere.errors import UsageError
-from belvedere.types.data import CopyResolution, Decision, Note, Resolution
+from belvedere.types.data import CopyResolution, DataWarning, Decision, Resolution
 
 ACTIONS = ("keep", "relabel", "tag", "exclude", "undo")
-SUBJECTS = ("label", "duplicate", "leak")
-LOCK_SUFFIX = ".lock"  # of the file beside a journal that is held while a line is added
-_IN_FILE = {"given": "from", "size_bytes": "bytes"}  # fields whose keys in the file are other words
+ISSUE_TYPES = ("label", "duplicate", "leak")
+LOCK_SUFFIX = ".lock"  # of the lock file beside a corrections file
 _FIELDS = {field.name for field in fields(Decision)}
-_HEAD_BYTES = 1 << 20  # that are looked at to tell a journal from another file
-_FIRST_BYTES = b'{"id": "'  # of a line
+_OPTIONAL_TEXTS = {"old_label", "split"}
+_HEAD_BYTES = 1 << 20  # read to recognize a corrections file
+_LINE_START = b'{"id": "'
 _SHA256, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9A-Za-z_-]{8,64}")
 
 
 @dataclass(frozen=True)
 class JournalContents:
-    """What a journal holds."""
+    """Contents of a corrections file."""
 
-    decisions: tuple[Decision, ...]  # in their order, each id once
-    damaged: tuple[int, ...]  # numbers of the lines that can't be read, from 1
+    decisions: tuple[Decision, ...]  # in file order, each id once
+    damaged: tuple[int, ...]  # numbers of the unreadable lines, from 1
 
 
 class Journal:
-    """A journal that is open for adding, by this process and others at the same time."""
+    """A corrections file open for appending, by several processes at once."""
 
     def __init__(self, path: Path) -> None:
-        """Opens a journal; its file is made with the first decision.
+        """Open a corrections file; the first decision creates it.
 
         Raises:
-            UsageError: It is there and can't be read, or not be added to, or is a file of another kind.
+            UsageError: It cannot be read or appended to, or is another kind of file.
         """
         self.path = path
-        self.damaged: list[int] = []  # numbers of lines that can't be read
-        self._known: dict[str, Decision] = {}
-        self._bytes = self._lines = 0  # of what was read
+        self.damaged: list[int] = []  # numbers of the unreadable lines
+        self._decisions: dict[str, Decision] = {}
+        self._bytes = self._lines = 0  # read so far
         if path.exists():
             _check_kind(path)
             with self._locked():
@@ -63,44 +63,44 @@ class Journal:
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """All decisions read so far, in their order, those undone among them."""
-        return tuple(self._known.values())
+        """All decisions read so far, in file order, including undone ones."""
+        return tuple(self._decisions.values())
 
     def read_new(self) -> bool:
-        """Reads what was added since; says whether there was anything.
+        """Read lines added since the last call; return whether there were any.
 
         Raises:
-            UsageError: The file can't be read.
+            UsageError: The file cannot be read.
         """
         content = _read(self.path, self._bytes)
-        whole = content[: content.rfind(b"\n") + 1]  # the rest is being written at this moment
-        decisions, damaged = _parse_lines(whole.split(b"\n")[:-1], self._lines + 1)
+        complete = content[: content.rfind(b"\n") + 1]  # the last line may still be written
+        decisions, damaged = _parse_lines(complete.split(b"\n")[:-1], self._lines + 1)
         for decision in decisions:
-            self._known.setdefault(decision.id, decision)
+            self._decisions.setdefault(decision.id, decision)
         self.damaged += damaged
-        self._bytes += len(whole)
-        self._lines += whole.count(b"\n")
-        return bool(whole)
+        self._bytes += len(complete)
+        self._lines += complete.count(b"\n")
+        return bool(complete)
 
     def append(self, decision: Decision) -> bool:
-        """Adds a decision; it is on disk when this returns.
+        """Append a decision, which is on disk when this returns.
 
         Args:
-            decision: What was said; where its id is there already, nothing is added.
+            decision: Decision; ignored if its id is already in the file.
 
         Returns:
-            Whether it was added.
+            Whether it was appended.
 
         Raises:
-            UsageError: The file can't be written, or the decision is none that could be read back.
+            UsageError: The file cannot be written, or the decision is invalid.
         """
         line = to_line(decision)
         if parse_line(line) != decision:
-            raise UsageError(f"A journal can't hold this decision: {line.decode()}")
+            raise UsageError(f"Invalid decision: {line.decode()}")
         with self._locked():
             _end_last_line(self.path)
             self.read_new()
-            if decision.id in self._known:
+            if decision.id in self._decisions:
                 return False
             _append(self.path, line + b"\n")
             self.read_new()
@@ -113,54 +113,57 @@ class Journal:
                 yield
         except OSError as error:
             raise UsageError(
-                f"Can't write {self.path}: {error.strerror or error}. Nothing was recorded. Make room, or name another "
-                "journal."
+                f"Cannot write {self.path}: {error.strerror or error}. Nothing was recorded. Free some disk space, or "
+                "choose another corrections file."
             ) from error
 
 
 def read_corrections(path: Path | str) -> JournalContents:
-    """Reads a journal without changing it.
+    """Read a corrections file without changing it.
+
+    Args:
+        path: File that `review` wrote.
 
     Raises:
-        UsageError: It isn't there, or can't be read.
+        UsageError: It does not exist, or cannot be read.
     """
     if not Path(path).is_file():
-        raise UsageError(f"There is no journal {path}. Give the file that belvedere review wrote.")
+        raise UsageError(f"No such corrections file: {path}. Give the file that belvedere review wrote.")
     return parse_journal(_read(Path(path), 0))
 
 
 def parse_journal(content: bytes) -> JournalContents:
-    """Reads the lines of a journal; what is no decision is named by its line's number and left out."""
+    """Parse the lines of a corrections file."""
     decisions, damaged = _parse_lines(content.split(b"\n"), 1)
-    known: dict[str, Decision] = {}
+    by_id: dict[str, Decision] = {}
     for decision in decisions:
-        known.setdefault(decision.id, decision)
-    return JournalContents(tuple(known.values()), tuple(damaged))
+        by_id.setdefault(decision.id, decision)
+    return JournalContents(tuple(by_id.values()), tuple(damaged))
 
 
-def damaged_note(path: Path | str, damaged: Sequence[int]) -> list[Note]:
-    """Names the lines of a journal that could not be read."""
+def damaged_lines_warning(path: Path | str, damaged: Sequence[int]) -> list[DataWarning]:
+    """Report the unreadable lines of a corrections file."""
     lines = tuple(f"line {number}" for number in damaged)
-    return [Note(f"{len(lines)} torn or damaged in the journal {path}: left out", lines)] if lines else []
+    noun = "line" if len(lines) == 1 else "lines"
+    return [DataWarning(f"{len(lines)} damaged {noun} skipped in {path}", lines)] if lines else []
 
 
 def to_line(decision: Decision) -> bytes:
-    """Writes a decision as one line of ASCII, without its end."""
-    values = {_IN_FILE.get(name, name): value for name, value in asdict(decision).items()}
+    """Encode a decision as one line of ASCII, without its end."""
     to = list(decision.to) if decision.action == "tag" else next(iter(decision.to), None)
-    return json.dumps(values | {"to": to}).encode()
+    return json.dumps(asdict(decision) | {"to": to}).encode()
 
 
 def parse_line(line: bytes) -> Decision | None:
-    """Reads one line; None where it is no decision. Keys that are not known are passed over."""
+    """Parse one line, ignoring unknown keys; return None if it is not a valid decision."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
         return None
-    found = {name: values[key] for name in _FIELDS if (key := _IN_FILE.get(name, name)) in values}
-    if not all(isinstance(found.get(name, ""), str) for name in _FIELDS - {"given", "to", "size_bytes"}):
+    found = {name: values[name] for name in _FIELDS if name in values}
+    if not all(isinstance(found.get(name, ""), str) for name in _FIELDS - _OPTIONAL_TEXTS - {"to", "size_bytes"}):
         return None
     if found.get("action") != "tag":
         found["to"] = [] if found.get("to") is None else [found["to"]]
@@ -175,98 +178,95 @@ def parse_line(line: bytes) -> Decision | None:
 
 
 def _is_valid(decision: Decision) -> bool:
-    """Whether the values of a decision make sense together."""
-    known = decision.action in ACTIONS and decision.about in SUBJECTS
-    named = _ID.fullmatch(decision.id) and _SHA256.fullmatch(decision.sha256)
-    given = decision.given is None or isinstance(decision.given, str)
-    sized = decision.size_bytes is None or (type(decision.size_bytes) is int and decision.size_bytes >= 0)
-    told = bool(decision.to) or decision.action not in ("relabel", "undo")
-    return bool(known and named and given and sized and told)
+    size = decision.size_bytes
+    return bool(
+        decision.action in ACTIONS
+        and decision.issue_type in ISSUE_TYPES
+        and _ID.fullmatch(decision.id)
+        and _SHA256.fullmatch(decision.sha256)
+        and all(isinstance(getattr(decision, name), str | None) for name in _OPTIONAL_TEXTS)
+        and (size is None or (type(size) is int and size >= 0))
+        and (decision.to or decision.action not in ("relabel", "undo"))
+    )
 
 
-def now() -> str:
-    """Returns the time as a journal holds it."""
+def utc_now() -> str:
+    """Return the time as a timestamp for a decision."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def active_decisions(decisions: Sequence[Decision]) -> list[Decision]:
-    """Leaves out what was undone, and the undoing; an undoing can be undone like anything else."""
+    """Return the decisions that were not undone, without the undo lines; an undo can be undone as well."""
     undone: set[str] = set()
-    living = []
+    active = []
     for decision in reversed(decisions):
         if decision.id in undone:
             continue
         if decision.action == "undo":
             undone.update(decision.to)
         else:
-            living.append(decision)
-    return living[::-1]
+            active.append(decision)
+    return active[::-1]
 
 
-def rule(decisions: Sequence[Decision]) -> dict[str, Resolution]:
-    """Works out what holds for each photograph.
+def resolve(decisions: Sequence[Decision]) -> dict[str, Resolution]:
+    """Resolve decisions into one result per image content.
 
-    The last word on a label counts, and the last on its secondary labels. "Keep" confirms the label it was said of;
-    said of a duplicate or a leak it only takes back that the copy is left out.
+    The last decision on a label counts, and the last on its extra labels. "Keep" confirms the label if the issue is the
+    label; for a duplicate or a leak it only includes the copy again.
 
     Args:
-        decisions: All of them, in their order.
+        decisions: All decisions, in file order.
 
     Returns:
-        A ruling for the SHA-256 of each photograph that a living decision is about.
+        Resolution by SHA-256, for each image with an active decision.
     """
-    rulings: dict[str, Resolution] = {}
+    resolutions: dict[str, Resolution] = {}
     for decision in active_decisions(decisions):
-        before = rulings.get(decision.sha256, Resolution())
+        before = resolutions.get(decision.sha256, Resolution())
         if decision.action == "tag":
-            after = replace(before, also=decision.to)
+            after = replace(before, extra_labels=decision.to)
         else:
-            after = replace(before, copies=_rule_on_copies(before.copies, decision))
+            after = replace(before, copies=_resolve_copies(before.copies, decision))
         if decision.action in ("keep", "relabel"):
-            confirmed = decision.given if decision.about == "label" else before.label
+            confirmed = decision.old_label if decision.issue_type == "label" else before.label
             after = replace(after, label=decision.to[0] if decision.action == "relabel" else confirmed)
-        rulings[decision.sha256] = after
-    return rulings
+        resolutions[decision.sha256] = after
+    return resolutions
 
 
 def find_copy(recorded: str, copies: Sequence[str]) -> int | None:
-    """Finds which of several identical files a recorded path means, wherever they were moved.
+    """Return which of several identical files has the path most similar to a recorded one.
 
     Args:
-        recorded: The path in the journal.
-        copies: Paths of files with that content.
+        recorded: Path in the corrections file.
+        copies: Paths of the identical files.
 
     Returns:
-        The place of the one whose path ends most alike; None where there are no copies.
+        Index of the path with the longest common end; None if there are no copies.
     """
     scores = [common_suffix_length(recorded, copy) for copy in copies]
     return scores.index(max(scores)) if scores else None
 
 
 def common_suffix_length(one: str, other: str) -> int:
-    """Counts the folders and names in which two paths end alike."""
+    """Count the path components at the end that two paths share."""
     ours, others = PurePath(one).parts, PurePath(other).parts
     pairs = zip(reversed(ours), reversed(others), strict=False)
     return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(others)))
 
 
-def _rule_on_copies(before: tuple[CopyResolution, ...], decision: Decision) -> tuple[CopyResolution, ...]:
-    """Adds what a decision says of its copy; which of the files that is, only those that are there can tell."""
-    said = CopyResolution(decision.image, decision.part, decision.action == "exclude")
-    others = tuple(each for each in before if (each.image, each.part) != (said.image, said.part))
-    return (*others, said) if said.excluded or before else ()
+def _resolve_copies(before: tuple[CopyResolution, ...], decision: Decision) -> tuple[CopyResolution, ...]:
+    """Record the latest decision on one copy. The file is identified when the corrections are applied."""
+    latest = CopyResolution(decision.image, decision.split, decision.action == "exclude")
+    others = tuple(each for each in before if (each.image, each.split) != (latest.image, latest.split))
+    return (*others, latest) if latest.excluded or before else ()
 
 
 def _parse_lines(lines: Iterable[bytes], first: int) -> tuple[list[Decision], list[int]]:
-    decisions, damaged = [], []
-    for number, line in enumerate(lines, first):
-        if not line.strip():
-            continue
-        if (decision := parse_line(line)) is None:
-            damaged.append(number)
-        else:
-            decisions.append(decision)
-    return decisions, damaged
+    parsed = [(number, parse_line(line)) for number, line in enumerate(lines, first) if line.strip()]
+    decisions = [decision for _, decision in parsed if decision is not None]
+    return decisions, [number for number, decision in parsed if decision is None]
 
 
 def _read(path: Path, start: int, size_bytes: int = -1) -> bytes:
@@ -277,20 +277,20 @@ def _read(path: Path, start: int, size_bytes: int = -1) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise UsageError(f"Can't read the journal {path}: {error.strerror}. Give another.") from error
+        raise UsageError(f"Cannot read the corrections file {path}: {error.strerror}. Choose another.") from error
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse to add to a file of another kind, such as a table of labels; a torn first line is one of ours."""
+    """Refuse to append to another kind of file, such as a table; a truncated first line of ours is accepted."""
     if not path.is_file():
-        return  # such as a device: writing says so
+        return  # such as a device, which fails on writing
     head = _read(path, 0, _HEAD_BYTES)
-    if head.strip() and not parse_journal(head).decisions and not head.startswith(_FIRST_BYTES):
-        raise UsageError(f"{path} is no journal: nothing is added to it. Give another file for the decisions.")
+    if head.strip() and not parse_journal(head).decisions and not head.startswith(_LINE_START):
+        raise UsageError(f"Not a corrections file: {path}. Choose another file for the decisions.")
 
 
 def _end_last_line(path: Path) -> None:
-    """Ends a line that was torn, lest the next one is glued to it."""
+    """End a truncated line, so that the next one stays separate."""
     if path.exists():
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
@@ -300,8 +300,8 @@ def _end_last_line(path: Path) -> None:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Adds to a file and waits until the disk has it; where it can't take all, it takes nothing."""
-    fresh = not path.exists()
+    """Append all of the content or nothing, and wait until it is on disk."""
+    is_new = not path.exists()
     with path.open("ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
@@ -312,9 +312,9 @@ def _append(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 file.truncate(before)
             raise
-    if fresh and os.name == "posix":
+    if is_new and os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # else the file's name may be lost with the power
+            os.fsync(folder)  # a power failure could otherwise lose the file name
         finally:
             os.close(folder)

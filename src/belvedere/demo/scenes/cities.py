@@ -1,8 +1,4 @@
-"""The scenes of towns: buildings and street.
-
-Knows where houses, roads, cars and lamps stand in each; does not know nature's scenes, nor whether what came out
-shows enough of its class.
-"""
+"""Scenes of towns: buildings and street."""
 
 import itertools
 import math
@@ -10,8 +6,8 @@ import math
 import numpy as np
 
 from belvedere.demo.scenes.drawing import (
+    BACKGROUND,
     FOREST,
-    NOTHING,
     STREET,
     Array,
     Camera,
@@ -20,12 +16,12 @@ from belvedere.demo.scenes.drawing import (
     Light,
     Point,
     choose,
-    colour,
+    color,
     mix,
     paint_sky,
     vary,
 )
-from belvedere.demo.scenes.land import growing, paint_crown
+from belvedere.demo.scenes.land import foliage_color, paint_crown
 from belvedere.demo.scenes.town import (
     CARS,
     House,
@@ -44,8 +40,8 @@ def _block(left: float, right: float, near: float, far: float) -> Corners:
     return (left, near), (right, near), (right, far), (left, far)
 
 
-def _turned(corners: Corners, turn: float, place: Point) -> Corners:
-    """Corners turned around the origin and then moved."""
+def _rotated(corners: Corners, turn: float, place: Point) -> Corners:
+    """Return corners rotated around the origin, then moved."""
     sine, cosine = math.sin(turn), math.cos(turn)
     first, second, third, fourth = (
         (x * cosine - z * sine + place[0], x * sine + z * cosine + place[1]) for x, z in corners
@@ -54,18 +50,18 @@ def _turned(corners: Corners, turn: float, place: Point) -> Corners:
 
 
 def _asphalt(rng: Generator) -> Array:
-    """The colour of a road, (3,): asphalt, or cobbles that are lighter and warmer."""
-    base = colour(0.26, 0.26, 0.27) if rng.uniform() < 0.7 else colour(0.46, 0.42, 0.37)
+    """Return a random color of asphalt or cobbles, (3,)."""
+    base = color(0.26, 0.26, 0.27) if rng.uniform() < 0.7 else color(0.46, 0.42, 0.37)
     return vary(rng, base, 0.3)
 
 
 def paint_buildings(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """A house at an angle, towers over the roofs, or a front that fills the picture."""
+    """Paint a corner house, towers, or a row of fronts."""
     size = canvas.size
     camera = Camera(size * rng.uniform(0.56, 0.85), size * rng.uniform(0.35, 0.65), size * rng.uniform(0.8, 1.2), 1.8)
     paint_sky(canvas, camera, light, rng)
     if rng.uniform() < 0.35:
-        paint_ground(canvas, camera, light, vary(rng, colour(0.24, 0.26, 0.13), 0.3), 0.1, NOTHING)
+        paint_ground(canvas, camera, light, vary(rng, color(0.24, 0.26, 0.13), 0.3), 0.1, BACKGROUND)
     else:
         paint_ground(canvas, camera, light, _asphalt(rng), 0.05, STREET)
     choose(rng, _paint_corner, _paint_corner, _paint_towers, _paint_front)(canvas, camera, light, rng)
@@ -74,17 +70,17 @@ def paint_buildings(canvas: Canvas, light: Light, rng: Generator) -> None:
 
 
 def _paint_bush(canvas: Canvas, camera: Camera, light: Light, rng: Generator, place: Point) -> None:
-    """Paints a garden's bush, which makes no forest."""
+    """Paint a bush, which belongs to no class."""
     reach = rng.uniform(0.7, 1.8)
     middle = camera.project(place[0], reach * 0.8, place[1])
     radius = reach * camera.focal / place[1]
-    paint_crown(canvas, light, rng, middle, (radius, radius * 0.9), growing(rng), 0.0, NOTHING)
+    paint_crown(canvas, light, rng, middle, (radius, radius * 0.9), foliage_color(rng), 0.0, BACKGROUND)
 
 
 def _paint_corner(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
-    """A house seen from its corner, with others behind it."""
+    """Paint a house from its corner, with others behind it."""
     for _ in range(rng.integers(1, 4)):
-        corners = _turned(_block(-9, 9, -7, 7), rng.uniform(-0.5, 0.5), (rng.uniform(-32, 32), rng.uniform(46, 60)))
+        corners = _rotated(_block(-9, 9, -7, 7), rng.uniform(-0.5, 0.5), (rng.uniform(-32, 32), rng.uniform(46, 60)))
         roof = choose(rng, 0.0, 5.0)
         house = House(corners, rng.uniform(6, 18), choose_facade(rng), roof)
         paint_house(canvas, camera, light, house)
@@ -93,28 +89,28 @@ def _paint_corner(canvas: Canvas, camera: Camera, light: Light, rng: Generator) 
     place = (rng.uniform(-3, 3), rng.uniform(18, 24))
     low = rng.uniform() < 0.45
     height = rng.uniform(5.5, 8.5) if low else rng.uniform(10, 24)
-    corners = _turned(_block(-wide, wide, -deep, deep), turn, place)
+    corners = _rotated(_block(-wide, wide, -deep, deep), turn, place)
     house = House(corners, height, choose_facade(rng), rng.uniform(2.5, 5.0) if low else 0.0)
     paint_house(canvas, camera, light, house)
 
 
 def _paint_towers(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
-    """Office towers side by side, nearer and lower blocks in front."""
+    """Paint office towers, far to near."""
     for distance in np.sort(rng.uniform(45, 120, rng.integers(7, 12)))[::-1].tolist():
         half = rng.uniform(6, 12)
         place = (rng.uniform(-0.55, 0.55) * distance, distance)
-        corners = _turned(_block(-half, half, -half, half), rng.uniform(-0.7, 0.7), place)
+        corners = _rotated(_block(-half, half, -half, half), rng.uniform(-0.7, 0.7), place)
         facade = choose_facade(rng, modern=bool(rng.uniform() < 0.65))
         paint_house(canvas, camera, light, House(corners, rng.uniform(18, 75), facade))
 
 
 def _paint_front(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
-    """A row of town houses seen almost straight on."""
+    """Paint a row of town houses, almost head-on."""
     turn, distance = rng.uniform(-0.45, 0.45), rng.uniform(13, 20)
     left = -30.0
     while left < 30.0:
         right = left + rng.uniform(7, 15)
-        corners = _turned(_block(left, right, 0, 10), turn, (0.0, distance))
+        corners = _rotated(_block(left, right, 0, 10), turn, (0.0, distance))
         if min(z for _, z in corners[:2]) > 2.0:
             roof = choose(rng, 0.0, 3.0)
             paint_house(canvas, camera, light, House(corners, rng.uniform(8, 19), choose_facade(rng), roof))
@@ -122,15 +118,15 @@ def _paint_front(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -
 
 
 def paint_street(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """A road to its vanishing point between houses or trees, with cars and lamps."""
+    """Paint a road to its vanishing point between houses or trees, with cars and lamps."""
     size = canvas.size
     eye = rng.uniform(2.2, 4.5)
     camera = Camera(size * rng.uniform(0.28, 0.52), size * rng.uniform(0.3, 0.7), size * rng.uniform(0.7, 1.1), eye)
     paint_sky(canvas, camera, light, rng)
     half, path = rng.uniform(3.5, 7.0), rng.uniform(1.5, 3.5)
     green = rng.uniform() < 0.3
-    verge = vary(rng, colour(0.24, 0.26, 0.13), 0.3) if green else vary(rng, colour(0.5, 0.48, 0.45), 0.2)
-    paint_ground(canvas, camera, light, verge, 0.07, NOTHING if green else STREET)
+    verge = vary(rng, color(0.24, 0.26, 0.13), 0.3) if green else vary(rng, color(0.5, 0.48, 0.45), 0.2)
+    paint_ground(canvas, camera, light, verge, 0.07, BACKGROUND if green else STREET)
     _paint_road(canvas, camera, light, rng, half, path)
     for side in (-1.0, 1.0):
         if rng.uniform() < (0.55 if green else 0.1):
@@ -141,14 +137,14 @@ def paint_street(canvas: Canvas, light: Light, rng: Generator) -> None:
 
 
 def _paint_road(canvas: Canvas, camera: Camera, light: Light, rng: Generator, half: float, path: float) -> None:
-    """The roadway with its markings, the kerbs and the pavements."""
+    """Paint road, markings, curbs and sidewalks."""
     reach = (camera.height * 0.6, 400.0)
-    stone = vary(rng, colour(0.52, 0.50, 0.47), 0.2)
+    stone = vary(rng, color(0.52, 0.50, 0.47), 0.2)
     paint_strip(canvas, camera, light, (-half - path, half + path), reach, stone, STREET)
     road = _asphalt(rng)
     paint_strip(canvas, camera, light, (-half - 0.2, half + 0.2), reach, stone * 1.35, STREET)
     paint_strip(canvas, camera, light, (-half, half), reach, road, STREET)
-    white = mix(road, colour(0.9, 0.9, 0.86), rng.uniform(0.4, 1.0))
+    white = mix(road, color(0.9, 0.9, 0.86), rng.uniform(0.4, 1.0))
     if rng.uniform() < 0.75:
         start = rng.uniform(0, 6)
         for near in np.arange(2.0 + start, 70.0, 8.0).tolist():
@@ -160,7 +156,7 @@ def _paint_road(canvas: Canvas, camera: Camera, light: Light, rng: Generator, ha
 
 
 def _paint_row(canvas: Canvas, camera: Camera, light: Light, rng: Generator, side: float, edge: float) -> None:
-    """The houses along one side of the road, from far to near."""
+    """Paint the houses along one side of the road, far to near."""
     ends = np.cumsum(rng.uniform(10, 22, 7)) + 3.0 - rng.uniform(0, 9)
     tall = rng.uniform(7, 18)
     for near, far in reversed(list(itertools.pairwise(ends.tolist()))):
@@ -173,22 +169,22 @@ def _paint_row(canvas: Canvas, camera: Camera, light: Light, rng: Generator, sid
 
 
 def _paint_trees(canvas: Canvas, camera: Camera, light: Light, rng: Generator, x: float) -> None:
-    """An avenue's trees along one side; enough of them make a forest's edge, so they are labeled as one."""
-    leaves = growing(rng)
+    """Paint the trees along one side of an avenue, labeled as forest."""
+    leaves = foliage_color(rng)
     for distance in np.arange(60.0, 7.0, -5.5).tolist():
         tall = rng.uniform(5.0, 8.0)
         column, foot = camera.project(x, 0.0, distance)
         pixel = camera.focal / distance
-        bark = colour(0.2, 0.16, 0.13) * light.sky_colour
+        bark = color(0.2, 0.16, 0.13) * light.sky_color
         trunk = [(column - 0.2 * pixel, foot), (column + 0.2 * pixel, foot), (column, foot - tall * 0.6 * pixel)]
-        canvas.polygon(trunk, bark, NOTHING)
+        canvas.polygon(trunk, bark, BACKGROUND)
         middle = (column, foot - tall * 0.65 * pixel)
         radii = (2.6 * pixel, tall * 0.4 * pixel)
         paint_crown(canvas, light, rng, middle, radii, vary(rng, leaves, 0.15), distance / 40.0, FOREST)
 
 
 def _paint_traffic(canvas: Canvas, camera: Camera, light: Light, rng: Generator, half: float, path: float) -> None:
-    """Lamps, and cars that drive or are parked, from far to near."""
+    """Paint lamps and cars, far to near."""
     things: list[tuple[float, float]] = []
     lamps = choose(rng, -1.0, 0.0, 1.0)
     if lamps:
@@ -203,5 +199,5 @@ def _paint_traffic(canvas: Canvas, camera: Camera, light: Light, rng: Generator,
         if math.isinf(x):
             paint_lamp(canvas, camera, light, (lamps * (half + path * 0.4), distance), -lamps * 1.8)
         else:
-            paint = vary(rng, colour(*CARS[rng.integers(len(CARS))]), 0.3)
+            paint = vary(rng, color(*CARS[rng.integers(len(CARS))]), 0.3)
             paint_car(canvas, camera, light, (x, distance), paint)

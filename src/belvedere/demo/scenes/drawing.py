@@ -1,7 +1,6 @@
-"""Light, weather, perspective and texture: what every drawn picture has, whatever it shows.
+"""Camera, light, sky, noise and the canvas with a class for each pixel.
 
-Knows colours, the camera, the sky, noise, and the map of classes beside the pixels; does not know what a mountain or
-a house is. World axes are x to the right, y up and z away from the camera; pixels are 0 to 1 until `develop`.
+World axes: x to the right, y up, z away from the camera. Pixels are 0 to 1 until `develop`.
 """
 
 import math
@@ -21,13 +20,12 @@ Option = TypeVar("Option")
 
 CLASS_NAMES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 BUILDINGS, FOREST, GLACIER, MOUNTAIN, SEA, STREET = range(6)
-NOTHING = -1  # sky, cloud, meadow, sand: in none of the classes
-DESIGN_SIZE = 150  # pixels; lengths on the picture are given for this size and scaled
+BACKGROUND = -1  # sky, clouds, meadow, sand: no class
+DESIGN_SIZE = 150  # pixels; lengths on the image are given for this size and scaled
 TILE = 256  # texels; a power of two, so that wrapping is a bit mask
 OVERSAMPLING = 3  # for the edges of polygons
 
-# Sun, light of the sky, zenith, horizon: colours of each kind of hour; then the sun's least and greatest height in
-# radians, and how dark it is, from 0 to 1.
+# For each time of day: colors of sun, sky light, zenith and horizon; lowest and highest sun, radians; darkness, 0 to 1.
 _HOURS: tuple[tuple[tuple[tuple[float, float, float], ...], float, float, float], ...] = (
     (((0.95, 0.92, 0.85), (0.36, 0.42, 0.52), (0.22, 0.45, 0.82), (0.70, 0.82, 0.93)), 0.5, 1.1, 0.0),
     (((0.85, 0.84, 0.80), (0.42, 0.46, 0.50), (0.42, 0.60, 0.80), (0.80, 0.86, 0.90)), 0.4, 1.0, 0.0),
@@ -36,108 +34,104 @@ _HOURS: tuple[tuple[tuple[tuple[float, float, float], ...], float, float, float]
     (((0.20, 0.20, 0.20), (0.64, 0.66, 0.68), (0.62, 0.65, 0.69), (0.80, 0.81, 0.83)), 0.5, 1.2, 0.1),
     (((0.10, 0.10, 0.11), (0.50, 0.54, 0.58), (0.44, 0.48, 0.54), (0.64, 0.67, 0.70)), 0.4, 1.2, 0.3),
 )
-_HOUR_CHANCES = (0.28, 0.17, 0.2, 0.1, 0.15, 0.1)
+_HOUR_PROBABILITIES = (0.28, 0.17, 0.2, 0.1, 0.15, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A level camera; a point (x, y, z) is seen at column `centre + focal * x / z`."""
+    """A level camera: the point (x, y, z) is in column `center + focal * x / z`."""
 
     horizon: float  # row of the horizon, pixels
-    centre: float  # column straight ahead, pixels
+    center: float  # column of the optical axis, pixels
     focal: float  # pixels
-    height: float  # of the eye above the ground, in the scene's unit of length
+    height: float  # above the ground, in the scene's unit of length
 
     def project(self, x: float, y: float, z: float) -> Point:
-        """Where a point of the world is seen, as (column, row)."""
-        return self.centre + self.focal * x / z, self.horizon - self.focal * (y - self.height) / z
+        """Project a point to (column, row)."""
+        return self.center + self.focal * x / z, self.horizon - self.focal * (y - self.height) / z
 
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """The hour and the weather; colours are (3,) arrays."""
+    """Time of day and weather; colors are (3,) arrays."""
 
     sun: tuple[float, float, float]  # unit vector towards the sun
-    sun_colour: Array
-    sky_colour: Array  # light that comes from everywhere
+    sun_color: Array
+    sky_color: Array  # ambient light
     zenith: Array
     horizon: Array
     haze: float  # 1 in clear air, up to about 5
     clouds: float  # 0 clear to 1 covered
-    dark: float  # 0 by day to 1 at night: whether lamps are lit
+    dark: float  # 0 by day to 1 at night; lamps are lit in the dark
 
     def shade(self, normal_x: Array | np.float32, normal_y: Array | np.float32, normal_z: Array | np.float32) -> Array:
-        """Light that falls on surfaces with these unit normals.
-
-        Returns:
-            Colours (..., 3) to multiply a surface's own colour with.
-        """
+        """Return the light on surfaces with these unit normals, (..., 3), to multiply with their colors."""
         direct: Array = np.maximum(
             normal_x * self.sun[0] + normal_y * self.sun[1] + normal_z * self.sun[2], np.float32(0.0), dtype=np.float32
         )
         diffuse: Array = np.asarray(0.75 + 0.25 * normal_y)
-        light: Array = direct[..., None] * self.sun_colour + diffuse[..., None] * self.sky_colour
+        light: Array = direct[..., None] * self.sun_color + diffuse[..., None] * self.sky_color
         return light
 
     def shade_plane(self, normal_x: float, normal_y: float, normal_z: float) -> Array:
-        """Light that falls on one plane, (3,)."""
+        """Return the light on a plane with this unit normal, (3,)."""
         return self.shade(np.float32(normal_x), np.float32(normal_y), np.float32(normal_z))
 
-    def through_air(self, colours: Array, distance: Array | float) -> Array:
-        """Colours (..., 3) seen through the haze of a distance (...,), 1 being where clear air begins to show."""
+    def through_air(self, colors: Array, distance: Array | float) -> Array:
+        """Return colors (..., 3) behind the haze of a distance (...,); 1 is where haze shows in clear air."""
         clear: Array = np.exp(np.asarray(distance, np.float32) * (-0.25 * self.haze))[..., None]
-        return mix(self.horizon, colours, clear)
+        return mix(self.horizon, colors, clear)
 
 
 class Canvas:
-    """A picture being drawn from back to front: pixels, and beside each the class that is seen there.
+    """An image drawn from back to front, with a class for each pixel.
 
     Attributes:
-        pixels: Colours, float32 (H, W, 3), 0 to 1.
-        labels: Index into `CLASS_NAMES` or `NOTHING`, int8 (H, W).
+        pixels: Colors, float32 (H, W, 3), 0 to 1.
+        labels: Index into `CLASS_NAMES` or `BACKGROUND`, int8 (H, W).
         rows: Row numbers, (H, 1).
         columns: Column numbers, (1, W).
-        size: Both sides, pixels.
-        scale: `size` over the size that scenes are designed for.
+        size: Height and width, pixels.
+        scale: `size` divided by `DESIGN_SIZE`.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.scale = size / DESIGN_SIZE
         self.pixels: Array = np.zeros((size, size, 3), np.float32)
-        self.labels: Labels = np.full((size, size), NOTHING, np.int8)
+        self.labels: Labels = np.full((size, size), BACKGROUND, np.int8)
         self.rows: Array = np.arange(size, dtype=np.float32)[:, None]
         self.columns: Array = np.arange(size, dtype=np.float32)[None, :]
 
     def paint(
         self,
         alpha: Array,
-        colours: Array,
+        colors: Array,
         label: int | Labels,
         window: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> None:
-        """Lays colours over a window of the picture.
+        """Blend colors into a window of the image.
 
         Args:
-            alpha: How much of a pixel is covered, (h, w), 0 to 1; from a half on, the label is what is seen.
-            colours: (h, w, 3) or (3,).
-            label: Of all of it, or (h, w).
-            window: Rows and columns that h and w stand for.
+            alpha: Coverage of each pixel, (h, w), 0 to 1; from 0.5, the pixel gets the label.
+            colors: (h, w, 3) or (3,).
+            label: Class index, or (h, w).
+            window: Rows and columns.
         """
         view = self.pixels[window]
-        view += alpha[..., None] * (colours - view)
+        view += alpha[..., None] * (colors - view)
         np.copyto(self.labels[window], np.asarray(label, np.int8), where=alpha >= 0.5)
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice] | None:
-        """The window around a region in pixels, or None where it is off the picture."""
+        """Return the window around a region; None if it is outside the image."""
         first_row, last_row = max(math.floor(top), 0), min(math.ceil(bottom) + 1, self.size)
         first, last = max(math.floor(left), 0), min(math.ceil(right) + 1, self.size)
         if first_row >= last_row or first >= last:
             return None
         return slice(first_row, last_row), slice(first, last)
 
-    def polygon(self, points: list[Point], colour: Array, label: int, opacity: float = 1.0) -> None:
-        """Paints a polygon of (column, row) corners with smooth edges."""
+    def polygon(self, points: list[Point], color: Array, label: int, opacity: float = 1.0) -> None:
+        """Paint an antialiased polygon of (column, row) corners."""
         across, down = zip(*points, strict=True)
         window = self.box(min(across), min(down), max(across), max(down))
         if window is None:
@@ -149,21 +143,21 @@ class Canvas:
         ]
         ImageDraw.Draw(mask).polygon(corners, fill=255)
         alpha = np.asarray(mask.reduce(OVERSAMPLING), np.float32) * (opacity / 255.0)
-        self.paint(alpha, colour, label, window)
+        self.paint(alpha, color, label, window)
 
-    def shares(self) -> dict[str, float]:
-        """The share of the picture's area that each class has, for the classes that are there."""
+    def area_fractions(self) -> dict[str, float]:
+        """Return the fraction of the area of each class in the image."""
         counts = np.bincount(self.labels.ravel() + 1, minlength=len(CLASS_NAMES) + 1)[1:]
         return {name: int(n) / self.labels.size for name, n in zip(CLASS_NAMES, counts, strict=True) if n}
 
 
-def colour(red: float, green: float, blue: float) -> Array:
-    """A colour as an array (3,)."""
+def color(red: float, green: float, blue: float) -> Array:
+    """Return a color as an array, (3,)."""
     return np.array((red, green, blue), np.float32)
 
 
 def mix(first: Array, second: Array, share: Array | float) -> Array:
-    """The way from the first (share 0) to the second (share 1)."""
+    """Interpolate from the first (share 0) to the second (share 1)."""
     way = second - first
     way = way * share
     way += first
@@ -171,26 +165,26 @@ def mix(first: Array, second: Array, share: Array | float) -> Array:
 
 
 def smooth(low: float, high: float, values: Array) -> Array:
-    """0 below `low`, 1 above `high`, and a smooth way between them."""
+    """Return 0 below `low`, 1 above `high`, and a smooth step between them."""
     share = np.clip((values - low) * (1.0 / (high - low)), 0.0, 1.0)
     smoothed: Array = share * share * (3.0 - 2.0 * share)
     return smoothed
 
 
 def choose(rng: Generator, *options: Option) -> Option:
-    """One of the options, each as likely as the others."""
+    """Return a random option."""
     return options[int(rng.integers(len(options)))]
 
 
 def vary(rng: Generator, base: Array, spread: float) -> Array:
-    """A colour (3,) near another: lighter or darker, and a little off in hue."""
+    """Return a color, (3,), of slightly different brightness and hue."""
     return np.clip(
         base * rng.uniform(1 - spread, 1 + spread) + rng.normal(0, spread * base.mean() / 4, 3), 0.01, 1.0
     ).astype(np.float32)
 
 
 def _spectral(rng: Generator, weights: Array) -> Array:
-    """Periodic noise (TILE, TILE) with mean 0 and deviation 1, its frequencies weighted by (TILE, TILE // 2 + 1)."""
+    """Return periodic noise, (TILE, TILE), with mean 0, deviation 1 and weighted frequencies."""
     spectrum = np.fft.rfft2(rng.standard_normal((TILE, TILE))) * weights
     noise = np.fft.irfft2(spectrum, s=(TILE, TILE))
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
@@ -204,20 +198,20 @@ def _frequencies() -> Array:
 
 @cache
 def cloudy() -> Array:
-    """Soft periodic noise (TILE, TILE): large forms with ever fainter detail; mean 0, deviation 1."""
+    """Return smooth periodic noise, (TILE, TILE); mean 0, deviation 1."""
     return _spectral(np.random.default_rng(1), _frequencies() ** -1.7)
 
 
 @cache
 def grainy() -> Array:
-    """Rough periodic noise (TILE, TILE): foliage, gravel, ripples; mean 0, deviation 1."""
+    """Return rough periodic noise for foliage, gravel and ripples, (TILE, TILE); mean 0, deviation 1."""
     radius = _frequencies()
     return _spectral(np.random.default_rng(2), np.where(radius < 6, 0.0, radius**-0.9))
 
 
 @cache
 def ridged() -> Array:
-    """Periodic mountain relief (TILE, TILE) with sharp crests and gullies, 0 to 1 (Musgrave's ridged multifractal)."""
+    """Return periodic relief with sharp ridges, (TILE, TILE), 0 to 1 (Musgrave's ridged multifractal)."""
     rng = np.random.default_rng(3)
     radius = _frequencies()
     total, weight = np.zeros((TILE, TILE)), np.ones((TILE, TILE))
@@ -231,16 +225,7 @@ def ridged() -> Array:
 
 
 def sample(tile: Array, x: Array | float, y: Array | float) -> Array:
-    """Reads a periodic tile between its texels.
-
-    Args:
-        tile: (TILE, TILE).
-        x: Places across, in tiles.
-        y: Places down, in tiles.
-
-    Returns:
-        Values in the shape that x and y give together.
-    """
+    """Return values of a periodic tile at x and y, in tiles, by bilinear interpolation."""
     across, down = np.broadcast_arrays(np.asarray(x, np.float32) * TILE, np.asarray(y, np.float32) * TILE)
     left, top = np.floor(across), np.floor(down)
     part_x, part_y = across - left, down - top
@@ -253,7 +238,7 @@ def sample(tile: Array, x: Array | float, y: Array | float) -> Array:
 
 
 def speckle(tile: Array, x: Array | float, y: Array | float) -> Array:
-    """Reads the nearest texels of a periodic tile: as `sample`, faster, for what is rough anyway."""
+    """Return the nearest texels of a periodic tile: as `sample`, but faster."""
     column = (np.asarray(x, np.float32) * TILE).astype(np.int32) & (TILE - 1)
     row = (np.asarray(y, np.float32) * TILE).astype(np.int32) & (TILE - 1)
     found: Array = tile[row, column]
@@ -261,15 +246,15 @@ def speckle(tile: Array, x: Array | float, y: Array | float) -> Array:
 
 
 def choose_light(rng: Generator) -> Light:
-    """Draws an hour and its weather."""
-    colours, lowest, highest, dark = _HOURS[rng.choice(len(_HOURS), p=_HOUR_CHANCES)]
-    sun, sky, zenith, horizon = (vary(rng, colour(*each), 0.08) for each in colours)
+    """Return a random time of day and weather."""
+    colors, lowest, highest, dark = _HOURS[rng.choice(len(_HOURS), p=_HOUR_PROBABILITIES)]
+    sun, sky, zenith, horizon = (vary(rng, color(*each), 0.08) for each in colors)
     turn, rise = rng.uniform(-math.pi, math.pi), rng.uniform(lowest, highest)
     direction = (math.sin(turn) * math.cos(rise), math.sin(rise), math.cos(turn) * math.cos(rise))
     return Light(
         sun=direction,
-        sun_colour=sun,
-        sky_colour=sky,
+        sun_color=sun,
+        sky_color=sky,
         zenith=zenith,
         horizon=horizon,
         haze=float(rng.choice((0.5, 1.0, 2.2), p=(0.5, 0.35, 0.15)) * rng.uniform(0.6, 1.4)),
@@ -279,63 +264,59 @@ def choose_light(rng: Generator) -> Light:
 
 
 def paint_sky(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
-    """Fills the whole picture with sky, sun and clouds; below the horizon it goes on as haze."""
+    """Fill the image with sky, sun and clouds, and with haze below the horizon."""
     rise = np.maximum((camera.horizon - canvas.rows) / camera.focal, 0.0)
-    aside = (canvas.columns - camera.centre) / camera.focal
+    aside = (canvas.columns - camera.center) / camera.focal
     sky = mix(light.horizon, light.zenith, smooth(0.0, 0.75, rise + 0 * aside)[..., None])
     if light.sun[2] > 0.15:
         sun_x, sun_y = light.sun[0] / light.sun[2], light.sun[1] / light.sun[2]
         away = np.hypot(aside - sun_x, rise - sun_y)
         glow = 0.55 * np.exp(away * -4.0) + np.exp((away * 28.0) ** 2 * -0.5)
-        sky = sky + glow[..., None] * light.sun_colour * (1.1 - 0.9 * light.clouds)
+        sky = sky + glow[..., None] * light.sun_color * (1.1 - 0.9 * light.clouds)
     distance = 1.0 / (rise + 0.09)
     scale, shift_x, shift_y = rng.uniform(0.03, 0.09), rng.uniform(), rng.uniform()
     form = sample(cloudy(), aside * distance * scale + shift_x, distance * scale * 1.3 + shift_y)
     edge = 1.9 - 2.6 * light.clouds
     cover = smooth(edge, edge + 1.1, form) * smooth(0.0, 0.12, rise) * 0.9
-    lit = light.sky_colour * 0.75 + light.sun_colour * 0.45 + 0.12
+    lit = light.sky_color * 0.75 + light.sun_color * 0.45 + 0.12
     cloud = mix(np.minimum(lit, 1.0), light.horizon * 0.75, smooth(edge + 0.5, edge + 3.0, form)[..., None])
-    canvas.paint(np.ones((canvas.size, canvas.size), np.float32), mix(sky, cloud, cover[..., None]), NOTHING)
+    canvas.paint(np.ones((canvas.size, canvas.size), np.float32), mix(sky, cloud, cover[..., None]), BACKGROUND)
 
 
 def develop(canvas: Canvas, rng: Generator) -> NDArray[np.uint8]:
-    """Makes the photograph: weather before the lens, the lens, exposure, colour cast, saturation and noise.
-
-    Returns:
-        Pixels, uint8 (H, W, 3).
-    """
+    """Return the image, uint8 (H, W, 3), with rain or snow, blur, exposure, color cast, saturation and noise."""
     pixels = canvas.pixels
     fall = rng.uniform()
     if fall < 0.1:
-        pixels = _falling(canvas, rng, snow=fall < 0.05)
+        pixels = _add_precipitation(canvas, rng, snow=fall < 0.05)
     if rng.uniform() < 0.6:
         blurred = pixels.copy()
         blurred[1:-1, 1:-1] = 0.5 * pixels[1:-1, 1:-1] + 0.125 * (
             pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
         )
         pixels = blurred
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels = mix(grey, pixels, rng.uniform(0.55, 1.15))
-    exposure = rng.uniform(0.36, 0.6) / max(float(grey.mean()), 0.05)
+    gray = pixels.mean(axis=2, keepdims=True)
+    pixels = mix(gray, pixels, rng.uniform(0.55, 1.15))
+    exposure = rng.uniform(0.36, 0.6) / max(float(gray.mean()), 0.05)
     cast = rng.normal(1.0, 0.03, 3).astype(np.float32) * float(np.clip(exposure, 0.6, 2.2)) ** 0.85
     middle = (canvas.size - 1) / 2
     corner = ((canvas.rows - middle) ** 2 + (canvas.columns - middle) ** 2) / (2 * middle * middle)
     pixels *= cast * (1.0 - rng.uniform(0.0, 0.3) * corner)[..., None]
     pixels += rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(0.006, 0.03)
-    tones = _print(rng.uniform(0.85, 1.2))
+    tones = _tone_curve(rng.uniform(0.85, 1.2))
     printed: NDArray[np.uint8] = tones[np.clip(pixels * 512.0, 0, 1023).astype(np.int16)]
     return printed
 
 
-def _print(gamma: float) -> NDArray[np.uint8]:
-    """The tones of a photograph for light from 0 to 2 in 1024 steps: highlights bend before they burn out."""
+def _tone_curve(gamma: float) -> NDArray[np.uint8]:
+    """Return the tones for light from 0 to 2 in 1024 steps, with compressed highlights."""
     light = np.arange(1024) / 512.0
     light = np.where(light > 0.8, 1.0 - 0.2 * np.exp((0.8 - light) * 5.0), light)
     return np.asarray(light**gamma * 255.0 + 0.5, np.uint8)
 
 
-def _falling(canvas: Canvas, rng: Generator, *, snow: bool) -> Array:
-    """The picture (H, W, 3) through falling snow or rain."""
+def _add_precipitation(canvas: Canvas, rng: Generator, *, snow: bool) -> Array:
+    """Return the image, (H, W, 3), with falling snow or rain."""
     size = canvas.size
     mask = Image.new("L", (size * 2, size * 2))
     pen = ImageDraw.Draw(mask)
@@ -348,5 +329,5 @@ def _falling(canvas: Canvas, rng: Generator, *, snow: bool) -> Array:
             reach = (6 + 9 * length / size) * canvas.scale
             pen.line((x, y, x + lean * reach, y + reach), fill=95, width=max(1, round(canvas.scale)))
     alpha = np.asarray(mask.reduce(2), np.float32)[..., None] / 255.0
-    misty = mix(canvas.pixels, colour(0.7, 0.72, 0.75), 0.22)
-    return mix(misty, colour(0.93, 0.94, 0.96) if snow else colour(0.8, 0.82, 0.85), alpha)
+    misty = mix(canvas.pixels, color(0.7, 0.72, 0.75), 0.22)
+    return mix(misty, color(0.93, 0.94, 0.96) if snow else color(0.8, 0.82, 0.85), alpha)

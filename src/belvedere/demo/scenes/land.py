@@ -1,7 +1,4 @@
-"""Nature's parts: relief seen in perspective, water that mirrors what stands above it, and trees.
-
-Knows how to draw each where it is told; does not know which of them make a scene.
-"""
+"""Relief in perspective, reflecting water, and trees."""
 
 from dataclasses import dataclass
 
@@ -17,7 +14,7 @@ from belvedere.demo.scenes.drawing import (
     Labels,
     Light,
     cloudy,
-    colour,
+    color,
     grainy,
     mix,
     ridged,
@@ -27,7 +24,7 @@ from belvedere.demo.scenes.drawing import (
     vary,
 )
 
-GROWING = (  # leaves and needles through the year
+FOLIAGE = (  # colors over the year
     (0.11, 0.17, 0.08),
     (0.17, 0.23, 0.10),
     (0.24, 0.28, 0.12),
@@ -35,37 +32,37 @@ GROWING = (  # leaves and needles through the year
     (0.42, 0.30, 0.08),
     (0.40, 0.19, 0.08),
 )
-GROWING_CHANCES = (0.28, 0.24, 0.16, 0.18, 0.08, 0.06)
+FOLIAGE_PROBABILITIES = (0.28, 0.24, 0.16, 0.18, 0.08, 0.06)
 ROCKS = ((0.34, 0.31, 0.29), (0.40, 0.34, 0.28), (0.28, 0.29, 0.32), (0.46, 0.42, 0.38), (0.36, 0.27, 0.22))
-TILE_OF_LEAVES = 110.0  # pixels, at the design size
+LEAF_TILE_SIZE = 110.0  # pixels, at the design size
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Places on the ground in rows of growing distance: D rows, one column for each of the picture's."""
+    """Points on the ground in rows of increasing distance: D rows, one column for each of the image's."""
 
     x: Array  # (D, W)
     z: Array  # (D, 1)
 
     @property
     def ones(self) -> Array:
-        """(D, W) of ones."""
+        """Ones, (D, W)."""
         return np.ones_like(self.x)
 
 
 def lay_ground(canvas: Canvas, camera: Camera, far: float) -> Ground:
-    """Chooses the places to know the height of, from the lower edge of the picture to a distance.
+    """Return points from the lower edge of the image to a distance.
 
-    Steps grow with the distance, but less than it does: steep slopes far away need many.
+    Steps grow more slowly than the distance: distant steep slopes need many points.
     """
     near = 0.5 * camera.height * camera.focal / (canvas.size - camera.horizon)
     steps = np.linspace(near**0.4, far**0.4, int(canvas.size * 1.25), dtype=np.float32)
     z = (steps**2.5)[:, None]
-    return Ground((canvas.columns - camera.centre) / camera.focal * z, z)
+    return Ground((canvas.columns - camera.center) / camera.focal * z, z)
 
 
 def relief(ground: Ground, rng: Generator, wave: float) -> Array:
-    """Mountainous heights (D, W), about 0 to 1, whose large forms repeat after `wave` units of length."""
+    """Return mountainous heights, (D, W), about 0 to 1, that repeat after `wave` units of length."""
     turn, shift_x, shift_y = rng.uniform(0, 6.28), rng.uniform(), rng.uniform()
     x = (ground.x * np.cos(turn) - ground.z * np.sin(turn)) / wave + shift_x
     y = (ground.x * np.sin(turn) + ground.z * np.cos(turn)) / wave + shift_y
@@ -74,18 +71,18 @@ def relief(ground: Ground, rng: Generator, wave: float) -> Array:
     return large * large * 1.2 + detail * (0.03 + 0.10 * large)
 
 
-def growing(rng: Generator) -> Array:
-    """The colour of a wood, (3,)."""
-    return vary(rng, colour(*GROWING[int(rng.choice(len(GROWING), p=GROWING_CHANCES))]), 0.2)
+def foliage_color(rng: Generator) -> Array:
+    """Return a random color of foliage, (3,)."""
+    return vary(rng, color(*FOLIAGE[int(rng.choice(len(FOLIAGE), p=FOLIAGE_PROBABILITIES))]), 0.2)
 
 
-def rocky(rng: Generator) -> Array:
-    """The colour of a mountain's rock, (3,)."""
-    return vary(rng, colour(*ROCKS[rng.integers(len(ROCKS))]), 0.2)
+def rock_color(rng: Generator) -> Array:
+    """Return a random color of rock, (3,)."""
+    return vary(rng, color(*ROCKS[rng.integers(len(ROCKS))]), 0.2)
 
 
 def slopes(camera: Camera, ground: Ground, height: Array) -> tuple[Array, Array]:
-    """How steeply heights (D, W) rise to the right and away from the camera, each (D, W)."""
+    """Return the slopes of heights to the right and away from the camera, (D, W) each."""
     right = np.gradient(height, axis=1) * (camera.focal / ground.z)
     away = np.gradient(height, axis=0) / np.gradient(ground.z, axis=0)
     return right, away - right * ground.x / ground.z
@@ -101,17 +98,17 @@ def paint_land(
     labels: Labels,
     clear_distance: float,
 ) -> None:
-    """Paints relief with its own hidden lines; what lies at height 0 or lower is left out, for water.
+    """Paint relief with hidden surfaces removed; ground at height 0 or below is left out, for water.
 
     Args:
-        canvas: To paint on.
-        camera: In the ground's unit of length.
-        light: For shading and haze.
-        ground: D rows of places.
+        canvas: Canvas to paint on.
+        camera: Camera in the ground's unit of length.
+        light: Light for shading and haze.
+        ground: Points on the ground.
         height: (D, W), in the ground's unit of length.
-        surface: Colours of the ground itself, (D, W, 3).
-        labels: The class of each place, (D, W).
-        clear_distance: Where haze begins to show in clear air.
+        surface: Colors, (D, W, 3).
+        labels: Class of each point, (D, W).
+        clear_distance: Distance at which haze shows in clear air.
     """
     right, away = slopes(camera, ground, height)
     steep = 1.0 / np.sqrt(1.0 + right * right + away * away)
@@ -119,8 +116,8 @@ def paint_land(
     seen = light.through_air(lit, ground.z / clear_distance)
     index, share, alpha = _hidden_lines(canvas, camera, ground, np.maximum(height, 0.0))
     before = np.maximum(index - canvas.size, canvas.columns.astype(np.int64))
-    colours = seen.reshape(-1, 3)
-    blended = mix(colours[before], colours[index], share[..., None])
+    colors = seen.reshape(-1, 3)
+    blended = mix(colors[before], colors[index], share[..., None])
     above = (height.ravel() > 0.0)[index]
     canvas.paint(alpha * above, blended, labels.ravel()[index])
 
@@ -128,12 +125,12 @@ def paint_land(
 def _hidden_lines(
     canvas: Canvas, camera: Camera, ground: Ground, height: Array
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], Array, Array]:
-    """For every pixel the place (flat index) that is seen there, the way to it from the nearer one, and the cover."""
+    """Return the flat index of the visible point, the interpolation from the nearer one, and the coverage."""
     size, depth = canvas.size, len(ground.z)
     row_of = camera.horizon - camera.focal * (height - camera.height) / ground.z
     row_of = np.clip(row_of, -2.0 * size, 3.0 * size)
     highest = np.minimum.accumulate(row_of, axis=0)
-    # One search for the whole picture: each column's rows are moved into a range of their own.
+    # One search for the whole image: the rows of each column get a range of their own.
     offset = np.arange(size) * (8.0 * size)
     order = np.searchsorted(
         (offset[:, None] - highest.T).ravel(), (offset[None, :] - canvas.rows.astype(float)).ravel()
@@ -151,22 +148,22 @@ def _hidden_lines(
 def paint_water(
     canvas: Canvas, camera: Camera, light: Light, rng: Generator, free: Array, wave: float, rough: float
 ) -> None:
-    """Paints water below the horizon, mirroring what the picture already shows above it.
+    """Paint water below the horizon that reflects the image above it.
 
     Args:
-        canvas: To paint on, with all that the water mirrors.
-        camera: Its height is that above the water.
-        light: For its colour and the sun's glitter.
-        rng: Chooses the water's colour and waves.
-        free: Where water may be seen, (H, W), 0 to 1.
-        wave: The length that one tile of waves covers.
+        canvas: Canvas with everything that the water reflects.
+        camera: Camera at its height above the water.
+        light: Light for color and sun glitter.
+        rng: Random generator for color and waves.
+        free: Where water is visible, (H, W), 0 to 1.
+        wave: Length of one tile of waves.
         rough: 0 for a mirror to 1 for whitecaps.
     """
     top = max(int(camera.horizon), 0)
     window = (slice(top, canvas.size), slice(0, canvas.size))
     below = np.maximum(canvas.rows[top:] - camera.horizon, 0.3)
     distance = camera.height * camera.focal / below
-    aside = (canvas.columns - camera.centre) / camera.focal
+    aside = (canvas.columns - camera.center) / camera.focal
     x, z = aside * distance / wave, distance / wave
     shift = rng.uniform()
     swell = sample(grainy(), x * 0.35 + shift, z + 0 * x) + 0.6 * sample(grainy(), x * 1.1, z * 3.1 + shift)
@@ -176,15 +173,15 @@ def paint_water(
     rows = np.clip(camera.horizon - below * (0.9 + 0.3 * rough * swell), 0, canvas.size - 1).astype(np.int64)
     sideways = rough * 3.0 * canvas.scale * swell
     columns = np.clip(canvas.columns + sideways, 0, canvas.size - 1).astype(np.int64)
-    deep = vary(rng, colour(0.05, 0.17 + 0.12 * rng.uniform(), 0.22 + 0.1 * rng.uniform()), 0.25)
-    lit = deep * (light.sky_colour + light.sun_colour * max(light.sun[1], 0.1)) * (1.0 + 0.22 * swell[..., None])
+    deep = vary(rng, color(0.05, 0.17 + 0.12 * rng.uniform(), 0.22 + 0.1 * rng.uniform()), 0.25)
+    lit = deep * (light.sky_color + light.sun_color * max(light.sun[1], 0.1)) * (1.0 + 0.22 * swell[..., None])
     water = mix(lit, canvas.pixels[rows, columns], mirror[..., None])
     if light.sun[2] > 0.15:
         path = np.exp(-(((aside - light.sun[0] / light.sun[2]) * (4.5 - 2.5 * rough)) ** 2)) * (1.2 - light.clouds)
         sparks = smooth(0.7, 1.9, swell) * path * 0.9
-        water = water + sparks[..., None] * light.sun_colour
+        water = water + sparks[..., None] * light.sun_color
     foam = smooth(2.6 - rough, 3.2 - rough, swell) * rough
-    water = mix(water, light.sky_colour + 0.4 * light.sun_colour, foam[..., None] * 0.8)
+    water = mix(water, light.sky_color + 0.4 * light.sun_color, foam[..., None] * 0.8)
     edge = np.clip(canvas.rows[top:] - camera.horizon + 0.5, 0.0, 1.0)
     canvas.paint(free[top:] * edge, water, SEA, window)
 
@@ -192,7 +189,7 @@ def paint_water(
 def paint_spruce(
     canvas: Canvas, light: Light, rng: Generator, place: tuple[float, float], tall: float, leaves: Array, air: float
 ) -> None:
-    """Paints a conifer whose foot is at `place` (column, row), `tall` pixels high, seen through `air` of haze."""
+    """Paint a conifer with its foot at `place` (column, row), `tall` pixels high, behind haze of distance `air`."""
     column, foot = place
     wide = tall * rng.uniform(0.16, 0.24)
     window = canvas.box(column - wide, foot - tall, column + wide, foot)
@@ -221,13 +218,13 @@ def paint_crown(
     air: float = 0.0,
     label: int = FOREST,
 ) -> None:
-    """Paints the crown of a broad-leaved tree or a bush around its middle (column, row), radii across and down."""
+    """Paint the crown of a tree or bush around `place` (column, row) with horizontal and vertical radii."""
     (column, row), (across, down) = place, radii
     window = canvas.box(column - across * 1.3, row - down * 1.3, column + across * 1.3, row + down * 1.3)
     if window is None:
         return
     rows, columns = canvas.rows[window[0]], canvas.columns[:, window[1]]
-    reach = TILE_OF_LEAVES * canvas.scale
+    reach = LEAF_TILE_SIZE * canvas.scale
     shift = rng.uniform()
     grain = speckle(grainy(), columns / reach + shift, rows / reach + shift)
     lumps = speckle(grainy(), columns / (reach * 3.5) + shift, rows / (reach * 3.5))
@@ -242,7 +239,7 @@ def paint_crown(
 def paint_trunk(
     canvas: Canvas, light: Light, rng: Generator, place: tuple[float, float], thick: float, bark: Array, air: float
 ) -> None:
-    """Paints a trunk from its foot (column, row) to the top of the picture and beyond, `thick` pixels at the foot."""
+    """Paint a trunk from its foot (column, row) to beyond the top of the image, `thick` pixels at the foot."""
     column, foot = place
     lean = rng.normal(0.0, 0.035)
     spread = thick + abs(lean) * foot
@@ -262,13 +259,13 @@ def paint_trunk(
 
 
 def paint_foliage(canvas: Canvas, light: Light, rng: Generator, thick: Array, leaves: Array, air: float) -> None:
-    """Paints leaves all over the picture, closed where `thick` (H, W) is above 1 and open where it is below -1."""
-    reach = TILE_OF_LEAVES * canvas.scale * (0.6 + 1.2 / (1.0 + air))
+    """Paint leaves over the image: dense where `thick`, (H, W), is above 1, none where it is below -1."""
+    reach = LEAF_TILE_SIZE * canvas.scale * (0.6 + 1.2 / (1.0 + air))
     shift_x, shift_y = rng.uniform(), rng.uniform()
     clumps = speckle(grainy(), canvas.columns / (reach * 3) + shift_x, canvas.rows / (reach * 3) + shift_y)
     grain = speckle(grainy(), canvas.columns / reach + shift_y, canvas.rows / reach + shift_x)
     form = 0.6 * clumps + 0.6 * grain
     alpha = smooth(-0.25, 0.25, form + thick)
-    lit = light.sky_colour + light.sun_colour * (0.25 + 0.5 * smooth(-0.5, 2.0, grain + 0.4 * clumps))[..., None]
+    lit = light.sky_color + light.sun_color * (0.25 + 0.5 * smooth(-0.5, 2.0, grain + 0.4 * clumps))[..., None]
     texture = np.clip(0.75 + 0.3 * grain, 0.15, 2.0)[..., None]
     canvas.paint(alpha, light.through_air(leaves * lit * texture, air), FOREST)

@@ -1,7 +1,6 @@
-"""The six scenes and the fjord: which parts stand where, under which light.
+"""The six scenes and the fjord, with the area of each class.
 
-Knows what makes a mountain or a street and how much of each class a picture shows; does not know files or data sets.
-A lawn, a meadow, sand and the sky belong to no class, and so does a single tree in a town.
+Lawns, meadows, sand and sky belong to no class, and neither does a single tree in a town.
 """
 
 import itertools
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from belvedere.demo.scenes.cities import paint_buildings, paint_street
 from belvedere.demo.scenes.drawing import CLASS_NAMES, Canvas, Generator, Light, choose_light, develop
 from belvedere.demo.scenes.wilds import paint_fjord, paint_forest, paint_glacier, paint_mountain, paint_sea
-from belvedere.errors import UnknownNameError
+from belvedere.errors import find_named
 
 _Painter = Callable[[Canvas, Light, Generator], None]
 _PAINTERS: Mapping[str, _Painter] = {
@@ -25,72 +24,64 @@ _PAINTERS: Mapping[str, _Painter] = {
     "sea": paint_sea,
     "street": paint_street,
 }
-LEAST_SHARE = 0.2  # of the picture for the class it is drawn for
-LEAST_SHARE_BESIDE = 0.03  # for the other classes of the fjord
+MIN_FRACTION = 0.2  # of the area for the class of a scene
+MIN_OTHER_FRACTION = 0.03  # for the other classes of the fjord
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn picture and what is seen in it."""
+    """A drawn image and its content."""
 
     pixels: NDArray[np.uint8]  # (H, W, 3), RGB
-    label: str  # the class with the largest area
-    shares: Mapping[str, float]  # class -> share of the whole picture's area, for the classes that are there
+    label: str  # class with the largest area
+    area_fractions: Mapping[str, float]  # class -> fraction of the image, for the classes in it
 
 
 def draw_scene(class_name: str, seed: int, size: int = 150) -> Scene:
-    """Draws a picture of one class; the same arguments give the same picture.
+    """Draw an image of one class; the same arguments give the same image.
 
     Args:
         class_name: One of `CLASS_NAMES`.
-        seed: Chooses everything in it.
+        seed: Seed for everything in it.
         size: Height and width, pixels.
 
     Returns:
-        The picture; it may hold some of other classes, but `class_name` has the largest area.
+        The image; `class_name` has the largest area, other classes may be in it.
 
     Raises:
         UnknownNameError: There is no such class.
     """
-    if class_name not in CLASS_NAMES:
-        raise UnknownNameError("practice scene", class_name, CLASS_NAMES)
-    index = CLASS_NAMES.index(class_name)
-    return _draw_until_largest(class_name, (index, seed), size, _PAINTERS[class_name])
+    paint = find_named("scene", class_name, _PAINTERS)
+    return _draw_until_valid(class_name, (CLASS_NAMES.index(class_name), seed), size, paint)
 
 
 def draw_fjord(seed: int, size: int = 150) -> Scene:
-    """Draws the sea between mountains and woods: a picture that asks for more than one label.
+    """Draw an image with several labels: the sea between mountains and forests.
 
     Args:
-        seed: Chooses everything in it.
+        seed: Seed for everything in it.
         size: Height and width, pixels.
 
     Returns:
-        The picture; sea has the largest area, and mountain and forest are there too.
+        The image; sea has the largest area, and mountain and forest are in it.
     """
-    return _draw_until_largest("sea", (len(CLASS_NAMES), seed), size, paint_fjord, also=("mountain", "forest"))
+    return _draw_until_valid("sea", (len(CLASS_NAMES), seed), size, paint_fjord, others=("mountain", "forest"))
 
 
-def _draw_until_largest(
-    label: str,
-    key: tuple[int, int],
-    size: int,
-    paint: _Painter,
-    also: tuple[str, ...] = (),
+def _draw_until_valid(
+    label: str, key: tuple[int, int], size: int, paint: _Painter, others: tuple[str, ...] = ()
 ) -> Scene:
-    """Draws again, in another way, until the picture's class is also its largest, and all of `also` are seen."""
+    """Draw different images until `label` has the largest area and all of `others` are in it."""
 
-    def fits(shares: Mapping[str, float]) -> bool:
-        largest = max(shares, key=lambda name: shares[name], default=None)
-        beside = all(shares.get(name, 0.0) >= LEAST_SHARE_BESIDE for name in also)
-        return largest == label and shares[label] >= LEAST_SHARE and beside
+    def is_valid(fractions: Mapping[str, float]) -> bool:
+        largest = max(fractions, key=lambda name: fractions[name], default=None)
+        has_others = all(fractions.get(name, 0.0) >= MIN_OTHER_FRACTION for name in others)
+        return largest == label and fractions[label] >= MIN_FRACTION and has_others
 
-    tries = (np.random.default_rng((*key, attempt)) for attempt in itertools.count())
-    canvas, rng = next((canvas, rng) for rng in tries if fits((canvas := _painted(size, paint, rng)).shares()))
-    return Scene(develop(canvas, rng), label, canvas.shares())
-
-
-def _painted(size: int, paint: _Painter, rng: Generator) -> Canvas:
-    canvas = Canvas(size)
-    paint(canvas, choose_light(rng), rng)
-    return canvas
+    for attempt in itertools.count():
+        rng = np.random.default_rng((*key, attempt))
+        canvas = Canvas(size)
+        paint(canvas, choose_light(rng), rng)
+        if is_valid(fractions := canvas.area_fractions()):
+            break
+    return Scene(develop(canvas, rng), label, fractions)

@@ -1,7 +1,4 @@
-"""Man's parts: walls with windows and doors seen in perspective, roads, cars and lamps.
-
-Knows how to draw each where it is told, in metres; does not know which of them make a scene.
-"""
+"""Walls with windows and doors in perspective, roads, cars, lamps and boats; lengths are meters."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.demo.scenes.drawing import (
+    BACKGROUND,
     BUILDINGS,
-    NOTHING,
     SEA,
     STREET,
     Array,
@@ -20,7 +17,7 @@ from belvedere.demo.scenes.drawing import (
     Generator,
     Light,
     Point,
-    colour,
+    color,
     grainy,
     mix,
     speckle,
@@ -46,43 +43,43 @@ CARS = (
     (0.75, 0.74, 0.7),
     (0.6, 0.5, 0.1),
 )
-BRICK = 0.45  # metres that two courses of drawn bricks are high
+BRICK = 0.45  # height of two courses
 
 
 @dataclass(frozen=True, slots=True)
 class Facade:
-    """What a house's walls look like; lengths in metres."""
+    """Style of the walls of a house."""
 
     wall: Array  # (3,)
     trim: Array  # (3,): frames, bands, cornice
-    storey: float
-    bay: float  # from window to window
-    window_width: float  # share of the bay
-    window_height: float  # share of the storey
-    shop: bool  # the ground floor is glass under an awning
+    story: float
+    bay: float  # distance of windows
+    window_width: float  # fraction of the bay
+    window_height: float  # fraction of the story
+    shop: bool  # glass ground floor with an awning
     bricks: bool
-    seed: float  # tells one house's windows from another's
+    seed: float  # for windows and colors
     label: int = BUILDINGS
 
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """A block that stands on the ground: its corners in plan (x, z), counterclockwise seen from above."""
+    """A house: corners on the ground (x, z), counterclockwise from above."""
 
     corners: tuple[Point, Point, Point, Point]
-    height: float  # metres to the eaves
+    height: float  # to the eaves
     facade: Facade
-    roof: float = 0.0  # metres from the eaves to the ridge; 0 for a flat roof
+    roof: float = 0.0  # from eaves to ridge; 0 for a flat roof
 
 
 def choose_facade(rng: Generator, *, modern: bool | None = None) -> Facade:
-    """Draws the looks of a house; `modern` ones are mostly glass."""
+    """Return a random facade; `modern` ones are mostly glass."""
     glassy = rng.uniform() < 0.25 if modern is None else modern
-    wall = vary(rng, colour(*WALLS[rng.integers(len(WALLS))]), 0.2)
+    wall = vary(rng, color(*WALLS[rng.integers(len(WALLS))]), 0.2)
     return Facade(
         wall=wall,
-        trim=vary(rng, mix(wall, colour(0.8, 0.78, 0.74), rng.uniform(0.2, 0.9)), 0.1),
-        storey=rng.uniform(3.0, 3.8),
+        trim=vary(rng, mix(wall, color(0.8, 0.78, 0.74), rng.uniform(0.2, 0.9)), 0.1),
+        story=rng.uniform(3.0, 3.8),
         bay=rng.uniform(1.6, 2.4) if glassy else rng.uniform(2.2, 3.6),
         window_width=rng.uniform(0.8, 0.94) if glassy else rng.uniform(0.36, 0.55),
         window_height=rng.uniform(0.62, 0.88) if glassy else rng.uniform(0.45, 0.62),
@@ -93,7 +90,7 @@ def choose_facade(rng: Generator, *, modern: bool | None = None) -> Facade:
 
 
 def paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
-    """Paints the two or three sides of a house that face the camera, and its roof."""
+    """Paint the walls that face the camera, and the roof."""
     sides = list(zip(house.corners, house.corners[1:] + house.corners[:1], strict=True))
     facing = [side for side in sides if _faces(*side)]
     for start, end in sorted(facing, key=lambda side: -(side[0][1] + side[1][1])):
@@ -103,12 +100,12 @@ def paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> N
 
 
 def _faces(start: Point, end: Point) -> bool:
-    """Whether the camera, at the origin, stands outside the wall."""
+    """Return whether a wall faces the camera, which is at the origin."""
     return start[0] * end[1] - start[1] * end[0] < 0.0
 
 
 def _normal(start: Point, end: Point) -> Point:
-    """The wall's unit normal in plan, out of the house."""
+    """Return the outward unit normal of a wall, (x, z)."""
     x, z = end[0] - start[0], end[1] - start[1]
     length = math.hypot(x, z)
     return z / length, -x / length
@@ -116,7 +113,7 @@ def _normal(start: Point, end: Point) -> Point:
 
 def _paint_wall(canvas: Canvas, camera: Camera, light: Light, start: Point, end: Point, house: House) -> None:
     along_x, along_z = end[0] - start[0], end[1] - start[1]
-    aside = (canvas.columns[0] - camera.centre) / camera.focal
+    aside = (canvas.columns[0] - camera.center) / camera.focal
     turn = along_x - aside * along_z
     part = (aside * start[1] - start[0]) / np.where(np.abs(turn) < 1e-6, np.float32(1e-6), turn)
     distance = start[1] + part * along_z
@@ -135,21 +132,21 @@ def _paint_wall(canvas: Canvas, camera: Camera, light: Light, start: Point, end:
     up = camera.height + (camera.horizon - canvas.rows[window[0]]) * pixel
     alpha = np.clip(up / pixel + 0.5, 0.0, 1.0) * np.clip((house.height - up) / pixel + 0.5, 0.0, 1.0)
     normal = _normal(start, end)
-    colours = _facade_colours(light, house, normal, across, up, pixel, length)
-    seen = light.through_air(colours, z / 120.0)
+    colors = _facade_colors(light, house, normal, across, up, pixel, length)
+    seen = light.through_air(colors, z / 120.0)
     canvas.paint(alpha, seen, house.facade.label, (window[0], columns))
 
 
 def _within(places: Array, middle: float, half: float, pixel: Array) -> Array:
-    """1 within `half` of the middle, 0 outside, with an edge one pixel wide."""
+    """Return 1 within `half` of the middle, 0 outside, with an edge one pixel wide."""
     inside: Array = np.clip((half - np.abs(places - middle)) / pixel + 0.5, 0.0, 1.0)
     return inside
 
 
-def _facade_colours(
+def _facade_colors(
     light: Light, house: House, normal: Point, across: Array, up: Array, pixel: Array, length: float
 ) -> Array:
-    """Colours (h, w, 3) of a lit wall.
+    """Colors (h, w, 3) of a lit wall.
 
     Args:
         light: That falls on it, and that the panes mirror.
@@ -158,46 +155,46 @@ def _facade_colours(
         across: Metres along the wall, (1, w).
         up: Metres above the ground, (h, w).
         pixel: Metres that a pixel covers, (1, w).
-        length: Of the wall, metres.
+        length: Of the wall, meters.
     """
     facade = house.facade
     lit = light.shade_plane(normal[0], 0.0, normal[1])
     bays = max(round(length / facade.bay), 1)
-    bay, storey = length / bays, facade.storey
-    floor = np.floor(up / storey).astype(np.int32)
+    bay, story = length / bays, facade.story
+    floor = np.floor(up / story).astype(np.int32)
     column = np.minimum((across / bay).astype(np.int32), bays - 1)
-    in_floor: Array = up - floor.astype(np.float32) * storey
+    in_floor: Array = up - floor.astype(np.float32) * story
     in_bay: Array = across - column.astype(np.float32) * bay
-    colours: Array = _masonry(facade, across, up, pixel) * lit
+    colors: Array = _masonry(facade, across, up, pixel) * lit
     trim = facade.trim * lit
     band = np.maximum(_within(up, house.height - 0.35, 0.35, pixel), _within(in_floor, 0.1, 0.1, pixel) * 0.6)
-    colours = mix(colours, trim, band[..., None])
+    colors = mix(colors, trim, band[..., None])
     shop = (floor < 1) & facade.shop
-    half_width = _either(shop, 0.44, facade.window_width / 2) * bay
-    half_height = _either(shop, 0.36, facade.window_height / 2) * storey
-    away_across, away_up = np.abs(in_bay - bay / 2), np.abs(in_floor - _either(shop, 0.42, 0.54) * storey)
+    half_width = _where(shop, 0.44, facade.window_width / 2) * bay
+    half_height = _where(shop, 0.36, facade.window_height / 2) * story
+    away_across, away_up = np.abs(in_bay - bay / 2), np.abs(in_floor - _where(shop, 0.42, 0.54) * story)
     inward = np.minimum(half_width - away_across, half_height - away_up) / pixel + 0.5
-    room = (floor < math.floor((house.height - 0.2) / storey)) | (floor < 1)
+    room = (floor < math.floor((house.height - 0.2) / story)) | (floor < 1)
     frame, pane = np.clip(inward + 0.14 / pixel, 0.0, 1.0) * room, np.clip(inward, 0.0, 1.0) * room
     bar = np.clip((0.04 - np.minimum(away_across, away_up)) / pixel + 0.5, 0.0, 1.0) * 0.7
-    colours = mix(colours, trim, (frame - pane * (1.0 - bar))[..., None])
+    colors = mix(colors, trim, (frame - pane * (1.0 - bar))[..., None])
     floors = max(int(floor.max()), 0) + 1
     panes = _panes(light, facade, floors, bays)[np.clip(floor, 0, None), column]
-    colours = mix(colours, panes, (pane * (1.0 - bar))[..., None])
+    colors = mix(colors, panes, (pane * (1.0 - bar))[..., None])
     if facade.shop:
         stripes = 0.75 + 0.25 * np.sign(np.sin(across * 5.0))
-        awning = _within(up, storey * 0.88, 0.3, pixel)
-        colours = mix(colours, _paint_of(facade.seed) * lit * stripes[..., None] * 1.2, awning[..., None])
-    _add_door(facade, lit, colours, across - (bays // 2 + 0.5) * bay, up, pixel)
-    return colours
+        awning = _within(up, story * 0.88, 0.3, pixel)
+        colors = mix(colors, _accent_color(facade.seed) * lit * stripes[..., None] * 1.2, awning[..., None])
+    _add_door(facade, lit, colors, across - (bays // 2 + 0.5) * bay, up, pixel)
+    return colors
 
 
-def _either(condition: NDArray[np.bool_], first: float, second: float) -> Array:
+def _where(condition: NDArray[np.bool_], first: float, second: float) -> Array:
     return np.where(condition, np.float32(first), np.float32(second))
 
 
 def _masonry(facade: Facade, across: Array, up: Array, pixel: Array) -> Array:
-    """Colours (h, w, 3) of the bare wall: stained towards the ground, in bricks or plaster."""
+    """Return the colors of bricks or plaster, (h, w, 3), darker near the ground."""
     tone = 1.0 + 0.07 * speckle(grainy(), across / 9.0 + facade.seed, up / 9.0)
     tone -= 0.12 * np.exp(np.maximum(up, 0.0) * -0.6)
     if facade.bricks:
@@ -209,25 +206,25 @@ def _masonry(facade: Facade, across: Array, up: Array, pixel: Array) -> Array:
 
 
 def _panes(light: Light, facade: Facade, floors: int, bays: int) -> Array:
-    """Colours (floors, bays, 3) of the windows: dark rooms, curtains, lamps, and the sky mirrored in them."""
+    """Return the colors of the windows, (floors, bays, 3): dark rooms, curtains, lamps, reflected sky."""
     floor, column = np.arange(floors, dtype=np.float32)[:, None], np.arange(bays, dtype=np.float32)
     chance = np.abs(np.sin(floor * 12.9898 + column * 78.233 + facade.seed) * 43758.5453) % 1.0
-    inside = colour(0.05, 0.06, 0.07) + (chance * 0.12)[..., None]
+    inside = color(0.05, 0.06, 0.07) + (chance * 0.12)[..., None]
     mirrored = mix(light.horizon, light.zenith, 0.6) * 0.9
     panes = mix(inside, mirrored, (0.12 + 0.5 * (chance * 7.0 % 1.0) ** 2)[..., None])
     curtain = (chance * 13.0 % 1.0) < 0.15
-    panes = mix(panes, light.sky_colour, (curtain * 0.6)[..., None])
+    panes = mix(panes, light.sky_color, (curtain * 0.6)[..., None])
     lamp = (chance * 29.0 % 1.0) < 0.04 + 0.55 * light.dark
-    return mix(panes, colour(1.0, 0.82, 0.45), (lamp * (0.5 + 0.4 * light.dark))[..., None]).astype(np.float32)
+    return mix(panes, color(1.0, 0.82, 0.45), (lamp * (0.5 + 0.4 * light.dark))[..., None]).astype(np.float32)
 
 
-def _paint_of(seed: float) -> Array:
-    """The colour of a house's awning or door, (3,)."""
-    return colour(*CARS[int(seed) % len(CARS)])
+def _accent_color(seed: float) -> Array:
+    """Return the color of an awning or door, (3,)."""
+    return color(*CARS[int(seed) % len(CARS)])
 
 
-def _add_door(facade: Facade, lit: Array, colours: Array, aside: Array, up: Array, pixel: Array) -> None:
-    """Sets a door into the colours of a wall, `aside` metres from its middle."""
+def _add_door(facade: Facade, lit: Array, colors: Array, aside: Array, up: Array, pixel: Array) -> None:
+    """Add a door to the colors of a wall; `aside` is the distance from its middle."""
     places = np.flatnonzero(np.abs(aside[0]) < 0.8)
     if not len(places):
         return
@@ -235,12 +232,12 @@ def _add_door(facade: Facade, lit: Array, colours: Array, aside: Array, up: Arra
     aside, up, pixel = aside[:, part], up[:, part], pixel[:, part]
     door = _within(aside, 0.0, 0.65, pixel) * _within(up, 1.1, 1.15, pixel)
     panel = 1.0 - 0.35 * _within(aside, 0.0, 0.4, pixel) * _within(up, 1.3, 0.6, pixel)
-    wood = (_paint_of(facade.seed * 7) * 0.6 + 0.04) * lit
-    colours[:, part] = mix(colours[:, part], wood * panel[..., None], door[..., None])
+    wood = (_accent_color(facade.seed * 7) * 0.6 + 0.04) * lit
+    colors[:, part] = mix(colors[:, part], wood * panel[..., None], door[..., None])
 
 
 def _paint_roof(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
-    """Paints what is seen of a saddle roof whose ridge runs along the longer side of the house."""
+    """Paint the visible faces of a gable roof with its ridge along the longer side."""
     corners = house.corners
     if math.dist(corners[0], corners[1]) < math.dist(corners[1], corners[2]):
         corners = (*corners[1:], corners[0])
@@ -248,7 +245,7 @@ def _paint_roof(canvas: Canvas, camera: Camera, light: Light, house: House) -> N
     eaves, ridge = house.height, house.height + house.roof
     ends = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in ((second, third), (fourth, first))]
     lift = math.atan2(math.dist(second, third) / 2, house.roof)
-    tiles = mix(colour(0.42, 0.17, 0.11), colour(0.24, 0.23, 0.25), (house.facade.seed % 1.0) ** 2)
+    tiles = mix(color(0.42, 0.17, 0.11), color(0.24, 0.23, 0.25), (house.facade.seed % 1.0) ** 2)
     faces = (
         ((first, second), (ends[0], ends[1]), lift, tiles),
         ((third, fourth), (ends[1], ends[0]), lift, tiles),
@@ -268,15 +265,15 @@ def _paint_roof(canvas: Canvas, camera: Camera, light: Light, house: House) -> N
 
 
 def paint_ground(canvas: Canvas, camera: Camera, light: Light, surface: Array, grain: float, label: int) -> None:
-    """Paints all below the horizon as level ground of one colour (3,), `grain` saying how rough it looks."""
+    """Paint level ground of one color, (3,), below the horizon; `grain` is its roughness."""
     top = max(int(camera.horizon), 0)
     below = np.maximum(canvas.rows[top:] - camera.horizon, 0.3)
     distance = camera.height * camera.focal / below
-    x = (canvas.columns - camera.centre) / camera.focal * distance
+    x = (canvas.columns - camera.center) / camera.focal * distance
     rough = speckle(grainy(), x / 14.0, distance / 14.0 + 0 * x) + speckle(grainy(), x / 60.0, distance / 60.0 + 0 * x)
-    lit = light.sky_colour + light.sun_colour * max(light.sun[1], 0.05)
-    colours = surface * lit * np.clip(1.0 + grain * rough, 0.3, 1.8)[..., None]
-    seen = light.through_air(colours, distance / 120.0)
+    lit = light.sky_color + light.sun_color * max(light.sun[1], 0.05)
+    colors = surface * lit * np.clip(1.0 + grain * rough, 0.3, 1.8)[..., None]
+    seen = light.through_air(colors, distance / 120.0)
     alpha = np.clip(canvas.rows[top:] - camera.horizon + 0.5, 0.0, 1.0) + 0 * x
     canvas.paint(alpha, seen, label, (slice(top, canvas.size), slice(0, canvas.size)))
 
@@ -284,20 +281,20 @@ def paint_ground(canvas: Canvas, camera: Camera, light: Light, surface: Array, g
 def paint_strip(
     canvas: Canvas, camera: Camera, light: Light, sides: Point, reach: Point, surface: Array, label: int
 ) -> None:
-    """Paints a strip on the ground between two x and two z, for pavements and markings."""
+    """Paint a strip on the ground between two x and two z."""
     (left, right), (near, far) = sides, reach
     corners = [(left, near), (right, near), (right, far), (left, far)]
-    lit = surface * (light.sky_colour + light.sun_colour * max(light.sun[1], 0.05))
+    lit = surface * (light.sky_color + light.sun_color * max(light.sun[1], 0.05))
     seen = light.through_air(lit, np.asarray((near * 2 + far) / 3 / 120.0))
     canvas.polygon([camera.project(x, 0.0, z) for x, z in corners], seen, label, 0.9)
 
 
 def paint_car(canvas: Canvas, camera: Camera, light: Light, place: Point, paint: Array) -> None:
-    """Paints a car seen from behind, the middle of its rear on the ground at (x, z)."""
+    """Paint a car from behind, with the middle of its rear at (x, z)."""
     x, z = place
-    grey = light.sky_colour + light.sun_colour * 0.4
-    body, dark = paint * (grey + 0.1), colour(0.05, 0.05, 0.06) * (grey + 0.2)
-    glass = mix(light.zenith, colour(0.1, 0.11, 0.12), 0.6)
+    gray = light.sky_color + light.sun_color * 0.4
+    body, dark = paint * (gray + 0.1), color(0.05, 0.05, 0.06) * (gray + 0.2)
+    glass = mix(light.zenith, color(0.1, 0.11, 0.12), 0.6)
 
     def face(points: list[tuple[float, float, float]], tint: Array, opacity: float = 1.0) -> None:
         canvas.polygon([camera.project(x + a, up, z + deep) for a, up, deep in points], tint, STREET, opacity)
@@ -311,7 +308,7 @@ def paint_car(canvas: Canvas, camera: Camera, light: Light, place: Point, paint:
     face([(-0.7, 1.03, 0.2), (0.7, 1.03, 0.2), (0.58, 1.38, 0.6), (-0.58, 1.38, 0.6)], glass)
     for middle in (-0.68, 0.68):
         face([(middle - 0.16, 0, 0), (middle + 0.16, 0, 0), (middle + 0.16, 0.34, 0), (middle - 0.16, 0.34, 0)], dark)
-        lamp = colour(0.9, 0.12, 0.08) * (0.7 + 0.5 * light.dark)
+        lamp = color(0.9, 0.12, 0.08) * (0.7 + 0.5 * light.dark)
         face(
             [(middle - 0.16, 0.7, 0), (middle + 0.16, 0.7, 0), (middle + 0.16, 0.86, 0), (middle - 0.16, 0.86, 0)],
             lamp,
@@ -319,25 +316,25 @@ def paint_car(canvas: Canvas, camera: Camera, light: Light, place: Point, paint:
 
 
 def paint_lamp(canvas: Canvas, camera: Camera, light: Light, place: Point, arm: float) -> None:
-    """Paints a street lamp at (x, z), its arm reaching `arm` metres to the right."""
+    """Paint a street lamp at (x, z), with an arm of `arm` meters to the right."""
     x, z = place
-    iron = light.through_air(colour(0.16, 0.17, 0.18) * (light.sky_colour + 0.2), np.asarray(z / 120.0))
+    iron = light.through_air(color(0.16, 0.17, 0.18) * (light.sky_color + 0.2), np.asarray(z / 120.0))
     thick = max(0.07, 0.35 * z / camera.focal)
     for points in (
         [(x - thick, 0.0), (x + thick, 0.0), (x + thick * 0.7, 6.0), (x - thick * 0.7, 6.0)],
         [(x, 5.9), (x, 6.0 + thick), (x + arm, 6.3 + thick), (x + arm, 6.2)],
     ):
         canvas.polygon([camera.project(a, up, z) for a, up in points], iron, STREET)
-    bulb = mix(iron, colour(1.0, 0.9, 0.6), 0.2 + 0.8 * light.dark)
+    bulb = mix(iron, color(1.0, 0.9, 0.6), 0.2 + 0.8 * light.dark)
     head = [(x + arm * 0.75, 6.1), (x + arm * 1.15, 6.15), (x + arm * 1.15, 6.4), (x + arm * 0.75, 6.4)]
     canvas.polygon([camera.project(a, up, z) for a, up in head], bulb, STREET)
 
 
 def paint_boat(canvas: Canvas, light: Light, rng: Generator, place: Point, long: float) -> None:
-    """Paints a sailing boat on the water at (column, row), `long` pixels from bow to stern."""
+    """Paint a sailing boat at (column, row), `long` pixels long."""
     column, row = place
-    lit = light.sky_colour + light.sun_colour * 0.5
-    hull = vary(rng, colour(*CARS[rng.integers(len(CARS))]), 0.2) * lit
+    lit = light.sky_color + light.sun_color * 0.5
+    hull = vary(rng, color(*CARS[rng.integers(len(CARS))]), 0.2) * lit
     half, lean = long / 2, rng.uniform(-0.06, 0.06)
     canvas.polygon(
         [
@@ -352,4 +349,4 @@ def paint_boat(canvas: Canvas, light: Light, rng: Generator, place: Point, long:
     top = (column + lean * long, row - long * rng.uniform(1.1, 1.5))
     for side in (-1.0, 1.0):
         sail = [(column + side, row - long * 0.24), (column + side * half * 0.85, row - long * 0.26), top]
-        canvas.polygon(sail, colour(0.92, 0.9, 0.85) * lit * (1.0 - 0.12 * side), NOTHING)
+        canvas.polygon(sail, color(0.92, 0.9, 0.85) * lit * (1.0 - 0.12 * side), BACKGROUND)

@@ -1,16 +1,12 @@
-"""The scenes of nature: mountain, glacier, sea, forest and fjord.
-
-Knows where land, water, ice and trees stand in each; does not know towns, nor whether what came out shows enough of
-its class.
-"""
+"""Scenes of nature: mountain, glacier, sea, forest and fjord."""
 
 import numpy as np
 
 from belvedere.demo.scenes.drawing import (
+    BACKGROUND,
     FOREST,
     GLACIER,
     MOUNTAIN,
-    NOTHING,
     SEA,
     Array,
     Camera,
@@ -20,7 +16,7 @@ from belvedere.demo.scenes.drawing import (
     Light,
     choose,
     cloudy,
-    colour,
+    color,
     grainy,
     mix,
     paint_sky,
@@ -32,7 +28,7 @@ from belvedere.demo.scenes.drawing import (
 )
 from belvedere.demo.scenes.land import (
     Ground,
-    growing,
+    foliage_color,
     lay_ground,
     paint_crown,
     paint_foliage,
@@ -41,7 +37,7 @@ from belvedere.demo.scenes.land import (
     paint_trunk,
     paint_water,
     relief,
-    rocky,
+    rock_color,
     slopes,
 )
 from belvedere.demo.scenes.town import paint_boat, paint_ground
@@ -50,18 +46,18 @@ GRASS = (0.24, 0.26, 0.13)
 
 
 def _place_camera(canvas: Canvas, rng: Generator, horizon: tuple[float, float], height: float, focal: float) -> Camera:
-    """A camera whose horizon lies between two shares of the picture's height; focal length in pictures."""
+    """Return a camera whose horizon lies between two fractions of the image's height; focal length in images."""
     size = canvas.size
     return Camera(size * rng.uniform(*horizon), size * rng.uniform(0.3, 0.7), size * focal, height)
 
 
-def _clothe(
+def _cover_mountains(
     ground: Ground, height: Array, camera: Camera, rng: Generator, snow_line: float, tree_line: float
 ) -> tuple[Array, Labels, Array]:
-    """Gives mountains their rock, snow, meadows and woods.
+    """Cover mountains with rock, snow, grass and forest.
 
     Returns:
-        Colours (D, W, 3), labels (D, W), and the heights with the trees on them.
+        Colors, (D, W, 3), labels, (D, W), and heights with the trees, (D, W).
     """
     shift = rng.uniform()
     patches = sample(cloudy(), ground.x * 0.55 + shift, ground.z * 0.55 + shift)
@@ -69,20 +65,20 @@ def _clothe(
     right, away = slopes(camera, ground, height)
     steep = np.hypot(right, away)
     strata = speckle(grainy(), ground.x * 0.15 + shift, height * 0.9 + 0.02 * patches)
-    surface = rocky(rng) * (1.0 + 0.14 * strata + 0.14 * grain)[..., None]
+    surface = rock_color(rng) * (1.0 + 0.14 * strata + 0.14 * grain)[..., None]
     grass = smooth(0.25, -0.25, height - tree_line - 0.25 - 0.1 * patches) * smooth(1.1, 0.5, steep)
-    surface = mix(surface, vary(rng, colour(*GRASS), 0.3), grass[..., None])
+    surface = mix(surface, vary(rng, color(*GRASS), 0.3), grass[..., None])
     snow = smooth(-0.12, 0.1, height - snow_line + 0.12 * patches + 0.05 * grain - 0.22 * (steep - 0.8))
-    surface = mix(surface, colour(0.94, 0.96, 1.0), snow[..., None])
+    surface = mix(surface, color(0.94, 0.96, 1.0), snow[..., None])
     wooded = height < tree_line + 0.1 * patches + 0.04 * grain - 0.08 * (steep - 0.7)
-    leaves = growing(rng) * np.clip(0.85 + 0.35 * grain, 0.2, 2.0)[..., None]
+    leaves = foliage_color(rng) * np.clip(0.85 + 0.35 * grain, 0.2, 2.0)[..., None]
     surface = np.where(wooded[..., None], leaves, surface)
     labels = np.where(wooded, FOREST, MOUNTAIN).astype(np.int8)
     return surface, labels, height + wooded * (0.006 * np.abs(grain))
 
 
 def paint_mountain(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """A range of peaks behind foothills, in kilometres; now and then over woods or a lake."""
+    """Paint peaks behind foothills, sometimes with forest or a lake; unit: kilometer."""
     camera = _place_camera(canvas, rng, (0.5, 0.78), rng.uniform(0.15, 0.7), rng.uniform(0.8, 1.3))
     paint_sky(canvas, camera, light, rng)
     ground = lay_ground(canvas, camera, 15.0)
@@ -95,7 +91,7 @@ def paint_mountain(canvas: Canvas, light: Light, rng: Generator) -> None:
     height = height + choose(rng, 0.0, 1.6) * np.exp(-away) * (0.7 + 0.5 * height) * smooth(0.0, 2.5, ground.z)
     height = height - choose(rng, 0.0, 0.06) + 0.002
     snow_line, tree_line = rng.uniform(0.3, 2.2), choose(rng, -1.0, -1.0, 0.1, 0.3)
-    surface, labels, height = _clothe(ground, height, camera, rng, snow_line, tree_line)
+    surface, labels, height = _cover_mountains(ground, height, camera, rng, snow_line, tree_line)
     paint_land(canvas, camera, light, ground, height, surface, labels, 6.0)
     _fill_with_water(canvas, camera, light, rng, wave=0.15, rough=rng.uniform(0.05, 0.4))
 
@@ -103,14 +99,14 @@ def paint_mountain(canvas: Canvas, light: Light, rng: Generator) -> None:
 def _fill_with_water(
     canvas: Canvas, camera: Camera, light: Light, rng: Generator, *, wave: float, rough: float
 ) -> None:
-    """Puts water where land that was left out shows the lower half of the sky."""
-    free = (canvas.labels == NOTHING) & (canvas.rows > camera.horizon)
+    """Paint water where there is no land below the horizon."""
+    free = (canvas.labels == BACKGROUND) & (canvas.rows > camera.horizon)
     if free.any():
         paint_water(canvas, camera, light, rng, free.astype(np.float32), wave, rough)
 
 
 def paint_glacier(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """An ice tongue between rocks, or a wall of ice over the water."""
+    """Paint a glacier in a valley, or an ice front over water."""
     if rng.uniform() < 0.6:
         _ice_tongue(canvas, light, rng)
     else:
@@ -118,7 +114,7 @@ def paint_glacier(canvas: Canvas, light: Light, rng: Generator) -> None:
 
 
 def _ice_tongue(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """A glacier that flows towards the camera through a valley, in kilometres."""
+    """Paint a glacier that flows towards the camera; unit: kilometer."""
     camera = _place_camera(canvas, rng, (0.2, 0.38), rng.uniform(0.25, 0.6), rng.uniform(0.8, 1.2))
     paint_sky(canvas, camera, light, rng)
     ground = lay_ground(canvas, camera, 10.0)
@@ -131,21 +127,21 @@ def _ice_tongue(canvas: Canvas, light: Light, rng: Generator) -> None:
     rise = smooth(0.75, 1.8, np.abs(aside)) * (1.0 + 0.35 * ground.z) + smooth(6.0, 9.5, ground.z) * 2.0
     rock = relief(ground, rng, 18.0) * rise + ice - 0.05 + 0.15 * rise
     height: Array = np.maximum(ice, rock)
-    surface, labels, height = _clothe(ground, height, camera, rng, rng.uniform(0.6, 1.8), -1.0)
+    surface, labels, height = _cover_mountains(ground, height, camera, rng, rng.uniform(0.6, 1.8), -1.0)
     frozen = smooth(-0.01, 0.01, ice - rock)
     grain = speckle(grainy(), ground.x * 1.5, ground.z * 2.5)
-    snowy = mix(colour(0.88, 0.93, 0.96), colour(0.94, 0.96, 0.98), rng.uniform())
-    frost = mix(snowy * (1.0 + 0.05 * grain[..., None]), colour(0.12, 0.40, 0.60), (cracks * 0.9)[..., None])
+    snowy = mix(color(0.88, 0.93, 0.96), color(0.94, 0.96, 0.98), rng.uniform())
+    frost = mix(snowy * (1.0 + 0.05 * grain[..., None]), color(0.12, 0.40, 0.60), (cracks * 0.9)[..., None])
     edge = np.abs(aside) + 0.1 * sample(cloudy(), ground.x * 0.2, ground.z * 0.2)
     dirt = smooth(0.72, 0.95, edge) * rng.uniform(0.2, 0.8)
-    frost = mix(frost, colour(0.36, 0.34, 0.32) * (1.0 + 0.2 * grain[..., None]), dirt[..., None])
+    frost = mix(frost, color(0.36, 0.34, 0.32) * (1.0 + 0.2 * grain[..., None]), dirt[..., None])
     surface = mix(surface, frost, frozen[..., None])
     labels = np.where(frozen > 0.5, GLACIER, labels).astype(np.int8)
     paint_land(canvas, camera, light, ground, np.maximum(height, 1e-4), surface, labels, 5.0)
 
 
 def _crevasses(ground: Ground, aside: Array, rng: Generator) -> tuple[Array, Array]:
-    """How deep the cracks across the flow are, 0 to 1, and how broken the ice is there, each (D, W)."""
+    """Return the depth of crevasses, 0 to 1, and the roughness of the ice, (D, W) each."""
     shift = rng.uniform()
     bow = ground.z + 0.35 * aside * aside
     bent = sample(cloudy(), ground.x * 0.25, ground.z * 0.25 + shift)
@@ -155,27 +151,23 @@ def _crevasses(ground: Ground, aside: Array, rng: Generator) -> tuple[Array, Arr
 
 
 def _ice_wall(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """The front of a glacier that breaks off into the water, peaks behind it and floes before it."""
+    """Paint an ice front with peaks behind it and floes before it."""
     camera = _place_camera(canvas, rng, (0.55, 0.75), 0.03, rng.uniform(0.9, 1.3))
     paint_sky(canvas, camera, light, rng)
     ground = lay_ground(canvas, camera, 12.0)
     height: Array = 0.02 + relief(ground, rng, 14.0) * rng.uniform(0.8, 2.8) * smooth(1.5, 6.0, ground.z)
     height = height * (ground.z > 1.5)
-    surface, labels, height = _clothe(ground, height, camera, rng, rng.uniform(0.3, 1.2), -1.0)
+    surface, labels, height = _cover_mountains(ground, height, camera, rng, rng.uniform(0.3, 1.2), -1.0)
     paint_land(canvas, camera, light, ground, height, surface, labels, 6.0)
     foot = _paint_ice_front(canvas, light, rng, camera.horizon)
-    low = Camera(float(foot.mean()) - 1.0, camera.centre, camera.focal, 0.012)
+    low = Camera(float(foot.mean()) - 1.0, camera.center, camera.focal, 0.012)
     free = (canvas.rows >= foot - 1.0).astype(np.float32)
     paint_water(canvas, low, light, rng, free, 0.05, rng.uniform(0.1, 0.4))
     _paint_floes(canvas, low, light, rng)
 
 
 def _paint_ice_front(canvas: Canvas, light: Light, rng: Generator, horizon: float) -> Array:
-    """Paints a cliff of ice, fluted and cracked, as tall as a good part of the picture.
-
-    Returns:
-        The rows where it meets the water, (1, W).
-    """
+    """Paint a cliff of ice and return the rows where it meets the water, (1, W)."""
     size, shift = canvas.size, rng.uniform()
     across = canvas.columns / size
     profile = 0.06 * sample(cloudy(), across * 0.5 + shift, shift) + 0.05 * sample(ridged(), across * 0.3, shift)
@@ -192,9 +184,9 @@ def _paint_ice_front(canvas: Canvas, light: Light, rng: Generator, horizon: floa
     part = np.clip((down - top) / (foot - top), 0.0, 1.0)
     lit = light.shade(0.3 * ledges, 0.4 - 0.2 * part, np.full_like(part, -0.7)) * 0.75 + 0.25
     blue = smooth(0.62, 1.15, flutes + 0.08 * ledges + 0.3 * part - 0.1) * 0.7
-    ice = mix(colour(0.88, 0.93, 0.97), colour(0.30, 0.62, 0.80), blue[..., None])
-    ice = mix(ice * (1.0 + 0.05 * ledges[..., None]), colour(0.10, 0.36, 0.55), (cracks * 0.75)[..., None])
-    crown = colour(0.93, 0.95, 0.97) * (light.sky_colour + 0.5 * light.sun_colour)
+    ice = mix(color(0.88, 0.93, 0.97), color(0.30, 0.62, 0.80), blue[..., None])
+    ice = mix(ice * (1.0 + 0.05 * ledges[..., None]), color(0.10, 0.36, 0.55), (cracks * 0.75)[..., None])
+    crown = color(0.93, 0.95, 0.97) * (light.sky_color + 0.5 * light.sun_color)
     ice = mix(ice * lit, crown, smooth(0.06, 0.0, part)[..., None])
     alpha = np.clip((down - top) * size, 0, 1) * np.clip((foot - down) * size, 0, 1)
     canvas.paint(alpha, light.through_air(ice, 0.2), GLACIER, (rows, slice(0, size)))
@@ -202,25 +194,25 @@ def _paint_ice_front(canvas: Canvas, light: Light, rng: Generator, horizon: floa
 
 
 def _paint_floes(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
-    """Strews drifting ice over the water, denser on some days."""
+    """Paint drifting ice on the water."""
     top = int(camera.horizon) + 1
     below = np.maximum(canvas.rows[top:] - camera.horizon, 0.5) / canvas.size
-    x, z = (canvas.columns - camera.centre) / canvas.size / below * 0.05, 0.05 / below
+    x, z = (canvas.columns - camera.center) / canvas.size / below * 0.05, 0.05 / below
     form = speckle(grainy(), x * 0.5 + rng.uniform(), z * 0.5 + 0 * x) + 0.8 * sample(cloudy(), x * 0.3, z * 0.3)
     edge = rng.uniform(0.6, 2.6)
     cover = smooth(edge, edge + 0.25, form)
-    tone = mix(colour(0.6, 0.78, 0.86), colour(0.95, 0.97, 1.0), smooth(edge, edge + 0.8, form)[..., None])
-    lit = tone * (light.sky_colour + light.sun_colour * (0.25 + 0.5 * light.sun[1]))
+    tone = mix(color(0.6, 0.78, 0.86), color(0.95, 0.97, 1.0), smooth(edge, edge + 0.8, form)[..., None])
+    lit = tone * (light.sky_color + light.sun_color * (0.25 + 0.5 * light.sun[1]))
     canvas.paint(cover, lit, GLACIER, (slice(top, canvas.size), slice(0, canvas.size)))
 
 
 def paint_sea(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """Open water, a beach, or a coast with hills; now and then a boat."""
+    """Paint open water, a beach or a coast, sometimes with boats."""
     camera = _place_camera(canvas, rng, (0.25, 0.55), rng.uniform(3.0, 25.0), rng.uniform(0.8, 1.6))
     paint_sky(canvas, camera, light, rng)
     if rng.uniform() < 0.45:
         _paint_coast(canvas, camera, light, rng, rng.uniform(0.1, 1.0))
-    everywhere = ((canvas.rows > camera.horizon - 1) & (canvas.labels == NOTHING)).astype(np.float32)
+    everywhere = ((canvas.rows > camera.horizon - 1) & (canvas.labels == BACKGROUND)).astype(np.float32)
     rough = rng.uniform(0.1, 1.0)
     paint_water(canvas, camera, light, rng, everywhere, camera.height * rng.uniform(3.0, 7.0), rough)
     if rng.uniform() < 0.4:
@@ -232,19 +224,19 @@ def paint_sea(canvas: Canvas, light: Light, rng: Generator) -> None:
 
 
 def _paint_coast(canvas: Canvas, camera: Camera, light: Light, rng: Generator, tall: float) -> None:
-    """Hills beyond the water, bare or wooded, on one side or all along; in kilometres."""
-    far = Camera(camera.horizon, camera.centre, camera.focal, camera.height / 1000)
+    """Paint bare or wooded hills beyond the water; unit: kilometer."""
+    far = Camera(camera.horizon, camera.center, camera.focal, camera.height / 1000)
     ground = lay_ground(canvas, far, 9.0)
     side = choose(rng, -1.0, 1.0) * rng.uniform(0.0, 0.8)
     lean = smooth(-0.6, 1.0, side * ground.x / ground.z * 2.0 + rng.uniform(-0.3, 0.5)) * smooth(1.5, 4.5, ground.z)
     height: Array = (relief(ground, rng, 12.0) * 1.5 * lean - 0.12) * tall * 2.0
     tree_line = choose(rng, -1.0, tall * 0.5, tall * 2.0)
-    surface, labels, height = _clothe(ground, height, far, rng, rng.uniform(0.6, 3.0), tree_line)
+    surface, labels, height = _cover_mountains(ground, height, far, rng, rng.uniform(0.6, 3.0), tree_line)
     paint_land(canvas, far, light, ground, height, surface, labels, 5.0)
 
 
 def _paint_beach(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
-    """Sand in the foreground, wet and edged with foam where the water runs out."""
+    """Paint sand in the foreground, with wet sand and foam at the water."""
     across, down = canvas.columns / canvas.size, canvas.rows / canvas.size
     slant, shift = rng.uniform(-0.7, 0.7), rng.uniform()
     runs = 0.03 * sample(cloudy(), across * 0.3 + shift, shift)
@@ -252,20 +244,20 @@ def _paint_beach(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -
     edge: Array = lowest + (1 - lowest) * rng.uniform(0.6, 0.8) + slant * (across - 0.5) * (1 - lowest) * 0.6 + runs
     grain = speckle(grainy(), across * 1.3, down * 2.2 + shift)
     inland = down - np.maximum(edge, lowest + 0.04)
-    sand = vary(rng, colour(0.72, 0.60, 0.42), 0.25) * (1.0 + 0.06 * grain)[..., None]
+    sand = vary(rng, color(0.72, 0.60, 0.42), 0.25) * (1.0 + 0.06 * grain)[..., None]
     wet = mix(sand * 0.55, light.horizon, 0.25)
     lit = mix(wet, sand, smooth(0.02, 0.09, inland + 0.006 * grain)[..., None])
-    lit = lit * (light.sky_colour + light.sun_colour * max(light.sun[1], 0.15))
-    canvas.paint(smooth(-0.004, 0.004, inland), lit, NOTHING)
+    lit = lit * (light.sky_color + light.sun_color * max(light.sun[1], 0.15))
+    canvas.paint(smooth(-0.004, 0.004, inland), lit, BACKGROUND)
     for distance in (0.0, -0.05, -0.12):
         strength = 0.9 + distance * 3
         band = np.exp(-(((inland - distance + 0.006 * grain) / (0.011 + 0.02 * abs(distance))) ** 2)) * strength
-        white = light.sky_colour + 0.5 * light.sun_colour
+        white = light.sky_color + 0.5 * light.sun_color
         canvas.paint(np.clip(band * (0.8 + 0.3 * grain), 0, 1) * (down > lowest), white, SEA)
 
 
 def paint_forest(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """Among the trunks, at the edge of a spruce wood, or over wooded hills."""
+    """Paint the inside of a forest, its edge, or wooded hills."""
     choice = rng.uniform()
     if choice < 0.5:
         _among_trunks(canvas, light, rng)
@@ -276,18 +268,18 @@ def paint_forest(canvas: Canvas, light: Light, rng: Generator) -> None:
 
 
 def _among_trunks(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """Inside a wood: leaves lit from behind, trunks from far to near, and a floor of litter or fern."""
+    """Paint the inside of a forest: leaves, trunks and floor."""
     size, scale = canvas.size, canvas.scale
     camera = _place_camera(canvas, rng, (0.5, 0.68), 1.7, 1.0)
     paint_sky(canvas, camera, light, rng)
-    leaves, bark = growing(rng), vary(rng, colour(0.30, 0.25, 0.2), 0.4)
+    leaves, bark = foliage_color(rng), vary(rng, color(0.30, 0.25, 0.2), 0.4)
     if rng.uniform() < 0.12:
-        bark = colour(0.75, 0.74, 0.7)
+        bark = color(0.75, 0.74, 0.7)
     level = (camera.horizon - canvas.rows) / size
     closed = rng.uniform(0.5, 2.0)
     for air in (3.2, 2.0):
         paint_foliage(canvas, light, rng, closed + 0 * (level + canvas.columns), mix(leaves, light.horizon, 0.12), air)
-    floor = mix(vary(rng, colour(0.30, 0.21, 0.13), 0.3), leaves, rng.uniform())
+    floor = mix(vary(rng, color(0.30, 0.21, 0.13), 0.3), leaves, rng.uniform())
     _paint_floor(canvas, camera, light, rng, floor)
     number = rng.integers(9, 21)
     for near in np.sort(rng.uniform(0.05, 1.0, number) ** 1.8).tolist():
@@ -303,27 +295,27 @@ def _among_trunks(canvas: Canvas, light: Light, rng: Generator) -> None:
 
 
 def _paint_floor(canvas: Canvas, camera: Camera, light: Light, rng: Generator, floor: Array) -> None:
-    """The floor of a wood, dappled with light."""
+    """Paint the floor of a forest with spots of light."""
     below = np.maximum(canvas.rows - camera.horizon, 1.0)
     distance = camera.height * camera.focal / below
-    x = (canvas.columns - camera.centre) / camera.focal * distance
+    x = (canvas.columns - camera.center) / camera.focal * distance
     grain = speckle(grainy(), x * 0.12 + rng.uniform(), distance * 0.12)
     spots = smooth(0.2, 1.4, sample(cloudy(), x * 0.08, distance * 0.05 + rng.uniform()) + 0.4 * grain)
-    lit = light.sky_colour * 0.7 + light.sun_colour * (0.1 + 0.7 * spots)[..., None]
-    colours = floor * lit * np.clip(0.9 + 0.28 * grain, 0.2, 2.0)[..., None]
+    lit = light.sky_color * 0.7 + light.sun_color * (0.1 + 0.7 * spots)[..., None]
+    colors = floor * lit * np.clip(0.9 + 0.28 * grain, 0.2, 2.0)[..., None]
     alpha = smooth(-0.01, 0.06, (canvas.rows - camera.horizon) / canvas.size + 0.012 * grain)
-    canvas.paint(alpha, light.through_air(colours, distance / 12.0), FOREST)
+    canvas.paint(alpha, light.through_air(colors, distance / 12.0), FOREST)
 
 
 def _wood_edge(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """Rows of conifers and leafy trees rising behind a meadow, hills behind them."""
+    """Paint rows of trees behind a meadow, with hills behind them."""
     size, scale = canvas.size, canvas.scale
     camera = _place_camera(canvas, rng, (0.4, 0.6), 2.5, 1.0)
     paint_sky(canvas, camera, light, rng)
     if rng.uniform() < 0.5:
         _paint_coast(canvas, camera, light, rng, rng.uniform(0.4, 1.2))
-    paint_ground(canvas, camera, light, vary(rng, colour(*GRASS), 0.35), 0.12, NOTHING)
-    leaves, conifers = growing(rng), rng.uniform(0.0, 1.0) ** 0.5
+    paint_ground(canvas, camera, light, vary(rng, color(*GRASS), 0.35), 0.12, BACKGROUND)
+    leaves, conifers = foliage_color(rng), rng.uniform(0.0, 1.0) ** 0.5
     ranks = int(rng.integers(2, 5))
     for rank in range(ranks):
         near = (rank + 1) / ranks
@@ -340,25 +332,25 @@ def _wood_edge(canvas: Canvas, light: Light, rng: Generator) -> None:
 
 
 def _wooded_hills(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """Hills covered with trees, seen from one of them, in kilometres."""
+    """Paint hills covered with trees; unit: kilometer."""
     camera = _place_camera(canvas, rng, (0.15, 0.4), rng.uniform(0.25, 0.5), rng.uniform(0.9, 1.5))
     paint_sky(canvas, camera, light, rng)
     ground = lay_ground(canvas, camera, 8.0)
     height = relief(ground, rng, 13.0) * rng.uniform(0.25, 0.6) * smooth(0.0, 2.0, ground.z) + 0.01
     crowns = speckle(grainy(), ground.x * 0.9, ground.z * 0.9) + 0.6 * speckle(grainy(), ground.x * 2.9, ground.z * 2.9)
     patches = sample(cloudy(), ground.x * 0.8, ground.z * 0.8)
-    leaves = mix(growing(rng), growing(rng), smooth(-0.5, 1.0, patches + 0.5 * crowns)[..., None])
+    leaves = mix(foliage_color(rng), foliage_color(rng), smooth(-0.5, 1.0, patches + 0.5 * crowns)[..., None])
     surface = leaves * np.clip(0.85 + 0.3 * crowns, 0.15, 2.0)[..., None]
     labels = np.full(height.shape, FOREST, np.int8)
     if rng.uniform() < 0.6:
         bare = height > rng.uniform(0.15, 0.5) + 0.1 * patches
-        surface = np.where(bare[..., None], rocky(rng), surface)
+        surface = np.where(bare[..., None], rock_color(rng), surface)
         labels[bare] = MOUNTAIN
     paint_land(canvas, camera, light, ground, height + 0.005 * crowns, surface, labels, 4.0)
 
 
 def paint_fjord(canvas: Canvas, light: Light, rng: Generator) -> None:
-    """An arm of the sea between steep mountains with woods at their feet, in kilometres."""
+    """Paint an arm of the sea between steep, partly wooded mountains; unit: kilometer."""
     camera = Camera(
         canvas.size * rng.uniform(0.36, 0.44), canvas.size * rng.uniform(0.42, 0.58), canvas.size * 0.85, 0.14
     )
@@ -369,6 +361,8 @@ def paint_fjord(canvas: Canvas, light: Light, rng: Generator) -> None:
     aside = np.abs(ground.x - middle) - wide - 0.12 * sample(cloudy(), 0.15 * ground.z, 0.1 * np.sign(ground.x))
     walls = smooth(0.0, 1.6, aside) * 1.5 + smooth(7.0, 12.0, ground.z) * 1.6
     height = (0.35 + 1.0 * relief(ground, rng, 12.0)) * walls - 0.03
-    surface, labels, height = _clothe(ground, height, camera, rng, rng.uniform(0.8, 1.4), rng.uniform(0.25, 0.4))
+    surface, labels, height = _cover_mountains(
+        ground, height, camera, rng, rng.uniform(0.8, 1.4), rng.uniform(0.25, 0.4)
+    )
     paint_land(canvas, camera, light, ground, height, surface, labels, 5.0)
     _fill_with_water(canvas, camera, light, rng, wave=0.25, rough=rng.uniform(0.1, 0.4))

@@ -1,1 +1,1 @@
-"""Plots, image grids and HTML pages; the only owner of matplotlib."""
+"""Figures, image grids and HTML pages."""

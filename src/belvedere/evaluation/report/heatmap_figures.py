@@ -1,7 +1,4 @@
-"""Pictures that show where the evidence for a class is.
-
-Knows how a model is asked for it and what is drawn beside a photograph; does not know files or pages.
-"""
+"""Heatmaps: class activation maps over images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,73 +6,43 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.evaluation.report.image_grid import Tile, draw_grid
-from belvedere.evaluation.report.plots import Figure
 from belvedere.images.decode import RGB, read_image
-from belvedere.images.heatmap import overlay, relative
-from belvedere.images.resize import resize_image, visible_region, within
+from belvedere.images.heatmap import overlay, softmax_over_classes
+from belvedere.images.resize import resize_image, shrink, visible_region
 from belvedere.inference.model import Model
 from belvedere.inference.session import Cancellation
-from belvedere.types.prediction import Prediction
 
-SIDE = 300  # longer side of a picture, pixels
-MAX_TAGS = 5  # of a picture are drawn
-GAP = 6  # pixels between pictures in a strip
+GAP = 6  # pixels between images side by side
 
 
-def draw_tags(model: Model, answer: Prediction) -> Figure:
-    """Draws a picture, and beside it where the evidence for each of its tags is.
+def side_by_side(model: Model, path: Path, class_names: Sequence[str], max_size: int) -> RGB:
+    """Draw an image, and right of it the heatmap of each of some classes.
+
+    Raises:
+        InvalidImageError: The file cannot be read.
+    """
+    pixels, maps = compute_cam(model, read_image(path), max_size)
+    columns = [pixels]
+    for name in class_names:
+        columns.append(np.full((len(pixels), GAP, 3), 255, np.uint8))
+        columns.append(overlay(pixels, maps[model.class_names.index(name)]))
+    return np.concatenate(columns, 1)
+
+
+def compute_cam(
+    model: Model, pixels: RGB, max_size: int, cancellation: Cancellation | None = None
+) -> tuple[RGB, NDArray[np.float32]]:
+    """Return the region of an image that the model uses, and its class activation maps.
 
     Args:
-        model: It tells places.
-        answer: Its answer for a file, which is read again.
-
-    Raises:
-        InvalidImageError: The file can't be read any more.
-    """
-    pixels, shares = image_with_cam(model, Path(answer.image), SIDE)
-    tiles = [Tile(pixels, Path(answer.image).name)]
-    if not answer.tags:  # none of these, or too few photographs were held out to fit any
-        main = model.class_names.index(str(answer.predicted_label))
-        caption = f"most probable: {answer.predicted_label}" if answer.none_of_these else str(answer.predicted_label)
-        tiles.append(Tile(overlay(pixels, shares[main]), caption))
-    for tag in answer.tags[:MAX_TAGS]:
-        place = model.class_names.index(tag.name)
-        caption = f"{tag.name} {tag.share:.0%}\n{tag.confidence:.0%} confident"
-        tiles.append(Tile(overlay(pixels, shares[place]), caption))
-    title = "None of these" if answer.none_of_these else f"{answer.predicted_label} {answer.confidence:.3f}"
-    return draw_grid(tiles, title, columns=len(tiles))
-
-
-def side_by_side(model: Model, path: Path, class_names: Sequence[str], side: int) -> RGB:
-    """Draws a photograph, and right of it the evidence for each of some classes.
-
-    Raises:
-        InvalidImageError: The file can't be read.
-    """
-    pixels, shares = image_with_cam(model, path, side)
-    parts = [pixels]
-    for name in class_names:
-        parts.append(np.full((len(pixels), GAP, 3), 255, np.uint8))
-        parts.append(overlay(pixels, shares[model.class_names.index(name)]))
-    return np.concatenate(parts, 1)
-
-
-def image_with_cam(model: Model, path: Path, side: int) -> tuple[RGB, NDArray[np.float32]]:
-    """Reads a photograph again.
+        model: Model with activation maps.
+        pixels: (H, W, 3).
+        max_size: Longer side of the returned image, in pixels.
+        cancellation: Stops the model; default: none.
 
     Returns:
-        What the model sees of it, (H, W, 3), the longer side scaled down to `side`, and the share that each class has
-        of each place of that, (K, h, w).
+        Image (h, w, 3), and maps (K, h', w') that add up to 1 over the classes at each position.
     """
-    return look_at(model, read_image(path), side)
-
-
-def look_at(
-    model: Model, whole: RGB, side: int, cancellation: Cancellation | None = None
-) -> tuple[RGB, NDArray[np.float32]]:
-    """Looks at a photograph, (H, W, 3), as `image_with_cam` does."""
-    evidence = model.explain(resize_image(whole, model.card.preprocess)[None], cancellation)[0]
-    seen = visible_region(whole, model.card.preprocess)
-    pixels = resize_image(seen, within(seen.shape[0], seen.shape[1], side))
-    return pixels, relative(evidence / model.card.trust.temperature)
+    maps = model.class_activation_maps(resize_image(pixels, model.card.preprocess)[None], cancellation)[0]
+    region = visible_region(pixels, model.card.preprocess)
+    return shrink(region, max_size), softmax_over_classes(maps / model.card.uncertainty.temperature)

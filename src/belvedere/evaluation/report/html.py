@@ -1,62 +1,36 @@
-"""The report of a run: one HTML page that stands alone, and its figures as files.
+"""The report of a training run or an evaluation: an HTML page, and its figures as files."""
 
-Knows in which order and words a run is told to a person who was not there; does not know how a figure is drawn or
-computed. Everything that comes from a user (names of files and classes, the configuration) is escaped, nothing is
-fetched, and nothing on the page can run.
-"""
-
-import base64
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
-
 from belvedere.errors import UsageError
 from belvedere.evaluation.report import image_grid, plots
 from belvedere.evaluation.report.image_grid import Tile
+from belvedere.evaluation.report.pages import (
+    COLORS,
+    DASH,
+    TEMPLATES,
+    EmbeddedImage,
+    count,
+    decimals,
+    embed_image,
+    percent,
+    write_page,
+)
 from belvedere.evaluation.report.plots import Figure
-from belvedere.runtime import files
-from belvedere.types.data import ModelId, Note
-from belvedere.types.evaluation import EpochFigures, Evaluation
-from belvedere.types.model import ModelCard
+from belvedere.evaluation.report.tiles import mistake_tiles, sample_tiles
+from belvedere.evaluation.run_results import RunResults
+from belvedere.types.evaluation import Evaluation
 
-# What was measured, by the part an evaluation names.
-_MEASURED: Mapping[str, str] = {
-    "test": "test photographs",
-    "val": "validation photographs",
-    "all": "photographs",
-}
-TEMPLATES = Path(__file__).parent / "templates"
-_JPEG_QUALITY = 82
-_DASH = "\N{EN DASH}"
+SPLIT_IMAGES: Mapping[str, str] = {"test": "test images", "val": "validation images", "all": "images"}
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """All that a report tells."""
-
-    title: str  # what it is about, such as "runs/first"
-    evaluation: Evaluation
-    model: ModelId  # which one predicted
-    card: ModelCard
-    history: tuple[EpochFigures, ...]  # empty where nothing was trained
-    notes: tuple[Note, ...]  # what was found in the photographs
-    grids: Mapping[str, Sequence[Tile]]  # heading -> photographs
-    mistakes: Sequence[Tile]  # the surest, worst first
-    config: str  # the text of config.toml, may be empty
-    command: str  # how it was made
-    overlaid: bool = False  # whether beside each mistake is shown where the evidence is
-
-
-@dataclass(frozen=True, slots=True)
-class _Merit:
-    """One large figure at the top of the page."""
+class _Headline:
+    """One large number at the top of the page."""
 
     name: str
     value: str
@@ -64,250 +38,174 @@ class _Merit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One class in the table; a figure that can't be told is a dash with the reason."""
+class _ClassRow:
+    """One class in the table of classes."""
 
     name: str
-    images: int
-    figures: tuple[tuple[str, str, float | None], ...]  # name, text, and the share for its bar
+    support: int
+    cells: tuple[tuple[str, float | None], ...]  # text, and the length of its bar
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedPicture:
-    """One photograph on the page."""
-
-    source: str  # a data URI
-    width: int
-    height: int
-    lines: tuple[str, ...]  # its caption
-    tone: str
-    mark: str
-
-
-def write_report(folder: Path, report: Report) -> None:
-    """Writes `report.html`, which needs no other file, and the same figures into `figures/`.
-
-    Args:
-        folder: The folder of the run; it must exist.
-        report: What to tell.
+def write_report(folder: Path, run: RunResults) -> None:
+    """Write report.html, which is self-contained, and the same figures into figures/ of an existing folder.
 
     Raises:
-        UsageError: The folder can't be written to.
+        UsageError: The folder cannot be written.
     """
-    figures = _draw_figures(report)
-    place = folder / "figures"
+    has_heatmaps = run.model is not None and run.model.has_activation_maps
+    mistakes = mistake_tiles(run.evaluation, run.samples, run.model)
+    grids = {heading: sample_tiles(samples, run.card.class_names) for heading, samples in run.samples.items()}
+    figures_folder = folder / "figures"
     try:
-        place.mkdir(exist_ok=True)
+        figures_folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise UsageError(f"Can't make the folder {place}: {error.strerror}. Give another --out.") from error
-    for name, figure in figures.items():
-        plots.save_figure(figure, place, name)
-    for name, (heading, tiles) in _name_grids(report).items():
-        columns = 2 if name == "mistakes" and report.overlaid else 6
-        plots.save_figure(image_grid.draw_grid(tiles, heading, columns), place, name, vector=False)
-    charts = {name: _inline((place / f"{name}.svg").read_text(encoding="utf-8"), name) for name in figures}
-    page = environment().get_template("report.html").render(_describe(report), charts=charts)
-    # A file's name may hold bytes that are no text; they are shown as escapes.
-    files.write_text(folder / "report.html", page.encode(errors="backslashreplace").decode())
-
-
-def _draw_figures(report: Report) -> dict[str, Figure]:
-    figures = {
-        "confusion-counts": plots.draw_confusion(report.evaluation, shares=False),
-        "confusion-shares": plots.draw_confusion(report.evaluation, shares=True),
-        "calibration": plots.draw_calibration(report.evaluation),
-    }
-    if report.history:
-        figures["history"] = plots.draw_history(report.history, report.card.provenance.best_epoch)
-    return figures
-
-
-def _name_grids(report: Report) -> dict[str, tuple[str, Sequence[Tile]]]:
-    """The grids under names for files, which never come from a heading or a class."""
-    grids = {f"photographs-{number}": grid for number, grid in enumerate(report.grids.items(), start=1)}
-    if report.mistakes:
-        grids["mistakes"] = ("Most confident mistakes", report.mistakes)
-    return grids
-
-
-def environment(templates: Path = TEMPLATES) -> Environment:
-    """Returns what renders the house's pages: everything escaped, nothing undefined, numbers in words."""
-    made = Environment(
-        loader=FileSystemLoader(templates),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        raise UsageError(f"Cannot make the folder {figures_folder}: {error.strerror}. Choose another.") from error
+    charts = {}
+    for name, figure in _draw_charts(run).items():
+        plots.save_figure(figure, figures_folder, name)
+        charts[name] = _inline_svg((figures_folder / f"{name}.svg").read_text(encoding="utf-8"), name)
+    for number, (heading, tiles) in enumerate(grids.items(), start=1):  # file names never contain a class name
+        plots.save_figure(image_grid.draw_grid(tiles, heading), figures_folder, f"images-{number}", vector=False)
+    if mistakes:
+        grid = image_grid.draw_grid(mistakes, "Most confident mistakes", columns=2 if has_heatmaps else 6)
+        plots.save_figure(grid, figures_folder, "mistakes", vector=False)
+    evaluation, layers = run.evaluation, run.card.layers
+    write_page(
+        folder / "report.html",
+        TEMPLATES / "report.html",
+        run=run,
+        card=run.card,
+        provenance=run.card.provenance,
+        evaluation=evaluation,
+        images=SPLIT_IMAGES[evaluation.split],
+        summary=_summary(evaluation),
+        weakness=_weakness(evaluation),
+        cautions=_cautions(run),
+        headlines=_headlines(evaluation),
+        rows=_class_rows(evaluation),
+        is_numbered=len(evaluation.class_names) <= plots.MAX_NUMBERED_CLASSES,
+        calibration=_describe_calibration(evaluation),
+        charts=charts,
+        has_heatmaps=has_heatmaps,
+        mistakes=_embed(mistakes),
+        grids={heading: _embed(tiles) for heading, tiles in grids.items()},
+        parameters=sum(layer.parameters for layer in layers),
+        trainable=sum(layer.trainable for layer in layers),
     )
-    made.filters.update(percent=_percent, count=_count, decimals=_decimals, duration=_duration)
-    return made
 
 
-def _describe(report: Report) -> dict[str, object]:
-    """Everything the template shows, in words where words are due."""
-    evaluation = report.evaluation
-    layers = report.card.layers
-    return {
-        "report": report,
-        "card": report.card,
-        "provenance": report.card.provenance,
-        "evaluation": evaluation,
-        "photographs": _MEASURED[evaluation.part],
-        "verdict": _verdict(evaluation),
-        "weakness": _weakness(evaluation),
-        "cautions": _cautions(report),
-        "merits": _merits(evaluation),
-        "rows": _rows(evaluation),
-        "numbered": len(evaluation.class_names) <= plots.NUMBERED_CLASSES,
-        "calibration": _describe_calibration(evaluation),
-        "overlaid": report.overlaid,
-        "mistakes": [embed_tile(tile) for tile in report.mistakes],
-        "grids": {heading: [embed_tile(tile) for tile in tiles] for heading, tiles in report.grids.items()},
-        "parameters": sum(layer.parameters for layer in layers),
-        "trainable": sum(layer.trainable for layer in layers),
-        "colours": plots.COLOURS,
+def _draw_charts(run: RunResults) -> dict[str, Figure]:
+    charts = {
+        "confusion-counts": plots.draw_confusion(run.evaluation, normalize=False),
+        "confusion-percent": plots.draw_confusion(run.evaluation, normalize=True),
+        "calibration": plots.draw_calibration(run.evaluation),
     }
+    if run.history:
+        charts["history"] = plots.draw_history(run.history, run.card.provenance.best_epoch)
+    return charts
 
 
-def _right(evaluation: Evaluation) -> int:
-    return sum(row[index] for index, row in enumerate(evaluation.confusion))
+def _embed(tiles: Sequence[Tile]) -> list[EmbeddedImage]:
+    return [embed_image(tile.pixels, tile.caption, tile.status) for tile in tiles]
 
 
-def _verdict(evaluation: Evaluation) -> str:
-    return (
-        f"Right on {_right(evaluation):,} of {evaluation.images:,} {_MEASURED[evaluation.part]}: "
-        f"{_percent(evaluation.accuracy)}."
-    )
+def _summary(evaluation: Evaluation) -> str:
+    correct = sum(row[index] for index, row in enumerate(evaluation.confusion_matrix))
+    images = f"{evaluation.num_images:,} {SPLIT_IMAGES[evaluation.split]}"
+    return f"{correct:,} of {images} correct: {percent(evaluation.accuracy)}."
 
 
 def _weakness(evaluation: Evaluation) -> str:
-    """Where it is wrong most, in a sentence or two; nothing where it is never wrong."""
-    known = [(figures.recall, figures.name) for figures in evaluation.per_class if figures.recall is not None]
-    if not evaluation.confused_pairs:
+    """Return the class with the lowest recall and the most frequent confusion as text; empty without mistakes."""
+    if not evaluation.confusions:
         return ""
-    recall, name = min(known)
-    pair = evaluation.confused_pairs[0]
+    recall, name = min((row.recall, row.name) for row in evaluation.per_class if row.recall is not None)
+    pair = evaluation.confusions[0]
     return (
-        f"It finds {name} least well ({_percent(recall)} of its photographs). Its most frequent mistake: "
-        f"{pair.label} predicted as {pair.predicted_label}, {_count(pair.images, 'time')}."
+        f"Lowest recall: {name} ({percent(recall)}). Most frequent mistake: {pair.label} predicted as "
+        f"{pair.predicted_label}, {count(pair.count, 'time')}."
     )
 
 
-def _cautions(report: Report) -> list[str]:
-    """What a reader must know before believing the figures."""
+def _cautions(run: RunResults) -> list[str]:
+    """Return the limits of the metrics as text."""
     cautions = []
-    if report.evaluation.part == "val":
+    if run.evaluation.split == "val":
         cautions.append(
-            "These are the validation photographs. They chose which epoch was kept, so the figures are "
-            "optimistic: expect somewhat less on photographs the model has never met."
+            "These metrics are on the validation images, which chose the epoch. They are optimistic: expect somewhat "
+            "lower metrics on new images."
         )
-    if report.card.provenance.interrupted:
-        epochs = _count(report.card.provenance.epochs, "epoch")
-        cautions.append(f"Training was interrupted after {epochs}: a full run may do better.")
-    if report.evaluation.none_of_these:
-        images = _count(report.evaluation.none_of_these, "photograph")
-        cautions.append(f"The answer to {images} is “none of these”; the figures count the likeliest class of each.")
+    if run.card.provenance.interrupted:
+        epochs = count(run.card.provenance.epochs, "epoch")
+        cautions.append(f"Training was interrupted after {epochs}: a full run may be more accurate.")
+    if run.evaluation.num_none_of_these:
+        images = count(run.evaluation.num_none_of_these, "image")
+        cautions.append(f"Prediction “none of these”: {images}. The metrics use the most probable class of each.")
     return cautions
 
 
-def _merits(evaluation: Evaluation) -> tuple[_Merit, ...]:
-    classes = len(evaluation.class_names)
-    usual = _percent(max(map(sum, evaluation.confusion)) / evaluation.images)
+def _headlines(evaluation: Evaluation) -> tuple[_Headline, ...]:
+    num_classes = len(evaluation.class_names)
+    majority = percent(max(map(sum, evaluation.confusion_matrix)) / evaluation.num_images)
     return (
-        _Merit(
+        _Headline(
             "Accuracy",
-            _percent(evaluation.accuracy),
-            f"of them answered right. Always giving the most frequent class would reach {usual}.",
+            percent(evaluation.accuracy),
+            f"Fraction predicted correctly. Always predicting the most frequent class: {majority}.",
         ),
-        _Merit(
+        _Headline(
             "Macro F1",
-            _decimals(evaluation.macro_f1),
-            "Precision and recall in one figure, every class counting alike. 1 is perfect.",
+            decimals(evaluation.macro_f1),
+            "Precision and recall in one number, mean over the classes. 1 is perfect.",
         ),
-        _Merit(
+        _Headline(
             "Log loss",
-            _decimals(evaluation.log_loss),
-            f"How surprised the model is by the labels. 0 is perfect, {math.log(classes):.2f} is a blind "
-            f"guess among {classes} classes.",
+            decimals(evaluation.log_loss),
+            f"Mean negative log-probability of the label. 0 is perfect, {math.log(num_classes):.2f} is random "
+            f"guessing among {num_classes} classes.",
         ),
-        _Merit(
+        _Headline(
             "Calibration error",
-            _percent(evaluation.ece),
-            "How far its confidence lies from the share it gets right, on average. 0 is perfect.",
+            percent(evaluation.ece),
+            "Mean difference between confidence and accuracy. 0 is perfect.",
         ),
     )
 
 
-def _rows(evaluation: Evaluation) -> list[_Row]:
+def _class_rows(evaluation: Evaluation) -> list[_ClassRow]:
     rows = []
-    for figures in evaluation.per_class:
-        no_recall = "no photographs" if figures.images == 0 else "not known"
-        no_precision = "never answered" if figures.images else "not known"
-        no_f1 = no_recall if figures.recall is None else no_precision
+    for metrics in evaluation.per_class:
+        no_recall = "no images" if metrics.support == 0 else "unknown"
+        no_precision = "never predicted" if metrics.support else "unknown"
         cells = (
-            ("Precision", figures.precision, no_precision),
-            ("Recall", figures.recall, no_recall),
-            ("F1", figures.f1, no_f1),
+            (metrics.precision, no_precision),
+            (metrics.recall, no_recall),
+            (metrics.f1, no_recall if metrics.recall is None else no_precision),
         )
-        texts = tuple(
-            (name, f"{_DASH} {why}" if value is None else _percent(value), value) for name, value, why in cells
-        )
-        rows.append(_Row(figures.name, figures.images, texts))
+        texts = tuple((f"{DASH} {reason}" if value is None else percent(value), value) for value, reason in cells)
+        rows.append(_ClassRow(metrics.name, metrics.support, texts))
     return rows
 
 
 def _describe_calibration(evaluation: Evaluation) -> str:
-    """Says whether the model trusts itself too much, over all photographs."""
-    confidence = sum(each.confidence * each.images for each in evaluation.calibration) / evaluation.images
-    lean = confidence - evaluation.accuracy
-    means = f"On average it is {_percent(confidence)} sure and right on {_percent(evaluation.accuracy)}"
-    if abs(lean) < 0.01:
-        return f"{means}: its confidence can be taken at its word."
-    return f"{means}: it is {'surer than it should be' if lean > 0 else 'better than it believes'}."
+    """Return mean confidence against accuracy as text."""
+    confidence = sum(each.confidence * each.count for each in evaluation.reliability_bins) / evaluation.num_images
+    gap = confidence - evaluation.accuracy
+    verdict = "well calibrated" if abs(gap) < 0.01 else "overconfident" if gap > 0 else "underconfident"
+    return f"Mean confidence {percent(confidence)}, accuracy {percent(evaluation.accuracy)}: the model is {verdict}."
 
 
-def embed_tile(tile: Tile) -> EmbeddedPicture:
-    """A photograph as a JPEG inside the page, at its own size."""
-    picture = Image.fromarray(np.ascontiguousarray(tile.pixels))
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-    source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
-    lines = tuple(tile.caption.split("\n"))
-    return EmbeddedPicture(source, picture.width, picture.height, lines, tile.tone, image_grid.MARKS[tile.tone])
+def _inline_svg(svg: str, name: str) -> str:
+    """Return a chart's SVG for a page: colors as CSS variables, and ids that are unique on the page.
 
-
-def _inline(svg: str, name: str) -> str:
-    """A chart's SVG as part of the page: its colours follow the page's, its identities can't meet another chart's.
-
-    It goes in unescaped, which is safe: matplotlib writes texts as outlines, and their comments are taken out.
+    It is not escaped. This is safe: matplotlib draws text as outlines, and comments are removed.
     """
     width, height = re.findall(r'(?:width|height)="([0-9.]+)pt"', svg)[:2]
     inside = svg[svg.index(">", svg.index("<svg")) + 1 :].replace("xlink:href=", "href=")
     inside = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL)
     inside = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inside)
     inside = re.sub(r"\n\s*", "\n", inside)
-    for colour, value in plots.COLOURS.items():
-        inside = inside.replace(value, f"var(--{colour})")
+    for color, value in COLORS.items():
+        inside = inside.replace(value, f"var(--{color})")
     pixels = round(float(width) * 4 / 3)  # of points
     return f'<svg viewBox="0 0 {width} {height}" width="{pixels}" aria-hidden="true">{inside}'
-
-
-def _percent(share: float) -> str:
-    return _DASH if math.isnan(share) else f"{share:.1%}"
-
-
-def _decimals(figure: float, places: int = 3) -> str:
-    return _DASH if math.isnan(figure) else f"{figure:.{places}f}"
-
-
-def _count(number: int, noun: str = "") -> str:
-    """A number with its noun: "1 file", "1,312 files"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}" if noun else f"{number:,}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

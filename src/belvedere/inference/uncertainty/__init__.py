@@ -1,1 +1,1 @@
-"""How far a prediction can be trusted: temperature scaling, conformal prediction sets, out-of-distribution score."""
+"""Temperature scaling, conformal prediction sets and out-of-distribution scores, fitted on held-out images."""

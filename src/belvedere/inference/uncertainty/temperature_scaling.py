@@ -1,7 +1,4 @@
-"""How far an answer can be trusted: what is fitted on photographs that a model has not learnt from.
-
-Knows probabilities and labels; does not know networks, model files or pictures.
-"""
+"""Temperature scaling (Guo et al. 2017), softmax and log loss."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,70 +9,70 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Float = TypeVar("Float", np.float32, np.float64)
 
-TEMPERATURES = (0.1, 10.0)  # between which one is sought
-LEAST_FITTED_ON = 30  # photographs; fewer say nothing about how sure a model may be
+TEMPERATURE_RANGE = (0.1, 10.0)
+MIN_IMAGES = 30  # to fit anything on held-out images
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
-    """Finds the number by which logits are best divided, so that probabilities say how often they are right.
+    """Fit the temperature by which logits are divided to minimize the log loss.
 
-    It lowers the log loss on photographs that were not learnt from, and changes no answer (Guo et al. 2017,
-    https://arxiv.org/abs/1706.04599).
+    Predicted classes do not change (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
     Args:
-        logits: (N, K), of such photographs.
+        logits: (N, K), of held-out images.
         labels: (N,), 0 to K - 1.
 
     Returns:
-        The temperature; 1 where there are fewer than 30 photographs to fit it on.
+        The temperature, 0.1 to 10; 1 for fewer than 30 images.
     """
-    if len(labels) < LEAST_FITTED_ON:
+    if len(labels) < MIN_IMAGES:
         return 1.0
     logits = logits.astype(np.float64)
-    lowest, highest = np.log(TEMPERATURES)
-    return float(
-        np.exp(golden_section_minimize(lambda exponent: log_loss(logits / np.exp(exponent), labels), lowest, highest))
-    )
+    low, high = np.log(TEMPERATURE_RANGE)
+    exponent = golden_section_minimize(lambda exponent: log_loss(logits / np.exp(exponent), labels), low, high)
+    return float(np.exp(exponent))
 
 
 def golden_section_minimize(
     function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-5
 ) -> float:
-    """Where a function with one valley is lowest between two bounds, by the golden section (Kiefer 1953).
-
-    The log loss has one valley: it is convex in one over the temperature.
-    """
+    """Return the minimum of a unimodal function between two bounds (Kiefer 1953)."""
     golden = (5**0.5 - 1) / 2
-    inner = [high - golden * (high - low), low + golden * (high - low)]
-    values = [function(place) for place in inner]
+    points = [high - golden * (high - low), low + golden * (high - low)]
+    values = [function(point) for point in points]
     while high - low > tolerance:
         if values[0] <= values[1]:
-            high, inner, values = inner[1], [0.0, inner[0]], [0.0, values[0]]
-            inner[0] = high - golden * (high - low)
-            values[0] = function(inner[0])
+            high, points, values = points[1], [0.0, points[0]], [0.0, values[0]]
+            points[0] = high - golden * (high - low)
+            values[0] = function(points[0])
         else:
-            low, inner, values = inner[0], [inner[1], 0.0], [values[1], 0.0]
-            inner[1] = low + golden * (high - low)
-            values[1] = function(inner[1])
+            low, points, values = points[0], [points[1], 0.0], [values[1], 0.0]
+            points[1] = low + golden * (high - low)
+            values[1] = function(points[1])
     return (low + high) / 2
 
 
 def log_loss(logits: Floats, labels: NDArray[np.int64]) -> float:
-    """Mean cross-entropy, in nats, of logits (N, K) and labels (N,)."""
+    """Return the mean cross-entropy, in nats, of logits (N, K) and labels (N,)."""
     shifted = logits - logits.max(1, keepdims=True)
-    given = shifted[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(shifted).sum(1)) - given).mean())
+    of_labels = shifted[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(shifted).sum(1)) - of_labels).mean())
 
 
 def softmax(logits: NDArray[Float]) -> NDArray[Float]:
-    """Returns probabilities, (N, K), of logits, in their precision."""
+    """Return the softmax over axis 1, in the precision of the logits."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
     probabilities: NDArray[Float] = powers / powers.sum(1, keepdims=True)
     return probabilities
 
 
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logistic function of each logit."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
+
+
 def remove_temperature(probabilities: Floats, temperature: float) -> NDArray[np.float64]:
-    """Returns what probabilities, (N, K), had been before their logits were divided by a temperature."""
+    """Return the probabilities, (N, K), before their logits were divided by a temperature."""
     powers = np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny) ** temperature
     restored: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
     return restored

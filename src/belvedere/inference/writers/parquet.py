@@ -1,7 +1,4 @@
-"""Answers as Parquet: columns with types, for tools that work on millions of rows.
-
-Knows the columns and how parts become one file; does not know where the answers come from.
-"""
+"""Predictions as Parquet: typed columns for millions of rows."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +8,7 @@ from pathlib import Path
 from belvedere.errors import MissingDependencyError
 from belvedere.inference.writers.text import FIRST_COLUMNS, class_columns
 from belvedere.runtime.files import write_bytes
+from belvedere.runtime.terminal import escape_surrogates
 from belvedere.types.data import ModelId
 from belvedere.types.prediction import Prediction, ResumedRow
 
@@ -20,12 +18,12 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("Parquet", "pyarrow", "parquet") from error
 
-PART_ROWS = 4096  # kept in memory until they are written as a part: as many at most are worked out anew after a kill
+ROWS_PER_PART = 4096  # in memory until a part is written: at most as many are computed again after a kill
 
 
 def schema_of(class_names: Sequence[str], model: ModelId) -> pa.Schema:
-    """Return the columns: those of the CSV, with tags, sets and notes as lists; the metadata name the model."""
-    tag = pa.struct([("name", pa.string()), ("share", pa.float64()), ("confidence", pa.float64())])
+    """Return the columns of the CSV, with lists of tags, prediction set and warnings; the metadata name the model."""
+    tag = pa.struct([("name", pa.string()), ("area_fraction", pa.float64()), ("confidence", pa.float64())])
     return pa.schema(
         [
             ("image", pa.string()),
@@ -37,15 +35,15 @@ def schema_of(class_names: Sequence[str], model: ModelId) -> pa.Schema:
             ("prediction_set", pa.list_(pa.string())),
             ("none_of_these", pa.bool_()),
             ("none_of_these_score", pa.float64()),
-            ("notes", pa.list_(pa.string())),
+            ("warnings", pa.list_(pa.string())),
             ("error", pa.string()),
         ],
-        {"belvedere.model.name": _writable(model.name), "belvedere.model.sha256": model.sha256},
+        {"belvedere.model.name": escape_surrogates(model.name), "belvedere.model.sha256": model.sha256},
     )
 
 
-def is_answers(path: Path) -> bool:
-    """Say whether a file has the columns of `schema_of`, whatever the classes are."""
+def has_columns(path: Path) -> bool:
+    """Return whether a file has the columns of `schema_of` for any classes."""
     try:
         names: list[str] = pq.read_schema(path).names
     except (OSError, pa.ArrowException):
@@ -55,33 +53,32 @@ def is_answers(path: Path) -> bool:
     return names[: len(first)] == first and names[-len(last) :] == last
 
 
-def to_table(answers: Sequence[Prediction], class_names: Sequence[str], model: ModelId) -> pa.Table:
-    """Puts answers into columns; what isn't known is null."""
-    read = [answer.error is None for answer in answers]
-    classes: list[list[object]] = [
-        [answer.probabilities[k] if there else None for answer, there in zip(answers, read, strict=True)]
-        for k in range(len(class_names))
-    ]
-    columns: list[list[object]] = [
-        [_writable(answer.image) for answer in answers],
-        [answer.answer for answer in answers],
-        [answer.predicted_label for answer in answers],
-        [answer.confidence for answer in answers],
-        *classes,
-        [[asdict(tag) for tag in answer.tags] for answer in answers],
-        [list(answer.prediction_set) for answer in answers],
-        [answer.none_of_these for answer in answers],
-        [answer.none_of_these_score for answer in answers],
-        [list(answer.notes) for answer in answers],
-        [answer.error if answer.error is None else _writable(answer.error) for answer in answers],
+def to_table(predictions: Sequence[Prediction], class_names: Sequence[str], model: ModelId) -> pa.Table:
+    """Return predictions as a table; unknown values are null."""
+    rows: list[list[object]] = [
+        [
+            escape_surrogates(each.image),
+            each.answer,
+            each.predicted_label,
+            each.confidence,
+            *(each.probabilities or [None] * len(class_names)),
+            [asdict(tag) for tag in each.tags],
+            list(each.prediction_set),
+            each.none_of_these,
+            each.none_of_these_score,
+            list(each.warnings),
+            None if each.error is None else escape_surrogates(each.error),
+        ]
+        for each in predictions
     ]
     schema = schema_of(class_names, model)
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-class ParquetRows:
-    """Rows in parts, each written at once; one file of all of them in the end."""
+class ResumableParquet:
+    """Rows in parts, each written atomically, and joined into one file at the end."""
 
     def __init__(self, folder: Path, class_names: Sequence[str], model: ModelId) -> None:
         self._folder, self._class_names, self._model = folder, class_names, model
@@ -92,16 +89,21 @@ class ParquetRows:
         return sorted(self._folder.glob("part-*.parquet"))
 
     def read(self) -> Iterator[ResumedRow]:
-        """As `Rows`."""
+        """Yield the rows of all parts."""
         for part in self._parts():
             table = pq.read_table(part, columns=["image", "error"])
             for row in table.to_pylist():
                 yield ResumedRow(row["image"], row["error"] is not None)
 
-    def write(self, answer: Prediction) -> None:
-        """As `Rows`."""
-        self._waiting.append(answer)
-        if len(self._waiting) == PART_ROWS:
+    def write(self, prediction: Prediction) -> None:
+        """Add a row."""
+        self._waiting.append(prediction)
+        if len(self._waiting) == ROWS_PER_PART:
+            self._write_part()
+
+    def suspend(self) -> None:
+        """Write the rows in memory as a part."""
+        if self._waiting:
             self._write_part()
 
     def _write_part(self) -> None:
@@ -112,23 +114,13 @@ class ParquetRows:
         self._waiting.clear()
 
     def finish(self) -> Path:
-        """As `Rows`."""
-        self.leave()
-        whole = self._folder / "rows.parquet"
-        with whole.open("wb") as file:
+        """Join the parts and return the file."""
+        self.suspend()
+        file_path = self._folder / "rows.parquet"
+        with file_path.open("wb") as file:
             with pq.ParquetWriter(file, schema_of(self._class_names, self._model)) as writer:
                 for part in self._parts():
                     writer.write_table(pq.read_table(part))
             file.flush()
-            os.fsync(file.fileno())  # the parts are deleted behind it
-        return whole
-
-    def leave(self) -> None:
-        """As `Rows`."""
-        if self._waiting:
-            self._write_part()
-
-
-def _writable(text: str) -> str:
-    """Bytes of a name that are not UTF-8 as escapes, as in the other forms."""
-    return text.encode(errors="backslashreplace").decode()
+            os.fsync(file.fileno())  # before the parts are deleted
+        return file_path

@@ -1,8 +1,6 @@
-"""Answers written bit by bit, so that a job that was killed can go on: no row is lost, none stands twice.
+"""Prediction files that an interrupted run can resume: no row is lost or written twice.
 
-Knows what an unfinished file of answers looks like and where its last whole row ends; does not know where the answers
-come from. Beside FILE, until it is whole, stands the folder FILE.partial with the rows so far and, in job.json, what
-they are answers of.
+Until FILE is complete, the folder FILE.partial holds the rows so far and job.json, which describes the run.
 """
 
 import csv
@@ -15,11 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from belvedere.errors import UsageError
-from belvedere.inference.writers.text import CsvWriter, JsonLinesWriter
-from belvedere.runtime.csv_files import unescape_formula
-from belvedere.runtime.files import always, clear_once, write_json
-from belvedere.runtime.output_folder import PARTIAL, empty_folder, hold, let_go
+from belvedere.errors import OutputExistsError, UsageError
+from belvedere.inference.writers.text import CsvWriter, JsonLinesWriter, Writer
+from belvedere.runtime.files import always, clear_once
+from belvedere.runtime.output_folder import PARTIAL, close_on_windows, empty_folder, lock_folder
+from belvedere.runtime.serialization import unescape_formula, write_json
 from belvedere.types.data import ModelId
 from belvedere.types.prediction import Prediction, ResumedRow
 
@@ -27,48 +25,47 @@ RESUMABLE = ("csv", "jsonl", "parquet")
 JOB = "job.json"
 
 
-class Rows(Protocol):
-    """Rows that are kept in a folder until they are all there."""
+class ResumableWriter(Protocol):
+    """Keeps rows in a folder until all are there."""
 
     def read(self) -> Iterator[ResumedRow]:
-        """Reads what is there, in order; what was torn by a kill is cut off."""
+        """Yield the rows that are there, in order."""
 
-    def write(self, answer: Prediction) -> None:
-        """Adds a row."""
+    def write(self, prediction: Prediction) -> None:
+        """Add a row."""
 
     def finish(self) -> Path:
-        """Ends the writing and returns the whole file."""
+        """End the writing; return the complete file."""
 
-    def leave(self) -> None:
-        """Ends the writing, with what is there kept."""
+    def suspend(self) -> None:
+        """End the writing; keep the rows."""
 
 
 class ResumableLines:
     """Rows of a CSV or JSON lines file."""
 
     def __init__(
-        self, folder: Path, class_names: Sequence[str], model: ModelId, form: str, *, spreadsheet: bool = False
+        self, folder: Path, class_names: Sequence[str], model: ModelId, format: str, *, spreadsheet: bool = False
     ) -> None:
-        self._path = folder / f"rows.{form}"
-        self._form, self._spreadsheet = form, spreadsheet
-        _truncate_partial_record(self._path, form)
-        begun = self._path.stat().st_size > 0
+        self._path = folder / f"rows.{format}"
+        self._format, self._spreadsheet = format, spreadsheet
+        _truncate_partial_record(self._path, format)
+        has_rows = self._path.stat().st_size > 0
         self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
-        if form == "csv":
-            self._writer: CsvWriter | JsonLinesWriter = CsvWriter(
-                self._file, class_names, model, header=not begun, spreadsheet=spreadsheet
-            )
-        else:
-            self._writer = JsonLinesWriter(self._file, class_names, model)
+        self._writer: Writer = (
+            CsvWriter(self._file, class_names, model, header=not has_rows, spreadsheet=spreadsheet)
+            if format == "csv"
+            else JsonLinesWriter(self._file, class_names, model)
+        )
 
     def read(self) -> Iterator[ResumedRow]:
-        """As `Rows`."""
+        """Yield the rows that are there, in order."""
         with self._path.open("rb") as file:
-            records = (record.decode("utf-8") for record in _whole_records(file, self._form))
-            if self._form == "jsonl":
+            records = (record.decode("utf-8") for record in _complete_records(file, self._format))
+            if self._format == "jsonl":
                 for record in records:
-                    answer = json.loads(record)
-                    yield ResumedRow(answer["image"], answer["error"] is not None)
+                    row = json.loads(record)
+                    yield ResumedRow(row["image"], row["error"] is not None)
             elif header := next(records, None):
                 error = next(csv.reader([header])).index("error")
                 for record in records:
@@ -76,42 +73,42 @@ class ResumableLines:
                     image = unescape_formula(cells[0]) if self._spreadsheet else cells[0]
                     yield ResumedRow(image, bool(cells[error]))
 
-    def write(self, answer: Prediction) -> None:
-        """As `Rows`."""
-        self._writer.write(answer)
+    def write(self, prediction: Prediction) -> None:
+        """Add a row."""
+        self._writer.write(prediction)
 
     def finish(self) -> Path:
-        """As `Rows`."""
+        """End the writing; return the complete file."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         return self._path
 
-    def leave(self) -> None:
-        """As `Rows`."""
+    def suspend(self) -> None:
+        """End the writing; keep the rows."""
         self._file.close()
 
 
-def _whole_records(file: IO[bytes], form: str) -> Iterator[bytes]:
-    """Cuts a file into its whole records: lines, and in CSV as many as a cell with line ends in it takes."""
+def _complete_records(file: IO[bytes], format: str) -> Iterator[bytes]:
+    """Yield the complete records of a file: a record of CSV may hold quoted line ends."""
     record = b""
     for line in file:
         record += line
-        if line.endswith(b"\n") and (form == "jsonl" or record.count(b'"') % 2 == 0):
+        if line.endswith(b"\n") and (format == "jsonl" or record.count(b'"') % 2 == 0):
             yield record
             record = b""
 
 
-def _truncate_partial_record(path: Path, form: str) -> None:
+def _truncate_partial_record(path: Path, format: str) -> None:
     with path.open("a+b") as file:
         file.seek(0)
-        file.truncate(sum(map(len, _whole_records(file, form))))
+        file.truncate(sum(map(len, _complete_records(file, format))))
 
 
 @contextmanager
-def open_rows(
+def open_resumable(
     out: Path,
-    form: str,
+    format: str,
     class_names: Sequence[str],
     model: ModelId,
     fingerprint: str,
@@ -119,89 +116,89 @@ def open_rows(
     resume: bool,
     spreadsheet: bool = False,
     check: Callable[[], None] = always,
-) -> Iterator[tuple[Rows, Iterable[ResumedRow]]]:
-    """Opens a file of answers that appears when it is whole, and can be taken up again until then.
+) -> Iterator[tuple[ResumableWriter, Iterable[ResumedRow]]]:
+    """Open a prediction file that appears when it is complete, and can be resumed until then.
 
     Args:
         out: The file.
-        form: One of `RESUMABLE`.
-        class_names: The K classes.
-        model: Which one predicts.
-        fingerprint: Of that model: rows of one with another are not gone on with.
-        resume: Whether the rows that an earlier process left are kept.
-        spreadsheet: As `open_writer`.
-        check: Is asked once more before the file takes its place; what it raises leaves the rows to go on with.
+        format: One of `RESUMABLE`.
+        class_names: K names.
+        model: The model that predicts.
+        fingerprint: Fingerprint of the model; rows of another one are not resumed.
+        resume: Whether to keep the rows of an interrupted run.
+        spreadsheet: Whether to escape cells that spreadsheets take for formulas; for "csv" only.
+        check: Called again before the file takes its place; if it raises, the rows stay.
 
     Yields:
-        What writes the rows, and the rows that are there already.
+        The writer, and the rows that are already there.
 
     Raises:
-        UsageError: The file can't be written, another process is at it, or what was left is of another job.
-        OutputExistsError: The partial folder is not Belvedere's.
-        MissingDependencyError: Parquet is asked for and pyarrow is not installed.
+        UsageError: The file cannot be written, is being written by another process, or belongs to another run.
+        OutputExistsError: The partial folder was not made by Belvedere.
+        MissingDependencyError: The format is Parquet and pyarrow is not installed.
     """
-    create = _find_rows(form, spreadsheet)
+    create = _factory(format, spreadsheet)
     target = out.resolve()
     folder = target.with_name(f"{target.name}{PARTIAL}")
-    job: dict[str, object] = {
-        "form": f"{form} for spreadsheets" if spreadsheet else form,
-        "classes": list(class_names),
-        "model": fingerprint,
-    }
+    variant = f"{format} for spreadsheets" if spreadsheet else format
+    job: dict[str, object] = {"format": variant, "classes": list(class_names), "model": fingerprint}
     try:
-        with hold(folder) as mark:
+        with lock_folder(folder) as mark:
             if resume and (folder / JOB).is_file():
                 _check_job(folder, job)
             else:
                 empty_folder(folder)
                 write_json(folder / JOB, job)
             rows = create(folder, class_names, model)
-            with _kept(folder, rows):
+            with _suspended_on_error(folder, rows):
                 yield rows, rows.read() if resume else ()
-                whole = rows.finish()
+                file = rows.finish()
                 check()
-            whole.replace(target)
+            file.replace(target)
             clear_once(target.parent)
-            let_go(mark)
+            close_on_windows(mark)
             shutil.rmtree(folder, ignore_errors=True)
+    except OutputExistsError:
+        raise
     except OSError as error:
-        told = UsageError(f"Can't write {out}: {error.strerror or error}. Make room, or give another place.")
-        for note in getattr(error, "__notes__", ()):
-            told.add_note(note)
-        raise told from error
+        notes = " ".join(["", *getattr(error, "__notes__", ())])
+        reason = error.strerror or error
+        raise UsageError(f"Cannot write {out}: {reason}. Free disk space, or choose another file.{notes}") from error
 
 
 @contextmanager
-def _kept(folder: Path, rows: Rows) -> Iterator[None]:
-    """Says where the rows are, should the block raise; leaves nothing where there are none."""
+def _suspended_on_error(folder: Path, rows: ResumableWriter) -> Iterator[None]:
+    """Keep the rows if the block raises, and name their folder; remove the folder if there are none."""
     try:
         yield
     except BaseException as error:
-        with suppress(OSError, UsageError):  # the last rows have no room, perhaps: those before them stay
-            rows.leave()
+        with suppress(OSError, UsageError):  # the disk may be full: the rows before the last ones stay
+            rows.suspend()
         if next(iter(rows.read()), None) is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            error.add_note(f"What was answered so far is in {folder}: the same command with --resume goes on.")
+            error.add_note(f"The predictions so far are in {folder}. The same call with `resume` continues.")
         raise
 
 
 def _check_job(folder: Path, job: dict[str, object]) -> None:
     try:
-        begun = json.loads((folder / JOB).read_text(encoding="utf-8"))
+        found = json.loads((folder / JOB).read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        begun = {}
-    for what in ("form", "classes", "model"):
-        if begun.get(what) != job[what]:
+        found = {}
+    for key in job:
+        if found.get(key) != job[key]:
             raise UsageError(
-                f"{folder} was begun with another {what.removesuffix('es')}: its rows can't be gone on with. "
-                "Give the same model and form as then, or leave out --resume to start anew."
+                f"Cannot resume {folder}: it was created with another {key.removesuffix('es')}. Use the same model "
+                "and format, or start over without `resume`."
             )
 
 
-def _find_rows(form: str, spreadsheet: bool) -> Callable[[Path, Sequence[str], ModelId], Rows]:
-    if form == "parquet":
-        from belvedere.inference.writers.parquet import ParquetRows  # here, since pyarrow is an extra
+def _factory(format: str, spreadsheet: bool) -> Callable[[Path, Sequence[str], ModelId], ResumableWriter]:
+    if format == "parquet":
+        from belvedere.inference.writers.parquet import ResumableParquet  # here, since pyarrow is an extra
 
-        return ParquetRows
-    return lambda folder, class_names, model: ResumableLines(folder, class_names, model, form, spreadsheet=spreadsheet)
+        return ResumableParquet
+    return lambda folder, class_names, model: ResumableLines(
+        folder, class_names, model, format, spreadsheet=spreadsheet
+    )

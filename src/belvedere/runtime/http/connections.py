@@ -1,158 +1,189 @@
-"""HTTP connections that don't wait for ever: a head that does not come, or does not end, is cut off.
+"""Connections with a time limit for the header of a request.
 
-So is what may follow a body in chunks, further headers, and what may be said beside each chunk. Knows uvicorn's
-protocol and adds to it what it leaves open; does not know what a request asks for.
+uvicorn's h11 protocol limits the bytes of headers, trailers and chunk headers (`h11_max_incomplete_event_size`) and
+the idle time between requests (`timeout_keep_alive`), but not the time of a header. `Connection` wraps that protocol
+through asyncio's protocol interface and adds the time limit, JSON errors and a close that lets the response arrive.
 """
 
 import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from belvedere.runtime.http.errors import code_of, problem
+from belvedere.runtime.http.errors import code_of, error_body
 from belvedere.runtime.http.limits import RequestLimits
 
-LINGER_SECONDS = 1.0  # for which is read away what still comes after the last answer
-PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+LINGER_SECONDS = 1.0  # to read and drop what the client still sends after the last response
+
+_current: ContextVar["Connection | None"] = ContextVar("connection", default=None)
 
 
-class _LingeringTransport:
-    """A transport whose end lets the last answer arrive: a socket closed on unread bytes would reset the connection."""
+class Connection(asyncio.Protocol):
+    """One client connection: uvicorn's protocol with a timer for headers."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._lingers = False
+    limits: RequestLimits
+    protocol: Callable[..., asyncio.Protocol]
+    opened: "set[Connection]"
+
+    def __init__(self, **options: Any) -> None:
+        self._inner = self.protocol(**options)
+        self._loop = asyncio.get_running_loop()
+        self._transport = cast("asyncio.Transport", None)  # until connection_made
+        self._num_active = 0  # requests in the application
+        self._is_receiving = False  # then only uvicorn itself writes: an error
+        self._header_bytes = 0  # received while waiting for a header
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._close_timers: list[asyncio.TimerHandle] = []
+
+    @property
+    def awaits_header(self) -> bool:
+        """Whether the header of the next request is outstanding or incomplete."""
+        return self._header_timer is not None
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no further request is read."""
+        return bool(self._close_timers) or self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the timer of the first header."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.opened.add(self)
+        self._inner.connection_made(cast("asyncio.Transport", _Transport(self, self._transport)))
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel the timers."""
+        self.opened.discard(self)
+        self._cancel_timer()
+        for timer in self._close_timers:
+            timer.cancel()
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on the data; outside a request it belongs to the next header."""
+        if self.is_closing:
+            return
+        if not self._num_active:
+            self._start_timer()
+            self._header_bytes += len(data)
+        _current.set(self)  # the task of the request inherits it
+        self._is_receiving = True
+        self._inner.data_received(data)
+        self._is_receiving = False
+
+    def eof_received(self) -> bool | None:
+        """Pass on the end of input."""
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass on a full write buffer."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on a drained write buffer."""
+        self._inner.resume_writing()
+
+    def begin_request(self) -> None:
+        """Note that a complete header reached the application."""
+        self._num_active += 1
+        self._cancel_timer()
+
+    def end_request(self) -> None:
+        """Note that the application is done with a request."""
+        self._num_active -= 1
+
+    def write(self, data: bytes) -> None:
+        """Write a response, or an error as JSON in place of uvicorn's plain text."""
+        if self.is_closing:
+            return
+        if not self._is_receiving:
+            self._transport.write(data)
+        elif self._header_bytes > self.limits.max_header_bytes:
+            self._reject(431, f"The header of a request may be {self.limits.max_header_bytes:,} bytes.")
+        else:
+            self._reject(400, "This is not a valid HTTP request.")
+
+    def close(self) -> None:
+        """Send the end of output, then close when the client does, or after a moment.
+
+        Closing a socket with unread input resets the connection, and the client may lose the response.
+        """
+        if self.is_closing:
+            return
+        self._cancel_timer()
+        self._close_timers = [
+            self._loop.call_later(LINGER_SECONDS, self._transport.close),
+            self._loop.call_later(self.limits.response_seconds, self._transport.abort),  # for clients that never read
+        ]
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def _start_timer(self) -> None:
+        if self._header_timer is None:
+            self._header_bytes = 0
+            seconds = self.limits.header_seconds
+            message = f"The header of the request was not complete after {seconds:g} s."
+            self._header_timer = self._loop.call_later(seconds, self._reject, 408, message)
+
+    def _cancel_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _reject(self, status: int, message: str) -> None:
+        body = error_body(code_of(status), message)
+        lines = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json", "connection: close"
+        head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
+        self._transport.write(head.encode() + body)
+        self.close()
+
+
+class _Transport:
+    """The transport that uvicorn's protocol sees: writes and the close go through the connection."""
+
+    def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.write, self.close = connection.write, connection.close
+        self.is_closing = lambda: connection.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def is_closing(self) -> bool:
-        return self._lingers or self._transport.is_closing()
 
-    def close(self) -> None:
-        """Say that nothing more comes, and close when the other side does, or after a moment."""
-        if self.is_closing():
+def configure(app: ASGIApp, limits: RequestLimits, **options: Any) -> tuple[uvicorn.Config, set[Connection]]:
+    """Return uvicorn's configuration for an application within limits, and the set of its open connections.
+
+    Args:
+        app: ASGI application.
+        limits: Limits of one request.
+        options: Further options of `uvicorn.Config`.
+    """
+
+    async def tracked(scope: Scope, receive: Receive, send: Send) -> None:
+        connection = _current.get() if scope["type"] == "http" else None
+        if connection is None:
+            await app(scope, receive, send)
             return
-        self._lingers = True
-        self._transport.write_eof()
-        self._transport.resume_reading()
-        self._loop.call_later(LINGER_SECONDS, self._transport.close)
+        connection.begin_request()
+        await app(scope, receive, send)
+        connection.end_request()  # not after an exception: uvicorn answers that one and closes the connection
 
-
-class Connection(HttpToolsProtocol):
-    """Uvicorn's protocol, with a bound on the time and the bytes of a request's head."""
-
-    limits = RequestLimits()
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0  # received while a head is awaited
-        self._field_bytes = 0  # of a request's headers, those after its body too
-        self._unheard_bytes = 0  # received since the parser last made something of them
-
-    @property
-    def awaits_head(self) -> bool:
-        """Whether the next request has not come, or not with its whole head."""
-        return self._head_timer is not None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins to wait for a request."""
-        super().connection_made(cast("asyncio.Transport", _LingeringTransport(transport, self.loop)))
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no longer."""
-        self._head_came()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Counts what comes before a head is whole, and what is neither head nor body."""
-        if self.transport.is_closing():
-            return
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-        self._unheard_bytes += len(data)
-        super().data_received(data)
-        awaited = self._head_bytes if self._head_timer is not None else 0
-        if max(awaited, self._unheard_bytes) > self.limits.head_bytes:
-            self._refuse_head()
-
-    def on_message_begin(self) -> None:
-        """Begins to wait for the head of a further request."""
-        super().on_message_begin()
-        self._field_bytes = self._unheard_bytes = 0
-        self._await_head()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Takes a header, of the head or after the body."""
-        self._unheard_bytes = 0
-        self._field_bytes += len(name) + len(value)
-        if self._field_bytes > self.limits.head_bytes:
-            self._refuse_head()
-        else:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """The head is there."""
-        self._head_came()
-        self._unheard_bytes = 0
-        if len(self.url) + self._field_bytes > self.limits.head_bytes:
-            self._refuse_head()
-        else:
-            super().on_headers_complete()
-
-    def on_chunk_header(self) -> None:
-        """A chunk begins."""
-        self._unheard_bytes = 0
-
-    def on_body(self, body: bytes) -> None:
-        """Takes a piece of a body."""
-        self._unheard_bytes = 0
-        super().on_body(body)
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuses what is no HTTP."""
-        self._refuse(400, f"This is not a request in HTTP that can be read. {msg}")
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Ends a connection on which nothing more is asked."""
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()  # an answer that nobody reads
-        else:
-            super().timeout_keep_alive_handler()
-
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_bytes = 0
-            self._head_timer = self.loop.call_later(self.limits.head_seconds, self._head_is_late)
-
-    def _head_came(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        self._refuse(408, f"The head of the request was not whole after {self.limits.head_seconds:g} s.")
-
-    def _refuse_head(self) -> None:
-        self._refuse(431, f"The head of a request may be {self.limits.head_bytes:,} bytes.")
-
-    def _refuse(self, status: int, message: str) -> None:
-        """Answers in the application's place, unless it has begun to, and hangs up."""
-        self._head_came()
-        if self.transport.is_closing():
-            return
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.close()
-            return
-        body = problem(code_of(status), message)
-        head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(head % (status, PHRASES[status], len(body)) + body)
-        self.transport.close()
-
-
-def limited(limits: RequestLimits) -> type[Connection]:
-    """Returns the protocol with these limits."""
-    return type("LimitedConnection", (Connection,), {"limits": limits})
+    config = uvicorn.Config(
+        tracked,
+        http="h11",
+        h11_max_incomplete_event_size=limits.max_header_bytes,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        **options,
+    )
+    config.load()
+    opened: set[Connection] = set()
+    members = {"limits": limits, "protocol": staticmethod(config.http_protocol_class), "opened": opened}
+    config.http_protocol_class = type("LimitedConnection", (Connection,), members)
+    return config, opened

@@ -1,37 +1,35 @@
-"""Why a request is refused, in the one shape that every refusal has.
+"""Error responses of the HTTP servers: status, code and message in one JSON shape.
 
-    {"error": {"code": "too_many_files", "message": "This request holds 40 files, ..."}}
-
-Knows codes, statuses and the shape; does not know what leads to them.
+{"error": {"code": "too_many_files", "message": "A request may hold 32 files. Send the others in another request."}}
 """
 
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
-CODES = {  # of refusals that the framework makes; ours bring their own
+CODES = {  # default code of each status
     400: "bad_request",
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
-    408: "too_slow",
-    413: "too_large",
+    408: "request_timeout",
+    413: "body_too_large",
     415: "unsupported_media_type",
-    422: "invalid_request",
     421: "unknown_host",
-    431: "head_too_large",
-    499: "gone",
+    422: "invalid_request",
+    431: "headers_too_large",
+    499: "client_closed_request",
     500: "internal_error",
-    503: "busy",
+    503: "overloaded",
 }
-GONE = 499  # a status that nobody gets: the sender went away
-RETRY_AFTER_SECONDS = 1  # what a client is told that finds the queue full
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for the log: no client receives it
+RETRY_AFTER_SECONDS = 1
 
 
-class Refused(Exception):
-    """A request that is not answered, with the status, code and message that its sender gets."""
+class HTTPError(Exception):
+    """A rejected request: status, code and message of the response."""
 
     def __init__(self, status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -41,25 +39,25 @@ class Refused(Exception):
         self.headers = dict(headers or {})
 
 
-class Gone(Refused):
-    """The sender went away before it was answered: seen in the log only."""
+class ClientDisconnected(HTTPError):
+    """The client closed the connection before the response. It appears in the log only."""
 
     def __init__(self) -> None:
-        super().__init__(GONE, "The sender went away.")
+        super().__init__(CLIENT_CLOSED_REQUEST, "The client closed the connection.")
 
 
-class Busy(Refused):
-    """There is no room for this request now."""
+class ServiceUnavailable(HTTPError):
+    """The server has no capacity for the request; the response says when to retry."""
 
-    def __init__(self, message: str, code: str = "busy") -> None:
+    def __init__(self, message: str, code: str = "") -> None:
         super().__init__(503, message, code, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def code_of(status: int) -> str:
-    """Returns the code of a refusal that has none of its own."""
+    """Return the default error code of an HTTP status."""
     return CODES.get(status) or HTTPStatus(status).phrase.lower().replace(" ", "_")
 
 
-def problem(code: str, message: str) -> bytes:
-    """Returns the JSON of a refusal."""
+def error_body(code: str, message: str) -> bytes:
+    """Return the JSON body of an error response."""
     return json.dumps({"error": {"code": code, "message": message}}).encode()

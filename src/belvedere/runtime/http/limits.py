@@ -1,7 +1,4 @@
-"""What a server takes at most of one request, in bytes and in seconds.
-
-Knows numbers and whether they go together; does not know requests.
-"""
+"""Limits of one request: bytes and seconds."""
 
 from dataclasses import dataclass, fields
 
@@ -10,24 +7,23 @@ from belvedere.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """The bounds of a request; what is over them is refused, with a reason."""
+    """Limits of one request. A request over a limit is rejected."""
 
-    body_bytes: int = 32_000_000  # of one request
-    body_seconds: float = 30.0  # from a request's head to the end of its body
-    answer_seconds: float = 30.0  # from a request's body to its answer
-    head_seconds: float = 10.0  # from a connection, or a request's first byte, to the end of its head
-    held_bytes: int = 256_000_000  # bodies in memory at one time, of all requests
-    head_bytes: int = 32_768  # of a request's head
+    max_body_bytes: int = 32_000_000
+    body_seconds: float = 30.0  # from the end of the header to the end of the body
+    response_seconds: float = 30.0  # from the end of the body to the response
+    header_seconds: float = 10.0  # from the first byte, or the connection, to the end of the header
+    max_buffered_bytes: int = 256_000_000  # request bodies in memory, over all requests
+    max_header_bytes: int = 32_768
 
     def __post_init__(self) -> None:
-        """Raises UsageError where a bound makes no sense."""
+        """Check the values; raises UsageError."""
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "drain_seconds" else 1e-3
-            if not least <= value < float("inf"):
-                name = field.name.replace("_", " ")
-                raise UsageError(f"The limit on {name} must be a number above 0. Received: {value}.")
-        if self.body_bytes > self.held_bytes:
+            value, minimum = getattr(self, field.name), 0 if field.name == "drain_seconds" else 1e-3
+            if not minimum <= value < float("inf"):
+                raise UsageError(f"Limit {field.name} is not a number above 0: {value}. Give another value.")
+        if self.max_body_bytes > self.max_buffered_bytes:
             raise UsageError(
-                f"A request may be {self.body_bytes:,} bytes, but only {self.held_bytes:,} are held in memory at one "
-                "time. Give a smaller limit."
+                f"Limit max_body_bytes is too large: {self.max_body_bytes:,}. Give at most max_buffered_bytes, "
+                f"{self.max_buffered_bytes:,}."
             )

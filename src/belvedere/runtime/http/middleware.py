@@ -1,8 +1,7 @@
-"""A gate before an application: limits on what is sent, security headers, one shape of refusal.
+"""ASGI middleware of both servers: request limits, host check, security headers and error responses.
 
-Knows one exchange of a request and its answer, as ASGI has it; does not know routes. A body is counted as it comes:
-over the limit, or past its time, its request is refused, and what else is sent is read away for a moment so that the
-refusal arrives.
+The body is counted as it arrives. A request over a limit gets an error response, and the rest of its body is read and
+dropped for a moment, so that the client receives the response.
 """
 
 import asyncio
@@ -11,15 +10,15 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from belvedere.runtime.http.errors import Busy, Gone, Refused, problem
+from belvedere.runtime.http.errors import ClientDisconnected, HTTPError, ServiceUnavailable, error_body
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import is_allowed_host
 
-LINGER_SECONDS = 2.0  # for which a refused body is read away
-LINGER_BYTES = 64_000_000  # as many of it at most
-SLOW = 408  # the status of what was sent too slowly
-READING = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
-HEADERS = (
+DRAIN_SECONDS = 2.0  # to read and drop a rejected body
+DRAIN_BYTES = 64_000_000
+REQUEST_TIMEOUT = 408
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -27,169 +26,164 @@ HEADERS = (
 )
 
 
-class Gate:
-    """Passes requests on to an application, within limits."""
+class LimitsMiddleware:
+    """Apply the limits to every request and the security headers to every response."""
 
-    def __init__(self, app: ASGIApp, limits: RequestLimits, *, images: str, only_local: str | None) -> None:
-        """Stands before an application.
+    def __init__(self, app: ASGIApp, limits: RequestLimits, *, image_sources: str, local_name: str | None) -> None:
+        """Wrap an application.
 
         Args:
-            app: Answers.
-            limits: Of a request.
-            images: Where a page's images may come from, as a content security policy says it.
-            only_local: The server's own name, where requests must name this machine: against another site that gives
-                its own name our address (DNS rebinding). None where any name is answered.
+            app: ASGI application.
+            limits: Limits of one request.
+            image_sources: Sources of `img-src` in the content security policy.
+            local_name: Name of this server. If it is given, requests must address this machine or this name, which
+                prevents DNS rebinding. None accepts every host.
         """
         self.app = app
         self.limits = limits
-        self.only_local = only_local
-        self.headers = (*HEADERS, (b"content-security-policy", _write_policy(images).encode()))
-        self.held_bytes = 0  # of all bodies in memory
-        self.is_closing = False  # at the end: answers close their connection
+        self.local_name = local_name
+        policy = (
+            f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {image_sources}; connect-src 'self'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        self.security_headers = (*SECURITY_HEADERS, (b"content-security-policy", policy.encode()))
+        self.buffered_bytes = 0  # request bodies in memory
+        self.is_closing = False  # at shutdown: responses close their connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Handle one request."""
         if scope["type"] == "http":
-            await self.open(scope, receive, send).run()
+            await self.open_request(scope, receive, send).run()
         else:
             await self.app(scope, receive, send)
 
-    def open(self, scope: Scope, receive: Receive, send: Send) -> "Exchange":
-        """Begins an exchange."""
-        return Exchange(self, scope, receive, send)
+    def open_request(self, scope: Scope, receive: Receive, send: Send) -> "RequestContext":
+        """Return the context of a new request."""
+        return RequestContext(self, scope, receive, send)
 
 
-class Exchange:
-    """One request and its answer."""
+class RequestContext:
+    """One request and its response."""
 
-    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, middleware: LimitsMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
-        # HEAD is answered as GET, without the body.
+        # The application handles HEAD as GET; `_send` drops the body.
         self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
-        self._gate, self._receive_raw, self._send_raw = gate, receive, send
+        self._middleware, self._limits = middleware, middleware.limits
+        self._receive_raw, self._send_raw = receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.began = time.perf_counter()
-        self.received = 0  # bytes of the body
-        self.status = 0  # of the answer, once it has begun
-        self._broken: Refused | None = None  # why the application does not answer
-        self._body_until = self.began + gate.limits.body_seconds
-        self._is_whole = b"transfer-encoding" not in self.headers and self.headers.get(b"content-length", b"0") == b"0"
+        self.started = time.perf_counter()
+        self.num_bytes = 0  # of the body, so far
+        self.status = 0  # of the response, once it started
+        self._error: HTTPError | None = None  # ends the request in place of the application
+        self._is_complete = (
+            b"transfer-encoding" not in self.headers and self.headers.get(b"content-length", b"0") == b"0"
+        )
 
     async def run(self) -> None:
-        """Answers, or refuses."""
+        """Pass the request to the application, or reject it."""
         try:
-            await self._pass_on()
-            if self._broken is not None and not self.status:
-                await self.refuse(self._broken)
+            try:
+                self.check_headers()
+                await self._middleware.app(self.scope, self._receive, self._send_if_valid)
+            except HTTPError as error:
+                self._error = error
+            if self._error is not None and not self.status:
+                await self.reject(self._error)
         finally:
-            self._gate.held_bytes -= self.received
+            self._middleware.buffered_bytes -= self.num_bytes
 
-    async def _pass_on(self) -> None:
-        try:
-            self.check_head()
-            await self._gate.app(self.scope, self._receive, self._answer)
-        except Refused as refused:
-            self._broken = refused
-
-    def check_head(self) -> None:
-        """Refuses by the head alone what must not be answered, or would be refused later."""
-        if sum(name == b"host" for name, _ in self.scope["headers"]) > 1:
-            raise Refused(400, "The request has several Host headers. Send one.")
-        self._check_host()
-        length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._gate.limits.body_bytes:
-            raise self._too_large()
-
-    def _check_host(self) -> None:
-        host = self.headers.get(b"host", b"").decode("latin-1")  # browsers always send it
-        own_name = self._gate.only_local
-        if own_name is not None and b"host" in self.headers and not is_allowed_host(host, own_name):
-            raise Refused(
+    def check_headers(self) -> None:
+        """Raise HTTPError if the headers alone are reason to reject the request."""
+        headers = self.scope["headers"]
+        num_bytes = sum(len(name) + len(value) for name, value in headers) + len(self.scope.get("raw_path", b""))
+        if num_bytes + len(self.scope["query_string"]) > self._limits.max_header_bytes:
+            raise HTTPError(431, f"The header of a request may be {self._limits.max_header_bytes:,} bytes.")
+        if sum(name == b"host" for name, _ in headers) > 1:
+            raise HTTPError(400, "The request has several Host headers. Send one.")
+        host, local_name = self.headers.get(b"host"), self._middleware.local_name
+        if host is not None and local_name is not None and not is_allowed_host(host.decode("latin-1"), local_name):
+            raise HTTPError(
                 421,
-                "A server that asks for no token answers under names of this machine only. "
-                f"Received the host {host[:100]!r}. Ask for 127.0.0.1 or localhost; let a proxy send one of them as "
-                "Host; or start the server with a token, to be asked under any name.",
+                f"Host not allowed: {host[:100].decode('latin-1')!r}. A server without a token responds to names of "
+                "this machine only. Use 127.0.0.1 or localhost, let a proxy send one of them as Host, or start the "
+                "server with a token.",
             )
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._limits.max_body_bytes:
+            raise self._body_too_large()
 
-    def own_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers of every answer."""
-        closes = self._gate.is_closing or not self._is_whole
-        return [*self._gate.headers, *([(b"connection", b"close")] if closes else [])]
+    def response_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers added to the response."""
+        closes = self._middleware.is_closing or not self._is_complete
+        return [*self._middleware.security_headers, *([(b"connection", b"close")] if closes else [])]
 
-    async def refuse(self, refused: Refused) -> None:
-        """Answers with a refusal."""
-        body = problem(refused.code, refused.message)
-        headers = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
+    async def reject(self, error: HTTPError) -> None:
+        """Send an error response."""
+        body = error_body(error.code, error.message)
+        headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self._send({"type": "http.response.start", "status": refused.status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
-    def _too_large(self) -> Refused:
-        limit = self._gate.limits.body_bytes
-        return Refused(413, f"A request may be {limit:,} bytes. Send fewer or smaller files.", "body_too_large")
+    def _body_too_large(self) -> HTTPError:
+        return HTTPError(413, f"A request may be {self._limits.max_body_bytes:,} bytes. Send fewer or smaller files.")
 
     async def _receive(self) -> Message:
-        if self._broken is None:
+        if self._error is None:
             try:
                 return await self._read()
-            except Refused as refused:
-                self._broken = refused
-        raise self._broken
+            except HTTPError as error:
+                self._error = error
+        raise self._error
 
-    async def _answer(self, message: Message) -> None:
-        """Sends what the application answers; what it says of a body that was cut off counts for nothing."""
-        if self._broken is None or self.status:
+    async def _send_if_valid(self, message: Message) -> None:
+        """Send the response of the application, unless its request was rejected while it read the body."""
+        if self._error is None or self.status:
             await self._send(message)
 
     async def _read(self) -> Message:
-        if self._is_whole:
+        if self._is_complete:
             return await self._receive_raw()
         try:
-            async with asyncio.timeout(self._body_until - time.perf_counter()):
+            async with asyncio.timeout(self.started + self._limits.body_seconds - time.perf_counter()):
                 message = await self._receive_raw()
         except TimeoutError:
-            seconds = self._gate.limits.body_seconds
-            raise Refused(SLOW, f"The request was not whole after {seconds:g} s. Send it faster.") from None
+            seconds = self._limits.body_seconds
+            raise HTTPError(REQUEST_TIMEOUT, f"The request was not complete after {seconds:g} s.") from None
         if message["type"] == "http.disconnect":
-            raise Gone
+            raise ClientDisconnected
         size = len(message.get("body", b""))
-        self.received += size
-        self._gate.held_bytes += size
-        self._is_whole = not message.get("more_body", False)
-        if self.received > self._gate.limits.body_bytes:
-            raise self._too_large()
-        if self._gate.held_bytes > self._gate.limits.held_bytes:
-            raise Busy("The memory for requests is full. Try again in a moment.", "memory_full")
+        self.num_bytes += size
+        self._middleware.buffered_bytes += size
+        self._is_complete = not message.get("more_body", False)
+        if self.num_bytes > self._limits.max_body_bytes:
+            raise self._body_too_large()
+        if self._middleware.buffered_bytes > self._limits.max_buffered_bytes:
+            raise ServiceUnavailable("The memory for requests is full. Try again in a moment.")
         return message
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            await self._linger(message["status"])
+            await self._drain(message["status"])
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), *self.own_headers()]}
+            message = {**message, "headers": [*message.get("headers", ()), *self.response_headers()]}
         elif self.method == "HEAD":
             message = {**message, "body": b""}
-        async with asyncio.timeout(self._gate.limits.answer_seconds):  # for clients that send and never read
+        async with asyncio.timeout(self._limits.response_seconds):  # for clients that never read
             await self._send_raw(message)
 
-    async def _linger(self, status: int) -> None:
-        """Reads away the rest of a refused body: a client that is still sending would not see the answer."""
-        waits_for_a_word = b"expect" in self.headers and not self.received
-        if self._is_whole or status == SLOW or waits_for_a_word:
+    async def _drain(self, status: int) -> None:
+        """Read and drop the rest of a rejected body: a client that is still sending would miss the response."""
+        awaits_continue = b"expect" in self.headers and not self.num_bytes
+        if self._is_complete or status == REQUEST_TIMEOUT or awaits_continue:
             return
-        left = LINGER_BYTES
+        remaining = DRAIN_BYTES
         with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while left > 0:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while remaining > 0:
                     message = await self._receive_raw()
-                    left -= len(message.get("body", b""))
+                    remaining -= len(message.get("body", b""))
                     if message["type"] != "http.request" or not message.get("more_body", False):
-                        self._is_whole = message["type"] == "http.request"
+                        self._is_complete = message["type"] == "http.request"
                         return
-
-
-def _write_policy(images: str) -> str:
-    return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )

@@ -1,64 +1,64 @@
-// Lays a class's share at each place over a picture, as belvedere.heatmaps does: grey where it says nothing, and from
-// violet over red to yellow the more it speaks for the class. Knows pixels; does not know the page.
+// Draws the heatmap of a class over an image, with the colors of belvedere's own heatmaps: gray, then violet, red and
+// yellow with increasing evidence for the class.
 
-const SIDE = 640; // longer side that is drawn, pixels
-const OPACITY = 0.75; // of the strongest
+const MAX_SIZE = 640; // longer side of the canvas, pixels
+const OPACITY = 0.75; // at the highest value
 const STRENGTHS = [0, 0.35, 0.7, 1];
-const COLOURS = [[70, 0, 110], [190, 30, 90], [255, 130, 30], [255, 240, 120]];
+const COLORS = [[70, 0, 110], [190, 30, 90], [255, 130, 30], [255, 240, 120]];
 
 /**
- * Draws shares, rows of numbers from 0 to 1, over an image into a canvas.
- * `input` is the model's {height, width, resize}: with "crop" it saw only the middle of the picture.
+ * Draws a heatmap, rows of numbers from 0 to 1, over an image into a canvas.
+ * `preprocess` is the model's {height, width, resize}: with "crop" the heatmap covers the center of the image.
  */
-export function drawHeatmap(canvas, image, shares, input) {
-  const scale = Math.min(1, SIDE / Math.max(image.naturalWidth, image.naturalHeight));
+export function drawHeatmap(canvas, image, heatmap, preprocess) {
+  const scale = Math.min(1, MAX_SIZE / Math.max(image.naturalWidth, image.naturalHeight));
   const width = (canvas.width = Math.max(1, Math.round(image.naturalWidth * scale)));
   const height = (canvas.height = Math.max(1, Math.round(image.naturalHeight * scale)));
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0, width, height);
-  const picture = context.getImageData(0, 0, width, height);
-  const seen = seenPart(width, height, input);
-  const pixels = picture.data;
+  const imageData = context.getImageData(0, 0, width, height);
+  const visible = visibleRegion(width, height, preprocess);
+  const pixels = imageData.data;
   for (let y = 0, at = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1, at += 4) {
-      const strength = shareAt(shares, (x + 0.5 - seen.left) / seen.width, (y + 0.5 - seen.top) / seen.height);
-      const grey = ((pixels[at] + pixels[at + 1] + pixels[at + 2]) / 3) * 0.8;
+      const strength = valueAt(heatmap, (x + 0.5 - visible.left) / visible.width, (y + 0.5 - visible.top) / visible.height);
+      const gray = ((pixels[at] + pixels[at + 1] + pixels[at + 2]) / 3) * 0.8;
       const opacity = OPACITY * strength;
-      const colour = colourOf(strength);
+      const color = colorOf(strength);
       for (let k = 0; k < 3; k += 1) {
-        const base = grey + (pixels[at + k] - grey) * (0.35 + 0.65 * strength);
-        pixels[at + k] = base * (1 - opacity) + colour[k] * opacity;
+        const base = gray + (pixels[at + k] - gray) * (0.35 + 0.65 * strength);
+        pixels[at + k] = base * (1 - opacity) + color[k] * opacity;
       }
     }
   }
-  context.putImageData(picture, 0, 0);
+  context.putImageData(imageData, 0, 0);
 }
 
-function seenPart(width, height, input) {
-  if (input.resize !== "crop") return { left: 0, top: 0, width, height };
-  const ratio = input.width / input.height;
-  const seen = width / height > ratio ? { width: height * ratio, height } : { width, height: width / ratio };
-  return { ...seen, left: (width - seen.width) / 2, top: (height - seen.height) / 2 };
+function visibleRegion(width, height, preprocess) {
+  if (preprocess.resize !== "crop") return { left: 0, top: 0, width, height };
+  const ratio = preprocess.width / preprocess.height;
+  const size = width / height > ratio ? { width: height * ratio, height } : { width, height: width / ratio };
+  return { ...size, left: (width - size.width) / 2, top: (height - size.height) / 2 };
 }
 
-function shareAt(shares, across, down) {
+function valueAt(heatmap, across, down) {
   if (across < 0 || across > 1 || down < 0 || down > 1) return 0;
-  const rows = shares.length;
-  const columns = shares[0].length;
+  const rows = heatmap.length;
+  const columns = heatmap[0].length;
   const y = Math.min(Math.max(down * rows - 0.5, 0), rows - 1);
   const x = Math.min(Math.max(across * columns - 0.5, 0), columns - 1);
   const top = Math.floor(y);
   const left = Math.floor(x);
   const below = Math.min(top + 1, rows - 1);
   const right = Math.min(left + 1, columns - 1);
-  const upper = shares[top][left] + (shares[top][right] - shares[top][left]) * (x - left);
-  const lower = shares[below][left] + (shares[below][right] - shares[below][left]) * (x - left);
+  const upper = heatmap[top][left] + (heatmap[top][right] - heatmap[top][left]) * (x - left);
+  const lower = heatmap[below][left] + (heatmap[below][right] - heatmap[below][left]) * (x - left);
   return upper + (lower - upper) * (y - top);
 }
 
-function colourOf(strength) {
-  let place = 0;
-  while (place < STRENGTHS.length - 2 && strength > STRENGTHS[place + 1]) place += 1;
-  const part = (strength - STRENGTHS[place]) / (STRENGTHS[place + 1] - STRENGTHS[place]);
-  return COLOURS[place].map((value, k) => value + (COLOURS[place + 1][k] - value) * part);
+function colorOf(strength) {
+  let index = 0;
+  while (index < STRENGTHS.length - 2 && strength > STRENGTHS[index + 1]) index += 1;
+  const fraction = (strength - STRENGTHS[index]) / (STRENGTHS[index + 1] - STRENGTHS[index]);
+  return COLORS[index].map((value, k) => value + (COLORS[index + 1][k] - value) * fraction);
 }

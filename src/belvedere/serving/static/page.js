@@ -1,127 +1,127 @@
-// The page: photographs come by dropping, pasting, choosing or the camera; each gets a card. Knows the page's places.
+// The page: images are dropped, pasted, chosen or taken with the camera, and each gets a card.
 
-import { askAbout, askModel, setToken } from "./asking.js";
+import { fetchModel, predict, setToken } from "./api.js";
 import { Card } from "./card.js";
 
-const place = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 const cards = [];
-let limit = Infinity; // bytes of a request
-let allJson = null;
+let maxBytes = Infinity; // of a request
+let allJson = null; // object URL
 
 for (const [button, input] of [["choose", "files"], ["camera", "shot"]]) {
-  place(button).addEventListener("click", () => place(input).click());
-  place(input).addEventListener("change", () => {
-    take(place(input).files);
-    place(input).value = "";
+  byId(button).addEventListener("click", () => byId(input).click());
+  byId(input).addEventListener("change", () => {
+    addFiles(byId(input).files);
+    byId(input).value = "";
   });
 }
 document.addEventListener("paste", (event) => {
   if (event.clipboardData?.files.length) {
     event.preventDefault();
-    take(event.clipboardData.files);
+    addFiles(event.clipboardData.files);
   }
 });
-let inside = 0; // elements that a dragged file is over
+let dragDepth = 0; // nested elements under a dragged file
 const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
 document.addEventListener("dragenter", (event) => {
   if (!hasFiles(event)) return;
-  inside += 1;
+  dragDepth += 1;
   document.body.classList.add("dragging");
 });
 document.addEventListener("dragleave", () => {
-  inside = Math.max(0, inside - 1);
-  document.body.classList.toggle("dragging", inside > 0);
+  dragDepth = Math.max(0, dragDepth - 1);
+  document.body.classList.toggle("dragging", dragDepth > 0);
 });
 document.addEventListener("dragover", (event) => { if (hasFiles(event)) event.preventDefault(); });
 document.addEventListener("drop", (event) => {
-  inside = 0;
+  dragDepth = 0;
   document.body.classList.remove("dragging");
   if (!hasFiles(event)) return;
   event.preventDefault();
-  take(event.dataTransfer.files);
+  addFiles(event.dataTransfer.files);
 });
-place("clear").addEventListener("click", () => {
-  for (const card of cards.splice(0)) card.forget();
-  place("cards").replaceChildren();
+byId("clear").addEventListener("click", () => {
+  for (const card of cards.splice(0)) card.dispose();
+  byId("cards").replaceChildren();
   refresh();
-  place("choose").focus();
+  byId("choose").focus();
 });
-place("token").addEventListener("submit", (event) => {
+byId("token").addEventListener("submit", (event) => {
   event.preventDefault();
-  setToken(place("secret").value.trim());
-  place("token").hidden = true;
-  introduce();
-  for (const card of cards.filter((each) => each.refused)) {
-    card.refused = false;
-    card.wait();
-    answer(card);
+  setToken(byId("secret").value.trim());
+  byId("token").hidden = true;
+  showModel();
+  for (const card of cards.filter((each) => each.needsToken)) {
+    card.needsToken = false;
+    card.showPending();
+    requestPrediction(card);
   }
 });
 
-/** Makes a card for each file, the newest above the older ones, and asks for their answers. */
-function take(files) {
-  const fresh = [...files].map((file) => new Card(file, answer));
-  cards.unshift(...fresh);
-  place("cards").prepend(...fresh.map((card) => card.element));
+/** Adds a card for each file above the older ones, and requests the predictions. */
+function addFiles(files) {
+  const added = [...files].map((file) => new Card(file, requestPrediction));
+  cards.unshift(...added);
+  byId("cards").prepend(...added.map((card) => card.element));
   refresh();
-  for (const card of fresh) answer(card);
+  for (const card of added) requestPrediction(card);
 }
 
-async function answer(card) {
-  let said;
-  if (card.file.size > limit) {
-    said = card.fail(`It is ${Math.ceil(card.file.size / 1e6)} MB large; this server takes ${Math.floor(limit / 1e6)} MB.`, false);
+async function requestPrediction(card) {
+  let message;
+  if (card.file.size > maxBytes) {
+    message = card.showError(`The file has ${Math.ceil(card.file.size / 1e6)} MB; the limit is ${Math.floor(maxBytes / 1e6)} MB.`, false);
   } else {
     try {
-      said = card.tell(await askAbout(card.file));
-    } catch (refusal) {
-      if (refusal.status === 401) {
-        card.refused = true;
-        askForToken(refusal);
+      message = card.showResponse(await predict(card.file));
+    } catch (error) {
+      if (error.status === 401) {
+        card.needsToken = true;
+        showTokenForm(error);
       }
-      said = card.fail(refusal.message, refusal.status === 0 || refusal.status >= 500 || refusal.status === 408);
+      message = card.showError(error.message, error.status === 0 || error.status >= 500 || error.status === 408);
     }
   }
-  if (!cards.includes(card)) card.forget(); // cleared in the meantime
-  place("said").textContent = said;
+  if (!cards.includes(card)) card.dispose(); // cleared in the meantime
+  byId("status").textContent = message;
   refresh();
 }
 
 function refresh() {
-  const answered = cards.filter((card) => card.answer);
-  document.body.classList.toggle("has-answers", cards.length > 0);
-  place("answers").hidden = cards.length === 0;
-  place("count").textContent = cards.length === 1 ? "One photograph" : `${cards.length} photographs`;
+  const predicted = cards.filter((card) => card.response);
+  document.body.classList.toggle("has-cards", cards.length > 0);
+  byId("predictions").hidden = cards.length === 0;
+  byId("count").textContent = cards.length === 1 ? "1 image" : `${cards.length} images`;
   if (allJson) URL.revokeObjectURL(allJson);
   allJson = null;
-  place("all-json").hidden = answered.length < 2;
-  if (answered.length > 1) {
-    const whole = answered.map((card) => card.answer);
-    allJson = URL.createObjectURL(new Blob([JSON.stringify(whole, null, 2)], { type: "application/json" }));
-    place("all-json").href = allJson;
+  byId("all-json").hidden = predicted.length < 2;
+  if (predicted.length > 1) {
+    const responses = predicted.map((card) => card.response);
+    allJson = URL.createObjectURL(new Blob([JSON.stringify(responses, null, 2)], { type: "application/json" }));
+    byId("all-json").href = allJson;
   }
 }
 
-function askForToken(refusal) {
-  place("token-said").textContent = refusal.message.startsWith("The token") ? "That token was wrong." : "";
-  if (!place("token").hidden) return;
-  place("token").hidden = false;
-  place("secret").focus();
+function showTokenForm(error) {
+  byId("token-error").textContent = error.message.startsWith("The token") ? "The token is wrong." : "";
+  if (!byId("token").hidden) return;
+  byId("token").hidden = false;
+  byId("secret").focus();
 }
 
-/** Says which classes the model tells apart, and what it is. */
-async function introduce() {
+/** Shows the classes and the name of the model. */
+async function showModel() {
   try {
-    const model = await askModel();
-    limit = model.limits.body_bytes;
+    const model = await fetchModel();
+    maxBytes = model.limits.max_body_bytes;
     const names = model.card.class_names;
     const listed = names.length > 12 ? `${names.slice(0, 10).join(", ")} and ${names.length - 10} more` : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
-    place("about").textContent = `This model tells ${listed} apart.`;
-    place("model").textContent = `${model.name}, ${model.sha256.slice(0, 12)}`;
-    if (model.reload_error) place("model").textContent += ` (a newer file is not in use: ${model.reload_error})`;
-  } catch (refusal) {
-    if (refusal.status === 401) askForToken(refusal);
+    byId("about").textContent = `Classes of this model: ${listed}.`;
+    byId("model").textContent = `${model.name}, ${model.sha256.slice(0, 12)}`;
+    if (model.reload_error) byId("model").textContent += ` (the present model file is not in use: ${model.reload_error})`;
+  } catch (error) {
+    if (error.status === 401) showTokenForm(error);
   }
 }
 
-introduce();
+showModel();

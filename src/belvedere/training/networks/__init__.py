@@ -1,13 +1,13 @@
-"""The networks that Belvedere trains, by name."""
+"""Network architectures by name."""
 
 from belvedere.errors import UnknownNameError
 from belvedere.training.networks.article import ArticleNetwork
-from belvedere.training.networks.backbones import BACKBONES, list_models
+from belvedere.training.networks.backbones import BACKBONES
 from belvedere.training.networks.compact import CompactNetwork
 from belvedere.training.networks.registry import NETWORKS, ArchitectureSpec, Network, find_network, list_layers
 from belvedere.training.networks.timm_backbone import PretrainedNetwork, find_backbone
 from belvedere.training.recipes import Recipe
-from belvedere.types.model import Layer
+from belvedere.types.model import Layer, NetworkInfo
 
 __all__ = [
     "BACKBONES",
@@ -27,34 +27,44 @@ __all__ = [
 
 
 def architecture_for(recipe: Recipe) -> ArchitectureSpec:
-    """Finds the network that a recipe trains.
+    """Return the architecture that a recipe trains.
 
     Raises:
-        UnknownNameError: There is none of that name; the nearest is suggested.
-        UsageError: It takes no pictures of the side that the recipe names.
+        UnknownNameError: There is none of that name; the error suggests the closest.
+        UsageError: It does not accept the recipe's image size.
     """
     if recipe.pretrained:
         return find_backbone(recipe.network, recipe.image_size)
     try:
         entry = find_network(recipe.network)
     except UnknownNameError as error:
-        error.add_note("A network of timm's is for recipes that stand on one: --recipe probe or finetune.")
+        error.add_note("Networks of timm need a recipe that starts from pretrained weights: probe or finetune.")
         raise
-    return entry if recipe.image_size is None else entry.resized(recipe.image_size)
+    return entry if recipe.image_size is None else entry.with_image_size(recipe.image_size)
 
 
-def describe_architecture(name: str, classes: int) -> tuple[ArchitectureSpec, tuple[Layer, ...]]:
-    """Describes a network that has not been trained.
+def list_models() -> tuple[NetworkInfo, ...]:
+    """Return Belvedere's networks, then recommended pretrained ones of timm, from small to large.
+
+    Their parameters are counted without the classifier. Any other pretrained model of timm can be trained, too.
+    """
+    return (*(_describe(spec) for spec in NETWORKS.values()), *BACKBONES)
+
+
+def _describe(spec: ArchitectureSpec) -> NetworkInfo:
+    parameters = sum(each.numel() for each in spec.create(2).features.parameters())
+    return NetworkInfo(spec.name, parameters / 1e6, spec.preprocess.height, spec.license, None, spec.summary)
+
+
+def describe_architecture(name: str, num_classes: int) -> tuple[ArchitectureSpec, tuple[Layer, ...]]:
+    """Return an untrained architecture of ours and its layer table.
 
     Args:
-        name: Its name in the registry.
-        classes: K, how many classes it shall tell apart.
-
-    Returns:
-        What the registry says of it, and its layer table.
+        name: Name of the network; `list_models` lists them.
+        num_classes: K, number of classes.
 
     Raises:
         UnknownNameError: There is no network of that name.
     """
     entry = find_network(name)
-    return entry, list_layers(entry.create(classes), entry.preprocess)
+    return entry, list_layers(entry.create(num_classes), entry.preprocess)

@@ -1,8 +1,4 @@
-"""The article's network: a small Keras CNN for 150x150 scenes, layer for layer.
-
-Knows its layers and Keras' defaults (Glorot-uniform kernels, zero biases, batch norm with momentum 0.99 and epsilon
-0.001); does not know how it is trained.
-"""
+"""The article's network: a small Keras CNN for 150 x 150 images, with Keras' initialization and batch norm."""
 
 from collections import OrderedDict
 
@@ -14,9 +10,9 @@ from belvedere.types.model import Preprocess
 
 @register(
     "article",
-    summary="the article's CNN: four convolutions, two poolings, two dense layers",
+    summary="CNN of the article: four convolutions, two poolings, two dense layers",
     source="the blog article that Belvedere started from, built as its Keras program builds it",
-    licensed="Apache-2.0",
+    license_id="Apache-2.0",
     preprocess=Preprocess(150, 150, "stretch"),
 )
 class ArticleNetwork(Network):
@@ -40,7 +36,7 @@ class ArticleNetwork(Network):
                 flatten=nn.Flatten(),
                 dense1=nn.Linear(5 * 5 * 64, 64),
                 relu5=nn.ReLU(),
-                norm=nn.BatchNorm1d(64, eps=0.001, momentum=0.01),  # Keras' momentum is the share kept: 1 - 0.99
+                norm=nn.BatchNorm1d(64, eps=0.001, momentum=0.01),  # Keras' momentum of 0.99 is 1 - 0.99 in PyTorch
                 dropout2=nn.Dropout(0.2),
             )
         )

@@ -1,7 +1,4 @@
-"""The compact networks: small residual networks that learn quickly from a few thousand photographs, in four sizes.
-
-Knows their layers and how they start; does not know how they are trained.
-"""
+"""Compact residual networks for a few thousand images, in four sizes."""
 
 from collections import OrderedDict
 from functools import partial
@@ -12,19 +9,17 @@ from torch import Tensor, nn
 from belvedere.training.networks.registry import Network, register
 from belvedere.types.model import Preprocess
 
-# About the mean and the standard deviation of photographs; the first batch norm mends the rest.
-MEAN, DEVIATION = 115.0, 60.0
-STRIDE = 16  # of the last map: the side of an input is best a multiple of it
-PATCH = 4  # pixels that the stem sees at once, and steps by
-WHITENING_FLOOR = 5e-4  # added to variances, so that the weakest directions are not all noise
+MEAN, STD = 115.0, 60.0  # about those of photographs; the first batch norm does the rest
+PATCH = 4  # kernel size and stride of the stem, pixels
+WHITENING_EPS = 5e-4  # added to variances: the weakest directions are mostly noise
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a short cut (He et al. 2016, https://arxiv.org/abs/1512.03385).
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, https://arxiv.org/abs/1512.03385).
 
-    The second batch norm starts at zero, so that the block starts as its short cut (Goyal et al. 2017,
-    https://arxiv.org/abs/1706.02677); where the size changes, the short cut averages before it projects (He et al.
-    2019, https://arxiv.org/abs/1812.01187).
+    The second batch norm starts at zero, which makes the block an identity (Goyal et al. 2017,
+    https://arxiv.org/abs/1706.02677). A shortcut that changes the size averages before it projects (He et al. 2019,
+    https://arxiv.org/abs/1812.01187).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -54,7 +49,7 @@ class Residual(nn.Module):
 
 
 class CompactNetwork(Network):
-    """A stem that sees squares of 4 x 4 pixels, three stages of residual blocks, and the mean over the last map."""
+    """A stem of 4 x 4 patches, three stages of residual blocks, and global average pooling."""
 
     def __init__(self, classes: int, *, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
         super().__init__()
@@ -77,44 +72,44 @@ class CompactNetwork(Network):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def places(self, pixels: Tensor) -> Tensor:
-        """Returns the last map, (N, D, H / 16, W / 16), whose mean is the embedding."""
-        seen: Tensor = self.features[:-2](pixels)  # type: ignore[index]  # all but pool and flatten
-        return seen
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """Return the last map, (N, D, H / 16, W / 16), whose mean is the embedding."""
+        maps: Tensor = self.features[:-2](pixels)  # type: ignore[index]  # without pool and flatten
+        return maps
 
     @torch.no_grad()
-    def whiten(self, pixels: Tensor) -> None:
-        """Fixes the stem at the strongest principal directions of its squares, scaled to unit variance.
+    def init_whitening(self, pixels: Tensor) -> None:
+        """Set the stem to the strongest principal components of its patches, at unit variance, and freeze it.
 
-        Each stands there twice, the second time negative, since the ReLU behind it would lose half of it (Jordan 2024,
-        https://arxiv.org/abs/2404.00498, after Page 2019).
+        Each component occurs twice, once negated, since a ReLU follows (Jordan 2024, https://arxiv.org/abs/2404.00498,
+        after Page 2019).
         """
         stem: nn.Conv2d = self.features.get_submodule("stem")  # type: ignore[assignment]
         scaled = self.features.get_submodule("scale")(pixels)
-        squares = nn.functional.unfold(scaled, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)  # (squares, 48)
-        variances, directions = torch.linalg.eigh(torch.cov(squares.T))  # in rising order
-        chosen = stem.out_channels // 2
-        whitened = directions[:, -chosen:] / (variances[-chosen:] + WHITENING_FLOOR).sqrt()
+        patches = nn.functional.unfold(scaled, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)  # (patches, 48)
+        variances, directions = torch.linalg.eigh(torch.cov(patches.T))  # ascending
+        count = stem.out_channels // 2
+        whitened = directions[:, -count:] / (variances[-count:] + WHITENING_EPS).sqrt()
         stem.weight.copy_(torch.cat([whitened, -whitened], 1).T.view_as(stem.weight))
         stem.weight.requires_grad_(False)
 
 
 class Scale(nn.Module):
-    """Bytes to about -2 to 2."""
+    """Scales bytes to about -2 to 2."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Shifts and scales, whatever the shape."""
-        return (pixels - MEAN) / DEVIATION
+        """Return the scaled pixels, of any shape."""
+        return (pixels - MEAN) / STD
 
 
-def _register(size: str, side: int, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
+def _register(size: str, image_size: int, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
     register(
         f"compact-{size}",
         summary=f"compact residual network, {', '.join(map(str, widths))} channels, {sum(blocks)} blocks",
         source="Belvedere, after ResNet (He et al. 2016)",
-        licensed="Apache-2.0",
-        preprocess=Preprocess(side, side, "stretch"),
-        flexible=True,
+        license_id="Apache-2.0",
+        preprocess=Preprocess(image_size, image_size, "stretch"),
+        any_size=True,
     )(partial(CompactNetwork, widths=widths, blocks=blocks))
 
 

@@ -1,7 +1,4 @@
-"""Networks by name, and the layer table of any of them.
-
-Knows what a network must offer; does not know how one is trained.
-"""
+"""Registry of network architectures, and the layer table of a network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,138 +11,141 @@ from belvedere.types.model import Layer, Preprocess
 
 
 class Network(nn.Module):
-    """A classifier in two steps: `features` describe a picture, `classify` weighs that for each class."""
+    """A classifier of two parts: `features` computes embeddings, `classify` is a linear head."""
 
-    features: nn.Module  # (N, 3, H, W), RGB of 0..255, floating point -> embeddings (N, D)
+    features: nn.Module  # (N, 3, H, W), RGB of 0 to 255, floating point -> embeddings (N, D)
     classify: nn.Linear  # (N, D) -> logits (N, K)
-    shown_depth: int | None = None  # of the names of layers that have a row of their own in the layer table
-    flip_tta = False  # whether, when not training, a picture is described as the mean of itself and its mirror image
+    max_table_depth: int | None = None  # depth of the modules that have a row in the layer table; None: all leaves
+    flip_tta = False  # whether evaluation averages the embeddings of an image and its mirror image
 
-    def embed(self, pixels: Tensor) -> Tensor:
-        """Returns the embeddings, (N, D), of pixels, (N, 3, H, W), RGB, 0 to 255, floating point."""
+    def forward_embedding(self, pixels: Tensor) -> Tensor:
+        """Return the embeddings, (N, D), of pixels, (N, 3, H, W), RGB of 0 to 255, floating point."""
         embedding: Tensor = self.features(pixels)
         if self.flip_tta and not self.training:
             embedding = (embedding + self.features(pixels.flip(3))) / 2
         return embedding
 
-    def places(self, pixels: Tensor) -> Tensor:
-        """Returns what is seen at each place, (N, D, h, w), whose mean is the embedding; one place if none is told."""
-        seen: Tensor = self.features(pixels)[:, :, None, None]
-        return seen
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """Return a map, (N, D, h, w), whose mean is the embedding; h = w = 1 without spatial features."""
+        maps: Tensor = self.features(pixels)[:, :, None, None]
+        return maps
 
-    def look(self, pixels: Tensor) -> Tensor:
-        """Returns `places` as `embed` describes pictures: where `flip_tta`, the mean with the mirror image's."""
-        seen = self.places(pixels)
+    def feature_map_tta(self, pixels: Tensor) -> Tensor:
+        """Return `feature_map`; with `flip_tta` the mean with that of the mirror image, as `forward_embedding` does."""
+        maps = self.feature_map(pixels)
         if self.flip_tta and not self.training:
-            seen = (seen + self.places(pixels.flip(3)).flip(3)) / 2
-        return seen
+            maps = (maps + self.feature_map(pixels.flip(3)).flip(3)) / 2
+        return maps
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Returns the logits, (N, K), of pixels as `embed` takes them."""
-        logits: Tensor = self.classify(self.embed(pixels))
+        """Return the logits, (N, K), of pixels as in `forward_embedding`."""
+        logits: Tensor = self.classify(self.forward_embedding(pixels))
         return logits
 
-    def lr_scales(self, layer_decay: float) -> dict[str, float]:  # noqa: ARG002 - for those that have blocks
-        """Returns a factor of the learning rate by parameter, where it is not 1."""
+    def lr_scales(self, layer_decay: float) -> dict[str, float]:  # noqa: ARG002 - for networks with blocks
+        """Return a factor of the learning rate by parameter name; 1 where the name is missing."""
         return {}
 
     def no_weight_decay(self) -> set[str]:
-        """Returns the parameters that weight decay is not for, beside those that are no matrix."""
+        """Return the names of matrices without weight decay; vectors have none anyway."""
         return set()
 
-    def whiten(self, pixels: Tensor) -> None:  # noqa: ARG002 - for those that are flexible
-        """Computes the first layer from pictures, (N, 3, H, W) as `embed` takes them, and fixes it."""
+    def init_whitening(self, pixels: Tensor) -> None:  # noqa: ARG002 - for networks of any size
+        """Compute the first layer from images, (N, 3, H, W), and freeze it."""
         raise TypeError(f"{type(self).__name__} has no first layer that can be whitened.")
 
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureSpec:
-    """One network that can be trained."""
+    """A network architecture that can be trained."""
 
     name: str
     summary: str
-    source: str  # where it comes from
+    source: str  # authors, paper or repository
     license: str
     preprocess: Preprocess
-    create: Callable[[int], Network]  # number of classes -> a network with fresh weights
-    flexible: bool  # whether it takes pictures of any size, and its first layer can be whitened
-    repository: str = ""  # of the hub, where its pretrained weights are published
+    create: Callable[[int], Network]  # number of classes -> a network with random weights
+    any_size: bool  # whether it accepts images of any size; its first layer can be whitened then
+    repository: str = ""  # hub repository of its pretrained weights
 
-    def resized(self, side: int) -> "ArchitectureSpec":
-        """The same network for pictures of another side, pixels.
+    def with_image_size(self, image_size: int) -> "ArchitectureSpec":
+        """Return the same architecture for square images of another size, pixels.
 
         Raises:
             UsageError: It is made for one size.
         """
         size = self.preprocess
-        if (size.height, size.width) == (side, side):
+        if (size.height, size.width) == (image_size, image_size):
             return self
-        if not self.flexible:
+        if not self.any_size:
             raise UsageError(
-                f"{self.name} takes pictures of {size.height} x {size.width} pixels only. Received: image_size {side}. "
+                f"{self.name} needs images of {size.height} x {size.width} pixels. Received: image_size {image_size}. "
                 "Leave it out."
             )
-        return replace(self, preprocess=replace(size, height=side, width=side))
+        return replace(self, preprocess=replace(size, height=image_size, width=image_size))
 
 
 NETWORKS: dict[str, ArchitectureSpec] = {}
 
 
 def register(
-    name: str, *, summary: str, source: str, licensed: str, preprocess: Preprocess, flexible: bool = False
+    name: str,
+    *,
+    summary: str,
+    source: str,
+    license_id: str,
+    preprocess: Preprocess,
+    any_size: bool = False,
 ) -> Callable[[Callable[[int], Network]], Callable[[int], Network]]:
-    """Registers what creates a network under a name."""
+    """Return a decorator that registers a network class, or a function that creates one, under a name."""
 
     def add(create: Callable[[int], Network]) -> Callable[[int], Network]:
-        NETWORKS[name] = ArchitectureSpec(name, summary, source, licensed, preprocess, create, flexible)
+        NETWORKS[name] = ArchitectureSpec(name, summary, source, license_id, preprocess, create, any_size)
         return create
 
     return add
 
 
 def find_network(name: str) -> ArchitectureSpec:
-    """Finds a network by its name.
+    """Return an architecture by name.
 
     Raises:
-        UnknownNameError: There is none of that name; the nearest is suggested.
+        UnknownNameError: There is none of that name; the error suggests the closest.
     """
     return find_named("network", name, NETWORKS)
 
 
 def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
-    """Lists a network's layers in the order in which a picture passes them.
+    """List the layers of a network in the order of execution.
 
     Args:
         network: Any network, in any mode.
-        preprocess: The input it is made for.
+        preprocess: Its input size.
 
     Returns:
-        A row each, with output shapes (H, W, C) or (D,) as Keras prints them; an activation stands with its layer.
-        Batch-norm statistics and fixed weights count as parameters that do not train.
+        A row for each layer, with output shapes (H, W, C) or (D,) as Keras prints them; a ReLU is in the row of the
+        layer before it. Batch norm statistics and frozen weights count as parameters that do not train.
     """
     rows: list[Layer] = []
+    seen: set[int] = set()  # ids of the parameters that have a row
 
-    shown: set[int] = set()  # parameters with a row
-
-    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def make_hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, _: object, output: Tensor | tuple[Tensor, ...]) -> None:
-            shown.update(id(weights) for weights in module.parameters())
-            output = output if isinstance(output, Tensor) else output[0]  # some blocks give their size along
+            seen.update(id(weights) for weights in module.parameters())
+            output = output if isinstance(output, Tensor) else output[0]  # some blocks return their size too
             if isinstance(module, nn.ReLU) and rows:
-                last = rows.pop()
-                rows.append(Layer(last.name, f"{last.kind}, ReLU", last.shape, last.parameters, last.trainable))
+                rows[-1] = replace(rows[-1], kind=f"{rows[-1].kind}, ReLU")
             else:
                 rows.append(_layer(name, module, output))
 
         return hook
 
     lists = {name for name, module in network.named_modules() if isinstance(module, nn.ModuleList)}
-    leaves = [
-        (name, module)
+    handles = [
+        module.register_forward_hook(make_hook(name))
         for name, module in network.named_modules()
-        if _is_shown(name, module, network.shown_depth, lists) and not isinstance(module, nn.Identity)
+        if _has_row(name, module, network.max_table_depth, lists) and not isinstance(module, nn.Identity)
     ]
-    handles = [module.register_forward_hook(note(name)) for name, module in leaves]
     training = network.training
     network.eval()
     with torch.no_grad():
@@ -153,33 +153,29 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     network.train(training)
     for handle in handles:
         handle.remove()
-    loose = [(name, weights) for name, weights in network.named_parameters() if id(weights) not in shown]
-    return (*(_loose(name, weights) for name, weights in loose), *rows)
+    others = (
+        Layer(name, "Parameter", tuple(each.shape[1:]), each.numel(), each.numel() * each.requires_grad)
+        for name, each in network.named_parameters()  # of no layer, such as position embeddings
+        if id(each) not in seen
+    )
+    return (*others, *rows)
 
 
-def _is_shown(name: str, module: nn.Module, depth: int | None, lists: set[str]) -> bool:
-    """Whether a module has a row: it is at the depth that is shown, or above it and holds no others.
-
-    What is in a list of modules, which is none itself, counts as being where the list is.
-    """
+def _has_row(name: str, module: nn.Module, depth: int | None, lists: set[str]) -> bool:
+    """Whether a module is at the depth, or above it and a leaf; the items of a list are at the depth of the list."""
     level = name.count(".") + 1 - (name.rpartition(".")[0] in lists)
     if name in lists:
         return False
     return level == depth or ((depth is None or level < depth) and not any(module.children()))
 
 
-def _loose(name: str, weights: nn.Parameter) -> Layer:
-    """Parameters that belong to no layer, such as positions."""
-    return Layer(name, "Parameter", tuple(weights.shape[1:]), weights.numel(), weights.numel() * weights.requires_grad)
-
-
 def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     _, *shape = output.shape  # (C, H, W) or (D,)
     trainable = sum(weights.numel() for weights in module.parameters() if weights.requires_grad)
-    held = (*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point()))
-    # Of maps with as many rows as columns, the channels are the odd one out; some layers have them last already.
-    placed = tuple(shape[1:] + shape[:1]) if len(shape) == 3 and shape[0] != shape[1] else tuple(shape)
-    return Layer(name, _kind(module), placed, sum(each.numel() for each in held), trainable)
+    tensors = (*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point()))
+    # Some layers are channels-last already: with as many rows as columns, the channels are the size that differs.
+    keras = tuple(shape[1:] + shape[:1]) if len(shape) == 3 and shape[0] != shape[1] else tuple(shape)
+    return Layer(name, _kind(module), keras, sum(each.numel() for each in tensors), trainable)
 
 
 def _kind(module: nn.Module) -> str:

@@ -1,0 +1,87 @@
+"""Result of a comparison of two runs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from belvedere.evaluation.run_folder import candidate_paths
+from belvedere.evaluation.significance import PairedComparison
+from belvedere.types.data import DataWarning
+from belvedere.types.prediction import Prediction
+
+CHANGES = ("gained", "lost", "still_wrong")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two predictions for one image."""
+
+    image: str  # path in the second run
+    label: str  # label in the second run
+    before: Prediction
+    after: Prediction
+
+    @property
+    def change(self) -> str:
+        """One of `CHANGES`, or "" where both are correct or wrong in the same way."""
+        was_correct, is_correct = self.before.predicted_label == self.label, self.after.predicted_label == self.label
+        if was_correct != is_correct:
+            return "gained" if is_correct else "lost"
+        return "" if self.before.predicted_label == self.after.predicted_label else "still_wrong"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences between two runs."""
+
+    before: str
+    after: str
+    overall: PairedComparison
+    per_class: Mapping[str, PairedComparison]
+    pairs: tuple[Pair, ...]
+    warnings: tuple[DataWarning, ...]
+
+    def changed(self, change: str) -> list[Pair]:
+        """Return the images with one of `CHANGES`, highest confidence of the second run first."""
+        chosen = [pair for pair in self.pairs if pair.change == change]
+        return sorted(chosen, key=lambda pair: (-(pair.after.confidence or 0.0), pair.image))
+
+
+def to_json(comparison: Comparison) -> dict[str, object]:
+    """Return the metrics and the changed images, ready for JSON."""
+    return {
+        "before": comparison.before,
+        "after": comparison.after,
+        **_metrics(comparison.overall),
+        "per_class": {name: _metrics(paired) for name, paired in comparison.per_class.items()},
+        "changed": [
+            {
+                "image": pair.image,
+                "label": pair.label,
+                "before": pair.before.predicted_label,
+                "after": pair.after.predicted_label,
+                "change": change,
+            }
+            for change in CHANGES
+            for pair in comparison.changed(change)
+        ],
+        "warnings": [{"message": each.message, "names": list(each.names)} for each in comparison.warnings],
+    }
+
+
+def find_file(folder: Path, image: str) -> Path:
+    """Return the file of an image of a results folder, which may be missing."""
+    written, beside = candidate_paths(folder, image)
+    try:
+        return beside if beside.is_file() and not written.is_file() else written
+    except OSError:  # such as a name that is too long: reading it gives the reason
+        return written
+
+
+def _metrics(paired: PairedComparison) -> dict[str, object]:
+    return {
+        "accuracy_before": paired.accuracy_before,
+        "accuracy_after": paired.accuracy_after,
+        "accuracy_change": paired.accuracy_change,
+        **asdict(paired),
+    }

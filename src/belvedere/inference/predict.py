@@ -1,0 +1,73 @@
+"""Predictions for images in memory, files and folders: the function `belvedere.predict`."""
+
+from functools import partial
+from pathlib import Path
+from typing import overload
+
+from belvedere.errors import UsageError
+from belvedere.images.inputs import to_sources
+from belvedere.inference.batch import PredictionSummary, predict_files
+from belvedere.inference.model import Model, as_model
+from belvedere.runtime.progress import Progress
+from belvedere.types.prediction import Prediction
+
+
+@overload
+def predict(model: Model | Path | str, data: object, *, out: None = None) -> list[Prediction]: ...
+
+
+@overload
+def predict(
+    model: Model | Path | str,
+    data: object,
+    *,
+    out: Path | str,
+    format: str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    spreadsheet: bool = False,
+    progress: Progress | None = None,
+) -> PredictionSummary: ...
+
+
+def predict(
+    model: Model | Path | str,
+    data: object,
+    *,
+    out: Path | str | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    spreadsheet: bool = False,
+    progress: Progress | None = None,
+) -> list[Prediction] | PredictionSummary:
+    """Classify images: return the predictions, or write them to a file as they come.
+
+    Args:
+        model: A model (`load_model` sets its accept rate), its model.onnx, or a run folder.
+        data: Paths of files or folders, or images in memory, as `Model.predict` takes them. With `out`, paths only.
+        out: File to write, in memory that does not grow with the number of images; default: none.
+        format: "csv", "jsonl", "json" or "parquet"; default: the suffix of `out`.
+        overwrite: Whether any existing file but the inputs may be replaced; older predictions always are.
+        resume: Whether to continue an interrupted call with the same arguments.
+        spreadsheet: Whether CSV cells that a spreadsheet would run as formulas are escaped.
+        progress: Receives messages and progress; default: none.
+
+    Returns:
+        One prediction per image, in order, in which `error` tells why an image cannot be decoded; with `out`, the
+        number of images and of unreadable ones.
+
+    Raises:
+        UsageError: An object is no image, there are no images, or the file cannot be written.
+        OutputExistsError: The file exists and may not be replaced.
+        MissingDependencyError: The format is "parquet" and pyarrow is not installed.
+    """
+    opened = as_model(model)
+    if out is None:
+        return opened.predict(data)
+    sources = list(to_sources(data))
+    if not all(isinstance(each, Path | str) for each in sources):
+        raise UsageError("Only predictions for files can be written. Give paths as `data`, or leave out `out`.")
+    chosen = format or Path(out).suffix.lower().removeprefix(".")
+    write = partial(predict_files, opened, sources, chosen, out=Path(out), progress=progress)
+    return write(resume=resume, overwrite=overwrite, spreadsheet=spreadsheet)

@@ -1,0 +1,271 @@
+"""HTTP endpoints of the review page.
+
+A decision is on disk before the response. The browser makes the id of a request, so that a repeated one counts once.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Semaphore
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from belvedere.data.corrections.class_names import check_new_class
+from belvedere.data.corrections.journal import utc_now
+from belvedere.errors import InferenceError, InvalidImageError, UsageError
+from belvedere.inference.model import Model
+from belvedere.reviewing.auth import LOGIN_PATH, AuthMiddleware, RequestGuard
+from belvedere.reviewing.images import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
+from belvedere.reviewing.items import is_unchanged
+from belvedere.reviewing.queue import Entry, Filter
+from belvedere.reviewing.views import (
+    ReviewContext,
+    describe_decision,
+    describe_item,
+    describe_recent,
+    list_classes,
+    list_filters,
+    open_templates,
+    read_filter,
+)
+from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
+from belvedere.runtime.http.errors import code_of, error_body
+from belvedere.runtime.serialization import dump_json
+from belvedere.types.data import Decision
+
+STATIC = {
+    "belvedere.svg": "image/svg+xml",
+    "review.css": "text/css; charset=utf-8",
+    "review.js": "text/javascript; charset=utf-8",
+}
+CACHED = {"Cache-Control": "private, max-age=3600"}  # the number of an image is never reused
+NOT_CACHED = {"Cache-Control": "no-store"}
+MAX_HEATMAPS = 2  # at the same time
+CHANGED = "The image is missing, or changed since it was listed. Nothing was recorded. Skip it, or restore the file."
+
+Tab = Annotated[str, Query(pattern=r"^[0-9a-f]{8,64}$")]
+Wanted = Annotated[str, Query(alias="filter")]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+
+
+class _Json(JSONResponse):
+    """ASCII JSON, which can represent file names that are not UTF-8."""
+
+    def render(self, content: object) -> bytes:
+        return dump_json(content).encode()
+
+
+class _Request(BaseModel):
+    """Fields of every change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: Id
+    tab: Id
+    annotator: Annotated[str, Field(max_length=60)] = ""
+
+
+class DecisionRequest(_Request):
+    """A decision on an item."""
+
+    doubt: Id
+    action: Literal["keep", "relabel", "tag", "exclude"]
+    to: Annotated[list[Name], Field(max_length=50)] = []
+    new: Annotated[list[Name], Field(max_length=50)] = []  # names in `to` that are new classes
+    comment: Annotated[str, Field(max_length=500)] = ""
+
+
+class UndoRequest(_Request):
+    """The undoing of a decision."""
+
+    decision: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{8,64}$")]
+
+
+class SkipRequest(_Request):
+    """An item to skip; None returns all skipped items."""
+
+    doubt: Id | None = None
+
+
+def create_app(context: ReviewContext, guard: RequestGuard, model: Model | None) -> FastAPI:
+    """Create the application.
+
+    Args:
+        context: State of the review.
+        guard: Checks every request.
+        model: Model for heatmaps.
+    """
+    app = FastAPI(
+        docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Json, telemetry=FASTAPI_TELEMETRY_OFF
+    )
+    app.add_middleware(AuthMiddleware, guard=guard)
+    app.get(LOGIN_PATH)(lambda token="": guard.log_in(token))
+    _add_errors(app)
+    _add_pages(app, context)
+    _add_images(app, context, model)
+    _add_changes(app, context)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    def to_response(status: int) -> Callable[[Request, Exception], Response]:
+        return lambda _, error: _error(status, str(error))
+
+    def invalid_body(_: Request, error: Exception) -> Response:
+        first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+        field = ".".join(str(each) for each in first.get("loc", ()))
+        return _error(422, f"{field}: {first.get('msg', 'not understood')}")
+
+    def http_error(_: Request, error: Exception) -> Response:
+        return _error(getattr(error, "status_code", 500), str(getattr(error, "detail", error)))
+
+    app.exception_handler(UsageError)(to_response(409))
+    app.exception_handler(InvalidImageError)(to_response(404))
+    app.exception_handler(InferenceError)(to_response(500))
+    app.exception_handler(RequestValidationError)(invalid_body)
+    app.exception_handler(HTTPException)(http_error)
+
+
+def _error(status: int, message: str) -> Response:
+    return Response(error_body(code_of(status), message), status, NOT_CACHED, "application/json")
+
+
+def _add_pages(app: FastAPI, context: ReviewContext) -> None:
+    templates = open_templates()
+    files = {name: (Path(__file__).parent / "static" / name).read_bytes() for name in STATIC}
+
+    def render(template: str, values: dict[str, object]) -> HTMLResponse:
+        html = templates.get_template(template).render(values)
+        return HTMLResponse(html.encode(errors="backslashreplace"), headers=NOT_CACHED)
+
+    def show(entry: Entry | None, tab: str, wanted: Filter) -> HTMLResponse:
+        if entry is not None:
+            return render("item.html", describe_item(context, entry, tab, wanted))
+        counts, recent = context.queue.count(tab, wanted), describe_recent(context.queue)
+        return render("end.html", {"context": context, "counts": counts, "recent": recent})
+
+    @app.get("/")
+    def start() -> HTMLResponse:
+        return render("review.html", {"context": context})
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in files:
+            raise InvalidImageError(name, "does not exist")
+        return Response(files[name], media_type=STATIC[name], headers={"Cache-Control": "no-cache"})
+
+    @app.get("/doubts/next")
+    def next_item(tab: Tab, wanted: Wanted = "") -> HTMLResponse:
+        chosen = read_filter(wanted)
+        return show(context.queue.next(tab, chosen), tab, chosen)
+
+    @app.get("/doubts/{item_id}")
+    def item(item_id: str, tab: Tab, wanted: Wanted = "") -> HTMLResponse:
+        return show(_known(context, context.queue.show(tab, item_id)), tab, read_filter(wanted))
+
+    @app.get("/filters")
+    def filters() -> JSONResponse:
+        return _Json(
+            [{"value": v, "text": t, "left": n} for v, t, n in list_filters(context.queue)], headers=NOT_CACHED
+        )
+
+
+def _add_images(app: FastAPI, context: ReviewContext, model: Model | None) -> None:
+    running = Semaphore(MAX_HEATMAPS)
+
+    @app.get("/images/{number}/{size}")
+    def image(number: int, size: Literal["large", "small"]) -> Response:
+        content = draw(context.gallery.read(number), LARGE_PIXELS if size == "large" else SMALL_PIXELS)
+        return Response(content, media_type="image/jpeg", headers=CACHED)
+
+    @app.get("/heatmaps/{number}")
+    def heatmap(number: int, class_name: str) -> Response:
+        if model is None or class_name not in context.heatmap_classes:
+            raise InvalidImageError(f"heatmap of image {number}", context.no_heatmap or f"unknown class {class_name!r}")
+        with running:
+            content = draw_heatmap(model, context.gallery.read(number), class_name)
+        return Response(content, media_type="image/jpeg", headers=CACHED)
+
+
+def _add_changes(app: FastAPI, context: ReviewContext) -> None:
+    queue = context.queue
+
+    @app.post("/decisions")
+    def decide(request: DecisionRequest) -> dict[str, object]:
+        entry = _known(context, queue.entries.get(request.doubt))
+        if queue.find_decision(request.id) is None and not is_unchanged(entry.item.path, entry.sha256):
+            raise UsageError(CHANGED)
+        before = queue.decision_on(entry)
+        decision = _to_decision(context, entry, request)
+        queue.record(request.tab, decision)
+        message, previous = f"{Path(entry.item.image).name}: {describe_decision(decision)}.", None
+        if before is not None and before.id != request.id:
+            previous = f"This replaces a decision of {before.annotator}: {describe_decision(before)}."
+        return {"recorded": True, "message": message, "previous": previous}
+
+    @app.get("/classes/new")
+    def check_class(name: str) -> JSONResponse:
+        known = (*context.class_names, *queue.new_classes(context.class_names))
+        return _Json({"name": check_new_class(name, known)}, headers=NOT_CACHED)
+
+    @app.post("/undo")
+    def undo(request: UndoRequest) -> dict[str, object]:
+        target = queue.find_decision(request.decision)
+        if target is None:
+            raise UsageError("There is no such decision to undo.")
+        decision = Decision(
+            *(request.id, utc_now(), request.annotator or context.annotator, target.sha256, target.image, "undo"),
+            *(target.old_label, (target.id,)),
+            issue_type=target.issue_type,
+            size_bytes=target.size_bytes,
+            split=target.split,
+        )
+        queue.record(request.tab, decision)
+        entry = queue.find_entry_of(target)
+        message = f"Undone: {Path(target.image).name}, {describe_decision(target)}."
+        return {"recorded": True, "message": message, "doubt": entry.id if entry else None}
+
+    @app.post("/skip")
+    def skip(request: SkipRequest) -> dict[str, object]:
+        if request.doubt is None:
+            queue.unskip(request.tab)
+        else:
+            queue.skip(request.tab, request.doubt)
+        return {"recorded": False, "message": "Skipped." if request.doubt else "Showing skipped items."}
+
+
+def _known(context: ReviewContext, entry: Entry | None) -> Entry:
+    if entry is None:
+        raise UsageError(f"No such item in {context.title}. Reload the page.")
+    return entry
+
+
+def _to_decision(context: ReviewContext, entry: Entry, request: DecisionRequest) -> Decision:
+    """Convert a request; for a label issue, choosing the present label means to keep it."""
+    item = entry.item
+    known = list_classes(context, item, context.queue.resolution_of(entry.sha256).extra_labels or ())
+    for name in set(request.to) - set(known):
+        if name not in request.new or check_new_class(name, known) != name:
+            raise UsageError(f"There is no class {name}.")
+    if request.action == "relabel" and len(request.to) != 1:
+        raise UsageError("An image has one label. Add further ones as tags.")
+    keeps = request.action == "relabel" and request.to == [item.label] and item.issue_type == "label"
+    return Decision(
+        id=request.id,
+        timestamp=utc_now(),
+        annotator=request.annotator.strip() or context.annotator,
+        sha256=entry.sha256,
+        image=item.image,
+        action="keep" if keeps else request.action,
+        old_label=item.label,
+        to=tuple(request.to) if request.action in ("relabel", "tag") and not keeps else (),
+        comment=request.comment.strip(),
+        issue_type=item.issue_type,
+        size_bytes=entry.size_bytes,
+        split=item.split,
+    )

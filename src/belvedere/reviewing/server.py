@@ -1,0 +1,211 @@
+"""Starts the review: reads items, model, dataset and corrections, and runs the server."""
+
+import getpass
+import json
+import tomllib
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from belvedere.data.corrections.journal import Journal, damaged_lines_warning
+from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.errors import BelvedereError, UsageError
+from belvedere.inference.model import Model
+from belvedere.reviewing.app import create_app
+from belvedere.reviewing.auth import LOGIN_PATH, RequestGuard
+from belvedere.reviewing.images import Gallery
+from belvedere.reviewing.items import ReviewItems
+from belvedere.reviewing.models import find_models
+from belvedere.reviewing.neighbors import NeighborIndex, subsample
+from belvedere.reviewing.queue import Entry, Queue, make_id
+from belvedere.reviewing.sources import AUDIT, read_items
+from belvedere.reviewing.views import ReviewContext
+from belvedere.runtime.http.connections import configure
+from belvedere.runtime.http.limits import RequestLimits
+from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
+from belvedere.runtime.progress import Progress
+from belvedere.types.data import DataWarning, Sample
+
+HOST, PORT = "127.0.0.1", 8642
+CORRECTIONS_SUFFIX = ".corrections.jsonl"  # of the file beside the reviewed folder
+DATA_KEY, CORRECTIONS_KEY = "data", "corrections"  # in config.toml and audit.json
+GRACE_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class ReviewSummary:
+    """Result of a review."""
+
+    corrections: Path
+    num_decisions: int  # including undone ones
+    num_left: int  # undecided items
+
+
+def review(
+    source: Path | str,
+    *,
+    data: Dataset | Path | str | None = None,
+    model: Model | Path | str | None = None,
+    corrections: Path | str | None = None,
+    host: str = HOST,
+    port: int = PORT,
+    annotator: str | None = None,
+    progress: Progress | None = None,
+) -> ReviewSummary:
+    """Serve a page for reviewing a run or an audit, until Ctrl-C.
+
+    Args:
+        source: Folder that `belvedere train`, `evaluate` or `audit` wrote.
+        data: Dataset, to find neighbors and moved images. Default: the dataset of the run or audit.
+        model: Model for heatmaps and neighbors. Default: that of the run or audit, or the bundled one if it has the
+            same classes.
+        corrections: File for the decisions. Default: the file that the run was trained with, or one beside the folder.
+        host: Address to listen on. Addresses of other machines require a token, which is printed.
+        port: Port to listen on; 0 for any free one.
+        annotator: Name recorded with each decision, unless the page has another. Default: the user's name.
+        progress: Reports the address and the progress.
+
+    Returns:
+        The corrections file, and the numbers of decisions and undecided items.
+
+    Raises:
+        BelvedereError: An input cannot be read, the address is not available, or this is not the main thread, or an
+            event loop runs in it.
+    """
+    check_main_thread("review", "belvedere", "review", str(source))
+    folder, progress = Path(source), progress or Progress()
+    journal, applied = _open_journal(folder, corrections)
+    dataset = _load_data(folder, data, applied, progress)
+    found = read_items(folder, dataset)
+    models = find_models(folder, model, found.class_names, progress)
+    entries, warnings = list_entries(found, progress)
+    progress.log_warnings(warnings + damaged_lines_warning(journal.path, journal.damaged))
+    context = create_context(folder, found, Queue(entries, journal), models.model, annotator or _user_name())
+    with listen(host, port) as listening, suppress(KeyboardInterrupt):  # the regular end
+        guard = RequestGuard(address_of(listening), host)
+        _print_address(url_of(listening, host), guard, progress)
+        if models.model is not None:
+            progress.log(f"Model for heatmaps and neighbors: {models.model.identity}")
+        if models.embed is not None:
+            context.neighbors.start(partial(_hash_images, entries, dataset), models.embed, progress)
+        try:
+            make_server(create_app(context, guard, models.model), guard.limits).run(sockets=[listening])
+        finally:
+            context.neighbors.stop()
+    num_left = sum(context.queue.decision_on(each) is None for each in entries)
+    return ReviewSummary(journal.path, len(journal.decisions), num_left)
+
+
+def list_entries(found: ReviewItems, progress: Progress) -> tuple[list[Entry], list[DataWarning]]:
+    """Return the queue entries of readable images, in order, and a warning with the others."""
+    samples = [Sample(item.path, item.image, item.label, item.split) for item in found.items]
+    hashed = hash_samples(samples, progress)
+    hashes = {id(sample): key for sample, key in zip(hashed.samples, hashed.hashes, strict=True)}
+    entries = [
+        Entry(make_id(item, key), item, key, item.path.stat().st_size)
+        for item, sample in zip(found.items, samples, strict=True)
+        if (key := hashes.get(id(sample))) is not None
+    ]
+    missing = (*found.missing, *(f"{sample.name}: {reason}" for sample, reason in hashed.unreadable))
+    noun = "image" if len(missing) == 1 else "images"
+    message = f"{len(missing)} {noun} to review not found. Give the dataset as `data`"
+    return entries, [DataWarning(message, missing)] if missing else []
+
+
+def create_context(
+    source: Path, found: ReviewItems, queue: Queue, model: Model | None, annotator: str
+) -> ReviewContext:
+    """Create the shared state of the pages."""
+    no_heatmap = ""
+    if model is None:
+        no_heatmap = "No heatmap: there is no model."
+    elif not model.has_activation_maps:
+        no_heatmap = "No heatmap: the model has no class activation maps."
+    return ReviewContext(
+        title=str(source),
+        class_names=found.class_names,
+        queue=queue,
+        gallery=Gallery(),
+        neighbors=NeighborIndex(),
+        heatmap_classes=frozenset(model.class_names if model is not None and not no_heatmap else ()),
+        no_heatmap=no_heatmap,
+        annotator=annotator,
+        corrections=str(queue.journal.path.absolute()),
+    )
+
+
+def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[Journal, Path | None]:
+    """Open the given corrections file, else that of the run, else one beside the folder.
+
+    Returns:
+        The file, and its path if the run was trained with corrections, which then apply to the dataset here as well.
+    """
+    applied = _configured(folder, CORRECTIONS_KEY)
+    if corrections is None and applied is not None and not Path(applied).is_file():
+        raise UsageError(f"Missing corrections file of {folder}: {applied}. Give its new path as `corrections`.")
+    path = folder.resolve()
+    journal = Journal(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
+    return journal, journal.path if applied is not None and journal.path.is_file() else None
+
+
+def _load_data(
+    folder: Path, data: Dataset | Path | str | None, corrections: Path | None, progress: Progress
+) -> Dataset | None:
+    """Load the given dataset, else that of the run or audit if it is still there."""
+    if isinstance(data, Dataset):
+        return data
+    if data is not None:
+        return load_dataset(data, corrections, progress)
+    if (configured := _configured(folder, DATA_KEY)) is None:
+        return None
+    try:
+        return load_dataset(configured, corrections, progress)
+    except BelvedereError as error:
+        progress.log(f"Warning: the dataset of {folder} was not read. {error} Give it as `data`.")
+        return None
+
+
+def _configured(folder: Path, key: str) -> str | None:
+    """Return the path that a run or audit records of its dataset or corrections."""
+    try:
+        if (folder / AUDIT).exists():
+            value = json.loads((folder / AUDIT).read_text(encoding="utf-8"))[key]
+        else:
+            value = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["run"][key]
+        return value if isinstance(value, str) else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _hash_images(entries: list[Entry], dataset: Dataset | None, progress: Progress) -> HashedSamples:
+    """Hash the images under review, and those to search for neighbors."""
+    reviewed = {entry.sha256: Sample(entry.item.path, entry.item.image, entry.item.label, None) for entry in entries}
+    known = hash_samples(subsample(dataset.samples if dataset else ()), progress)
+    known_hashes = set(known.hashes)
+    more = {key: sample for key, sample in reviewed.items() if key not in known_hashes}
+    return HashedSamples((*known.samples, *more.values()), (*known.hashes, *more))
+
+
+def _print_address(url: str, guard: RequestGuard, progress: Progress) -> None:
+    path = f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/"
+    progress.log(f"Review: {url}{path}  (Ctrl-C ends it)")
+    if guard.token:
+        progress.log("Anyone with this address can view the images and record decisions. It is not encrypted.")
+
+
+def make_server(app: ASGIApp, limits: RequestLimits) -> uvicorn.Server:
+    """Create the server of an application, with limits on requests."""
+    config, _ = configure(app, limits, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
+    return uvicorn.Server(config)
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

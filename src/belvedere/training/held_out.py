@@ -1,0 +1,108 @@
+"""Outputs of a trained network on held-out images, to fit its uncertainty on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from belvedere.inference.tags import multi_hot
+from belvedere.training.augment import fit_whole
+from belvedere.training.data_loader import DataLoader
+from belvedere.training.device import Device, Runtime
+from belvedere.training.networks.registry import Network
+from belvedere.training.training_data import TrainingData, evenly_spaced
+
+BATCH_SIZE = 128
+MAX_TRAIN_IMAGES = 3000  # enough for the distribution of each class
+MAX_MAP_IMAGES = 800  # enough to fit tags
+
+
+@dataclass(frozen=True)
+class NetworkOutputs:
+    """Outputs for N images."""
+
+    logits: NDArray[np.float32]  # (N, K)
+    embeddings: NDArray[np.float32]  # (N, D)
+    activation_maps: NDArray[np.float32]  # (N, K, h, w); (0, ...) if not requested
+
+
+@dataclass(frozen=True)
+class HeldOutOutputs:
+    """Outputs for M held-out images, and embeddings of n training images."""
+
+    logits: NDArray[np.float32]  # (M, K)
+    labels: NDArray[np.int64]  # (M,)
+    embeddings: NDArray[np.float32]  # (M, D)
+    activation_maps: NDArray[np.float32]  # (P, K, h, w), of some images
+    multi_hot: NDArray[np.bool_]  # (P, K), all their labels
+    train_embeddings: NDArray[np.float32]  # (n, D)
+    train_labels: NDArray[np.int64]  # (n,)
+    ood_mask: NDArray[np.bool_] | None = None  # (M,) images that are not among the training ones; None: all
+
+
+def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> HeldOutOutputs:
+    """Run a trained network on all validation images and some training images.
+
+    Args:
+        network: Network from `fit`, on the training device.
+        data: Data that it was trained on.
+        runtime: Device.
+    """
+    size = data.preprocess.height
+    train, validation = DataLoader(data.train, runtime.device), DataLoader(data.validation, runtime.device)
+
+    def run(loader: DataLoader, rows: NDArray[np.intp], *, with_maps: bool = False) -> NetworkOutputs:
+        batches = in_batches(rows, lambda batch: fit_whole(loader.load_batch(batch)[0], size))
+        return run_network(network, batches, runtime.device, with_maps=with_maps)
+
+    first_of_class = np.unique(train.labels, return_index=True)[1]  # no class may be missing
+    train_rows = np.union1d(evenly_spaced(len(train), min(MAX_TRAIN_IMAGES, len(train))), first_of_class)
+    map_rows = evenly_spaced(len(validation), min(MAX_MAP_IMAGES, len(validation)))
+    train_outputs = run(train, train_rows)
+    outputs = run(validation, np.arange(len(validation)))
+    return HeldOutOutputs(
+        outputs.logits,
+        validation.labels,
+        outputs.embeddings,
+        run(validation, map_rows, with_maps=True).activation_maps,
+        multi_hot([data.validation_samples[row] for row in map_rows], data.class_names),
+        train_outputs.embeddings,
+        train.labels[train_rows],
+    )
+
+
+def run_network(
+    network: Network, batches: Iterator[Tensor], device: Device, *, with_maps: bool = False
+) -> NetworkOutputs:
+    """Run a network on batches of pixels.
+
+    Args:
+        network: On the device.
+        batches: (n, 3, H, W) each, RGB, 0 to 255, on the device.
+        device: Device and precision.
+        with_maps: Whether to compute class activation maps.
+    """
+    network.eval()
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    with torch.inference_mode(), device.autocast():
+        for pixels in batches:
+            features = network.feature_map_tta(pixels)  # (n, D, h, w)
+            embedding = features.mean((2, 3))
+            maps = spatial_logits(network, features) if with_maps else embedding[:0]
+            rows.append((network.classify(embedding), embedding, maps))
+    return NetworkOutputs(*(torch.cat(each).float().cpu().numpy() for each in zip(*rows, strict=True)))
+
+
+def spatial_logits(network: Network, features: Tensor) -> Tensor:
+    """Return the logits of each position, (n, K, h, w), of a feature map, (n, D, h, w)."""
+    count, width, rows, columns = features.shape
+    flat: Tensor = network.classify(features.permute(0, 2, 3, 1).reshape(-1, width))
+    return flat.view(count, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def in_batches(rows: NDArray[np.intp], load: Callable[[NDArray[np.intp]], Tensor]) -> Iterator[Tensor]:
+    """Yield `load(rows)` batch by batch."""
+    return (load(rows[start : start + BATCH_SIZE]) for start in range(0, len(rows), BATCH_SIZE))

@@ -1,0 +1,27 @@
+"""Trained network with all that is written about it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.training.held_out import HeldOutOutputs
+from belvedere.training.loop import FitResult
+from belvedere.training.networks import Network
+from belvedere.types.data import DataWarning
+from belvedere.types.model import Preprocess
+
+
+@dataclass(frozen=True)
+class TrainingOutput:
+    """A trained network and its outputs on held-out images, not yet written."""
+
+    network: Network  # on the CPU, with the weights of the best epoch
+    fit: FitResult
+    held_out: HeldOutOutputs
+    preprocess: Preprocess
+    sample_images: NDArray[np.uint8]  # (n, H, W, 3), to compare the model file on
+    num_images: dict[str, int]  # by split
+    warnings: tuple[DataWarning, ...]
+    pretrained_from: dict[str, str] = field(default_factory=dict)  # weights, their hash and license, teacher
+    embedding_key: str = ""  # of a frozen backbone, for the cache of its embeddings

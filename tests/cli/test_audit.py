@@ -1,0 +1,57 @@
+"""The command audit."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from belvedere.data.corrections.journal import Journal, utc_now
+from belvedere.types.data import Decision
+from command_line import belvedere
+from conftest import new_id
+
+
+def test_audit(trained: Path) -> None:
+    broken = trained / "photographs" / "train" / "dark" / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    try:
+        done = belvedere("audit", "photographs", "--skip-label-issues", "--out", "audit", "--json", cwd=trained)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["checks"]["unreadable"]["num_flagged"] == 1
+        assert sorted(told["num_images_by_split"]) == ["test", "train"]
+        strict = belvedere(
+            "audit",
+            "photographs",
+            "--skip-label-issues",
+            "--out",
+            "audit",
+            "--fail-on-issues",
+            "--overwrite",
+            cwd=trained,
+        )
+    finally:
+        broken.unlink()
+    assert strict.returncode == 1
+    assert "broken.jpg" in "".join(strict.stdout.split())  # folded where the terminal is narrow
+    assert "Report: audit/report.html" in strict.stderr
+    assert (trained / "audit" / "issues.csv").read_text().startswith("image,issue_type,issue_score,is_issue,message,")
+
+
+def test_audit_applies_corrections(trained: Path) -> None:
+    copy = trained / "photographs" / "train" / "light" / "copy.jpg"
+    shutil.copy(trained / "photographs" / "train" / "dark" / "0.jpg", copy)
+    content = hashlib.sha256(copy.read_bytes()).hexdigest()
+    Journal(trained / "j.jsonl").append(Decision(new_id(), utc_now(), "Ana", content, str(copy), "exclude", "light"))
+    command = ("audit", "photographs", "--skip-label-issues", "--json", "--out")
+    try:
+        before, after = (
+            json.loads(belvedere(*command, f"mended{len(more)}", *more, cwd=trained).stdout)["checks"]
+            for more in ((), ("--corrections", "j.jsonl"))
+        )
+    finally:
+        copy.unlink()
+    assert before["conflicting_labels"]["num_flagged"] == 2
+    assert after["conflicting_labels"]["num_flagged"] == 0
+    told = json.loads((trained / "mended2" / "audit.json").read_text())
+    assert told["corrections"] == str((trained / "j.jsonl").resolve())

@@ -1,0 +1,22 @@
+"""The command line in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def belvedere(*arguments: object, cwd: Path | None = None) -> Completed:
+    command = [sys.executable, "-m", "belvedere", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def assert_one_line(done: Completed, code: int, *words: str) -> None:
+    """Bad input: one clear line on stderr, the right exit code, no traceback, nothing on stdout."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    for word in words:
+        assert word in last

@@ -1,0 +1,142 @@
+"""A review as a user starts it: a process of its own, its pages, and a browser that opens them."""
+
+import hashlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from belvedere.data.corrections.journal import read_corrections
+from belvedere.inference.writers.text import write_predictions
+from belvedere.runtime.serialization import write_csv
+from belvedere.types.data import Decision
+from conftest import CLASS_NAMES, answer, write_picture
+
+BROWSERS = [path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()]
+DOUBTS = 220
+
+
+class Server:
+    """The command itself, on a port of its own."""
+
+    def __init__(self, run: Path, *options: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.run, self.options = run, options
+        self.journal = run.with_name(f"{run.name}.corrections.jsonl")
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "belvedere", "review", self.run, "--port", self.port, "--annotator", "Ana"]
+        self.process = subprocess.Popen([*map(str, command), *self.options], stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        for line in self.process.stderr:  # until it says where it is
+            if line.startswith("Review: "):
+                return
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+    def end(self) -> str:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.communicate()[1]
+
+    def decisions(self) -> tuple[Decision, ...]:
+        if not self.journal.exists():
+            return ()
+        text = read_corrections(self.journal)
+        assert text.damaged == ()
+        return text.decisions
+
+
+def write_run(folder: Path, count: int = DOUBTS) -> Path:
+    """A run with so many mistakes, the surest first by their numbers."""
+    run = folder / "run"
+    run.mkdir()
+    answers = []
+    for number in range(count):
+        given, said = CLASS_NAMES[number % 3], (number + 1) % 3
+        image = write_picture(folder / "photographs" / given / f"{number:03}.png", given, number + 1)
+        rest = (number + 1) / (2 * count + 2)
+        answers.append(answer(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
+    write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
+    return run
+
+
+def write_copies(folder: Path, count: int) -> Path:
+    """An audit of so many identical photographs, of which the first has another label than the others."""
+    images = [write_picture(folder / "photographs" / f"{number}.png", "red") for number in range(count)]
+    sha256 = hashlib.sha256(images[0].read_bytes()).hexdigest()
+    labels = ["green", *["red"] * (count - 1)]
+    group = {"images": list(map(str, images)), "labels": labels, "splits": [""] * count, "similarity": 1.0}
+    audit = folder / "audit"
+    audit.mkdir()
+    (audit / "audit.json").write_text(json.dumps({"class_names": CLASS_NAMES, "groups": [group]}))
+    issues = [(str(image), "exact_duplicate", sha256) for image in images]
+    write_csv(audit / "issues.csv", ("image", "issue_type", "sha256"), issues)
+    return audit
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """A browser; tests that need one are skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not BROWSERS:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=str(BROWSERS[0]), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@contextmanager
+def open_review(run: Path, *options: str) -> Iterator[Server]:
+    """A running review."""
+    started = Server(run, *options)
+    try:
+        yield started
+    finally:
+        started.kill()
+
+
+def open_page(context: Any, server: Server) -> Any:
+    page = context.new_page()
+    page.on("pageerror", lambda error: pytest.fail(str(error)))
+    page.goto(server.address)
+    settle(page)
+    # Two frames: Chromium drops keys that come before a page's first.
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page
+
+
+def settle(page: Any) -> None:
+    page.wait_for_selector('main[aria-busy="false"] article', timeout=60_000)
+
+
+def shown(page: Any) -> str:
+    return str(page.locator("figcaption .path").inner_text()).rsplit("/", 1)[1].removesuffix(".png")
+
+
+def left(page: Any) -> int:
+    return int(page.locator("#left").inner_text().split()[0])
+
+
+def press(page: Any, *keys: str) -> None:
+    """Presses keys one after the other, each when the page has done what the last one asked."""
+    for key in keys:
+        page.keyboard.press(key)
+        settle(page)

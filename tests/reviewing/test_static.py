@@ -1,0 +1,283 @@
+"""The review as a person meets it: a real server, a real browser, the keyboard; killed, reloaded and gone on with."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from belvedere.data.corrections.journal import active_decisions, read_corrections
+from conftest import CLASS_NAMES
+from review_server import DOUBTS, Server, left, open_browser, open_page, open_review, press, settle, shown, write_run
+
+KEYS = {"blue": "1", "green": "2", "red": "3"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with open_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with open_review(write_run(tmp_path)) as started:
+        yield started
+
+
+def test_two_hundred_decisions_a_kill_and_a_restart(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    said: list[tuple[str, str]] = []  # what the page acknowledged: the picture and its new label
+    for turn in range(200):
+        if turn == 120:
+            server.kill()
+            server.start()
+        if turn == 60:
+            page.reload()
+            settle(page)
+        image, given = shown(page), page.locator("article").get_attribute("data-label")
+        assert left(page) == DOUBTS - turn
+        label = given if turn % 3 == 0 else CLASS_NAMES[turn % 3]
+        press(page, KEYS[label])
+        assert page.locator("#status").inner_text().startswith(f"{image}.png: ")
+        said.append((image, label))
+    found = [(Path(each.image).stem, each.to[0] if each.to else str(each.old_label)) for each in server.decisions()]
+    assert found == said
+    assert [int(image) for image, _ in said] == list(range(200))  # the surest first, each once
+    ending = server.end()
+    assert "200 decisions" in ending
+    assert "20 items left" in ending
+    assert "Traceback" not in ending
+
+
+def test_a_kill_between_the_disk_and_the_page(browser: Any, server: Server) -> None:
+    """The server dies while a decision is under way: it is sent again until the page can say that it counts, once."""
+    page = open_page(browser.new_context(), server)
+    press(page, "1")
+    server.kill()
+    page.keyboard.press("2")
+    page.wait_for_selector("#status.error")
+    assert "Not recorded yet" in page.locator("#status").inner_text()
+    page.keyboard.press("3")  # not taken: the first one is not through
+    server.start()
+    page.wait_for_selector("#status:not(.error)", timeout=60_000)
+    settle(page)
+    assert [Path(each.image).stem for each in server.decisions()] == ["000", "001"]
+    assert shown(page) == "002"
+
+
+def test_killed_again_and_again_nothing_is_lost_or_invented(browser: Any, server: Server) -> None:
+    """Killed at any moment, with a torn line left behind."""
+    page = open_page(browser.new_context(), server)
+    for turn in range(12):
+        image = shown(page)
+        page.keyboard.press("k")
+        time.sleep(0.004 * turn)  # somewhere on the way
+        server.kill()
+        if turn % 4 == 3:
+            with server.journal.open("ab") as file:
+                file.write(b'{"id": "torn')
+        server.start()
+        settle(page)
+        page.wait_for_selector("#status:not(.error)", state="attached", timeout=60_000)  # it may be empty
+        page.wait_for_selector(f'#left:has-text("{DOUBTS - turn - 1} left")', timeout=60_000)
+        assert image == f"{turn:03}"
+    text = read_corrections(server.journal)
+    assert [Path(each.image).stem for each in text.decisions] == [f"{turn:03}" for turn in range(12)]
+    assert len(text.damaged) == 3
+
+
+def test_a_picture_that_a_stopped_server_left_half_way_is_loaded_again(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    page.route("**/images/*/large", lambda route: route.abort("connectionreset"), times=1)
+    press(page, "k")
+    page.wait_for_function("() => document.getElementById('image').naturalWidth > 0")
+    assert page.locator("#status.error").count() == 0
+
+
+def test_what_is_typed_while_a_picture_does_not_load_stays(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    held: list[Any] = []
+    page.route("**/images/*/large", lambda route: held.append(route), times=1)
+    press(page, "k")
+    press(page, "w")
+    page.keyboard.type("it looks li")
+    held[0].abort("connectionreset")
+    page.wait_for_function("() => document.getElementById('image').naturalWidth > 0")
+    page.keyboard.type("ke a keel")
+    assert page.locator("#comment").input_value() == "it looks like a keel"
+    assert len(server.decisions()) == 1
+
+
+def test_a_picture_is_loaded_again_after_each_restart(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    for _ in range(2):
+        page.route("**/images/*/large", lambda route: route.abort("connectionreset"), times=1)
+        page.evaluate("() => { document.getElementById('image').src += '?' }")
+        page.wait_for_function("() => document.getElementById('image').naturalWidth > 0")
+    assert page.locator("#status.error").count() == 0
+
+
+def test_a_picture_that_cannot_be_read_is_told(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    page.route("**/images/*/large", lambda route: route.fulfill(status=200, body="no picture"))
+    press(page, "k")
+    page.wait_for_selector('#status.error:has-text("failed to load")')
+
+
+def test_what_was_refused_is_over_with_the_next_answer(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    page.route("**/decisions", lambda route: route.fulfill(status=500, body="no"))
+    press(page, "k")
+    assert page.locator("#status.error").inner_text() == "Server error 500."
+    page.unroute("**/decisions")
+    page.select_option("#filter", index=1)
+    page.wait_for_selector("#status:not(.error)", state="attached")
+    settle(page)
+    assert page.locator("#status").inner_text() == ""
+
+
+def test_undo_tag_exclude_skip_and_filter(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    press(page, "3", "x", "s")
+    assert shown(page) == "003"
+    assert left(page) == DOUBTS - 2
+    press(page, "u")  # the exclusion
+    assert shown(page) == "001"
+    press(page, "u")  # and the label
+    assert shown(page) == "000"
+    assert active_decisions(server.decisions()) == []
+    press(page, "t")
+    press(page, "3", "Enter")
+    assert shown(page) == "000"  # still to decide
+    assert page.locator(".tagged:visible").count() == 1
+    press(page, "w")
+    page.keyboard.type("both are in it")
+    press(page, "Enter", "k")
+    tagged, kept = active_decisions(server.decisions())
+    assert (tagged.action, tagged.to, kept.action, kept.comment) == ("tag", ("red",), "keep", "both are in it")
+    press(page, "u", "u")
+    assert active_decisions(server.decisions()) == []
+    page.select_option(
+        "#filter", label=page.locator("#filter option", has_text="labeled green, suggested red").inner_text()
+    )
+    settle(page)
+    page.locator("#question").focus()
+    press(page, "k", "k")
+    assert {each.old_label for each in active_decisions(server.decisions())} == {"green"}
+    assert [Path(each.image).stem for each in active_decisions(server.decisions())] == ["001", "004"]
+
+
+def test_undo_after_a_restart(browser: Any, server: Server) -> None:
+    """What another page, or an earlier server, recorded can be undone by its button."""
+    press(open_page(browser.new_context(), server), "2", "3")
+    server.kill()
+    server.start()
+    page = open_page(browser.new_context(), server)
+    assert shown(page) == "002"
+    press(page, "u")  # of this page there is nothing yet: nobody else's is taken back
+    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
+    assert len(server.decisions()) == 2
+    page.locator("[data-undo]").nth(1).click()
+    settle(page)
+    assert shown(page) == "000"
+    [kept] = active_decisions(server.decisions())
+    assert Path(kept.image).stem == "001"
+
+
+def test_undo_after_a_restart_with_another_journal(browser: Any, server: Server) -> None:
+    """In the same tab: what was decided for the journal before is not asked for, or once at most if it is gone."""
+    page = open_page(browser.new_context(), server)
+    press(page, "k")
+    server.kill()
+    server.options = ("--corrections", str(server.journal.with_name("other.jsonl")))
+    server.start()
+    page.reload()
+    settle(page)
+    press(page, "u")
+    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
+    server.kill()
+    server.journal.unlink()
+    server.options = ()
+    server.start()
+    page.reload()
+    settle(page)
+    press(page, "u")
+    assert page.locator("#status").inner_text() == "There is no such decision to undo."
+    press(page, "u")
+    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
+
+
+def test_two_tabs_and_two_people(browser: Any, server: Server) -> None:
+    ana, ben = browser.new_context(), browser.new_context()
+    pages = [open_page(ana, server), open_page(ana, server), open_page(ben, server)]
+    assert [shown(page) for page in pages] == ["000", "001", "002"]
+    pages[2].fill("#annotator", "Ben")
+    pages[2].locator("#question").focus()
+    for _ in range(10):
+        for page in pages:
+            press(page, "k")
+    decided = server.decisions()
+    assert sorted(Path(each.image).stem for each in decided) == [f"{n:03}" for n in range(30)]
+    assert [each.annotator for each in decided].count("Ben") == 10
+
+    # The last of three to see the same picture: recorded, and told what was said before.
+    late = shown(pages[0])
+    other = open_page(browser.new_context(), server)
+    identity = pages[0].locator("article").get_attribute("data-doubt")
+    body = {"id": "ab" * 12, "tab": "cd" * 8, "annotator": "Cid", "doubt": identity, "action": "exclude"}
+    origin = server.address.rstrip("/")
+    sent = other.request.post(f"{origin}/decisions", data=body, headers={"Origin": origin})
+    assert sent.json()["previous"] is None
+    press(pages[0], "1")
+    assert "replaces a decision of Cid: excluded" in pages[0].locator("#status").inner_text()
+    both = [each for each in server.decisions() if Path(each.image).stem == late]
+    assert [each.annotator for each in both] == ["Cid", "Ana"]
+
+
+def test_keyboard_alone_and_focus(browser: Any, server: Server) -> None:
+    page = open_page(browser.new_context(), server)
+    press(page, "k")
+    assert page.evaluate("document.activeElement.id") == "question"  # a screen reader reads what comes next
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.dataset.action || document.activeElement.dataset.class || ''"))
+    assert {"keep", "exclude", "tag", "skip", "undo", *CLASS_NAMES} <= seen
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    page.locator('[data-class="red"]').focus()
+    press(page, "Enter")
+    assert server.decisions()[-1].image.endswith("001.png")
+    page.uncheck("#shortcuts")
+    page.locator("#question").focus()
+    press(page, "k")
+    assert len(server.decisions()) == 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_accessibility_fault(browser: Any, server: Server, scheme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = open_page(context, server)
+    press(page, "1", "x", "t", "3")
+    results = axe.Axe().run(page)
+    faults = [(each["id"], each["impact"]) for each in results.response["violations"]]
+    assert faults == []
+    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wider <= 0
+
+
+def test_nothing_is_asked_of_another_machine(browser: Any, server: Server) -> None:
+    context = browser.new_context()
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = open_page(context, server)
+    page.wait_for_load_state("networkidle")
+    assert asked
+    assert all(url.startswith(server.address) for url in asked)
+    policy = page.request.get(server.address).headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "script-src 'self'" in policy

@@ -1,0 +1,200 @@
+"""Public names use the words of the field: none of the words that were replaced comes back."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+import belvedere
+from belvedere.cli.app import app
+from belvedere.inference.model import Model
+from belvedere.inference.model_card import card_to_metadata
+from belvedere.inference.writers.text import to_json
+from belvedere.serving import schema
+from belvedere.serving.metrics import Metrics
+from belvedere.training.recipes import RECIPES, Recipe
+from belvedere.types.evaluation import EpochMetrics
+from belvedere.types.prediction import Prediction, Tag
+from conftest import CARD, write_classes
+
+ROOT = Path(__file__).parents[1]
+
+# Names as a whole, by the place where they were used. Snake case; options count as names.
+REPLACED = {
+    # recipe keys
+    *("optimiser", "least_steps", "learning_rate_plan", "side_plan", "input_side", "source_side", "crop_area", "flip"),
+    *("colour", "erase", "mix", "paste", "average_decay", "average_from", "both_ways", "whiten", "choose_by"),
+    *("validation_share", "test_share", "teacher_side", "teacher_share", "teacher_crops", "unlabelled", "l2"),
+    *("l2_kernels", "adam_epsilon", "probes_only", "finetuned"),
+    # options and commands
+    *("photos", "journal", "backbones", "backbone", "minutes", "outliers", "sheet", "engine", "form", "calibration"),
+    *("views", "no_labels", "no_near", "strict", "who", "queue", "batch", "megabytes", "megapixels", "seconds"),
+    # columns and keys
+    *("none_score", "presence", "notes", "unreadable", "part", "abstaining", "sets", "promised", "kept_by_model"),
+    *("accepted_by_model", "baseline_auroc", "baseline_accepted", "share_error", "confused_pairs", "parity", "share"),
+    *("photographs", "photographs_sha256", "processes", "check", "flagged", "detail", "suggestion"),
+    *("given_probability", "leak", "contradiction", "wrong_label", "same_bytes", "same_pixels", "turned", "grey"),
+    *("odd_shape", "bright", "blurred", "plain", "tiny", "wrong_suffix", "imbalance", "labels_doubted_by", "parts"),
+    *("further", "likeness", "given", "when", "why", "about", "holds", "evidence", "outlier_score", "trust"),
+    *("set_mass", "set_coverage", "outlier_quantiles", "first_tags", "fitted_on", "base", "sketch"),
+    # error codes and Prometheus names
+    *("too_late", "too_slow", "ending", "damaged_form", "head_too_large", "unreadable_picture", "no_pictures"),
+    *("memory_full", "gone", "client_closed", "input", "answers", "refused", "none_of_these_share", "batch_pictures"),
+    *("queue_pictures", "pictures"),
+    # Python
+    *("read_folder", "load", "run_server", "run_review", "export_model", "draw_practice_set", "print_recipe"),
+    *("read_journal", "describe_network", "list_backbones", "Calibrated", "explain", "run_all", "stream"),
+    *("answer_batch", "put_into_words", "tells_places", "embedding_width", "also", "areas", "Note", "leads", "route"),
+    *("UnknownName", "FolderExists", "MissingExtra", "UnreadableImage", "UnreadableModel", "TooManyPixels"),
+    *("ScaleError", "say", "say_notes", "skip", "for_stderr"),
+}
+# Words that no name holds, not even as a part of it.
+WORDS = {
+    *("photo", "photos", "photograph", "photographs", "picture", "pictures", "colour", "colours", "grey", "share"),
+    *("shares", "side", "sides", "optimiser", "unlabelled", "neighbour", "neighbours", "told", "asked", "strangers"),
+    *("learnt", "likeliest", "licence", "journal", "outliers", "backbones", "minutes"),
+}
+# Places where a word has another, ordinary meaning.
+ALLOWED: dict[str, set[str]] = {
+    # Run.load has the verb of pickle, torch and json; the limit of `train` has its unit in the name.
+    "API": {"load", "max_minutes"},
+    # The seconds of an epoch in history.csv; the check for files that can't be read.
+    "files": {"seconds", "unreadable"},
+    "options": {"max_minutes"},  # the unit of the value
+    "service": set(),
+    "recipe": set(),
+}
+
+
+def faults(names: set[str], place: str) -> dict[str, str]:
+    """Return the names that use a replaced word, with the word."""
+    found = {}
+    for name in names:
+        parts = set(re.split(r"[_\W]+", name.lower()))
+        if name in REPLACED:
+            found[name] = name
+        elif words := parts & WORDS:
+            found[name] = ", ".join(sorted(words))
+    return {name: word for name, word in found.items() if name not in ALLOWED[place]}
+
+
+def walk_keys(value: object) -> Iterator[str]:
+    """Yield all keys of a JSON document but class names and paths."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            yield from walk_keys(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from walk_keys(each)
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    pending = [("belvedere", typer.main.get_command(app))]
+    while pending:
+        name, command = pending.pop()
+        yield name, command
+        if isinstance(command, TyperGroup):
+            pending += command.commands.items()
+
+
+def test_the_words_are_found() -> None:
+    assert faults({"photos", "num_photos", "test_share", "images", "flip_tta", "num_images"}, "recipe") == {
+        "photos": "photos",
+        "num_photos": "photos",
+        "test_share": "test_share",
+    }
+
+
+def test_commands_and_options() -> None:
+    found = dict(commands())
+    assert {"train", "predict", "corrections", "networks"} <= found.keys()
+    options = {
+        option.lstrip("-").replace("-", "_")
+        for command in found.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert {"contact_sheet", "max_minutes"} <= options
+    assert faults(options | {name.replace("-", "_") for name in found}, "options") == {}
+
+
+def test_recipe_keys() -> None:
+    assert faults({field.name for field in fields(Recipe)} | {*RECIPES}, "recipe") == {}
+
+
+def test_keys_and_columns_of_files(opened: Model, tmp_path: Path) -> None:
+    data, results, audited = write_classes(tmp_path / "data", 4), tmp_path / "results", tmp_path / "audit"
+    belvedere.evaluate(opened, data, out=results)
+    belvedere.audit(data, out=audited, label_issues=False)
+    names = {field.name for field in fields(EpochMetrics)}
+    files = [path for folder in (results, audited) for path in folder.rglob("*")]
+    assert {"metrics.json", "predictions.csv", "issues.csv", "audit.json"} <= {path.name for path in files}
+    for path in files:
+        if path.suffix == ".json":
+            names |= {key for key in walk_keys(json.loads(path.read_text("utf-8"))) if "/" not in key}
+        elif path.suffix == ".csv":
+            names |= {*path.read_text("utf-8").splitlines()[0].split(",")}
+    prediction = Prediction("1", "red", 1.0, (1.0,), tags=(Tag("red", 1.0, 1.0),), tag_probabilities=(1.0,))
+    names |= {*walk_keys(to_json(prediction, ["red"]))}
+    for name, value in card_to_metadata(CARD).items():
+        names.add(name)
+        try:
+            names |= {*walk_keys(json.loads(value))}
+        except ValueError:
+            continue
+    assert {"num_images", "prob_red", "issue_type", "tag_probabilities", "data_sha256"} <= names
+    assert faults(names, "files") == {}
+
+
+def test_schema_error_codes_and_metrics_of_the_service() -> None:
+    names = {name for model in vars(schema).values() if hasattr(model, "model_fields") for name in model.model_fields}
+    assert "predicted_label" in names
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src/belvedere/serving").glob("*.py"))
+    codes = {code for call in re.findall(r"HTTPError\((.*?)\n", source) for code in re.findall(r'"([a-z_]+)"', call)}
+    assert "invalid_image" in codes
+    metrics = {family.name.removeprefix("belvedere_") for family in Metrics().registry.collect()}
+    assert {"queue_length", "ood_ratio"} <= metrics
+    assert faults(names | codes | metrics, "service") == {}
+
+
+def test_python_names_and_parameters() -> None:
+    names = {*belvedere.__all__}
+    for name in belvedere.__all__:
+        thing = getattr(belvedere, name)
+        if inspect.isclass(thing):
+            members = {member: value for member, value in inspect.getmembers(thing) if not member.startswith("_")}
+            names |= {*members} - {*dir(Exception), *dir(dict)}
+            functions = [value for value in members.values() if inspect.isfunction(value)]
+        else:
+            functions = [thing] if inspect.isfunction(thing) else []
+        for function in functions:
+            names |= {*inspect.signature(function).parameters}
+    assert {"predict", "predict_iter", "prediction_set", "overwrite"} <= names
+    assert faults(names, "API") == {}
+
+
+# `photographs` is the data folder of the examples, `minutes` a part of --max-minutes, `backbones` a benchmark's file;
+# `sides` is a folder of the experiments.
+PAGE_EXCEPTIONS = {"photographs", "minutes", "max_minutes", "backbones", "sides"}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_headings_and_code_of_the_pages(page: Path) -> None:
+    """Headings by the words; code, where a name is meant, by the names with an underscore and the options as well."""
+    text = page.read_text("utf-8")
+    headings = {word for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE) for word in re.findall(r"\w+", line)}
+    code = {name for span in re.findall(r"`([^`\n]+)`", text) for name in re.findall(r"[A-Za-z_]\w*", span)}
+    options = {name.replace("-", "_") for name in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", text)}
+    wrong = {name for name in headings if name.lower() in WORDS}
+    wrong |= {name for name in code if (name in REPLACED and ("_" in name or name[0].isupper())) or name in WORDS}
+    wrong |= {name for name in options if name in REPLACED or set(name.split("_")) & WORDS}
+    assert wrong - PAGE_EXCEPTIONS == set()

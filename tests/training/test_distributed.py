@@ -1,0 +1,136 @@
+"""Several processes that train one network together, with gloo on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from belvedere.training.distributed import Distributed, init_distributed
+from conftest import write_picture
+
+
+def test_one_process_alone() -> None:
+    alone = init_distributed()
+    assert alone == Distributed(0, 1)
+    assert alone.is_main
+    tensor = torch.tensor([1.0, 2.0])
+    alone.all_reduce_mean([tensor])
+    alone.barrier()
+    assert tensor.tolist() == [1, 2]
+    assert alone.broadcast(7) == 7
+    layer = torch.nn.Linear(2, 2)
+    assert alone.data_parallel(layer) is layer
+    with alone.main_process_first():
+        pass
+
+
+AGREE = """
+
+import sys
+from pathlib import Path
+
+import torch
+from belvedere.training.distributed import init_distributed
+
+
+group = init_distributed("cpu")
+tensors = [torch.full((2, 3), float(group.rank)), torch.tensor([10.0 * group.rank]).double()]
+group.all_reduce_mean(tensors)
+assert tensors[0].eq(0.5).all() and tensors[1].item() == 5, tensors
+assert tensors[1].dtype == torch.float64
+layer = torch.nn.Linear(2, 1)
+layer.unused = torch.nn.Linear(2, 1)
+torch.nn.init.constant_(layer.weight, group.rank)
+parallel = group.data_parallel(layer)
+assert layer.weight.eq(0).all()  # the main process's
+parallel(torch.full((1, 2), float(group.rank))).sum().backward()
+assert layer.weight.grad.eq(0.5).all()
+done = Path(sys.argv[1])
+with group.main_process_first():
+    assert done.exists() != group.is_main
+    done.touch()
+assert group.broadcast(group.rank + 3) == 3
+assert group.is_main == (group.rank == 0) and group.world_size == 2
+assert init_distributed("cpu") == group  # once more is no harm
+group.barrier()
+"""
+
+
+def together(*arguments: object) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*launcher, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without its distributed package")
+def test_two_processes_agree(tmp_path: Path) -> None:
+    (tmp_path / "agree.py").write_text(AGREE)
+    done = together(tmp_path / "agree.py", tmp_path / "done")
+    assert done.returncode == 0, done.stderr
+
+
+COMPARED = """
+
+import hashlib
+from torch import distributed
+from belvedere.cli import main
+from belvedere.training.loop import Trainer
+
+
+end_epoch = Trainer._end_epoch
+
+
+def compared(self, number):
+    end_epoch(self, number)
+    tensors = {**self.network.state_dict(), **self._average.state_dict()}
+    digest = hashlib.sha256(b"".join(t.contiguous().numpy().tobytes() for t in tensors.values())).hexdigest()
+    held = [None, None]
+    distributed.all_gather_object(held, digest)
+    assert held[0] == held[1], "the processes' weights differ"
+
+
+Trainer._end_epoch = compared
+main()
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without its distributed package")
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    """One run folder, one output, the same weights; 26 + 2 images: the last batch has two for each process."""
+    for number in range(15):
+        for name in ("blue", "red"):
+            write_picture(tmp_path / "photos" / "train" / name / f"{number}.png", name, number, 32)
+            write_picture(tmp_path / "photos" / "test" / name / f"{number}.png", name, 100 + number, 32)
+    (tmp_path / "own.toml").write_text(
+        "[recipe]\nepochs = 2\nmin_steps = 0\nbatch_size = 8\nimage_size_schedule = [[0, 32]]\n"
+        "cached_image_size = 32\nema_decay = 0.5\nvalidation_fraction = 0.067\n"
+    )
+    (tmp_path / "compared.py").write_text(COMPARED)
+    out = tmp_path / "run"
+    done = together(
+        *(
+            tmp_path / "compared.py",
+            "train",
+            tmp_path / "photos",
+            "--recipe",
+            "quick",
+            "--config",
+            tmp_path / "own.toml",
+        ),
+        *("--out", out, "--device", "cpu", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout)  # printed by one process
+    assert metrics == json.loads((out / "metrics.json").read_text())
+    assert (metrics["epochs"], metrics["num_images"]) == (2, 30)
+    assert tomllib.loads((out / "config.toml").read_text())["run"]["world_size"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compared.py", "own.toml", "photos", "run"]
+    assert not (out / "checkpoint.safetensors").exists()
+    assert done.stderr.count("epoch   1/2") == 1
+    assert (out / "train.log").read_text().count("epoch   2/2") == 1

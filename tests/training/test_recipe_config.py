@@ -1,0 +1,159 @@
+"""Recipes as text: what is printed can be read, and what is wrong is named in one line."""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from belvedere.errors import UnknownNameError, UsageError
+from belvedere.training.networks import BACKBONES, NETWORKS
+from belvedere.training.recipe_config import FIELDS, change_recipe, choose_recipe, read_config, recipe_to_toml
+from belvedere.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+
+QUICK = RECIPES["quick"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "own.toml"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_printed_is_read(name: str, file: Path) -> None:
+    file.write_text(recipe_to_toml(name))
+    other = next(recipe for recipe in RECIPES.values() if recipe.name != name)
+    assert read_config(file, other) == RECIPES[name]  # whatever it is read on top of
+    assert read_config(file, RECIPES[name]) == RECIPES[name]
+
+
+def test_every_key_that_is_printed_is_explained() -> None:
+    lines = recipe_to_toml(
+        "best", image_size=64, teacher_image_size=64
+    ).splitlines()  # the keys that are not set otherwise
+    assert lines[0] == "[recipe]"
+    keys = [number for number, line in enumerate(lines) if line.split(" = ")[0] in FIELDS]
+    assert len(keys) == len(FIELDS)
+    for number in keys:
+        assert lines[number - 1].startswith("# ")
+        assert len(lines[number - 1]) > 6
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_trained(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe.name == name
+    assert recipe.network in ({each.name for each in BACKBONES} if recipe.pretrained else NETWORKS)
+    assert recipe.mixup_prob + recipe.cutmix_prob < 1
+    assert change_recipe(recipe, {}, "itself") == recipe
+    assert DEFAULT_RECIPE in RECIPES
+
+
+def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None:
+    file.write_text('[recipe]\nepochs = 4\nimage_size_schedule = [[0, 32], [0.5, 64]]\n[run]\nseed = "not read here"\n')
+    assert choose_recipe("quick", file) == replace(QUICK, epochs=4, image_size_schedule=((0, 32), (0.5, 64)))
+    asked = choose_recipe("quick", str(file), 9)
+    assert (asked.epochs, asked.min_steps) == (9, 0)  # so many as are asked for, however few the photographs
+    assert tomllib.loads(recipe_to_toml("quick", file, 9))["recipe"]["epochs"] == 9
+    assert choose_recipe(QUICK) is QUICK
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("epochs = 0", ["epochs must be 1 or more", "Received: epochs = 0"]),
+        ("epochs = -1", ["epochs", "greater than or equal to 0", "Received: -1"]),
+        ("epochs = 'many'", ["epochs", "integer", "Received: 'many'"]),
+        ("epochs = 2.5", ["epochs", "integer", "Received: 2.5"]),
+        ("batch_size = 1", ["batch_size", "2"]),
+        ("learning_rate = 0", ["learning_rate", "greater than 0"]),
+        ("learning_rate = nan", ["learning_rate"]),
+        ("muon_learning_rate = inf", ["muon_learning_rate", "finite"]),
+        ("mixup_prob = 0.6\ncutmix_prob = 0.5", ["mixup_prob and cutmix_prob", "0.6 + 0.5, over 1"]),
+        ("l2_penalty = 0.01", ["l2_penalty", "weight_decay", "0.01"]),
+        ("color_jitter = 1.0", ["color_jitter", "less than 1"]),
+        ("cutout_prob = -0.1", ["cutout_prob", "greater than or equal to 0"]),
+        ("cached_image_size = 9999", ["cached_image_size", "1024"]),
+        ("optimizer = 'sgd'", ["optimizer", "'adam', 'adamw' or 'muon'", "'sgd'"]),
+        ("alternating_flip = 'perhaps'", ["alternating_flip", "boolean", "'perhaps'"]),
+        ("crop_scale = [0.0, 1.0]", ["crop_scale.0", "greater than 0"]),
+        ("crop_scale = [0.5]", ["crop_scale"]),
+        ("l2_parameters = 'conv'", ["l2_parameters"]),
+        ("network = 3", ["network", "string"]),
+        ("learning_rate_schedule = []", ["learning_rate_schedule", "at least 1"]),
+        ("image_size_schedule = [[0, 0]]", ["image_size_schedule", "from 1 to 1024 pixels"]),
+        ("image_size_schedule = [[0.5, 32], [0.2, 64]]", ["image_size_schedule", "rising order"]),
+        ("image_size_schedule = [[0, 32], [1.5, 64]]", ["image_size_schedule", "from 0 to 1"]),
+        ("image_size_schedule = [[0, 32, 64]]", ["image_size_schedule.0"]),
+        ("image_size_schedule = 64", ["image_size_schedule"]),
+        ("learning_rate_schedule = [[0, -1]]", ["learning_rate_schedule", "cannot be negative"]),
+        ("learning_rate_schedule = [[0, inf]]", ["learning_rate_schedule", "infinite"]),
+        ("learning_rate_schedule = [[0, nan]]", ["learning_rate_schedule"]),
+        ("learning_rate_schedule = [[nan, 1]]", ["learning_rate_schedule"]),
+    ],
+)
+def test_a_value_that_is_not_possible_gets_one_line(line: str, words: list[str], file: Path) -> None:
+    file.write_text(f"[recipe]\n{line}\n")
+    with pytest.raises(UsageError) as caught:
+        choose_recipe("quick", file)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{file}: ")
+    assert all(word in message for word in words), message
+
+
+def test_invalid_epochs_are_named() -> None:
+    with pytest.raises(UsageError, match=r"^Recipe: epochs .* epochs = 0\.$"):
+        choose_recipe("quick", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"), [("epoch", "epochs"), ("learning_rte", "learning_rate"), ("Mixup_prob", "mixup_prob")]
+)
+def test_an_unknown_key_names_the_nearest(key: str, nearest: str, file: Path) -> None:
+    file.write_text(f"[recipe]\n{key} = 1\n")
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{nearest}'"):
+        choose_recipe("quick", file)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'quick'"):
+        recipe_to_toml("quik")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"epochs = 3\n", r"no table \[recipe\].*recipe_to_toml"),
+        (b"recipe = 3\n", r"no table \[recipe\]"),
+        (b"", r"no table \[recipe\]"),
+        (b"[recipe\n", "is not TOML"),
+        (b"[recipe]\nepochs = 1\nepochs = 2\n", "is not TOML"),
+        (b"\xff\xfe[recipe]", "is not TOML"),
+    ],
+)
+def test_a_file_that_holds_no_recipe_is_named(content: bytes, words: str, file: Path) -> None:
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        read_config(file, QUICK)
+    assert str(file) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+    with pytest.raises(UsageError, match=r"own\.toml.*No such file"):
+        read_config(file, QUICK)
+    with pytest.raises(UsageError, match="directory"):
+        read_config(file.parent, QUICK)
+
+
+TOML = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.floats() | st.text())
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS)), TOML))
+def test_any_values_make_a_recipe_or_one_line(values: dict[str, object]) -> None:
+    try:
+        assert isinstance(change_recipe(QUICK, values, "own.toml"), Recipe)
+    except UsageError as error:
+        assert str(error).startswith("own.toml: ")

@@ -1,0 +1,544 @@
+"""The main job: a folder in, a run folder out."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+import belvedere
+from belvedere.cli.training_progress import TrainingProgress
+from belvedere.data.dataset import load_dataset
+from belvedere.data.hashing import hash_samples
+from belvedere.data.image_cache import read_image_array
+from belvedere.errors import DatasetError, OutputExistsError, TrainingError, UnknownNameError, UsageError
+from belvedere.runtime.files import TEMPORARY_NAME
+from belvedere.runtime.output_folder import MARKER_FILE, partial_path
+from belvedere.runtime.progress import Progress, Task
+from belvedere.training import loop
+from belvedere.training.run_folder import CHECKPOINT
+from belvedere.training.train import Run, train
+
+RUN_FILES = {
+    "model.onnx",
+    "weights.safetensors",
+    "metrics.json",
+    "history.csv",
+    "predictions.csv",
+    "config.toml",
+    "report.html",
+    "train.log",
+    "figures",
+    ".belvedere",
+}
+METRICS = {
+    *("accuracy", "macro_f1", "log_loss", "ece", "class_names", "per_class", "confusion_matrix", "num_images"),
+    *("total_seconds", "training_seconds", "epochs", "device", "recipe", "seed", "versions"),
+}
+
+
+def draw_colours(folder: Path, count: int, *, colours: dict[str, tuple[int, int, int]]) -> None:
+    """Pictures that only their colour tells apart, the same in any order of rows and columns."""
+    random = np.random.default_rng(len(str(folder.name)))
+    for name, colour in colours.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            noise = random.integers(-40, 40, (40, 40, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            suffix = ("jpg", "png")[index % 2]
+            Image.fromarray(pixels).save(folder / name / f"{index}.{suffix}")
+
+
+RED, BLUE = (200, 60, 40), (40, 60, 200)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    draw_colours(folder / "train", 40, colours={"blue": BLUE, "red": RED})
+    draw_colours(folder / "test", 6, colours={"blue": BLUE, "red": RED})
+    (folder / "train" / "red" / "broken.jpg").write_bytes((folder / "train/red/0.jpg").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(photographs, out=tmp_path_factory.mktemp("runs") / "run", recipe="article", epochs=6)
+
+
+def test_the_run_folder_is_whole(run: Run, photographs: Path) -> None:
+    assert {path.name for path in run.folder.iterdir()} == RUN_FILES
+    assert not list(run.folder.parent.glob("*.partial"))
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert set(metrics) >= METRICS
+    assert metrics["split"] == "test"
+    assert metrics["num_images"] == 12
+    assert metrics["epochs"] == 6
+    with (run.folder / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == ["1", "2", "3", "4", "5", "6"]
+    best = max(history, key=lambda row: (float(row["validation_accuracy"]), -float(row["validation_loss"])))
+    assert metrics["best_epoch"] == int(best["epoch"])
+    config = tomllib.loads((run.folder / "config.toml").read_text())
+    assert config["recipe"]["network"] == "article"
+    assert config["run"]["data"] == str(photographs)
+    log = (run.folder / "train.log").read_text()
+    assert "broken.jpg" in log
+    assert "broken.jpg" in (run.folder / "report.html").read_text()
+
+
+def test_the_model_knows_where_it_comes_from(run: Run) -> None:
+    card = run.load().card
+    assert card.class_names == ("blue", "red")
+    assert sum(layer.parameters for layer in card.layers) == 135_942 - 4 * 65
+    assert card.provenance.num_images == {"train": 72, "validation": 8, "test": 12}
+    assert 0 <= card.provenance.onnx_max_relative_error < 1e-4
+    assert card.provenance.versions["torch"]
+
+
+def test_reading_is_the_same_in_training_and_in_use(run: Run, photographs: Path, tmp_path: Path) -> None:
+    """The article trained on BGR and predicted on RGB: here swapping red and blue must change the answer."""
+    assert run.metrics["accuracy"] == 1.0
+    model = run.load()
+    for file in sorted((photographs / "test" / "red").iterdir()):
+        with Image.open(file) as image:
+            swapped = np.asarray(image)[:, :, ::-1]
+        Image.fromarray(swapped).save(tmp_path / f"{file.stem}.png")
+        [original] = model.predict(file)
+        [other] = model.predict(tmp_path / f"{file.stem}.png")
+        assert (original.predicted_label, other.predicted_label) == ("red", "blue")
+
+
+def test_what_training_saw_is_what_the_model_is_given(photographs: Path) -> None:
+    """Byte for byte: the pixels of training are those that a prediction reads."""
+    from belvedere.data.dataset import load_dataset
+    from belvedere.images.decode import read_input
+    from belvedere.training.networks import find_network
+
+    preprocess = find_network("article").preprocess
+    contents = hash_samples(load_dataset(photographs).split("test"), Progress())
+    pixels = read_image_array(contents, preprocess, Progress())
+    rows = pixels.images[np.arange(len(contents.samples))[::-1]]
+    assert len(rows) == 12
+    for row, sample in zip(rows[::-1], pixels.samples, strict=True):
+        assert np.array_equal(row, read_input(sample.path, preprocess).pixels)
+
+
+def test_the_same_seed_gives_the_same_model(run: Run, photographs: Path, tmp_path: Path) -> None:
+    again = train(photographs, out=tmp_path / "again", recipe="article", epochs=6)
+    assert (again.folder / "weights.safetensors").read_bytes() == (run.folder / "weights.safetensors").read_bytes()
+
+
+def test_an_existing_folder_is_refused_and_named_with_the_ways_out(run: Run, photographs: Path) -> None:
+    before = (run.folder / "model.onnx").read_bytes()
+    with pytest.raises(OutputExistsError):
+        train(photographs, out=run.folder, epochs=1)
+    with pytest.raises(OutputExistsError, match="never replaced"):
+        train(photographs, out=photographs, epochs=1, overwrite=True)
+    assert (run.folder / "model.onnx").read_bytes() == before
+    assert len(list((photographs / "train" / "red").iterdir())) == 41
+
+
+def test_class_folders_alone_are_divided_and_say_so(tmp_path: Path) -> None:
+    draw_colours(tmp_path / "photographs", 20, colours={"blue": BLUE, "red": RED})
+    run = train(tmp_path / "photographs", out=tmp_path / "run", recipe="article", epochs=1)
+    assert run.load().card.provenance.num_images == {"train": 30, "validation": 4, "test": 6}
+    report = (run.folder / "report.html").read_text()
+    assert "6 images held out for testing" in report
+    assert "4 images held out for validation" in report
+
+
+class Interrupts(Progress):
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def log(self, message: str) -> None:
+        if message.startswith(self.at):
+            raise KeyboardInterrupt
+
+
+def test_control_c_leaves_a_usable_run(photographs: Path, tmp_path: Path) -> None:
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=Interrupts("epoch   1"))
+    assert run.metrics["interrupted"] is True
+    assert run.metrics["epochs"] == 1
+    assert len(run.load().predict(photographs / "test")) == 12
+    assert "Training was interrupted after 1 epoch" in (run.folder / "report.html").read_text()
+
+
+class InterruptsFirstBatch(Progress):
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        class Raises(Task):
+            def advance(self, images: int, figures: str = "") -> None:
+                if description == "Training" and images:
+                    raise KeyboardInterrupt
+
+        yield Raises()
+
+
+def test_ended_before_the_first_epoch_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as ended:
+        train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=InterruptsFirstBatch())
+    assert ended.value.__notes__ == [
+        "Training was interrupted before its first epoch was completed: there is no model to keep."
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_command_writes_its_results_in_spite_of_one_control_c(photographs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Presses(TrainingProgress):
+        def log(self, message: str) -> None:
+            said.append(message)
+            if message.startswith("Exported"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=Presses())
+    assert any("Ctrl-C again" in message for message in said)
+    assert {path.name for path in run.folder.iterdir()} == RUN_FILES
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+class FailsToEvaluate(Progress):
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        if description == "Evaluating":
+            raise OSError(28, "No space left on device")
+        yield Task()
+
+
+def test_a_failure_after_training_says_where_the_model_is(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No space left") as caught:
+        train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=FailsToEvaluate())
+    assert (tmp_path / "run.partial" / "model.onnx").is_file()
+    assert "run.partial" in str(caught.value)
+
+
+def test_an_unreadable_test_part_is_refused_before_the_work(photographs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    shutil.copytree(photographs, folder)
+    for file in (folder / "test").rglob("*.*"):
+        file.write_bytes(b"not a picture")
+    with pytest.raises(DatasetError, match=" 12 test images"):
+        train(folder, out=tmp_path / "run", epochs=1000)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_signal_to_the_real_process_ends_it_in_order(photographs: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch   2"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, rest = process.communicate(timeout=600)
+    assert process.returncode == 0, rest
+    assert (tmp_path / "run" / "model.onnx").is_file()
+    assert "Interrupted: keeping epoch" in rest
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_killed_training_leaves_its_history_and_is_named(photographs: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stderr=subprocess.DEVNULL)
+    partial = tmp_path / "run.partial"
+    while process.poll() is None and not (partial / CHECKPOINT).exists():
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = len((partial / "history.csv").read_text().splitlines())
+    assert before >= 2
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(OutputExistsError):
+        train(photographs, out=tmp_path / "run", recipe="article", epochs=1000)
+    progress = Interrupts("epoch")
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1000, resume=True, progress=progress)
+    with (run.folder / "history.csv").open() as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert len(epochs) in (before - 1, before)  # killed between the two, the checkpoint is one behind the history
+    assert run.metrics["epochs"] == len(epochs)
+    assert {path.name for path in run.folder.iterdir()} == RUN_FILES
+
+
+def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'article'"):
+        train(photographs, out=tmp_path / "run", recipe="artikel")
+    with pytest.raises(UsageError, match="epochs"):
+        train(photographs, out=tmp_path / "run", epochs=0)
+    (tmp_path / "own.toml").write_text('[recipe]\nnetwork = "article"\n')
+    with pytest.raises(UsageError, match=r"'article'.* 150 x 150 .*image_size_schedule"):
+        train(photographs, out=tmp_path / "run", recipe="quick", config=tmp_path / "own.toml")
+    with pytest.raises(UsageError, match=f"{10**30}"):
+        train(photographs, out=tmp_path / "run", seed=10**30)
+    with pytest.raises(UsageError, match=r"'tpu'.* cuda"):
+        train(photographs, out=tmp_path / "run", device="tpu")
+    with pytest.raises(DatasetError, match="nowhere"):
+        train(tmp_path / "nowhere", out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == [tmp_path / "own.toml"]
+
+
+def test_a_class_without_a_readable_photograph_is_an_error(tmp_path: Path) -> None:
+    draw_colours(tmp_path / "photographs", 8, colours={"blue": BLUE, "red": RED})
+    for file in (tmp_path / "photographs" / "red").iterdir():
+        file.write_bytes(b"not a picture")
+    with pytest.raises(TrainingError, match="'red' can be read"):
+        train(tmp_path / "photographs", out=tmp_path / "run")
+    assert not (tmp_path / "run.partial").exists()
+
+
+def test_the_public_face_trains_too(photographs: Path) -> None:
+    assert belvedere.train is train
+    assert belvedere.load_dataset(photographs).class_names == ("blue", "red")
+
+
+# Going on where a training was cut off. All that a recipe can have is on: whatever state is forgotten shows.
+
+OWN = """
+[recipe]
+name = "own"
+epochs = 4
+min_steps = 0
+batch_size = 8
+image_size_schedule = [[0, 16], [1, 32]]
+cached_image_size = 40
+learning_rate_schedule = [[0, 0.1], [0.3, 1], [1, 0]]
+weight_decay = 0.01
+color_jitter = 0.2
+cutout_prob = 0.2
+mixup_prob = 0.3
+cutmix_prob = 0.3
+ema_decay = 0.9
+ema_start = 0.2
+"""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few")
+    draw_colours(folder / "train", 14, colours={"blue": BLUE, "red": RED})
+    draw_colours(folder / "test", 2, colours={"blue": BLUE, "red": RED})
+    (folder / "own.toml").write_text(OWN)
+    return folder
+
+
+def learn_own(few: Path, out: Path, *, resume: bool = False, progress: Progress | None = None, seed: int = 5) -> Run:
+    return train(few, out=out, recipe="quick", config=few / "own.toml", seed=seed, resume=resume, progress=progress)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return learn_own(few, tmp_path_factory.mktemp("own") / "run")
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    assert (found / "weights.safetensors").read_bytes() == (expected / "weights.safetensors").read_bytes()
+    assert (found / "predictions.csv").read_bytes() == (expected / "predictions.csv").read_bytes()
+    assert {path.name for path in found.iterdir()} == RUN_FILES
+
+    def timeless(folder: Path) -> list[dict[str, str]]:
+        with (folder / "history.csv").open() as file:
+            return [
+                {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
+                for row in csv.DictReader(file)
+            ]
+
+    assert timeless(found) == timeless(expected)
+
+
+def test_the_first_layer_is_whitened_and_stays(uninterrupted: Run) -> None:
+    stem = safetensors.numpy.load_file(uninterrupted.folder / "weights.safetensors")["features.stem.weight"]
+    np.testing.assert_array_equal(stem[16:], -stem[:16])
+    [row] = [layer for layer in uninterrupted.load().card.layers if "stem" in layer.name]
+    assert (row.trainable, row.parameters) == (0, stem.size)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class Kills(Progress):
+    """Ends training when so many batches are done."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        kills = self
+
+        class Counts(Task):
+            def advance(self, images: int, figures: str = "") -> None:
+                if description == "Training" and images:
+                    kills.left -= 1
+                    if kills.left < 0:
+                        raise Killed
+
+        yield Counts()
+
+
+def test_cut_off_at_any_batch_it_goes_on_exactly(
+    few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    out, cut_off = tmp_path / "run", 0
+    for after in (1, 3, 2, 1, 2):  # one advance more when resumed: for what was done before
+        with pytest.raises(Killed) as caught:
+            learn_own(few, out, resume=cut_off > 0, progress=Kills(after))
+        assert any("run.partial" in note for note in caught.value.__notes__)
+        cut_off += 1
+    assert_same_run(learn_own(few, out, resume=True).folder, uninterrupted.folder)
+    assert (out / "train.log").read_text().count("Resuming after") == cut_off
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_killed_again_and_again_the_process_gives_the_same_weights(
+    few: Path, uninterrupted: Run, tmp_path: Path
+) -> None:
+    """Before the first checkpoint, right behind one, and a while after another; each time it is resumed."""
+    out, partial = tmp_path / "run", tmp_path / "run.partial"
+    command = [sys.executable, "-m", "belvedere", "train", str(few), "--recipe", "quick", "--seed", "5", "--resume"]
+    command += ["--config", str(few / "own.toml"), "--out", str(out)]
+
+    def epochs() -> int:
+        with suppress(FileNotFoundError):
+            return len((partial / "history.csv").read_text().splitlines()) - 1
+        return 0
+
+    def killed_when(reached: Callable[[], bool], delay: float = 0.0) -> None:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not reached():
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+
+    killed_when((partial / "config.toml").exists)
+    killed_when((partial / CHECKPOINT).exists)
+    begun = epochs()
+    killed_when(lambda: epochs() > begun, delay=0.05)
+    if partial.exists():  # else the machine is so quick that the last kill came too late
+        learn_own(few, out, resume=True)
+    assert_same_run(out, uninterrupted.folder)
+
+
+def test_killed_before_its_first_checkpoint_it_begins_again(few: Path, uninterrupted: Run, tmp_path: Path) -> None:
+    partial = partial_path(tmp_path / "run")
+    partial.mkdir()
+    (partial / MARKER_FILE).write_text("0")
+    (partial / "config.toml").write_text("[run]\nseed = 99")
+    (partial / "train.log").write_text("Training by another recipe\n")
+    (partial / TEMPORARY_NAME.format("0123456789abcdef")).write_bytes(b"half of a checkpoint")
+    assert_same_run(learn_own(few, tmp_path / "run", resume=True).folder, uninterrupted.folder)
+
+
+def test_weights_that_run_away_are_no_model(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "wild.toml").write_text(OWN + "learning_rate = 1e30\nmuon_learning_rate = 1e30\n")
+    with pytest.raises(TrainingError, match="NaN after every epoch"):
+        train(few, out=tmp_path / "run", recipe="quick", config=tmp_path / "wild.toml", epochs=1)
+
+
+@pytest.fixture
+def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a training was cut off within its first epoch."""
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(Killed):
+        learn_own(few, tmp_path / "run", progress=Kills(1))
+    assert (partial_path(tmp_path / "run") / CHECKPOINT).is_file()
+    return tmp_path / "run"
+
+
+def test_resume_with_other_arguments_is_refused_and_names_the_key(few: Path, cut: Path) -> None:
+    before = (partial_path(cut) / CHECKPOINT).read_bytes()
+    with pytest.raises(UsageError, match="seed = 5, not 6"):
+        learn_own(few, cut, resume=True, seed=6)
+    for changes, key in (
+        ({"epochs": 7}, "epochs = 4"),
+        ({"max_minutes": 3}, "max_minutes = None"),
+        ({"recipe": "standard"}, ""),
+    ):
+        arguments = {"recipe": "quick", "config": few / "own.toml", "seed": 5} | changes
+        with pytest.raises(UsageError, match=f"started with .*{key}"):
+            train(few, out=cut, resume=True, **arguments)  # type: ignore[arg-type]
+    assert (partial_path(cut) / CHECKPOINT).read_bytes() == before
+
+
+def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
+    few: Path, cut: Path, uninterrupted: Run, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(few, moved)
+    extra = moved / "train" / "red" / "extra.png"
+    Image.new("RGB", (40, 40), RED).save(extra)
+    with pytest.raises(UsageError, match="data_sha256"):
+        learn_own(moved, cut, resume=True)
+    extra.unlink()
+    (journal := tmp_path / "j.jsonl").touch()
+    corrected = load_dataset(moved, corrections=journal)  # by nobody's decisions
+    resumed = train(corrected, out=cut, recipe="quick", config=few / "own.toml", seed=5, resume=True).folder
+    told = tomllib.loads((resumed / "config.toml").read_text())["run"]
+    assert (told["data"], told["corrections"]) == (str(moved), str(journal))
+    expected = uninterrupted.folder / "weights.safetensors"
+    assert (resumed / "weights.safetensors").read_bytes() == expected.read_bytes()
+
+
+def test_resume_with_other_photographs_without_labels_is_refused(
+    few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more, out = tmp_path / "unlabeled", tmp_path / "run"
+    draw_colours(more, 4, colours={"blue": BLUE, "red": RED})
+
+    def learn(progress: Progress, *, resume: bool) -> Run:
+        return train(
+            few,
+            out=out,
+            recipe="quick",
+            config=few / "own.toml",
+            resume=resume,
+            progress=progress,
+            teacher=uninterrupted.folder,
+            unlabeled=more,
+        )
+
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(Killed):
+        learn(Kills(1), resume=False)
+    shutil.copy(few / "train" / "red" / "1.png", more / "known.png")  # left out, as before
+    Image.new("RGB", (40, 40), RED).save(extra := more / "extra.png")
+    with pytest.raises(UsageError, match="unlabeled_sha256"):
+        learn(Progress(), resume=True)
+    extra.unlink()
+    told = tomllib.loads((learn(Progress(), resume=True).folder / "config.toml").read_text())["run"]
+    assert len(told["unlabeled_sha256"]) == 64
+
+
+def test_a_damaged_checkpoint_is_named_and_overwrite_starts_anew(few: Path, cut: Path) -> None:
+    checkpoint = partial_path(cut) / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="checkpoint"):
+        learn_own(few, cut, resume=True)
+    with pytest.raises(UsageError, match="Leave one out"):
+        train(few, out=cut, overwrite=True, resume=True)
+    with pytest.raises(UsageError, match="Leave one out"):
+        train(few, out=cut, epochs=1, max_minutes=1)
+    with pytest.raises(UsageError, match="over 0"):
+        train(few, out=cut, max_minutes=0)
