@@ -1,6 +1,7 @@
 """Decisions applied when a data set is read: found by content, counted, and nothing on disk changed."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def test_shares_of_a_picture_stay_with_their_labels(
 def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("mine")
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputExistsError, match="`overwrite`"):
         check_output(table, [journal], is_table=True, overwrite=False)
     check_output(table, [journal], is_table=True, overwrite=True)
     check_output(tmp_path / "new.csv", [journal, photos], is_table=True, overwrite=False)
@@ -171,7 +172,7 @@ def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path:
         with pytest.raises(UsageError, match="is read by this command"):
             check_output(out, [journal, table], is_table=True, overwrite=True)
     (tmp_path / MARKER_FILE).touch()
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputExistsError, match=re.escape(f"{journal}, ")):
         check_output(tmp_path, [journal, photos], is_table=False, overwrite=True)
 
 
@@ -206,13 +207,13 @@ def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos", 1)
     for path in photos.rglob("*.png"):
         decide(tmp_path / "j.jsonl", path, "exclude")
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match=re.escape(str(tmp_path / "j.jsonl"))):
         load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
 def test_a_class_spelt_otherwise_in_the_journal_is_refused(photos: Path, tmp_path: Path) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "Green")
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match=r"(?s)(?=.*'Green')(?=.*'green')"):
         load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
@@ -282,7 +283,7 @@ def test_a_corrected_folder_keeps_its_parts(tmp_path: Path) -> None:
 def test_no_label_leads_out_of_the_folder(photos: Path, tmp_path: Path, label: str) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", label)
     dataset = load_dataset(photos, corrections=tmp_path / "j.jsonl")
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=re.escape(repr(label))):
         export_folder(dataset, tmp_path / "corrected", copy=False, overwrite=False)
 
 

@@ -116,7 +116,7 @@ def test_too_few_photographs_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_probe_too_needs_photographs_to_report_on(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match="test_fraction"):
         division_of(write_classes(tmp_path, 2), needs_validation=False)
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -197,7 +198,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 def test_nothing_is_added_to_a_file_of_another_kind(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_bytes(content)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=re.escape(str(file))):
         Journal(file)
     assert file.read_bytes() == content
     assert list(tmp_path.iterdir()) == [file]
@@ -218,13 +219,13 @@ def test_what_can_not_be_read_back_is_refused(tmp_path: Path) -> None:
         replace(make_decision(), sha256="x"),
         make_decision(about="colour"),
     ):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match=wrong.id):
             journal.append(wrong)
     assert not (tmp_path / "j.jsonl").exists()
 
 
 def test_no_journal_is_told() -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"nowhere\.jsonl"):
         read_corrections("nowhere.jsonl")
 
 

@@ -154,7 +154,7 @@ def _image_bytes(kind: str) -> bytes:
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
 def test_an_image_is_no_list_of_names(kind: str, separator: bytes) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="stdin"):
         next(read_paths(io.BytesIO(_image_bytes(kind)), separator))
 
 
@@ -169,5 +169,5 @@ def test_an_image_is_no_list_of_names(kind: str, separator: bytes) -> None:
     ],
 )
 def test_what_is_no_list_of_names_is_refused(content: bytes) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="stdin"):
         list(read_paths(io.BytesIO(content)))

@@ -83,7 +83,7 @@ def test_nothing_to_answer_for_leaves_nothing(tiny_model: Path, tmp_path: Path) 
     from belvedere.inference.ray_backend import predict_at_scale
 
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="There are no pictures"):
+    with pytest.raises(UsageError, match="No images"):
         predict_at_scale(tiny_model, [tmp_path / "empty"], tmp_path / "out.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 

@@ -290,7 +290,7 @@ def test_a_second_round_goes_on_with_the_journal_of_the_first(
     assert [len(each.samples) for each in told if each] == [8]  # read with the journal
 
     (tmp_path / "first.jsonl").rename(tmp_path / "moved.jsonl")
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"first\.jsonl.*`corrections`"):
         review(run, port=0)
     assert review(run, port=0, corrections=tmp_path / "moved.jsonl").num_decisions == 1
     assert [len(each.samples) for each in told if each] == [8, 8]
@@ -798,7 +798,7 @@ class _Placed(Model):
     has_activation_maps = True
 
 
-def test_a_heatmap_that_never_ends_is_label_up(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heatmap_that_never_ends_is_given_up(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "HEATMAP_SECONDS", 0.2)
     (tmp_path / "endless.onnx").write_bytes(endless_model())
     endless = load_model(tmp_path / "endless.onnx")

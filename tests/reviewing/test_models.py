@@ -69,7 +69,7 @@ def test_the_audits_model_is_found_without_naming_it(photos: Path, model: Path, 
         sight, [line] = find(tmp_path / "audit")
         assert sight.model is None
         assert str(model) in line
-        assert "Give another model" in line
+        assert "`model`" in line
         assert describe(sight, contents) == 24  # as it saw them in the audit
     named, said = find(tmp_path / "audit", BUNDLED)
     assert named.model is not None
@@ -91,8 +91,8 @@ def test_an_audit_without_a_network_has_the_bundled_model_or_none(photos: Path, 
 @pytest.mark.parametrize(
     "network",
     [
-        *(None, 3, [], {}, {"model": 3}, {"embeddings": "x"}, {"embeddings": "x", "width": "8"}),
-        {"model": None, "sha256": None, "embeddings": None, "width": None},
+        *(None, 3, [], {}, {"model": 3}, {"embeddings": "x"}, {"embeddings": "x", "embedding_dim": "8"}),
+        {"model": None, "sha256": None, "embeddings": None, "embedding_dim": None},
     ],
 )
 def test_what_says_nothing_of_a_network_is_no_fault(tmp_path: Path, network: Any) -> None:

@@ -44,7 +44,7 @@ def review(
     ] = None,
 ) -> None:
     """Review label issues, duplicates and split leaks on a local web page, with the keyboard."""
-    from belvedere.runtime.progress import console_progress
+    from belvedere.cli.review_progress import ReviewProgress
 
     result = belvedere.review(
         run_or_audit,
@@ -54,7 +54,7 @@ def review(
         host=host,
         port=port,
         annotator=annotator,
-        progress=console_progress(),
+        progress=ReviewProgress(),
     )
     print_error(f"{result.num_decisions:,} decisions in {result.corrections}, {result.num_left:,} items left.")
     print_error(f"Train with them: belvedere train DATA --corrections {shlex.quote(str(result.corrections))}")

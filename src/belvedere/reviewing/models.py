@@ -80,5 +80,5 @@ def _load_audit_model(folder: Path, network: dict[str, Any], progress: Progress)
         model = None
     if model is not None and model.sha256 == network.get("sha256"):
         return model
-    progress.log(f"Warning: the model of the audit, {file}, is missing or was changed. Give another model.")
+    progress.log(f"Warning: the model of the audit, {file}, is missing or was changed. Give another `model`.")
     return None
