@@ -20,14 +20,13 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distributed import init_distributed
 from belvedere.training.embedders import NetworkEmbedder, embedding_key
 from belvedere.training.fit_uncertainty import FittedUncertainty
-from belvedere.training.held_out import predict_held_out
 from belvedere.training.networks import find_backbone
 from belvedere.training.recipes import RECIPES
-from belvedere.training.results import TrainingOutput
+from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run_folder import RunConfig, write_trained
 from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import NO_IMAGES, evenly_spaced, load_training_data
-from belvedere.training.transfer import NUM_SAMPLE_IMAGES, load_weights, open_backbone
+from belvedere.training.transfer import load_weights, open_backbone
 from belvedere.types.data import Sample
 from belvedere.types.model import Uncertainty
 
@@ -72,9 +71,6 @@ def cross_val_predict(
         progress: Shows progress.
         model_path: File to write the first network to, as a model.
 
-    Returns:
-        Logits of all images, and embeddings for each fold.
-
     Raises:
         DatasetError: A file was changed in the meantime.
         KeyboardInterrupt: A training was interrupted; it would judge labels badly.
@@ -110,18 +106,13 @@ def _train(run: RunConfig, runtime: Runtime) -> TrainingOutput:
     result = fit(network, data, FitPlan(run.recipe, run.seed, runtime))
     if result.interrupted:
         raise KeyboardInterrupt
-    held_out = predict_held_out(network, data, runtime)
-    samples = data.validation.images[evenly_spaced(len(data.validation.labels), NUM_SAMPLE_IMAGES)]
-    return TrainingOutput(network.cpu(), result, held_out, data.preprocess, samples, data.num_images, data.warnings)
+    return collect_output(network, data, result, runtime)
 
 
 def open_pretrained(network: str | None, weights: str, progress: Progress) -> NetworkEmbedder:
-    """Open a pretrained network, trained on none of the labels, as an embedder.
+    """Open a pretrained timm network, by default that of the recipe `probe`, as an embedder.
 
-    Args:
-        network: Name of a timm model. Default: that of the recipe `probe`.
-        weights: File of its weights; empty: downloaded.
-        progress: Shows the download.
+    Without a file of its weights, they are downloaded.
 
     Raises:
         UnknownNameError: There is no such network.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from belvedere.errors import UsageError
 from belvedere.runtime.progress import Progress
@@ -18,6 +19,10 @@ class Device:
     torch_device: torch.device
     precision: torch.dtype  # torch.bfloat16 or torch.float32
 
+    def move_network(self, network: nn.Module) -> None:
+        """Move a network to the device, channels_last."""
+        network.to(device=self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     def autocast(self) -> torch.autocast:
         """Return the context of forward passes."""
         return torch.autocast(self.torch_device.type, self.precision, enabled=self.precision != torch.float32)
@@ -29,7 +34,7 @@ class Device:
 
     @property
     def key(self) -> str:
-        """Such as "cpu-bfloat16": part of the name of what the cache keeps."""
+        """Such as "cpu-bfloat16", for the names of cached arrays."""
         return f"{self.torch_device.type}-{self.precision_name}"
 
     @property
@@ -52,10 +57,7 @@ class Runtime:
 
 
 def choose_device(name: str) -> Device:
-    """Choose the device, and bfloat16 where the hardware multiplies in it, else float32.
-
-    Args:
-        name: "auto" (a GPU if there is one), "cpu" or "cuda".
+    """Choose the device, "auto" (a GPU if there is one), "cpu" or "cuda", and bfloat16 where the hardware supports it.
 
     Raises:
         UsageError: The device is unknown or not available.

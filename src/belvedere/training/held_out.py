@@ -44,13 +44,7 @@ class HeldOutOutputs:
 
 
 def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> HeldOutOutputs:
-    """Run a trained network on all validation images and some training images.
-
-    Args:
-        network: Network from `fit`, on the training device.
-        data: Data that it was trained on.
-        runtime: Device.
-    """
+    """Run a fitted network, on the device, on all validation images and some training images."""
     size = data.preprocess.height
     train, validation = DataLoader(data.train, runtime.device), DataLoader(data.validation, runtime.device)
 
@@ -77,14 +71,7 @@ def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> 
 def run_network(
     network: Network, batches: Iterator[Tensor], device: Device, *, with_maps: bool = False
 ) -> NetworkOutputs:
-    """Run a network on batches of pixels.
-
-    Args:
-        network: On the device.
-        batches: (n, 3, H, W) each, RGB, 0 to 255, on the device.
-        device: Device and precision.
-        with_maps: Whether to compute class activation maps.
-    """
+    """Run a network on batches of pixels, (n, 3, H, W) each, RGB, 0 to 255, on the device."""
     network.eval()
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.inference_mode(), device.autocast():

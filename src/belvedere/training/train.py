@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from belvedere.data.dataset import Dataset, load_dataset
@@ -21,23 +21,15 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
-from belvedere.training.held_out import predict_held_out
 from belvedere.training.input_size import adapt_size_schedule, choose_image_size
 from belvedere.training.networks import architecture_for
-from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
-from belvedere.training.results import TrainingOutput
+from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run_folder import RunConfig, open_run_folder, write_config, write_trained
 from belvedere.training.trainer import FitPlan, build_network, fit
-from belvedere.training.training_data import evenly_spaced, load_training_data
-from belvedere.training.transfer import (
-    NUM_SAMPLE_IMAGES,
-    cached_onnx_path,
-    load_weights,
-    predict_from_embeddings,
-    train_linear_probe,
-)
+from belvedere.training.training_data import load_training_data
+from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
 from belvedere.types.data import ModelId, Sample
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.prediction import Prediction
@@ -107,7 +99,8 @@ def train(
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
     runtime = Runtime(choose_device(device), init_distributed(device))
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
-    inputs = _input_files(config, recipe, dataset)
+    files = (config, recipe.weights, recipe.teacher, recipe.unlabeled)
+    inputs = chain((file for file in files if file), dataset.list_files())
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
@@ -120,7 +113,8 @@ def train(
         if runtime.distributed.is_main:
             with log.stage("write"):
                 return _write_run(folder, Path(out), trained, run, runtime, settings, started, spreadsheet)
-    return _read_run(Path(out), run.split)
+    metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))  # of the main process
+    return Run(Path(out), _evaluate(run.split, load_model(out), Progress()), metrics, is_main_process=False)
 
 
 def _configure(
@@ -132,38 +126,25 @@ def _configure(
     return RunConfig(recipe, seed, dataset, split, find_unlabeled(recipe, split, runtime.progress), max_minutes)
 
 
-def _read_run(out: Path, split: DataSplit) -> Run:
-    """Return the run that the main process has written."""
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
-
-
 def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
     """Run the stages of a training."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
     weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
-    pretrained_from = _describe_weights(recipe, weights)
+    pretrained_from: dict[str, str] = {}
+    if weights is not None:
+        license_id = architecture_for(recipe).license
+        pretrained_from = {"weights": weights.source, "sha256": weights.sha256, "license": license_id}
     if recipe.linear_probe_only and weights is not None:
         trained = train_linear_probe(recipe, split, class_names, weights, run.seed, runtime)
         return replace(trained, pretrained_from=pretrained_from)
     data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
     network = build_network(recipe, data, run.seed, runtime, weights)
     result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline))
-    held_out = predict_held_out(network, data, runtime)
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
     if data.teacher:
         pretrained_from["teacher"] = data.teacher
-    samples = data.validation.images[evenly_spaced(len(data.validation.labels), NUM_SAMPLE_IMAGES)]
-    return TrainingOutput(
-        network.cpu(), result, held_out, data.preprocess, samples, data.num_images, data.warnings, pretrained_from
-    )
-
-
-def _describe_weights(recipe: Recipe, weights: Weights | None) -> dict[str, str]:
-    if weights is None:
-        return {}
-    return {"weights": weights.source, "sha256": weights.sha256, "license": architecture_for(recipe).license}
+    return replace(collect_output(network, data, result, runtime), pretrained_from=pretrained_from)
 
 
 def _check_arguments(
@@ -184,11 +165,6 @@ def _check_arguments(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
             f"image_size_schedule and whitened_stem must be unset. Use the recipe 'article' instead of {recipe.name!r}."
         )
-
-
-def _input_files(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
-    yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled))
-    yield from dataset.list_files()
 
 
 def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> DataSplit:
@@ -219,11 +195,11 @@ def _write_run(
     """Write the model, evaluate it, and write the report into the folder that is renamed to `out` afterwards."""
     split, log = run.split, runtime.progress
     uncertainty = fit_on_held_out(trained.held_out, log)
-    card = write_trained(folder, trained, uncertainty, run, runtime, cached_onnx_path(trained))
+    card = write_trained(folder, trained, uncertainty, run, runtime)
     log.log("Evaluating the model")
     model, known = load_model(folder), None
     if trained.embedding_key and not any(sample.extra_labels for sample in _reported(split)):
-        log.log("Test predictions are computed from cached embeddings, without tags: belvedere evaluate computes tags.")
+        log.log("Test predictions are computed from cached embeddings, without tags: `evaluate` computes tags.")
         known = predict_from_embeddings(split, model, trained, uncertainty.ood_scorer, log)
     evaluation = _evaluate(split, model, log, known)
     log.log_warnings(unreadable_warning(evaluation))

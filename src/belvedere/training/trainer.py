@@ -44,14 +44,9 @@ class FitPlan:
 def build_network(
     recipe: Recipe, data: TrainingData, seed: int, runtime: Runtime, weights: Weights | None = None
 ) -> Network:
-    """Build the network of a recipe: with fresh weights, or pretrained with a linear probe as its head.
+    """Build the network of a recipe: with fresh weights, or with pretrained `weights` and a linear probe as its head.
 
-    Args:
-        recipe: Names the network.
-        data: Training images, for the linear probe and the whitened stem.
-        seed: Seed of the fresh weights or of the folds of the probe.
-        runtime: Device, processes and progress.
-        weights: Pretrained weights, for a pretrained network only.
+    The seed is for the fresh weights or the folds of the probe.
 
     Raises:
         WeightsError: The weights are of another architecture.
@@ -76,12 +71,8 @@ def initialize_network(recipe: Recipe, num_classes: int, seed: int, images: Arra
 def fit(network: Network, data: TrainingData, plan: FitPlan) -> FitResult:
     """Fit a network, and load the weights of the epoch with the best validation metric.
 
-    Fine-tuned weights are interpolated with the pretrained start. Ctrl-C ends the fit; the completed epochs count.
-
-    Args:
-        network: Network from `build_network`; is changed.
-        data: Data from `load_training_data`.
-        plan: Recipe, seed, limits, and the folder of an interrupted fit to resume.
+    Fine-tuned weights are interpolated with the pretrained start. Ctrl-C ends the fit; completed epochs count. A
+    checkpoint in the folder of the plan is resumed.
 
     Raises:
         KeyboardInterrupt: Interrupted before the first epoch was completed.

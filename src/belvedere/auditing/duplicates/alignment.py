@@ -21,16 +21,9 @@ _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 def align(images: Floats, targets: Floats, windows: Floats, steps: int) -> Floats:
-    """Move windows of images until they match the targets.
+    """Move windows, (n, 4), of grayscale images, (n, s, s), until they match the targets, (n, s, s).
 
-    Args:
-        images: (n, s, s), grayscale.
-        targets: (n, s, s).
-        windows: (n, 4), initial half width, half height, and center from left and top.
-        steps: Number of iterations.
-
-    Returns:
-        Final windows, (n, 4).
+    A window is its half width, half height, and center from left and top.
     """
     size = images.shape[1]
     across = _grid(size)

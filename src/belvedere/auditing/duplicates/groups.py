@@ -30,14 +30,9 @@ def unique_images(statistics: Sequence[ImageStatistics]) -> list[int]:
 def group_duplicates(
     samples: Sequence[Sample], statistics: Sequence[ImageStatistics], pairs: Iterable[DuplicatePair]
 ) -> tuple[DuplicateGroup, ...]:
-    """Group duplicates.
+    """Group duplicates among N images with their statistics, and pairs of near duplicates.
 
     A group of near duplicates includes exact duplicates of its members, which also have a group of their own.
-
-    Args:
-        samples: N images.
-        statistics: Statistics of the N images.
-        pairs: Near duplicates among the unique images.
 
     Returns:
         Groups numbered from 1: split leaks first, then conflicting labels, then the others.
