@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from belvedere.errors import UsageError
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.progress import Progress
 from belvedere.training.distributed import Distributed
 
@@ -59,6 +60,8 @@ class Runtime:
 def choose_device(name: str) -> Device:
     """Choose the device, "auto" (a GPU if there is one), "cpu" or "cuda", and bfloat16 where the hardware supports it.
 
+    On a CPU, torch is limited to the CPUs that the process may use: it ignores the quota of a container.
+
     Raises:
         UsageError: The device is unknown or not available.
     """
@@ -69,6 +72,7 @@ def choose_device(name: str) -> Device:
     if name != "cpu" and torch.cuda.is_available():
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
         return Device(torch.device("cuda"), torch.bfloat16 if supported else torch.float32)
+    torch.set_num_threads(min(torch.get_num_threads(), num_usable_cpus()))
     supported = bool(_cpu_capabilities().get("avx512_bf16") or _cpu_capabilities().get("amx_bf16"))
     return Device(torch.device("cpu"), torch.bfloat16 if supported else torch.float32)
 
