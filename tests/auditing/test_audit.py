@@ -224,8 +224,8 @@ except belvedere.MissingDependencyError as error:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"model": True, "network": "resnet18"}, UsageError, "Give one"),
-        ({"model": True, "weights": "resnet18.safetensors"}, UsageError, "Give one"),
+        ({"model": True, "network": "resnet18"}, UsageError, "`model`"),
+        ({"model": True, "weights": "resnet18.safetensors"}, UsageError, "`model`"),
         ({"network": "resnet81"}, UnknownNameError, "resnet18"),
         ({"network": "resnet18", "weights": "gone.safetensors"}, WeightsError, "gone.safetensors"),
         ({"model": "gone.onnx"}, InvalidModelError, "gone.onnx"),
