@@ -19,7 +19,7 @@ from belvedere.images.decode import DecodedImage, read_input
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.postprocess import ModelOutputs
 from belvedere.inference.session import Cancellation
-from belvedere.runtime.http.errors import ServiceUnavailable
+from belvedere.runtime.http.errors import ServiceUnavailableError
 from belvedere.serving import batcher
 from belvedere.serving.app import Service
 from belvedere.serving.batcher import Batcher, PredictionResult
@@ -116,7 +116,7 @@ def test_a_request_is_taken_whole_or_not_at_all(gated: Gated) -> None:
     async def work(batcher: Batcher) -> None:
         model, pictures = served(gated), [("a", png("red")), ("b", png("blue"))]
         first = batcher.submit(model, pictures, False)
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(ServiceUnavailableError):
             batcher.submit(model, pictures, False)
         one = batcher.submit(model, pictures[:1], False)
         gated.open.set()

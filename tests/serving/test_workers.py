@@ -15,7 +15,7 @@ from PIL import Image
 
 from belvedere.images.decode import DecodedImage, read_input
 from belvedere.inference.model import load_model
-from belvedere.runtime.http.errors import ServiceUnavailable
+from belvedere.runtime.http.errors import ServiceUnavailableError
 from belvedere.runtime.parallel import running_threads
 from belvedere.serving import batcher
 from belvedere.serving.batcher import Batcher
@@ -157,7 +157,7 @@ def test_a_model_that_can_not_be_stopped_is_known(
 
     async def work(batcher: Batcher) -> None:
         [stuck] = batcher.submit(served, [("hangs", png("red"))], False)
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(ServiceUnavailableError):
             await stuck
         [said] = batcher.describe_stuck()
         assert said.startswith("model-0 for ")

@@ -38,7 +38,7 @@ Shape = tuple[int | str | None, ...]
 Field = tuple[int, int, memoryview | int]  # number, wire type, value
 
 
-class GraphRejected(ValueError):
+class GraphRejectedError(ValueError):
     """A file is unsafe, or not an ONNX file."""
 
 
@@ -46,7 +46,7 @@ def check_graph(content: bytes) -> None:
     """Check the bytes of a model file.
 
     Raises:
-        GraphRejected: The file holds external data, non-standard operators, loops or the like, or cannot be parsed.
+        GraphRejectedError: The file holds external data, non-standard operators, loops or the like, or is damaged.
     """
     _Parser().check_model(memoryview(content))
 
@@ -75,7 +75,7 @@ class _Parser:
                 self._check_attribute(value)
             elif number == DOMAIN and value not in STANDARD_DOMAINS:
                 domain = bytes(value[:100]).decode(errors="replace")
-                raise GraphRejected(f"it has operators of the domain {domain!r}; only those of ONNX are allowed")
+                raise GraphRejectedError(f"it has operators of the domain {domain!r}; only those of ONNX are allowed")
 
     def _check_attribute(self, message: memoryview) -> None:
         for number, value in self._embedded(message, ATTRIBUTE_REFUSED):
@@ -85,13 +85,13 @@ class _Parser:
     def _check_tensor(self, message: memoryview) -> None:
         for number, kind, value in self._fields(message):
             if number in TENSOR_REFUSED or (number == DATA_LOCATION and (kind != VARINT or value)):
-                raise GraphRejected(f"it has {TENSOR_REFUSED[13]} (external data); a model must be one file")
+                raise GraphRejectedError(f"it has {TENSOR_REFUSED[13]} (external data); a model must be one file")
 
     def _embedded(self, message: memoryview, refused: Mapping[int, str]) -> Iterator[tuple[int, memoryview]]:
         """Yield the fields that hold bytes or a message; raise for refused ones."""
         for number, _, value in self._fields(message):
             if number in refused:
-                raise GraphRejected(f"it has {refused[number]}, which models of Belvedere never have")
+                raise GraphRejectedError(f"it has {refused[number]}, which models of Belvedere never have")
             if isinstance(value, memoryview):
                 yield number, value
 
@@ -101,11 +101,11 @@ class _Parser:
         while at < end:
             self._left -= 1
             if self._left < 0:
-                raise GraphRejected(f"it has more than {MAX_FIELDS:,} fields")
+                raise GraphRejectedError(f"it has more than {MAX_FIELDS:,} fields")
             key, at = _read_varint(message, at)
             kind, length = key & 7, 0
             if not 8 <= key < 1 << 32:
-                raise GraphRejected("it is not an ONNX file")
+                raise GraphRejectedError("it is not an ONNX file")
             if kind == VARINT:
                 value, at = _read_varint(message, at)
                 yield key >> 3, kind, value
@@ -115,9 +115,9 @@ class _Parser:
             elif kind in (FIXED_32, FIXED_64):
                 length = 4 if kind == FIXED_32 else 8
             else:  # groups, which ONNX does not use
-                raise GraphRejected("it is not an ONNX file")
+                raise GraphRejectedError("it is not an ONNX file")
             if at + length > end:
-                raise GraphRejected("it is not an ONNX file, or truncated")
+                raise GraphRejectedError("it is not an ONNX file, or truncated")
             yield key >> 3, kind, message[at : at + length]
             at += length
 
@@ -131,7 +131,7 @@ def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, at + shift // 7 + 1
-    raise GraphRejected("it is not an ONNX file, or truncated")
+    raise GraphRejectedError("it is not an ONNX file, or truncated")
 
 
 def check_outputs(

@@ -12,8 +12,8 @@ from belvedere.errors import InvalidModelError
 from belvedere.inference.embeddings import Embeddings, model_embedder, read_cached_embeddings, read_embeddings
 from belvedere.inference.model import Model, as_model, load_model
 from belvedere.inference.model_paths import BUNDLED, is_model_path
-from belvedere.reviewing.sources import AUDIT
 from belvedere.runtime.progress import Progress
+from belvedere.types.audit import AUDIT
 
 Embed = Callable[[HashedSamples, Progress], Embeddings]
 

@@ -77,7 +77,7 @@ class NeighborIndex:
     def _compute(self, hash_images: Callable[[Progress], HashedSamples], embed: Embed, progress: Progress) -> None:
         try:
             found = embed(hash_images(progress), progress)
-        except _Stopped:
+        except _StoppedError:
             return
         except (BelvedereError, OSError) as error:
             self.error = str(error)
@@ -121,12 +121,12 @@ def subsample(samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples[:: -(-len(samples) // MAX_IMAGES) or 1]
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Ends the computation."""
 
 
 class _StoppableProgress(Progress):
-    """Forwards progress, and raises `_Stopped` at the next step after a stop."""
+    """Forwards progress, and raises `_StoppedError` at the next step after a stop."""
 
     def __init__(self, shown: Progress, stop: threading.Event) -> None:
         self._shown, self._stop = shown, stop
@@ -146,7 +146,7 @@ class _StoppableTask(Task):
 
     def advance(self, images: int, figures: str = "") -> None:
         if self._stop.is_set():
-            raise _Stopped
+            raise _StoppedError
         self._shown.advance(images, figures)
 
     def resume_at(self, images: int) -> None:

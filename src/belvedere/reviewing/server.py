@@ -23,12 +23,13 @@ from belvedere.reviewing.items import ReviewItems
 from belvedere.reviewing.models import find_models
 from belvedere.reviewing.neighbors import NeighborIndex, subsample
 from belvedere.reviewing.queue import Entry, Queue, make_id
-from belvedere.reviewing.sources import AUDIT, read_items
+from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import ReviewContext
 from belvedere.runtime.http.connections import configure
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
 from belvedere.runtime.progress import Progress
+from belvedere.types.audit import AUDIT
 from belvedere.types.data import DataWarning, Sample
 
 HOST, PORT = "127.0.0.1", 8642

@@ -12,8 +12,8 @@ from belvedere.errors import UsageError
 from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
 from belvedere.reviewing.items import DuplicateImage, Group, ImageFinder, ReviewItem, ReviewItems, sort_items
 from belvedere.runtime.serialization import unescape_formula
+from belvedere.types.audit import AUDIT, ISSUES
 
-AUDIT, ISSUES = "audit.json", "issues.csv"
 LABEL_ISSUE = "label_issue"
 
 

@@ -19,7 +19,7 @@ import belvedere
 from belvedere.errors import InferenceError
 from belvedere.inference.writers.text import to_json
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
-from belvedere.runtime.http.errors import ClientDisconnected, HTTPError, ServiceUnavailable, error_body
+from belvedere.runtime.http.errors import ClientDisconnectedError, HTTPError, ServiceUnavailableError, error_body
 from belvedere.runtime.serialization import dump_json
 from belvedere.serving import schema
 from belvedere.serving.api_docs import render_api_docs
@@ -143,7 +143,7 @@ class Service:
         """
         if self.batcher.num_pending >= self.limits.max_queue:
             message = f"The queue is full: {self.limits.max_queue} images are waiting. Try again in a moment."
-            raise ServiceUnavailable(message, "queue_full")
+            raise ServiceUnavailableError(message, "queue_full")
         upload = await read_upload(request, self.limits.max_files)
         loaded = self.watch.current
         futures = self.batcher.submit(loaded, upload.images, heatmaps)
@@ -176,8 +176,8 @@ class Service:
         if len(errors) == len(futures):
             return [future.result() for future in futures]
         if disconnected.done():
-            raise ClientDisconnected
-        raise ServiceUnavailable(f"The prediction took more than {seconds:g} s. Try again later.", "timeout")
+            raise ClientDisconnectedError
+        raise ServiceUnavailableError(f"The prediction took more than {seconds:g} s. Try again later.", "timeout")
 
     async def model(self) -> Response:
         """Describe the model in use."""
@@ -205,7 +205,7 @@ class Service:
     async def readyz(self) -> Response:
         """Tell a load balancer whether to send requests."""
         if self.middleware.is_closing:
-            raise ServiceUnavailable("The server is shutting down.", "shutting_down")
+            raise ServiceUnavailableError("The server is shutting down.", "shutting_down")
         return _json({"status": "ready"})
 
     async def prometheus_metrics(self) -> Response:

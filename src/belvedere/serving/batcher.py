@@ -24,7 +24,7 @@ from belvedere.images.decode import DecodedImage, read_input
 from belvedere.images.heatmap import softmax_over_classes
 from belvedere.inference.session import Cancellation
 from belvedere.runtime.cpus import num_usable_cpus
-from belvedere.runtime.http.errors import ServiceUnavailable
+from belvedere.runtime.http.errors import ServiceUnavailableError
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel
@@ -124,7 +124,7 @@ class Batcher:
                     reason = f"it was not decoded within {decoders.seconds:g} s"
                     self._settle([request], [PredictionResult(Prediction(request.name, error=reason))])
             for batch in self._runners.replace_late():
-                error = ServiceUnavailable("The model did not finish in time. Try again later.", "timeout")
+                error = ServiceUnavailableError("The model did not finish in time. Try again later.", "timeout")
                 self._settle(batch.requests, [error] * len(batch.requests))
 
     def submit(
@@ -141,10 +141,10 @@ class Batcher:
             A future for each image. A cancelled one is skipped.
 
         Raises:
-            ServiceUnavailable: The queue has too little room.
+            ServiceUnavailableError: The queue has too little room.
         """
         if self.num_pending + len(images) > self._limits.max_queue:
-            raise ServiceUnavailable(
+            raise ServiceUnavailableError(
                 f"The queue is full: it holds {self.num_pending} of {self._limits.max_queue} images, and this request "
                 f"has {len(images)}. Try again in a moment.",
                 "queue_full",

@@ -61,15 +61,9 @@ def cross_val_predict(
     progress: Progress,
     model_path: Path | None = None,
 ) -> CrossValidation:
-    """Train a quick network for each fold on the images of the other folds.
+    """Train a quick network for each fold, (N,), of N readable images on the images of the other folds.
 
-    Args:
-        dataset: Names the classes.
-        contents: N readable images with their labels.
-        folds: (N,) fold of each image; every class is in two folds at least.
-        seed: Seed of the trainings.
-        progress: Shows progress.
-        model_path: File to write the first network to, as a model.
+    Every class of the dataset is in two folds at least. The first network is also written to `model_path`, as a model.
 
     Raises:
         DatasetError: A file was changed in the meantime.

@@ -63,15 +63,9 @@ class Teacher:
         targets: NDArray[np.float32] | None,
         progress: Progress,
     ) -> SoftTargets:
-        """Predict crops of images, or read the predictions from the cache, and mix them with the labels.
+        """Predict crops of N images, preprocessed as `source`, or read the cached predictions, and mix in the labels.
 
-        Args:
-            contents: N readable images.
-            source: Preprocessing of the images that crops are taken from.
-            num_crops: V, crops per image.
-            labels: (N,); -1 without a label, where only the prediction counts.
-            targets: (N, K) instead of the labels, for images with several labels.
-            progress: Shows the number of images.
+        The targets, (N, K), if given, replace the labels, (N,). With the label -1, only predictions count.
 
         Raises:
             CacheError: The cache cannot be written.

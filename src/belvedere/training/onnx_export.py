@@ -50,15 +50,10 @@ def export_graph(
     cached: Path | None = None,
     outliers: OODScorer | None = None,
 ) -> Exported:
-    """Export a network and compare it with the original on images.
+    """Export a network on the CPU, in float32, and compare it with the original on sample images, (N, H, W, 3).
 
-    Args:
-        network: Network on the CPU, in float32; set to evaluation mode.
-        preprocess: Input size of the network.
-        sample: (N, H, W, 3) images to compare on.
-        temperature: Divisor of the logits before the softmax.
-        cached: Cache file of the backbone for networks that differ in the head only: torch takes seconds to export it.
-        outliers: Parameters of the OOD score; the score is 0 without.
+    The logits are divided by the temperature before the softmax. The OOD score is 0 without parameters. The backbone is
+    cached in a file for networks that differ in the head only: torch takes seconds to export it.
 
     Raises:
         TrainingError: The network cannot be exported, or the error is over `MAX_RELATIVE_ERROR`.

@@ -2,8 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 from belvedere.data.dataset import Dataset, load_dataset
@@ -99,8 +99,7 @@ def train(
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
     runtime = Runtime(choose_device(device), init_distributed(device))
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
-    files = (config, recipe.weights, recipe.teacher, recipe.unlabeled)
-    inputs = chain((file for file in files if file), dataset.list_files())
+    inputs = _input_files(config, recipe, dataset)
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
@@ -165,6 +164,11 @@ def _check_arguments(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
             f"image_size_schedule and whitened_stem must be unset. Use the recipe 'article' instead of {recipe.name!r}."
         )
+
+
+def _input_files(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
+    yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled))
+    yield from dataset.list_files()
 
 
 def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> DataSplit:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from belvedere.types.data import DataWarning
 
+AUDIT, ISSUES = "audit.json", "issues.csv"  # files of an audit
+
 
 @dataclass(frozen=True, slots=True)
 class Issue:

@@ -59,20 +59,10 @@ def align_best(
     compared: tuple[Floats, Floats],
     with_details: bool = True,
 ) -> tuple[Floats, Floats]:
-    """Align from several initial windows and keep the most similar result.
+    """Return the most similar windows, (n, 4), from several initial ones, (n, 4) each, and their similarity, (n,).
 
-    Light and shade converge from further away, but fail on images with few details; details alone are tried too.
-
-    Args:
-        images: (n, s, s), grayscale.
-        targets: (n, s, s).
-        starts: Initial windows, (n, 4) each.
-        steps: Number of iterations from each.
-        compared: Images, possibly larger, and high-pass filtered targets, for the similarity.
-        with_details: Whether to align on details alone as well.
-
-    Returns:
-        Windows, (n, 4), and their similarity, (n,).
+    Light and shade converge from further away, but fail on images with few details; details alone are tried too. The
+    similarity is that of images, possibly larger than those to align, and high-pass filtered targets.
     """
     windows: Floats = starts[0].copy()
     best: Floats = np.full(len(images), -np.inf, np.float32)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from belvedere.runtime.http.errors import ClientDisconnected, HTTPError, ServiceUnavailable, error_body
+from belvedere.runtime.http.errors import ClientDisconnectedError, HTTPError, ServiceUnavailableError, error_body
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import is_allowed_host
 
@@ -152,7 +152,7 @@ class RequestContext:
             seconds = self._limits.body_seconds
             raise HTTPError(REQUEST_TIMEOUT, f"The request was not complete after {seconds:g} s.") from None
         if message["type"] == "http.disconnect":
-            raise ClientDisconnected
+            raise ClientDisconnectedError
         size = len(message.get("body", b""))
         self.num_bytes += size
         self._middleware.buffered_bytes += size
@@ -160,7 +160,7 @@ class RequestContext:
         if self.num_bytes > self._limits.max_body_bytes:
             raise self._body_too_large()
         if self._middleware.buffered_bytes > self._limits.max_buffered_bytes:
-            raise ServiceUnavailable("The memory for requests is full. Try again in a moment.")
+            raise ServiceUnavailableError("The memory for requests is full. Try again in a moment.")
         return message
 
     async def _send(self, message: Message) -> None:

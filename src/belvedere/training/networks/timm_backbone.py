@@ -175,11 +175,9 @@ class PretrainedNetwork(Network):
 
 
 def find_backbone(name: str, image_size: int | None = None) -> ArchitectureSpec:
-    """Return the architecture of a timm model that has pretrained weights.
+    """Return the architecture of a timm model that has pretrained weights, with or without their tag in its name.
 
-    Args:
-        name: timm's name of the model, with or without the tag of the weights.
-        image_size: Size of the images, pixels; by default the size of the pretraining.
+    The image size, pixels, is by default that of the pretraining.
 
     Raises:
         UnknownNameError: timm has no such model with pretrained weights; the error suggests the closest.
