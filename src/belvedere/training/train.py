@@ -99,8 +99,7 @@ def train(
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
     runtime = Runtime(choose_device(device), init_distributed(device))
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
-    inputs = _input_files(config, recipe, dataset)
-    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
+    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, _inputs(config, recipe, dataset)) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
         log = runtime.progress
@@ -166,7 +165,7 @@ def _check_arguments(
         )
 
 
-def _input_files(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
+def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
     yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled))
     yield from dataset.list_files()
 
