@@ -88,7 +88,7 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
             "world_size": runtime.distributed.world_size,
             **({} if config.max_minutes is None else {"max_minutes": config.max_minutes}),
             **_hash_files(config.recipe),
-        },
+        }
     }
     text, file = f"{tomli_w.dumps(values)}\n{to_toml(config.recipe)}", folder / "config.toml"
     if (folder / CHECKPOINT).exists():
@@ -120,11 +120,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
 
 
 def write_trained(
-    folder: Path,
-    trained: TrainingOutput,
-    uncertainty: FittedUncertainty,
-    config: RunConfig,
-    runtime: Runtime,
+    folder: Path, trained: TrainingOutput, uncertainty: FittedUncertainty, config: RunConfig, runtime: Runtime
 ) -> ModelCard:
     """Write weights.safetensors and model.onnx.
 

@@ -109,11 +109,7 @@ class Canvas:
         self.columns: Array = np.arange(size, dtype=np.float32)[None, :]
 
     def paint(
-        self,
-        alpha: Array,
-        colors: Array,
-        label: int | Labels,
-        window: tuple[slice, slice] = (slice(None), slice(None)),
+        self, alpha: Array, colors: Array, label: int | Labels, window: tuple[slice, slice] = (slice(None), slice(None))
     ) -> None:
         """Blend colors, (h, w, 3) or (3,), into a window, rows and columns, of the image.
 

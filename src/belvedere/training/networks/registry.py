@@ -89,13 +89,7 @@ NETWORKS: dict[str, ArchitectureSpec] = {}
 
 
 def register(
-    name: str,
-    *,
-    summary: str,
-    source: str,
-    license_id: str,
-    preprocess: Preprocess,
-    any_size: bool = False,
+    name: str, *, summary: str, source: str, license_id: str, preprocess: Preprocess, any_size: bool = False
 ) -> Callable[[Callable[[int], Network]], Callable[[int], Network]]:
     """Return a decorator that registers a network class, or a function that creates one, under a name."""
 
