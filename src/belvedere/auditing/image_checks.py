@@ -36,11 +36,17 @@ class DatasetMedians:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageCheck:
-    """One check of an image; an unreadable one scores 0 unless the check is of files."""
+class Check:
+    """Title of a check, and advice for its issues."""
 
     title: str
     advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck(Check):
+    """One check of an image; an unreadable one scores 0 unless the check is of files."""
+
     measure: Callable[[ImageStatistics, DatasetMedians], float]
     message: Callable[[ImageStatistics, DatasetMedians], str]
     is_of_files: bool = False

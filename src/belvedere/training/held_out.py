@@ -1,6 +1,6 @@
 """Outputs of a trained network on held-out images, to fit its uncertainty on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,8 @@ def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> 
     train, validation = DataLoader(data.train, runtime.device), DataLoader(data.validation, runtime.device)
 
     def run(loader: DataLoader, rows: NDArray[np.intp], *, with_maps: bool = False) -> NetworkOutputs:
-        batches = in_batches(rows, lambda batch: fit_whole(loader.load_batch(batch)[0], size))
+        starts = range(0, len(rows), BATCH_SIZE)
+        batches = (fit_whole(loader.load_batch(rows[each : each + BATCH_SIZE])[0], size) for each in starts)
         return run_network(network, batches, runtime.device, with_maps=with_maps)
 
     first_of_class = np.unique(train.labels, return_index=True)[1]  # no class may be missing
@@ -88,8 +89,3 @@ def spatial_logits(network: Network, features: Tensor) -> Tensor:
     count, width, rows, columns = features.shape
     flat: Tensor = network.classify(features.permute(0, 2, 3, 1).reshape(-1, width))
     return flat.view(count, rows, columns, -1).permute(0, 3, 1, 2)
-
-
-def in_batches(rows: NDArray[np.intp], load: Callable[[NDArray[np.intp]], Tensor]) -> Iterator[Tensor]:
-    """Yield `load(rows)` batch by batch."""
-    return (load(rows[start : start + BATCH_SIZE]) for start in range(0, len(rows), BATCH_SIZE))

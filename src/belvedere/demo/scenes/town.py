@@ -93,16 +93,11 @@ def choose_facade(rng: Generator, *, modern: bool | None = None) -> Facade:
 def paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
     """Paint the walls that face the camera, and the roof."""
     sides = list(zip(house.corners, house.corners[1:] + house.corners[:1], strict=True))
-    facing = [side for side in sides if _faces(*side)]
+    facing = [(start, end) for start, end in sides if start[0] * end[1] < start[1] * end[0]]  # the camera, at (0, 0)
     for start, end in sorted(facing, key=lambda side: -(side[0][1] + side[1][1])):
         _paint_wall(canvas, camera, light, start, end, house)
     if house.roof:
         _paint_roof(canvas, camera, light, house)
-
-
-def _faces(start: Point, end: Point) -> bool:
-    """Return whether a wall faces the camera, which is at the origin."""
-    return start[0] * end[1] - start[1] * end[0] < 0.0
 
 
 def _normal(start: Point, end: Point) -> Point:

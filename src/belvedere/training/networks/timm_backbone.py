@@ -147,11 +147,9 @@ class PretrainedNetwork(Network):
             WeightsError: The weights belong to another architecture.
         """
         model = self.backbone
-        heads = _classifier_names(model)
-        own = model.state_dict().keys()
-        converted = {
-            key: value for key, value in _convert(weights, model).items() if key in own or not _is_in(key, heads)
-        }
+        heads = tuple(f"{layer}." for layer in _classifier_names(model))
+        own, converted = model.state_dict().keys(), _convert(weights, model)
+        converted = {key: value for key, value in converted.items() if key in own or not key.startswith(heads)}
         try:
             missing, unexpected = model.load_state_dict(converted, strict=False)
         except RuntimeError as error:  # shapes
@@ -266,10 +264,6 @@ def _classifier_names(model: Any) -> tuple[str, ...]:
     """Return the names of timm's classifier layers."""
     names = model.pretrained_cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _is_in(key: str, layers: tuple[str, ...]) -> bool:
-    return any(key.startswith(f"{layer}.") for layer in layers)
 
 
 def _count_tensors(keys: Iterable[str]) -> int:
