@@ -149,7 +149,7 @@ def _check_arguments(
     recipe: Recipe, seed: int, max_minutes: float | None, epochs: int | None, overwrite: bool, resume: bool
 ) -> None:
     if not 0 <= seed < MAX_SEED:
-        raise UsageError(f"The seed must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
+        raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
     if max_minutes is not None and not 0 < max_minutes < float("inf"):
         raise UsageError(f"`max_minutes` must be over 0. Received: {max_minutes}.")
     if max_minutes is not None and epochs is not None:
@@ -161,7 +161,7 @@ def _check_arguments(
         size = f"{spec.preprocess.width} x {spec.preprocess.height}"
         raise UsageError(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
-            f"image_size_schedule and whitened_stem must be unset. Use the recipe 'article' instead of {recipe.name!r}."
+            f"`image_size_schedule` and `whitened_stem` must be unset. Choose the recipe 'article', not {recipe.name!r}."
         )
 
 
