@@ -161,7 +161,7 @@ def _check_arguments(
         size = f"{spec.preprocess.width} x {spec.preprocess.height}"
         raise UsageError(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
-            f"`image_size_schedule` and `whitened_stem` must be unset. Choose the recipe 'article', not {recipe.name!r}."
+            f"`image_size_schedule` and `whitened_stem` must be unset. Choose 'article' instead of {recipe.name!r}."
         )
 
 
