@@ -57,7 +57,11 @@ def _describe(spec: ArchitectureSpec) -> NetworkInfo:
 
 
 def describe_architecture(name: str, num_classes: int) -> tuple[ArchitectureSpec, tuple[Layer, ...]]:
-    """Return an untrained architecture of Belvedere, one that `list_models` lists, and its layer table.
+    """Return an untrained architecture of ours and its layer table.
+
+    Args:
+        name: Name of the network; `list_models` lists them.
+        num_classes: K, number of classes.
 
     Raises:
         UnknownNameError: There is no network of that name.
