@@ -12,11 +12,21 @@ from belvedere.auditing.duplicates.groups import (
     NEAR_DUPLICATE,
     SPLIT_LEAK,
 )
-from belvedere.auditing.image_checks import IMAGE_CHECKS, Check
+from belvedere.auditing.image_checks import IMAGE_CHECKS
 from belvedere.auditing.label_issues import LABEL_ISSUE
 from belvedere.auditing.outliers import OUTLIER
 from belvedere.types.audit import Audit
 
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Title of a check, and advice for its issues."""
+
+    title: str
+    advice: str
+
+
+_OF_IMAGES = {name: Check(check.title, check.advice) for name, check in IMAGE_CHECKS.items()}
 CHECKS: Mapping[str, Check] = {
     SPLIT_LEAK: Check(
         "Split leaks", "The same image is in several splits, so test metrics are optimistic. Keep it in one split."
@@ -25,8 +35,8 @@ CHECKS: Mapping[str, Check] = {
         "Duplicates with conflicting labels", "At least one of the labels is wrong. Correct or remove it."
     ),
     LABEL_ISSUE: Check("Label issues", "The label is probably wrong, or the image shows several classes."),
-    "unreadable": IMAGE_CHECKS["unreadable"],
-    "truncated": IMAGE_CHECKS["truncated"],
+    "unreadable": _OF_IMAGES["unreadable"],
+    "truncated": _OF_IMAGES["truncated"],
     DUPLICATE_FILE: Check("Duplicate files", "Duplicates weigh more than other images. Keep one of each group."),
     DUPLICATE_PIXELS: Check("Duplicate pixels", "Different files with the same pixels. Keep one of each group."),
     NEAR_DUPLICATE: Check(
@@ -35,10 +45,11 @@ CHECKS: Mapping[str, Check] = {
         "group, or at least all of it in one split.",
     ),
     OUTLIER: Check("Outliers", "The image is unlike all others. Check whether it belongs to the dataset."),
-    **IMAGE_CHECKS,
+    **_OF_IMAGES,
     SMALL_CLASS: Check("Small classes", "Too few images to train on. Add images, or remove the class."),
     IMBALANCE: Check("Class imbalance", "Models favor large classes. Add images to the small classes."),
 }
+_PRIORITIES = {name: position for position, name in enumerate(CHECKS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class Summary:
 
 def priority(issue_type: str) -> int:
     """Return the position of a check, most important first."""
-    return list(CHECKS).index(issue_type)
+    return _PRIORITIES[issue_type]
 
 
 def summarize(audit: Audit) -> tuple[Summary, ...]:

@@ -36,17 +36,11 @@ class DatasetMedians:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """Title of a check, and advice for its issues."""
+class ImageCheck:
+    """One check of an image; an unreadable one scores 0 unless the check is of files."""
 
     title: str
     advice: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImageCheck(Check):
-    """One check of an image; an unreadable one scores 0 unless the check is of files."""
-
     measure: Callable[[ImageStatistics, DatasetMedians], float]
     message: Callable[[ImageStatistics, DatasetMedians], str]
     is_of_files: bool = False

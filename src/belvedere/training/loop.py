@@ -65,9 +65,15 @@ def run_loop(
 ) -> FitResult:
     """Train a network and keep the weights of the epoch with the best validation metric.
 
-    Ctrl-C ends the loop at once; completed epochs count. The network has the weights of the last step afterwards.
-    `on_checkpoint` is called with the state after every epoch, and from time to time within a long one; the loop
-    resumes from such a state.
+    Ctrl-C ends the loop at once; the completed epochs count.
+
+    Args:
+        network: Initialized network; holds the weights of the last step afterwards.
+        config: Recipe, batches, seed and limits.
+        train: Training images.
+        validation: Validation images.
+        on_checkpoint: Called with the state after every epoch, and from time to time within a long one.
+        state: State to resume from.
     """
     with _seeded(config.seed, config.runtime.device):
         trainer = Trainer(network, config, train, validation, on_checkpoint)

@@ -102,8 +102,8 @@ class OptimizerGroup:
         for number, optimizer in enumerate(self.optimizers):
             weights = [each for group in optimizer.param_groups for each in group["params"]]
             for name, value in tensors.items():
-                owner, index, key = name.split(".")
-                if int(owner) == number:
+                where, index, key = name.split(".")
+                if int(where) == number:
                     like = weights[int(index)] if value.ndim else value
                     optimizer.state[weights[int(index)]][key] = torch.empty_like(like).copy_(value)
 

@@ -99,7 +99,8 @@ def train(
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
     runtime = Runtime(choose_device(device), init_distributed(device))
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
-    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, _inputs(config, recipe, dataset)) as folder:
+    inputs = _input_files(config, recipe, dataset)
+    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
         log = runtime.progress
@@ -111,8 +112,7 @@ def train(
         if runtime.distributed.is_main:
             with log.stage("write"):
                 return _write_run(folder, Path(out), trained, run, runtime, settings, started, spreadsheet)
-    metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))  # of the main process
-    return Run(Path(out), _evaluate(run.split, load_model(out), Progress()), metrics, is_main_process=False)
+    return _read_run(Path(out), run.split)
 
 
 def _configure(
@@ -122,6 +122,12 @@ def _configure(
     split = _split(dataset, recipe, seed, runtime.progress)
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, deadline)
     return RunConfig(recipe, seed, dataset, split, find_unlabeled(recipe, split, runtime.progress), max_minutes)
+
+
+def _read_run(out: Path, split: DataSplit) -> Run:
+    """Return the run that the main process has written."""
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
 
 
 def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
@@ -165,7 +171,7 @@ def _check_arguments(
         )
 
 
-def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
+def _input_files(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
     yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled))
     yield from dataset.list_files()
 
