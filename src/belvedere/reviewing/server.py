@@ -2,11 +2,14 @@
 
 import getpass
 import json
+import socket
 import tomllib
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal, overload
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,11 +23,12 @@ from belvedere.reviewing.app import create_app
 from belvedere.reviewing.auth import LOGIN_PATH, RequestGuard
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.items import ReviewItems
-from belvedere.reviewing.models import find_models
+from belvedere.reviewing.models import ReviewModels, find_models
 from belvedere.reviewing.neighbors import NeighborIndex, subsample
 from belvedere.reviewing.queue import Entry, Queue, make_id
 from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import ReviewContext
+from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServer
 from belvedere.runtime.http.connections import configure
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
@@ -47,6 +51,7 @@ class ReviewSummary:
     num_left: int  # undecided items
 
 
+@overload
 def review(
     source: Path | str,
     *,
@@ -57,8 +62,38 @@ def review(
     port: int = PORT,
     annotator: str | None = None,
     progress: Progress | None = None,
-) -> ReviewSummary:
-    """Serve a page for reviewing a run or an audit, until Ctrl-C.
+    block: Literal[True] = True,
+) -> ReviewSummary: ...
+
+
+@overload
+def review(
+    source: Path | str,
+    *,
+    data: Dataset | Path | str | None = None,
+    model: Model | Path | str | None = None,
+    corrections: Path | str | None = None,
+    host: str = HOST,
+    port: int = PORT,
+    annotator: str | None = None,
+    progress: Progress | None = None,
+    block: Literal[False],
+) -> "BackgroundReview": ...
+
+
+def review(
+    source: Path | str,
+    *,
+    data: Dataset | Path | str | None = None,
+    model: Model | Path | str | None = None,
+    corrections: Path | str | None = None,
+    host: str = HOST,
+    port: int = PORT,
+    annotator: str | None = None,
+    progress: Progress | None = None,
+    block: bool = True,
+) -> "ReviewSummary | BackgroundReview":
+    """Serve a page for reviewing a run or an audit, until Ctrl-C, or in a thread.
 
     Args:
         source: Folder that `belvedere train`, `evaluate` or `audit` wrote.
@@ -70,15 +105,18 @@ def review(
         port: Port to listen on; 0 for any free one.
         annotator: Name recorded with each decision, unless the page has another. Default: the user's name.
         progress: Reports the address and the progress.
+        block: Whether to serve until Ctrl-C. False serves in a thread, as a notebook needs it.
 
     Returns:
-        The corrections file, and the numbers of decisions and undecided items.
+        The corrections file, and the numbers of decisions and undecided items. If `block` is False: the running review,
+        with `url`, `stop()` and `summary`.
 
     Raises:
-        BelvedereError: An input cannot be read, the address is not available, or this is not the main thread, or an
-            event loop runs in it.
+        BelvedereError: An input cannot be read, or the address is not available; or `block` is true, and this is not
+            the main thread, or an event loop runs in it.
     """
-    check_main_thread("review", "belvedere", "review", str(source))
+    if block:
+        check_main_thread("review", "belvedere", "review", str(source))
     folder, progress = Path(source), progress or Progress()
     journal, applied = _open_journal(folder, corrections)
     dataset = _load_data(folder, data, applied, progress)
@@ -87,19 +125,55 @@ def review(
     entries, warnings = list_entries(found, progress)
     progress.log_warnings(warnings + damaged_lines_warning(journal.path, journal.damaged))
     context = create_context(folder, found, Queue(entries, journal), models.model, annotator or _user_name())
-    with listen(host, port) as listening, suppress(KeyboardInterrupt):  # the regular end
-        guard = RequestGuard(address_of(listening), host)
-        _print_address(url_of(listening, host), guard, progress)
-        if models.model is not None:
-            progress.log(f"Model for heatmaps and neighbors: {models.model.identity}")
-        if models.embed is not None:
-            context.neighbors.start(partial(_hash_images, entries, dataset), models.embed, progress)
-        try:
-            make_server(create_app(context, guard, models.model), guard.limits).run(sockets=[listening])
-        finally:
-            context.neighbors.stop()
-    num_left = sum(context.queue.decision_on(each) is None for each in entries)
-    return ReviewSummary(journal.path, len(journal.decisions), num_left)
+    with ExitStack() as stack:
+        if block:
+            stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
+        listener = stack.enter_context(listen(host, port))
+        guard = RequestGuard(address_of(listener), host, frame_ancestors="'none'" if block else NOTEBOOK_ANCESTORS)
+        url = url_of(listener, host) + (f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/")
+        _log_address(url, guard, progress, block)
+        stack.callback(context.neighbors.stop)
+        _use_models(context, models, partial(_hash_images, entries, dataset), progress)
+        server = make_server(create_app(context, guard, models.model), guard.limits)
+        if not block:
+            stack.pop_all()  # the thread closes the socket and stops the search
+            return BackgroundReview(server, listener, url, context.queue, context.neighbors.stop)
+        server.run(sockets=[listener])
+    return summarize(context.queue)
+
+
+class BackgroundReview(BackgroundServer):
+    """A review in a thread.
+
+    Attributes:
+        url: Address of its page, with the token if it needs one.
+    """
+
+    def __init__(
+        self, server: uvicorn.Server, listener: socket.socket, url: str, queue: Queue, close: Callable[[], object]
+    ) -> None:
+        self._queue = queue
+        super().__init__(server, listener, url, close)
+
+    @property
+    def summary(self) -> ReviewSummary:
+        """The decisions so far; each is in the corrections file already."""
+        return summarize(self._queue)
+
+
+def _use_models(
+    context: ReviewContext, models: ReviewModels, hash_images: Callable[[Progress], HashedSamples], progress: Progress
+) -> None:
+    if models.model is not None:
+        progress.log(f"Model for heatmaps and neighbors: {models.model.identity}")
+    if models.embed is not None:
+        context.neighbors.start(hash_images, models.embed, progress)
+
+
+def summarize(queue: Queue) -> ReviewSummary:
+    """Count the decisions of a review."""
+    num_left = sum(queue.decision_on(each) is None for each in queue.entries.values())
+    return ReviewSummary(queue.journal.path, len(queue.journal.decisions), num_left)
 
 
 def list_entries(found: ReviewItems, progress: Progress) -> tuple[list[Entry], list[DataWarning]]:
@@ -192,9 +266,8 @@ def _hash_images(entries: list[Entry], dataset: Dataset | None, progress: Progre
     return HashedSamples((*known.samples, *more.values()), (*known.hashes, *more))
 
 
-def _print_address(url: str, guard: RequestGuard, progress: Progress) -> None:
-    path = f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/"
-    progress.log(f"Review: {url}{path}  (Ctrl-C ends it)")
+def _log_address(url: str, guard: RequestGuard, progress: Progress, block: bool) -> None:
+    progress.log(f"Review: {url}" + ("  (Ctrl-C ends it)" if block else ""))
     if guard.token:
         progress.log("Anyone with this address can view the images and record decisions. It is not encrypted.")
 

@@ -56,7 +56,8 @@ def check_main_thread(function: str, *command: str) -> None:
             return
         where = "in a running event loop, such as a notebook's, which it would stop"
     raise UsageError(
-        f"{function} was called {where}. Start it in a process of its own: subprocess.Popen({list(command)!r})."
+        f"{function} was called {where}. Give `block`=False to run it in a thread, or start it in a "
+        f"process of its own: subprocess.Popen({list(command)!r})."
     )
 
 

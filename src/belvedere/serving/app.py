@@ -49,9 +49,9 @@ class Service:
         limits: Limits,
         metrics: Metrics,
         token: str | None = None,
-        *,
         local_name: str | None = None,
         origins: Origins | None = None,
+        frame_ancestors: str = "'none'",
     ) -> None:
         """Build the application.
 
@@ -62,6 +62,7 @@ class Service:
             token: Bearer token that requests must send; None for an open server.
             local_name: Name of this server, if requests must address this machine. None accepts every host.
             origins: Origins whose pages may send requests, besides the server's own.
+            frame_ancestors: Origins whose pages may show the server's page in a frame.
         """
         self.watch = watch
         self.limits = limits
@@ -71,7 +72,9 @@ class Service:
         self._docs = b""
         origins = origins or Origins()
         self.app = self._build()
-        self.middleware = ServiceMiddleware(self.app, limits, metrics, local_name=local_name, origins=origins)
+        self.middleware = ServiceMiddleware(
+            self.app, limits, metrics, local_name=local_name, origins=origins, frame_ancestors=frame_ancestors
+        )
         self.asgi = origins.add_cors(self.middleware)
 
     def _build(self) -> FastAPI:

@@ -29,7 +29,15 @@ SECURITY_HEADERS = (
 class LimitsMiddleware:
     """Apply the limits to every request and the security headers to every response."""
 
-    def __init__(self, app: ASGIApp, limits: RequestLimits, *, image_sources: str, local_name: str | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: RequestLimits,
+        *,
+        image_sources: str,
+        local_name: str | None,
+        frame_ancestors: str = "'none'",
+    ) -> None:
         """Wrap an application.
 
         Args:
@@ -38,13 +46,14 @@ class LimitsMiddleware:
             image_sources: Sources of `img-src` in the content security policy.
             local_name: Name of this server. If it is given, requests must address this machine or this name, which
                 prevents DNS rebinding. None accepts every host.
+            frame_ancestors: Origins whose pages may show the server's pages in a frame.
         """
         self.app = app
         self.limits = limits
         self.local_name = local_name
         policy = (
             f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {image_sources}; connect-src 'self'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"base-uri 'none'; form-action 'none'; frame-ancestors {frame_ancestors}"
         )
         self.security_headers = (*SECURITY_HEADERS, (b"content-security-policy", policy.encode()))
         self.buffered_bytes = 0  # request bodies in memory
