@@ -16,7 +16,7 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -24,7 +24,7 @@ from belvedere.cli.app import (
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def audit(
     data: Data,
     model: Annotated[

@@ -15,7 +15,7 @@ from belvedere.cli.app import (
     ModelPath,
     Overwrite,
     Spreadsheet,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -24,7 +24,7 @@ from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def evaluate(
     model: ModelPath,
     data: Data,

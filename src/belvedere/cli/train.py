@@ -17,7 +17,7 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -51,7 +51,7 @@ MaxMinutes = Annotated[
 ]
 
 
-@app.command()
+@command()
 def train(
     data: Annotated[Path | None, typer.Argument(help=DATA_HELP)] = None,
     recipe: RecipeName = None,

@@ -7,6 +7,7 @@ cross-validated: each image is measured with parameters that were fitted on the 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,9 @@ from belvedere.errors import (
     DatasetError,
     InvalidImageError,
     MissingDependencyError,
-    UnknownNameError,
     UsageError,
 )
-from belvedere.evaluation.metrics import prediction_set_metrics, reliability, tag_metrics
+from belvedere.evaluation.metrics import check_labels, prediction_set_metrics, reliability, tag_metrics
 from belvedere.images.decode import read_inputs
 from belvedere.inference import tags
 from belvedere.inference.model import Model, as_model
@@ -133,9 +133,8 @@ def calibrate(
 
 def _choose_samples(dataset: Dataset, model: Model) -> tuple[Sample, ...]:
     samples = dataset.split("val") or tuple(sample for sample in dataset.samples if sample.split != "test")
-    for label in sorted({label for sample in samples for label in (sample.label, *sample.extra_labels)}):
-        if label not in model.class_names:
-            raise UnknownNameError(f"class in {model.name} for the label", label, model.class_names)
+    labels = (label for sample in samples for label in (sample.label, *sample.extra_labels))
+    check_labels(labels, model.class_names, model.name)
     return samples
 
 
@@ -169,7 +168,7 @@ def _run_model(
 
 
 def _concatenate(outputs: Sequence[ModelOutputs]) -> ModelOutputs:
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in fields(ModelOutputs):
         arrays = [getattr(each, field.name) for each in outputs]
         joined[field.name] = None if arrays[0] is None else np.concatenate(arrays)
@@ -264,7 +263,7 @@ def _measure(groups: Sequence[tuple[Uncertainty, _Rows]]) -> tuple[CalibrationMe
     """Measure parameters, each on its own images; also return the loss of each image, (N,), in nats."""
     labels = np.concatenate([rows.labels for _, rows in groups])
     found = [softmax(rows.logits.astype(np.float64) / each.temperature) for each, rows in groups]
-    probabilities, sets, coverage, acceptance = np.concatenate(found), None, None, None
+    probabilities, sets = np.concatenate(found), None
     thresholds = [each.conformal_threshold for each, _ in groups]
     chosen = [prediction_sets(values, each) for values, each in zip(found, thresholds, strict=True) if each is not None]
     if len(chosen) == len(groups):

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from belvedere.auditing.output import AUDIT
 from belvedere.data.corrections.journal import Journal, damaged_lines_warning
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
@@ -23,12 +24,13 @@ from belvedere.reviewing.items import ReviewItems
 from belvedere.reviewing.models import find_models
 from belvedere.reviewing.neighbors import NeighborIndex, subsample
 from belvedere.reviewing.queue import Entry, Queue, make_id
-from belvedere.reviewing.sources import AUDIT, read_items
+from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import ReviewContext
 from belvedere.runtime.http.connections import configure
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning, Sample
 
 HOST, PORT = "127.0.0.1", 8642
@@ -112,8 +114,7 @@ def list_entries(found: ReviewItems, progress: Progress) -> tuple[list[Entry], l
         if (key := hashes.get(id(sample))) is not None
     ]
     missing = (*found.missing, *(f"{sample.name}: {reason}" for sample, reason in hashed.unreadable))
-    noun = "image" if len(missing) == 1 else "images"
-    message = f"{len(missing)} {noun} to review not found. Give the dataset as `data`"
+    message = f"{count(len(missing), 'image')} to review not found. Give the dataset as `data`"
     return entries, [DataWarning(message, missing)] if missing else []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from belvedere.auditing.output import AUDIT, ISSUES
 from belvedere.data.corrections.apply import EVALUATION_SPLITS
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
@@ -13,7 +14,6 @@ from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
 from belvedere.reviewing.items import DuplicateImage, Group, ImageFinder, ReviewItem, ReviewItems, sort_items
 from belvedere.runtime.serialization import unescape_formula
 
-AUDIT, ISSUES = "audit.json", "issues.csv"
 LABEL_ISSUE = "label_issue"
 
 

@@ -1,11 +1,8 @@
 """Describes items, classes and decisions for the templates, which escape all names."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.items import ReviewItem, is_unchanged
@@ -67,19 +64,6 @@ class ReviewContext:
     no_heatmap: str  # why there are no heatmaps; empty otherwise
     annotator: str
     corrections: str  # full path of the corrections file
-
-
-def open_templates() -> Environment:
-    """Open the templates."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent="{:.1%}".format, clock=lambda when: when[11:16] or when, quoted=shlex.quote)
-    return environment
 
 
 def describe_item(context: ReviewContext, entry: Entry, tab: str, wanted: Filter) -> dict[str, object]:

@@ -50,6 +50,7 @@ class Service:
         metrics: Metrics,
         token: str | None = None,
         *,
+        threads: int | None = None,
         local_name: str | None = None,
         origins: Origins | None = None,
     ) -> None:
@@ -60,13 +61,14 @@ class Service:
             limits: Limits of requests.
             metrics: Counts requests and predictions.
             token: Bearer token that requests must send; None for an open server.
+            threads: See `Batcher`.
             local_name: Name of this server, if requests must address this machine. None accepts every host.
             origins: Origins whose pages may send requests, besides the server's own.
         """
         self.watch = watch
         self.limits = limits
         self.metrics = metrics
-        self.batcher = Batcher(limits, metrics)
+        self.batcher = Batcher(limits, metrics, threads)
         self._token = token.encode() if token else None
         self._docs = b""
         origins = origins or Origins()

@@ -1,6 +1,6 @@
 """Dynamic batching: images of many requests are decoded in parallel and predicted together.
 
-    submit (event loop) -> decoders (one per core) -> runners (one per core, a batch each) -> event loop
+    submit (event loop) -> decoders (`threads`) -> runners (`threads`, a batch each) -> event loop
                                   '-> one decoder for large images -^
 
 The queue is bounded: images beyond it are rejected at once, so waiting times and memory stay bounded. A batch is what
@@ -72,7 +72,14 @@ class _Batch:
 class Batcher:
     """Predicts images of many requests in batches."""
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, threads: int | None = None) -> None:
+        """Create the threads; `start` starts them.
+
+        Args:
+            limits: Limits of requests.
+            metrics: Counts batches and measures their time.
+            threads: Number of decoders and of runners. Default: the cores that the process may use.
+        """
         self._limits = limits
         self._metrics = metrics
         self.num_pending = 0  # images submitted and not settled; changed in the event loop only
@@ -80,15 +87,15 @@ class Batcher:
         self._large: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        cores, seconds = os.cpu_count() or 1, limits.decode_seconds
+        threads, seconds = threads or _available_cores(), limits.decode_seconds
         decode = partial(self._decode_from, self._inbox, min(limits.max_pixels, LARGE_PIXELS))
         decode_large = partial(self._decode_from, self._large, limits.max_pixels)
         self._decoders = [
-            WorkerPool("decoder", cores, seconds, decode, partial(self._inbox.put, None)),
+            WorkerPool("decoder", threads, seconds, decode, partial(self._inbox.put, None)),
             WorkerPool("large-decoder", 1, LARGE_TIME_FACTOR * seconds, decode_large, partial(self._large.put, None)),
         ]
         seconds = limits.response_seconds + INTERRUPT_SECONDS
-        self._runners = WorkerPool("model", cores, seconds, self._run_batches, partial(self._ready.put, None))
+        self._runners = WorkerPool("model", threads, seconds, self._run_batches, partial(self._ready.put, None))
         metrics.queue_length.set_function(lambda: self.num_pending)
 
     def start(self) -> None:
@@ -236,6 +243,11 @@ class Batcher:
                 request.future.set_exception(result)
             else:
                 request.future.set_result(result)
+
+
+def _available_cores() -> int:
+    """Return the number of cores that the process may use; a container or taskset may leave only some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_if_cancelled(request: _Request, future: "asyncio.Future[PredictionResult]") -> None:

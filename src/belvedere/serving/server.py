@@ -38,6 +38,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
+    threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
     cors_origins: Sequence[str] = (),
@@ -54,6 +55,8 @@ def serve(
         host: Address to listen on; "0.0.0.0" or "::" for every address of this machine.
         port: Port; 0 for a free one.
         limits: Limits of requests, default `Limits()`.
+        threads: Number of threads that run the model, and of those that decode. Default: one per core that the process
+            may use.
         token: Bearer token that requests must send. Default: no token, every client is served.
         accept_rate: See `belvedere.load_model`.
         cors_origins: Origins whose pages may send requests, such as "https://example.com", or "*" for every one.
@@ -76,7 +79,7 @@ def serve(
     with listen(host, port) as listener, json_log():
         only_local = is_local(address_of(listener))
         local_name = host if token is None and only_local else None
-        service = Service(watch, limits, metrics, token, local_name=local_name, origins=origins)
+        service = Service(watch, limits, metrics, token, threads=threads, local_name=local_name, origins=origins)
         address = url_of(listener, host)
         server = _Server(service, lambda: started and started(address, watch.current, only_local))
         server.run(sockets=[listener])
