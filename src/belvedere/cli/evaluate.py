@@ -29,7 +29,7 @@ def evaluate(
     model: ModelPath,
     data: Data,
     corrections: Corrections = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, plots and tables.")] = None,
     ood: Annotated[
         Path | None,
         typer.Option("--ood", help="Folder of images of none of the classes, to measure how many are rejected."),

@@ -274,7 +274,7 @@ def show_corrections(console: "Console", summary: Mapping[str, Any]) -> None:
         if counts := summary[title]:
             console.print(plain_text(f"{title}: " + ", ".join(f"{name} {number}" for name, number in counts.items())))
     if summary["damaged_lines"]:
-        print_error(f"Damaged lines, which were left out: {summary['damaged_lines']}")
+        print_error(f"{count(summary['damaged_lines'], 'damaged line')} skipped.")
 
 
 def show_calibration(console: "Console", result: "Calibration") -> None:

@@ -161,7 +161,7 @@ def _run_model(
                 first_batch = np.stack(pixels) if first_batch is None else first_batch
             task.advance(len(batch))
     for sample, reason in unreadable:
-        progress.log(f"Image left out: {sample.name}: {reason}")
+        progress.log(f"Image skipped: {sample.name}: {reason}")
     if first_batch is None:
         raise DatasetError("None of the images can be decoded.")
     return _concatenate(outputs), hashed.select(decoded), first_batch

@@ -91,7 +91,7 @@ class NeighborIndex:
         """Find the most similar images of each class.
 
         Args:
-            sha256: Hash of the image under review; its copies are left out.
+            sha256: Hash of the image under review; its copies are excluded.
             labels: Corrected labels by hash.
             class_names: Classes.
 

@@ -21,6 +21,7 @@ from belvedere.inference.writers.text import to_json
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
 from belvedere.runtime.http.errors import ClientDisconnected, HTTPError, ServiceUnavailable, error_body
 from belvedere.runtime.serialization import dump_json
+from belvedere.runtime.terminal import count
 from belvedere.serving import schema
 from belvedere.serving.api_docs import render_api_docs
 from belvedere.serving.batcher import Batcher, PredictionResult
@@ -144,7 +145,7 @@ class Service:
         predicted; an unreadable body is rejected with 422.
         """
         if self.batcher.num_pending >= self.limits.max_queue:
-            message = f"The queue is full: {self.limits.max_queue} images are waiting. Try again in a moment."
+            message = f"The queue is full: it holds {count(self.limits.max_queue, 'image')}. Try again in a moment."
             raise ServiceUnavailable(message, "queue_full")
         upload = await read_upload(request, self.limits.max_files)
         loaded = self.watch.current
@@ -197,7 +198,7 @@ class Service:
         )
 
     async def healthz(self) -> Response:
-        """Tell a supervisor whether the process is healthy."""
+        """Return whether the process is healthy, for a supervisor."""
         if not (self.batcher.is_alive and self.watch.is_alive):
             raise HTTPError(500, "A thread of the server has ended. Restart the server.")
         if stuck := self.batcher.describe_stuck():
@@ -205,7 +206,7 @@ class Service:
         return _json({"status": "ok"})
 
     async def readyz(self) -> Response:
-        """Tell a load balancer whether to send requests."""
+        """Return whether the server accepts requests, for a load balancer."""
         if self.middleware.is_closing:
             raise ServiceUnavailable("The server is shutting down.", "shutting_down")
         return _json({"status": "ready"})

@@ -262,13 +262,11 @@ def _predict(batch: _Batch) -> list[PredictionResult]:
     decoded = [request.decoded for request in requests if request.decoded is not None]
     outputs = model.forward_all(np.stack([each.pixels for each in decoded]), batch.cancellation)
     predictions = model.to_predictions(outputs, [each.name for each in requests], [each.warnings for each in decoded])
-    evidence, temperature = outputs.class_activation_maps, model.card.uncertainty.temperature
+    maps, temperature = outputs.class_activation_maps, model.card.uncertainty.temperature
     return [
         PredictionResult(
             prediction,
-            softmax_over_classes(evidence[index] / temperature)
-            if evidence is not None and request.wants_heatmap
-            else None,
+            softmax_over_classes(maps[index] / temperature) if maps is not None and request.wants_heatmap else None,
         )
         for index, (request, prediction) in enumerate(zip(requests, predictions, strict=True))
     ]

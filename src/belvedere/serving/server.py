@@ -162,4 +162,4 @@ def read_token(file: Path | None) -> str | None:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"The token in {file} cannot be read: {reason}. Give another file.") from error
+        raise UsageError(f"The token in {file} cannot be read: {reason}. Choose another file.") from error
