@@ -1,7 +1,7 @@
 """Pools of threads with a time limit per task.
 
-A thread cannot be stopped from outside. A thread over the limit continues until its task ends; a new one replaces it (at
-most `size` times).
+A thread cannot be stopped from outside. A thread over the limit continues until its task ends; a new one replaces it,
+at most `size` times.
 """
 
 import time

@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from belvedere.images.decode import RGB
 from belvedere.images.encode import to_data_uri
 from belvedere.runtime import files, terminal
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG_QUALITY = 82
@@ -47,8 +49,10 @@ def embed_image(pixels: RGB | None, caption: str, status: str = "plain") -> Embe
     return EmbeddedImage(source, width, height, tuple(caption.split("\n")), status, MARKS.get(status, ""))
 
 
-def open_templates(folder: Path) -> Environment:
+def open_templates(folder: Path) -> "Environment":
     """Open the templates of a folder, which may use base.html and macros.html of reports, with escaping."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # of the extra `report`
+
     environment = Environment(
         loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
