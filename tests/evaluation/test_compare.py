@@ -102,8 +102,8 @@ def test_what_does_not_match_is_reported(tmp_path: Path) -> None:
     shutil.rmtree(run_a)
     comparison = compare(write_run(run_a, old), run_b)
     messages = [note.message for note in comparison.warnings]
-    assert messages[0] == "1 labels differ: those of the second run count for both"
-    assert messages[1] == f"1 only in {run_a}: not compared"
+    assert messages[0] == "Other label in the second run, used for both: 1 image"
+    assert messages[1] == f"1 image only in {run_a}: not compared"
     assert comparison.per_class["green"].num_correct_after == 0
 
 

@@ -232,7 +232,7 @@ def test_a_report_without_history_notes_and_images(tmp_path: Path) -> None:
 def test_what_was_measured_is_named(split: str, words: str, tmp_path: Path) -> None:
     _, page = read_page(tmp_path, dataclasses.replace(BARE, evaluation=dataclasses.replace(EVALUATION, split=split)))
     assert f"1,312 of 1,502 {words} correct: 87.4%." in page.words
-    assert f"2 files of the {words} could not be read and are not counted." in page.words
+    assert f"2 of the {words} could not be read and are not counted." in page.words
 
 
 def test_the_page_says_what_the_images_of_a_model_file_were_used_for(opened: Model, tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ def _describe_uncertainty(evaluation: Evaluation) -> list[str]:
     if (sets := evaluation.prediction_sets) is not None:
         lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
     if evaluation.num_none_of_these:
-        lines.append(f"none of these: {evaluation.num_none_of_these:,}, counted as their most probable class")
+        lines.append(
+            f"none of these: {count(evaluation.num_none_of_these, 'image')}, counted as the most probable class"
+        )
     if (tags := evaluation.tags) is not None:
         metrics = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
         text = ", ".join(f"{name} {value:.1%}" for name, value in metrics.items() if value is not None)
