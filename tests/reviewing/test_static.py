@@ -471,7 +471,7 @@ def test_a_copy_that_is_gone_is_told_of(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_no_accessibility_fault(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
+def test_no_accessibility_fault_with_copies(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
     """With copies side by side, with the name of a class asked for, and with one that is gone."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     with open_review(write_copies(tmp_path, 3)) as server:

@@ -173,9 +173,8 @@ def _evaluate_ood(model: Model, evaluation: Evaluation, images: Sequence[Source]
         [each for each in group if each.error is None] for group in (evaluation.predictions, predictions)
     )
     if not outside:
-        raise UsageError(
-            f"Out-of-distribution images that can be read: 0 of {len(images)}. Choose another folder for `ood`."
-        )
+        files = count(len(images), "out-of-distribution image")
+        raise UsageError(f"Cannot read any of {files}. Choose another folder for `ood`.")
     if num_unreadable := len(predictions) - len(outside):
         total = count(len(images), "out-of-distribution image")
         progress.log(f"Skipped {num_unreadable:,} of {total}: cannot be read.")
