@@ -52,8 +52,8 @@ def audit(
     """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
     from belvedere.auditing.checks import summarize
     from belvedere.auditing.output import to_json
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_findings
-    from belvedere.cli.training_progress import TrainingProgress
 
     progress = TrainingProgress()
     dataset = belvedere.load_dataset(data, corrections, progress)

@@ -11,8 +11,8 @@ def demo(
     out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
 ) -> None:
     """Draw a synthetic dataset, audit it, train on it and predict an image with several classes (a minute or two)."""
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation, show_predictions
-    from belvedere.cli.training_progress import TrainingProgress
 
     result = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=TrainingProgress())
     if as_json:

@@ -58,6 +58,7 @@ def predict(
 ) -> None:
     """Classify IMAGES with MODEL: probabilities, tags, none of these; as table, CSV, JSON, JSON lines or Parquet."""
     from belvedere.cli.tables import TableWriter
+    from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
     from belvedere.images.inputs import read_paths
     from belvedere.inference.batch import STDIN, choose_model, predict_files
     from belvedere.inference.writers.text import WRITERS
@@ -83,7 +84,9 @@ def predict(
 
         summary = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=console_progress())
     else:
-        sinks = _make_sinks(contact_sheet, heatmaps, overwrite)
+        sinks: list[Sink] = [] if heatmaps is None else [Heatmaps(heatmaps, overwrite=overwrite)]
+        if contact_sheet is not None:
+            sinks.insert(0, ContactSheet(contact_sheet, overwrite=overwrite, progress=console_progress()))
         options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
         options["inputs"] = [STDIN_DESCRIPTOR] if named == [STDIN] else []
         summary = predict_files(
@@ -92,18 +95,6 @@ def predict(
     if summary.num_unreadable:
         print_error(f"belvedere: {summary.num_unreadable:,} of {count(summary.num_images, 'file')} could not be read")
         raise typer.Exit(1)
-
-
-def _make_sinks(contact_sheet: Path | None, heatmaps: Path | None, overwrite: bool) -> "list[Sink]":
-    from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
-    from belvedere.runtime.progress import console_progress
-
-    sinks: list[Sink] = []
-    if contact_sheet is not None:
-        sinks.append(ContactSheet(contact_sheet, overwrite=overwrite, progress=console_progress()))
-    if heatmaps is not None:
-        sinks.append(Heatmaps(heatmaps, overwrite=overwrite))
-    return sinks
 
 
 def _choose_format(name: str | None, out: Path | None) -> str:

@@ -44,7 +44,7 @@ def review(
     ] = None,
 ) -> None:
     """Review label issues, duplicates and split leaks on a local web page, with the keyboard."""
-    from belvedere.cli.review_progress import ReviewProgress
+    from belvedere.cli.progress import ReviewProgress
 
     result = belvedere.review(
         source,

@@ -38,7 +38,7 @@ def serve(
     max_batch_size: Annotated[int, typer.Option(min=1, help="Images per batch and thread, at most 32.")] = 16,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that run the model, and that decode. Default: the cores that it may use."),
+        typer.Option(min=1, help="Threads that run the model, and as many that decode. Default: the CPUs it may use."),
     ] = None,
     max_files: Annotated[int, typer.Option(min=1, help="Images per request.")] = 32,
     max_body_mb: Annotated[float, typer.Option(help="Size of a request, MB.")] = 32,

@@ -75,8 +75,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation
-    from belvedere.cli.training_progress import TrainingProgress
 
     recipe = recipe or ("probe" if network or weights else "standard")
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}

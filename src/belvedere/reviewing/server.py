@@ -62,7 +62,7 @@ def review(
     """Serve a page for reviewing a run or an audit, until Ctrl-C.
 
     Args:
-        source: Folder that `belvedere train`, `evaluate` or `audit` wrote.
+        source: Folder that `train`, `evaluate` or `audit` wrote.
         data: Dataset, to find neighbors and moved images. Default: the dataset of the run or audit.
         model: Model for heatmaps and neighbors. Default: that of the run or audit, or the bundled one if it has the
             same classes.

@@ -19,14 +19,6 @@ _SEPARATOR = "\x1f"  # of the fields of a filter; occurs in no name
 
 
 @dataclass(frozen=True, slots=True)
-class NeighborView:
-    """A neighbor on the page."""
-
-    number: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class ClassView:
     """A class on the page."""
 
@@ -36,7 +28,7 @@ class ClassView:
     is_label: bool
     is_suggested: bool
     is_tagged: bool
-    neighbors: tuple[NeighborView, ...]
+    neighbors: tuple[tuple[int, str], ...]  # number and name of each image
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +96,7 @@ def _describe_classes(context: ReviewContext, entry: Entry, tags: Sequence[str])
             is_suggested=name == item.suggested_label,
             is_tagged=name in tags,
             neighbors=tuple(
-                NeighborView(context.gallery.add(each.path, each.sha256), each.path.name)
-                for each in found.get(name, ())
+                (context.gallery.add(each.path, each.sha256), each.path.name) for each in found.get(name, ())
             ),
         )
         for index, name in enumerate(list_classes(context, item, tags))

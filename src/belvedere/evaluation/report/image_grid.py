@@ -109,8 +109,9 @@ def draw_sheet(entries: Sequence[tuple[RGB | None, Prediction]], class_names: Se
         axes = figure.add_axes((left / width, base, size / width, size / height))
         _draw_image(axes, pixels)
         if prediction.error is not None or pixels is None:
-            reason = _wrap(prediction.error or "The image is no longer there.", 24)
-            axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", fontsize=7)
+            reason = truncate_middle(prediction.error or "The image is no longer there.", 120)
+            lines = "\n".join(textwrap.wrap(reason, 24)[:6])
+            axes.text(0.5, 0.5, lines, transform=axes.transAxes, ha="center", va="center", fontsize=7)
         if prediction.error is None:
             box = ((left + size + 0.12) / width, base, bars / width, size / height)
             _draw_prediction(figure.add_axes(box), prediction, class_names)
@@ -155,9 +156,3 @@ def describe_prediction(prediction: Prediction) -> list[str]:
     if prediction.none_of_these:
         return [f"predicted {NONE_OF_THESE}", f"(most probable: {prediction.predicted_label} {confidence})"]
     return [f"predicted {prediction.answer} {confidence}"]
-
-
-def _wrap(text: str, width: int) -> str:
-    """Break a text into at most six lines."""
-    line = truncate_middle(text, 6 * width - 24)
-    return "\n".join(textwrap.wrap(line, width)[:6])
