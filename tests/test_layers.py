@@ -16,7 +16,7 @@ OWNERS = {  # library -> the packages or modules that may import it
     "timm": {"training"},
     "safetensors": {"training"},
     "matplotlib": {"evaluation.report.plots", "evaluation.report.image_grid"},
-    "jinja2": {"evaluation.report.pages", "reviewing", "serving"},
+    "jinja2": {"evaluation.report.pages"},
     "fastapi": {"reviewing", "serving", "runtime.environment"},  # the last one for a type
     "uvicorn": {"reviewing", "serving", "runtime.http"},
     "filelock": {"data", "training"},

@@ -159,13 +159,13 @@ def test_split_to_report_on_is_chosen(parts: Sequence[str], measured: str, opene
 
 def test_training_split_alone_is_refused(opened: Model, tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 1)
-    with pytest.raises(DatasetError, match="training split only"):
+    with pytest.raises(DatasetError, match=tmp_path.name):
         evaluate(opened, load_dataset(tmp_path))
 
 
 def test_class_that_the_model_does_not_know_is_refused_with_the_nearest(opened: Model, tmp_path: Path) -> None:
     write_picture(tmp_path / "greeen/1.png", "green")
-    with pytest.raises(UnknownNameError, match=r"for the label 'greeen'. Did you mean 'green'\?") as caught:
+    with pytest.raises(UnknownNameError, match=r"'greeen'.*'green'") as caught:
         evaluate(opened, load_dataset(tmp_path))
     assert caught.value.exit_code == 2
 

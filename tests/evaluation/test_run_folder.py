@@ -79,7 +79,7 @@ def test_evaluation_writes_its_folder(photos: Path, tiny_model: Path, tmp_path: 
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == [answer.label for answer in evaluation.predictions]
     assert [row["image"] for row in rows if row["error"]] == [str(photos / "red/broken.png")]
-    assert "1 not measured" in (out / "report.html").read_text(encoding="utf-8")
+    assert "1 image not measured" in (out / "report.html").read_text(encoding="utf-8")
     assert names(tmp_path) == ["out", "photos"]
 
 

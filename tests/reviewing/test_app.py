@@ -203,7 +203,7 @@ def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path)
 
     def tagged() -> list[str]:
         rows: Any = describe_item(scene, entries[0], TAB, Filter())["classes"]
-        return [row.name for row in rows if row.is_tagged]
+        return [row["name"] for row in rows if row["is_tagged"]]
 
     assert tagged() == ["red", "fog"]
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:

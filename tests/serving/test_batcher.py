@@ -330,6 +330,23 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_threads_that_run_the_model(threads: int | None) -> None:
+    """By default one for each core that the process may use, which taskset or a container may limit."""
+
+    async def run() -> list[str]:
+        batcher = Batcher(Limits(), Metrics(), threads)
+        batcher.start()
+        names = [thread.name for thread in threading.enumerate()]
+        await asyncio.to_thread(batcher.close)
+        return names
+
+    names = asyncio.run(run())
+    expected = threads or 2  # of `_cores`
+    assert sum(name.startswith("model-") for name in names) == expected
+    assert sum(name.startswith("decoder-") for name in names) == expected
+
+
 def test_limits_that_make_no_sense_are_refused() -> None:
     for wrong in (
         {"max_queue": 0},

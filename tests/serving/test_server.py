@@ -306,8 +306,9 @@ def test_a_watch_that_has_ended_is_told(tmp_path: Path) -> None:
         async with service._lifespan(service.app):
             await service.healthz()
             service.watch.stop()
-            with pytest.raises(HTTPError, match="has ended"):
+            with pytest.raises(HTTPError) as caught:
                 await service.healthz()
+            assert caught.value.status == 500
 
     asyncio.run(ask())
 
@@ -331,7 +332,7 @@ def test_the_accept_rate_is_kept_for_a_new_file(tmp_path: Path) -> None:
 def test_a_model_that_can_not_run_is_no_model_to_serve(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(model_bytes(card_to_metadata(replace(CARD, class_names=CLASS_NAMES[:2]))))
-    with pytest.raises(InvalidModelError, match="do not fit"):
+    with pytest.raises(InvalidModelError, match=file.name):
         ModelWatch(file, lambda *_: None)
 
 

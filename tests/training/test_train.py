@@ -19,7 +19,7 @@ import safetensors.numpy
 from PIL import Image
 
 import belvedere
-from belvedere.cli.training_progress import TrainingProgress
+from belvedere.cli.progress import TrainingProgress
 from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import hash_samples
 from belvedere.data.image_cache import read_image_array

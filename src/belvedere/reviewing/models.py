@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from belvedere.auditing.output import AUDIT
 from belvedere.data.hashing import HashedSamples
 from belvedere.errors import InvalidModelError
 from belvedere.inference.embeddings import Embeddings, model_embedder, read_cached_embeddings, read_embeddings
@@ -51,9 +52,9 @@ def find_models(
         return _from_model(audit_model)
     bundled = load_model(BUNDLED)
     found = _from_model(bundled) if set(bundled.class_names) == set(class_names) else ReviewModels()
-    store, width = network.get("embeddings"), network.get("embedding_dim")
-    if isinstance(store, str) and isinstance(width, int):
-        return ReviewModels(found.model, partial(read_cached_embeddings, cache_name=store, embedding_dim=width))
+    name, dim = network.get("embeddings"), network.get("embedding_dim")
+    if isinstance(name, str) and isinstance(dim, int):
+        return ReviewModels(found.model, partial(read_cached_embeddings, cache_name=name, embedding_dim=dim))
     return found
 
 
@@ -80,5 +81,5 @@ def _load_audit_model(folder: Path, network: dict[str, Any], progress: Progress)
         model = None
     if model is not None and model.sha256 == network.get("sha256"):
         return model
-    progress.log(f"Warning: the model of the audit, {file}, is missing or was changed. Give another `model`.")
+    progress.log(f"Warning: the model of the audit, {file}, is missing or was changed. Choose another `model`.")
     return None

@@ -16,7 +16,7 @@ from belvedere.errors import BelvedereError
 from belvedere.inference.uncertainty.knn import unit_vectors
 from belvedere.reviewing.models import Embed
 from belvedere.runtime.parallel import BackgroundThread
-from belvedere.runtime.progress import Progress, Task
+from belvedere.runtime.progress import ForwardedProgress, Progress, Task
 from belvedere.types.data import Sample
 
 NUM_NEIGHBORS = 4  # per class
@@ -91,7 +91,7 @@ class NeighborIndex:
         """Find the most similar images of each class.
 
         Args:
-            sha256: Hash of the image under review; its copies are left out.
+            sha256: Hash of the image under review; its copies are excluded.
             labels: Corrected labels by hash.
             class_names: Classes.
 
@@ -125,29 +125,27 @@ class _StoppedError(Exception):
     """Ends the computation."""
 
 
-class _StoppableProgress(Progress):
-    """Forwards progress, and raises `_StoppedError` at the next step after a stop."""
+class _StoppableProgress(ForwardedProgress):
+    """Raises `_StoppedError` at the next step after a stop."""
 
-    def __init__(self, shown: Progress, stop: threading.Event) -> None:
-        self._shown, self._stop = shown, stop
-
-    def log(self, message: str) -> None:
-        self._shown.log(message)
+    def __init__(self, inner: Progress, stop: threading.Event) -> None:
+        super().__init__(inner)
+        self._stop = stop
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
-        with self._shown.task(description, images, unit) as task:
+        with super().task(description, images, unit) as task:
             yield _StoppableTask(task, self._stop)
 
 
 class _StoppableTask(Task):
-    def __init__(self, shown: Task, stop: threading.Event) -> None:
-        self._shown, self._stop = shown, stop
+    def __init__(self, inner: Task, stop: threading.Event) -> None:
+        self._inner, self._stop = inner, stop
 
-    def advance(self, images: int, figures: str = "") -> None:
+    def advance(self, images: int, metrics: str = "") -> None:
         if self._stop.is_set():
             raise _StoppedError
-        self._shown.advance(images, figures)
+        self._inner.advance(images, metrics)
 
     def resume_at(self, images: int) -> None:
-        self._shown.resume_at(images)
+        self._inner.resume_at(images)

@@ -14,6 +14,7 @@ from typing import Literal, overload
 import uvicorn
 from starlette.types import ASGIApp
 
+from belvedere.auditing.output import AUDIT
 from belvedere.data.corrections.journal import Journal, damaged_lines_warning
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
@@ -33,6 +34,7 @@ from belvedere.runtime.http.connections import configure
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.audit import AUDIT
 from belvedere.types.data import DataWarning, Sample
 
@@ -96,7 +98,7 @@ def review(
     """Serve a page for reviewing a run or an audit, until Ctrl-C, or in a thread.
 
     Args:
-        source: Folder that `belvedere train`, `evaluate` or `audit` wrote.
+        source: Folder that `train`, `evaluate` or `audit` wrote.
         data: Dataset, to find neighbors and moved images. Default: the dataset of the run or audit.
         model: Model for heatmaps and neighbors. Default: that of the run or audit, or the bundled one if it has the
             same classes.
@@ -187,8 +189,7 @@ def list_entries(found: ReviewItems, progress: Progress) -> tuple[list[Entry], l
         if (key := hashes.get(id(sample))) is not None
     ]
     missing = (*found.missing, *(f"{sample.name}: {reason}" for sample, reason in hashed.unreadable))
-    noun = "image" if len(missing) == 1 else "images"
-    message = f"{len(missing)} {noun} to review not found. Give the dataset as `data`"
+    message = f"{count(len(missing), 'image')} to review not found. Give the dataset as `data`"
     return entries, [DataWarning(message, missing)] if missing else []
 
 

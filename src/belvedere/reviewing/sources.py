@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from belvedere.auditing.output import AUDIT, ISSUES
 from belvedere.data.corrections.apply import EVALUATION_SPLITS
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
@@ -69,7 +70,7 @@ def _read_audit(source: Path, dataset: Dataset | None) -> ReviewItems:
         class_names = dataset.class_names if dataset else tuple(str(name) for name in audit["class_names"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
-        raise UsageError(f"Cannot read the audit in {source}: {reason}. Run belvedere audit again.") from error
+        raise UsageError(f"Cannot read the audit in {source}: {reason}. Run the audit again.") from error
     return ReviewItems(source, class_names, sort_items(items), tuple(sorted(finder.missing)))
 
 

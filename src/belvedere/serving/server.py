@@ -42,6 +42,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
+    threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
     cors_origins: Sequence[str] = (),
@@ -57,6 +58,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
+    threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
     cors_origins: Sequence[str] = (),
@@ -71,6 +73,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
+    threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
     cors_origins: Sequence[str] = (),
@@ -88,6 +91,7 @@ def serve(
         host: Address to listen on; "0.0.0.0" or "::" for every address of this machine.
         port: Port; 0 for a free one.
         limits: Limits of requests, default `Limits()`.
+        threads: Threads that run the model, and as many that decode. Default: one per core that the process may use.
         token: Bearer token that requests must send. Default: no token, every client is served.
         accept_rate: See `belvedere.load_model`.
         cors_origins: Origins whose pages may send requests, such as "https://example.com", or "*" for every one.
@@ -116,7 +120,7 @@ def serve(
         only_local = is_local(address_of(listener))
         local_name = host if token is None and only_local else None
         frames = "'none'" if block else NOTEBOOK_ANCESTORS
-        service = Service(watch, limits, metrics, token, local_name, origins, frames)
+        service = Service(watch, limits, metrics, token, threads, local_name, origins, frames)
         address = url_of(listener, host)
         server = _Server(service, lambda: started and started(address, watch.current, only_local))
         if not block:
@@ -212,4 +216,4 @@ def read_token(file: Path | None) -> str | None:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"The token in {file} cannot be read: {reason}. Give another file.") from error
+        raise UsageError(f"The token in {file} cannot be read: {reason}. Choose another file.") from error
