@@ -21,6 +21,11 @@ def escape_surrogates(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number and its noun, as "1 image" or "1,200 images"; the plural adds an s by default."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 class PrintableText(io.TextIOWrapper):
     """A text file on a terminal that gets escapes."""
 
