@@ -122,7 +122,7 @@ def test_images_of_no_split_are_to_train_on_where_there_are_splits() -> None:
     assert not find("", "train")[0].is_split_leak
     assert find("", "test")[0].is_split_leak
     assert find("", "test")[0].splits == ("train", "test")
-    assert find("", "")[0].splits == ("", "")
+    assert find("", "")[0].splits == (None, None)
     assert not find("", "", "test")[0].is_split_leak
 
 

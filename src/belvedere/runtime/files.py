@@ -15,6 +15,7 @@ from typing import IO, TextIO
 
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.runtime.locks import is_named, try_lock
+from belvedere.runtime.terminal import describe_error
 
 TEMPORARY_NAME = ".belvedere-{}.tmp"  # beside the target; with 16 hexadecimal digits
 _IS_TEMPORARY = re.compile(r"\.belvedere-[0-9a-f]{16}\.tmp")
@@ -77,7 +78,7 @@ def _atomic_writer(path: Path, check: Callable[[], None]) -> Iterator[IO[bytes]]
     except BelvedereError:
         raise
     except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror or error}. Give another place.") from error
+        raise UsageError(f"Cannot write {path}: {describe_error(error)}. Choose another file.") from error
 
 
 @contextmanager
@@ -116,9 +117,9 @@ def rename_checked(temporary: Path, target: Path, check: Callable[[], None]) -> 
     try:
         check()
     except UsageError as error:
-        kept = free_name(target)
-        temporary.rename(kept)
-        raise UsageError(f"The results are complete, but are in {kept}: {error}") from error
+        other = free_name(target)
+        temporary.rename(other)
+        raise UsageError(f"The results are complete, but are in {other}: {error}") from error
     temporary.replace(target)
 
 

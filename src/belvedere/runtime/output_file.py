@@ -44,11 +44,6 @@ class OutputFile:
                 raise UsageError(f"{path} {what}. Expected the name of a file to write.")
         self.check()
 
-    @property
-    def exists(self) -> bool:
-        """Whether a file will be replaced."""
-        return self._checked is not None
-
     def refuse_input(self, given: Input) -> None:
         """Check one more input.
 

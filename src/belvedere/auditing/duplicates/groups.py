@@ -112,7 +112,7 @@ def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similar
         kind=kind,
         images=tuple(sample.name for sample in chosen),
         labels=tuple(sample.label for sample in chosen),
-        splits=tuple(sample.split or "" for sample in chosen),
+        splits=tuple(sample.split for sample in chosen),
         extra_labels=tuple(sample.extra_labels for sample in chosen),
         similarity=round(similarity, 4),
     )
