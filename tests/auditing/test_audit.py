@@ -43,7 +43,7 @@ from belvedere.training.recipes import RECIPES
 from belvedere.types.audit import Audit, AuditNetwork, DuplicateGroup
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
-from pictures import draw_texture
+from textures import draw_texture
 
 EACH = 12  # images of a class
 

@@ -18,7 +18,7 @@ from belvedere.auditing.duplicates.near import DuplicatePair
 from belvedere.auditing.image_statistics import ImageStatistics, compute_statistics, detect_format
 from belvedere.types.audit import DuplicateGroup
 from belvedere.types.data import Sample
-from pictures import draw_texture
+from textures import draw_texture
 
 
 def thumb(pixels: NDArray[np.uint8], side: int = 32) -> NDArray[np.uint8]:

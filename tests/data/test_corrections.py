@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.data.corrections.journal import Journal, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.export import check_output, export_decisions, export_folder, export_table, summarize
 from belvedere.errors import DatasetError, OutputExistsError, UsageError
@@ -80,7 +80,7 @@ def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> Non
 
     assert len(dataset.split("train")) == 5
     assert len(dataset.split("test")) == 6
-    both = Journal(tmp_path / "j.jsonl")
+    both = CorrectionsFile(tmp_path / "j.jsonl")
     decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="leak")
     assert len(load_dataset(moved, corrections=both.path).samples) == 10
 
@@ -298,8 +298,10 @@ def test_a_corrected_table_keeps_secondary_labels(photos: Path, journal: Path, t
 
 
 def test_decisions_as_csv_and_counted(journal: Path, tmp_path: Path) -> None:
-    first = next(iter(Journal(journal).decisions))
-    Journal(journal).append(Decision(new_id(), utc_now(), "Ben", first.sha256, first.image, "undo", to=(first.id,)))
+    first = next(iter(CorrectionsFile(journal).decisions))
+    CorrectionsFile(journal).append(
+        Decision(new_id(), utc_now(), "Ben", first.sha256, first.image, "undo", to=(first.id,))
+    )
     assert export_decisions(journal, tmp_path / "d.csv") == 5
     with (tmp_path / "d.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import active_decisions
+from belvedere.data.corrections.corrections_file import active_decisions
 from belvedere.types.data import Decision
 from conftest import CLASS_NAMES, write_picture
 from review_server import (

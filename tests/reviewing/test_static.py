@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import active_decisions, read_corrections
+from belvedere.data.corrections.corrections_file import active_decisions, read_corrections
 from conftest import CLASS_NAMES
 from review_server import DOUBTS, Server, left, open_browser, open_page, open_review, press, settle, shown, write_run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.data.corrections.journal import active_decisions, read_corrections
+from belvedere.data.corrections.corrections_file import active_decisions, read_corrections
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.files import free_name

@@ -10,6 +10,7 @@ from belvedere.errors import InvalidImageError
 from belvedere.images.decode import read_content
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning, Sample
 
 CHUNK_SIZE = 16  # files per thread and turn
@@ -100,7 +101,7 @@ def duplicate_warnings(hashed: HashedSamples) -> list[DataWarning]:
     }
     return [
         DataWarning(
-            f"{len(chosen)} group{'s' * (len(chosen) > 1)} of identical images {kind}",
+            f"{count(len(chosen), 'group')} of identical images {kind}",
             tuple(" = ".join(sample.name for sample in group) for group in chosen),
         )
         for kind, chosen in kinds.items()

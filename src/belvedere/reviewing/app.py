@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from belvedere.data.corrections.class_names import check_new_class
-from belvedere.data.corrections.journal import utc_now
+from belvedere.data.corrections.corrections_file import utc_now
 from belvedere.errors import InferenceError, InvalidImageError, UsageError
 from belvedere.inference.model import Model
 from belvedere.reviewing.auth import LOGIN_PATH, AuthMiddleware, RequestGuard

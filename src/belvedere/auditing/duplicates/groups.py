@@ -89,7 +89,7 @@ class _Members:
     indices: tuple[int, ...]  # of the first few
     count: int  # of all
 
-    def describe(self, text: str, images: Sequence[str], kinds: Sequence[str] = ()) -> str:
+    def describe(self, text: str, images: Sequence[str], kinds: Sequence[str | None] = ()) -> str:
         names = [f"{images[index]} ({kinds[index]})" if kinds else images[index] for index in self.indices]
         more = f" and {self.count - len(names)} more" if self.count > len(names) else ""
         return f"{text} {', '.join(names)}{more}"

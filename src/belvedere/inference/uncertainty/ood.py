@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.splits import evenly_spaced
 from belvedere.inference.uncertainty.knn import knn_cosine, unit_vectors
 from belvedere.inference.uncertainty.temperature_scaling import MIN_IMAGES, Floats
 
@@ -59,7 +60,7 @@ def fit_ood_scorer(
     classes, index = np.unique(labels, return_inverse=True)
     centers = np.stack([values[labels == label].mean(0) for label in classes])  # (K', D)
     within, total = _inverse_covariance(values - centers[index]), _inverse_covariance(values - center)  # (D, D)
-    references = unit_vectors(values[np.linspace(0, len(values) - 1, min(num_references, len(values))).astype(np.intp)])
+    references = unit_vectors(values[evenly_spaced(len(values), min(num_references, len(values)))])
     references = references if len(references) >= NUM_NEIGHBORS else references[:0]
     # Both distances are quadratic in the embedding, so their difference is one quadratic form.
     distance = OODScorer(
