@@ -81,7 +81,7 @@ def test_other_images_are_not_alike() -> None:
     assert similarity(warp(pictures[:-1], found), high_pass(pictures[1:])).max() < 0.5
 
 
-def sample(name: str, label: str = "a", part: str = "train") -> Sample:
+def sample(name: str, label: str = "a", part: str | None = "train") -> Sample:
     return Sample(Path(name), name, label, part)
 
 
@@ -114,7 +114,7 @@ def equal(count: int, reason: str = "") -> list[ImageStatistics]:
 
 def test_images_of_no_split_are_to_train_on_where_there_are_splits() -> None:
     def find(*parts: str) -> list[DuplicateGroup]:
-        samples = [sample(str(number), part=part) for number, part in enumerate(parts)]
+        samples = [sample(str(number), part=part or None) for number, part in enumerate(parts)]
         return list(
             group_duplicates(samples, [*equal(2), *(ImageStatistics(str(n)) for n in range(2, len(parts)))], [])
         )

@@ -45,13 +45,13 @@ def photos(tmp_path: Path) -> list[Path]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Which files are decoded, as it happens."""
     seen: list[Path] = []
-    decode = image_cache._decode
+    decode = image_cache.read_verified
 
     def watched(key: str, path: Path, preprocess: Preprocess) -> object:
         seen.append(path)
         return decode(key, path, preprocess)
 
-    monkeypatch.setattr(image_cache, "_decode", watched)
+    monkeypatch.setattr(image_cache, "read_verified", watched)
     return seen
 
 

@@ -46,15 +46,9 @@ def atomic_text_writer(path: Path, check: Callable[[], None] = always) -> Iterat
 
 
 def write_bytes(path: Path, content: bytes, check: Callable[[], None] = always) -> None:
-    """Write a file atomically.
+    """Write a whole file atomically, as `atomic_text_writer`.
 
-    Args:
-        path: The file; its folder must exist. A link is followed; a device or a pipe is written to directly.
-        content: The whole content.
-        check: As `atomic_text_writer`.
-
-    Raises:
-        UsageError: The file cannot be written.
+    A link is followed; a device or a pipe is written to directly.
     """
     with _atomic_writer(path, check) as file:
         file.write(content)

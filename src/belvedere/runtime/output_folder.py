@@ -53,16 +53,7 @@ def check_output_folder(
 
 @contextmanager
 def create_output_folder(folder: Path, *, overwrite: bool) -> Iterator[None]:
-    """Make an empty output folder for several results, and lock it for the block.
-
-    Args:
-        folder: The folder to make.
-        overwrite: Whether a folder that Belvedere wrote may be emptied first.
-
-    Raises:
-        OutputExistsError: As `check_output_folder`.
-        UsageError: The folder cannot be made.
-    """
+    """Make an empty output folder for several results, and lock it for the block; see `check_output_folder`."""
     with atomic_folder(folder, overwrite=overwrite):
         pass
     with lock_folder(folder):
@@ -124,7 +115,7 @@ def atomic_folder(
     Args:
         folder: The folder to make.
         overwrite: Whether a folder that Belvedere wrote may be replaced.
-        keep_if: Name of a file; an unfinished folder with such a file is kept when the block raises.
+        keep_if: Name of a file; an unfinished folder with such a file stays when the block raises.
         resume: Whether the unfinished folder of an earlier process is continued.
         inputs: As `check_output_folder`.
 

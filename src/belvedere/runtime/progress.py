@@ -82,7 +82,7 @@ class ForwardedProgress(Progress):
 
 
 class LoggedProgress(ForwardedProgress):
-    """Appends messages to a log file as well, with the time and all names of a note."""
+    """Appends messages to a log file as well, with the time and all names of a warning."""
 
     def __init__(self, file: Path, inner: Progress) -> None:
         super().__init__(inner)

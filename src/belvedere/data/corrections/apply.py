@@ -99,11 +99,7 @@ def _apply(
 def _drop_untrainable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Sample], tuple[str, ...]]:
     """Drop evaluation images whose class occurs only in corrections, without any training image.
 
-    Args:
-        pairs: Each sample as found, and corrected.
-
-    Returns:
-        The corrected samples that stay, and the names of the others.
+    Return the other corrected samples and the dropped names, for pairs of each sample as found and as corrected.
     """
     trained = {after.label for _, after in pairs if after.split not in EVALUATION_SPLITS}
     remaining, dropped = [], []

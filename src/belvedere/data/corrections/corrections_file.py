@@ -85,13 +85,7 @@ class CorrectionsFile:
         return bool(complete)
 
     def append(self, decision: Decision) -> bool:
-        """Append a decision, which is on disk when this returns.
-
-        Args:
-            decision: Decision; ignored if its id is already in the file.
-
-        Returns:
-            Whether it was appended.
+        """Append a decision, which is on disk when this returns; return False if its id is already in the file.
 
         Raises:
             UsageError: The file cannot be written, or the decision is invalid.
@@ -135,12 +129,7 @@ def read_corrections(path: Path | str) -> Corrections:
 
 
 def parse_corrections(content: bytes, first_number: int = 1) -> Corrections:
-    """Parse the lines of a corrections file.
-
-    Args:
-        content: The lines.
-        first_number: Number of the first line.
-    """
+    """Parse the lines of a corrections file, numbered from `first_number`."""
     decisions: dict[str, Decision] = {}
     damaged = []
     for number, line in enumerate(content.split(b"\n"), first_number):
@@ -219,16 +208,10 @@ def active_decisions(decisions: Sequence[Decision]) -> list[Decision]:
 
 
 def resolve(decisions: Sequence[Decision]) -> dict[str, Resolution]:
-    """Resolve decisions into one result per image content.
+    """Resolve decisions, in file order, into one result for each SHA-256 with an active decision.
 
     The last decision on a label counts, and the last on its extra labels. "Keep" confirms the label if the issue is the
     label; for a duplicate or a leak it only includes the copy again.
-
-    Args:
-        decisions: All decisions, in file order.
-
-    Returns:
-        Resolution by SHA-256, for each image with an active decision.
     """
     resolutions: dict[str, Resolution] = {}
     for decision in active_decisions(decisions):
