@@ -45,29 +45,6 @@ def test_help_loads_nothing_heavy() -> None:
     assert python(code) == "[]"
 
 
-def test_predicting_and_measuring_need_no_torch() -> None:
-    """Everything but training works where torch is not installed: here it cannot be imported."""
-    code = """
-
-import sys
-
-
-class NoTorch:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "safetensors"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-sys.meta_path.insert(0, NoTorch())
-import belvedere, belvedere.cli, belvedere.inference.batch, belvedere.demo.dataset, belvedere.evaluation.run_folder
-try:
-    belvedere.train("photographs", out="run")
-except belvedere.MissingDependencyError as error:
-    print(error)
-"""
-    assert "pip install 'belvedere[train]'" in python(code)
-
-
 def test_the_version_is_the_changelogs() -> None:
     changelog = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
     assert f"## {belvedere.__version__}" in changelog
