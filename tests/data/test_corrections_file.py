@@ -217,7 +217,7 @@ def test_what_can_not_be_read_back_is_refused(tmp_path: Path) -> None:
         make_decision("relabel"),
         make_decision("delete"),
         replace(make_decision(), sha256="x"),
-        make_decision(about="colour"),
+        make_decision(about="color"),
     ):
         with pytest.raises(UsageError, match=wrong.id):
             journal.append(wrong)

@@ -15,7 +15,7 @@ from belvedere.runtime.output_folder import MARKER_FILE
 
 
 def make(root: Path, *files: str) -> Path:
-    """Makes empty files: a data set is read without opening a photograph."""
+    """Makes empty files: a data set is read without opening an image."""
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -115,13 +115,13 @@ def test_empty_class_is_refused_by_name(files: tuple[str, ...], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("other", ["Sea", "SEA", " sea "])
-def test_class_spelt_in_two_cases_is_refused(other: str, tmp_path: Path) -> None:
+def test_class_spelled_in_two_cases_is_refused(other: str, tmp_path: Path) -> None:
     message = refusal(make(tmp_path, "sea/1.png", f"{other}/1.png"))
     assert "two spellings" in message
     assert repr(other) in message
 
 
-def test_class_spelt_in_two_unicode_forms_is_refused(tmp_path: Path) -> None:
+def test_class_spelled_in_two_unicode_forms_is_refused(tmp_path: Path) -> None:
     assert "two spellings" in refusal(make(tmp_path, "caf\u00e9/1.png", "cafe\u0301/1.png"))
 
 
@@ -181,7 +181,7 @@ def test_class_called_as_its_part_is_a_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("third", ["valley", "val"])
-def test_class_folders_called_train_and_test_hold_pictures(third: str, tmp_path: Path) -> None:
+def test_class_folders_called_train_and_test_hold_images(third: str, tmp_path: Path) -> None:
     dataset = load_dataset(make(tmp_path, "train/1.png", "test/1.png", f"{third}/1.png"))
     assert dataset.class_names == tuple(sorted(("test", "train", third)))
     assert {sample.split for sample in dataset.samples} == {None}
@@ -219,7 +219,7 @@ def test_test_class_that_is_not_in_train_is_refused(tmp_path: Path) -> None:
     assert "has no training images" in message
 
 
-def test_class_spelt_otherwise_in_the_test_part_is_refused(tmp_path: Path) -> None:
+def test_class_spelled_otherwise_in_the_test_part_is_refused(tmp_path: Path) -> None:
     assert "two spellings" in refusal(make(tmp_path, "train/sea/1.png", "test/Sea/1.png"))
 
 

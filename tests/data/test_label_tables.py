@@ -124,7 +124,7 @@ def test_a_usual_table_is_read(tmp_path: Path) -> None:
 
 @contextmanager
 def deep_folders(folder: Path, name: str, depth: int) -> Iterator[None]:
-    """Folders in each other, and a picture in the last; paths may be longer than the system takes.
+    """Folders in each other, and an image in the last; paths may be longer than the system takes.
 
     They are deleted at the end: pytest, which keeps temporary folders for a while, could not do it.
     """
@@ -204,7 +204,7 @@ def test_deep_json_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for the memory of a process")
-def test_a_picture_that_memory_does_not_suffice_for_is_one_picture(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_image_that_memory_does_not_suffice_for_is_one_image(tiny_model: Path, tmp_path: Path) -> None:
     """The limit is set by what the process has before, since libraries take address space as they like."""
     from PIL import Image
 
@@ -228,8 +228,8 @@ def test_a_picture_that_memory_does_not_suffice_for_is_one_picture(tiny_model: P
     assert done.stdout.splitlines() == [told, "red None", told, "red None"], done.stderr
 
 
-def test_what_was_read_of_a_bad_picture_is_given_back(tmp_path: Path, opened: Model) -> None:
-    """A traceback keeps bytes and pixels; the errors of many pictures wait while others are read."""
+def test_what_was_read_of_a_bad_image_is_given_back(tmp_path: Path, opened: Model) -> None:
+    """A traceback keeps bytes and pixels; the errors of many images wait while others are read."""
     (tmp_path / "bad.png").write_bytes(write_picture(tmp_path / "good.png", "red").read_bytes()[:40])
     [error] = read_inputs([tmp_path / "bad.png"], opened.card.preprocess)
     assert isinstance(error, InvalidImageError)

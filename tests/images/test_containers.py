@@ -278,7 +278,7 @@ def test_texts_of_a_png_that_programs_write_are_read(piece: bytes, count: int) -
     np.testing.assert_array_equal(decode.read_image(PNG[:33] + piece * count + PNG[33:]), smooth_pixels())
 
 
-def test_no_damaged_picture_does_more_than_be_refused() -> None:
+def test_no_damaged_image_does_more_than_be_refused() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "fuzz_images.py"
     command = [sys.executable, str(script), "--images", "1500", "--seed", "1000000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -100,7 +100,7 @@ def test_lines_take_markup_as_it_is(clock: Clock, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == f"{MARKED_UP}\n{MARKED_UP}: 1/2 images, 0 images/s, 10 s left {MARKED_UP}\n"
 
 
-def test_bar_shows_description_share_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_shows_description_fraction_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, written = on_a_terminal(monkeypatch)
     with shown.task("Reading", 10) as task:
         task.advance(4, "loss 0.5")
