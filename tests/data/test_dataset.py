@@ -151,7 +151,7 @@ def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: py
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "iterdir", fail)
-    assert refusal(tmp_path) == f"Cannot read {tmp_path}: Permission denied."
+    assert f"{tmp_path}: Permission denied" in refusal(tmp_path)
 
 
 # Parts

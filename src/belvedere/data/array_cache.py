@@ -85,7 +85,7 @@ def list_caches() -> list[CacheStats]:
         for tag in (cache_folder() / kind).glob(f"*/{CACHE_TAG}"):
             folder = tag.parent
             files = {file.name: file.stat() for file in folder.iterdir()}
-            count = _count_lines(folder / INDEX) if INDEX in files else 0
+            count = (folder / INDEX).read_bytes().count(b"\n") if INDEX in files else 0
             last_used = files[LOCK].st_mtime if LOCK in files else max(file.st_atime for file in files.values())
             size = sum(file.st_size for file in files.values())
             found.append(CacheStats(folder, kind, folder.name, count, size, last_used))
@@ -237,11 +237,6 @@ class ArrayCache:
                 self.index[values["sha256"]] = RowInfo(self._index_lines, values["crc32"], tuple(values["warnings"]))
             self._index_lines += 1
         self._index_bytes += len(complete) + len(end)
-
-
-def _count_lines(file: Path) -> int:
-    with file.open("rb") as lines:
-        return sum(1 for _ in lines)
 
 
 def _row_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:

@@ -72,10 +72,15 @@ def load_dataset(data: Path | str, corrections: Path | str | None = None, progre
         UsageError: The corrections file does not exist.
         MissingDependencyError: The table is a Parquet file and pyarrow is not installed.
     """
+    path = Path(data)
     try:
-        samples, warnings = _read_any(Path(data))
+        if not path.is_dir() and not path.is_file():
+            raise DatasetError(f"No such folder or table: {path}. Give a folder of class folders, or a CSV table.")
+        samples, warnings = _read_folder(path) if path.is_dir() else _read_table(path)
     except OSError as error:
-        raise DatasetError(f"Cannot read {error.filename or data}: {describe_error(error)}.") from error
+        raise DatasetError(
+            f"Cannot read {error.filename or data}: {describe_error(error)}. Check the path and its permissions."
+        ) from error
     if not samples:
         raise DatasetError(
             f"No labeled images in {data}. Expected one folder of images per class (or train/ and test/ with such "
@@ -86,8 +91,8 @@ def load_dataset(data: Path | str, corrections: Path | str | None = None, progre
         warnings += applied
     class_names = _class_names(samples, str(data))
     warnings += _extra_label_warnings(samples, class_names) + _missing_class_warnings(samples, class_names)
-    path = None if corrections is None else str(Path(corrections).resolve())
-    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), path)
+    applied_file = None if corrections is None else str(Path(corrections).resolve())
+    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), applied_file)
 
 
 def as_dataset(
@@ -96,17 +101,9 @@ def as_dataset(
     """Return a dataset, read as `load_dataset` if a path is given."""
     if isinstance(data, Dataset):
         if corrections is not None:
-            raise UsageError("Corrections apply to a folder or table. Give them to load_dataset.")
+            raise UsageError("`corrections` is for a folder or table, not for a Dataset. Give it to load_dataset.")
         return data
     return load_dataset(data, corrections, progress)
-
-
-def _read_any(path: Path) -> tuple[list[Sample], list[DataWarning]]:
-    if path.is_dir():
-        return _read_folder(path)
-    if path.is_file():
-        return _read_table(path)
-    raise DatasetError(f"No such folder or table: {path}. Give a folder of class folders, or a CSV table.")
 
 
 def _read_folder(folder: Path) -> tuple[list[Sample], list[DataWarning]]:

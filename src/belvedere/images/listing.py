@@ -71,7 +71,7 @@ def iter_images(sources: Iterable[Given]) -> Iterator[Given | Path]:
             yield from list_images(Path(str(source)))
         except OSError as error:
             raise UsageError(
-                f"Cannot read the folder {error.filename}: {describe_error(error)}. Choose another."
+                f"Cannot read the folder {error.filename}: {describe_error(error)}. Choose another folder."
             ) from error
 
 

@@ -115,7 +115,7 @@ def read_cached_embeddings(
         CacheError: The cache has no such embeddings.
     """
     if cache_name != Path(cache_name).name or not (cache_folder() / KIND / cache_name).is_dir():
-        raise CacheError("The embeddings are not in the cache any more.")
+        raise CacheError(f"Embeddings not in the cache: {cache_name}. Compute them again.")
     cache = ArrayCache(KIND, cache_name, (embedding_dim,), np.float32)
     with progress.task("Embedding", 0):
         missing = cache.find_missing(dict.fromkeys(hashed.hashes))

@@ -87,7 +87,7 @@ class Model:
             InvalidModelError: The model was opened without a card.
         """
         if self._card is None:
-            raise InvalidModelError(f"{self.name} has no card: it was not written by Belvedere.")
+            raise InvalidModelError(f"{self.name} has no card: it was not written by Belvedere. {HINT}")
         return self._card
 
     @property

@@ -255,7 +255,7 @@ def _read(path: Path, start: int, size_bytes: int = -1) -> bytes:
         return b""
     except OSError as error:
         raise UsageError(
-            f"Cannot read the corrections file {path}: {describe_error(error)}. Choose another."
+            f"Cannot read the corrections file {path}: {describe_error(error)}. Choose another file."
         ) from error
 
 
