@@ -38,17 +38,9 @@ class ImageArray(CachedImages):
 
 
 def read_image_array(hashed: HashedSamples, preprocess: Preprocess, progress: Progress) -> ImageArray:
-    """Decode the images that the cache lacks, and open it for all.
+    """Decode the images that the cache lacks, and open it for all readable ones, in the given order.
 
     An interrupted call keeps what was decoded. Several processes may fill the cache at once.
-
-    Args:
-        hashed: Samples with the hashes of their files.
-        preprocess: Size and resize rule.
-        progress: Reports the number of images read.
-
-    Returns:
-        The pixels of the readable images, in the given order, and the unreadable ones by name.
 
     Raises:
         CacheError: The cache cannot be written, or the disk is full.

@@ -99,9 +99,6 @@ def predict_files(
         spreadsheet: Whether to escape CSV cells that spreadsheets take for formulas.
         progress: Progress bar.
 
-    Returns:
-        The number of images, and of unreadable ones.
-
     Raises:
         UnknownNameError: The format is unknown.
         UsageError: There are no images, a file cannot be written, or the run to resume was another one.

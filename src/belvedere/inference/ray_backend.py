@@ -55,9 +55,6 @@ def predict_at_scale(
         overwrite: Whether to replace an older folder that Belvedere made.
         progress: Receives messages.
 
-    Returns:
-        The number of images, and of unreadable ones.
-
     Raises:
         UsageError: There are no images.
         OutputExistsError: `out` exists.

@@ -108,23 +108,13 @@ def atomic_folder(
     resume: bool = False,
     inputs: Iterable[Input | None] = (),
 ) -> Iterator[Path]:
-    """Write an output folder in `FOLDER.partial` and rename it after the block.
+    """Write an output folder in `FOLDER.partial`, which is yielded, and rename it after the block.
 
-    If the block raises, the folder stays as it was.
-
-    Args:
-        folder: The folder to make.
-        overwrite: Whether a folder that Belvedere wrote may be replaced.
-        keep_if: Name of a file; an unfinished folder with such a file stays when the block raises.
-        resume: Whether the unfinished folder of an earlier process is continued.
-        inputs: As `check_output_folder`.
-
-    Yields:
-        The folder to write into.
+    Arguments and errors are those of `check_output_folder`. If the block raises, the folder stays as it was, and the
+    unfinished one stays if it holds a file named `keep_if`.
 
     Raises:
-        OutputExistsError: As `check_output_folder`.
-        UsageError: The folder cannot be made, or the disk is full.
+        UsageError: The disk is full.
     """
     inputs = list(inputs)
     check_output_folder(folder, overwrite=overwrite, resume=resume, inputs=inputs)
