@@ -110,16 +110,16 @@ def summarize(corrections: Path | str) -> dict[str, object]:
     Raises:
         UsageError: The file does not exist.
     """
-    contents = read_corrections(corrections)
-    active = active_decisions(contents.decisions)
+    recorded = read_corrections(corrections)
+    active = active_decisions(recorded.decisions)
     return {
         "corrections": str(corrections),
-        "num_decisions": len(contents.decisions),
+        "num_decisions": len(recorded.decisions),
         "num_active": len(active),
         "num_images": len({decision.sha256 for decision in active}),
         "actions": dict(sorted(Counter(decision.action for decision in active).items())),
         "annotators": dict(sorted(Counter(decision.annotator for decision in active).items())),
-        "damaged_lines": list(contents.damaged),
+        "damaged_lines": list(recorded.damaged),
     }
 
 

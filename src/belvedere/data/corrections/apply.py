@@ -41,13 +41,13 @@ def apply_corrections(
         UsageError: The corrections file does not exist.
         DatasetError: Every image is excluded.
     """
-    contents = read_corrections(corrections)
-    resolutions = resolve(contents.decisions)
-    hashed = hash_samples(_find_candidates(samples, active_decisions(contents.decisions)), progress or Progress())
+    recorded = read_corrections(corrections)
+    resolutions = resolve(recorded.decisions)
+    hashed = hash_samples(_find_candidates(samples, active_decisions(recorded.decisions)), progress or Progress())
     corrected, warnings = _apply(samples, hashed, resolutions, str(corrections))
     if samples and not corrected:
         raise DatasetError(f"Every image is excluded by {corrections}. Undo some exclusions in a review.")
-    return corrected, warnings + damaged_lines_warning(corrections, contents.damaged)
+    return corrected, warnings + damaged_lines_warning(corrections, recorded.damaged)
 
 
 def _find_candidates(samples: Sequence[Sample], decisions: Sequence[Decision]) -> list[Sample]:
