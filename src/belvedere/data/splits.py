@@ -140,11 +140,6 @@ def stratified_group_split(hashed: HashedSamples, fraction: float, seed: int) ->
     return hashed.select(i for i in range(len(hashed.samples)) if i not in held_out), hashed.select(sorted(held_out))
 
 
-def evenly_spaced(size: int, number: int) -> NDArray[np.intp]:
-    """Return `number` evenly spaced indices below `size`; some occur twice if `number` is larger."""
-    return np.linspace(0, size - 1, number).astype(np.intp)
-
-
 def stratified_group_folds(
     labels: NDArray[np.int64], groups: Sequence[object], seed: int, num_folds: int = NUM_FOLDS, *, rotate: bool = True
 ) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""Atomic writing: a reader finds the old file or the new one, never a part.
+"""Atomic writing: a reader finds the old file or the new one, never an incomplete one.
 
 A temporary file is locked while it is written, so that those of killed processes can be found and deleted.
 """

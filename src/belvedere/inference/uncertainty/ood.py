@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.splits import evenly_spaced
+from belvedere.data.sampling import evenly_spaced
 from belvedere.inference.uncertainty.knn import knn_cosine, unit_vectors
 from belvedere.inference.uncertainty.temperature_scaling import MIN_IMAGES, Floats
 
 SHRINKAGE = 0.01  # fraction of the mean variance that is added to each: the weakest directions are mostly noise
-NUM_REFERENCES = 2048  # embeddings that are kept
+NUM_REFERENCES = 2048  # embeddings in the model
 NUM_NEIGHBORS = 10
 NUM_QUANTILES = 201  # of held-out scores that a model keeps
 
@@ -53,7 +53,7 @@ def fit_ood_scorer(
         labels: (N,), 0 to K - 1; a class without embeddings has no distance.
         held_out_embeddings: (M, D), of held-out images, for the standard deviations.
         held_out_logits: (M, K).
-        num_references: Number of training embeddings that are kept for the k-NN term; 0 omits it (smaller file).
+        num_references: Number of training embeddings for the k-NN term; 0 omits it (smaller file).
     """
     values = embeddings.astype(np.float64)
     center = values.mean(0)  # (D,)

@@ -128,7 +128,7 @@ def open_resumable(
         fingerprint: Fingerprint of the model; rows of another one are not resumed.
         resume: Whether to keep the rows of an interrupted run.
         spreadsheet: Whether to escape cells that spreadsheets take for formulas; for "csv" only.
-        check: Called again before the file takes its place; if it raises, the rows stay.
+        check: Called again before the file gets its name; if it raises, the rows stay.
 
     Yields:
         The writer, and the rows that are already there.

@@ -167,7 +167,7 @@ def open_writer(
         out: The file; None for stdout.
         class_names: K names.
         model: The model that predicts.
-        check: Called again before the file takes its place.
+        check: Called again before the file gets its name.
         spreadsheet: Whether to escape cells that spreadsheets take for formulas; for "csv" only.
 
     Yields:
