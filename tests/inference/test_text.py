@@ -356,7 +356,7 @@ def test_card_is_shown_whole(width: int) -> None:
         ({"teacher": "big, SHA-256 12ab"}, ["teacher big, SHA-256 12ab"]),
         (
             {"weights": "w.safetensors", "license": "MIT", "tuned": "75% of the way"},
-            ["weights mean-color, w.safetensors", "license MIT"],
+            ["weights mean-colour, w.safetensors", "license MIT"],
         ),
     ],
 )
