@@ -25,7 +25,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.data.corrections.journal import read_corrections
+from belvedere.data.corrections.corrections_file import read_corrections
 from belvedere.data.dataset import load_dataset
 
 COMMAND = (sys.executable, "-m", "belvedere")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import read_corrections
+from belvedere.data.corrections.corrections_file import read_corrections
 from belvedere.inference.writers.text import write_predictions
 from belvedere.runtime.serialization import write_csv
 from belvedere.types.data import Decision

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from belvedere.data.dataset import load_dataset
+from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import split_dataset
 from belvedere.inference.model import load_model
 from belvedere.inference.model_card import card_to_metadata
@@ -33,7 +34,7 @@ from belvedere.training.onnx_export import export_graph
 from belvedere.training.recipe_config import change_recipe
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.results import NUM_SAMPLE_IMAGES
-from belvedere.training.training_data import evenly_spaced, load_training_data
+from belvedere.training.training_data import load_training_data
 
 HEAD_NAMES = {"classify.weight": "head.weight", "classify.bias": "head.bias"}  # of the network, and of the graph
 

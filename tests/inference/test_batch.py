@@ -29,7 +29,7 @@ FORMS = ("table", "csv", "jsonl", "json")
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three readable pictures and a broken one."""
+    """Three readable images and a broken one."""
     folder = write_classes(tmp_path / "photos", 1)
     (folder / "green/broken.png").write_text("no picture")
     return folder
@@ -112,15 +112,15 @@ def test_failure_leaves_the_old_file(photos: Path, opened: Model, tmp_path: Path
     assert names(tmp_path) == ["out.csv", "photos"]
 
 
-def test_sheet_shows_the_first_pictures(photos: Path, opened: Model, tmp_path: Path) -> None:
+def test_sheet_shows_the_first_images(photos: Path, opened: Model, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     predict_files(opened, [photos], "csv", out=tmp_path / "out.csv", sinks=[ContactSheet(sheet)])
     with Image.open(sheet) as image:
         assert image.format == "PNG"
         assert 400 < image.width < 4000
         assert 200 < image.height < 4000
-        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or []}
-    assert {(20, 40, 220), (20, 200, 40), (230, 30, 10)} <= colours
+        colors = {color for _, color in image.convert("RGB").getcolors(1 << 24) or []}
+    assert {(20, 40, 220), (20, 200, 40), (230, 30, 10)} <= colors
 
 
 class Said(Progress):

@@ -211,7 +211,7 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
 
 
 @pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1])
-def test_batches_of_any_size_and_batches_without_a_picture(count: int, opened: Model) -> None:
+def test_batches_of_any_size_and_batches_without_an_image(count: int, opened: Model) -> None:
     good = picture_bytes("green")
     answers = opened.predict([b"bad"] * BATCH_SIZE + [good] * count)
     assert [answer.predicted_label for answer in answers] == [None] * BATCH_SIZE + ["green"] * count

@@ -33,7 +33,7 @@ FORMS = ("csv", "jsonl", "parquet")
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """60 pictures, two of them unreadable, one with a name that CSV must put in quotes."""
+    """60 images, two of them unreadable, one with a name that CSV must put in quotes."""
     folder = write_classes(tmp_path / "photos", 19)
     for name in ("red/7b.png", 'blue/two\nli"nes,.png'):
         (folder / name).write_text("no picture")

@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from belvedere.data.corrections.journal import Journal, active_decisions, read_corrections, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, active_decisions, read_corrections, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import UsageError
@@ -78,7 +78,7 @@ def make_scene(run: Path, model: Model | None = None) -> ReviewContext:
     found = read_items(run)
     entries, notes = list_entries(found, Progress())
     assert notes == []
-    return create_context(run, found, Queue(entries, Journal(run.parent / "j.jsonl")), model, "Ana")
+    return create_context(run, found, Queue(entries, CorrectionsFile(run.parent / "j.jsonl")), model, "Ana")
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def write_table(tmp_path: Path) -> Path:
 
 def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path) -> None:
     entries, _ = list_entries(found := read_items(run, load_dataset(write_table(tmp_path))), Progress())
-    scene = create_context(run, found, Queue(entries, Journal(run.parent / "j.jsonl")), None, "Ana")
+    scene = create_context(run, found, Queue(entries, CorrectionsFile(run.parent / "j.jsonl")), None, "Ana")
     assert (entries[0].item.extra_labels, entries[0].item.split) == (("red", "fog"), "train")
 
     def tagged() -> list[str]:
@@ -225,7 +225,7 @@ def make_copies(folder: Path, labels: Sequence[str], parts: Sequence[str]) -> li
 @pytest.mark.parametrize("parts", [["train", "test"], ["", ""]])
 def test_a_class_is_not_taken_for_leaving_copies_as_they_are(tmp_path: Path, parts: list[str]) -> None:
     entries = make_copies(tmp_path, ["red", "red"], parts)
-    queue = Queue(entries, Journal(tmp_path / "j.jsonl"))
+    queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
     scene = create_context(tmp_path, read_items(tmp_path / "audit"), queue, None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
@@ -241,7 +241,7 @@ def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt
     monkeypatch.chdir(tmp_path)
     entries = make_copies(tmp_path, ["red", "blue", "green"], [""] * 3)
     for image in (entries[1].item.image, Path(entries[1].item.image).name):
-        journal = Journal(tmp_path / f"{len(image)}.jsonl")
+        journal = CorrectionsFile(tmp_path / f"{len(image)}.jsonl")
         journal.append(
             Decision(new_id(), utc_now(), "Ana", entries[1].sha256, image, "exclude", issue_type="duplicate")
         )
@@ -252,7 +252,7 @@ def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt
 def test_of_many_copies_a_few_are_shown(tmp_path: Path) -> None:
     entries = make_copies(tmp_path, [*["red"] * 29, "blue"], ["train"] * 30)
     assert len({id(entry.item.group) for entry in entries}) == 1
-    queue = Queue(entries, Journal(tmp_path / "j.jsonl"))
+    queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
     scene = create_context(tmp_path, read_items(tmp_path / "audit"), queue, None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/{entries[0].id}?tab={TAB}").text
@@ -281,7 +281,7 @@ def test_a_second_round_goes_on_with_the_journal_of_the_first(
     decision = Decision(
         new_id(), utc_now(), "Ana", first.sha256, first.item.image, "exclude", size_bytes=first.size_bytes
     )
-    Journal(tmp_path / "first.jsonl").append(decision)
+    CorrectionsFile(tmp_path / "first.jsonl").append(decision)
     assert review(run, port=0).corrections == tmp_path / "run.corrections.jsonl"  # nothing names another
 
     write_config(run, tmp_path / "photos", tmp_path / "first.jsonl")
@@ -299,7 +299,7 @@ def test_a_second_round_goes_on_with_the_journal_of_the_first(
 def test_the_end_names_the_journal_in_full(tmp_path: Path, run: Path) -> None:
     found, place = read_items(run), tmp_path / "a folder" / "j.jsonl"
     place.parent.mkdir()
-    scene = create_context(run, found, Queue([], Journal(place)), None, "Ana")
+    scene = create_context(run, found, Queue([], CorrectionsFile(place)), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/next?tab={TAB}").text
     assert f"--corrections &#39;{place}&#39; --out" in page
@@ -390,7 +390,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
     ]
     assert found.items[3].probabilities == {"blue": 0.8}
     entries, _ = list_entries(found, Progress())
-    scene = create_context(tmp_path, found, Queue(entries, Journal(tmp_path / "j.jsonl")), None, "Ana")
+    scene = create_context(tmp_path, found, Queue(entries, CorrectionsFile(tmp_path / "j.jsonl")), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
         page = client.get(f"/doubts/next?tab={TAB}").text
@@ -413,7 +413,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
 def test_every_tab_gets_its_own(run: Path) -> None:
     now = [0.0]
     entries, _ = list_entries(read_items(run), Progress())
-    queue = Queue(entries, Journal(run.parent / "j.jsonl"), lambda: now[0])
+    queue = Queue(entries, CorrectionsFile(run.parent / "j.jsonl"), lambda: now[0])
     assert [stems([queue.next(tab, Filter())])[0] for tab in ("a", "b", "a", "c")] == ["0", "1", "0", "2"]
     queue.skip("a", entries[0].id)
     assert stems([queue.next("a", Filter())]) == ["3"]
@@ -659,7 +659,7 @@ def test_names_that_are_no_text_do_not_stop_a_review(tmp_path: Path) -> None:
     group = {"images": images, "labels": ["red", "red"], "splits": ["train", "test"], "similarity": 1.0}
     audit = write_audit(tmp_path / "audit", [], [group])
     entries, _ = list_entries(found := read_items(audit), Progress())
-    scene = create_context(folder, found, Queue(entries, Journal(tmp_path / "j.jsonl")), None, "Ana")
+    scene = create_context(folder, found, Queue(entries, CorrectionsFile(tmp_path / "j.jsonl")), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
         assert "caf\\udce9" in client.get("/").text

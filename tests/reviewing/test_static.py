@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import active_decisions, read_corrections
+from belvedere.data.corrections.corrections_file import active_decisions, read_corrections
 from belvedere.types.data import Decision
 from conftest import CLASS_NAMES, write_picture
 from review_server import (

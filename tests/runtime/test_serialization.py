@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from belvedere.data.corrections.journal import Journal, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.export import export_decisions, export_table
 from belvedere.errors import UsageError
@@ -140,7 +140,7 @@ def test_runs_of_both_kinds_are_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spreadsheet", [False, True])
 def test_decisions(spreadsheet: bool, tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.jsonl")
+    journal = CorrectionsFile(tmp_path / "j.jsonl")
     for name in HOSTILE:
         journal.append(Decision(new_id(), utc_now(), name, "0" * 64, name, "relabel", name, (name,), comment=name))
     export_decisions(tmp_path / "j.jsonl", tmp_path / "out.csv", spreadsheet=spreadsheet)

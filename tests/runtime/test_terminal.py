@@ -115,7 +115,7 @@ NAME = "x\x1b[2J\u202e\x9b"
     ids=lambda command: " ".join(command).replace(NAME, "NAME"),
 )
 def test_no_command_passes_escapes_on(command: list[str], tiny_model: Path, tmp_path: Path) -> None:
-    """Names on the command line, of classes, of pictures, of what is ignored and of what cannot be read."""
+    """Names on the command line, of classes, of images, of what is ignored and of what cannot be read."""
     for name in (NAME, "red"):
         write_picture(tmp_path / "photos" / name / f"{NAME}.png", "red", len(name))
     (tmp_path / "photos" / "red" / f".{NAME}").touch()

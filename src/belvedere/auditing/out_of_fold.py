@@ -15,6 +15,7 @@ from belvedere.auditing.linear_probe import cross_val_logits, predict_others
 from belvedere.auditing.outliers import knn_similarity
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples, estimate_overlap, fingerprint
+from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import NUM_FOLDS
 from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder, embedding_cache_name, model_embedder, read_embeddings
@@ -177,7 +178,7 @@ def _calibrate(logits: Floats, labels: Labels) -> Floats:
 
 def _spread(size: int, limit: int) -> Rows:
     """Return up to `limit` evenly spaced positions below `size`."""
-    return np.linspace(0, size - 1, min(limit, size)).astype(np.intp)
+    return evenly_spaced(size, min(limit, size))
 
 
 def _train(

@@ -12,7 +12,7 @@ import typer
 
 from belvedere.cli.app import app
 from belvedere.errors import BelvedereError, UsageError
-from belvedere.runtime.terminal import is_writable, print_error, silence
+from belvedere.runtime.terminal import flush_or_silence, print_error, silence
 
 # The base class of typer's errors, which is in a module of click or in a private one of typer.
 CLICK_ERROR: Any = next(kind for kind in reversed(typer.BadParameter.mro()) if hasattr(kind, "format_message"))
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         reason, code = _explain(error)
         message = " ".join([reason, *getattr(error, "__notes__", ())])
         print_error(f"belvedere: {name_options(message, arguments)}")
-    is_writable(sys.stderr)
+    flush_or_silence(sys.stderr)
     return code
 
 
@@ -75,7 +75,7 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """Return the message and the exit code of an error."""
-    stdout_works = is_writable(sys.stdout)
+    stdout_works = flush_or_silence(sys.stdout)
     if isinstance(error, BelvedereError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):

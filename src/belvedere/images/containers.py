@@ -57,10 +57,7 @@ _PPM_HEADER = re.compile(rb"[^\s#]*(?:(?:#[^\r\n]*[\r\n]|\s)+[^\s#]+){2,3}(?:#[^
 
 
 def check_container(content: bytes) -> None:
-    """Check the structure of a file that may be an image.
-
-    Args:
-        content: The whole file.
+    """Check the structure of a whole file that may be an image.
 
     Raises:
         ImageRejectedError: It has too many elements of a kind that is slow to read.
@@ -72,11 +69,7 @@ def check_container(content: bytes) -> None:
 
 
 def count_frames(content: bytes) -> int | None:
-    """Count the frames of a GIF or the pages of a TIFF.
-
-    Returns:
-        Their number; None if there are more than `MAX_COUNTED_FRAMES`, or the file is too long to count them.
-    """
+    """Count the frames of a GIF or the pages of a TIFF; return None if there are too many to count."""
     if content.startswith((b"GIF87a", b"GIF89a")):
         return _count_gif_frames(content)
     pages = 0
@@ -169,7 +162,7 @@ def _check_png(content: bytes) -> None:
         if len(kind) < 4 or kind == b"IEND":
             return
         if kind == b"IHDR":
-            pixels = max(pixels, _product(content[start : start + 8]))
+            pixels = max(pixels, _num_pixels(content[start : start + 8]))
         elif kind == b"fcTL":
             packed = 0  # of the next frame
         elif kind in _PACKED_PIXELS:
@@ -195,8 +188,9 @@ def _is_compressed(text: bytes) -> bool:
     return text[end + 1 : end + 2] != b"\0"
 
 
-def _product(sides: bytes) -> int:
-    return int.from_bytes(sides[:4], "big") * int.from_bytes(sides[4:], "big")
+def _num_pixels(sizes: bytes) -> int:
+    """Return the product of width and height, of four bytes each."""
+    return int.from_bytes(sizes[:4], "big") * int.from_bytes(sizes[4:], "big")
 
 
 def _check_packed(packed: int, plain: int) -> None:
@@ -240,11 +234,8 @@ def _check_avif(content: bytes) -> None:
 def _avif_boxes(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield each box: its kind, and the start and end of its content."""
     while position + 8 <= end:
-        size, head, kind = (
-            int.from_bytes(content[position : position + 4], "big"),
-            8,
-            content[position + 4 : position + 8],
-        )
+        size, head = int.from_bytes(content[position : position + 4], "big"), 8
+        kind = content[position + 4 : position + 8]
         if size == 1:  # a 64-bit size follows
             size, head = int.from_bytes(content[position + 8 : position + 16], "big"), 16
         elif size == 0:

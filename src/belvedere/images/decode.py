@@ -35,6 +35,7 @@ from belvedere.images.quiet import pillow_warnings
 from belvedere.images.resize import RGB as RGB
 from belvedere.images.resize import resize_image
 from belvedere.runtime.parallel import parallel_map
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess
 
 # Formats that Pillow decodes by itself; EPS, for example, would start another program.
@@ -164,8 +165,7 @@ def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> byte
         except FileNotFoundError:
             raise InvalidImageError(name, "no such file") from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InvalidImageError(name, f"cannot be opened: {reason}") from error
+            raise InvalidImageError(name, f"cannot be opened: {describe_error(error)}") from error
     if size == 0:
         raise InvalidImageError(name, "empty file")
     if size > max_bytes:
@@ -200,15 +200,7 @@ def read_input(
 def read_inputs(
     sources: Iterable[Path | str | bytes], preprocess: Preprocess
 ) -> Iterator[DecodedImage | InvalidImageError]:
-    """Read images as `read_input`, on every core, ahead of the caller, in constant memory.
-
-    Args:
-        sources: Paths, or the bytes of files; taken as needed.
-        preprocess: Input of the model.
-
-    Returns:
-        The image or the error for each source, in order.
-    """
+    """Yield images as `read_input` or their errors, in order, on all cores, ahead of the caller, in constant memory."""
 
     def read(source: Path | str | bytes) -> DecodedImage | InvalidImageError:
         try:
@@ -233,7 +225,7 @@ def _decode_jpeg(content: bytes, max_pixels: int, min_size: int) -> DecodedImage
                 return _apply_orientation(pixels, _jpeg_orientation(content))
             simplejpeg.decode_jpeg(content, colorspace="CMYK")  # only to detect damage: Pillow converts the colors
         except ValueError as error:
-            damage = " ".join(str(error).split())
+            damage = describe_error(error)
     except ValueError:
         pass
     decoded = _decode_with_pillow(content, max_pixels)
@@ -296,7 +288,7 @@ def _reason(error: Exception) -> str:
         return f"far more pixels than the limit of {MAX_PIXELS:,}"
     if isinstance(error, MemoryError):
         return "not enough memory"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = describe_error(error)
     return text if "truncated" in text.lower() else f"damaged: {text}"
 
 

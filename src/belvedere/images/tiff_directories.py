@@ -98,10 +98,7 @@ class Directories:
 
 
 def check_directories(content: bytes) -> None:
-    """Check the first directory and its subdirectories.
-
-    Args:
-        content: A TIFF file, or EXIF data without its header.
+    """Check the first directory and its subdirectories, of a TIFF file or of EXIF data without its header.
 
     Raises:
         ImageRejectedError: They have more tags or values than a camera writes, or overlapping values.

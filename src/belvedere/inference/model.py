@@ -27,8 +27,9 @@ from belvedere.inference.model_paths import (
     refuse_models,
 )
 from belvedere.inference.postprocess import ModelOutputs, to_predictions
-from belvedere.inference.session import MAX_REASON, Cancellation, Session
+from belvedere.inference.session import Cancellation, Session
 from belvedere.runtime.parallel import batched, parallel_map
+from belvedere.runtime.terminal import MAX_REASON, describe_error
 from belvedere.types.data import ModelId
 from belvedere.types.model import ModelCard, Preprocess
 from belvedere.types.prediction import Prediction
@@ -86,7 +87,7 @@ class Model:
             InvalidModelError: The model was opened without a card.
         """
         if self._card is None:
-            raise InvalidModelError(f"{self.name} has no card: it was not written by Belvedere.")
+            raise InvalidModelError(f"{self.name} has no card: it was not written by Belvedere. {HINT}")
         return self._card
 
     @property
@@ -161,8 +162,8 @@ class Model:
         if len(images) <= BATCH_SIZE:
             return dict(zip(outputs, run(images), strict=True))
         batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-        parts = zip(*parallel_map(run, batches, PREFETCH_BATCHES), strict=True)
-        return {name: np.concatenate(part) for name, part in zip(outputs, parts, strict=True)}
+        arrays = zip(*parallel_map(run, batches, PREFETCH_BATCHES), strict=True)
+        return {name: np.concatenate(each) for name, each in zip(outputs, arrays, strict=True)}
 
     def class_activation_maps(
         self, images: NDArray[np.uint8], cancellation: Cancellation | None = None
@@ -288,8 +289,7 @@ def load_model(path: Path | str = BUNDLED, *, accept_rate: float | None = None) 
         file = model_file(path)
         content = _read_file(file)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidModelError(f"There is no model in {path}: {reason}. {HINT}") from error
+        raise InvalidModelError(f"There is no model in {path}: {describe_error(error)}. {HINT}") from error
     return open_model(content, str(file), accept_rate)
 
 

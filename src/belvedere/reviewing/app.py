@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from belvedere.data.corrections.class_names import check_new_class
-from belvedere.data.corrections.journal import utc_now
+from belvedere.data.corrections.corrections_file import utc_now
 from belvedere.errors import InferenceError, InvalidImageError, UsageError
 from belvedere.evaluation.report.pages import open_templates
 from belvedere.inference.model import Model

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from belvedere.auditing.output import AUDIT
 from belvedere.data.hashing import HashedSamples
 from belvedere.errors import InvalidModelError
 from belvedere.inference.embeddings import Embeddings, model_embedder, read_cached_embeddings, read_embeddings

@@ -14,8 +14,7 @@ from typing import Literal, overload
 import uvicorn
 from starlette.types import ASGIApp
 
-from belvedere.auditing.output import AUDIT
-from belvedere.data.corrections.journal import Journal, damaged_lines_warning
+from belvedere.data.corrections.corrections_file import CorrectionsFile, damaged_lines_warning
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import BelvedereError, UsageError
@@ -215,7 +214,7 @@ def create_context(
     )
 
 
-def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[Journal, Path | None]:
+def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[CorrectionsFile, Path | None]:
     """Open the given corrections file, else that of the run, else one beside the folder.
 
     Returns:
@@ -225,7 +224,7 @@ def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[Journal
     if corrections is None and applied is not None and not Path(applied).is_file():
         raise UsageError(f"Missing corrections file of {folder}: {applied}. Give its new path as `corrections`.")
     path = folder.resolve()
-    journal = Journal(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
+    journal = CorrectionsFile(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
     return journal, journal.path if applied is not None and journal.path.is_file() else None
 
 

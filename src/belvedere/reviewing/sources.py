@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from belvedere.auditing.output import AUDIT, ISSUES
 from belvedere.data.corrections.apply import EVALUATION_SPLITS
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError

@@ -64,15 +64,7 @@ class BackgroundThread(threading.Thread):
 
 
 def call_with_timeout(function: Callable[[], Result], seconds: float, name: str) -> Result:
-    """Call a function in a thread and abandon it after a time.
-
-    Args:
-        function: The function.
-        seconds: Time limit.
-        name: Name of the thread.
-
-    Returns:
-        The result of the function.
+    """Return the result of a function that runs in a thread of the given name, which is abandoned after a time.
 
     Raises:
         TimeoutError: The function has not returned in time. Its own errors are raised unchanged.

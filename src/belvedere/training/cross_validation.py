@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.image_cache import read_image_array
+from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import DatasetError
 from belvedere.inference.model_paths import MODEL_NAME
@@ -25,7 +26,7 @@ from belvedere.training.recipes import RECIPES
 from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run_folder import RunConfig, write_trained
 from belvedere.training.trainer import FitPlan, build_network, fit
-from belvedere.training.training_data import NO_IMAGES, evenly_spaced, load_training_data
+from belvedere.training.training_data import NO_IMAGES, load_training_data
 from belvedere.training.transfer import load_weights, open_backbone
 from belvedere.types.data import Sample
 from belvedere.types.model import Uncertainty

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from belvedere.data.sampling import evenly_spaced
 from belvedere.inference.tags import multi_hot
 from belvedere.training.augment import fit_whole
 from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Device, Runtime
 from belvedere.training.networks.registry import Network
-from belvedere.training.training_data import TrainingData, evenly_spaced
+from belvedere.training.training_data import TrainingData
 
 BATCH_SIZE = 128
 MAX_TRAIN_IMAGES = 3000  # enough for the distribution of each class

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.sampling import evenly_spaced
 from belvedere.training.device import Runtime
 from belvedere.training.held_out import HeldOutOutputs, predict_held_out
 from belvedere.training.loop import FitResult
 from belvedere.training.networks import Network
-from belvedere.training.training_data import TrainingData, evenly_spaced
+from belvedere.training.training_data import TrainingData
 from belvedere.types.data import DataWarning
 from belvedere.types.model import Preprocess
 

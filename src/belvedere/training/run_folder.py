@@ -57,7 +57,7 @@ def open_run_folder(
     """Yield the unfinished run folder, which the main process creates and then renames to `out`."""
     with ExitStack() as stack:
         with distributed.main_process_first():
-            folder = partial_path(out)
+            folder = partial_path(out.resolve())
             if distributed.is_main:
                 folder = stack.enter_context(
                     atomic_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs)

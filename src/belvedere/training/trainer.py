@@ -8,6 +8,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from belvedere.data.sampling import evenly_spaced
 from belvedere.errors import TrainingError
 from belvedere.evaluation.run_folder import write_history
 from belvedere.runtime.files import write_bytes
@@ -22,7 +23,7 @@ from belvedere.training.recipes import Recipe
 from belvedere.training.run_folder import CHECKPOINT
 from belvedere.training.schedule import plan_batches, repeats_per_epoch, size_at
 from belvedere.training.time_budget import steps_in_time
-from belvedere.training.training_data import TrainingData, evenly_spaced
+from belvedere.training.training_data import TrainingData
 from belvedere.training.transfer import build_from_probe
 from belvedere.training.weight_interpolation import interpolate_weights
 

@@ -106,11 +106,6 @@ def check_classes(labels: NDArray[np.int64], class_names: Sequence[str]) -> None
             raise TrainingError(f"No training image of the class {name!r} can be read. Add some, or remove the class.")
 
 
-def evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
-    """Return indices that are spread over `count` rows, and so over the classes."""
-    return np.linspace(0, count - 1, wanted).astype(np.intp)
-
-
 def _to_dataset(pixels: ImageArray, class_names: Sequence[str]) -> ArrayDataset:
     index = {name: number for number, name in enumerate(class_names)} | {UNLABELED: -1}
     return ArrayDataset(pixels.images, np.array([index[sample.label] for sample in pixels.samples], np.int64))

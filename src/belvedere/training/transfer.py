@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from belvedere.data.hashing import HashedSamples
+from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
 from belvedere.images.decode import DecodedImage, read_inputs
@@ -32,7 +33,7 @@ from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.pretrained_weights import Weights, load_pretrained_weights
 from belvedere.training.recipes import Recipe
 from belvedere.training.results import NUM_SAMPLE_IMAGES, TrainingOutput
-from belvedere.training.training_data import check_classes, evenly_spaced, read_warnings
+from belvedere.training.training_data import check_classes, read_warnings
 from belvedere.types.evaluation import EpochMetrics
 from belvedere.types.model import Preprocess
 from belvedere.types.prediction import Prediction

@@ -84,7 +84,7 @@ class _Members:
     indices: tuple[int, ...]  # of the first few
     count: int  # of all
 
-    def describe(self, text: str, images: Sequence[str], kinds: Sequence[str] = ()) -> str:
+    def describe(self, text: str, images: Sequence[str], kinds: Sequence[str | None] = ()) -> str:
         names = [f"{images[index]} ({kinds[index]})" if kinds else images[index] for index in self.indices]
         more = f" and {self.count - len(names)} more" if self.count > len(names) else ""
         return f"{text} {', '.join(names)}{more}"
@@ -107,7 +107,7 @@ def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similar
         kind=kind,
         images=tuple(sample.name for sample in chosen),
         labels=tuple(sample.label for sample in chosen),
-        splits=tuple(sample.split or "" for sample in chosen),
+        splits=tuple(sample.split for sample in chosen),
         extra_labels=tuple(sample.extra_labels for sample in chosen),
         similarity=round(similarity, 4),
     )
