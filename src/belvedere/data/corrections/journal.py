@@ -124,6 +124,9 @@ def read_corrections(path: Path | str) -> JournalContents:
     Args:
         path: File that `review` wrote.
 
+    Returns:
+        All decisions, undone ones included, and the numbers of damaged lines.
+
     Raises:
         UsageError: It does not exist, or cannot be read.
     """
