@@ -20,10 +20,10 @@ def test_the_readmes_python_runs(
 ) -> None:
     random = np.random.default_rng(0)
     for name, level in (("dark", 40), ("light", 200)):
-        (tmp_path / "photographs" / name).mkdir(parents=True)
+        (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(5):
             pixels = np.clip(level + random.integers(-30, 30, (20, 20, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photographs" / name / f"{index}.jpg")
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.jpg")
     (tmp_path / "holiday").mkdir()
     Image.new("RGB", (40, 30), "white").save(tmp_path / "holiday" / "snow.png")
     (tmp_path / "holiday" / "torn.jpg").write_bytes(b"\xff\xd8\xff")

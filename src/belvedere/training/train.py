@@ -99,9 +99,6 @@ def train(
         progress: Shows progress. Default: nothing is shown.
         **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
 
-    Returns:
-        The run folder, and the evaluation on the test images.
-
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
