@@ -189,7 +189,7 @@ def test_the_containers_install_holds_the_page(tmp_path: Path) -> None:
         if file.is_file() and "__pycache__" not in file.parts:
             assert str(file.relative_to(ROOT / "src")) in held
     metadata = zipfile.ZipFile(wheel).read("belvedere-0.2.0.dist-info/METADATA").decode()
-    needed = set(re.findall(r"^Requires-Dist: ([\w-]+)(?![^\n]*extra ==)", metadata, flags=re.MULTILINE))
+    needed = set(re.findall(r"^Requires-Dist: ([\w-]+)(?![^\n]*extra == (?!.serve.))", metadata, flags=re.MULTILINE))
     assert needed >= {"fastapi", "uvicorn", "prometheus-client", "python-multipart", "onnxruntime"}
     assert not needed & {"torch", "timm", "onnx"}
 
@@ -211,7 +211,8 @@ def test_the_containers_requirements_have_hashes_and_the_pinned_versions() -> No
     versions = {plain(name): version for name, version in pinned.items()}
     assert {name: version for name, version in locked.items() if versions.get(plain(name), version) != version} == {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {plain(re.split(r"[\[<>=;!~ ]", each)[0]) for each in project["dependencies"]}
+    named = project["dependencies"] + project["optional-dependencies"]["serve"]
+    needed = {plain(re.split(r"[\[<>=;!~ ]", each)[0]) for each in named}
     assert needed <= {plain(name) for name in locked}
 
 

@@ -45,20 +45,6 @@ def test_help_loads_nothing_heavy() -> None:
     assert python(code) == "[]"
 
 
-def test_predicting_and_measuring_need_no_torch() -> None:
-    """Everything but training works where torch is not installed: here it cannot be imported."""
-    code = """
-import sys
-sys.modules |= dict.fromkeys(("torch", "onnx", "safetensors"))
-import belvedere, belvedere.cli, belvedere.inference.batch, belvedere.demo.dataset, belvedere.evaluation.run_folder
-try:
-    belvedere.train("images", out="run")
-except belvedere.MissingDependencyError as error:
-    print(error)
-"""
-    assert "pip install 'belvedere[train]'" in python(code)
-
-
 def test_the_version_is_the_changelogs() -> None:
     changelog = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
     assert f"## {belvedere.__version__}" in changelog

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MAX_MEGABYTES = 350
+MAX_MEGABYTES = 200
 UNWANTED = ("torch", "tensorflow", "nvidia", "cuda", "triton", "jax")
 PRESENT_ANYWAY = ("pip", "setuptools")
 

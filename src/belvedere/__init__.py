@@ -164,14 +164,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'belvedere' has no attribute {name!r}")
-    try:
-        return getattr(import_module(f"belvedere.{_HOMES[name]}"), name)
-    except ModuleNotFoundError as error:
-        from belvedere.errors import MissingDependencyError
-
-        if error.name in ("torch", "timm", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w"):
-            raise MissingDependencyError("Training", error.name, "train") from error
-        raise
+    return getattr(import_module(f"belvedere.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

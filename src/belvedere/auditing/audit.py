@@ -21,6 +21,7 @@ from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.inference.model import Model
+from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
 from belvedere.types.audit import Audit, DuplicateGroup, Issue
@@ -62,8 +63,11 @@ def audit(
     Raises:
         UsageError: The model was trained on these images, or both `model` and `network` are given.
         OutputExistsError: `out` exists and may not be replaced.
+        MissingDependencyError: The packages of an extra are not installed: `report` for `out`, `train` for `network`.
         BelvedereError: Images, model or weights cannot be read.
     """
+    if out is not None:
+        require("report", "A report")
     started, progress = time.perf_counter(), progress or Progress()
     method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
     dataset = data if isinstance(data, Dataset) else load_dataset(data)

@@ -4,8 +4,6 @@ Training, and so torch, is imported only where a network is trained or a timm ne
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from belvedere.auditing.outliers import knn_similarity
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples, estimate_overlap, fingerprint
 from belvedere.data.splits import NUM_FOLDS
-from belvedere.errors import MissingDependencyError, UsageError
+from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder, embedding_cache_name, model_embedder, read_embeddings
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, softmax
@@ -104,8 +102,8 @@ def choose_method(
         return LabelIssueMethod(model_embedder(opened), f"embeddings of {Path(opened.name).name}", opened)
     if network is None and weights is None:
         return LabelIssueMethod()
-    with _requiring_torch():
-        from belvedere.training.cross_validation import open_pretrained
+    from belvedere.training.cross_validation import open_pretrained
+
     source = weights.name if weights is not None else network
     embedder = open_pretrained(network, str(weights or ""), progress)
     return LabelIssueMethod(embedder, f"embeddings of the pretrained network {source}")
@@ -204,8 +202,8 @@ def _train(
     network_path: Path | None,
 ) -> tuple[Floats, Floats]:
     """Train a network a fold, and then its last layer again without flagged labels; return logits and similarity."""
-    with _requiring_torch():
-        from belvedere.training.cross_validation import cross_val_predict
+    from belvedere.training.cross_validation import cross_val_predict
+
     found = cross_val_predict(dataset, contents, folds, seed, progress, network_path)
     trusted = _trusted_labels(found.logits, labels)
     logits, similarity = np.empty_like(found.logits), np.empty(len(folds), np.float32)
@@ -217,13 +215,3 @@ def _train(
             fold.held_out_embeddings, fold.train_embeddings[_spread(len(fold.rows), NUM_FOLD_REFERENCES)]
         )
     return logits, similarity
-
-
-@contextmanager
-def _requiring_torch() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "Training networks to find label issues", error.name or "torch", "train"
-        ) from error

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from belvedere.auditing.checks import summarize
-from belvedere.auditing.report import write_audit_page
 from belvedere.runtime.environment import command_line, list_versions
 from belvedere.runtime.serialization import write_csv, write_json
 from belvedere.types.audit import Audit, Issue
@@ -23,6 +22,8 @@ PACKAGES = ("numpy", "onnxruntime", "pillow", "simplejpeg")
 
 def write_audit(folder: Path, audit: Audit, samples: Sequence[Sample], *, spreadsheet: bool = False) -> None:
     """Write issues.csv, with formulas escaped if `spreadsheet`, audit.json and report.html of an audit of `samples`."""
+    from belvedere.auditing.report import write_audit_page  # needs the extra `report`
+
     write_csv(folder / ISSUES, COLUMNS, map(_row, audit.issues), spreadsheet=spreadsheet)
     write_json(folder / AUDIT, to_json(audit, samples) | {"spreadsheet": spreadsheet})
     write_audit_page(folder / "report.html", audit, samples, command_line())

@@ -9,10 +9,10 @@ import numpy as np
 
 from belvedere.errors import InvalidImageError, UsageError
 from belvedere.evaluation.comparison import Comparison, Pair, find_file
-from belvedere.evaluation.report.comparison import write_comparison
 from belvedere.evaluation.run_folder import StoredPredictions, read_predictions
 from belvedere.evaluation.significance import compare_paired
 from belvedere.images.decode import read_content
+from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import check_output_folder
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
@@ -44,9 +44,11 @@ def compare(
     Raises:
         UsageError: One is not a results folder, or they share no image.
         OutputExistsError: `out` exists and may not be replaced.
+        MissingDependencyError: `out` is given, and the packages of the extra `report` are not installed.
     """
     inputs = Path(run_a), Path(run_b)
     if out is not None:
+        require("report", "A report")
         check_output_folder(Path(out), overwrite=overwrite, inputs=inputs)
     before, after = read_predictions(run_a), read_predictions(run_b)
     matched = _match(before, after, progress or Progress())
@@ -69,6 +71,8 @@ def compare(
     warnings = _warnings(before, after, matched, len(pairs))
     comparison = Comparison(str(run_a), str(run_b), overall, per_class, pairs, warnings)
     if out is not None:
+        from belvedere.evaluation.report.comparison import write_comparison  # needs the extra `report`
+
         write_comparison(Path(out), comparison, overwrite=overwrite, inputs=inputs)
     return comparison
 

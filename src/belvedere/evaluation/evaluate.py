@@ -18,6 +18,7 @@ from belvedere.images.listing import iter_images
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import refuse_models
 from belvedere.inference.tags import TAG_THRESHOLD, is_multilabel_data, multi_hot
+from belvedere.runtime.dependencies import require
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
@@ -55,7 +56,10 @@ def evaluate(
         UsageError: The model has no out-of-distribution score, or `ood` has no images.
         DatasetError: No image of a test or validation split can be read.
         OutputExistsError: `out` exists and may not be replaced.
+        MissingDependencyError: `out` is given, and the packages of the extra `report` are not installed.
     """
+    if out is not None:
+        require("report", "A report")
     started, progress = time.perf_counter(), progress or Progress()
     model = model if isinstance(model, Model) else load_model(model)
     dataset = data if isinstance(data, Dataset) else load_dataset(data, progress=progress)

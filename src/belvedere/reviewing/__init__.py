@@ -3,3 +3,7 @@
 `sources` reads the issues, `queue` orders them, `images` and `neighbors` illustrate them, `views` describes them, `app`
 handles requests behind `auth`, and `server` starts everything.
 """
+
+from belvedere.runtime.dependencies import require
+
+require("serve", "A review")

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,6 @@ from belvedere.runtime.files import write_bytes
 from belvedere.training.held_out import spatial_logits
 from belvedere.training.networks.registry import Network
 from belvedere.types.model import ModelCard, Preprocess
-
-if find_spec("onnxscript") is None:  # torch.onnx.export needs it: fail at import, not after the last epoch
-    raise ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript")
 
 OPSET = 18
 FEATURE_MAP = "feature_map"  # (N, D, h, w): output of the backbone's graph, input of the head's

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from belvedere.images.decode import RGB
 from belvedere.images.encode import to_data_uri
 from belvedere.runtime import files
@@ -58,6 +56,8 @@ def write_page(path: Path, template: Path, **context: object) -> None:
     Raises:
         UsageError: The file cannot be written.
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # of the extra `report`
+
     environment = Environment(
         loader=FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=True,

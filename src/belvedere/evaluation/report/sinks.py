@@ -9,6 +9,7 @@ from belvedere.images.decode import RGB
 from belvedere.images.encode import thumbnail
 from belvedere.inference.model import Model
 from belvedere.inference.writers.detect import CONTACT_SHEET_TITLE, is_contact_sheet
+from belvedere.runtime.dependencies import require
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import Input, OutputFile
 from belvedere.runtime.output_folder import atomic_folder
@@ -31,6 +32,7 @@ class ContactSheet:
             overwrite: Whether to replace any file except inputs; an older contact sheet is always replaced.
             progress: Logs how many images are left out; default: none.
         """
+        require("report", "A contact sheet")
         self.path = path
         self._overwrite, self._progress = overwrite, progress or Progress()
         self._shown: list[Prediction] = []
@@ -73,6 +75,7 @@ class Heatmaps:
             path: Folder to write; it appears when it is complete.
             overwrite: Whether to replace an older one.
         """
+        require("report", "A heatmap figure")
         self.path = path
         self._overwrite = overwrite
         self._num_images = 0
