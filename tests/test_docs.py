@@ -1,5 +1,6 @@
 """The documentation: its Python runs, its links lead somewhere, and it says nothing that should not be told."""
 
+import ast
 import re
 import subprocess
 from dataclasses import replace
@@ -68,3 +69,25 @@ def test_no_path_of_a_machine_is_told() -> None:
         file = ROOT / name
         if file.suffix not in (".png", ".jpg", ".svg") and file != Path(__file__):
             assert not places.search(file.read_bytes()), name  # of text and of the bundled model alike
+
+
+PROGRAMS = sorted(path for folder in ("benchmarks", "tools") for path in (ROOT / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_programs_read_only_arguments_that_they_define(program: Path) -> None:
+    """Attributes of `argparse.Namespace` are checked by no other tool."""
+    tree = ast.parse(program.read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    added = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"]
+    defined = {
+        ast.literal_eval(word).lstrip("-").replace("-", "_")
+        for call in added
+        for word in (*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "dest"))
+    }
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "options"
+    }
+    assert read <= defined
