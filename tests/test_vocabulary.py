@@ -232,3 +232,16 @@ def test_headings_and_code_of_the_pages(page: Path) -> None:
     wrong |= {name for name in code if (name in REPLACED and ("_" in name or name[0].isupper())) or name in WORDS}
     wrong |= {name for name in options if name in REPLACED or set(name.split("_")) & WORDS}
     assert wrong - PAGE_EXCEPTIONS == set()
+
+
+# Words of prose that were replaced. experiments.md and the table of old names in CHANGELOG.md are a history.
+REPLACED_IN_PROSE = (
+    r"photographs?(?!/)|(?<!multi-)pictures?|colours?|grey|neighbours?|licences?|optimisers?|unlabelled|labelled|learnt"
+    r"|kept back|surest|likeliest|strangers|whoever|lest|the figures flatter|is told|are told|knows nothing"
+)
+PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "benchmarks" / "results").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", [page for page in PROSE if page.name != "experiments.md"], ids=lambda page: page.name)
+def test_prose_of_the_pages(page: Path) -> None:
+    assert re.findall(rf"\b(?:{REPLACED_IN_PROSE})\b", page.read_text("utf-8"), re.IGNORECASE) == []
