@@ -387,7 +387,8 @@ def test_what_was_decoded_stays_when_it_is_cut_off(
     photos: list[Path], decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_cache, "CHUNK_SIZE", 2)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(image_cache, "num_usable_cpus", lambda: 1)
+    monkeypatch.setattr("belvedere.runtime.parallel.num_usable_cpus", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         read_image_array(contents_of(photos), SIZE, Interrupts())
     decoded.clear()

@@ -56,7 +56,7 @@ class Gated:
 @pytest.fixture(autouse=True)
 def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with two."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("belvedere.serving.batcher.num_usable_cpus", lambda: 2)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_request_is_taken_whole_or_not_at_all(gated: Gated) -> None:
 
 
 def test_what_is_given_up_is_not_worked_on_and_leaves_its_place(gated: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("belvedere.serving.batcher.num_usable_cpus", lambda: 1)
 
     async def work(batcher: Batcher) -> None:
         model = served(gated)

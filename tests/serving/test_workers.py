@@ -45,7 +45,7 @@ class Hanging:
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     hanging = Hanging()
     monkeypatch.setattr(batcher, "read_input", hanging.read)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("belvedere.serving.batcher.num_usable_cpus", lambda: 1)
     yield hanging
     hanging.free.set()
     assert running_threads(PATIENCE) == []

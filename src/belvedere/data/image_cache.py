@@ -1,7 +1,6 @@
 """Caches decoded images by file hash and preprocessing, so that training decodes each file once."""
 
 import hashlib
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from belvedere.data.array_cache import ArrayCache, CachedArray, NewRow
 from belvedere.data.hashing import HashedSamples
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import DECODER_VERSION, DecodedImage, read_content, read_input
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.data import Sample
@@ -113,7 +113,7 @@ class _Failed:
 def _fill(cache: ArrayCache, files: Sequence[tuple[str, Path]], preprocess: Preprocess, task: Task) -> dict[str, str]:
     """Decode images and add them, in threads; return the reasons of the unreadable ones by hash."""
     errors: dict[str, str] = {}
-    threads = os.cpu_count() or 1
+    threads = num_usable_cpus()
     chunks = batched(files, min(CHUNK_SIZE, -(-len(files) // (2 * threads))))  # work for every thread
 
     def decode_and_add(chunk: list[tuple[str, Path]]) -> tuple[int, list[_Failed]]:

@@ -4,7 +4,6 @@ Threads in native code cannot be stopped, and the interpreter aborts when it exi
 `running_threads` lists them.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from belvedere.runtime.cpus import num_usable_cpus
 
 PREFETCH = 128
 
@@ -35,7 +36,7 @@ def parallel_map(
     """
     chunks = batched(items, min(chunk_size, prefetch))
     running: deque[Future[list[Result]]] = deque()
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(num_usable_cpus())
     try:
         while True:
             wanted = max(1, prefetch // chunk_size) - len(running)

@@ -9,7 +9,6 @@ images are skipped, the model is interrupted if all requests of its batch are ca
 """
 
 import asyncio
-import os
 import queue
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from belvedere.errors import ImageTooLargeError, InvalidImageError
 from belvedere.images.decode import DecodedImage, read_input
 from belvedere.images.heatmap import softmax_over_classes
 from belvedere.inference.session import Cancellation
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.http.errors import ServiceUnavailable
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
@@ -80,7 +80,7 @@ class Batcher:
         self._large: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        cores, seconds = os.cpu_count() or 1, limits.decode_seconds
+        cores, seconds = num_usable_cpus(), limits.decode_seconds
         decode = partial(self._decode_from, self._inbox, min(limits.max_pixels, LARGE_PIXELS))
         decode_large = partial(self._decode_from, self._large, limits.max_pixels)
         self._decoders = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from belvedere.errors import UsageError
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.progress import Progress
 from belvedere.training.distributed import Distributed
 
@@ -54,6 +55,8 @@ class Runtime:
 def choose_device(name: str) -> Device:
     """Choose the device, and bfloat16 where the hardware multiplies in it, else float32.
 
+    On a CPU, torch is limited to the CPUs that the process may use: it does not know the quota of a container.
+
     Args:
         name: "auto" (a GPU if there is one), "cpu" or "cuda".
 
@@ -67,6 +70,7 @@ def choose_device(name: str) -> Device:
     if name != "cpu" and torch.cuda.is_available():
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
         return Device(torch.device("cuda"), torch.bfloat16 if supported else torch.float32)
+    torch.set_num_threads(min(torch.get_num_threads(), num_usable_cpus()))
     supported = bool(_cpu_capabilities().get("avx512_bf16") or _cpu_capabilities().get("amx_bf16"))
     return Device(torch.device("cpu"), torch.bfloat16 if supported else torch.float32)
 
