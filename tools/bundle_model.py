@@ -2,7 +2,7 @@
 
 python tools/bundle_model.py DATA [--run RUN]
 
-Trains the recipe `best`, with a network that fits into 4 MB, on the Intel scenes, or takes an existing RUN, stores
+Trains the recipe `best`, with a network that fits into 4 MB, on the Intel scenes, or loads an existing RUN, stores
 the weights as float16, compares the predictions on every test image with the original's, and writes
 src/belvedere/inference/assets/scenes.onnx. Prints the test accuracy of both.
 """
@@ -31,7 +31,7 @@ RECIPE = replace(RECIPES["best"], network="compact-large")
 MIN_AGREEMENT = 0.995  # fraction of the test images with the same predicted class
 
 
-def describe(model: Model, measured: Evaluation, metrics: str, size_bytes: int) -> str:
+def describe(model: Model, measured: Evaluation, figures: str, size_bytes: int) -> str:
     """Write the model card."""
     made, size = model.card.provenance, model.card.preprocess.height
     duration = f"{made.epochs} epochs in {made.training_seconds / 60:.0f} minutes on {made.device}, {made.precision}"
@@ -51,7 +51,7 @@ The default model, with the classes {", ".join(model.class_names)}.
   SHA-256 over contents and labels: `{made.data_sha256}`.
 - **Made by** `python tools/bundle_model.py intel`: recipe `{made.recipe}` (network `{made.network}`), seed {made.seed},
   {duration}; torch {made.versions["torch"]}. Weights are stored in float16.
-- **Measured** on {measured.num_images:,} official test images, which were used for nothing else: {metrics}.
+- **Measured** on {measured.num_images:,} official test images, which were used for nothing else: {figures}.
 - **Size** {size_bytes / 1e6:.2f} MB; input {size} x {size} RGB.
 
 | class | precision | recall | F1 | images |
@@ -75,11 +75,11 @@ def main() -> None:
         belvedere.train(options.data, out=options.run, recipe=RECIPE, resume=True, progress=progress)
     made_by = tomllib.loads((options.run / "config.toml").read_text(encoding="utf-8"))["recipe"]
     if change_recipe(RECIPE, made_by, "config.toml") != RECIPE:
-        sys.exit(f"{options.run} was not made with the current recipe. Delete it, or name another with --run")
+        sys.exit(f"{options.run} was not made by today's recipe for it: delete it, or choose another --run.")
     original = belvedere.load_model(options.run)
-    halved = to_float16_weights(onnx.load(options.run / MODEL_NAME))
-    onnx.checker.check_model(halved, full_check=True)
-    content = halved.SerializeToString()
+    smaller = to_float16_weights(onnx.load(options.run / MODEL_NAME))
+    onnx.checker.check_model(smaller, full_check=True)
+    content = smaller.SerializeToString()
     if len(content) > MAX_BYTES:
         sys.exit(f"{len(content):,} bytes, over {MAX_BYTES:,}")
     dataset = belvedere.load_dataset(options.data)
@@ -88,17 +88,17 @@ def main() -> None:
     pairs = list(zip(before.predictions, after.predictions, strict=True))
     agreement = sum(one.predicted_label == other.predicted_label for one, other in pairs) / len(pairs)
     changes = [abs(a - b) for one, other in pairs for a, b in zip(one.probabilities, other.probabilities, strict=True)]
-    metrics = (
+    figures = (
         f"accuracy {after.accuracy:.4f} ({round(after.accuracy * after.num_images):,} of {after.num_images:,}), "
         f"macro F1 {after.macro_f1:.4f}, log loss {after.log_loss:.4f}, calibration error {after.ece:.4f}"
     )
     print(f"original {before.accuracy:.4f}, float16 {after.accuracy:.4f} of {before.num_images}")
     print(f"same class {agreement:.4f}, largest change of a probability {max(changes):.4f}, {len(content):,} bytes")
     if agreement < MIN_AGREEMENT:
-        sys.exit(f"Agreement of the predicted classes: {agreement:.4f}, under {MIN_AGREEMENT}")
+        sys.exit(f"They agree on {agreement:.4f} only, under {MIN_AGREEMENT}")
     BUNDLED.parent.mkdir(exist_ok=True)
     write_bytes(BUNDLED, content)
-    write_text(BUNDLED.with_suffix(".md"), describe(original, after, metrics, len(content)))
+    write_text(BUNDLED.with_suffix(".md"), describe(original, after, figures, len(content)))
     print(f"written: {BUNDLED}")
 
 
