@@ -17,7 +17,7 @@ def write_run(folder: Path, answers: Sequence[Prediction], names: Sequence[str] 
 
 
 def write_both(folder: Path, said: Sequence[tuple[str, str, str]]) -> tuple[Path, Path]:
-    """Two runs on the same photographs: of each its label and both answers."""
+    """Write two runs on the same images; each entry has the label and both predictions."""
     images = [
         write_picture(folder / "photos" / label / f"{number}.png", label, number)
         for number, (label, _, _) in enumerate(said)

@@ -220,7 +220,7 @@ def test_the_page_answers_as_predict_without_belvedere(tmp_path: Path) -> None:
     for file in sorted(photos.iterdir()):
         held: dict[str, dict[str, float]] = {}
         program = lines.replace('"photo.jpg"', repr(str(file))).replace(
-            '"plain.onnx"', repr(str(tmp_path / "plain.onnx"))
+            '"nchw.onnx"', repr(str(tmp_path / "plain.onnx"))
         )
         exec(program, held)  # noqa: S102 - ours
         [expected] = model.predict(file)

@@ -65,6 +65,11 @@ class Model:
     def from_bytes(cls, content: bytes, card: ModelCard | None, name: str = MODEL_NAME) -> "Model":
         """Open the bytes of a model file with a given card.
 
+        Args:
+            content: ONNX file.
+            card: Metadata of the model; None: unknown, the metadata of the file are not read.
+            name: Name for messages.
+
         Raises:
             InvalidModelError: The bytes are no ONNX graph, the graph has other inputs, outputs or shapes than the card
                 says, or holds something unsafe.
@@ -232,7 +237,12 @@ class Model:
         ]
 
     def predict_decoded(self, names: Sequence[str], images: Sequence[DecodedImage]) -> list[Prediction]:
-        """Predict images that were decoded to the model's input size."""
+        """Predict images that were decoded to the model's input size.
+
+        Args:
+            names: N names, for the predictions.
+            images: N images with pixels (H, W, 3), RGB, of that size.
+        """
         if not images:
             return []
         try:
@@ -245,7 +255,7 @@ class Model:
     def to_predictions(
         self, outputs: ModelOutputs, names: Sequence[str], warnings: Sequence[tuple[str, ...]]
     ) -> list[Prediction]:
-        """Convert outputs to predictions; see `postprocess.to_predictions`."""
+        """Convert the outputs for N images to predictions, with N names and the N warnings of their decoding."""
         return to_predictions(outputs, self.card, names, warnings, self.accept_rate)
 
 

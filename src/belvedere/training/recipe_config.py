@@ -21,10 +21,11 @@ def recipe_to_toml(recipe: str, config: Path | str | None = None, epochs: int | 
         recipe: Name of a recipe.
         config: TOML file with keys of the recipe.
         epochs: Number of epochs, instead of the recipe's.
-        changes: Other keys of the recipe.
+        **changes: Other keys of the recipe.
 
     Raises:
-        UsageError: As `choose_recipe`.
+        UnknownNameError: There is no such recipe or key.
+        UsageError: A value is invalid, or the file cannot be read.
     """
     return to_toml(choose_recipe(recipe, config, epochs, **changes))
 

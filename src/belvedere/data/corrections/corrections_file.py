@@ -120,6 +120,9 @@ def read_corrections(path: Path | str) -> Corrections:
     Args:
         path: File that `review` wrote.
 
+    Returns:
+        All decisions, undone ones included, and the numbers of damaged lines.
+
     Raises:
         UsageError: It does not exist, or cannot be read.
     """
