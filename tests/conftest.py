@@ -39,8 +39,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("belvedere")
 
-COLOURS: Mapping[str, tuple[int, int, int]] = {"blue": (20, 40, 220), "green": (20, 200, 40), "red": (230, 30, 10)}
-CLASS_NAMES = tuple(COLOURS)
+COLORS: Mapping[str, tuple[int, int, int]] = {"blue": (20, 40, 220), "green": (20, 200, 40), "red": (230, 30, 10)}
+CLASS_NAMES = tuple(COLORS)
 
 MODEL = ModelId("run/model.onnx", "0123456789abcdef" * 4)
 CARD = ModelCard(
@@ -71,17 +71,17 @@ def new_id() -> str:
     return secrets.token_hex(12)
 
 
-def picture(name: str, variant: int = 0, side: int = 8) -> NDArray[np.uint8]:
+def make_pixels(name: str, variant: int = 0, side: int = 8) -> NDArray[np.uint8]:
     """Return pixels (side, side, 3) of a color; all variants below a million differ."""
-    pixels = np.full((side, side, 3), COLOURS[name], dtype=np.uint8)
+    pixels = np.full((side, side, 3), COLORS[name], dtype=np.uint8)
     pixels[0, 0] = variant % 256, variant // 256 % 256, variant // 65_536 % 256
     return pixels
 
 
-def write_picture(path: Path, name: str, variant: int = 0, side: int = 8) -> Path:
+def write_image(path: Path, name: str, variant: int = 0, side: int = 8) -> Path:
     """Write such an image as PNG, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture(name, variant, side)).save(path, "PNG")
+    Image.fromarray(make_pixels(name, variant, side)).save(path, "PNG")
     return path
 
 
@@ -89,7 +89,7 @@ def write_classes(folder: Path, each: int, names: Sequence[str] = CLASS_NAMES) -
     """Write a number of different images of each color into class folders."""
     for name in names:
         for number in range(each):
-            write_picture(folder / name / f"{number}.png", name, number)
+            write_image(folder / name / f"{number}.png", name, number)
     return folder
 
 
@@ -122,7 +122,9 @@ def model_bytes(metadata: Mapping[str, str], *, renamed: Mapping[str, str] | Non
     return bytes(model.SerializeToString())
 
 
-def answer(image: str, label: str | None, *probabilities: float, names: Sequence[str] = CLASS_NAMES) -> Prediction:
+def make_prediction(
+    image: str, label: str | None, *probabilities: float, names: Sequence[str] = CLASS_NAMES
+) -> Prediction:
     """Return a prediction with these probabilities; without any, that of an unreadable image."""
     if not probabilities:
         return Prediction(image, error="empty file", label=label)

@@ -17,7 +17,7 @@ from belvedere.data.corrections.corrections_file import read_corrections
 from belvedere.inference.writers.text import write_predictions
 from belvedere.runtime.serialization import write_csv
 from belvedere.types.data import Decision
-from conftest import CLASS_NAMES, answer, write_picture
+from conftest import CLASS_NAMES, make_prediction, write_image
 
 BROWSERS = [path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()]
 DOUBTS = 220
@@ -70,16 +70,16 @@ def write_run(folder: Path, count: int = DOUBTS) -> Path:
     answers = []
     for number in range(count):
         given, said = CLASS_NAMES[number % 3], (number + 1) % 3
-        image = write_picture(folder / "photographs" / given / f"{number:03}.png", given, number + 1)
+        image = write_image(folder / "photographs" / given / f"{number:03}.png", given, number + 1)
         rest = (number + 1) / (2 * count + 2)
-        answers.append(answer(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
+        answers.append(make_prediction(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
     write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
     return run
 
 
-def write_copies(folder: Path, count: int) -> Path:
+def write_duplicates(folder: Path, count: int) -> Path:
     """Write an audit of identical images; the label of the first differs from the others."""
-    images = [write_picture(folder / "photographs" / f"{number}.png", "red") for number in range(count)]
+    images = [write_image(folder / "photographs" / f"{number}.png", "red") for number in range(count)]
     sha256 = hashlib.sha256(images[0].read_bytes()).hexdigest()
     labels = ["green", *["red"] * (count - 1)]
     group = {"images": list(map(str, images)), "labels": labels, "splits": [""] * count, "similarity": 1.0}

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from belvedere.inference.model_card import card_to_metadata
-from conftest import CARD, CLASS_NAMES, model_bytes, picture
+from conftest import CARD, CLASS_NAMES, make_pixels, model_bytes
 
 BOUNDARY = "a-boundary-of-the-tests"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -159,7 +159,7 @@ def form(files: Sequence[tuple[str, bytes]], name: str = "files") -> bytes:
 def png(name: str, variant: int = 0, side: int = 8) -> bytes:
     """Return an image of a color as PNG."""
     file = BytesIO()
-    Image.fromarray(picture(name, variant, side)).save(file, "PNG")
+    Image.fromarray(make_pixels(name, variant, side)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -170,7 +170,7 @@ def head(path: str, length: int, kind: str = "image/png") -> bytes:
     )
 
 
-def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
+def activation_map_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
     """Return the tiny model with class activation maps (N, 3, 2, 2): the mean colors of the four quarters."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
     graph = model.graph

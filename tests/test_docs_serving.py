@@ -20,7 +20,7 @@ from belvedere.serving import model_watch
 from belvedere.serving.batcher import CLOSE_SECONDS
 from belvedere.serving.limits import Limits
 from belvedere.serving.server import HEADER_SECONDS, SHUTDOWN_SECONDS
-from serve_process import Server, evidence_model, png, serve
+from serve_process import Server, activation_map_model, png, serve
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     (folder / "photo.jpg").write_bytes(png("red"))
     (folder / "other.png").write_bytes(png("blue"))
-    (folder / "model.onnx").write_bytes(evidence_model())
+    (folder / "model.onnx").write_bytes(activation_map_model())
     return folder
 
 

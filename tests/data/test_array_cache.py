@@ -25,7 +25,7 @@ from belvedere.images.decode import read_input
 from belvedere.runtime.environment import CACHE_DIR_ENV, cache_folder
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
-from conftest import COLOURS, contents_of, write_picture
+from conftest import COLORS, contents_of, write_image
 
 SIZE = Preprocess(8, 8)
 PICTURE_BYTES = 8 * 8 * 3
@@ -38,7 +38,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    return [write_picture(tmp_path / "photos" / f"{number}.png", "red", number, 16) for number in range(5)]
+    return [write_image(tmp_path / "photos" / f"{number}.png", "red", number, 16) for number in range(5)]
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_images_are_known_by_their_content_and_not_by_their_name(photos: list[Pa
     assert_right(read(renamed), renamed)
     assert decoded == []
     when = renamed[0].stat()
-    write_picture(renamed[0], "blue", 0, 16)
+    write_image(renamed[0], "blue", 0, 16)
     os.utime(renamed[0], ns=(when.st_atime_ns, when.st_mtime_ns))
     assert_right(read(renamed), renamed)
     assert decoded == [renamed[0]]
@@ -155,7 +155,7 @@ def test_unreadable_files_are_named_and_asked_again_next_time(photos: list[Path]
 
 def test_a_file_that_is_changed_after_it_was_hashed_is_not_taken_for_what_it_was(photos: list[Path]) -> None:
     contents = contents_of(photos)
-    write_picture(photos[0], "green", 0, 16)
+    write_image(photos[0], "green", 0, 16)
     photos[1].unlink()
     pixels = read_image_array(contents, SIZE, Progress())
     assert [reason for _, reason in pixels.unreadable] == ["changed while it was read", "no such file"]
@@ -163,7 +163,7 @@ def test_a_file_that_is_changed_after_it_was_hashed_is_not_taken_for_what_it_was
 
 
 def test_what_was_decided_in_reading_is_still_said_when_warm(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (9, 9), color) for color in COLOURS.values()]
+    frames = [Image.new("RGB", (9, 9), color) for color in COLORS.values()]
     path = tmp_path / "moving.gif"
     frames[0].save(path, save_all=True, append_images=frames[1:])
     cold, warm = read([path]), read([path])
@@ -348,7 +348,7 @@ def start_reader(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 def test_two_processes_fill_it_at_once(tmp_path: Path, decoded: list[Path]) -> None:
     """Each in its own order, a few images at a time: both get the right ones, and the next decodes none."""
-    paths = [write_picture(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
+    paths = [write_image(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
     readers = [start_reader(tmp_path / "photos"), start_reader(tmp_path / "photos", "reverse")]
     assert [reader.wait(600) for reader in readers] == [0, 0]
     assert_right(read(paths), paths)
@@ -359,7 +359,7 @@ def test_two_processes_fill_it_at_once(tmp_path: Path, decoded: list[Path]) -> N
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_killed_while_it_fills_it_goes_on(tmp_path: Path, decoded: list[Path]) -> None:
-    paths = [write_picture(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
+    paths = [write_image(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
     reader = start_reader(tmp_path / "photos")
     folder = tmp_path / "cache" / "images"
     while reader.poll() is None and not any(index.stat().st_size for index in folder.glob(f"*/{INDEX}")):

@@ -13,7 +13,7 @@ from belvedere.data.export import check_output, export_decisions, export_folder,
 from belvedere.errors import DatasetError, OutputExistsError, UsageError
 from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.types.data import Decision
-from conftest import new_id, write_classes, write_picture
+from conftest import new_id, write_classes, write_image
 from decisions import decide
 
 
@@ -195,7 +195,7 @@ def test_one_content_has_one_label(tmp_path: Path) -> None:
 
 
 def test_strangers_and_torn_lines_are_named(photos: Path, journal: Path, tmp_path: Path) -> None:
-    decide(journal, write_picture(tmp_path / "other" / "gone.png", "red", 77), "exclude")
+    decide(journal, write_image(tmp_path / "other" / "gone.png", "red", 77), "exclude")
     with journal.open("ab") as file:
         file.write(b'{"id": "torn')
     messages = [note.message for note in load_dataset(photos, corrections=journal).warnings]
@@ -222,14 +222,14 @@ def test_a_class_that_is_new_is_learned_where_it_can_be(tmp_path: Path) -> None:
     for part in ("train", "test"):
         write_classes(tmp_path / "photos" / part, 3)
     photos, journal = tmp_path / "photos", tmp_path / "j.jsonl"
-    image = write_picture(photos / "test" / "blue" / "9.png", "blue", 999)
+    image = write_image(photos / "test" / "blue" / "9.png", "blue", 999)
     decide(journal, image, "relabel", "violet")
     dataset = load_dataset(photos, corrections=journal)
     assert dataset.class_names == ("blue", "green", "red")
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (9, 9)
     left = f"{image}: violet"
     assert left in [name for note in dataset.warnings for name in note.names]
-    decide(journal, write_picture(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
+    decide(journal, write_image(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
     dataset = load_dataset(photos, corrections=journal)
     assert dataset.class_names == ("blue", "green", "red", "violet")
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (10, 10)
@@ -243,7 +243,7 @@ def test_where_there_is_nothing_to_learn_from_every_class_stays(tmp_path: Path) 
 
 
 def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = write_picture(photos / "red" / "large.png", "red", 5, side=64)
+    large = write_image(photos / "red" / "large.png", "red", 5, side=64)
     read: list[str] = []
 
     def note_and_read(path: Path) -> bytes:

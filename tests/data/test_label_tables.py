@@ -26,7 +26,7 @@ from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.train import Run, train
-from conftest import sheets, write_picture
+from conftest import sheets, write_image
 from odd_files import write_odd_files
 
 DEPTH = 1500
@@ -128,7 +128,7 @@ def deep_folders(folder: Path, name: str, depth: int) -> Iterator[None]:
 
     They are deleted at the end: pytest, which keeps temporary folders for a while, could not do it.
     """
-    picture = write_picture(folder.parent / f"{folder.name}.png", "red").read_bytes()
+    picture = write_image(folder.parent / f"{folder.name}.png", "red").read_bytes()
     folder.mkdir()
     start = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
@@ -164,7 +164,7 @@ def test_folders_that_are_too_deep_end_in_a_line(tmp_path: Path, tiny_model: Pat
 
 @needs_posix
 def test_names_that_are_too_long_end_in_a_line(tmp_path: Path, tiny_model: Path) -> None:
-    write_picture(tmp_path / "deep.png", "red")
+    write_image(tmp_path / "deep.png", "red")
     for words in (
         ["predict", tiny_model, "deep.png", "--out", "x/" * 3000 + "a.csv"],
         ["audit", "deep.png", "--out", "x" * 300],
@@ -210,7 +210,7 @@ def test_an_image_that_memory_does_not_suffice_for_is_one_image(tiny_model: Path
 
     Image.new("L", (9000, 9000)).save(tmp_path / "large.png")
     Image.new("RGB", (9000, 9000)).save(tmp_path / "large.jpg", quality=30)
-    write_picture(tmp_path / "small.png", "red")
+    write_image(tmp_path / "small.png", "red")
     program = (
         "import resource, sys\n"
         "from pathlib import Path\n"
@@ -230,7 +230,7 @@ def test_an_image_that_memory_does_not_suffice_for_is_one_image(tiny_model: Path
 
 def test_what_was_read_of_a_bad_image_is_given_back(tmp_path: Path, opened: Model) -> None:
     """A traceback keeps bytes and pixels; the errors of many images wait while others are read."""
-    (tmp_path / "bad.png").write_bytes(write_picture(tmp_path / "good.png", "red").read_bytes()[:40])
+    (tmp_path / "bad.png").write_bytes(write_image(tmp_path / "good.png", "red").read_bytes()[:40])
     [error] = read_inputs([tmp_path / "bad.png"], opened.card.preprocess)
     assert isinstance(error, InvalidImageError)
     assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)

@@ -23,7 +23,7 @@ from belvedere.data.splits import DataSplit, SplitFractions, split_dataset, stra
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
-from conftest import write_classes, write_picture
+from conftest import write_classes, write_image
 
 Row = tuple[str, str]  # label and content
 
@@ -190,7 +190,7 @@ def test_named_splits_stay(tmp_path: Path) -> None:
     for name, each in (("train", 4), ("val", 2), ("test", 3)):
         for label, color in (("sea", "blue"), ("wood", "green")):
             for number in range(each):
-                write_picture(tmp_path / name / label / f"{number}.png", color, 100 * each + number)
+                write_image(tmp_path / name / label / f"{number}.png", color, 100 * each + number)
     split = split_of(tmp_path)
     assert counts(split) == [{"sea": each, "wood": each} for each in (4, 2, 3)]
     assert {sample.split for sample in split.test} == {"test"}
@@ -214,7 +214,7 @@ def test_splits_that_are_not_named_are_held_out_with_a_warning(tmp_path: Path) -
 def test_validation_is_held_out_from_train_and_never_from_test(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 8)
     for number in range(5):
-        write_picture(tmp_path / "test/red" / f"{number}.png", "red", 1000 + number)
+        write_image(tmp_path / "test/red" / f"{number}.png", "red", 1000 + number)
     split = split_of(tmp_path)
     assert {sample.split for sample in split.train.samples + split.validation.samples} == {"train"}
     assert counts(split)[1:] == [{"blue": 2, "green": 2, "red": 2}, {"red": 5}]
@@ -222,8 +222,8 @@ def test_validation_is_held_out_from_train_and_never_from_test(tmp_path: Path) -
 
 def test_identical_files_stay_together_and_are_named(tmp_path: Path) -> None:
     for number in range(20):
-        write_picture(tmp_path / "sea" / f"{number}.png", "blue", number // 2)
-        write_picture(tmp_path / "wood" / f"{number}.png", "green", number // 2)
+        write_image(tmp_path / "sea" / f"{number}.png", "blue", number // 2)
+        write_image(tmp_path / "wood" / f"{number}.png", "green", number // 2)
     split = split_of(tmp_path)
     splits = split.train.samples, split.validation.samples, split.test
     contents = [{path.read_bytes() for path in names(each)} for each in splits]
@@ -234,7 +234,7 @@ def test_identical_files_stay_together_and_are_named(tmp_path: Path) -> None:
 def test_fingerprint_is_of_what_is_learned_and_not_of_its_place(tmp_path: Path) -> None:
     for place in ("here", "there"):
         write_classes(tmp_path / place, 8)
-    write_picture(tmp_path / "there/red/9.png", "red", 9)
+    write_image(tmp_path / "there/red/9.png", "red", 9)
     first, other = split_of(tmp_path / "here"), split_of(tmp_path / "there")
     assert first.sha256 != other.sha256
     (tmp_path / "there/red/9.png").unlink()

@@ -32,8 +32,8 @@ from belvedere.inference.uncertainty.temperature_scaling import log_loss, softma
 from belvedere.runtime.progress import Progress
 from belvedere.training.distillation import multilabel_targets
 from belvedere.types.model import Preprocess, TagModel, Uncertainty
-from conftest import CARD, CLASS_NAMES, COLOURS, write_classes
-from serve_process import evidence_model
+from conftest import CARD, CLASS_NAMES, COLORS, write_classes
+from serve_process import activation_map_model
 
 RULE = TagModel((3.0, 3.0, 3.0), (-8.0, -8.0, -8.0), num_images=100)
 
@@ -43,14 +43,14 @@ def model(tmp_path: Path) -> Path:
     """The tiny model with evidence of four quarters, and tags."""
     file = tmp_path / "model.onnx"
     file.write_bytes(
-        replace_metadata(evidence_model(), replace(CARD, uncertainty=Uncertainty(0.5, 100, tag_model=RULE)))
+        replace_metadata(activation_map_model(), replace(CARD, uncertainty=Uncertainty(0.5, 100, tag_model=RULE)))
     )
     return file
 
 
 def write_halves(path: Path, left: str, right: str) -> Path:
-    pixels = np.full((8, 8, 3), COLOURS[left], np.uint8)
-    pixels[:, 4:] = COLOURS[right]
+    pixels = np.full((8, 8, 3), COLORS[left], np.uint8)
+    pixels[:, 4:] = COLORS[right]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
@@ -218,7 +218,7 @@ def test_too_few_images_and_unknown_labels_are_refused(model: Path, tiny_model: 
 
 def scored_model(path: Path, data_minhash: tuple[str, ...] = ()) -> Path:
     """The tiny model with activation maps and an OOD score, which is minus its largest logit."""
-    graph = onnx.load_from_string(evidence_model())
+    graph = onnx.load_from_string(activation_map_model())
     graph.graph.node.append(onnx.helper.make_node("ReduceMax", ["logits"], ["largest"], axes=[1], keepdims=0))
     graph.graph.node.append(onnx.helper.make_node("Neg", ["largest"], ["ood_score"]))
     graph.graph.output.append(onnx.helper.make_tensor_value_info("ood_score", onnx.TensorProto.FLOAT, ("N",)))

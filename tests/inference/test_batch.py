@@ -22,7 +22,7 @@ from belvedere.inference.writers.resumable import ResumableLines
 from belvedere.inference.writers.text import WRITERS
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.prediction import Prediction
-from conftest import CLASS_NAMES, MODEL, sheets, write_classes, write_picture
+from conftest import CLASS_NAMES, MODEL, sheets, write_classes, write_image
 
 FORMS = ("table", "csv", "jsonl", "json")
 
@@ -80,7 +80,7 @@ def test_table_goes_to_stdout(photos: Path, opened: Model, capsys: pytest.Captur
 def test_odd_names_crash_no_form(form: str, opened: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = ["caf\udce9.png", "two\nlines.png", "a\rb.png", "\x1b[31m.png", 'q"uo,te.png', "[red]x[/red].png", "né.png"]
     for number, name in enumerate(odd):
-        write_picture(tmp_path / "odd" / name, "red", number)
+        write_image(tmp_path / "odd" / name, "red", number)
     (tmp_path / "odd/bad\udcff\n.png").touch()
     sheet = tmp_path / "sheet.png"
     assert predict_files(
@@ -133,7 +133,7 @@ class Said(Progress):
 
 def test_sheet_of_many_says_what_it_leaves_out(opened: Model, tmp_path: Path) -> None:
     said = Said()
-    content = write_picture(tmp_path / "x.png", "red").read_bytes()
+    content = write_image(tmp_path / "x.png", "red").read_bytes()
     predict_files(
         opened,
         [content] * (MAX_SHEET_IMAGES + 1),

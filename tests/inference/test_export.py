@@ -27,7 +27,7 @@ from belvedere.training.networks import NETWORKS, find_network
 from belvedere.training.networks.timm_backbone import find_backbone
 from belvedere.training.onnx_export import export_graph, write_model
 from belvedere.types.model import ModelCard
-from conftest import CARD, CLASS_NAMES, picture, write_classes
+from conftest import CARD, CLASS_NAMES, make_pixels, write_classes
 
 SIDE = 8
 
@@ -100,7 +100,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def pictures() -> NDArray[np.uint8]:
-    return np.stack([picture(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
+    return np.stack([make_pixels(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
 
 
 @pytest.mark.parametrize("form", ["int8", "float16-weights"])

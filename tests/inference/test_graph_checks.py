@@ -20,10 +20,10 @@ from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.inference.session import Session
 from belvedere.runtime import memory
-from conftest import CARD, model_bytes, picture, write_picture
+from conftest import CARD, make_pixels, model_bytes, write_image
 
 METADATA = card_to_metadata(CARD)
-IMAGES = picture("red")[None]
+IMAGES = make_pixels("red")[None]
 SECRET = b"A SECRET"
 Change = Callable[[onnx.ModelProto], None]
 
@@ -301,8 +301,8 @@ def test_predict_ends_in_one_line_and_what_it_printed_is_json(tmp_path: Path) ->
     """In a process of its own: what was answered before stands in the document, with the reason of its end."""
     (tmp_path / "model.onnx").write_bytes(spoilt_when_red())
     for number in range(40):
-        write_picture(tmp_path / f"photos/{number:02}.png", "blue", number)
-    write_picture(tmp_path / "photos/99.png", "red")
+        write_image(tmp_path / f"photos/{number:02}.png", "blue", number)
+    write_image(tmp_path / "photos/99.png", "red")
     command = [sys.executable, "-m", "belvedere", "predict", "model.onnx", "photos", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 1
@@ -368,7 +368,7 @@ for megabytes in (1, 1000):
 
 def test_a_model_takes_no_more_memory_than_there_is(tmp_path: Path) -> None:
     """In a process of its own: the limit is set once, for all models."""
-    write_picture(tmp_path / "photo.png", "blue")
+    write_image(tmp_path / "photo.png", "blue")
     nodes = [
         helper.make_node("Expand", ["raw", "many"], ["copies"]),
         helper.make_node("ReduceMean", ["copies"], ["logits"], axes=[0], keepdims=0),

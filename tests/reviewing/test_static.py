@@ -10,7 +10,7 @@ import pytest
 
 from belvedere.data.corrections.corrections_file import active_decisions, read_corrections
 from belvedere.types.data import Decision
-from conftest import CLASS_NAMES, write_picture
+from conftest import CLASS_NAMES, write_image
 from review_server import (
     DOUBTS,
     Server,
@@ -21,7 +21,7 @@ from review_server import (
     press,
     settle,
     shown,
-    write_copies,
+    write_duplicates,
     write_run,
 )
 
@@ -429,7 +429,7 @@ def test_on_a_photograph_that_is_gone_nothing_is_decided(browser: Any, small_ser
     (tmp_path / "away").rename(photographs)
     page.reload()
     settle(page)
-    write_picture(next(photographs.rglob(f"{shown(page)}.png")), "red", 999)  # another picture in its place
+    write_image(next(photographs.rglob(f"{shown(page)}.png")), "red", 999)  # another picture in its place
     press(page, "x")
     page.wait_for_selector("#status.error")
     assert small_server.decisions() == ()
@@ -439,7 +439,7 @@ def test_on_a_photograph_that_is_gone_nothing_is_decided(browser: Any, small_ser
 
 @pytest.mark.parametrize(("width", "others"), [(1280, 1), (1280, 3), (390, 1), (390, 3)])
 def test_copies_stand_side_by_side(browser: Any, tmp_path: Path, width: int, others: int) -> None:
-    with open_review(write_copies(tmp_path, 1 + others)) as server:
+    with open_review(write_duplicates(tmp_path, 1 + others)) as server:
         page = open_page(browser.new_context(viewport={"width": width, "height": 844}), server)
         page.wait_for_load_state("networkidle")
         boxes = [each.bounding_box() for each in page.locator("figure img").all()]
@@ -456,7 +456,7 @@ def test_copies_stand_side_by_side(browser: Any, tmp_path: Path, width: int, oth
 
 
 def test_a_copy_that_is_gone_is_told_of(browser: Any, tmp_path: Path) -> None:
-    with open_review(write_copies(tmp_path, 2)) as server:
+    with open_review(write_duplicates(tmp_path, 2)) as server:
         page = open_page(browser.new_context(), server)
         assert left(page) == 2
         other = page.locator("figcaption .path").nth(1).inner_text()
@@ -474,7 +474,7 @@ def test_a_copy_that_is_gone_is_told_of(browser: Any, tmp_path: Path) -> None:
 def test_no_accessibility_fault_with_copies(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
     """With copies side by side, with the name of a class asked for, and with one that is gone."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-    with open_review(write_copies(tmp_path, 3)) as server:
+    with open_review(write_duplicates(tmp_path, 3)) as server:
         context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
         page = open_page(context, server)
         press(page, "n")

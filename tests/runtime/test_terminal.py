@@ -16,7 +16,7 @@ from rich.text import Text
 from belvedere.runtime.console import PlainConsole
 from belvedere.runtime.progress import LineProgress, TerminalProgress
 from belvedere.runtime.terminal import count, print_error, printable, printable_lines
-from conftest import write_picture
+from conftest import write_image
 
 HOSTILE = "a\x1b[2J\x07\x9b31m\u202e\u2028\r\nb\x7f\udce9"
 ACTED_ON: tuple[Literal["Cc", "Cf", "Cs", "Zl", "Zp"], ...] = (
@@ -117,7 +117,7 @@ NAME = "x\x1b[2J\u202e\x9b"
 def test_no_command_passes_escapes_on(command: list[str], tiny_model: Path, tmp_path: Path) -> None:
     """Names on the command line, of classes, of images, of what is ignored and of what cannot be read."""
     for name in (NAME, "red"):
-        write_picture(tmp_path / "photos" / name / f"{NAME}.png", "red", len(name))
+        write_image(tmp_path / "photos" / name / f"{NAME}.png", "red", len(name))
     (tmp_path / "photos" / "red" / f".{NAME}").touch()
     (tmp_path / "photos" / "red" / f"{NAME}.txt").touch()
     (tmp_path / "photos" / "red" / f"bad{NAME}.png").write_bytes(b"no picture")

@@ -27,7 +27,7 @@ from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from belvedere.types.model import Preprocess
-from serve_process import evidence_model, png
+from serve_process import activation_map_model, png
 
 
 class Gated:
@@ -62,7 +62,7 @@ def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def gated(tmp_path: Path) -> Gated:
     file = tmp_path / "model.onnx"
-    file.write_bytes(evidence_model())
+    file.write_bytes(activation_map_model())
     return Gated(load_model(file))
 
 
@@ -162,7 +162,7 @@ def test_nobody_works_for_a_sender_that_has_gone(
     gated: Gated, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its request ends while the model is still busy with what came before it."""
-    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    (tmp_path / "model.onnx").write_bytes(activation_map_model())
     service = Service(ModelWatch(tmp_path, lambda *_: None), Limits(), Metrics())
     service.watch.current = served(gated)
     sent: list[dict[str, object]] = [{"type": "http.request", "body": png("red")}, {"type": "http.disconnect"}]
@@ -208,7 +208,7 @@ def test_a_model_that_fails_fails_its_batch_only(gated: Gated) -> None:
 
 def test_two_models_never_share_a_batch(gated: Gated, tmp_path: Path) -> None:
     other_file = tmp_path / "other.onnx"
-    other_file.write_bytes(evidence_model(("ash", "birch", "cedar")))
+    other_file.write_bytes(activation_map_model(("ash", "birch", "cedar")))
     other = Gated(load_model(other_file))
 
     async def work(batcher: Batcher) -> None:
@@ -286,7 +286,7 @@ def test_jpegs_are_read_as_predict_reads_them(gated: Gated) -> None:
 
 
 def test_a_decoder_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    (tmp_path / "model.onnx").write_bytes(activation_map_model())
     (tmp_path / "picture.png").write_bytes(png("red"))
     done = subprocess.run(
         [sys.executable, "-c", HANGS], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
