@@ -82,9 +82,8 @@ def serve(
 ) -> BackgroundServer | None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C, or in a thread.
 
-    At shutdown the server reports that it is not ready, accepts requests for `limits.drain_seconds` more while it
-    closes each connection after its response, accepts the connections in the backlog, and finishes all open requests. A
-    second signal stops it at once.
+    At shutdown the server reports that it is not ready, accepts requests for `limits.drain_seconds` more, and finishes
+    all open requests, also those in the backlog. A second signal stops it at once.
 
     Args:
         model: Model, model.onnx or run folder. A new file in its place is loaded.
@@ -103,8 +102,7 @@ def serve(
 
     Raises:
         InvalidModelError: The model cannot be used.
-        UsageError: The address, the token, an origin or the accept rate is invalid; or `block` is true, and this is not
-            the main thread, or an event loop is running.
+        UsageError: An argument is invalid, or `block` is true outside the main thread or in a running event loop.
     """
     if isinstance(model, Model):
         accept_rate = model.accept_rate if accept_rate is None else accept_rate
