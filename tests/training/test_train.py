@@ -208,7 +208,7 @@ def test_one_control_c_does_not_stop_writing_the_results(photographs: Path, tmp_
                 os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=Presses("train"))
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=Presses())
     assert any("Ctrl-C again" in message for message in said)
     assert {path.name for path in run.folder.iterdir()} == RUN_FILES
     assert signal.getsignal(signal.SIGINT) is before

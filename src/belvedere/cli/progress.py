@@ -31,6 +31,9 @@ class CommandProgress(ForwardedProgress):
 class TrainingProgress(CommandProgress):
     """Sets the allocator and Ctrl-C of the process for each stage of a training."""
 
+    def __init__(self, command: str = "train") -> None:
+        super().__init__(command)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Keep freed memory for "fit", return that of "export", and defer Ctrl-C during "write"."""

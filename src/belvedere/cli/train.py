@@ -88,7 +88,7 @@ def train(
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
     run = belvedere.train(
-        data if corrections is None else belvedere.load_dataset(data, corrections, TrainingProgress("train")),
+        data if corrections is None else belvedere.load_dataset(data, corrections, TrainingProgress()),
         out=out,
         recipe=recipe,
         config=config,
@@ -100,7 +100,7 @@ def train(
         resume=resume,
         offline=offline,
         spreadsheet=spreadsheet,
-        progress=TrainingProgress("train"),
+        progress=TrainingProgress(),
         **changes,
     )
     if not run.is_main_process:
