@@ -55,7 +55,7 @@ def predict(
         progress: Receives messages and progress; default: none.
 
     Returns:
-        One prediction per image, in order, in which `error` tells why an image cannot be decoded; with `out`, the
+        One prediction per image, in order, with `error` if an image cannot be decoded; with `out`, the
         number of images and of unreadable ones.
 
     Raises:
