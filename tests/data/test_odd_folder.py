@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from belvedere.inference.batch import predict_files
-from belvedere.training.train import Run, train
+from belvedere.training.run import Run
+from belvedere.training.train import train
 from conftest import sheets
 from odd_files import write_odd_files
 

@@ -12,7 +12,8 @@ from belvedere.inference.batch import predict_files
 from belvedere.inference.model import load_model
 from belvedere.runtime.output_folder import create_output_folder
 from belvedere.runtime.progress import Progress
-from belvedere.training.train import Run, train
+from belvedere.training.run import Run
+from belvedere.training.train import train
 from belvedere.types.audit import Audit
 from belvedere.types.prediction import Prediction
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.progress import LoggedProgress, Progress
+from belvedere.training.callbacks import Callback, CallbackRunner, TrainingContext, check_callbacks, early_stopping
+from belvedere.training.checkpoint import read_history
 from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
@@ -28,7 +30,9 @@ from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.results import TrainingOutput
-from belvedere.training.run_folder import RunConfig, open_run_folder, write_config, write_trained
+from belvedere.training.run import Run
+from belvedere.training.run_folder import CHECKPOINT, RunConfig, open_run_folder, write_config, write_trained
+from belvedere.training.trackers import make_trackers
 from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import evenly_spaced, load_training_data
 from belvedere.training.transfer import (
@@ -48,17 +52,16 @@ RESERVED_SECONDS = 15.0  # of a time limit, for export, evaluation and report
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished training."""
+class _Limits:
+    """Duration of a training."""
 
-    folder: Path
-    evaluation: Evaluation
-    metrics: dict[str, object]  # content of metrics.json
-    is_main_process: bool = True  # of several processes that train together, the one that reports
+    started: float  # time by time.perf_counter()
+    max_minutes: float | None
 
-    def load(self) -> Model:
-        """Load the trained model."""
-        return load_model(self.folder)
+    @property
+    def deadline(self) -> float | None:
+        """Time at which the fit must end; None for no limit."""
+        return None if self.max_minutes is None else self.started + self.max_minutes * 60 - RESERVED_SECONDS
 
 
 def train(
@@ -75,6 +78,8 @@ def train(
     resume: bool = False,
     offline: bool = False,
     spreadsheet: bool = False,
+    callbacks: Sequence[Callback] = (),
+    track: str | Sequence[str] = (),
     progress: Progress | None = None,
     **changes: object,
 ) -> Run:
@@ -96,40 +101,81 @@ def train(
         resume: Whether to resume an interrupted training with the same arguments; without one, it starts.
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
+        callbacks: Objects whose methods are called during the training (see `Callback`).
+        track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/tracking.md).
         progress: Shows progress. Default: nothing is shown.
         **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
 
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
-    started = time.perf_counter()
+    limits = _Limits(time.perf_counter(), max_minutes)
     recipe = choose_recipe(recipe, config, epochs, **changes)
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
+    called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(recipe))
     runtime = Runtime(choose_device(device), init_distributed(device))
+    runner = CallbackRunner(called, runtime.distributed)
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     inputs = _input_files(config, recipe, dataset)
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
-        log = runtime.progress
-        log.log(f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}")
-        deadline = None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
-        run = _configure(recipe, seed, dataset, runtime, max_minutes, deadline)
-        settings = write_config(folder, run, runtime)
-        trained = _train(folder, run, runtime, deadline, offline)
-        if runtime.distributed.is_main:
-            with log.stage("write"):
-                return _write_run(folder, Path(out), trained, run, runtime, settings, started, spreadsheet)
-    return _read_run(Path(out), run.split)
+        runtime.progress.log(
+            f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}"
+        )
+        run = _configure(recipe, seed, dataset, runtime, limits)
+        with runner.reporting_exceptions():
+            finished = _train_and_write(folder, Path(out), run, runtime, limits, runner, offline, spreadsheet)
+    if finished is None:
+        return _read_run(Path(out), run.split)
+    runner.on_train_end(finished)
+    return finished
 
 
-def _configure(
-    recipe: Recipe, seed: int, dataset: Dataset, runtime: Runtime, max_minutes: float | None, deadline: float | None
-) -> RunConfig:
+def _configure(recipe: Recipe, seed: int, dataset: Dataset, runtime: Runtime, limits: _Limits) -> RunConfig:
     """Split the dataset, and adapt the recipe to the network and the time."""
     split = _split(dataset, recipe, seed, runtime.progress)
-    recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, deadline)
-    return RunConfig(recipe, seed, dataset, split, find_unlabeled(recipe, split, runtime.progress), max_minutes)
+    recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, limits.deadline)
+    unlabeled = find_unlabeled(recipe, split, runtime.progress)
+    return RunConfig(recipe, seed, dataset, split, unlabeled, limits.max_minutes)
+
+
+def _train_and_write(
+    folder: Path,
+    out: Path,
+    run: RunConfig,
+    runtime: Runtime,
+    limits: _Limits,
+    runner: CallbackRunner,
+    offline: bool,
+    spreadsheet: bool,
+) -> Run | None:
+    """Train, and write the run in the main process; return None in the others."""
+    settings = write_config(folder, run, runtime)
+    runner.on_train_begin(_describe(folder, out, run, runtime))
+    trained = _train(folder, run, runtime, limits.deadline, offline, runner)
+    if not runtime.distributed.is_main:
+        return None
+    with runtime.progress.stage("write"):
+        return _write_run(folder, out, trained, run, runtime, settings, limits.started, spreadsheet)
+
+
+def _describe(folder: Path, out: Path, run: RunConfig, runtime: Runtime) -> TrainingContext:
+    split = run.split
+    return TrainingContext(
+        out=out,
+        folder=folder,
+        recipe=run.recipe,
+        seed=run.seed,
+        device=runtime.device.description,
+        class_names=run.dataset.class_names,
+        num_images={
+            "train": len(split.train.samples),
+            "validation": len(split.validation.samples),
+            "test": len(split.test),
+        },
+        history=read_history(folder / CHECKPOINT),
+    )
 
 
 def _read_run(out: Path, split: DataSplit) -> Run:
@@ -138,7 +184,9 @@ def _read_run(out: Path, split: DataSplit) -> Run:
     return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
 
 
-def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
+def _train(
+    folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool, runner: CallbackRunner
+) -> TrainingOutput:
     """Run the stages of a training."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
     weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
@@ -148,7 +196,7 @@ def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | Non
         return replace(trained, pretrained_from=pretrained_from)
     data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
     network = build_network(recipe, data, run.seed, runtime, weights)
-    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline))
+    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline, runner))
     held_out = predict_held_out(network, data, runtime)
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
