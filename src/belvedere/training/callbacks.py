@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from belvedere.errors import StopTraining, TrainingError, UsageError, find_named
 from belvedere.training.distributed import Distributed
 from belvedere.training.recipes import Recipe
@@ -134,6 +136,13 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     return checked
 
 
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """Restore torch's random state after the block, so that a callback changes no weights."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        yield
+
+
 class CallbackRunner:
     """Calls callbacks in their order, in the main process only."""
 
@@ -193,7 +202,8 @@ class CallbackRunner:
     def _call(self, call: Callable[[Callback], None]) -> None:
         for callback in self._callbacks:
             try:
-                call(callback)
+                with _same_random_state():
+                    call(callback)
             except StopTraining as stop:
                 self.stop_reason = self.stop_reason or str(stop) or type(callback).__name__
             except Exception as error:  # noqa: BLE001 - of the user's code, raised later
