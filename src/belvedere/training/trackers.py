@@ -58,6 +58,7 @@ class Tracker(Callback):
         require("track", f"Tracking with {self.title}", [self.package])
         self._place = place
         self._started = False
+        self.interrupted = False  # by Ctrl-C
 
     def start(self, context: TrainingContext) -> None:
         """Begin a run of the tracker with the parameters of the training."""
@@ -67,12 +68,12 @@ class Tracker(Callback):
         """Log a point of each curve."""
         raise NotImplementedError
 
-    def finish(self, run: Run, values: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Log final metrics and files, and end the run of the tracker."""
+    def finish(self, folder: Path, values: Mapping[str, float]) -> None:
+        """Log final metrics and the files of the run folder, and end the run of the tracker."""
         raise NotImplementedError
 
-    def abort(self, interrupted: bool) -> None:
-        """End the run of the tracker as failed, or as interrupted by Ctrl-C."""
+    def abort(self) -> None:
+        """End the run of the tracker as failed, or as `interrupted`."""
         raise NotImplementedError
 
     def on_train_begin(self, context: TrainingContext) -> None:
@@ -90,15 +91,15 @@ class Tracker(Callback):
 
     def on_train_end(self, run: Run) -> None:
         """Log the result, and end the run."""
-        files = [run.folder / name for name in FILES if (run.folder / name).exists()]
         with self._explaining_errors(f" The run in {run.folder} is complete."):
-            self.finish(run, final_values(run), files)
+            self.finish(run.folder, final_values(run))
 
     def on_exception(self, error: BaseException) -> None:
         """End the run as failed."""
         if self._started:
+            self.interrupted = isinstance(error, KeyboardInterrupt)
             with self._explaining_errors():
-                self.abort(isinstance(error, KeyboardInterrupt))
+                self.abort()
 
     @contextmanager
     def _explaining_errors(self, note: str = "") -> Iterator[None]:
@@ -109,7 +110,7 @@ class Tracker(Callback):
         except BelvedereError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
             raise TrainingError(
                 f"{self.title} failed: {reason}. Correct its settings, or leave out `track`.{note}"
             ) from error
@@ -122,8 +123,8 @@ class TensorBoardTracker(Tracker):
 
     def start(self, context: TrainingContext) -> None:
         """Open an event file; after a resume, it replaces the curves of the earlier ones."""
-        folder = context.folder / "tensorboard" if self._place is None else Path(self._place) / context.out.name
         self._parameters = parameters(context)
+        folder = self._folder(context.folder, context.out.name)
         self._writer = self._open(folder, purge_step=1 if context.history else None)
         self._writer.add_text("config", "    " + to_toml(context.recipe).replace("\n", "\n    "))
         self._writer.flush()
@@ -134,25 +135,27 @@ class TensorBoardTracker(Tracker):
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
 
-    def finish(self, run: Run, values: Mapping[str, float], files: Sequence[Path]) -> None:
+    def finish(self, folder: Path, values: Mapping[str, float]) -> None:
         """Add final scalars, hyperparameters, figures of the report, and the paths of the files."""
         from torch.utils.tensorboard.summary import hparams
 
         self._writer.close()  # its file was moved with the run folder
-        folder = run.folder / "tensorboard" if self._place is None else Path(self._place) / run.folder.name
-        writer = self._open(folder)
+        writer = self._open(self._folder(folder, folder.name))
         for summary in hparams(dict(self._parameters), dict(values)):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(summary)
         for name, value in values.items():
             writer.add_scalar(name, value, 0)
-        for figure in sorted((run.folder / "figures").glob("*.png")):
+        for figure in sorted((folder / "figures").glob("*.png")):
             writer.add_image(f"figures/{figure.stem}", read_image(figure), 0, dataformats="HWC")
-        writer.add_text("files", "\n".join(f"- {file.absolute()}" for file in files))
+        writer.add_text("files", "\n".join(f"- {file.absolute()}" for file in list_files(folder)))
         writer.close()
 
-    def abort(self, interrupted: bool) -> None:
+    def abort(self) -> None:
         """Close the event file."""
         self._writer.close()
+
+    def _folder(self, run_folder: Path, name: str) -> Path:
+        return run_folder / "tensorboard" if self._place is None else Path(self._place) / name
 
     @staticmethod
     def _open(folder: Path, purge_step: int | None = None) -> Any:
@@ -185,22 +188,25 @@ class MLflowTracker(Tracker):
         now = int(time.time() * 1000)
         self._client.log_batch(self._run_id, metrics=[Metric(key, value, now, epoch) for key, value in values.items()])
 
-    def finish(self, run: Run, values: Mapping[str, float], files: Sequence[Path]) -> None:
+    def finish(self, folder: Path, values: Mapping[str, float]) -> None:
         """Log final metrics and artifacts."""
         self.log_epoch(0, values)
-        for file in files:
+        for file in list_files(folder):
             self._client.log_artifact(self._run_id, str(file))
         self._client.set_terminated(self._run_id, "FINISHED")
 
-    def abort(self, interrupted: bool) -> None:
+    def abort(self) -> None:
         """Set the status of the run."""
-        self._client.set_terminated(self._run_id, "KILLED" if interrupted else "FAILED")
+        self._client.set_terminated(self._run_id, "KILLED" if self.interrupted else "FAILED")
 
     def _connect(self) -> Any:
         from mlflow import MlflowClient
 
+        uri = self._place
+        if uri is not None and (":" not in uri or uri.startswith("file:")):
+            uri = Path(uri.removeprefix("file://").removeprefix("file:")).absolute().as_uri()
         with _environment("MLFLOW_ALLOW_FILE_STORE", "true"):  # otherwise a folder as the store is an error
-            client = MlflowClient(tracking_uri=self._place)
+            client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)  # opens the store
             return client
 
@@ -237,21 +243,21 @@ class WandbTracker(Tracker):
         """Log a row of the history."""
         self._run.log({"epoch": epoch, **values})
 
-    def finish(self, run: Run, values: Mapping[str, float], files: Sequence[Path]) -> None:
+    def finish(self, folder: Path, values: Mapping[str, float]) -> None:
         """Log the summary, the report as a page, and the files as an artifact."""
         import wandb
 
         self._run.summary.update(dict(values))
-        self._run.log({"report": wandb.Html(str(run.folder / "report.html"), inject=False)})
+        self._run.log({"report": wandb.Html(str(folder / "report.html"), inject=False)})
         artifact = wandb.Artifact(f"run-{self._run.id}", type="run")
-        for file in files:
+        for file in list_files(folder):
             artifact.add_file(str(file))
         self._run.log_artifact(artifact)
         self._run.finish()
 
-    def abort(self, interrupted: bool) -> None:
+    def abort(self) -> None:
         """Finish the run with an exit code."""
-        self._run.finish(exit_code=130 if interrupted else 1)
+        self._run.finish(exit_code=130 if self.interrupted else 1)
 
 
 class TrackioTracker(Tracker):
@@ -276,18 +282,18 @@ class TrackioTracker(Tracker):
         """Log metrics with the epoch as their step."""
         self._run.log(dict(values), step=epoch)
 
-    def finish(self, run: Run, values: Mapping[str, float], files: Sequence[Path]) -> None:
+    def finish(self, folder: Path, values: Mapping[str, float]) -> None:
         """Log final metrics, and the files as an artifact."""
         import trackio
 
         self._run.log(dict(values))
         artifact = trackio.Artifact(f"run-{self._run.id}", type="run")
-        for file in files:
+        for file in list_files(folder):
             artifact.add_file(str(file))
         self._run.log_artifact(artifact)
         self._run.finish()
 
-    def abort(self, interrupted: bool) -> None:
+    def abort(self) -> None:
         """Finish the run."""
         self._run.finish()
 
@@ -318,6 +324,11 @@ def make_trackers(track: str | Sequence[str]) -> tuple[Tracker, ...]:
             raise UsageError(f"`track` needs a place after '='. Received: {each!r}.")
         found[name] = kind(place or None)
     return tuple(found.values())
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return the files of a run folder that are logged."""
+    return [folder / name for name in FILES if (folder / name).exists()]
 
 
 def parameters(context: TrainingContext) -> Parameters:
