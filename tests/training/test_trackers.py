@@ -165,6 +165,7 @@ def test_wandb(finished: Run, here: Path) -> None:
 
 def test_trackio(finished: Run, here: Path) -> None:
     log_run(open_tracker("trackio=own"), finished)
+    assert importlib.import_module("trackio.context_vars").current_run.get() is None
     with sqlite3.connect(here / "trackio_dir" / "own.db") as database:
         rows = database.execute("select run_name, step, metrics from metrics order by id").fetchall()
         [(config,)] = database.execute("select config from configs").fetchall()

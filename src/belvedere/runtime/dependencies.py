@@ -10,7 +10,7 @@ EXTRAS = {  # of pyproject.toml, by the names of their modules
     "report": REPORT,
     "serve": ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn"),
     "train": ("torch", "timm", "huggingface_hub", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w", *REPORT),
-    "track": ("tensorboard", "mlflow", "wandb", "trackio"),
+    "track": ("tensorboard", "mlflow", "sqlalchemy", "alembic", "wandb", "trackio"),
 }
 
 

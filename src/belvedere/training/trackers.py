@@ -44,7 +44,7 @@ class Tracker(Callback):
     """Base class of trackers: collects parameters, curves, metrics and files, and explains errors in one line."""
 
     title: ClassVar[str]
-    package: ClassVar[str]  # module that a tracker imports
+    package: ClassVar[str]  # module of the tracker
 
     def __init__(self, place: str | None = None) -> None:
         """Check that the package is installed.
@@ -55,10 +55,14 @@ class Tracker(Callback):
         Raises:
             MissingDependencyError: The package is not installed.
         """
-        require("track", f"Tracking with {self.title}", [self.package])
         self._place = place
+        require("track", f"Tracking with {self.title}", self.packages())
         self._started = False
         self.interrupted = False  # by Ctrl-C
+
+    def packages(self) -> list[str]:
+        """Return the modules that must be installed."""
+        return [self.package]
 
     def start(self, context: TrainingContext) -> None:
         """Begin a run of the tracker with the parameters of the training."""
@@ -168,6 +172,11 @@ class MLflowTracker(Tracker):
     """Logs to MLflow: to `$MLFLOW_TRACKING_URI`, or to its local database mlflow.db in the working folder."""
 
     title, package = "MLflow", "mlflow"
+
+    def packages(self) -> list[str]:
+        """Return the modules that must be installed: a database needs two more."""
+        uri = self._place or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
+        return [self.package, "sqlalchemy", "alembic"] if uri.startswith("sqlite:") else [self.package]
 
     def start(self, context: TrainingContext) -> None:
         """Create a run in the experiment `$MLFLOW_EXPERIMENT_NAME`, or "belvedere"."""
@@ -291,11 +300,13 @@ class TrackioTracker(Tracker):
         for file in list_files(folder):
             artifact.add_file(str(file))
         self._run.log_artifact(artifact)
-        self._run.finish()
+        trackio.finish()
 
     def abort(self) -> None:
         """Finish the run."""
-        self._run.finish()
+        import trackio
+
+        trackio.finish()
 
 
 TRACKERS: dict[str, type[Tracker]] = {

@@ -102,7 +102,7 @@ def train(
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
         callbacks: Objects whose methods are called during the training (see `Callback`).
-        track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/tracking.md).
+        track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/callbacks.md).
         progress: Shows progress. Default: nothing is shown.
         **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
 
