@@ -16,7 +16,7 @@ from belvedere.runtime.environment import disable_telemetry
 
 if TYPE_CHECKING:
     from belvedere.auditing.audit import audit
-    from belvedere.data.corrections.journal import read_corrections
+    from belvedere.data.corrections.corrections_file import read_corrections
     from belvedere.data.dataset import Dataset, load_dataset
     from belvedere.demo.dataset import make_synthetic_dataset
     from belvedere.demo.demo import run_demo
@@ -97,7 +97,7 @@ _HOMES = {
     "Model": "inference.model",
     "load_model": "inference.model",
     "make_synthetic_dataset": "demo.dataset",
-    "read_corrections": "data.corrections.journal",
+    "read_corrections": "data.corrections.corrections_file",
     "review": "reviewing.server",
     "Progress": "runtime.progress",
     "console_progress": "runtime.progress",

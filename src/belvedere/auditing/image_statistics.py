@@ -42,7 +42,7 @@ class ImageStatistics:
     error: str = ""  # reason why it cannot be read
     format: str = ""  # of the content, such as "JPEG"; empty where it is unknown
     extension_fits: bool = True
-    notes: tuple[str, ...] = ()  # from decoding
+    warnings: tuple[str, ...] = ()  # from decoding
     pixels_hash: bytes = b""  # of the decoded pixels and their shape
     width: int = 0  # pixels
     height: int = 0
@@ -85,7 +85,7 @@ def compute_statistics(path: Path) -> tuple[ImageStatistics, NDArray[np.uint8]]:
         sha256,
         format=name,
         extension_fits=fits,
-        notes=decoded.warnings,
+        warnings=decoded.warnings,
         pixels_hash=hash_pixels(pixels),
         width=pixels.shape[1],
         height=pixels.shape[0],

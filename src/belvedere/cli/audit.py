@@ -16,7 +16,7 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -24,7 +24,7 @@ from belvedere.cli.app import (
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def audit(
     data: Data,
     model: Annotated[
@@ -52,8 +52,8 @@ def audit(
     """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
     from belvedere.auditing.checks import summarize
     from belvedere.auditing.output import to_json
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_findings
-    from belvedere.cli.training_progress import TrainingProgress
 
     progress = TrainingProgress()
     dataset = belvedere.load_dataset(data, corrections, progress)

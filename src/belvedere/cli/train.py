@@ -17,7 +17,7 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -60,7 +60,7 @@ MaxMinutes = Annotated[
 ]
 
 
-@app.command()
+@command()
 def train(
     data: Annotated[Path | None, typer.Argument(help=DATA_HELP)] = None,
     recipe: RecipeName = None,
@@ -85,8 +85,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation
-    from belvedere.cli.training_progress import TrainingProgress
 
     recipe = recipe or ("probe" if network or weights else "standard")
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}

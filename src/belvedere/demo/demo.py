@@ -11,7 +11,7 @@ from belvedere.evaluation.report.sinks import ContactSheet
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import load_model
 from belvedere.runtime.output_folder import create_output_folder
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.training.run import Run
 from belvedere.training.train import train
 from belvedere.types.audit import Audit
@@ -63,18 +63,18 @@ def run_demo(
     epochs: int = EPOCHS,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Demo:
     """Draw a synthetic dataset, audit it, train a small network on it, evaluate it and predict a fjord.
 
     Args:
-        out: Folder to make, with `photographs/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
+        out: Folder to make, with `images/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
         train_per_class: Number of training images for each of the six classes.
         test_per_class: Number of test images for each class.
         epochs: Number of training epochs.
         seed: Seed for images and training.
         overwrite: Whether an older demo may be replaced.
-        progress: Receives messages and progress.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         The results, and where their files are.
@@ -83,9 +83,9 @@ def run_demo(
         UsageError: `out` cannot be written.
         KeyboardInterrupt: Ctrl-C was pressed before the end of the first epoch.
     """
-    folder, progress = Path(out), progress or Progress()
+    folder, progress = Path(out), choose_progress(progress)
     with create_output_folder(folder, overwrite=overwrite):
-        data = folder / "photographs"
+        data = folder / "images"
         truth = make_synthetic_dataset(
             data, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress
         )
@@ -94,19 +94,14 @@ def run_demo(
         run = train(data, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
         model, fjord = run.load(), data / FJORD
         [prediction] = model.predict(fjord)
-        predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sinks=[ContactSheet(folder / "fjord.png")])
+        sheet = ContactSheet(folder / "fjord.png", progress=False)
+        predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sinks=[sheet], progress=False)
     scores = compare_with_truth(found, truth, data)
     return Demo(data, found, scores, run, run.folder / "report.html", prediction, truth.areas[FJORD])
 
 
 def compare_with_truth(found: Audit, truth: GroundTruth, data: Path) -> tuple[DetectionScore, ...]:
-    """Compare the findings of an audit with the planted faults.
-
-    Args:
-        found: Audit of the synthetic dataset.
-        truth: The planted faults.
-        data: Folder of the dataset.
-    """
+    """Compare the audit of a synthetic dataset in the folder `data` with the planted faults."""
 
     def name(image: str) -> str:
         return Path(image).relative_to(data).as_posix()

@@ -1,6 +1,5 @@
 """Predictions for images in memory, files and folders: the function `belvedere.predict`."""
 
-from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -26,7 +25,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> PredictionSummary: ...
 
 
@@ -39,7 +38,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> list[Prediction] | PredictionSummary:
     """Classify images: return the predictions, or write them to a file as they come.
 
@@ -51,7 +50,7 @@ def predict(
         overwrite: Whether any existing file but the inputs may be replaced; older predictions always are.
         resume: Whether to continue an interrupted call with the same arguments.
         spreadsheet: Whether CSV cells that a spreadsheet would run as formulas are escaped.
-        progress: Receives messages and progress; default: none.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         One prediction per image, in order, in which `error` tells why an image cannot be decoded; with `out`, the
@@ -68,6 +67,13 @@ def predict(
     sources = list(to_sources(data))
     if not all(isinstance(each, Path | str) for each in sources):
         raise UsageError("Only predictions for files can be written. Give paths as `data`, or leave out `out`.")
-    chosen = format or Path(out).suffix.lower().removeprefix(".")
-    write = partial(predict_files, opened, sources, chosen, out=Path(out), progress=progress)
-    return write(resume=resume, overwrite=overwrite, spreadsheet=spreadsheet)
+    return predict_files(
+        opened,
+        sources,
+        format or Path(out).suffix.lower().removeprefix("."),
+        out=Path(out),
+        overwrite=overwrite,
+        resume=resume,
+        spreadsheet=spreadsheet,
+        progress=progress,
+    )

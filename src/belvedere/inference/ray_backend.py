@@ -19,7 +19,8 @@ from belvedere.inference.model_paths import model_file
 from belvedere.inference.writers.parquet import to_table
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.parallel import batched
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import ModelId
 
 try:
@@ -40,7 +41,7 @@ def predict_at_scale(
     out: Path,
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> PredictionSummary:
     """Predict files and folders on a Ray cluster into a folder of Parquet files.
 
@@ -52,10 +53,7 @@ def predict_at_scale(
         sources: Files and folders.
         out: The folder, which appears when it is complete; its rows are not in the order of the images.
         overwrite: Whether to replace an older folder that Belvedere made.
-        progress: Receives messages.
-
-    Returns:
-        The number of images, and of unreadable ones.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
         UsageError: There are no images.
@@ -71,7 +69,7 @@ def predict_at_scale(
     inputs = (file, *(each for each in listed if isinstance(each, Path | str)))
     with atomic_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         with _cluster() as num_workers:
-            (progress or Progress()).log(f"Model: {opened.identity}. Up to {num_workers} workers predict")
+            choose_progress(progress).log(f"Model: {opened.identity}. Up to {num_workers} workers predict")
             num_images = _predict(images, folder, (content, opened.identity), num_workers)
         return _check(folder, num_images, opened)
 
@@ -135,8 +133,7 @@ def _cluster() -> Iterator[int]:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise DistributedError(f"No Ray cluster is available: {reason}") from error
+            raise DistributedError(f"No Ray cluster is available: {describe_error(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:

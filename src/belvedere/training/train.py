@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from belvedere.data.dataset import Dataset, load_dataset
@@ -16,32 +16,24 @@ from belvedere.images.decode import read_image
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import command_line
-from belvedere.runtime.progress import LoggedProgress, Progress
+from belvedere.runtime.progress import LoggedProgress, Progress, choose_progress
 from belvedere.training.callbacks import Callback, CallbackRunner, TrainingContext, check_callbacks, early_stopping
 from belvedere.training.checkpoint import read_history
 from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
-from belvedere.training.held_out import predict_held_out
 from belvedere.training.input_size import adapt_size_schedule, choose_image_size
 from belvedere.training.networks import architecture_for
-from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
-from belvedere.training.results import TrainingOutput
+from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run import Run
 from belvedere.training.run_folder import CHECKPOINT, RunConfig, open_run_folder, write_config, write_trained
 from belvedere.training.trackers import make_trackers
 from belvedere.training.trainer import FitPlan, build_network, fit
-from belvedere.training.training_data import evenly_spaced, load_training_data
-from belvedere.training.transfer import (
-    NUM_SAMPLE_IMAGES,
-    cached_onnx_path,
-    load_weights,
-    predict_from_embeddings,
-    train_linear_probe,
-)
+from belvedere.training.training_data import load_training_data
+from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
 from belvedere.types.data import ModelId, Sample
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.prediction import Prediction
@@ -52,15 +44,22 @@ RESERVED_SECONDS = 15.0  # of a time limit, for export, evaluation and report
 
 
 @dataclass(frozen=True)
-class _Limits:
-    """Duration of a training."""
+class _Options:
+    """Arguments of `train` beside data, recipe and device."""
 
-    started: float  # time by time.perf_counter()
+    out: Path
+    seed: int
     max_minutes: float | None
+    overwrite: bool
+    resume: bool
+    offline: bool
+    spreadsheet: bool
+    callbacks: tuple[Callback, ...]
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def deadline(self) -> float | None:
-        """Time at which the fit must end; None for no limit."""
+        """Time by time.perf_counter() at which the fit must end; None for no limit."""
         return None if self.max_minutes is None else self.started + self.max_minutes * 60 - RESERVED_SECONDS
 
 
@@ -80,7 +79,7 @@ def train(
     spreadsheet: bool = False,
     callbacks: Sequence[Callback] = (),
     track: str | Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **changes: object,
 ) -> Run:
     """Train a classifier, evaluate it and write its run folder.
@@ -103,122 +102,111 @@ def train(
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
         callbacks: Objects whose methods are called during the training (see `Callback`).
         track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/callbacks.md).
-        progress: Shows progress. Default: nothing is shown.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
         **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
 
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
-    limits = _Limits(time.perf_counter(), max_minutes)
-    recipe = choose_recipe(recipe, config, epochs, **changes)
-    _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
-    called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(recipe))
+    chosen = choose_recipe(recipe, config, epochs, **changes)
+    _check_arguments(chosen, seed, max_minutes, epochs, overwrite, resume)
+    called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
+    options = _Options(Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, called)
     runtime = Runtime(choose_device(device), init_distributed(device))
-    runner = CallbackRunner(called, runtime.distributed)
-    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    if runtime.distributed.is_main:
+        runtime = replace(runtime, progress=choose_progress(progress))
+    return _run(data, chosen, config, options, runtime)
+
+
+def _run(
+    data: Dataset | Path | str, recipe: Recipe, config: Path | str | None, options: _Options, runtime: Runtime
+) -> Run:
+    """Load the data, train into the run folder, and call the callbacks."""
+    dataset = data if isinstance(data, Dataset) else load_dataset(data, progress=runtime.progress)
+    callbacks, distributed = CallbackRunner(options.callbacks, runtime.distributed), runtime.distributed
     inputs = _input_files(config, recipe, dataset)
-    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
-        if runtime.distributed.is_main:
-            runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
+    with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
+        if distributed.is_main:
+            runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", runtime.progress))
         runtime.progress.log(
-            f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}"
+            f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {options.seed}, "
+            f"into {options.out}"
         )
-        run = _configure(recipe, seed, dataset, runtime, limits)
-        with runner.reporting_exceptions():
-            finished = _train_and_write(folder, Path(out), run, runtime, limits, runner, offline, spreadsheet)
-    if finished is None:
-        return _read_run(Path(out), run.split)
-    runner.on_train_end(finished)
-    return finished
+        config_of_run = _configure(recipe, dataset, options, runtime)
+        with callbacks.reporting_exceptions():
+            run = _train_and_write(folder, config_of_run, options, runtime, callbacks)
+    if run is None:  # the main process has written it
+        metrics = json.loads((options.out / "metrics.json").read_text(encoding="utf-8"))
+        evaluation = _evaluate(config_of_run.split, load_model(options.out), Progress())
+        return Run(options.out, evaluation, metrics, is_main_process=False)
+    callbacks.on_train_end(run)
+    return run
 
 
-def _configure(recipe: Recipe, seed: int, dataset: Dataset, runtime: Runtime, limits: _Limits) -> RunConfig:
+def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Runtime) -> RunConfig:
     """Split the dataset, and adapt the recipe to the network and the time."""
-    split = _split(dataset, recipe, seed, runtime.progress)
-    recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, limits.deadline)
+    split = _split(dataset, recipe, options.seed, runtime.progress)
+    recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, options.deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
-    return RunConfig(recipe, seed, dataset, split, unlabeled, limits.max_minutes)
+    return RunConfig(recipe, options.seed, dataset, split, unlabeled, options.max_minutes)
 
 
 def _train_and_write(
-    folder: Path,
-    out: Path,
-    run: RunConfig,
-    runtime: Runtime,
-    limits: _Limits,
-    runner: CallbackRunner,
-    offline: bool,
-    spreadsheet: bool,
+    folder: Path, config: RunConfig, options: _Options, runtime: Runtime, callbacks: CallbackRunner
 ) -> Run | None:
     """Train, and write the run in the main process; return None in the others."""
-    settings = write_config(folder, run, runtime)
-    runner.on_train_begin(_describe(folder, out, run, runtime))
-    trained = _train(folder, run, runtime, limits.deadline, offline, runner)
+    settings = write_config(folder, config, runtime)
+    callbacks.on_train_begin(_describe(folder, options.out, config, runtime))
+    trained = _train(folder, config, options, runtime, callbacks)
     if not runtime.distributed.is_main:
         return None
     with runtime.progress.stage("write"):
-        return _write_run(folder, out, trained, run, runtime, settings, limits.started, spreadsheet)
+        return _write_run(folder, trained, config, options, runtime, settings)
 
 
-def _describe(folder: Path, out: Path, run: RunConfig, runtime: Runtime) -> TrainingContext:
-    split = run.split
+def _describe(folder: Path, out: Path, config: RunConfig, runtime: Runtime) -> TrainingContext:
+    split = config.split
+    counts = {"train": len(split.train.samples), "validation": len(split.validation.samples), "test": len(split.test)}
     return TrainingContext(
         out=out,
         folder=folder,
-        recipe=run.recipe,
-        seed=run.seed,
+        recipe=config.recipe,
+        seed=config.seed,
         device=runtime.device.description,
-        class_names=run.dataset.class_names,
-        num_images={
-            "train": len(split.train.samples),
-            "validation": len(split.validation.samples),
-            "test": len(split.test),
-        },
+        class_names=config.dataset.class_names,
+        num_images=counts,
         history=read_history(folder / CHECKPOINT),
     )
 
 
-def _read_run(out: Path, split: DataSplit) -> Run:
-    """Return the run that the main process has written."""
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
-
-
 def _train(
-    folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool, runner: CallbackRunner
+    folder: Path, run: RunConfig, options: _Options, runtime: Runtime, callbacks: CallbackRunner
 ) -> TrainingOutput:
     """Run the stages of a training."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
-    weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
-    pretrained_from = _describe_weights(recipe, weights)
+    weights = load_weights(recipe, runtime.progress, options.offline) if recipe.pretrained else None
+    pretrained_from: dict[str, str] = {}
+    if weights is not None:
+        license_id = architecture_for(recipe).license
+        pretrained_from = {"weights": weights.source, "sha256": weights.sha256, "license": license_id}
     if recipe.linear_probe_only and weights is not None:
         trained = train_linear_probe(recipe, split, class_names, weights, run.seed, runtime)
         return replace(trained, pretrained_from=pretrained_from)
-    data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
+    data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=options.deadline)
     network = build_network(recipe, data, run.seed, runtime, weights)
-    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline, runner))
-    held_out = predict_held_out(network, data, runtime)
+    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, options.deadline, callbacks))
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
     if data.teacher:
         pretrained_from["teacher"] = data.teacher
-    samples = data.validation.images[evenly_spaced(len(data.validation.labels), NUM_SAMPLE_IMAGES)]
-    return TrainingOutput(
-        network.cpu(), result, held_out, data.preprocess, samples, data.num_images, data.warnings, pretrained_from
-    )
-
-
-def _describe_weights(recipe: Recipe, weights: Weights | None) -> dict[str, str]:
-    if weights is None:
-        return {}
-    return {"weights": weights.source, "sha256": weights.sha256, "license": architecture_for(recipe).license}
+    return replace(collect_output(network, data, result, runtime), pretrained_from=pretrained_from)
 
 
 def _check_arguments(
     recipe: Recipe, seed: int, max_minutes: float | None, epochs: int | None, overwrite: bool, resume: bool
 ) -> None:
     if not 0 <= seed < MAX_SEED:
-        raise UsageError(f"The seed must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
+        raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
     if max_minutes is not None and not 0 < max_minutes < float("inf"):
         raise UsageError(f"`max_minutes` must be over 0. Received: {max_minutes}.")
     if max_minutes is not None and epochs is not None:
@@ -230,7 +218,7 @@ def _check_arguments(
         size = f"{spec.preprocess.width} x {spec.preprocess.height}"
         raise UsageError(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
-            f"image_size_schedule and whitened_stem must be unset. Use the recipe 'article' instead of {recipe.name!r}."
+            f"`image_size_schedule` and `whitened_stem` must be unset. Choose 'article' instead of {recipe.name!r}."
         )
 
 
@@ -255,23 +243,16 @@ def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
 
 
 def _write_run(
-    folder: Path,
-    out: Path,
-    trained: TrainingOutput,
-    run: RunConfig,
-    runtime: Runtime,
-    settings: str,
-    started: float,
-    spreadsheet: bool,
+    folder: Path, trained: TrainingOutput, run: RunConfig, options: _Options, runtime: Runtime, settings: str
 ) -> Run:
     """Write the model, evaluate it, and write the report into the folder that is renamed to `out` afterwards."""
-    split, log = run.split, runtime.progress
+    split, log, out = run.split, runtime.progress, options.out
     uncertainty = fit_on_held_out(trained.held_out, log)
-    card = write_trained(folder, trained, uncertainty, run, runtime, cached_onnx_path(trained))
+    card = write_trained(folder, trained, uncertainty, run, runtime)
     log.log("Evaluating the model")
     model, known = load_model(folder), None
     if trained.embedding_key and not any(sample.extra_labels for sample in _reported(split)):
-        log.log("Test predictions are computed from cached embeddings, without tags: belvedere evaluate computes tags.")
+        log.log("Test predictions are computed from cached embeddings, without tags: `evaluate` computes tags.")
         known = predict_from_embeddings(split, model, trained, uncertainty.ood_scorer, log)
     evaluation = _evaluate(split, model, log, known)
     log.log_warnings(unreadable_warning(evaluation))
@@ -283,11 +264,11 @@ def _write_run(
         warnings=trained.warnings + unreadable_warning(evaluation),
         samples={"Training images": split.train.samples, SPLIT_TITLES[evaluation.split]: _reported(split)},
         command=command_line(),
-        total_seconds=time.perf_counter() - started,
+        total_seconds=time.perf_counter() - options.started,
         model=model,
         history=trained.fit.history,
         config=settings,
-        spreadsheet=spreadsheet,
+        spreadsheet=options.spreadsheet,
     )
     return Run(out, evaluation, write_results(folder, results))
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -31,11 +32,12 @@ class Writer(Protocol):
     def write(self, prediction: Prediction) -> None:
         """Write one prediction."""
 
-    def close(self, error: str | None = None) -> None:
-        """Write what is left; `error` is why there are no more predictions."""
+    def close(self, error: str | None = None) -> None:  # noqa: ARG002 - most formats have no end
+        """Write the end of the output; `error` is why there are no more predictions."""
+        return
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """Write one row an image: image, label?, answer, predicted_label, confidence, prob_*, ..., error, model?.
 
     Args:
@@ -68,8 +70,7 @@ class CsvWriter:
 
     def write(self, prediction: Prediction) -> None:
         """Write one row; for an unreadable image all cells but image, label and error are empty."""
-        score = prediction.none_of_these_score
-        none = prediction.none_of_these
+        score, none = prediction.none_of_these_score, prediction.none_of_these
         cells: list[object] = [prediction.image, *[prediction.label] * self._labels]
         cells += [prediction.answer, prediction.predicted_label]
         if prediction.error is None:
@@ -81,11 +82,8 @@ class CsvWriter:
         cells += [None if none is None else str(none).lower(), None if score is None else _six(score)]
         self._rows.write([*cells, prediction.error, *self._model])
 
-    def close(self, error: str | None = None) -> None:
-        """Do nothing."""
 
-
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """Write one JSON object a line and image."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
@@ -98,11 +96,8 @@ class JsonLinesWriter:
         row = to_json(prediction, self._class_names) | {"model": self._model}
         self._file.write(_json_text(row) + "\n")
 
-    def close(self, error: str | None = None) -> None:
-        """Do nothing."""
 
-
-class JsonWriter:
+class JsonWriter(Writer):
     """Write one JSON document: the model, the class names, and a list of predictions."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
@@ -172,7 +167,7 @@ def open_writer(
         out: The file; None for stdout.
         class_names: K names.
         model: The model that predicts.
-        check: Called again before the file takes its place.
+        check: Called again before the file gets its name.
         spreadsheet: Whether to escape cells that spreadsheets take for formulas; for "csv" only.
 
     Yields:
@@ -182,11 +177,9 @@ def open_writer(
         UnknownNameError: The format is unknown.
         UsageError: The file cannot be written.
     """
-    create = find_named("format", format, WRITERS)
+    create = partial(CsvWriter, spreadsheet=True) if spreadsheet else find_named("format", format, WRITERS)
     with _stdout(format) if out is None else atomic_text_writer(out, check) as file:
-        writer = (
-            CsvWriter(file, class_names, model, spreadsheet=True) if spreadsheet else create(file, class_names, model)
-        )
+        writer = create(file, class_names, model)
         try:
             yield writer
         except BelvedereError as error:

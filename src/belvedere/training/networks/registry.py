@@ -11,7 +11,7 @@ from belvedere.types.model import Layer, Preprocess
 
 
 class Network(nn.Module):
-    """A classifier of two parts: `features` computes embeddings, `classify` is a linear head."""
+    """A classifier: `features` computes embeddings, `classify` is a linear head."""
 
     features: nn.Module  # (N, 3, H, W), RGB of 0 to 255, floating point -> embeddings (N, D)
     classify: nn.Linear  # (N, D) -> logits (N, K)
@@ -79,8 +79,8 @@ class ArchitectureSpec:
             return self
         if not self.any_size:
             raise UsageError(
-                f"{self.name} needs images of {size.height} x {size.width} pixels. Received: image_size {image_size}. "
-                "Leave it out."
+                f"{self.name} needs images of {size.height} x {size.width} pixels. Received: {image_size}. "
+                "Leave out `image_size`."
             )
         return replace(self, preprocess=replace(size, height=image_size, width=image_size))
 
@@ -89,13 +89,7 @@ NETWORKS: dict[str, ArchitectureSpec] = {}
 
 
 def register(
-    name: str,
-    *,
-    summary: str,
-    source: str,
-    license_id: str,
-    preprocess: Preprocess,
-    any_size: bool = False,
+    name: str, *, summary: str, source: str, license_id: str, preprocess: Preprocess, any_size: bool = False
 ) -> Callable[[Callable[[int], Network]], Callable[[int], Network]]:
     """Return a decorator that registers a network class, or a function that creates one, under a name."""
 
@@ -118,13 +112,8 @@ def find_network(name: str) -> ArchitectureSpec:
 def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     """List the layers of a network in the order of execution.
 
-    Args:
-        network: Any network, in any mode.
-        preprocess: Its input size.
-
-    Returns:
-        A row for each layer, with output shapes (H, W, C) or (D,) as Keras prints them; a ReLU is in the row of the
-        layer before it. Batch norm statistics and frozen weights count as parameters that do not train.
+    Output shapes are (H, W, C) or (D,), as Keras prints them; a ReLU is in the row of the layer before it. Batch norm
+    statistics and frozen weights count as parameters that do not train.
     """
     rows: list[Layer] = []
     seen: set[int] = set()  # ids of the parameters that have a row
