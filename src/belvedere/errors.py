@@ -147,7 +147,7 @@ class TrainingError(BelvedereError, RuntimeError):
     """Training cannot continue, or its result cannot be written."""
 
 
-class StopTraining(Exception):
+class StopTraining(Exception):  # noqa: N818 - no error
     """Raised by a callback of `train`: the training ends after the current epoch, and the best epoch is kept.
 
     Its message, the reason, is logged.

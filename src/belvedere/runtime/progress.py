@@ -1,7 +1,7 @@
 """Progress of long jobs: bars on a terminal or in a notebook, lines in a log, records of the logger `belvedere`."""
 
-import html
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ WIDE_COLUMNS = 100  # terminal width for a long bar
 REDRAW_SECONDS = 0.2  # between two states of a bar in a notebook
 WARNING_PREFIX = "Warning: "
 
+TOKEN = re.compile(r"(?<=[?&]token=)[\w-]+")  # of an address; log records may be kept where others read them
 LOGGER = logging.getLogger("belvedere")  # without a handler: what it receives is for the program that uses the library
 LOGGER.addHandler(logging.NullHandler())
 
@@ -118,11 +119,12 @@ class LoggerProgress(ForwardedProgress):
     """Sends messages to the logger `belvedere` as well: warnings as WARNING, others as INFO."""
 
     def log(self, message: str) -> None:
+        super().log(message)
+        message = TOKEN.sub("...", message)
         if message.startswith(WARNING_PREFIX):
             LOGGER.warning("%s", printable(message.removeprefix(WARNING_PREFIX)))
         else:
             LOGGER.info("%s", printable(message))
-        super().log(message)
 
     def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
         warnings = tuple(warnings)
@@ -217,29 +219,33 @@ class _NotebookTask(Task):
         from IPython.display import display
 
         self._description, self._images, self._unit = description, images, unit
-        self._handle = display(self._draw(""), raw=True, display_id=True)
         self.resume_at(0)
+        self._handle = display(self._draw(""), raw=True, display_id=True)
 
     def resume_at(self, images: int) -> None:
         self._done = self._skipped = images
         self._start = self._last = time.monotonic()
 
-    def advance(self, images: int, figures: str = "") -> None:
+    def advance(self, images: int, metrics: str = "") -> None:
         self._done += images
         now = time.monotonic()
         if now - self._last >= REDRAW_SECONDS:
             self._last = now
             rate = (self._done - self._skipped) / (now - self._start)
             total = f"/{self._images}" if self._images else ""
-            self._handle.update(self._draw(f"{self._done}{total}, {rate:.0f} {self._unit}/s {figures}"), raw=True)
+            self._handle.update(
+                self._draw(f"{self._done}{total}, {rate:.0f} {self._unit}/s {metrics}".rstrip()), raw=True
+            )
 
     def close(self) -> None:
         """Remove the bar."""
         self._handle.update({"text/plain": ""}, raw=True)
 
     def _draw(self, text: str) -> dict[str, str]:
-        text = printable(f"{self._description}: {text}")
+        import html
+
         value = f' value="{min(self._done / self._images, 1):.3f}"' if self._images and text else ""
+        text = printable(f"{self._description}: {text}" if text else self._description)
         return {"text/plain": text, "text/html": f"<progress{value}></progress> {html.escape(text)}"}
 
 

@@ -165,7 +165,7 @@ class TensorBoardTracker(Tracker):
     def _open(folder: Path, purge_step: int | None = None) -> Any:
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 class MLflowTracker(Tracker):
