@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from belvedere.training.run import Run
     from belvedere.training.train import train
     from belvedere.types.audit import Audit, Issue
-    from belvedere.types.evaluation import Evaluation
+    from belvedere.types.evaluation import EpochMetrics, Evaluation
     from belvedere.types.prediction import Prediction
 
 __version__ = "0.2.0"
@@ -113,6 +113,7 @@ _HOMES = {
     "Callback": "training.callbacks",
     "EarlyStopping": "training.callbacks",
     "TrainingContext": "training.callbacks",
+    "EpochMetrics": "types.evaluation",
     "StopTraining": "errors",
     "train": "training.train",
 }
@@ -148,6 +149,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Callback",
     "EarlyStopping",
     "TrainingContext",
+    "EpochMetrics",
     "StopTraining",
     "Progress",
     "console_progress",

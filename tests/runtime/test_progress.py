@@ -228,7 +228,7 @@ def test_a_message_is_one_record_however_often_a_progress_is_passed_on(
     assert [record.getMessage() for record in caplog.records] == ["once"]
 
 
-def test_the_library_prints_no_record(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_library_prints_no_record() -> None:
     code = "import logging\nfrom belvedere.runtime.progress import choose_progress\n"
     code += "choose_progress(False).log('Warning: hello')\nassert not logging.root.handlers"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

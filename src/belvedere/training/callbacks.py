@@ -64,19 +64,17 @@ class EarlyStopping(Callback):
     """Ends a training that has stopped improving; the best epoch is kept, as always.
 
     The recipe keys `patience` and `min_delta` add it to a training, with the metric that selects the checkpoint.
+
+    Args:
+        patience: Number of epochs in a row without an improvement after which the training ends, 1 or more.
+        min_delta: Change of the metric that an improvement must exceed.
+        metric: "calibrated_validation_loss", "validation_loss" (both nats) or "validation_accuracy".
+
+    Raises:
+        UsageError: An argument is invalid.
     """
 
     def __init__(self, patience: int, min_delta: float = 0.0, metric: str = "calibrated_validation_loss") -> None:
-        """Set the limits.
-
-        Args:
-            patience: Number of epochs in a row without an improvement after which the training ends, 1 or more.
-            min_delta: Smallest change of the metric that is an improvement.
-            metric: "calibrated_validation_loss", "validation_loss" (both nats) or "validation_accuracy".
-
-        Raises:
-            UsageError: An argument is invalid.
-        """
         if not (isinstance(patience, int) and patience >= 1):
             raise UsageError(f"`patience` must be an integer of 1 or more. Received: {patience!r}.")
         if not 0 <= min_delta < math.inf:

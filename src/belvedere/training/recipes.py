@@ -134,7 +134,9 @@ class Recipe:
         int,
         Field(ge=0, description="epochs in a row without a better checkpoint_metric that end the training; 0: no end"),
     ] = 0
-    min_delta: Annotated[NotNegative, Field(description="smallest change of it that counts, for patience")] = 0.0
+    min_delta: Annotated[
+        NotNegative, Field(description="change of it that an improvement must exceed, for patience")
+    ] = 0.0
     validation_fraction: Annotated[
         Fraction,
         Field(description="fraction of the training images held out for validation, without a validation split"),
