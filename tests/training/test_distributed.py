@@ -102,7 +102,7 @@ main()
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without its distributed package")
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    """One run folder, one output, the same weights, the same early stop; 26 + 2 images: the last batch has two for each process."""
+    """One run folder, one output, the same weights and early stop; 26 + 2 images: the last batch has two a process."""
     for number in range(15):
         for name in ("blue", "red"):
             write_image(tmp_path / "photos" / "train" / name / f"{number}.png", name, number, 32)

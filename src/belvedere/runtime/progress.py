@@ -239,7 +239,7 @@ class _NotebookTask(Task):
 
     def close(self) -> None:
         """Remove the bar."""
-        self._handle.update({"text/plain": ""}, raw=True)
+        self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
 
     def _draw(self, text: str) -> dict[str, str]:
         import html
