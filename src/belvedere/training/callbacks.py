@@ -137,7 +137,8 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
 @contextmanager
 def _same_random_state() -> Iterator[None]:
     """Restore torch's random state after the block, so that a callback changes no weights."""
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+    on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
         yield
 
 
