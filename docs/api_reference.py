@@ -17,6 +17,7 @@ SIGNATURE_WIDTH = 88
 GROUPS = {
     "Data": ("load_dataset", "Dataset", "read_image", "make_synthetic_dataset"),
     "Training": ("train", "Run", "recipe_to_toml", "list_models", "describe_architecture"),
+    "Callbacks": ("Callback", "EarlyStopping", "TrainingContext", "EpochMetrics", "StopTraining"),
     "Prediction": ("load_model", "Model", "predict", "Prediction", "export", "serve"),
     "Evaluation": ("evaluate", "Evaluation", "calibrate", "Calibration", "compare", "Comparison"),
     "Label quality": ("audit", "Audit", "Issue", "review", "read_corrections"),
@@ -26,9 +27,9 @@ INTRODUCTION = """\
 # API reference
 
 Everything is imported from `belvedere`. Names load on first use, so that `import belvedere` is fast; only training
-imports torch. The version is `belvedere.__version__`. Paths may be strings or `pathlib.Path`. Nothing is printed unless
-`progress` is given. The pages of the commands, listed in the [README](../README.md#documentation), explain the methods
-and the files.
+imports torch. The version is `belvedere.__version__`. Paths may be strings or `pathlib.Path`. Messages and bars appear
+on a terminal and in a notebook, unless `progress` is False ([logging](callbacks.md#logging-and-progress)). The pages of
+the commands, listed in the [README](../README.md#documentation), explain the methods and the files.
 
 Shapes: N images, H x W pixels, K classes, D embedding dimensions.
 """

@@ -14,6 +14,11 @@ OWNERS = {  # library -> the packages or modules that may import it
     "onnx": {"training", "inference.onnx_transforms", "inference.model_card"},
     "torch": {"training"},
     "timm": {"training"},
+    "mlflow": {"training.trackers"},
+    "wandb": {"training.trackers"},
+    "trackio": {"training.trackers"},
+    "tensorboard": set(),  # torch writes its files
+    "IPython": {"runtime.progress"},
     "safetensors": {"training"},
     "matplotlib": {"evaluation.report.plots", "evaluation.report.image_grid"},
     "jinja2": {"evaluation.report.pages"},

@@ -85,7 +85,11 @@ WORDS = {
 }
 # Names with another, ordinary meaning in one place.
 ALLOWED: dict[str, set[str]] = {
-    "API": {"load", "max_minutes"},  # Run.load, as in pickle, torch and json; the unit of the limit
+    "API": {
+        "load",
+        "seconds",
+        "max_minutes",
+    },  # history.csv; Run.load, as in pickle, torch and json; the unit of the limit
     "files": {"seconds", "unreadable", "max_minutes"},  # duration of an epoch in history.csv; an audit check
     "options": {"max_minutes"},
 }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         InvalidModelError,
         MissingDependencyError,
         OutputExistsError,
+        StopTraining,
         TrainingError,
         UnknownNameError,
         UnsupportedInputError,
@@ -50,11 +51,13 @@ if TYPE_CHECKING:
     from belvedere.reviewing.server import review
     from belvedere.runtime.progress import Progress, console_progress
     from belvedere.serving.server import serve
+    from belvedere.training.callbacks import Callback, EarlyStopping, TrainingContext
     from belvedere.training.networks import describe_architecture, list_models
     from belvedere.training.recipe_config import recipe_to_toml
-    from belvedere.training.train import Run, train
+    from belvedere.training.run import Run
+    from belvedere.training.train import train
     from belvedere.types.audit import Audit, Issue
-    from belvedere.types.evaluation import Evaluation
+    from belvedere.types.evaluation import EpochMetrics, Evaluation
     from belvedere.types.prediction import Prediction
 
 __version__ = "0.2.0"
@@ -106,7 +109,12 @@ _HOMES = {
     "recipe_to_toml": "training.recipe_config",
     "list_models": "training.networks",
     "describe_architecture": "training.networks",
-    "Run": "training.train",
+    "Run": "training.run",
+    "Callback": "training.callbacks",
+    "EarlyStopping": "training.callbacks",
+    "TrainingContext": "training.callbacks",
+    "EpochMetrics": "types.evaluation",
+    "StopTraining": "errors",
     "train": "training.train",
 }
 
@@ -138,6 +146,11 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Calibration",
     "Audit",
     "Issue",
+    "Callback",
+    "EarlyStopping",
+    "TrainingContext",
+    "EpochMetrics",
+    "StopTraining",
     "Progress",
     "console_progress",
     "BelvedereError",

@@ -20,6 +20,8 @@ the command line shows them as options.
     ├── ExportError                predictions of the export differ too much; ValueError
     ├── DistributedError           work on several machines failed; RuntimeError
     └── TrainingError              training cannot continue; RuntimeError
+
+`StopTraining` is no error: a callback raises it to end a training.
 """
 
 import difflib
@@ -143,6 +145,13 @@ class DistributedError(BelvedereError, RuntimeError):
 
 class TrainingError(BelvedereError, RuntimeError):
     """Training cannot continue, or its result cannot be written."""
+
+
+class StopTraining(Exception):  # noqa: N818 - no error
+    """Raised by a callback of `train`: the training ends after the current epoch, and the best epoch is kept.
+
+    Its message, the reason, is logged.
+    """
 
 
 def find_named(kind: str, name: str, choices: Mapping[str, Value]) -> Value:

@@ -25,7 +25,8 @@ from belvedere.images.listing import list_images
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model
 from belvedere.training.recipe_config import choose_recipe
-from belvedere.training.train import Run, train
+from belvedere.training.run import Run
+from belvedere.training.train import train
 from conftest import sheets, write_image
 from odd_files import write_odd_files
 

@@ -13,7 +13,7 @@ from belvedere.runtime.dependencies import EXTRAS
 from conftest import write_classes
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-EXTRA_OF = {name: extra for extra in ("report", "serve", "train") for name in EXTRAS[extra]}
+EXTRA_OF = {name: extra for extra in ("report", "serve", "train", "track") for name in EXTRAS[extra]}
 CORE = f"import sys\nsys.modules.update(dict.fromkeys({sorted(EXTRA_OF)}))\nimport belvedere\n"  # None: not installed
 
 
@@ -21,7 +21,7 @@ def packages(extra: str) -> set[str]:
     """Return the module names of an extra of pyproject.toml."""
     found: set[str] = set()
     for requirement in PROJECT["optional-dependencies"][extra]:
-        name = requirement.split(">=")[0].replace("-", "_")
+        name = requirement.split(">=")[0].replace("-", "_").removesuffix("_skinny")
         found |= packages(name.split("[")[1].rstrip("]")) if name.startswith("belvedere[") else {name}
     return found - {"uvloop"}  # not on every system
 
@@ -59,6 +59,7 @@ print(belvedere.audit(data, label_issues=False, near_duplicates=False).num_image
         ("train('d', out='o')", "train"),
         ("list_models()", "train"),
         ("run_demo('o')", "train"),
+        ("train('d', out='o', track='wandb')", "train"),
     ],
 )
 def test_a_missing_extra_says_how_to_install_it(call: str, extra: str) -> None:

@@ -1,12 +1,21 @@
 import io
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from belvedere.errors import UsageError
 from belvedere.runtime import progress
 from belvedere.runtime.console import PlainConsole
-from belvedere.runtime.progress import LineProgress, LoggedProgress, Progress, TerminalProgress
+from belvedere.runtime.progress import (
+    LineProgress,
+    LoggedProgress,
+    LoggerProgress,
+    Progress,
+    TerminalProgress,
+    choose_progress,
+)
 from belvedere.types.data import DataWarning
 
 MARKED_UP = "[red]sea[/red] [/] [link=x]"
@@ -173,3 +182,116 @@ def test_the_log_has_all_names_and_the_console_three(tmp_path: Path) -> None:
         *(f"  {name}" for name in ("a", "b", r"odd\udce9.png", "d", "e")),
         "nothing more",
     ]
+
+
+class Shown(Progress):
+    """Keeps the messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def log(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def test_messages_are_log_records_too(caplog: pytest.LogCaptureFixture) -> None:
+    shown = Shown()
+    chosen = choose_progress(shown)
+    with caplog.at_level("INFO", "belvedere"):
+        chosen.log("100% of\n%s")
+        chosen.log("Warning: too dark")
+        chosen.log_warnings([DataWarning("2 skipped", ("a", "b")), DataWarning("late", ())])
+        chosen.log("Review: http://example.org/enter?token=se-c_ret1&x=1 (Ctrl-C ends it)")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", r"100% of\n%s"),
+        ("WARNING", "too dark"),
+        ("WARNING", "2 skipped: a, b"),
+        ("WARNING", "late"),
+        ("INFO", "Review: http://example.org/enter?token=...&x=1 (Ctrl-C ends it)"),
+    ]
+    assert {record.name for record in caplog.records} == {"belvedere"}
+    assert shown.messages == [
+        "100% of\n%s",
+        "Warning: too dark",
+        "Warning: 2 skipped: a, b",
+        "Warning: late",
+        "Review: http://example.org/enter?token=se-c_ret1&x=1 (Ctrl-C ends it)",
+    ]
+
+
+def test_a_message_is_one_record_however_often_a_progress_is_passed_on(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    inner = LoggedProgress(tmp_path / "train.log", choose_progress(Shown()))
+    with caplog.at_level("INFO", "belvedere"):
+        choose_progress(choose_progress(inner)).log("once")
+    assert [record.getMessage() for record in caplog.records] == ["once"]
+
+
+def test_the_library_prints_no_record() -> None:
+    code = "import logging\nfrom belvedere.runtime.progress import choose_progress\n"
+    code += "choose_progress(False).log('Warning: hello')\nassert not logging.root.handlers"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "terminal", "shown"),
+    [(None, False, Progress), (None, True, TerminalProgress), (False, True, Progress), (True, False, LineProgress)],
+)
+def test_progress_is_shown_on_a_terminal_unless_switched_off(
+    given: bool | None, terminal: bool, shown: type[Progress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    chosen = choose_progress(given)
+    assert isinstance(chosen, LoggerProgress)
+    assert type(chosen._inner) is shown
+
+
+def test_progress_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    choose_progress(None).log("lost")
+    choose_progress(True).log("lost")
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1, Progress])
+def test_other_objects_are_no_progress(wrong: object) -> None:
+    with pytest.raises(UsageError):
+        choose_progress(wrong)  # type: ignore[arg-type]
+
+
+class Notebook:
+    """IPython as a kernel has it: keeps what is displayed."""
+
+    def __init__(self) -> None:
+        self.kernel, self.drawn = object(), []  # type: ignore[var-annotated]
+
+    def get_ipython(self) -> "Notebook":
+        return self
+
+    def display(self, bundle: dict[str, str], **_: object) -> "Notebook":
+        self.drawn.append(bundle)
+        return self
+
+    def update(self, bundle: dict[str, str], **_: object) -> None:
+        self.drawn.append(bundle)
+
+
+def test_a_bar_in_a_notebook(clock: Clock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    notebook = Notebook()
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    chosen = choose_progress(None)
+    chosen.log("hello")
+    with chosen.task("Reading <b>", 100) as task:
+        clock.now += 1.0
+        task.advance(50, "loss 0.5")
+        task.advance(1)  # too early to be drawn
+    assert capfd.readouterr().out == "hello\n"
+    first, half, last = notebook.drawn
+    assert first == {"text/plain": "Reading <b>", "text/html": "<progress></progress> Reading &lt;b&gt;"}
+    assert half["text/plain"] == "Reading <b>: 50/100, 50 images/s loss 0.5"
+    assert half["text/html"].startswith('<progress value="0.500"></progress> Reading &lt;b&gt;: 50/100')
+    assert not any(last.values())

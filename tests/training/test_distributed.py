@@ -102,13 +102,14 @@ main()
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without its distributed package")
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    """One run folder, one output, the same weights; 26 + 2 images: the last batch has two for each process."""
+    """One run folder, one output, the same weights and early stop; 26 + 2 images: the last batch has two a process."""
     for number in range(15):
         for name in ("blue", "red"):
             write_image(tmp_path / "photos" / "train" / name / f"{number}.png", name, number, 32)
             write_image(tmp_path / "photos" / "test" / name / f"{number}.png", name, 100 + number, 32)
     (tmp_path / "own.toml").write_text(
-        "[recipe]\nepochs = 2\nmin_steps = 0\nbatch_size = 8\nimage_size_schedule = [[0, 32]]\n"
+        "[recipe]\nepochs = 3\npatience = 1\nmin_delta = 100.0\nmin_steps = 0\nbatch_size = 8\n"
+        "image_size_schedule = [[0, 32]]\n"
         "cached_image_size = 32\nema_decay = 0.5\nvalidation_fraction = 0.067\n"
     )
     (tmp_path / "compared.py").write_text(COMPARED)
@@ -132,5 +133,5 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     assert tomllib.loads((out / "config.toml").read_text())["run"]["world_size"] == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compared.py", "own.toml", "photos", "run"]
     assert not (out / "checkpoint.safetensors").exists()
-    assert done.stderr.count("epoch   1/2") == 1
-    assert (out / "train.log").read_text().count("epoch   2/2") == 1
+    assert done.stderr.count("epoch   1/3") == 1
+    assert (out / "train.log").read_text().count("epoch   2/3") == 1

@@ -28,8 +28,9 @@ from belvedere.runtime.files import TEMPORARY_NAME
 from belvedere.runtime.output_folder import MARKER_FILE, partial_path
 from belvedere.runtime.progress import Progress, Task
 from belvedere.training import loop
+from belvedere.training.run import Run
 from belvedere.training.run_folder import CHECKPOINT
-from belvedere.training.train import Run, train
+from belvedere.training.train import train
 
 RUN_FILES = {
     "model.onnx",

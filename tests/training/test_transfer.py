@@ -25,7 +25,8 @@ from belvedere.runtime.progress import Progress, Task
 from belvedere.training import input_size
 from belvedere.training.device import Device
 from belvedere.training.networks import ArchitectureSpec
-from belvedere.training.train import Run, train
+from belvedere.training.run import Run
+from belvedere.training.train import train
 
 BACKBONE = "test_vit.r160_in1k"
 SIDE = {"image_size": 32}

@@ -23,7 +23,7 @@ from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.inference.model import Model
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.types.audit import Audit, DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
@@ -40,7 +40,7 @@ def audit(
     seed: int = 0,
     overwrite: bool = False,
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Audit:
     """Find unreadable and odd images, duplicates, split leaks, outliers and label issues.
 
@@ -58,7 +58,7 @@ def audit(
         seed: Seed for the folds and the training runs.
         overwrite: Whether to replace an older results folder.
         spreadsheet: Whether to escape cells of issues.csv that a spreadsheet would run as formulas.
-        progress: Progress display; default: none.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
         UsageError: The model was trained on these images, or both `model` and `network` are given.
@@ -68,9 +68,9 @@ def audit(
     """
     if out is not None:
         require("report", "A report")
-    started, progress = time.perf_counter(), progress or Progress()
+    started, progress = time.perf_counter(), choose_progress(progress)
     method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
-    dataset = as_dataset(data)
+    dataset = as_dataset(data, progress=progress)
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if method is not None and folder is not None:

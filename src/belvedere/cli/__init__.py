@@ -1,5 +1,6 @@
 """The command line: arguments and printing. Each module holds one command, which calls one function of the library."""
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -25,6 +26,7 @@ from belvedere.cli import (  # noqa: F401 - each module adds its command
 )
 from belvedere.cli.app import app, keep_fonts_in_cache
 from belvedere.cli.ending import run
+from belvedere.cli.progress import WarningPrinter
 from belvedere.runtime.parallel import running_threads
 from belvedere.runtime.terminal import open_streams, print_line
 
@@ -37,6 +39,7 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     open_streams()
     keep_fonts_in_cache()
+    logging.getLogger("belvedere.runtime").addHandler(WarningPrinter())
     code = run(sys.argv[1:])
     if running_threads(END_SECONDS):  # in native code, which aborts the interpreter's exit
         os._exit(code)

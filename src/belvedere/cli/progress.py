@@ -1,5 +1,6 @@
 """Progress of commands: the console, with options in messages, and the stages of a training."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from belvedere.cli.ending import name_options
 from belvedere.runtime.memory import keep_freed_memory, trim_memory
 from belvedere.runtime.progress import ForwardedProgress, console_progress
 from belvedere.runtime.signals import defer_interrupt
+from belvedere.runtime.terminal import print_error
 from belvedere.types.data import DataWarning
 
 
@@ -46,3 +48,11 @@ class TrainingProgress(CommandProgress):
         else:
             yield
             trim_memory()
+
+
+class WarningPrinter(logging.Handler):
+    """Prints warnings that are not part of the progress of a command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record to stderr."""
+        print_error(f"Warning: {record.getMessage()}")

@@ -46,6 +46,15 @@ Assignments = Annotated[
         show_default=False,
     ),
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME[=PLACE]",
+        help="Log to tensorboard, mlflow, wandb or trackio; repeatable.",
+        show_default=False,
+    ),
+]
 MaxMinutes = Annotated[
     float | None, typer.Option("--max-minutes", help="Fit the training into this time.", show_default=False)
 ]
@@ -72,6 +81,7 @@ def train(
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     spreadsheet: Spreadsheet = False,
+    track: Trackers = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
@@ -100,6 +110,7 @@ def train(
         resume=resume,
         offline=offline,
         spreadsheet=spreadsheet,
+        track=track or (),
         progress=TrainingProgress(),
         **changes,
     )

@@ -54,7 +54,9 @@ class Dataset:
         yield from (sample.path for sample in self.samples)
 
 
-def load_dataset(data: Path | str, corrections: Path | str | None = None, progress: Progress | None = None) -> Dataset:
+def load_dataset(
+    data: Path | str, corrections: Path | str | None = None, progress: Progress | bool | None = None
+) -> Dataset:
     """Read a dataset: a folder of class folders, such a folder for each split, or a table.
 
     Args:
@@ -96,7 +98,7 @@ def load_dataset(data: Path | str, corrections: Path | str | None = None, progre
 
 
 def as_dataset(
-    data: Dataset | Path | str, corrections: Path | str | None = None, progress: Progress | None = None
+    data: Dataset | Path | str, corrections: Path | str | None = None, progress: Progress | bool | None = None
 ) -> Dataset:
     """Return a dataset, read as `load_dataset` if a path is given."""
     if isinstance(data, Dataset):

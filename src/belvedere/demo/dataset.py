@@ -12,7 +12,7 @@ from belvedere.demo.scenes.drawing import CLASS_NAMES
 from belvedere.demo.scenes.scenes import Scene, draw_fjord, draw_scene
 from belvedere.errors import UsageError
 from belvedere.runtime.output_folder import atomic_folder
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.serialization import write_json
 
 MIN_TRAIN_PER_CLASS = 4  # room for one planted fault per file
@@ -58,7 +58,7 @@ def make_synthetic_dataset(
     test_per_class: int = 40,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> GroundTruth:
     """Draw a dataset of scenes with planted faults: wrong labels, duplicates, a split leak and a truncated file.
 
@@ -68,7 +68,7 @@ def make_synthetic_dataset(
         test_per_class: Number of test images per class.
         seed: Seed for all images and faults.
         overwrite: Whether an older synthetic dataset may be replaced.
-        progress: Receives the number of images drawn.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         The content of `truth.json`.
@@ -83,7 +83,7 @@ def make_synthetic_dataset(
             f"Received: train_per_class={train_per_class}, test_per_class={test_per_class}, seed={seed}."
         )
     files = _plan(train_per_class, test_per_class, seed)
-    task_of = (progress or Progress()).task
+    task_of = choose_progress(progress).task
     with atomic_folder(Path(folder), overwrite=overwrite) as partial, task_of("Drawing", len(files) + 1) as task:
         areas: dict[str, Mapping[str, float]] = {}
         for image, scene, content in _draw(files, seed):

@@ -11,8 +11,9 @@ from belvedere.evaluation.report.sinks import ContactSheet
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import load_model
 from belvedere.runtime.output_folder import create_output_folder
-from belvedere.runtime.progress import Progress
-from belvedere.training.train import Run, train
+from belvedere.runtime.progress import Progress, choose_progress
+from belvedere.training.run import Run
+from belvedere.training.train import train
 from belvedere.types.audit import Audit
 from belvedere.types.prediction import Prediction
 
@@ -62,7 +63,7 @@ def run_demo(
     epochs: int = EPOCHS,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Demo:
     """Draw a synthetic dataset, audit it, train a small network on it, evaluate it and predict a fjord.
 
@@ -73,7 +74,7 @@ def run_demo(
         epochs: Number of training epochs.
         seed: Seed for images and training.
         overwrite: Whether an older demo may be replaced.
-        progress: Receives messages and progress.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         The results, and where their files are.
@@ -82,7 +83,7 @@ def run_demo(
         UsageError: `out` cannot be written.
         KeyboardInterrupt: Ctrl-C was pressed before the end of the first epoch.
     """
-    folder, progress = Path(out), progress or Progress()
+    folder, progress = Path(out), choose_progress(progress)
     with create_output_folder(folder, overwrite=overwrite):
         data = folder / "images"
         truth = make_synthetic_dataset(
@@ -93,7 +94,8 @@ def run_demo(
         run = train(data, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
         model, fjord = run.load(), data / FJORD
         [prediction] = model.predict(fjord)
-        predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sinks=[ContactSheet(folder / "fjord.png")])
+        sheet = ContactSheet(folder / "fjord.png", progress=False)
+        predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sinks=[sheet], progress=False)
     scores = compare_with_truth(found, truth, data)
     return Demo(data, found, scores, run, run.folder / "report.html", prediction, truth.areas[FJORD])
 

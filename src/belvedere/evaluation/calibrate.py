@@ -36,7 +36,7 @@ from belvedere.inference.uncertainty.temperature_scaling import softmax
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.parallel import batched
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import TagMetrics
 from belvedere.types.model import ModelCard, Uncertainty
@@ -79,7 +79,7 @@ def calibrate(
     out: Path | str | None = None,
     force: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Calibration:
     """Fit everything in a model file that held-out labeled images can fit, and write the file.
 
@@ -94,7 +94,7 @@ def calibrate(
         out: The file to write; by default the model file is replaced.
         force: Whether to write the file although metrics get worse.
         overwrite: Whether an existing file, or without `out` the model file, may be replaced.
-        progress: Receives messages and progress.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         The metrics before and after.
@@ -107,7 +107,7 @@ def calibrate(
         CalibrationError: A metric gets worse on held-out images by more than its standard error.
         MissingDependencyError: onnx is not installed.
     """
-    progress = progress or Progress()
+    progress = choose_progress(progress)
     opened, dataset = as_model(model), as_dataset(data)
     source = model_file(opened.name)
     inputs = list(dataset.list_files()) if out is None else [source, *dataset.list_files()]

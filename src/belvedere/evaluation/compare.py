@@ -13,7 +13,7 @@ from belvedere.evaluation.significance import compare_paired
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import check_output_folder
 from belvedere.runtime.parallel import parallel_map
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning
 from belvedere.types.prediction import Prediction
@@ -26,7 +26,7 @@ def compare(
     out: Path | str | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Comparison:
     """Compare two runs on the images that both predicted.
 
@@ -38,7 +38,7 @@ def compare(
         out: Folder for report.html and comparison.json; default: nothing is written.
         seed: Seed for the bootstrap.
         overwrite: Whether to replace an older results folder.
-        progress: Progress display; default: none.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
         UsageError: One is not a results folder, or they share no image.
@@ -50,7 +50,7 @@ def compare(
         require("report", "A report")
         check_output_folder(Path(out), overwrite=overwrite, inputs=inputs)
     before, after = read_predictions(run_a), read_predictions(run_b)
-    matched = _match(before, after, progress or Progress())
+    matched = _match(before, after, choose_progress(progress))
     pairs = tuple(
         Pair(new.image, str(new.label), old, new) for old, new in matched if old.error is None and new.error is None
     )

@@ -21,7 +21,7 @@ from belvedere.inference.tags import TAG_THRESHOLD, is_multilabel_data, multi_ho
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.output_folder import atomic_folder
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import count
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import Evaluation, OODMetrics, TagMetrics
@@ -36,7 +36,7 @@ def evaluate(
     ood: Path | str | None = None,
     overwrite: bool = False,
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Evaluation:
     """Evaluate a model on the test split, else the validation split, or on all images of a dataset without splits.
 
@@ -47,7 +47,7 @@ def evaluate(
         ood: Folder of out-of-distribution images, to measure their detection; default: none.
         overwrite: Whether to replace an older results folder.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet would run as formulas.
-        progress: Progress display; default: none.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         The metrics, and the prediction for each image.
@@ -61,7 +61,7 @@ def evaluate(
     """
     if out is not None:
         require("report", "A report")
-    started, progress = time.perf_counter(), progress or Progress()
+    started, progress = time.perf_counter(), choose_progress(progress)
     model, dataset = as_model(model), as_dataset(data, progress=progress)
     progress.log(f"Model: {model.identity}")
     inputs = (model.name, *([] if ood is None else [ood]), *dataset.list_files())

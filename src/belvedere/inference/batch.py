@@ -18,7 +18,7 @@ from belvedere.inference.writers.resumable import RESUMABLE, ResumableWriter, op
 from belvedere.inference.writers.text import WRITERS, Writer, open_writer
 from belvedere.runtime.files import always
 from belvedere.runtime.output_file import Input, OutputFile
-from belvedere.runtime.progress import Progress, Task
+from belvedere.runtime.progress import Progress, Task, choose_progress
 from belvedere.runtime.terminal import escape_surrogates
 from belvedere.types.prediction import Prediction, ResumedRow
 
@@ -83,7 +83,7 @@ def predict_files(
     overwrite: bool = False,
     inputs: Sequence[Input] = (),
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> PredictionSummary:
     """Predict files and folders and write the predictions as they come.
 
@@ -97,7 +97,7 @@ def predict_files(
         overwrite: Whether to replace any file but the inputs; prediction files are always replaced.
         inputs: Further files that are read, such as the list of images.
         spreadsheet: Whether to escape CSV cells that spreadsheets take for formulas.
-        progress: Progress bar.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
         UnknownNameError: The format is unknown.
@@ -105,7 +105,7 @@ def predict_files(
         OutputExistsError: `out` exists and is not a prediction file.
         MissingDependencyError: The format is "parquet" and pyarrow is not installed.
     """
-    progress = progress or Progress()
+    progress = choose_progress(progress)
     outputs = [path for path in (out, *(sink.path for sink in sinks)) if path is not None]
     _check_options(format, out, outputs, resume, spreadsheet)
     list_inputs, is_older = partial(_list_inputs, model, sources, inputs), partial(is_predictions_file, format=format)

@@ -31,7 +31,7 @@ from belvedere.inference.postprocess import ModelOutputs
 from belvedere.inference.session import Session
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import OutputFile
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess
 
@@ -95,7 +95,7 @@ def export(
     tta: bool = True,
     force: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Export:
     """Write a model in another format if its predictions stay close to the original's.
 
@@ -109,7 +109,7 @@ def export(
         tta: Whether to keep the test-time augmentation of the model; without it, inference takes half the time.
         force: Whether to write the file even if the predictions differ too much.
         overwrite: Whether to replace an existing file.
-        progress: Progress bar.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         The comparison, which is also in the file's metadata.
@@ -126,7 +126,7 @@ def export(
     paths = _list_images(calibration_data)
     file = OutputFile(out, overwrite=overwrite, inputs=lambda: [source, *paths])
     name = calibration_data.source if isinstance(calibration_data, Dataset) else str(calibration_data)
-    images = _read_images(paths, name, original.card.preprocess, progress or Progress())
+    images = _read_images(paths, name, original.card.preprocess, choose_progress(progress))
     is_calibration = np.arange(len(images)) % 5 == 0
     calibration, validation = images[is_calibration], images[~is_calibration]
     original.forward(validation[:1])  # raises for a model that cannot be run

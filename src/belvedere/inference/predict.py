@@ -26,7 +26,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> PredictionSummary: ...
 
 
@@ -39,7 +39,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> list[Prediction] | PredictionSummary:
     """Classify images: return the predictions, or write them to a file as they come.
 
@@ -52,7 +52,7 @@ def predict(
         overwrite: Whether any existing file but the inputs may be replaced; older predictions always are.
         resume: Whether to continue an interrupted call with the same arguments.
         spreadsheet: Whether CSV cells that a spreadsheet would run as formulas are escaped.
-        progress: Receives messages and progress; default: none.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
         One prediction per image, in order, with `error` if an image cannot be decoded; with `out`, the

@@ -19,7 +19,7 @@ from belvedere.inference.model_paths import model_file
 from belvedere.inference.writers.parquet import to_table
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.parallel import batched
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import ModelId
 
@@ -41,7 +41,7 @@ def predict_at_scale(
     out: Path,
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> PredictionSummary:
     """Predict files and folders on a Ray cluster into a folder of Parquet files.
 
@@ -53,7 +53,7 @@ def predict_at_scale(
         sources: Files and folders.
         out: The folder, which appears when it is complete; its rows are not in the order of the images.
         overwrite: Whether to replace an older folder that Belvedere made.
-        progress: Receives messages.
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
         UsageError: There are no images.
@@ -69,7 +69,7 @@ def predict_at_scale(
     inputs = (file, *(each for each in listed if isinstance(each, Path | str)))
     with atomic_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         with _cluster() as num_workers:
-            (progress or Progress()).log(f"Model: {opened.identity}. Up to {num_workers} workers predict")
+            choose_progress(progress).log(f"Model: {opened.identity}. Up to {num_workers} workers predict")
             num_images = _predict(images, folder, (content, opened.identity), num_workers)
         return _check(folder, num_images, opened)
 

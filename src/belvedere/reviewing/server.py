@@ -32,7 +32,7 @@ from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServ
 from belvedere.runtime.http.connections import configure
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import count
 from belvedere.types.audit import AUDIT
 from belvedere.types.data import DataWarning, Sample
@@ -62,7 +62,7 @@ def review(
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     block: Literal[True] = True,
 ) -> ReviewSummary: ...
 
@@ -77,7 +77,7 @@ def review(
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     block: Literal[False],
 ) -> "BackgroundReview": ...
 
@@ -91,7 +91,7 @@ def review(
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     block: bool = True,
 ) -> "ReviewSummary | BackgroundReview":
     """Serve a page for reviewing a run or an audit, until Ctrl-C, or in a thread.
@@ -118,7 +118,7 @@ def review(
     """
     if block:
         check_main_thread("review", "belvedere", "review", str(source))
-    folder, progress = Path(source), progress or Progress()
+    folder, progress = Path(source), choose_progress(progress)
     corrections_file, applied = _open_corrections(folder, corrections)
     dataset = _load_data(folder, data, applied, progress)
     found = read_items(folder, dataset)

@@ -19,6 +19,8 @@ TELEMETRY_OFF = {  # docs/privacy.md lists what each dependency could send
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.29 and later
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub and hf-xet, which timm imports
     "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",  # crash reports
 }
 # For FastAPI(telemetry=...): otherwise FASTAPI_OTEL_AUTO_CONFIGURE and OTEL_* make FastAPI send traces.
 FASTAPI_TELEMETRY_OFF: "TelemetryConfig" = {

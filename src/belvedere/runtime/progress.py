@@ -1,5 +1,7 @@
-"""Progress of long jobs: bars on a terminal, lines in a log, nothing by default."""
+"""Progress of long jobs: bars on a terminal or in a notebook, lines in a log, records of the logger `belvedere`."""
 
+import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -7,12 +9,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error, printable
 from belvedere.types.data import DataWarning
 
 LINE_INTERVAL_SECONDS = 10.0
 MAX_NAMES = 3  # shown with a warning
 WIDE_COLUMNS = 100  # terminal width for a long bar
+REDRAW_SECONDS = 0.2  # between two states of a bar in a notebook
+WARNING_PREFIX = "Warning: "
+
+TOKEN = re.compile(r"(?<=[?&]token=)[\w-]+")  # of an address; log records may be kept where others read them
+LOGGER = logging.getLogger("belvedere")  # without a handler: what it receives is for the program that uses the library
+LOGGER.addHandler(logging.NullHandler())
 
 
 class Task:
@@ -26,7 +35,7 @@ class Task:
 
 
 class Progress:
-    """Receives messages and progress; this class, the default of every function, shows nothing."""
+    """Receives messages and progress; this class shows nothing."""
 
     def log(self, message: str) -> None:
         """Show a message, in one line."""
@@ -36,7 +45,7 @@ class Progress:
         for warning in warnings:
             more = f" and {len(warning.names) - MAX_NAMES} more" if len(warning.names) > MAX_NAMES else ""
             names = ": " + ", ".join(warning.names[:MAX_NAMES]) + more if warning.names else ""
-            self.log(f"Warning: {warning.message}{names}")
+            self.log(f"{WARNING_PREFIX}{warning.message}{names}")
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
@@ -104,6 +113,24 @@ class LoggedProgress(ForwardedProgress):
         # Closed after each line, since Windows renames no folder with open files.
         with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {printable(message)}\n")
+
+
+class LoggerProgress(ForwardedProgress):
+    """Sends messages to the logger `belvedere` as well: warnings as WARNING, others as INFO."""
+
+    def log(self, message: str) -> None:
+        super().log(message)
+        message = TOKEN.sub("...", message)
+        if message.startswith(WARNING_PREFIX):
+            LOGGER.warning("%s", printable(message.removeprefix(WARNING_PREFIX)))
+        else:
+            LOGGER.info("%s", printable(message))
+
+    def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
+        warnings = tuple(warnings)
+        for warning in warnings:
+            LOGGER.warning("%s", printable(": ".join([warning.message, ", ".join(warning.names)]).removesuffix(": ")))
+        super().log_warnings(warnings)
 
 
 class _LineTask(Task):
@@ -185,6 +212,91 @@ class TerminalProgress(Progress):
             yield BarTask()
 
 
+class _NotebookTask(Task):
+    """Draws a bar into an output of the current cell."""
+
+    def __init__(self, description: str, images: int, unit: str) -> None:
+        from IPython.display import display
+
+        self._description, self._images, self._unit = description, images, unit
+        self.resume_at(0)
+        self._handle = display(self._draw(""), raw=True, display_id=True)
+
+    def resume_at(self, images: int) -> None:
+        self._done = self._skipped = images
+        self._start = self._last = time.monotonic()
+
+    def advance(self, images: int, metrics: str = "") -> None:
+        self._done += images
+        now = time.monotonic()
+        if now - self._last >= REDRAW_SECONDS:
+            self._last = now
+            rate = (self._done - self._skipped) / (now - self._start)
+            total = f"/{self._images}" if self._images else ""
+            self._handle.update(
+                self._draw(f"{self._done}{total}, {rate:.0f} {self._unit}/s {metrics}".rstrip()), raw=True
+            )
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
+
+    def _draw(self, text: str) -> dict[str, str]:
+        import html
+
+        value = f' value="{min(self._done / self._images, 1):.3f}"' if self._images and text else ""
+        text = printable(f"{self._description}: {text}" if text else self._description)
+        return {"text/plain": text, "text/html": f"<progress{value}></progress> {html.escape(text)}"}
+
+
+class NotebookProgress(Progress):
+    """Prints messages below the cell of a notebook, and shows bars there."""
+
+    def log(self, message: str) -> None:
+        print(printable(message), flush=True)  # noqa: T201
+
+    @contextmanager
+    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        task = _NotebookTask(description, images, unit)
+        try:
+            yield task
+        finally:
+            task.close()
+
+
 def console_progress() -> Progress:
-    """Return bars if stderr is a terminal, otherwise lines."""
-    return TerminalProgress() if sys.stderr.isatty() else LineProgress()
+    """Return bars if stderr is a terminal or the program a notebook, otherwise lines."""
+    if _in_notebook():
+        return NotebookProgress()
+    return TerminalProgress() if sys.stderr is not None and sys.stderr.isatty() else LineProgress()
+
+
+def choose_progress(progress: Progress | bool | None) -> Progress:
+    """Return the progress of a call; its messages also go to the logger `belvedere`.
+
+    Args:
+        progress: A progress; True for `console_progress`, False for none; None: shown on a terminal and in a notebook.
+
+    Raises:
+        UsageError: It is another object.
+    """
+    if isinstance(progress, Progress):
+        return progress if _is_logged(progress) else LoggerProgress(progress)
+    if not (progress is None or isinstance(progress, bool)):
+        raise UsageError(f"`progress` must be a Progress, True, False or None. Received: {progress!r:.100}.")
+    if progress is None:
+        progress = _in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
+    return LoggerProgress(console_progress() if progress else Progress())
+
+
+def _is_logged(progress: Progress) -> bool:
+    """Return whether a progress sends its messages to the logger, itself or by one that it forwards to."""
+    while isinstance(progress, ForwardedProgress) and not isinstance(progress, LoggerProgress):
+        progress = progress._inner
+    return isinstance(progress, LoggerProgress)
+
+
+def _in_notebook() -> bool:
+    """Return whether the program runs in a kernel of IPython, as in Jupyter; IPython is not imported for that."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

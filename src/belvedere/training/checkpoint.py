@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,18 +40,36 @@ def write_checkpoint(state: State, path: Path) -> None:
     write_bytes(path, safetensors.torch.save(tensors, {"state": json.dumps(values)}))
 
 
+def read_history(path: Path) -> tuple[EpochMetrics, ...]:
+    """Return the completed epochs of a checkpoint without its tensors; none if the file does not exist.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
+    if not path.exists():
+        return ()
+    with _read_errors(path), safetensors.safe_open(path, "pt") as file:
+        return tuple(EpochMetrics(**row) for row in json.loads(file.metadata()["state"])["history"])
+
+
 def read_checkpoint(path: Path) -> State:
     """Read a state.
 
     Raises:
         TrainingError: The file is missing or damaged.
     """
-    try:
+    with _read_errors(path):
         with safetensors.safe_open(path, "pt") as file:
             values = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         values["history"] = [EpochMetrics(**row) for row in values["history"]]
         values["best"] = tuple(values["best"])
         return State(**values, tensors=tensors)
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"The checkpoint {path} cannot be read: {error}. Set `overwrite` to start over.") from error

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
 from belvedere.runtime.progress import Task
 from belvedere.training.augment import augment, mixup_or_cutmix, sample_crops
+from belvedere.training.callbacks import CallbackRunner
 from belvedere.training.checkpoint import State
 from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Device, Runtime
@@ -41,6 +42,7 @@ class FitResult:
     best_epoch: int  # 0 without a completed epoch
     weights: dict[str, Tensor]  # of the best epoch
     interrupted: bool
+    stopped_early: bool = False  # by a callback
     interpolation: float | None = None  # fraction of the fine-tuned weights, the rest is the pretrained start
 
 
@@ -62,6 +64,7 @@ def run_loop(
     validation: DataLoader,
     on_checkpoint: Callable[[State], None] = lambda _: None,
     state: State | None = None,
+    callbacks: CallbackRunner | None = None,
 ) -> FitResult:
     """Train a network and keep the weights of the epoch with the best validation metric.
 
@@ -74,23 +77,29 @@ def run_loop(
         validation: Validation images.
         on_checkpoint: Called with the state after every epoch, and from time to time within a long one.
         state: State to resume from.
+        callbacks: Called after every epoch; they may end the loop.
     """
+    callbacks = callbacks or CallbackRunner()
     with _seeded(config.seed, config.runtime.device):
         trainer = Trainer(network, config, train, validation, on_checkpoint)
         if state is not None:
             trainer.restore(state)
-        interrupted = False
+        interrupted = stopped_early = False
         batches, progress = config.batches, config.runtime.progress
         with progress.task("Training", batches.images_seen(batches.total_steps)) as task:
             task.advance(batches.images_seen(trainer.state.step))
             try:
-                while not trainer.is_done:
+                stop = trainer.is_between_epochs and callbacks.should_stop()
+                while not (stop or trainer.is_done):
                     trainer.train_epoch(task)
                     progress.log(_line(trainer.state.history[-1], batches.epochs))
+                    callbacks.on_epoch_end(trainer.state.history[-1])
+                    stop = callbacks.should_stop()
+                stopped_early = stop and not trainer.is_done
             except KeyboardInterrupt:
                 interrupted = True
     state = trainer.state
-    return FitResult(tuple(state.history), state.best_epoch, trainer.best_weights, interrupted)
+    return FitResult(tuple(state.history), state.best_epoch, trainer.best_weights, interrupted, stopped_early)
 
 
 class Trainer:
@@ -123,11 +132,14 @@ class Trainer:
     def is_done(self) -> bool:
         """Whether the last epoch is validated, or the time limit is reached."""
         state = self.state
-        return (
-            bool(state.history)
-            and state.epoch_images == 0
-            and (state.step >= self._config.batches.total_steps or self._is_over_time(state.seconds))
+        return self.is_between_epochs and (
+            state.step >= self._config.batches.total_steps or self._is_over_time(state.seconds)
         )
+
+    @property
+    def is_between_epochs(self) -> bool:
+        """Whether at least one epoch is completed, and none has begun since."""
+        return bool(self.state.history) and self.state.epoch_images == 0
 
     def train_epoch(self, task: Task) -> None:
         """Train to the end of the epoch or of the time, validate, and write a checkpoint."""
@@ -214,7 +226,7 @@ class Trainer:
             state.best, state.best_epoch, self.best_weights = score, number, copy_weights(network)
         speed = state.epoch_images / state.epoch_seconds
         training = (number, state.epoch_seconds, speed, factor * recipe.learning_rate, *self._epoch_metrics())
-        state.history.append(EpochMetrics(*training, found.loss, found.accuracy))
+        state.history.append(EpochMetrics(*training, found.loss, found.accuracy, found.calibrated_loss))
         state.seconds += state.epoch_seconds + time.perf_counter() - started
         state.epoch_images, state.epoch_seconds = 0, 0.0
         self._sums.zero_()

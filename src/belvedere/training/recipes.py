@@ -130,6 +130,13 @@ class Recipe:
         Literal["calibrated_log_loss", "accuracy"],
         Field(description="validation metric that selects the checkpoint; the log loss after temperature scaling"),
     ] = "calibrated_log_loss"
+    patience: Annotated[
+        int,
+        Field(ge=0, description="epochs in a row without a better checkpoint_metric that end the training; 0: no end"),
+    ] = 0
+    min_delta: Annotated[
+        NotNegative, Field(description="change of it that an improvement must exceed, for patience")
+    ] = 0.0
     validation_fraction: Annotated[
         Fraction,
         Field(description="fraction of the training images held out for validation, without a validation split"),
@@ -157,6 +164,8 @@ class Recipe:
             )
         if not self.epochs and not self.pretrained:
             raise ValueError("epochs must be 1 or more for a network that is not pretrained. Received: epochs = 0")
+        if self.patience and not self.epochs:
+            raise ValueError(f"a linear probe has no epochs for patience. Received: patience = {self.patience}")
         if self.weights and not self.pretrained:
             raise ValueError(
                 f"weights are for recipes that start from a pretrained network, such as 'probe'. "

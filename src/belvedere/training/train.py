@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from belvedere.data.dataset import Dataset, as_dataset
@@ -16,7 +16,9 @@ from belvedere.images.decode import read_image
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import command_line
-from belvedere.runtime.progress import LoggedProgress, Progress
+from belvedere.runtime.progress import LoggedProgress, Progress, choose_progress
+from belvedere.training.callbacks import Callback, CallbackRunner, TrainingContext, check_callbacks, early_stopping
+from belvedere.training.checkpoint import read_history
 from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
@@ -26,7 +28,9 @@ from belvedere.training.networks import architecture_for
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.results import TrainingOutput, collect_output
-from belvedere.training.run_folder import RunConfig, open_run_folder, write_config, write_trained
+from belvedere.training.run import Run
+from belvedere.training.run_folder import CHECKPOINT, RunConfig, open_run_folder, write_config, write_trained
+from belvedere.training.trackers import make_trackers
 from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import load_training_data
 from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
@@ -40,17 +44,23 @@ RESERVED_SECONDS = 15.0  # of a time limit, for export, evaluation and report
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished training."""
+class _Options:
+    """Arguments of `train` beside data, recipe and device."""
 
-    folder: Path
-    evaluation: Evaluation
-    metrics: dict[str, object]  # content of metrics.json
-    is_main_process: bool = True  # of several processes that train together, the one that reports
+    out: Path
+    seed: int
+    max_minutes: float | None
+    overwrite: bool
+    resume: bool
+    offline: bool
+    spreadsheet: bool
+    callbacks: tuple[Callback, ...]
+    started: float = field(default_factory=time.perf_counter)
 
-    def load(self) -> Model:
-        """Load the trained model."""
-        return load_model(self.folder)
+    @property
+    def deadline(self) -> float | None:
+        """Time by time.perf_counter() at which the fit must end; None for no limit."""
+        return None if self.max_minutes is None else self.started + self.max_minutes * 60 - RESERVED_SECONDS
 
 
 def train(
@@ -67,7 +77,9 @@ def train(
     resume: bool = False,
     offline: bool = False,
     spreadsheet: bool = False,
-    progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
+    track: str | Sequence[str] = (),
+    progress: Progress | bool | None = None,
     **changes: object,
 ) -> Run:
     """Train a classifier, evaluate it and write its run folder.
@@ -88,52 +100,91 @@ def train(
         resume: Whether to resume an interrupted training with the same arguments; without one, it starts.
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
-        progress: Shows progress. Default: nothing is shown.
+        callbacks: Objects whose methods are called during the training (see `Callback`).
+        track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/callbacks.md).
+        progress: Progress display. Default: on a terminal and in a notebook; False: none.
         **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
 
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
-    started = time.perf_counter()
-    recipe = choose_recipe(recipe, config, epochs, **changes)
-    _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
+    chosen = choose_recipe(recipe, config, epochs, **changes)
+    _check_arguments(chosen, seed, max_minutes, epochs, overwrite, resume)
+    called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
+    options = _Options(Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, called)
     runtime = Runtime(choose_device(device), init_distributed(device))
-    dataset = as_dataset(data)
+    if runtime.distributed.is_main:
+        runtime = replace(runtime, progress=choose_progress(progress))
+    return _run(data, chosen, config, options, runtime)
+
+
+def _run(
+    data: Dataset | Path | str, recipe: Recipe, config: Path | str | None, options: _Options, runtime: Runtime
+) -> Run:
+    """Load the data, train into the run folder, and call the callbacks."""
+    dataset = as_dataset(data, progress=runtime.progress)
+    callbacks, distributed = CallbackRunner(options.callbacks, runtime.distributed), runtime.distributed
     inputs = _input_files(config, recipe, dataset)
-    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
-        if runtime.distributed.is_main:
-            runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
-        log = runtime.progress
-        log.log(f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}")
-        deadline = None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
-        run = _configure(recipe, seed, dataset, runtime, max_minutes, deadline)
-        settings = write_config(folder, run, runtime)
-        trained = _train(folder, run, runtime, deadline, offline)
-        if runtime.distributed.is_main:
-            with log.stage("write"):
-                return _write_run(folder, Path(out), trained, run, runtime, settings, started, spreadsheet)
-    return _read_run(Path(out), run.split)
+    with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
+        if distributed.is_main:
+            runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", runtime.progress))
+        runtime.progress.log(
+            f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {options.seed}, "
+            f"into {options.out}"
+        )
+        config_of_run = _configure(recipe, dataset, options, runtime)
+        with callbacks.reporting_exceptions():
+            run = _train_and_write(folder, config_of_run, options, runtime, callbacks)
+    if run is None:  # the main process has written it
+        metrics = json.loads((options.out / "metrics.json").read_text(encoding="utf-8"))
+        evaluation = _evaluate(config_of_run.split, load_model(options.out), Progress())
+        return Run(options.out, evaluation, metrics, is_main_process=False)
+    callbacks.on_train_end(run)
+    return run
 
 
-def _configure(
-    recipe: Recipe, seed: int, dataset: Dataset, runtime: Runtime, max_minutes: float | None, deadline: float | None
-) -> RunConfig:
+def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Runtime) -> RunConfig:
     """Split the dataset, and adapt the recipe to the network and the time."""
-    split = _split(dataset, recipe, seed, runtime.progress)
-    recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, deadline)
-    return RunConfig(recipe, seed, dataset, split, find_unlabeled(recipe, split, runtime.progress), max_minutes)
+    split = _split(dataset, recipe, options.seed, runtime.progress)
+    recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, options.deadline)
+    unlabeled = find_unlabeled(recipe, split, runtime.progress)
+    return RunConfig(recipe, options.seed, dataset, split, unlabeled, options.max_minutes)
 
 
-def _read_run(out: Path, split: DataSplit) -> Run:
-    """Return the run that the main process has written."""
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
+def _train_and_write(
+    folder: Path, config: RunConfig, options: _Options, runtime: Runtime, callbacks: CallbackRunner
+) -> Run | None:
+    """Train, and write the run in the main process; return None in the others."""
+    settings = write_config(folder, config, runtime)
+    callbacks.on_train_begin(_describe(folder, options.out, config, runtime))
+    trained = _train(folder, config, options, runtime, callbacks)
+    if not runtime.distributed.is_main:
+        return None
+    with runtime.progress.stage("write"):
+        return _write_run(folder, trained, config, options, runtime, settings)
 
 
-def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
+def _describe(folder: Path, out: Path, config: RunConfig, runtime: Runtime) -> TrainingContext:
+    split = config.split
+    counts = {"train": len(split.train.samples), "validation": len(split.validation.samples), "test": len(split.test)}
+    return TrainingContext(
+        out=out,
+        folder=folder,
+        recipe=config.recipe,
+        seed=config.seed,
+        device=runtime.device.description,
+        class_names=config.dataset.class_names,
+        num_images=counts,
+        history=read_history(folder / CHECKPOINT),
+    )
+
+
+def _train(
+    folder: Path, run: RunConfig, options: _Options, runtime: Runtime, callbacks: CallbackRunner
+) -> TrainingOutput:
     """Run the stages of a training."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
-    weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
+    weights = load_weights(recipe, runtime.progress, options.offline) if recipe.pretrained else None
     pretrained_from: dict[str, str] = {}
     if weights is not None:
         license_id = architecture_for(recipe).license
@@ -141,9 +192,9 @@ def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | Non
     if recipe.linear_probe_only and weights is not None:
         trained = train_linear_probe(recipe, split, class_names, weights, run.seed, runtime)
         return replace(trained, pretrained_from=pretrained_from)
-    data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
+    data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=options.deadline)
     network = build_network(recipe, data, run.seed, runtime, weights)
-    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline))
+    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, options.deadline, callbacks))
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
     if data.teacher:
@@ -192,17 +243,10 @@ def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
 
 
 def _write_run(
-    folder: Path,
-    out: Path,
-    trained: TrainingOutput,
-    run: RunConfig,
-    runtime: Runtime,
-    settings: str,
-    started: float,
-    spreadsheet: bool,
+    folder: Path, trained: TrainingOutput, run: RunConfig, options: _Options, runtime: Runtime, settings: str
 ) -> Run:
     """Write the model, evaluate it, and write the report into the folder that is renamed to `out` afterwards."""
-    split, log = run.split, runtime.progress
+    split, log, out = run.split, runtime.progress, options.out
     uncertainty = fit_on_held_out(trained.held_out, log)
     card = write_trained(folder, trained, uncertainty, run, runtime)
     log.log("Evaluating the model")
@@ -220,11 +264,11 @@ def _write_run(
         warnings=trained.warnings + unreadable_warning(evaluation),
         samples={"Training images": split.train.samples, SPLIT_TITLES[evaluation.split]: _reported(split)},
         command=command_line(),
-        total_seconds=time.perf_counter() - started,
+        total_seconds=time.perf_counter() - options.started,
         model=model,
         history=trained.fit.history,
         config=settings,
-        spreadsheet=spreadsheet,
+        spreadsheet=options.spreadsheet,
     )
     return Run(out, evaluation, write_results(folder, results))
 

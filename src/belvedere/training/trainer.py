@@ -13,6 +13,7 @@ from belvedere.errors import TrainingError
 from belvedere.evaluation.run_folder import write_history
 from belvedere.runtime.files import write_bytes
 from belvedere.training.augment import resize_batch
+from belvedere.training.callbacks import CallbackRunner, early_stopping
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
 from belvedere.training.data_loader import ArrayLike, DataLoader
 from belvedere.training.device import Runtime
@@ -40,6 +41,7 @@ class FitPlan:
     runtime: Runtime
     folder: Path | None = None  # for the checkpoint, from which the fit resumes, and for history and best weights
     deadline: float | None = None  # time by time.perf_counter(), instead of the recipe's epochs; None for no limit
+    callbacks: CallbackRunner | None = None  # default: the early stopping of the recipe
 
 
 def build_network(
@@ -80,19 +82,21 @@ def fit(network: Network, data: TrainingData, plan: FitPlan) -> FitResult:
         TrainingError: The validation loss of every epoch is NaN, or the checkpoint is damaged.
     """
     recipe, runtime = plan.recipe, plan.runtime
+    callbacks = plan.callbacks or CallbackRunner(early_stopping(recipe), runtime.distributed)
     start = copy_weights(network) if recipe.pretrained else None
     validation = DataLoader(data.validation, runtime.device)
     with runtime.progress.stage("fit"):
         train = DataLoader(data.train, runtime.device, repeats_per_epoch(len(data.train.labels), recipe))
-        result = _run_or_resume(network, train, validation, plan)
+        result = _run_or_resume(network, train, validation, plan, callbacks)
     if not result.history:
         interrupt = KeyboardInterrupt()
         interrupt.add_note("Training was interrupted before its first epoch was completed: there is no model to keep.")
         raise interrupt
     if not result.weights:
         raise TrainingError("The validation loss is NaN after every epoch. Lower the learning rates.")
-    if result.interrupted:
-        runtime.progress.log(f"Interrupted: keeping epoch {result.best_epoch} of {len(result.history)} completed.")
+    if result.interrupted or result.stopped_early:
+        reason = "Interrupted" if result.interrupted else f"Stopped early, {callbacks.stop_reason}"
+        runtime.progress.log(f"{reason}: keeping epoch {result.best_epoch} of {len(result.history)} completed.")
     if start is not None:
         fraction, weights = interpolate_weights(network, start, result.weights, validation, runtime)
         result = replace(result, weights=weights, interpolation=fraction)
@@ -102,7 +106,9 @@ def fit(network: Network, data: TrainingData, plan: FitPlan) -> FitResult:
     return result
 
 
-def _run_or_resume(network: Network, train: DataLoader, validation: DataLoader, plan: FitPlan) -> FitResult:
+def _run_or_resume(
+    network: Network, train: DataLoader, validation: DataLoader, plan: FitPlan, callbacks: CallbackRunner
+) -> FitResult:
     checkpoint = None if plan.folder is None else plan.folder / CHECKPOINT
     state = read_checkpoint(checkpoint) if checkpoint is not None and checkpoint.exists() else None
     config = _loop_config(network, train, validation, plan, state)
@@ -115,8 +121,9 @@ def _run_or_resume(network: Network, train: DataLoader, validation: DataLoader, 
         if best:
             write_bytes(plan.folder / "weights.safetensors", safetensors.torch.save(best))
         write_checkpoint(state, plan.folder / CHECKPOINT)
+        callbacks.on_checkpoint(plan.folder / CHECKPOINT)
 
-    return run_loop(network, config, train, validation, save, state)
+    return run_loop(network, config, train, validation, save, state, callbacks)
 
 
 def _loop_config(

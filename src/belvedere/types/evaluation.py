@@ -129,3 +129,4 @@ class EpochMetrics:
     accuracy: float  # of the training batches, during training
     validation_loss: float
     validation_accuracy: float
+    calibrated_validation_loss: float | None = None  # after temperature scaling, nats; None for a linear probe

@@ -14,7 +14,7 @@ from belvedere.data.corrections.corrections_file import (
 )
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import DatasetError
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import count
 from belvedere.types.data import CopyResolution, DataWarning, Decision, Resolution, Sample
 
@@ -22,7 +22,7 @@ EVALUATION_SPLITS = ("test", "val")  # whose images stay if a decision could con
 
 
 def apply_corrections(
-    samples: Sequence[Sample], corrections: Path | str, progress: Progress | None = None
+    samples: Sequence[Sample], corrections: Path | str, progress: Progress | bool | None = None
 ) -> tuple[list[Sample], list[DataWarning]]:
     """Apply a corrections file.
 
@@ -43,7 +43,7 @@ def apply_corrections(
     """
     recorded = read_corrections(corrections)
     resolutions = resolve(recorded.decisions)
-    hashed = hash_samples(_find_candidates(samples, active_decisions(recorded.decisions)), progress or Progress())
+    hashed = hash_samples(_find_candidates(samples, active_decisions(recorded.decisions)), choose_progress(progress))
     corrected, warnings = _apply(samples, hashed, resolutions, str(corrections))
     if samples and not corrected:
         raise DatasetError(f"Every image is excluded by {corrections}. Undo some exclusions in a review.")

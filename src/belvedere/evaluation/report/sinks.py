@@ -13,7 +13,7 @@ from belvedere.runtime.dependencies import require
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import Input, OutputFile
 from belvedere.runtime.output_folder import atomic_folder
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.types.prediction import Prediction
 
 MAX_SHEET_IMAGES = 60
@@ -24,17 +24,17 @@ MAX_STEM_LENGTH = 60  # characters; file names have at most 255 bytes
 class ContactSheet:
     """A PNG with the first images and their predictions."""
 
-    def __init__(self, path: Path, *, overwrite: bool = False, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, progress: Progress | bool | None = None) -> None:
         """Set up a contact sheet.
 
         Args:
             path: File to write.
             overwrite: Whether to replace any file except inputs; an older contact sheet is always replaced.
-            progress: Logs how many images the sheet shows, if not all; default: none.
+            progress: Logs how many images the sheet shows, if not all. Default: on a terminal and in a notebook.
         """
         require("report", "A contact sheet")
         self.path = path
-        self._overwrite, self._progress = overwrite, progress or Progress()
+        self._overwrite, self._progress = overwrite, choose_progress(progress)
         self._shown: list[Prediction] = []
         self._num_images = 0
         self._file: OutputFile | None = None
