@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
 from belvedere.inference.uncertainty.conformal import COVERAGE
+from belvedere.inference.writers.text import WRITERS, WriterSpec
 from belvedere.runtime.terminal import print_error, printable
 from belvedere.types.data import NONE_OF_THESE, CacheStats, ModelId
 from belvedere.types.evaluation import Evaluation
@@ -50,6 +51,9 @@ class TableWriter:
         if self._predictions:
             show_predictions(self._console, self._predictions, self._class_names)
             self._predictions.clear()
+
+
+WRITERS.add("table", WriterSpec(TableWriter))
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> "Table":

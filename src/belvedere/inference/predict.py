@@ -47,7 +47,7 @@ def predict(
         model: A model (`load_model` sets its accept rate), its model.onnx, or a run folder.
         data: Paths of files or folders, or images in memory, as `Model.predict` takes them. With `out`, paths only.
         out: File to write, in memory that does not grow with the number of images; default: none.
-        format: "csv", "jsonl", "json" or "parquet"; default: the suffix of `out`.
+        format: "csv", "jsonl", "json", "parquet" or a registered format; default: the suffix of `out`.
         overwrite: Whether any existing file but the inputs may be replaced; older predictions always are.
         resume: Whether to continue an interrupted call with the same arguments.
         spreadsheet: Whether CSV cells that a spreadsheet would run as formulas are escaped.

@@ -17,13 +17,16 @@ from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.progress import LoggedProgress, Progress
+from belvedere.training.custom_augment import Augment, check_augment
 from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
 from belvedere.training.held_out import predict_held_out
 from belvedere.training.input_size import adapt_size_schedule, choose_image_size
+from belvedere.training.network_check import prepare_network
 from belvedere.training.networks import architecture_for
+from belvedere.training.own_network import accepts_networks
 from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
@@ -61,6 +64,7 @@ class Run:
         return load_model(self.folder)
 
 
+@accepts_networks
 def train(
     data: Dataset | Path | str,
     *,
@@ -75,6 +79,7 @@ def train(
     resume: bool = False,
     offline: bool = False,
     spreadsheet: bool = False,
+    augment: Augment | None = None,
     progress: Progress | None = None,
     **changes: object,
 ) -> Run:
@@ -96,25 +101,28 @@ def train(
         resume: Whether to resume an interrupted training with the same arguments; without one, it starts.
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
+        augment: Function of pixels, (N, 3, H, W), float32, RGB of 0 to 255, and a `torch.Generator`, applied to each
+            batch after the recipe's augmentation. Default: none.
         progress: Shows progress. Default: nothing is shown.
-        **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
+        **changes: Recipe keys, such as network, weights or batch_size, which override `config`; network may also be an
+            `nn.Module`, or a function of the number of classes that returns one (see `register_network`).
 
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
-    started = time.perf_counter()
-    recipe = choose_recipe(recipe, config, epochs, **changes)
+    started, recipe = time.perf_counter(), choose_recipe(recipe, config, epochs, **changes)
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
+    check_augment(augment, recipe)
     runtime = Runtime(choose_device(device), init_distributed(device))
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
-    inputs = _input_files(config, recipe, dataset)
-    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
+    read = _input_files(config, recipe, dataset)
+    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, read) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
         log = runtime.progress
         log.log(f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}")
         deadline = None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
-        run = _configure(recipe, seed, dataset, runtime, max_minutes, deadline)
+        run = replace(_configure(recipe, seed, dataset, runtime, max_minutes, deadline), augment=augment)
         settings = write_config(folder, run, runtime)
         trained = _train(folder, run, runtime, deadline, offline)
         if runtime.distributed.is_main:
@@ -127,6 +135,7 @@ def _configure(
     recipe: Recipe, seed: int, dataset: Dataset, runtime: Runtime, max_minutes: float | None, deadline: float | None
 ) -> RunConfig:
     """Split the dataset, and adapt the recipe to the network and the time."""
+    recipe = prepare_network(recipe, len(dataset.class_names), seed, runtime.progress)
     split = _split(dataset, recipe, seed, runtime.progress)
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, deadline)
     return RunConfig(recipe, seed, dataset, split, find_unlabeled(recipe, split, runtime.progress), max_minutes)
@@ -148,7 +157,7 @@ def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | Non
         return replace(trained, pretrained_from=pretrained_from)
     data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
     network = build_network(recipe, data, run.seed, runtime, weights)
-    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline))
+    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline, run.augment))
     held_out = predict_held_out(network, data, runtime)
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
@@ -178,7 +187,7 @@ def _check_arguments(
     if overwrite and resume:
         raise UsageError("`overwrite` and `resume` exclude each other. Leave one out.")
     spec = architecture_for(recipe)
-    if not (spec.any_size or recipe.pretrained) and (recipe.whitened_stem or recipe.image_size_schedule):
+    if spec.any_size is False and not (spec.is_plugin or recipe.pretrained) and (recipe.whitened_stem or recipe.image_size_schedule):
         size = f"{spec.preprocess.width} x {spec.preprocess.height}"
         raise UsageError(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "

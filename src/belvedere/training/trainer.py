@@ -13,6 +13,7 @@ from belvedere.evaluation.run_folder import write_history
 from belvedere.runtime.files import write_bytes
 from belvedere.training.augment import resize_batch
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
+from belvedere.training.custom_augment import Augment
 from belvedere.training.data_loader import ArrayLike, DataLoader
 from belvedere.training.device import Runtime
 from belvedere.training.loop import FitResult, LoopConfig, copy_weights, run_loop
@@ -39,6 +40,7 @@ class FitPlan:
     runtime: Runtime
     folder: Path | None = None  # for the checkpoint, from which the fit resumes, and for history and best weights
     deadline: float | None = None  # time by time.perf_counter(), instead of the recipe's epochs; None for no limit
+    augment: Augment | None = None  # the user's, after that of the recipe
 
 
 def build_network(
@@ -131,7 +133,7 @@ def _loop_config(
     network: Network, train: DataLoader, validation: DataLoader, plan: FitPlan, state: State | None
 ) -> LoopConfig:
     batches = plan_batches(len(train), plan.recipe, plan.runtime.distributed.world_size)
-    config = LoopConfig(plan.recipe, batches, plan.seed, plan.runtime)
+    config = LoopConfig(plan.recipe, batches, plan.seed, plan.runtime, augment=plan.augment)
     if state is not None:
         plan.runtime.progress.log(f"Resuming after {state.step} of {state.total_steps} steps.")
         batches = replace(batches, total_steps=state.total_steps)

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from belvedere.training.networks.registry import Network, register
-from belvedere.types.model import Preprocess
+from belvedere.training.networks.register import register_network
+from belvedere.training.networks.registry import Network
 
 MEAN, STD = 115.0, 60.0  # about those of photographs; the first batch norm does the rest
 PATCH = 4  # kernel size and stride of the stem, pixels
@@ -103,13 +103,13 @@ class Scale(nn.Module):
 
 
 def _register(size: str, image_size: int, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
-    register(
+    register_network(
         f"compact-{size}",
+        image_size=image_size,
+        any_size=True,
         summary=f"compact residual network, {', '.join(map(str, widths))} channels, {sum(blocks)} blocks",
         source="Belvedere, after ResNet (He et al. 2016)",
-        license_id="Apache-2.0",
-        preprocess=Preprocess(image_size, image_size, "stretch"),
-        any_size=True,
+        license="Apache-2.0",
     )(partial(CompactNetwork, widths=widths, blocks=blocks))
 
 
