@@ -45,7 +45,9 @@ def predict(
     images: Images,
     model: NamedModel = None,
     out: OutFile = None,
-    format: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, json, parquet, or a registered one.")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="table, csv, jsonl, json, parquet, or a registered one.")
+    ] = None,
     resume: Resume = False,
     backend: Backend = "local",
     overwrite: Overwrite = False,

@@ -24,11 +24,11 @@ def load_code(file: Path) -> None:
     name = f"{PREFIX}{path.stem}_{abs(hash(str(path))):x}"
     if name in sys.modules:
         return
-    if path.suffix != ".py" or not path.is_file():
-        raise UsageError(f"{file} is not a Python file. Give a file that ends in .py.")
+    if not path.is_file():
+        raise UsageError(f"No such file: {file}. Give a Python file.")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{file} cannot be run as Python. Give a file that ends in .py.")
+        raise UsageError(f"{file} is not a Python file. Give a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before the code runs: dataclasses look their module up
     try:

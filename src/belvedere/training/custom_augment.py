@@ -43,7 +43,9 @@ def apply_augment(augment: Augment | None, pixels: Tensor, seed: tuple[int, ...]
         found = augment(pixels.float(), generator)
     if not isinstance(found, Tensor) or found.shape != pixels.shape or not found.is_floating_point():
         received = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise UsageError(f"{name} must return floating-point pixels of shape {tuple(pixels.shape)}. Received: {received}.")
+        raise UsageError(
+            f"{name} must return floating-point pixels of shape {tuple(pixels.shape)}. Received: {received}."
+        )
     return found.to(pixels).contiguous(memory_format=torch.channels_last)
 
 

@@ -258,7 +258,9 @@ class Trainer:
             self.network.load_state_dict(groups["network"])
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise TrainingError(f"The checkpoint is of another network: {reason}. Set `overwrite` to start over.") from error
+            raise TrainingError(
+                f"The checkpoint is of another network: {reason}. Set `overwrite` to start over."
+            ) from error
         if self._average is not None:
             self._average.load_state_dict(groups["average"])
         self._optimizers.restore(groups["optimizers"])

@@ -48,9 +48,11 @@ def prepare_network(recipe: Recipe, num_classes: int, seed: int, progress: Progr
     if recipe.whitened_stem and type(network).init_whitening is Network.init_whitening:
         recipe = replace(recipe, whitened_stem=False)
     size = spec.preprocess.height
-    sizes = {size_at(recipe.image_size_schedule, at) for at in np.linspace(0, 1, NUM_SAMPLES)} if (
-        recipe.image_size_schedule
-    ) else set()
+    sizes = (
+        {size_at(recipe.image_size_schedule, at) for at in np.linspace(0, 1, NUM_SAMPLES)}
+        if (recipe.image_size_schedule)
+        else set()
+    )
     if spec.any_size is False or not all(_accepts_size(network, each) for each in sizes):
         progress.log(f"{spec.name} accepts images of {size} x {size} pixels only: all crops have that size.")
         recipe = replace(recipe, image_size_schedule=((0.0, float(size)),) if recipe.image_size_schedule else ())
@@ -93,7 +95,9 @@ def _check_export(network: Network, spec: ArchitectureSpec) -> None:
         with plugin_errors(f"The export of the network {spec.name!r} to ONNX"):
             export_graph(copy.deepcopy(network), spec.preprocess, sample)
     except TrainingError as error:
-        raise UsageError(f"The network {spec.name!r} cannot be exported to ONNX, so it is not trained. {error}") from error
+        raise UsageError(
+            f"The network {spec.name!r} cannot be exported to ONNX, so it is not trained. {error}"
+        ) from error
 
 
 def _accepts_size(network: Network, size: int) -> bool:

@@ -22,8 +22,8 @@ OptimizerFactory = Callable[[Network, Recipe], Optimizers]
 def register_optimizer(name: str, *, overwrite: bool = False) -> Callable[[OptimizerFactory], OptimizerFactory]:
     """Return a decorator that registers an optimizer for the recipe key `optimizer`.
 
-    The function gets the network and the recipe, whose keys are attributes such as `recipe.learning_rate`, and returns a
-    `torch.optim.Optimizer` or a list of them, which take a step without a closure. The learning rates of their
+    The function gets the network and the recipe, whose keys are attributes such as `recipe.learning_rate`, and returns
+    a `torch.optim.Optimizer` or a list of them, which take a step without a closure. The learning rates of their
     parameter groups follow the recipe's schedule. A resumed training continues with the state that the optimizer keeps
     of each parameter, as tensors and numbers.
 
@@ -164,7 +164,7 @@ def _create(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     if wrong or not optimizers:
         received = type(wrong[0]).__name__ if wrong else "an empty list"
         raise UsageError(
-            f"The function of the optimizer {recipe.optimizer!r} must return a torch.optim.Optimizer or a list of them. "
+            f"The function of the optimizer {recipe.optimizer!r} must return one or several torch.optim.Optimizer. "
             f"Received: {received}."
         )
     return optimizers
@@ -212,4 +212,3 @@ def _muon(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     if not kernels:
         return [adamw]
     return [Muon(kernels, recipe.muon_learning_rate, recipe.muon_momentum, recipe.weight_decay), adamw]
-

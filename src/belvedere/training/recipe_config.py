@@ -92,7 +92,12 @@ def choose_recipe(
 
 
 def register_recipe(
-    name: str, *, base: str = DEFAULT_RECIPE, config: Path | str | None = None, overwrite: bool = False, **changes: object
+    name: str,
+    *,
+    base: str = DEFAULT_RECIPE,
+    config: Path | str | None = None,
+    overwrite: bool = False,
+    **changes: object,
 ) -> None:
     """Register a recipe, so that `train` and the command line take its name.
 

@@ -124,7 +124,7 @@ def train(
         deadline = None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
         run = replace(_configure(recipe, seed, dataset, runtime, max_minutes, deadline), augment=augment)
         settings = write_config(folder, run, runtime)
-        trained = _train(folder, run, runtime, deadline, offline)
+        trained = run_stages(folder, run, runtime, deadline, offline)
         if runtime.distributed.is_main:
             with log.stage("write"):
                 return _write_run(folder, Path(out), trained, run, runtime, settings, started, spreadsheet)
@@ -147,8 +147,8 @@ def _read_run(out: Path, split: DataSplit) -> Run:
     return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
 
 
-def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
-    """Run the stages of a training."""
+def run_stages(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
+    """Run the stages of a training, with its checkpoints in `folder`."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
     weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
     pretrained_from = _describe_weights(recipe, weights)
@@ -187,7 +187,11 @@ def _check_arguments(
     if overwrite and resume:
         raise UsageError("`overwrite` and `resume` exclude each other. Leave one out.")
     spec = architecture_for(recipe)
-    if spec.any_size is False and not (spec.is_plugin or recipe.pretrained) and (recipe.whitened_stem or recipe.image_size_schedule):
+    if (
+        spec.any_size is False
+        and not (spec.is_plugin or recipe.pretrained)
+        and (recipe.whitened_stem or recipe.image_size_schedule)
+    ):
         size = f"{spec.preprocess.width} x {spec.preprocess.height}"
         raise UsageError(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "

@@ -33,7 +33,9 @@ def register_writer(
         UsageError: The name is taken, or cannot be a suffix.
     """
     if not isinstance(name, str) or not name.isalnum() or not name.islower():
-        raise UsageError(f"The name of a format must be lower-case letters and digits, as a suffix. Received: {name!r}.")
+        raise UsageError(
+            f"The name of a format must be lower-case letters and digits, as a suffix. Received: {name!r}."
+        )
 
     def add(create: CustomWriterFactory) -> CustomWriterFactory:
         def create_guarded(file: Any, class_names: Sequence[str], model: ModelId) -> "_GuardedWriter":

@@ -41,7 +41,9 @@ def architecture_for(recipe: Recipe) -> ArchitectureSpec:
             return find_backbone(recipe.network, recipe.image_size)
         except UnknownNameError as error:
             if recipe.network in NETWORKS:
-                error.add_note(f"{recipe.network!r} is trained from scratch: choose another recipe than {recipe.name!r}.")
+                error.add_note(
+                    f"{recipe.network!r} is trained from scratch: choose another recipe than {recipe.name!r}."
+                )
             raise
     try:
         entry = find_network(recipe.network)

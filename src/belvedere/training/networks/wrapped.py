@@ -154,8 +154,15 @@ def _run(module: nn.Module, pixels: Tensor) -> tuple[object, list[Call]]:
 
 def _take_head(features: nn.Module, calls: list[Call], pixels: Tensor, logits: Tensor) -> nn.Linear | None:
     """Remove the last linear layer and return it, if it computes the logits from an embedding; None otherwise."""
-    name, head = next(((name, layer) for name, layer, _, _ in reversed(calls) if isinstance(layer, nn.Linear)), ("", None))
-    if head is None or head.out_features != logits.shape[1] or head.in_features > MAX_EMBEDDING_DIM or head.bias is None:
+    name, head = next(
+        ((name, layer) for name, layer, _, _ in reversed(calls) if isinstance(layer, nn.Linear)), ("", None)
+    )
+    if (
+        head is None
+        or head.out_features != logits.shape[1]
+        or head.in_features > MAX_EMBEDDING_DIM
+        or head.bias is None
+    ):
         return None
     parent, _, leaf = name.rpartition(".")
     setattr(features.get_submodule(parent), leaf, nn.Identity())
