@@ -14,7 +14,7 @@ from belvedere.training.networks import architecture_for
 from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.networks.wrapped import TOLERANCE, check_logits, random_pixels
 from belvedere.training.onnx_export import export_graph
-from belvedere.training.recipes import Recipe
+from belvedere.training.recipes import Recipe, Schedule
 from belvedere.training.schedule import size_at
 
 NUM_SAMPLES = 50  # positions of the image size schedule
@@ -47,16 +47,20 @@ def prepare_network(recipe: Recipe, num_classes: int, seed: int, progress: Progr
     _check_export(network, spec)
     if recipe.whitened_stem and type(network).init_whitening is Network.init_whitening:
         recipe = replace(recipe, whitened_stem=False)
+    return replace(recipe, image_size_schedule=_adapt_schedule(recipe.image_size_schedule, network, spec, progress))
+
+
+def _adapt_schedule(schedule: Schedule, network: Network, spec: ArchitectureSpec, progress: Progress) -> Schedule:
+    """Return the schedule; for a network of one size, that size, or no crops if crops cannot have it."""
+    sizes = {size_at(schedule, fraction) for fraction in np.linspace(0, 1, NUM_SAMPLES)} if schedule else set()
+    if not sizes or (spec.any_size is not False and all(_accepts_size(network, size) for size in sizes)):
+        return schedule
     size = spec.preprocess.height
-    sizes = (
-        {size_at(recipe.image_size_schedule, at) for at in np.linspace(0, 1, NUM_SAMPLES)}
-        if (recipe.image_size_schedule)
-        else set()
-    )
-    if spec.any_size is False or not all(_accepts_size(network, each) for each in sizes):
-        progress.log(f"{spec.name} accepts images of {size} x {size} pixels only: all crops have that size.")
-        recipe = replace(recipe, image_size_schedule=((0.0, float(size)),) if recipe.image_size_schedule else ())
-    return recipe
+    fixed = ((0.0, float(size)),)
+    fits = size_at(fixed, 0.0) == size
+    how = "all crops have that size" if fits else "it is trained without crops"
+    progress.log(f"{spec.name} accepts images of {size} x {size} pixels only: {how}.")
+    return fixed if fits else ()
 
 
 def _check_outputs(network: Network, spec: ArchitectureSpec, num_classes: int) -> None:
