@@ -17,7 +17,8 @@ def write(folder: Path, code: str, name: str = "mine.py") -> Path:
 
 def test_a_file_runs_once_and_its_classes_have_a_module(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    code = f"with open({str(log)!r}, 'a') as log:\n    log.write('x')\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    b: int\n"
+    code = f"with open({str(log)!r}, 'a') as log:\n    log.write('x')\n"
+    code += "from dataclasses import dataclass\n@dataclass\nclass A:\n    b: int\n"
     file = write(tmp_path, code)
     load_code(file)
     load_code(file)

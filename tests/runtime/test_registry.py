@@ -60,13 +60,15 @@ def test_a_name_is_a_text(name: str) -> None:
         Registry("number", "none").add(name, 1)
 
 
-def test_a_built_in_name_loads_no_plugin(plugins: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("plugins")
+def test_a_built_in_name_loads_no_plugin(caplog: pytest.LogCaptureFixture) -> None:
     assert "one" in SHARED
     assert SHARED.find("one") == 1
     assert caplog.messages == []
 
 
-def test_plugins_are_loaded_and_failures_named_in_a_line_each(plugins: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("plugins")
+def test_plugins_are_loaded_and_failures_named_in_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "belvedere"):
         assert SHARED.find("seven") == 7
         assert list(SHARED.items()) == [("one", 1), ("seven", 7)]  # the plug-ins are loaded once

@@ -134,6 +134,6 @@ def test_an_exception_names_the_network_and_the_size() -> None:
     def fail(_: Tensor) -> object:
         raise ValueError("two\nlines")
 
-    with pytest.raises(PluginError, match="'mine'.*32 x 32") as raised:
+    with pytest.raises(PluginError, match=r"'mine'.*32 x 32") as raised:
         wrap(Returns(fail))
     assert "\n" not in str(raised.value)
