@@ -22,7 +22,13 @@ from belvedere.errors import BelvedereError, InvalidImageError, UnsupportedInput
 from belvedere.inference.model import load_model
 from belvedere.sklearn import ImageClassifier
 
-SETTINGS = {"min_steps": 0, "epochs": 2, "batch_size": 8, "image_size": 32, "image_size_schedule": ((0.0, 32),)}
+SETTINGS: dict[str, Any] = {
+    "min_steps": 0,
+    "epochs": 2,
+    "batch_size": 8,
+    "image_size": 32,
+    "image_size_schedule": ((0.0, 32),),
+}
 
 
 def classifier(**changes: Any) -> ImageClassifier:
@@ -88,15 +94,15 @@ def test_kinds_of_images_are_equal(fitted: ImageClassifier, arrays: NDArray[np.u
     expected = fitted.predict_proba(arrays)
     for kind in kinds:
         assert (fitted.predict_proba(kind) == expected).all()
-    again = classifier().fit(files, TEXTS)
-    assert (again.predict_proba(arrays) == expected).all()  # the same pixels, seed and labels
+    again = classifier().fit(list(arrays), TEXTS)
+    assert (again.predict_proba(arrays) == expected).all()
 
 
 def test_pickles_and_copies_predict_the_same(
     fitted: ImageClassifier, arrays: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     expected = fitted.predict_proba(arrays)
-    for other in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+    for other in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):  # noqa: S301
         assert (other.predict_proba(arrays) == expected).all()
     (tmp_path / "model.onnx").write_bytes(fitted.model_bytes_)
     assert load_model(tmp_path / "model.onnx").class_names == ("fire", "sea")

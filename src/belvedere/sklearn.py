@@ -76,7 +76,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.device = device
         self.offline = offline
         self.augment = augment
-        vars(self).update(config)
+        for name, value in config.items():
+            setattr(self, name, value)
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 - scikit-learn's name
         """Train on n images.
@@ -114,7 +115,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         for warning in found:
             warnings.warn(f"{warning.message}: {'; '.join(warning.names[:3])}", UserWarning, stacklevel=2)
         self.classes_ = classes
-        self.model_ = open_model(self.model_bytes_, MODEL_NAME)
+        self.model_: Model = open_model(self.model_bytes_, MODEL_NAME)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -133,7 +134,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the most probable class of each image, (n,), in the type of y."""
-        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[best]
         return labels
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -170,7 +172,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "model_bytes_" in state:
-            self.model_: Model = open_model(state["model_bytes_"], MODEL_NAME)
+            self.model_ = open_model(state["model_bytes_"], MODEL_NAME)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

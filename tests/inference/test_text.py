@@ -333,7 +333,7 @@ def test_card_is_shown_whole(width: int) -> None:
     for expected in (
         "classes [red]x[/red], ",
         "input 8 x 8 RGB, resized by 'stretch'",
-        "recipe 'article', seed 7",
+        "recipe 'article', network 'mean-colour', seed 7",
         "images 1,234 train, 56 validation, 78 test",
         "3 in 12 s, best epoch 2",
         "torch 2.13.0",

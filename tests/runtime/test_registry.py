@@ -57,7 +57,7 @@ def test_a_taken_name_is_refused_unless_overwritten() -> None:
 @pytest.mark.parametrize("name", ["", "  ", None, 3])
 def test_a_name_is_a_text(name: str) -> None:
     with pytest.raises(UsageError):
-        Registry("number", "none").add(name, 1)
+        SHARED.add(name, 1)
 
 
 @pytest.mark.usefixtures("plugins")

@@ -131,7 +131,7 @@ def test_a_registered_optimizer_continues_with_its_state(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("created", [None, [], [1], "sgd"])
 def test_what_is_no_optimizer_is_refused(created: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OPTIMIZERS, "_values", dict(OPTIMIZERS._values))
-    register_optimizer("mine")(lambda *_: created)  # type: ignore[arg-type, return-value]
+    register_optimizer("mine")(lambda *_: created)  # type: ignore[arg-type]
     recipe = choose_recipe("quick", optimizer="mine")
     with pytest.raises(UsageError, match="'mine'"):
         OptimizerGroup(TinyNetwork(2), recipe)  # type: ignore[arg-type]

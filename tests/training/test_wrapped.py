@@ -64,7 +64,7 @@ def convolutional_head() -> nn.Module:
 
 
 def log_softmax() -> nn.Module:
-    return nn.Sequential(*pooled(), nn.LogSoftmax(1))  # type: ignore[arg-type]  # a Sequential is an iterable
+    return nn.Sequential(pooled(), nn.LogSoftmax(1))
 
 
 def wrap(module: nn.Module, num_classes: int = NUM_CLASSES) -> WrappedNetwork:

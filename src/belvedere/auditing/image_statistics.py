@@ -74,13 +74,15 @@ class ImageStatistics:
 
 
 def read_statistics(
-    paths: Iterable[Path], pixel_functions: PixelFunctions
+    paths: Iterable[Path], pixel_functions: PixelFunctions | None = None
 ) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
     """Yield statistics and a grayscale thumbnail, (32, 32), of each image, in order, on all cores."""
     return parallel_map(partial(compute_statistics, pixel_functions=pixel_functions), paths, chunk_size=CHUNK_SIZE)
 
 
-def compute_statistics(path: Path, pixel_functions: PixelFunctions) -> tuple[ImageStatistics, NDArray[np.uint8]]:
+def compute_statistics(
+    path: Path, pixel_functions: PixelFunctions | None = None
+) -> tuple[ImageStatistics, NDArray[np.uint8]]:
     """Read an image, and return its statistics and grayscale thumbnail, which is black for an unreadable file."""
     black = np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
     try:
@@ -111,7 +113,7 @@ def compute_statistics(path: Path, pixel_functions: PixelFunctions) -> tuple[Ima
         entropy=entropy,
         blur=max(blur_effect(center), blur_effect(center.T)),
         high_frequency_ratio=high_frequency_ratio(center),
-        pixel_scores={name: score(pixels) for name, score in pixel_functions.items()},
+        pixel_scores={name: score(pixels) for name, score in (pixel_functions or {}).items()},
     )
     return statistics, to_gray(resize_image(pixels, _THUMBNAIL)).round().astype(np.uint8)
 

@@ -231,7 +231,7 @@ def show_card(console: "Console", card: ModelCard) -> None:
     lines = {
         "classes": ", ".join(card.class_names),
         "input": f"{size.height} x {size.width} RGB, resized by {size.resize!r}",
-        "trained": f"{made.created}, recipe {made.recipe!r}, seed {made.seed}",
+        "trained": f"{made.created}, recipe {made.recipe!r}, network {made.network!r}, seed {made.seed}",
         "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
         "images": ", ".join(f"{count:,} {split}" for split, count in made.num_images.items()),
         "epochs": f"{made.epochs} in {made.training_seconds:.0f} s, best epoch {made.best_epoch}"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples, fingerprint, hash_samples
@@ -38,7 +39,7 @@ def train_bytes(
     offline: bool = False,
     augment: Augment | None = None,
     progress: Progress | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> tuple[bytes, tuple[DataWarning, ...]]:
     """Train a model on all images of a dataset, some of them for validation.
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -112,7 +113,8 @@ def register_recipe(
         UnknownNameError: There is no such base or key.
         UsageError: A value is invalid, or the name is taken.
     """
-    RECIPES.add(name, choose_recipe(base, config, **changes | {"name": name}), overwrite=overwrite)
+    values: dict[str, Any] = changes | {"name": name}
+    RECIPES.add(name, choose_recipe(base, config, **values), overwrite=overwrite)
 
 
 def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recipe:

@@ -203,7 +203,8 @@ def open_writer(
     if create is None:
         raise UsageError(f"{format.capitalize()} needs a file. Give the name of a new file as `out`.")
     with _stdout(format) if out is None else atomic_text_writer(out, check) as file:
-        writer = create(file.buffer if spec.is_binary else file, class_names, model)
+        target: Any = file.buffer if spec.is_binary else file
+        writer = create(target, class_names, model)
         try:
             yield writer
         except BelvedereError as error:
