@@ -36,8 +36,8 @@ def make(source: Path, number: int, file: Path) -> None:
     random = np.random.default_rng((5, number))
     image = Image.open(source).convert("RGB")
     width, height = image.size
-    share = random.uniform(0.3, 0.8)
-    wide, high = max(16, round(width * share)), max(16, round(height * share * random.uniform(0.8, 1.2)))
+    fraction = random.uniform(0.3, 0.8)
+    wide, high = max(16, round(width * fraction)), max(16, round(height * fraction * random.uniform(0.8, 1.2)))
     left, top = int(random.integers(max(1, width - wide))), int(random.integers(max(1, height - high)))
     image = image.crop((left, top, min(left + wide, width), min(top + high, height)))
     if random.random() < 0.5:
@@ -46,12 +46,12 @@ def make(source: Path, number: int, file: Path) -> None:
     ImageEnhance.Contrast(image).enhance(random.uniform(0.7, 1.3)).resize((120, 120)).save(file, quality=88)
 
 
-def make_all(photos: Path, folder: Path, count: int) -> None:
+def make_all(data: Path, folder: Path, count: int) -> None:
     """Write missing variations, and a table of all."""
-    sources = [sample.path for sample in load_dataset(photos).samples]
-    labels = {sample.path: sample.label for sample in load_dataset(photos).samples}
+    sources = [sample.path for sample in load_dataset(data).samples]
+    labels = {sample.path: sample.label for sample in load_dataset(data).samples}
     random = np.random.default_rng(6)
-    chosen = [sources[place] for place in random.integers(0, len(sources), count)]
+    chosen = [sources[index] for index in random.integers(0, len(sources), count)]
     for start in range(0, count, PER_FOLDER):
         name_of(folder, start).parent.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(count) if not name_of(folder, number).exists()]
@@ -75,8 +75,8 @@ def audit(folder: Path, count: int) -> None:
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(
-        f"{count:7,} photographs: {seconds:6.0f} s, {busy:6.0f} s of processor, {memory:6,.0f} MB at most, "
-        f"{len(found.groups)} groups of copies",
+        f"{count:7,} images: {seconds:6.0f} s, {busy:6.0f} s of processor, {memory:6,.0f} MB at most, "
+        f"{len(found.groups)} groups of duplicates",
         flush=True,
     )
 
@@ -88,12 +88,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", default="25000,50000,100000,200000")
     parser.add_argument("--only", type=int, help="audit so many in this process")
-    arguments = parser.parse_args()
-    if arguments.only:
-        audit(arguments.folder, arguments.only)
+    options = parser.parse_args()
+    if options.only:
+        audit(options.folder, options.only)
         return
-    counts = [int(count) for count in arguments.counts.split(",")]
-    make_all(arguments.photos, arguments.folder, max(counts))
+    counts = [int(count) for count in options.counts.split(",")]
+    make_all(options.data, options.folder, max(counts))
     for count in counts:
         subprocess.run([sys.executable, *sys.argv, "--only", str(count)], check=True)
 

@@ -26,16 +26,16 @@ def measure(name: str) -> tuple[float, int, int]:
     entry, device = find_backbone(name), choose_device("auto")
     network = entry.create(2).eval().to(device=device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     embedder = NetworkEmbedder(network, device, entry.preprocess, "")
-    side = entry.preprocess.height
-    pictures = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3)).astype(np.uint8)
-    embedder.embed(pictures)
+    size = entry.preprocess.height
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3)).astype(np.uint8)
+    embedder.embed(images)
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        embedder.embed(pictures)
+        embedder.embed(images)
         times.append(time.perf_counter() - start)
     parameters = sum(weights.numel() for weights in network.features.parameters())
-    return parameters / 1e6, side, round(BATCH / min(times))
+    return parameters / 1e6, size, round(BATCH / min(times))
 
 
 def main() -> None:
@@ -46,8 +46,8 @@ def main() -> None:
     versions = f"torch {torch.__version__}, timm {timm.__version__}, Python {platform.python_version()}"
     print(f"{choose_device('auto').description}, {versions}")
     for name in names:
-        parameters, side, speed = measure(name)
-        print(f"{name:55} {parameters:6.1f} M  {side} px  {speed:5d} photographs/s", flush=True)
+        parameters, size, speed = measure(name)
+        print(f"{name:55} {parameters:6.1f} M  {size} px  {speed:5d} images/s", flush=True)
 
 
 if __name__ == "__main__":

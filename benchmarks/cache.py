@@ -24,7 +24,7 @@ from belvedere.runtime.environment import CACHE_DIR_ENV
 from belvedere.runtime.progress import Progress
 from belvedere.types.model import Preprocess
 
-SHARE = 64  # files a thread takes at once
+CHUNK_SIZE = 64  # files a thread takes at once
 
 
 def decode_bare(paths: list[Path]) -> float:
@@ -36,18 +36,18 @@ def decode_bare(paths: list[Path]) -> float:
 
     start = time.perf_counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(decode, [paths[first : first + SHARE] for first in range(0, len(paths), SHARE)]))
+        list(pool.map(decode, [paths[first : first + CHUNK_SIZE] for first in range(0, len(paths), CHUNK_SIZE)]))
     return time.perf_counter() - start
 
 
-def fill_cache(contents: HashedSamples, side: int) -> tuple[float, float]:
+def fill_cache(contents: HashedSamples, size: int) -> tuple[float, float]:
     """Return the seconds of the first and of the second pass."""
-    with tempfile.TemporaryDirectory() as place:
-        os.environ[CACHE_DIR_ENV] = place
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[CACHE_DIR_ENV] = folder
         start = time.perf_counter()
-        read_image_array(contents, Preprocess(side, side), Progress())
+        read_image_array(contents, Preprocess(size, size), Progress())
         middle = time.perf_counter()
-        read_image_array(contents, Preprocess(side, side), Progress())
+        read_image_array(contents, Preprocess(size, size), Progress())
         return middle - start, time.perf_counter() - middle
 
 

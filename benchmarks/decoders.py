@@ -143,14 +143,14 @@ def describe_machine() -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Compares decoders of JPEGs.")
-    parser.add_argument("folder", type=Path, help="a folder of photographs")
+    parser.add_argument("folder", type=Path, help="folder of images")
     files = read_files(parser.parse_args().folder)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     size = sum(map(len, files)) / len(files) / 1000
     print(f"{len(files)} JPEGs of {size:.1f} kB on average; one core; best of {ROUNDS}; {time.strftime('%Y-%m-%d')}")
     print(describe_machine() + "\n")
-    print("| decoder | images/s | largest difference to simplejpeg | pictures that differ |")
+    print("| decoder | images/s | largest difference to simplejpeg | fraction of images that differ |")
     print("|---|---|---|---|")
     decoders, failed = load_decoders(files[0])
     speeds = measure_speeds(decoders, files)

@@ -1,6 +1,6 @@
 """Recall, precision and time of duplicate detection on planted duplicates.
 
-python benchmarks/duplicates.py DATA [--planted 500] [--among 15000] [--seed 0] [--peer] [--keep FOLDER]
+python benchmarks/duplicates.py DATA [--planted 500] [--among 15000] [--seed 0] [--peer]
 
 Makes duplicates of five kinds (resized 0.4 to 2 times, JPEG quality 15 to 60, cropped to 90% of both sides, mirrored,
 brightness 0.5 to 1.6 times), a fifth each, and audits everything without labels. A planted duplicate is found if it
@@ -31,7 +31,7 @@ from belvedere.types.audit import Audit
 from belvedere.types.data import Sample
 
 KINDS = ("resized", "compressed", "cut", "mirrored", "brightened")
-KEPT = 0.9  # of both sides of a cut copy
+CROPPED_TO = 0.9  # of both sides of a cut copy
 Pairs = set[tuple[str, str]]
 
 
@@ -45,7 +45,7 @@ def make_copy(image: Image.Image, kind: str, random: np.random.Generator, file: 
     elif kind == "compressed":
         quality = int(random.integers(15, 60))
     elif kind == "cut":
-        wide, high = round(width * KEPT), round(height * KEPT)
+        wide, high = round(width * CROPPED_TO), round(height * CROPPED_TO)
         left, top = int(random.integers(width - wide + 1)), int(random.integers(height - high + 1))
         image = image.crop((left, top, left + wide, top + high))
         if random.random() < 0.5:
@@ -65,12 +65,12 @@ def plant(
     random = np.random.default_rng(seed)
     copies: list[Sample] = []
     truth: dict[str, tuple[str, str]] = {}
-    for number, place in enumerate(random.permutation(len(samples))[:count]):
-        source, kind = samples[place], KINDS[number % len(KINDS)]
+    for number, index in enumerate(random.permutation(len(samples))[:count]):
+        source, kind = samples[index], KINDS[number % len(KINDS)]
         file = folder / f"{kind}{number:04d}.jpg"
         make_copy(Image.open(source.path).convert("RGB"), kind, random, file)
-        copies.append(Sample(file, str(file), source.label, source.part))
-        truth[str(file)] = (kind, source.image)
+        copies.append(Sample(file, str(file), source.label, source.split))
+        truth[str(file)] = (kind, source.name)
     return copies, truth
 
 
@@ -83,10 +83,10 @@ def write_table(file: Path, samples: Iterable[Sample]) -> Path:
     return file
 
 
-def audit(photos: Path, near: bool = True) -> tuple[Audit, str]:
+def audit(data: Path, near: bool = True) -> tuple[Audit, str]:
     """Audit without labels; return the result, wall-clock seconds and CPU seconds."""
     start, busy = time.perf_counter(), time.process_time()
-    found = belvedere.audit(photos, label_issues=False, near_duplicates=near, progress=LineProgress())
+    found = belvedere.audit(data, label_issues=False, near_duplicates=near, progress=LineProgress())
     return found, f"{time.perf_counter() - start:.0f} s ({time.process_time() - busy:.0f} s of processor)"
 
 
@@ -95,7 +95,7 @@ def pairs_of(groups: Iterable[Iterable[str]]) -> Pairs:
     pairs: Pairs = set()
     for group in groups:
         members = sorted(group)
-        pairs |= {(first, second) for place, first in enumerate(members) for second in members[place + 1 :]}
+        pairs |= {(first, second) for index, first in enumerate(members) for second in members[index + 1 :]}
     return pairs
 
 
@@ -122,9 +122,9 @@ def judge(name: str, pairs: Pairs, truth: Mapping[str, tuple[str, str]], natural
     print(f"{name}: recall {total:.4f} ({listed}), precision {right / max(right + wrong, 1):.4f} ({wrong} wrong pairs)")
 
 
-def print_identical(photos: Path) -> None:
+def print_identical(data: Path) -> None:
     """Print the identical files of a dataset."""
-    found, seconds = audit(photos, near=False)
+    found, seconds = audit(data, near=False)
     groups = [group for group in found.groups if group.kind in ("duplicate_file", "duplicate_pixels")]
     print(
         f"{found.num_images} images, duplicates: {len(groups)} groups of {sum(len(group.images) for group in groups)}, "
@@ -145,7 +145,7 @@ def print_peer(samples: list[Sample], truth: Mapping[str, tuple[str, str]]) -> N
         distances = np.bitwise_count(hashes[row + 1 :] ^ value)
         for most, pairs in by_distance.items():
             near = np.flatnonzero(distances <= most) + row + 1
-            pairs.update(tuple(sorted((names[row], names[place]))) for place in near)  # type: ignore[misc]
+            pairs.update(tuple(sorted((names[row], names[index]))) for index in near)  # type: ignore[misc]
     print(f"imagehash: {time.perf_counter() - start:.0f} s for hashes and all pairs")
     for most, pairs in by_distance.items():
         # A pair's distance does not depend on other files: these are the pairs of a run without the planted ones.
@@ -161,23 +161,22 @@ def main() -> None:
     parser.add_argument("--among", type=int, default=15_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peer", action="store_true")
-    parser.add_argument("--keep", type=Path, help="folder for the report of the last audit")
-    arguments = parser.parse_args()
-    print_identical(arguments.photos)
-    dataset = load_dataset(arguments.photos)
-    samples = [Sample(s.path.resolve(), str(s.path.resolve()), s.label, "") for s in dataset.samples[: arguments.among]]
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place).resolve()
+    options = parser.parse_args()
+    print_identical(options.data)
+    dataset = load_dataset(options.data)
+    samples = [Sample(s.path.resolve(), str(s.path.resolve()), s.label, None) for s in dataset.samples[: options.among]]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
         before, seconds = audit(write_table(folder / "before.csv", samples))
         natural = pairs_of(group.images for group in before.groups)
         near = [group for group in before.groups if group.kind == "near_duplicate"]
-        print(f"{len(samples)} as they are: {len(near)} groups of near copies, {seconds}")
-        copies, truth = plant(samples, arguments.planted, arguments.seed, folder)
+        print(f"{len(samples)} as they are: {len(near)} groups of near duplicates, {seconds}")
+        copies, truth = plant(samples, options.planted, options.seed, folder)
         after, seconds = audit(write_table(folder / "after.csv", [*samples, *copies]))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(f"{len(samples)} and {len(copies)} planted: {seconds}, {memory:,.0f} MB at most")
         judge("belvedere", pairs_of(group.images for group in after.groups), truth, natural)
-        if arguments.peer:
+        if options.peer:
             print_peer([*samples, *copies], truth)
 
 

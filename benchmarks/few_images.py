@@ -47,13 +47,13 @@ def draw(dataset: Dataset, each: int, seed: int, file: Path) -> None:
         for name in dataset.class_names:
             members = [sample for sample in dataset.split("train") if sample.label == name]
             chosen = random.permutation(len(members))[:each]
-            table.writerows([members[place].path.resolve(), name, "train"] for place in chosen)
+            table.writerows([members[index].path.resolve(), name, "train"] for index in chosen)
         table.writerows([sample.path.resolve(), sample.label, "test"] for sample in dataset.split("test"))
 
 
-def measure(table: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> tuple[float, float]:
+def measure(table: Path, recipe: str, seed: int, options: argparse.Namespace) -> tuple[float, float]:
     """Train once; return the test accuracy and the seconds."""
-    given = {"network": arguments.backbone, "weights": arguments.weights} if RECIPES[recipe].pretrained else {}
+    given = {"network": options.network, "weights": options.weights} if RECIPES[recipe].pretrained else {}
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run = belvedere.train(table, out=Path(folder) / "run", recipe=recipe, seed=seed, **given)
@@ -63,13 +63,13 @@ def measure(table: Path, recipe: str, seed: int, arguments: argparse.Namespace) 
 def draw_curve(rows: list[Row], file: Path) -> None:
     """Plot accuracy against images per class, with the range of the seeds."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    places = sorted({row.each for row in rows})
+    counts = sorted({row.each for row in rows})
     for recipe in dict.fromkeys(row.recipe for row in rows):
         values = np.array([row.accuracies for row in rows if row.recipe == recipe])  # (sizes, seeds)
-        axes.plot(places, values.mean(1), marker="o", label=recipe)
-        axes.fill_between(places, values.min(1), values.max(1), alpha=0.2)
-    axes.set(xscale="log", xlabel="photographs of each class", ylabel="accuracy on the test photographs")
-    axes.set_xticks(places, [str(place) for place in places])
+        axes.plot(counts, values.mean(1), marker="o", label=recipe)
+        axes.fill_between(counts, values.min(1), values.max(1), alpha=0.2)
+    axes.set(xscale="log", xlabel="images of each class", ylabel="accuracy on the test images")
+    axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
@@ -85,16 +85,16 @@ def main() -> None:
     parser.add_argument("--each", default="5,20,100")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path())
-    arguments = parser.parse_args()
-    dataset, rows = load_dataset(arguments.photos), list[Row]()
-    for each in map(int, arguments.each.split(",")):
+    options = parser.parse_args()
+    dataset, rows = load_dataset(options.data), list[Row]()
+    for each in map(int, options.each.split(",")):
         for recipe in (*SCRATCH, "probe"):
             found = []
-            for seed in range(arguments.seeds):
+            for seed in range(options.seeds):
                 with tempfile.TemporaryDirectory() as folder:
                     table = Path(folder) / "few.csv"
                     draw(dataset, each, seed, table)
-                    found.append(measure(table, recipe, seed, arguments))
+                    found.append(measure(table, recipe, seed, options))
             accuracies = [accuracy for accuracy, _ in found]
             seconds = statistics.median(taken for _, taken in found)
             rows.append(Row(each, recipe, accuracies, round(seconds, 1)))
@@ -103,8 +103,8 @@ def main() -> None:
                 f"{each:5d} a class  {recipe:10}  {statistics.mean(accuracies):.4f}  ({listed})  {seconds:.0f} s",
                 flush=True,
             )
-    (arguments.out / "few_images.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-    draw_curve(rows, arguments.out / "few_images.png")
+    (options.out / "few_images.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    draw_curve(rows, options.out / "few_images.png")
 
 
 if __name__ == "__main__":

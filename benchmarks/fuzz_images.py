@@ -34,11 +34,11 @@ LONGEST_SECONDS = 1.0  # of the processor
 EXTREMES = (b"\x00\x00", b"\xff\xff", b"\x7f\xff", b"\x27\x10", b"\x10\x27", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f")
 
 
-def make_pictures() -> dict[str, bytes]:
+def make_images() -> dict[str, bytes]:
     """Write small images of all formats and many kinds."""
     noise = np.random.default_rng(0)
     soft = Image.fromarray(noise.integers(0, 255, (9, 12, 3), np.uint8)).resize((96, 72), Image.Resampling.BICUBIC)
-    grey = soft.convert("L")
+    gray = soft.convert("L")
     exif = Image.Exif()
     exif[0x0112] = 6
     wide = Image.fromarray(noise.integers(0, 65535, (40, 50), np.uint16))
@@ -47,7 +47,7 @@ def make_pictures() -> dict[str, bytes]:
         "jpeg progressive": (soft, "JPEG", {"progressive": True}),
         "jpeg turned": (soft, "JPEG", {"exif": exif}),
         "jpeg cmyk": (soft.convert("CMYK"), "JPEG", {}),
-        "jpeg grey": (grey, "JPEG", {}),
+        "jpeg gray": (gray, "JPEG", {}),
         "png": (soft, "PNG", {}),
         "png palette": (soft.quantize(16), "PNG", {}),
         "png alpha": (soft.convert("RGBA"), "PNG", {}),
@@ -58,13 +58,13 @@ def make_pictures() -> dict[str, bytes]:
         "tiff": (soft, "TIFF", {}),
         "tiff deflate": (soft, "TIFF", {"compression": "tiff_adobe_deflate"}),
         "tiff lzw": (soft, "TIFF", {"compression": "tiff_lzw"}),
-        "tiff pages": (grey, "TIFF", {"save_all": True, "append_images": [grey, grey]}),
+        "tiff pages": (gray, "TIFF", {"save_all": True, "append_images": [gray, gray]}),
         "webp": (soft, "WEBP", {}),
         "webp lossless": (soft.convert("RGBA"), "WEBP", {"lossless": True}),
         "webp moving": (soft, "WEBP", {"save_all": True, "append_images": [soft.rotate(9)]}),
         "avif": (soft, "AVIF", {"speed": 10}),
         "ppm": (soft, "PPM", {}),
-        "pgm": (grey, "PPM", {}),
+        "pgm": (gray, "PPM", {}),
     }
     written = {}
     for name, (image, form, options) in made.items():
@@ -85,11 +85,11 @@ def mutate(content: bytes, other: bytes, chance: random.Random) -> bytes:
 
 def _damage(damaged: bytearray, other: bytes, chance: random.Random) -> None:
     # Heads decide how the rest is read: every second time the damage is there.
-    place = chance.randrange(min(len(damaged), 64) if chance.random() < 0.5 else len(damaged))
+    position = chance.randrange(min(len(damaged), 64) if chance.random() < 0.5 else len(damaged))
     length = chance.randint(1, 200)
     match chance.randrange(8):
         case 0:
-            damaged[place] ^= 1 << chance.randrange(8)
+            damaged[position] ^= 1 << chance.randrange(8)
         case 1:
             for _ in range(chance.randint(2, 64)):
                 damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
@@ -99,13 +99,13 @@ def _damage(damaged: bytearray, other: bytes, chance: random.Random) -> None:
             damaged[: length // 6] = other[: length // 6]
         case 4:
             extreme = chance.choice(EXTREMES)
-            damaged[place : place + len(extreme)] = extreme
+            damaged[position : position + len(extreme)] = extreme
         case 5:
-            damaged[place:place] = damaged[place : place + length] * chance.randint(1, 20)
+            damaged[position:position] = damaged[position : position + length] * chance.randint(1, 20)
         case 6:
-            del damaged[place : place + length]
+            del damaged[position : position + length]
         case _:
-            damaged[place:place] = chance.randbytes(length)
+            damaged[position:position] = chance.randbytes(length)
 
 
 def bomb(chance: random.Random) -> bytes:
@@ -113,29 +113,38 @@ def bomb(chance: random.Random) -> bytes:
     if (form := chance.choice(("pixels", "scans", "text"))) == "scans":
         return many_scans(chance.choice((100, 1500, 4400)), chance.choice((10, 100, 3000)))
     if form == "text":
-        side = chance.choice((500, 1000, 4000))
-        return b"P3 %d %d 255\n" % (side, side) + b"7 " * (3 * side * side)
-    side = chance.choice((3000, 7000, 9999, 10_001, 20_000, 60_000, 1_000_000))
+        size = chance.choice((500, 1000, 4000))
+        return b"P3 %d %d 255\n" % (size, size) + b"7 " * (3 * size * size)
+    size = chance.choice((3000, 7000, 9999, 10_001, 20_000, 60_000, 1_000_000))
     form = chance.choice(("ppm", "bmp", "gif"))
     if form == "ppm":
-        return b"P6 %d %d 255\n" % (side, side) + bytes(100)
+        return b"P6 %d %d 255\n" % (size, size) + bytes(100)
     if form == "bmp":
         head = (14 + 40).to_bytes(4, "little")
-        sizes = (40).to_bytes(4, "little") + side.to_bytes(4, "little") * 2
+        sizes = (40).to_bytes(4, "little") + size.to_bytes(4, "little") * 2
         return b"BM" + bytes(8) + head + sizes + b"\x01\x00\x18\x00" + bytes(24 + 50)
-    sides = min(side, 65_535).to_bytes(2, "little") * 2
-    return b"GIF89a" + sides + b"\x80\x00\x00" + bytes(6) + b"\x2c" + bytes(4) + sides + b"\x00\x02\x02\x4c\x01\x00\x3b"
+    dimensions = min(size, 65_535).to_bytes(2, "little") * 2
+    return (
+        b"GIF89a"
+        + dimensions
+        + b"\x80\x00\x00"
+        + bytes(6)
+        + b"\x2c"
+        + bytes(4)
+        + dimensions
+        + b"\x00\x02\x02\x4c\x01\x00\x3b"
+    )
 
 
-def many_scans(side: int, scans: int) -> bytes:
+def many_scans(size: int, scans: int) -> bytes:
     """Return a grayscale JPEG with many scans."""
     file = io.BytesIO()
-    Image.new("L", (side, side)).save(file, "JPEG", progressive=True)
+    Image.new("L", (size, size)).save(file, "JPEG", progressive=True)
     again = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" + bytes(5)  # bits of every coefficient, a little better
     return file.getvalue()[:-2] + again * scans + b"\xff\xd9"
 
 
-def picture_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:
+def image_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:
     """Return the damaged image of a seed, and its description."""
     chance = random.Random(seed)  # noqa: S311 - nothing secret
     if chance.random() < 0.002:
@@ -147,9 +156,9 @@ def picture_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:
 def work(first: int, last: int, sender: Connection) -> None:
     """Read the images of the seeds; report before and after each."""
     warnings.simplefilter("error")  # a warning that comes through would be one that users see
-    made = make_pictures()
+    made = make_images()
     for seed in range(first, last):
-        name, content = picture_of(seed, made)
+        name, content = image_of(seed, made)
         sender.send(seed)
         start = time.process_time()
         try:
@@ -172,11 +181,11 @@ def _resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def run(pictures: int, seed: int, tell: Callable[[str], None]) -> int:
+def run(num_images: int, seed: int, report: Callable[[str], None]) -> int:
     """Read images in child processes; return the number of findings."""
     found, longest, peak, resident = 0, 0.0, 0.0, []
     outcomes: Counter[str] = Counter()
-    first, last = seed, seed + pictures
+    first, last = seed, seed + num_images
     while first < last:
         receiver, sender = multiprocessing.Pipe(duplex=False)
         child = multiprocessing.get_context("spawn").Process(target=work, args=(first, last, sender))
@@ -193,16 +202,16 @@ def run(pictures: int, seed: int, tell: Callable[[str], None]) -> int:
                 resident.append(now)
                 if outcome not in ("read", "refused") or seconds > LONGEST_SECONDS:
                     found += 1
-                    tell(f"seed {first - 1} ({name}): {outcome}, {seconds:.2f} s")
+                    report(f"seed {first - 1} ({name}): {outcome}, {seconds:.2f} s")
         except EOFError:
             child.join()
             if child.exitcode:
                 found += 1
-                tell(f"seed {first - 1}: the process ended with {child.exitcode}")
+                report(f"seed {first - 1}: the process ended with {child.exitcode}")
     tenth = max(1, len(resident) // 10)
-    begin, end = (float(np.median(part)) for part in (resident[tenth : 2 * tenth], resident[-tenth:]))
-    tell(f"{sum(outcomes.values()):,} pictures, seeds {seed} to {last - 1}: {dict(outcomes)}; {found} found")
-    tell(
+    begin, end = (float(np.median(values)) for values in (resident[tenth : 2 * tenth], resident[-tenth:]))
+    report(f"{sum(outcomes.values()):,} images, seeds {seed} to {last - 1}: {dict(outcomes)}; {found} found")
+    report(
         f"longest {longest:.2f} s of the processor; memory {begin:.0f} MB early, {end:.0f} MB late, peak {peak:.0f} MB"
     )
     return found

@@ -30,21 +30,21 @@ from PIL import Image
 from belvedere.inference.model_paths import BUNDLED
 
 SECONDS = 60
-SIDE = 32
+SIZE = 32
 SECRET = "secret.bin"  # noqa: S105 - the name of a file
-PLACES = (SECRET, f"./{SECRET}", f"sub/../{SECRET}", "link.bin", "../secret.bin", "/etc/passwd", "/proc/self/environ",
-          "/dev/zero", "*/_ORT_MEM_ADDR_/*", "")  # fmt: skip
+LOCATIONS = (SECRET, f"./{SECRET}", f"sub/../{SECRET}", "link.bin", "../secret.bin", "/etc/passwd",
+             "/proc/self/environ", "/dev/zero", "*/_ORT_MEM_ADDR_/*", "")  # fmt: skip
 OPENED = re.compile(r'open(?:at)?\((?:AT_FDCWD, |\d+, )?"([^"]*)"[^)]*\) = \d+')
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("show", "MODEL", "--json"),
-    ("evaluate", "MODEL", "photos", "--out", "out", "--json"),
-    ("export", "MODEL", "--format", "float16-weights", "--calibration-data", "photos", "--out", "out.onnx", "--json"),
-    ("export", "MODEL", "--format", "nchw", "--calibration-data", "photos", "--out", "out.onnx"),
-    ("export", "MODEL", "--format", "int8", "--calibration-data", "photos", "--out", "out.onnx"),
+    ("evaluate", "MODEL", "images", "--out", "out", "--json"),
+    ("export", "MODEL", "--format", "float16-weights", "--calibration-data", "images", "--out", "out.onnx", "--json"),
+    ("export", "MODEL", "--format", "nchw", "--calibration-data", "images", "--out", "out.onnx"),
+    ("export", "MODEL", "--format", "int8", "--calibration-data", "images", "--out", "out.onnx"),
     ("calibrate", "MODEL", "labels.csv", "--out", "out.onnx"),
-    ("audit", "photos", "--model", "MODEL", "--out", "out"),
-    ("predict", "MODEL", "photos", "--format", "csv"),
-    ("predict", "MODEL", "photos", "--contact-sheet", "sheet.png", "--heatmaps", "out"),
+    ("audit", "images", "--model", "MODEL", "--out", "out"),
+    ("predict", "MODEL", "images", "--format", "csv"),
+    ("predict", "MODEL", "images", "--contact-sheet", "sheet.png", "--heatmaps", "out"),
 )
 
 Node = onnx.NodeProto
@@ -56,7 +56,7 @@ def base() -> onnx.ModelProto:
     bundled = onnx.load(BUNDLED)
     metadata = {entry.key: entry.value for entry in bundled.metadata_props}
     names = json.loads(metadata["class_names"])
-    metadata["preprocess"] = json.dumps(json.loads(metadata["preprocess"]) | {"height": SIDE, "width": SIDE})
+    metadata["preprocess"] = json.dumps(json.loads(metadata["preprocess"]) | {"height": SIZE, "width": SIZE})
     weights = np.random.default_rng(0).normal(0, 0.01, (3, len(names))).astype(np.float32)
     nodes = [
         helper.make_node("Cast", ["images"], ["colors"], to=TensorProto.FLOAT),
@@ -75,7 +75,7 @@ def base() -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ("N", SIDE, SIDE, 3))],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ("N", SIZE, SIZE, 3))],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
         [
             numpy_helper.from_array(np.array([1, 2]), "axes"),
@@ -100,7 +100,7 @@ def between(model: onnx.ModelProto, *nodes: Node, **tensors: Any) -> None:
 def outside(draw: random.Random, dims: list[int]) -> TensorProto:
     """Return a tensor with external data."""
     tensor = TensorProto(name="stolen", data_type=TensorProto.UINT8, dims=dims, data_location=TensorProto.EXTERNAL)
-    entries = {"location": draw.choice(PLACES), "offset": str(draw.choice((0, 0, 3, -1, 10**18)))}
+    entries = {"location": draw.choice(LOCATIONS), "offset": str(draw.choice((0, 0, 3, -1, 10**18)))}
     for key, value in (entries | {"length": str(draw.choice((dims[0], 10**12)))}).items():
         tensor.external_data.add(key=key, value=value)
     return tensor
@@ -246,18 +246,18 @@ def spoil(held: Any, draw: random.Random) -> None:
 
 def write_bytes(file: Path, content: bytes, draw: random.Random) -> None:
     """Flip bits, truncate or repeat."""
-    spoilt = bytearray(content)
+    corrupted = bytearray(content)
     kind = draw.randrange(4)
     if kind == 0:
         for _ in range(draw.randint(1, 30)):
-            spoilt[draw.randrange(len(spoilt))] ^= 1 << draw.randrange(8)
+            corrupted[draw.randrange(len(corrupted))] ^= 1 << draw.randrange(8)
     elif kind == 1:
-        del spoilt[draw.randrange(len(spoilt)) :]
+        del corrupted[draw.randrange(len(corrupted)) :]
     elif kind == 2:
-        spoilt += spoilt[: draw.randrange(len(spoilt))]
+        corrupted += corrupted[: draw.randrange(len(corrupted))]
     else:
-        spoilt = bytearray(b"\x3b" * draw.choice((10, 100_000)) + b"\x3a\xff\xff\xff\xff\x07" + bytes(spoilt))
-    file.write_bytes(spoilt)
+        corrupted = bytearray(b"\x3b" * draw.choice((10, 100_000)) + b"\x3a\xff\xff\xff\xff\x07" + bytes(corrupted))
+    file.write_bytes(corrupted)
 
 
 CHANGES: dict[str, Change | None] = {
@@ -282,7 +282,7 @@ def prepare(folder: Path) -> None:
     names = json.loads({entry.key: entry.value for entry in onnx.load(BUNDLED).metadata_props}["class_names"])
     rows = ["image,label"]
     for number in range(36):
-        file = folder / "photos" / names[number % 6] / f"{number}.jpg"
+        file = folder / "images" / names[number % 6] / f"{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(file)
@@ -374,7 +374,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="A folder for the models that failed.")
     options = parser.parse_args()
     failures, kinds, codes, slowest = 0, Counter[str](), Counter[int | None](), 0.0
-    first = ("predict", "MODEL", "photos", "--json")
+    first = ("predict", "MODEL", "images", "--json")
     with tempfile.TemporaryDirectory(prefix="fuzz-models-") as name:
         folder = Path(name) / "job"
         folder.mkdir()

@@ -25,7 +25,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.data.corrections.journal import read_corrections
+from belvedere.data.corrections.corrections_file import read_corrections
 from belvedere.data.dataset import load_dataset
 
 COMMAND = (sys.executable, "-m", "belvedere")
@@ -53,12 +53,12 @@ CASES = (
 REVIEWS = 20
 
 
-def prepare(photos: Path, images: int, folder: Path) -> None:
+def prepare(data: Path, images: int, folder: Path) -> None:
     """Write images, two tables of them, and a run."""
-    known = load_dataset(photos).split("train")
+    known = load_dataset(data).split("train")
     step = max(2, len(known) // images)
     samples = known[::step]
-    for number, sample in enumerate(known[1::step]):  # which no run has learnt
+    for number, sample in enumerate(known[1::step]):  # not used for training
         file = folder / "others" / sample.label / f"{number}{sample.path.suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(sample.path, file)
@@ -94,9 +94,9 @@ def run(folder: Path, arguments: str) -> float:
     """Run a command to its end; return its seconds."""
     begun = time.perf_counter()
     process = start(folder, arguments)
-    _, told = process.communicate()
+    _, errors = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{arguments}: {told}")
+        raise RuntimeError(f"{arguments}: {errors}")
     return time.perf_counter() - begun
 
 
@@ -220,8 +220,8 @@ def main() -> None:
     chance = random.Random(options.seed)  # noqa: S311 - no secret
     wrong: list[str] = []
     kills = 0
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         prepare(options.data, options.images, folder)
         for case in CASES:
             if options.only in (None, case.name):

@@ -35,16 +35,16 @@ def main() -> None:
     options = parser.parse_args()
     samples = [sample for sample in load_dataset(options.data).samples if sample.split in ("train", "test")]
     peaks = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         for times, epochs in ((1, 2), (options.times, 1)):
-            table = Path(place) / f"{times}.csv"
+            table = Path(folder) / f"{times}.csv"
             with table.open("w", newline="", encoding="utf-8") as out:
                 writer = csv.writer(out)
                 writer.writerow(["image", "label", "split"])
                 for sample in samples:
                     listed = times if sample.split == "train" else 1
                     writer.writerows([[str(sample.path.resolve()), sample.label, sample.split]] * listed)
-            peaks.append(peak_bytes(table, options.recipe, epochs, Path(place) / f"run{times}"))
+            peaks.append(peak_bytes(table, options.recipe, epochs, Path(folder) / f"run{times}"))
             print(f"listed {times} times: {peaks[-1] / 1e9:.2f} GB", flush=True)
     print(f"ratio {peaks[1] / peaks[0]:.2f}")
 

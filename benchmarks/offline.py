@@ -32,7 +32,7 @@ COMMANDS = {
     "train": "train some --recipe quick --epochs 2 --out run --overwrite",
     "evaluate": "evaluate run some --out evaluation --overwrite",
     "audit": "audit some --skip-label-issues --out audit --overwrite",  # with labels it trains, as above
-    "predict": "predict some/test --out answers.csv --contact-sheet sheet.png",
+    "predict": "predict some/test --out predictions.csv --contact-sheet sheet.png",
     "export": "export run --format int8 --calibration-data some --force --out int8.onnx --overwrite",
     "compare": "compare run evaluation --out comparison --overwrite",
     "show": "show",
@@ -45,9 +45,9 @@ TRACED = ("strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=network", "-e", "
 ADDRESS = re.compile(r'(?:connect|sendto|sendmsg)\(.*sa_family=AF_INET6?,.*?(?:inet_addr\(|AF_INET6, )"([^"]+)"')
 
 
-def copy_some(photos: Path, images: int, folder: Path) -> None:
+def copy_some(data: Path, images: int, folder: Path) -> None:
     """Link some images of each split and class into a dataset."""
-    samples = load_dataset(photos).samples
+    samples = load_dataset(data).samples
     for number, sample in enumerate(samples[:: max(1, len(samples) // images)]):
         place = folder / ("test" if sample.split == "test" else "train") / sample.label
         place.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Does the plain form of a model open elsewhere, and answer the same?
+"""Probabilities of the nchw format in other runtimes, compared with ONNX Runtime's.
 
-Run as `python benchmarks/other_runtimes.py MODEL PHOTOS --python PYTHON...`: MODEL is exported with
-`--format nchw`, and
-each PYTHON, an interpreter with onnxruntime, openvino or opencv (headless) in it, answers for the same pixels with each
-of them that it has. Printed is the largest difference of a probability from Belvedere's own; `--random SIDE` takes
-images of noise in place of photographs.
+python benchmarks/other_runtimes.py MODEL [DATA] [--random SIZE] --python PYTHON...
+
+MODEL is exported with `--format nchw`. Each PYTHON is an interpreter with onnxruntime, openvino or opencv (headless);
+each of them predicts the same pixels. Prints the largest difference of a probability from Belvedere's. `--random`
+uses images of noise of that size instead of DATA.
 """
 
 import argparse
@@ -43,26 +43,26 @@ def with_cv2(library):
         rows.append(network.forward("probabilities")[0])
     return np.stack(rows)
 
-for name, ask in {"onnxruntime": with_onnxruntime, "openvino": with_openvino, "cv2": with_cv2}.items():
+for name, run in {"onnxruntime": with_onnxruntime, "openvino": with_openvino, "cv2": with_cv2}.items():
     try:
         library = importlib.import_module(name)
     except ImportError:
         continue
     try:
-        found = {"probabilities": np.asarray(ask(library)).tolist()}
+        found = {"probabilities": np.asarray(run(library)).tolist()}
     except Exception as error:
         found = {"error": " ".join(str(error).split())[-160:]}
     print(json.dumps({"runtime": f"{name} {library.__version__}", **found}))
 """
 
 
-def draw_noise(folder: Path, side: int) -> Path:
+def draw_noise(folder: Path, size: int) -> Path:
     """Write images of smooth noise."""
     random = np.random.default_rng(0)
     folder.mkdir()
     for number in range(30):
         small = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+        Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
     return folder
 
 
@@ -71,16 +71,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--random", type=int, metavar="SIDE")
+    parser.add_argument("--random", type=int, metavar="SIZE")
     parser.add_argument("--python", nargs="+", required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        photos = draw_noise(folder / "noise", options.random) if options.random else options.data
-        plain = folder / "plain.onnx"
-        done = export(options.model, plain, "nchw", calibration_data=photos)
+        source = draw_noise(folder / "noise", options.random) if options.random else options.data
+        plain = folder / "nchw.onnx"
+        done = export(options.model, plain, "nchw", calibration_data=source)
         model = load_model(options.model)
-        read = list(read_inputs(list(iter_images([photos]))[:100], model.card.preprocess))
+        read = list(read_inputs(list(iter_images([source]))[:100], model.card.preprocess))
         pixels = np.stack([outcome.pixels for outcome in read if isinstance(outcome, DecodedImage)])
         expected = model.forward(pixels).probabilities
         np.save(folder / "images.npy", pixels.transpose(0, 3, 1, 2).astype(np.float32))
@@ -88,11 +88,11 @@ def main() -> None:
         for python in options.python:
             command = [python, "-c", ELSEWHERE, str(plain), str(folder / "images.npy")]
             for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
-                answer = json.loads(line)
-                told = answer.get("error")
-                if told is None:
-                    told = f"{np.abs(np.array(answer['probabilities']) - expected).max():.1e}"
-                print(f"| {answer['runtime']} | {told} |")
+                result = json.loads(line)
+                difference = result.get("error")
+                if difference is None:
+                    difference = f"{np.abs(np.array(result['probabilities']) - expected).max():.1e}"
+                print(f"| {result['runtime']} | {difference} |")
 
 
 if __name__ == "__main__":

@@ -36,20 +36,20 @@ DRAWN = 12  # of each class, and fjords
 def read(model: Model, paths: list[Path]) -> tuple[NDArray[np.uint8], list[int]]:
     """Decode readable images; return them with their paths."""
     outcomes = enumerate(read_inputs(paths, model.card.preprocess))
-    found = [(place, each.pixels) for place, each in outcomes if isinstance(each, DecodedImage)]
+    found = [(index, each.pixels) for index, each in outcomes if isinstance(each, DecodedImage)]
     return np.stack([pixels for _, pixels in found]), [k for k, _ in found]
 
 
-def explain(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def activation_maps(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Compute class activation maps."""
     return np.concatenate(
-        [model.class_activation_maps(pictures[start : start + 64]) for start in range(0, len(pictures), 64)]
+        [model.class_activation_maps(images[start : start + 64]) for start in range(0, len(images), 64)]
     )
 
 
-def figures(rule: TagModel, evidence: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[float, float]:
+def measure(rule: TagModel, maps: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[float, float]:
     """Compute micro F1 and mean average precision."""
-    sure = tag_confidences(rule, evidence)
+    sure = tag_confidences(rule, maps)
     none = np.zeros(present.shape)
     found = tag_metrics(sure >= TAG_THRESHOLD, sure, none, present, np.full(present.shape, np.nan))
     return found.micro_f1 or 0.0, found.mean_average_precision or 0.0
@@ -58,20 +58,20 @@ def figures(rule: TagModel, evidence: NDArray[np.float32], present: NDArray[np.b
 def print_tags(model: Model, rule: TagModel, table: Path) -> None:
     """Print tag metrics on a table with several labels."""
     samples = load_dataset(table).samples
-    pictures, places = read(model, [sample.path for sample in samples])
-    evidence = explain(model, pictures)
+    images, indices = read(model, [sample.path for sample in samples])
+    maps = activation_maps(model, images)
     present = np.array(
-        [[name in (samples[k].label, *samples[k].extra_labels) for name in model.class_names] for k in places]
+        [[name in (samples[k].label, *samples[k].extra_labels) for name in model.class_names] for k in indices]
     )
-    print("tags, without any tagged picture: micro F1 {:.3f}, mAP {:.3f}".format(*figures(rule, evidence, present)))
-    for count in (40, 100, len(places) * 4 // 5):
+    print("tags, before calibration: micro F1 {:.3f}, mAP {:.3f}".format(*measure(rule, maps, present)))
+    for count in (40, 100, len(indices) * 4 // 5):
         values = []
         for seed in range(DRAWS):
-            order = np.random.default_rng(seed).permutation(len(places))
-            fitted = fit_tags_multilabel(rule, evidence[order[:count]], present[order[:count]])
-            values.append(figures(fitted, evidence[order[count:]], present[order[count:]]))
+            order = np.random.default_rng(seed).permutation(len(indices))
+            fitted = fit_tags_multilabel(rule, maps[order[:count]], present[order[:count]])
+            values.append(measure(fitted, maps[order[count:]], present[order[count:]]))
         f1, precision = np.mean(values, 0)
-        print(f"tags, fitted to {count} of {len(places)}, on the others: micro F1 {f1:.3f}, mAP {precision:.3f}")
+        print(f"tags, fitted to {count} of {len(indices)}, on the others: micro F1 {f1:.3f}, mAP {precision:.3f}")
 
 
 def print_natural(model: Model, rule: TagModel, folder: Path) -> None:
@@ -79,48 +79,53 @@ def print_natural(model: Model, rule: TagModel, folder: Path) -> None:
     with (folder / "labels.csv").open(encoding="utf-8") as file:
         labels = {row["image"]: set(row["labels"].split("|")) for row in csv.DictReader(file)}
     paths = [path for path in list_images(folder / "images") if path.name in labels]
-    pictures, places = read(model, paths)
-    sure = tag_confidences(rule, explain(model, pictures))
+    images, indices = read(model, paths)
+    sure = tag_confidences(rule, activation_maps(model, images))
     found = {}
     for ours, theirs in NATURAL.items():
-        truth = np.array([theirs in labels[paths[k].name] for k in places])
+        truth = np.array([theirs in labels[paths[k].name] for k in indices])
         found[theirs] = average_precision(sure[:, model.class_names.index(ours)], truth) or 0.0
-    told = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-    print(f"natural scenes, average precision: {told}; mean {np.mean(list(found.values())):.3f}")
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    print(f"natural scenes, average precision: {listed}; mean {np.mean(list(found.values())):.3f}")
 
 
-def print_shares(model: Model) -> None:
+def print_area_fractions(model: Model) -> None:
     """Print area fractions of synthetic images, of the whole image and of the labeled area."""
     scenes = [draw_scene(name, 7000 + k) for name in CLASS_NAMES for k in range(DRAWN)]
     scenes += [draw_fjord(7000 + k) for k in range(DRAWN)]
     pixels = np.stack([resize_image(scene.pixels, model.card.preprocess) for scene in scenes])
-    answers = model.to_predictions(model.forward_all(pixels), [""] * len(scenes), [()] * len(scenes))
+    predictions = model.to_predictions(model.forward_all(pixels), [""] * len(scenes), [()] * len(scenes))
     errors = []
-    for scene, answer in zip(scenes, answers, strict=True):
-        shares = {tag.name: tag.area_fraction for tag in answer.tags}
+    for scene, prediction in zip(scenes, predictions, strict=True):
+        fractions = {tag.name: tag.area_fraction for tag in prediction.tags}
         whole = sum(scene.area_fractions.values())
         for name in model.class_names:
             area = scene.area_fractions.get(name, 0.0)
-            errors.append((abs(shares.get(name, 0.0) - area), abs(shares.get(name, 0.0) - area / whole)))
-    right = np.mean([answer.predicted_label == scene.label for scene, answer in zip(scenes, answers, strict=True)])
+            errors.append((abs(fractions.get(name, 0.0) - area), abs(fractions.get(name, 0.0) - area / whole)))
+    right = np.mean(
+        [prediction.predicted_label == scene.label for scene, prediction in zip(scenes, predictions, strict=True)]
+    )
     of_all, of_classes = np.mean(errors, 0)
-    print(f"drawn pictures: right {right:.3f}, error of a share {of_all:.3f} (of what has a class {of_classes:.3f})")
+    print(
+        f"synthetic images: accuracy {right:.3f}, error of the area fractions {of_all:.3f} (of the labeled area "
+        f"{of_classes:.3f})"
+    )
 
 
-def print_cost(model: Model, photos: Path) -> None:
+def print_cost(model: Model, data: Path) -> None:
     """Print the time of all outputs and postprocessing against class probabilities alone."""
-    pictures, places = read(model, list(list_images(photos))[:512])
-    names: list[str] = [""] * len(places)
-    notes: list[tuple[str, ...]] = [()] * len(places)
+    images, indices = read(model, list(list_images(data))[:512])
+    names: list[str] = [""] * len(indices)
+    warnings: list[tuple[str, ...]] = [()] * len(indices)
     plain, whole = [], []
     for _ in range(7):
         started = time.perf_counter()
-        model.forward(pictures)
+        model.forward(images)
         middle = time.perf_counter()
-        model.to_predictions(model.forward_all(pictures), names, notes)
+        model.to_predictions(model.forward_all(images), names, warnings)
         plain.append(middle - started)
         whole.append(time.perf_counter() - middle)
-    print(f"cost: {np.median(whole) / np.median(plain) - 1:+.1%} over the class alone ({len(places)} pictures)")
+    print(f"cost: {np.median(whole) / np.median(plain) - 1:+.1%} over the class alone ({len(indices)} images)")
 
 
 def main() -> None:
@@ -139,7 +144,7 @@ def main() -> None:
         print_tags(model, rule, options.tags)
     if options.natural:
         print_natural(model, rule, options.natural)
-    print_shares(model)
+    print_area_fractions(model)
     print_cost(model, options.data)
 
 

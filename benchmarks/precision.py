@@ -23,8 +23,8 @@ from belvedere.training.device import Device
 def train(dataset: Dataset, precision: torch.dtype, epochs: int, seed: int) -> list[float]:
     """Train once; return the validation accuracy after each epoch."""
     device = Device(torch.device("cpu"), precision)
-    with tempfile.TemporaryDirectory() as place, mock.patch.object(training, "choose_device", lambda _: device):
-        out = Path(place) / "run"
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(training, "choose_device", lambda _: device):
+        out = Path(folder) / "run"
         training.train(dataset, out=out, recipe="article", epochs=epochs, seed=seed, progress=LineProgress())
         rows = (out / "history.csv").read_text(encoding="utf-8").splitlines()[1:]
     return [float(row.rsplit(",", 1)[1]) for row in rows]

@@ -102,9 +102,9 @@ class Rate:
     work: float
 
     @classmethod
-    def of(cls, figures: dict[str, float]) -> "Rate":
+    def of(cls, rates: dict[str, float]) -> "Rate":
         """Parse the output of a program."""
-        return cls(figures["images"] / figures["seconds"], figures["images"] / figures["worked"])
+        return cls(rates["images"] / rates["seconds"], rates["images"] / rates["worked"])
 
 
 def seconds_of(python: str, *arguments: object, code: str = "") -> float:
@@ -115,9 +115,9 @@ def seconds_of(python: str, *arguments: object, code: str = "") -> float:
     return time.perf_counter() - start
 
 
-def link_images(photos: Path, count: int, folder: Path) -> Path:
+def link_images(images_folder: Path, count: int, folder: Path) -> Path:
     """Make a flat folder of links to images from a whole folder."""
-    found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    found = sorted(path for path in images_folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     folder.mkdir()
     for number in range(min(count, len(found))):
         path = found[number * len(found) // min(count, len(found))]
@@ -146,13 +146,13 @@ class Peer:
     file: Path
     python: str
 
-    def answer(self, folder: Path, out: Path) -> Rate:
+    def predict(self, folder: Path, out: Path) -> Rate:
         """Predict a folder."""
         return Rate.of(json.loads(run(self.python, PEER, "folder", self.file, out, folder)))
 
-    def start_cold(self, image: Path, place: Path, rounds: int) -> list[float]:
+    def start_cold(self, image: Path, temporary: Path, rounds: int) -> list[float]:
         """Predict one image in new processes; return the seconds of each."""
-        saved = place / "article.keras"
+        saved = temporary / "article.keras"
         run(self.python, PEER, "save", self.file, saved)
         return [seconds_of(self.python, "cold", saved, "-", image, code=PEER) for _ in range(rounds)]
 
@@ -174,17 +174,17 @@ def compare_cold(models: Sequence[Path], peer: Peer | None, folder: Path, rounds
 
 def compare_rates(models: Sequence[Path], peer: Peer | None, folder: Path, rounds: int) -> None:
     """Print the rates of a folder and their limits."""
-    out = folder.parent / "answers.csv"
+    out = folder.parent / "predictions.csv"
     theirs: list[Rate] = []
     ours: dict[Path, list[Rate]] = {model: [] for model in models}
     limits: dict[Path, dict[str, list[Rate]]] = {model: {"reading": [], "computing": []} for model in models}
     for _ in range(rounds):
         if peer:
-            theirs.append(peer.answer(folder, out))
+            theirs.append(peer.predict(folder, out))
         for model in models:
             ours[model].append(Rate.of(json.loads(run(sys.executable, OURS, model, folder, out))))
-            for name, figures in json.loads(run(sys.executable, LIMITS, model, folder)).items():
-                limits[model][name].append(Rate.of(figures))
+            for name, rates in json.loads(run(sys.executable, LIMITS, model, folder)).items():
+                limits[model][name].append(Rate.of(rates))
     count = sum(1 for _ in folder.iterdir())
     print(f"| {count:,} images to CSV | images/s, median | least to most | images a processor second |")
     print("|---|---|---|---|")
@@ -214,8 +214,8 @@ def main() -> None:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}\n")
     peer = Peer(options.peer, options.peer_python) if options.peer else None
-    with tempfile.TemporaryDirectory() as place:
-        folder = link_images(options.data, options.count, Path(place) / "images")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = link_images(options.data, options.count, Path(temporary) / "images")
         compare_rates(options.models, peer, folder, options.rounds)
         compare_cold(options.models, peer, folder, options.rounds + 2)
 

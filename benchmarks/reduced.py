@@ -57,10 +57,10 @@ def lay_mosaics(files: Sequence[Path]) -> Iterator[bytes]:
     chance = np.random.default_rng(0)
     for _ in range(MOSAICS):
         whole = Image.new("RGB", (150 * ACROSS, 150 * ACROSS))
-        for place, index in enumerate(chance.choice(len(files), ACROSS**2)):
+        for position, index in enumerate(chance.choice(len(files), ACROSS**2)):
             with Image.open(files[index]) as image:
                 small = image.convert("RGB").resize((150, 150))
-            whole.paste(small, (150 * (place % ACROSS), 150 * (place // ACROSS)))
+            whole.paste(small, (150 * (position % ACROSS), 150 * (position // ACROSS)))
         yield to_jpeg(whole)
 
 
@@ -72,13 +72,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=150)
     options = parser.parse_args()
     model = load_model(options.model)
-    side = model.card.preprocess
+    preprocess = model.card.preprocess
     found = list(list_images(options.data))
     count = min(options.count, len(found))
     files = [found[number * len(found) // count] for number in range(count)]
     cases = {name: enlarge(files, way) for name, way in WAYS.items()} | {"mosaics of 64": lay_mosaics(files)}
-    print(f"{model.name}, input {side.height} x {side.width}; at least {decode.DRAFT_FACTOR} times that is decoded\n")
-    print("| pictures | | largest change | mean | same top class | ms, in full | ms, reduced |")
+    size = f"{preprocess.height} x {preprocess.width}"
+    print(f"{model.name}, input {size}; decoded at {decode.DRAFT_FACTOR} times that or more\n")
+    print("| images | | largest change | mean | same predicted class | ms, in full | ms, reduced |")
     print("|---|---|---|---|---|---|---|")
     for name, contents in cases.items():
         pixels: dict[bool, list[decode.RGB]] = {False: [], True: []}
@@ -86,7 +87,7 @@ def main() -> None:
         for content in contents:
             for reduced in (False, True):
                 start = time.process_time()
-                pixels[reduced].append(decode.read_input(content, side, draft=reduced).pixels)
+                pixels[reduced].append(decode.read_input(content, preprocess, draft=reduced).pixels)
                 seconds[reduced] += time.process_time() - start
         full, less = (model.forward(np.stack(pixels[reduced])).probabilities for reduced in (False, True))
         change = np.abs(full - less).max(1)

@@ -19,9 +19,9 @@ from pathlib import Path
 from belvedere.data.dataset import load_dataset
 
 
-def write_table(photos: Path, images: int, file: Path) -> None:
+def write_table(data: Path, images: int, file: Path) -> None:
     """Write a table of some training images, balanced over the classes."""
-    samples = load_dataset(photos).split("train")
+    samples = load_dataset(data).split("train")
     chosen = samples[:: max(1, len(samples) // images)]
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)

@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BROKEN, OVERSIZED, SLOW = 0.05, 0.05, 0.01  # shares of the clients' requests
+BROKEN, OVERSIZED, SLOW = 0.05, 0.05, 0.01  # fractions of the clients' requests
 LARGE = bytes(1_500_000)
 MEGABYTES, SECONDS = 1, 10
 SLOW_PIECE_SECONDS = 1.0
@@ -42,8 +42,8 @@ async def ask(host: str, port: int, request: bytes, *, slowly: bool = False) -> 
     reader, writer = await asyncio.open_connection(host, port)
     try:
         if slowly:
-            for place in range(0, len(request), 100):
-                writer.write(request[place : place + 100])
+            for position in range(0, len(request), 100):
+                writer.write(request[position : position + 100])
                 await writer.drain()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(reader.read(1), SLOW_PIECE_SECONDS)
@@ -57,7 +57,7 @@ async def ask(host: str, port: int, request: bytes, *, slowly: bool = False) -> 
 
 
 async def read_reply(reader: asyncio.StreamReader) -> str:
-    """Reads one answer and returns its status."""
+    """Read one response and return its status."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
     await reader.readexactly(length)
@@ -71,7 +71,7 @@ def post(content: bytes) -> bytes:
 
 
 async def good_client(host: str, port: int, requests: list[bytes], until: float, seen: Seen) -> None:
-    """Asks one picture after the other on a connection that it keeps."""
+    """Send one image after the other on a kept-alive connection."""
     reader, writer = await asyncio.open_connection(host, port)
     while (began := time.perf_counter()) < until:
         writer.write(random.choice(requests))  # noqa: S311 - nothing is guarded by it
@@ -121,8 +121,8 @@ def run_load(address: str, folder: Path, clients: int, seconds: float, mixed: bo
     command = [sys.executable, __file__, str(folder), "--clients", str(clients), "--seconds", str(seconds)]
     command += ["--load", address] + (["--mixed"] if mixed else [])
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    answer: dict[str, dict[str, object]] = json.loads(done.stdout)
-    return answer
+    document: dict[str, dict[str, object]] = json.loads(done.stdout)
+    return document
 
 
 def report_load(options: argparse.Namespace, files: list[Path]) -> None:
@@ -132,23 +132,23 @@ def report_load(options: argparse.Namespace, files: list[Path]) -> None:
     for kind, group in seen.items():
         times = sorted(group.seconds) or [0.0]
         quantiles = {f"p{each}": times[min(len(times) - 1, len(times) * each // 100)] for each in (50, 95, 99)}
-        shown[kind] = {"statuses": dict(group.statuses), "answers": group.statuses["200"], **quantiles}
+        shown[kind] = {"statuses": dict(group.statuses), "num_ok": group.statuses["200"], **quantiles}
     print(json.dumps(shown))
 
 
 def predict_offline(model: list[str], folder: Path) -> float:
     """Return images per second of `belvedere predict`, from two lengths to exclude the start."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         halves = {}
         files = sorted(folder.rglob("*.jpg"))
-        few = Path(place) / "few"
+        few = Path(temporary) / "few"
         few.mkdir()
-        for file in files[: len(files) // 5]:
-            (few / file.name).symlink_to(file.resolve())
+        for number, file in enumerate(files[: len(files) // 5]):
+            (few / f"{number}.jpg").symlink_to(file.resolve())
         for name, source in (("few", few), ("all", folder)):
             command = [sys.executable, "-m", "belvedere", "predict", *model, str(source)]
             began = time.perf_counter()
-            subprocess.run([*command, "--out", f"{place}/{name}.csv"], check=True, capture_output=True)
+            subprocess.run([*command, "--out", f"{temporary}/{name}.csv"], check=True, capture_output=True)
             halves[name] = time.perf_counter() - began
         return (len(files) - len(files) // 5) / (halves["all"] - halves["few"])
 
@@ -202,9 +202,9 @@ def measure(
     files: int,
 ) -> None:
     """Run the three parts and print their table."""
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {files:,} photographs")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {files:,} images")
     print(f"server started in {started:.1f} s; {options.clients} clients at once for {options.seconds:g} s\n")
-    print("| part | images/s | of offline | p50 / p95 / p99 | statuses | pictures a batch | memory, MB |")
+    print("| part | images/s | of offline | p50 / p95 / p99 | statuses | images per batch | memory, MB |")
     print("|---|---|---|---|---|---|---|")
     offline = predict_offline(model, options.data)
     print(f"| `belvedere predict` | {offline:.1f} | 1 | | | | |", flush=True)
@@ -214,7 +214,7 @@ def measure(
         memory = memory_mb(server.pid)
         seen = run_load(address, options.data, options.clients, options.seconds, mixed)
         good = seen["good"]
-        rate = float(str(good["answers"])) / options.seconds
+        rate = float(str(good["num_ok"])) / options.seconds
         after = {each: metric(address, f"belvedere_batch_size_{each}") for each in ("sum", "count")}
         batch = (after["sum"] - before["sum"]) / max(1, after["count"] - before["count"])
         times = " / ".join(f"{float(str(good[each])):.2f}" for each in ("p50", "p95", "p99"))

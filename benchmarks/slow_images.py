@@ -30,12 +30,12 @@ from belvedere.images.decode import read_image
 read_image(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF)
 try:
-    said = "read, %d x %d" % read_image(sys.argv[2]).shape[1::-1]
+    outcome = "read, %d x %d" % read_image(sys.argv[2]).shape[1::-1]
 except InvalidImageError as error:
-    said = "refused: " + error.reason
+    outcome = "refused: " + error.reason
 after = resource.getrusage(resource.RUSAGE_SELF)
 seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-print(json.dumps({"seconds": seconds, "said": said, "megabytes": after.ru_maxrss / 1000}))
+print(json.dumps({"seconds": seconds, "outcome": outcome, "megabytes": after.ru_maxrss / 1000}))
 """
 PATIENCE_SECONDS = 120
 
@@ -46,9 +46,9 @@ def read_in_child(plain: Path, file: Path) -> dict[str, object]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return {"seconds": float(PATIENCE_SECONDS), "said": "still at it", "megabytes": 0.0}
+        return {"seconds": float(PATIENCE_SECONDS), "outcome": "not finished", "megabytes": 0.0}
     if done.returncode:
-        return {"seconds": 0.0, "said": f"FAILED: {(done.stderr or str(done.returncode)).strip()[-200:]}"}
+        return {"seconds": 0.0, "outcome": f"FAILED: {(done.stderr or str(done.returncode)).strip()[-200:]}"}
     return dict(json.loads(done.stdout))
 
 
@@ -71,13 +71,13 @@ def main() -> int:
             for megabytes in options.megabytes:
                 file.write_bytes(KINDS[name](int(megabytes * 1e6)))
                 found = read_in_child(plain, file)
-                rows.append((float(str(found["seconds"])), file.stat().st_size / 1e6, str(found["said"])))
+                rows.append((float(str(found["seconds"])), file.stat().st_size / 1e6, str(found["outcome"])))
             files += len(rows)
             slow += sum(seconds > options.limit for seconds, _, _ in rows)
-            failed += sum(said.startswith("FAILED") for _, _, said in rows)
-            seconds, size, said = max(rows)
+            failed += sum(outcome.startswith("FAILED") for _, _, outcome in rows)
+            seconds, size, outcome = max(rows)
             worst = max(worst, seconds)
-            print(f"| {name} | {seconds:.2f} | {size:.1f} | {said[:90]} |", flush=True)
+            print(f"| {name} | {seconds:.2f} | {size:.1f} | {outcome[:90]} |", flush=True)
     print(f"\n{files} images: {slow} over {options.limit:g} s, {failed} failed; the slowest {worst:.2f} s")
     return 1 if slow or failed else 0
 

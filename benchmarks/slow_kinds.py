@@ -85,15 +85,15 @@ for _name, _piece in {
 
 @kind("jpeg: fill bytes in the pixels")
 def _fill_in_scan(size: int) -> bytes:
-    place = JPEG.index(b"\xff\xda") + 14
-    return JPEG[:place] + fill(b"\xff", size) + JPEG[place:]
+    position = JPEG.index(b"\xff\xda") + 14
+    return JPEG[:position] + fill(b"\xff", size) + JPEG[position:]
 
 
 @kind("jpeg: scans")
 def _scans(size: int) -> bytes:
     whole = encode("JPEG", progressive=True)
-    place = whole.rindex(b"\xff\xda")
-    return whole[:place] + fill(whole[place:-2], size) + b"\xff\xd9"
+    position = whole.rindex(b"\xff\xda")
+    return whole[:position] + fill(whole[position:-2], size) + b"\xff\xd9"
 
 
 @kind("jpeg: overlapping EXIF tags")
@@ -346,8 +346,8 @@ def _jpeg_rationals(size: int) -> bytes:
     return JPEG[:2] + b"".join(pieces) + JPEG[20:]  # without JFIF, where the resolution would be
 
 
-@kind("jpeg: pictures of rational tags")
-def _jpeg_pictures(size: int) -> bytes:
+@kind("jpeg: images of rational tags")
+def _jpeg_images(size: int) -> bytes:
     tags = min(5000, size // 12)
     entries = [(0xB001, 4, 1, 2), (0xB002, 7, 32, 8)] + [(0xC000 + k, 5, 7000, 100) for k in range(tags)]
     held = b"".join(struct.pack("<HHII", *entry) for entry in entries)

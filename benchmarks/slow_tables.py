@@ -54,8 +54,8 @@ def _tiff_strips(size: int) -> bytes:
     changed = [(tag, 4 if tag == 257 else kind, n, value) for tag, kind, n, value in changed]
     start = 16 + len(directory(changed + STRIP))
     entries = [*changed, (273, 4, count, start), (279, 4, count, start + 4 * count)]
-    places = np.full(count, 8, "<u4").tobytes() + np.full(count, 1, "<u4").tobytes()
-    return b"II*\0" + struct.pack("<I", 16) + bytes(8) + directory(entries) + places
+    offsets = np.full(count, 8, "<u4").tobytes() + np.full(count, 1, "<u4").tobytes()
+    return b"II*\0" + struct.pack("<I", 16) + bytes(8) + directory(entries) + offsets
 
 
 @kind("tiff: EXIF tags")
@@ -71,13 +71,13 @@ def tiff(entries: list[tuple[int, int, int, int]], data: bytes) -> bytes:
 
 
 def stripped(compression: int, strip: bytes, strips: int, width: int = 8) -> bytes:
-    """Return a TIFF of many strips that all lie in one place."""
+    """Return a TIFF of many strips that have the same offset."""
     after = 300 + len(strip)
     shape = [(256, 3, 1, width), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1)]
     where, sizes = (after, after + 4 * strips) if strips > 1 else (300, len(strip))
     strip_tags = [(273, 4, strips, where), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, strips, sizes)]
-    places = np.full(strips, 300, "<u4").tobytes() + np.full(strips, len(strip), "<u4").tobytes()
-    return tiff(shape + strip_tags, strip + places)
+    offsets = np.full(strips, 300, "<u4").tobytes() + np.full(strips, len(strip), "<u4").tobytes()
+    return tiff(shape + strip_tags, strip + offsets)
 
 
 @kind("tiff: strips over each other, of clear codes")
@@ -113,9 +113,11 @@ def _tiff_plain(size: int) -> bytes:
 
 @kind("tiff: a tile larger than the image")
 def _tiff_tile(size: int) -> bytes:
-    side = 40_000
+    tile_size = 40_000
     shape = [(256, 3, 1, 10), (257, 3, 1, 10), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
-    return tiff([*shape, (322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 300), (325, 4, 1, size)], bytes(size))
+    return tiff(
+        [*shape, (322, 4, 1, tile_size), (323, 4, 1, tile_size), (324, 4, 1, 300), (325, 4, 1, size)], bytes(size)
+    )
 
 
 @kind("tiff: EXIF of rationals")
@@ -152,12 +154,12 @@ def box(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + name + content
 
 
-def boxes(content: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and content of each box from a place on."""
-    while place + 8 <= len(content):
-        size = int.from_bytes(content[place : place + 4], "big")
-        yield content[place + 4 : place + 8], content[place + 8 : place + size]
-        place += size
+def boxes(content: bytes, position: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and content of each box from a position on."""
+    while position + 8 <= len(content):
+        size = int.from_bytes(content[position : position + 4], "big")
+        yield content[position + 4 : position + 8], content[position + 8 : position + size]
+        position += size
 
 
 def with_table(name: bytes, change: Callable[[bytes], bytes]) -> bytes:
@@ -169,19 +171,19 @@ def with_table(name: bytes, change: Callable[[bytes], bytes]) -> bytes:
     return box(b"ftyp", parts[b"ftyp"]) + box(b"meta", changed) + box(b"mdat", parts[b"mdat"])
 
 
-def _more(table: bytes, size_of_count: int, place: int, items: list[bytes]) -> bytes:
-    count = int.from_bytes(table[place : place + size_of_count], "big") + len(items)
-    return table[:place] + count.to_bytes(size_of_count, "big") + table[place + size_of_count :] + b"".join(items)
+def _more(table: bytes, size_of_count: int, position: int, items: list[bytes]) -> bytes:
+    count = int.from_bytes(table[position : position + size_of_count], "big") + len(items)
+    return table[:position] + count.to_bytes(size_of_count, "big") + table[position + size_of_count :] + b"".join(items)
 
 
 @kind("avif: places of items")
-def _avif_places(size: int) -> bytes:
+def _avif_locations(size: int) -> bytes:
     items = [struct.pack(">HHH", 10 + k, 0, 0) for k in range(min(65_000, size // 6))]
     return with_table(b"iloc", lambda table: _more(table, 2, 6, items))
 
 
 @kind("avif: many places of items")
-def _avif_many_places(size: int) -> bytes:
+def _avif_many_locations(size: int) -> bytes:
     items = b"".join(struct.pack(">IHHH", 10 + k, 0, 0, 0) for k in range(size // 10))
     head = b"\2\0\0\0\x44\0" + struct.pack(">I", size // 10)
     return with_table(b"iloc", lambda _: head + items)
@@ -213,9 +215,9 @@ def _avif_properties(size: int) -> bytes:
 
 def same_directory_again() -> bytes:
     """Return EXIF data whose thousand tags all name one directory of a thousand tags without values."""
-    place = 8 + len(directory([])) + 12 * 1000
+    position = 8 + len(directory([])) + 12 * 1000
     inner = directory([(0x9000, 7, 0, 0)] * 1000)
-    return b"II*\0" + struct.pack("<I", 8) + directory([(0x8769, 4, 1, place)] * 1000) + inner
+    return b"II*\0" + struct.pack("<I", 8) + directory([(0x8769, 4, 1, position)] * 1000) + inner
 
 
 @kind("avif: one directory again and again")

@@ -36,8 +36,8 @@ from belvedere.training.recipes import RECIPES
 from belvedere.training.transfer import open_backbone
 from belvedere.types.data import Sample
 
-NEIGHBOURS = 10
-KEPT = 0.95
+NUM_NEIGHBORS = 10
+ACCEPTED = 0.95
 PROGRESS = LineProgress()
 
 
@@ -59,7 +59,7 @@ def unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def nearness(values: NDArray[np.float32], train: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean cosine similarity to the nearest training embeddings."""
     cosines = unit(values) @ unit(train).T
-    nearest: NDArray[np.float32] = np.partition(cosines, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(1)
+    nearest: NDArray[np.float32] = np.partition(cosines, -NUM_NEIGHBORS, axis=1)[:, -NUM_NEIGHBORS:].mean(1)
     return nearest
 
 
@@ -80,14 +80,14 @@ def print_outliers(train: Embeddings, test: Embeddings, outliers: Embeddings, la
     for name, (inside, outside) in scores.items():
         truth = np.r_[np.ones(len(inside)), np.zeros(len(outside))]
         area = roc_auc_score(truth, np.r_[inside, outside])
-        accepted = (outside >= np.quantile(inside, 1 - KEPT)).mean()
+        accepted = (outside >= np.quantile(inside, 1 - ACCEPTED)).mean()
         print(f"none of these, {name:22} AUROC {area:.4f}, {accepted:.1%} of {len(outside)} accepted at 95% kept")
 
 
-def flip(labels: NDArray[np.int64], share: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def flip(labels: NDArray[np.int64], fraction: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Give a fraction of the images another class, each equally likely."""
     random = np.random.default_rng(seed)
-    flipped = random.permutation(len(labels)) < share * len(labels)
+    flipped = random.permutation(len(labels)) < fraction * len(labels)
     others = (labels + random.integers(1, labels.max() + 1, len(labels))) % (labels.max() + 1)
     return np.where(flipped, others, labels), flipped
 
@@ -96,8 +96,8 @@ def print_wrong_labels(
     name: str, held_out: NDArray[np.float32], given: NDArray[np.int64], flipped: NDArray[np.bool_]
 ) -> None:
     """Print the average precision of the flipped labels."""
-    doubt = 1 - held_out[np.arange(len(given)), given]
-    found = average_precision_score(flipped, doubt)
+    issue_scores = 1 - held_out[np.arange(len(given)), given]
+    found = average_precision_score(flipped, issue_scores)
     print(f"wrong labels, {name}: average precision {found:.4f} of {flipped.sum()} flipped")
 
 
@@ -108,12 +108,12 @@ def hold_out_scratch(train: Embeddings, given: NDArray[np.int64], classes: tuple
     for fold in range(NUM_FOLDS):
         with tempfile.TemporaryDirectory() as folder:
             rows = [
-                (sample.path.resolve(), classes[label], "test" if place == fold else "train")
-                for sample, label, place in zip(train.samples, given, folds, strict=True)
+                (sample.path.resolve(), classes[label], "test" if sample_fold == fold else "train")
+                for sample, label, sample_fold in zip(train.samples, given, folds, strict=True)
             ]
             write_csv(Path(folder) / "fold.csv", ["image", "label", "split"], rows)
             run = belvedere.train(Path(folder) / "fold.csv", out=Path(folder) / "run", recipe="quick")
-        held_out[folds == fold] = [answer.probabilities for answer in run.evaluation.predictions]
+        held_out[folds == fold] = [prediction.probabilities for prediction in run.evaluation.predictions]
         print(f"fold {fold + 1} of {NUM_FOLDS}", flush=True)
     return held_out
 
@@ -132,20 +132,20 @@ def main() -> None:
     parser.add_argument("--network", default=RECIPES["probe"].network)
     parser.add_argument("--flipped", type=float, default=0.05)
     parser.add_argument("--scratch", action="store_true")
-    arguments = parser.parse_args()
-    dataset: Dataset = load_dataset(arguments.photos)
-    contents, embedder = hash_samples(dataset.samples, PROGRESS), open_embedder(arguments.backbone, arguments.weights)
+    options = parser.parse_args()
+    dataset: Dataset = load_dataset(options.data)
+    contents, embedder = hash_samples(dataset.samples, PROGRESS), open_embedder(options.network, options.weights)
     train, test, outliers = (
-        read_embeddings(part, embedder, PROGRESS)
-        for part in (contents.in_splits("train"), contents.in_splits("test"), read_outliers(arguments.outliers))
+        read_embeddings(samples, embedder, PROGRESS)
+        for samples in (contents.in_splits("train"), contents.in_splits("test"), read_outliers(options.ood))
     )
     labels = np.array([dataset.class_names.index(sample.label) for sample in train.samples], np.int64)
     print_outliers(train, test, outliers, labels)
-    given, flipped = flip(labels, arguments.flipped)
+    given, flipped = flip(labels, options.flipped)
     probe = fit_probe(train.values, given, train.hashes, labels.max() + 1, 0)
     if probe.held_out is not None:
         print_wrong_labels("out-of-fold probes", softmax(probe.held_out), given, flipped)
-    if arguments.scratch:
+    if options.scratch:
         print_wrong_labels("quick from scratch", hold_out_scratch(train, given, dataset.class_names), given, flipped)
 
 

@@ -33,30 +33,30 @@ from belvedere.training.schedule import plan_batches, repeats_per_epoch
 from belvedere.training.trainer import initialize_network
 from belvedere.types.model import Preprocess
 
-KEPT_BACK = 3000
+NUM_HELD_OUT = 3000
 
 
-def divide(photos: Path) -> tuple[HashedSamples, HashedSamples, tuple[str, ...]]:
+def divide(data: Path) -> tuple[HashedSamples, HashedSamples, tuple[str, ...]]:
     """Return the training and measuring samples, and the class names."""
-    dataset = load_dataset(photos)
+    dataset = load_dataset(data)
     contents = hash_samples(dataset.samples, Progress()).in_splits("train")
-    rest, measured = stratified_group_split(contents, KEPT_BACK / len(contents.samples), seed=7)
+    rest, measured = stratified_group_split(contents, NUM_HELD_OUT / len(contents.samples), seed=7)
     return rest, measured, dataset.class_names
 
 
-def read(contents: HashedSamples, side: int, class_names: Sequence[str]) -> ArrayDataset:
+def read(contents: HashedSamples, size: int, class_names: Sequence[str]) -> ArrayDataset:
     """Open the decoded images at a size."""
-    pixels: ImageArray = read_image_array(contents, Preprocess(side, side), LineProgress())
+    pixels: ImageArray = read_image_array(contents, Preprocess(size, size), LineProgress())
     labels = np.array([class_names.index(sample.label) for sample in pixels.samples], np.int64)
     return ArrayDataset(pixels.images, labels)
 
 
 def train(
-    recipe: Recipe, train_part: ArrayDataset, watched: ArrayDataset, seed: int, runtime: Runtime
+    recipe: Recipe, train_data: ArrayDataset, watched: ArrayDataset, seed: int, runtime: Runtime
 ) -> tuple[Network, float]:
     """Train once; return the network of the last step and the seconds of the epochs, without validation."""
-    network = initialize_network(recipe, len(set(train_part.labels)), seed, train_part.images)
-    loader = DataLoader(train_part, runtime.device, repeats_per_epoch(len(train_part.labels), recipe))
+    network = initialize_network(recipe, len(set(train_data.labels)), seed, train_data.images)
+    loader = DataLoader(train_data, runtime.device, repeats_per_epoch(len(train_data.labels), recipe))
     config = LoopConfig(recipe, plan_batches(len(loader), recipe), seed, runtime)
     start = time.perf_counter()
     with keep_freed_memory():
@@ -65,14 +65,14 @@ def train(
     return network, sum(row.seconds for row in done.history)
 
 
-def measure(network: Network, part: ArrayDataset, runtime: Runtime) -> NDArray[np.float64]:
+def measure(network: Network, samples: ArrayDataset, runtime: Runtime) -> NDArray[np.float64]:
     """Return accuracy and log loss without and with flip TTA: (4,)."""
-    figures: list[float] = []
+    values: list[float] = []
     for both in (False, True):
         network.flip_tta = both
-        found = validate(network, DataLoader(part, runtime.device), runtime)
-        figures += [found.accuracy, found.loss]
-    return np.array(figures)
+        found = validate(network, DataLoader(samples, runtime.device), runtime)
+        values += [found.accuracy, found.loss]
+    return np.array(values)
 
 
 def parse_changes(settings: Sequence[str]) -> dict[str, object]:
@@ -91,23 +91,23 @@ def main() -> None:
     options = parser.parse_args()
     recipe = change_recipe(choose_recipe(options.recipe), parse_changes(options.changes), "--set")
     runtime = Runtime(choose_device("auto"), progress=LineProgress())
-    learnt, measured, class_names = divide(options.data)
-    train_part = read(learnt, recipe.cached_image_size, class_names)
-    parts = {int(side): read(measured, int(side), class_names) for side in options.image_sizes.split(",")}
-    watched = next(iter(parts.values()))
-    found: dict[int, list[NDArray[np.float64]]] = {side: [] for side in parts}
+    train_samples, measured, class_names = divide(options.data)
+    train_data = read(train_samples, recipe.cached_image_size, class_names)
+    held_out = {int(size): read(measured, int(size), class_names) for size in options.image_sizes.split(",")}
+    watched = next(iter(held_out.values()))
+    found: dict[int, list[NDArray[np.float64]]] = {size: [] for size in held_out}
     seconds = []
     for seed in range(options.seeds):
-        network, took = train(recipe, train_part, watched, seed, runtime)
+        network, took = train(recipe, train_data, watched, seed, runtime)
         seconds.append(took)
-        for side, part in parts.items():
-            found[side].append(measure(network, part, runtime))
+        for size, samples in held_out.items():
+            found[size].append(measure(network, samples, runtime))
     print(f"{options.recipe} {' '.join(options.changes)}: {options.seeds} seeds, {statistics.mean(seconds):.1f} s each")
-    for side, rows in found.items():
+    for size, rows in found.items():
         accuracy, loss, accuracy_both, loss_both = np.mean(rows, axis=0)
         each = " ".join(f"{row[0]:.4f}" for row in rows)
         print(
-            f"| {side} px | one view {accuracy:.4f}, log loss {loss:.3f} | both ways {accuracy_both:.4f}, "
+            f"| {size} px | one view {accuracy:.4f}, log loss {loss:.3f} | flip TTA {accuracy_both:.4f}, "
             f"{loss_both:.3f} | {each} |",
             flush=True,
         )

@@ -59,7 +59,7 @@ class Measured:
     level_seconds: float | None = None  # from a cold start; None: never reached
     model_seconds: float = 0.0  # until the model is written; of theirs, of one epoch
     seconds: float = 0.0  # of the whole training
-    accuracies: list[float] = field(default_factory=list)  # on the test photographs; the last is final
+    accuracies: list[float] = field(default_factory=list)  # on the test images; the last is final
     peak_bytes: int = 0
     model_bytes: int = 0
     images_per_second: float = 0.0
@@ -94,10 +94,10 @@ def follow(
     return time.perf_counter() - start, usage.ru_maxrss * 1024, lines
 
 
-def measure_ours(photos: Path, recipe: str, seed: int, level: float) -> Measured:
+def measure_ours(data: Path, recipe: str, seed: int, level: float) -> Measured:
     """Train by one recipe, cold, and predict."""
-    with tempfile.TemporaryDirectory() as place:
-        run = Path(place) / "run"
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
         written: list[float] = []
 
         def watch(line: str, seconds: float) -> bool:
@@ -105,11 +105,11 @@ def measure_ours(photos: Path, recipe: str, seed: int, level: float) -> Measured
                 written.append(seconds)
             return False
 
-        command = [sys.executable, "-m", "belvedere", "train", str(photos), "--recipe", recipe, "--seed", str(seed)]
-        environment = os.environ | {"BELVEDERE_CACHE": str(Path(place) / "cache")}
+        command = [sys.executable, "-m", "belvedere", "train", str(data), "--recipe", recipe, "--seed", str(seed)]
+        environment = os.environ | {"BELVEDERE_CACHE": str(Path(folder) / "cache")}
         seconds, peak, _ = follow([*command, "--out", str(run)], environment, watch)
         accuracy = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["accuracy"]
-        command = [sys.executable, "-c", OUR_PREDICTION, str(run), str(photos / "test")]
+        command = [sys.executable, "-c", OUR_PREDICTION, str(run), str(data / "test")]
         speeds = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         return Measured(
             f"Belvedere, {recipe}, seed {seed}",
@@ -123,7 +123,7 @@ def measure_ours(photos: Path, recipe: str, seed: int, level: float) -> Measured
         )
 
 
-def measure_theirs(photos: Path, peer: Path, python: str, options: argparse.Namespace) -> Measured:
+def measure_theirs(data: Path, peer: Path, python: str, options: argparse.Namespace) -> Measured:
     """Run the article's program, and predict with its network."""
     found = Measured("the article's (Keras)")
 
@@ -140,10 +140,10 @@ def measure_theirs(photos: Path, peer: Path, python: str, options: argparse.Name
             return bool(options.until_level)
         return False
 
-    command = [python, str(peer), str(photos / "train"), str(photos / "test"), str(options.peer_epochs)]
+    command = [python, str(peer), str(data / "train"), str(data / "test"), str(options.peer_epochs)]
     found.seconds, found.peak_bytes, _ = follow(command, dict(os.environ), watch)
     found.model_seconds = float(np.median(np.diff([0.0, *ends])))
-    command = [python, "-c", PEER_PREDICTION, str(peer), str(photos / "test")]
+    command = [python, "-c", PEER_PREDICTION, str(peer), str(data / "test")]
     *speeds, size = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     found.model_bytes, found.images_per_second = int(size), max(map(float, speeds))
     return found

@@ -1,13 +1,15 @@
-"""Writes the help pages of the command line into the documentation, or checks that they are in step.
+"""Writes the help of each command into its page, and the API reference; or checks that they are current.
 
-python docs/generate.py            writes the block between the marks of every docs/<verb>.md
-python docs/generate.py --check    changes nothing; ends with 1 and the page's name where one is out of step
+python docs/generate.py            writes the help blocks of docs/<verb>.md, and docs/api.md
+python docs/generate.py --check    changes nothing; exits with 1 and names the pages that are not current
 """
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from api_reference import render_reference
 
 DOCS = Path(__file__).parent
 VERBS = (
@@ -30,35 +32,33 @@ BEGIN, END = "<!-- help -->", "<!-- /help -->"
 
 
 def read_help(verb: str) -> str:
-    """Returns what `belvedere VERB --help` prints on a terminal of 80 columns."""
+    """Return the output of `belvedere VERB --help` on a terminal with 80 columns."""
     command = [sys.executable, "-m", "belvedere", verb, "--help"]
     environment = os.environ | {"COLUMNS": "80", "NO_COLOR": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    text = done.stdout.replace("python -m belvedere", "belvedere")
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    text = completed.stdout.replace("python -m belvedere", "belvedere")
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
-def refresh(page: str, help_text: str) -> str:
-    """Returns a page with its block between the marks made new."""
+def with_help(page: str, help_text: str) -> str:
+    """Return a page with a new help block between the marks."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n```\n{help_text}\n```\n{END}{after}"
 
 
 def main() -> int:
-    """Refreshes or checks every page; returns the exit code."""
-    stale = []
-    for verb in VERBS:
-        file = DOCS / f"{verb}.md"
-        page = file.read_text(encoding="utf-8")
-        fresh = refresh(page, read_help(verb))
-        if fresh != page:
-            stale.append(file.name)
-            if "--check" not in sys.argv:
-                file.write_text(fresh, encoding="utf-8")
-    if stale and "--check" in sys.argv:
-        print(f"Out of step with the command line: {', '.join(stale)}. Run: make docs")
-        return 1
+    """Write or check every page, and return the exit code."""
+    pages = {DOCS / f"{verb}.md": verb for verb in VERBS}
+    current = {file: with_help(file.read_text(encoding="utf-8"), read_help(verb)) for file, verb in pages.items()}
+    current[DOCS / "api.md"] = render_reference()
+    stale = {file: text for file, text in current.items() if not file.exists() or file.read_text("utf-8") != text}
+    if "--check" in sys.argv:
+        if stale:
+            print(f"Not current: {', '.join(file.name for file in stale)}. Run: make docs")
+        return int(bool(stale))
+    for file, text in stale.items():
+        file.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The command line in a process of its own."""
+"""The command line in a separate process."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ def belvedere(*arguments: object, cwd: Path | None = None) -> Completed:
 
 
 def assert_one_line(done: Completed, code: int, *words: str) -> None:
-    """Bad input: one clear line on stderr, the right exit code, no traceback, nothing on stdout."""
+    """Check for one line on stderr, the exit code, no traceback, and nothing on stdout."""
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr

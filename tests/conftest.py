@@ -1,4 +1,4 @@
-"""What many tests share: tiny pictures, a tiny model made without torch, and a cache that is not the user's."""
+"""Shared by many tests: tiny images, a tiny model made without torch, and a temporary cache."""
 
 import hashlib
 import secrets
@@ -26,7 +26,7 @@ from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance
 from belvedere.types.prediction import Prediction
 from command_line import belvedere
 
-# Where the tests run in the background of a script, Ctrl-C is ignored from the start, which children would inherit.
+# In the background of a script, Ctrl-C is ignored from the start, and child processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile(
@@ -39,14 +39,14 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("belvedere")
 
-COLOURS: Mapping[str, tuple[int, int, int]] = {"blue": (20, 40, 220), "green": (20, 200, 40), "red": (230, 30, 10)}
-CLASS_NAMES = tuple(COLOURS)
+COLORS: Mapping[str, tuple[int, int, int]] = {"blue": (20, 40, 220), "green": (20, 200, 40), "red": (230, 30, 10)}
+CLASS_NAMES = tuple(COLORS)
 
 MODEL = ModelId("run/model.onnx", "0123456789abcdef" * 4)
 CARD = ModelCard(
     class_names=CLASS_NAMES,
     preprocess=Preprocess(8, 8),
-    layers=(Layer("mean", "Mean colour", (3,), 0, 0), Layer("head", "Linear", (3,), 12, 9)),
+    layers=(Layer("mean", "Mean color", (3,), 0, 0), Layer("head", "Linear", (3,), 12, 9)),
     provenance=Provenance(
         recipe="article",
         network="mean-colour",
@@ -67,34 +67,34 @@ CARD = ModelCard(
 
 
 def new_id() -> str:
-    """Makes an id that no other decision has, as the page of the review does."""
+    """Return a unique id of a decision, as the review page does."""
     return secrets.token_hex(12)
 
 
-def picture(name: str, variant: int = 0, side: int = 8) -> NDArray[np.uint8]:
-    """Pixels (side, side, 3) of the colour of that name; no two variants below a million are alike."""
-    pixels = np.full((side, side, 3), COLOURS[name], dtype=np.uint8)
+def make_pixels(name: str, variant: int = 0, side: int = 8) -> NDArray[np.uint8]:
+    """Return pixels (side, side, 3) of a color; all variants below a million differ."""
+    pixels = np.full((side, side, 3), COLORS[name], dtype=np.uint8)
     pixels[0, 0] = variant % 256, variant // 256 % 256, variant // 65_536 % 256
     return pixels
 
 
-def write_picture(path: Path, name: str, variant: int = 0, side: int = 8) -> Path:
-    """Writes such a picture without loss, and the folders above it."""
+def write_image(path: Path, name: str, variant: int = 0, side: int = 8) -> Path:
+    """Write such an image as PNG, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture(name, variant, side)).save(path, "PNG")
+    Image.fromarray(make_pixels(name, variant, side)).save(path, "PNG")
     return path
 
 
 def write_classes(folder: Path, each: int, names: Sequence[str] = CLASS_NAMES) -> Path:
-    """Writes so many different pictures of every colour into class folders."""
+    """Write a number of different images of each color into class folders."""
     for name in names:
         for number in range(each):
-            write_picture(folder / name / f"{number}.png", name, number)
+            write_image(folder / name / f"{number}.png", name, number)
     return folder
 
 
 def model_bytes(metadata: Mapping[str, str], *, renamed: Mapping[str, str] | None = None, side: int = 8) -> bytes:
-    """A graph whose logits are the mean colour, blue, green and red in this order; names may be changed."""
+    """Return a graph with the mean blue, green and red as logits; `renamed` changes names of inputs and outputs."""
     names = {name: name for name in ("images", "logits", "probabilities", "embedding")} | dict(renamed or {})
     nodes = [
         helper.make_node("Cast", [names["images"]], ["pixels"], to=TensorProto.FLOAT),
@@ -122,8 +122,10 @@ def model_bytes(metadata: Mapping[str, str], *, renamed: Mapping[str, str] | Non
     return bytes(model.SerializeToString())
 
 
-def answer(image: str, label: str | None, *probabilities: float, names: Sequence[str] = CLASS_NAMES) -> Prediction:
-    """An answer with these probabilities; without any, an unreadable picture."""
+def make_prediction(
+    image: str, label: str | None, *probabilities: float, names: Sequence[str] = CLASS_NAMES
+) -> Prediction:
+    """Return a prediction with these probabilities; without any, that of an unreadable image."""
     if not probabilities:
         return Prediction(image, error="empty file", label=label)
     best = max(range(len(names)), key=lambda index: probabilities[index])
@@ -132,7 +134,7 @@ def answer(image: str, label: str | None, *probabilities: float, names: Sequence
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every test, and every process that one starts, keeps decoded pictures in a temporary folder."""
+    """Use a temporary cache in every test and every process that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_DIR_ENV, str(tmp_path_factory.mktemp("cache")))
         yield
@@ -140,7 +142,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model.onnx for pictures of 8 x 8, with the classes blue, green and red."""
+    """Write a model.onnx for images of 8 x 8 pixels with the classes blue, green and red."""
     path = tmp_path_factory.mktemp("run") / "model.onnx"
     path.write_bytes(model_bytes(card_to_metadata(CARD)))
     return path
@@ -153,7 +155,7 @@ def opened(tiny_model: Path) -> Model:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with images in `photographs`, and in `run` a run that the command line trained on them."""
+    """Train on images in `photographs` with the command line, into `run`, and return the folder of both."""
     folder = tmp_path_factory.mktemp("trained")
     random = np.random.default_rng(0)
     for part, count in (("train", 24), ("test", 4)):
@@ -174,7 +176,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def named_model(tmp_path: Path) -> Callable[[Sequence[str]], Model]:
-    """Opens the tiny model with three other class names."""
+    """Return a function that opens the tiny model with three other class names."""
 
     def make(names: Sequence[str]) -> Model:
         path = tmp_path / "named.onnx"
@@ -185,7 +187,7 @@ def named_model(tmp_path: Path) -> Callable[[Sequence[str]], Model]:
 
 
 def sheets(path: Path | None, *, overwrite: bool = False, progress: Progress | None = None) -> list[ContactSheet]:
-    """Return the sink of `predict_files` that draws a contact sheet, if one is asked for."""
+    """Return the sinks for `predict_files`: a contact sheet, if it has a path."""
     return [] if path is None else [ContactSheet(path, overwrite=overwrite, progress=progress)]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from belvedere.data.corrections.journal import Journal, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, utc_now
 from belvedere.types.data import Decision
 from conftest import new_id
 
@@ -33,5 +33,5 @@ def decide(
         size_bytes=len(content),
         split=part,
     )
-    Journal(journal).append(decision)
+    CorrectionsFile(journal).append(decision)
     return decision

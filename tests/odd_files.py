@@ -1,6 +1,6 @@
-"""Every odd picture file, made in code and tiny: what must be readable and what must be refused.
+"""Every kind of odd image file, generated and tiny: those that must be readable, and those that must be rejected.
 
-All names have a picture's suffix, so `list_images` finds every one of them.
+All names have the suffix of an image, so `list_images` finds them all.
 """
 
 import io
@@ -20,43 +20,43 @@ ORIENTED_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
 
 
 def smooth_pixels(height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> NDArray[np.uint8]:
-    """Pixels with slow changes and no symmetry, (height, width, 3)."""
+    """Return smooth pixels without symmetry, (height, width, 3)."""
     few = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return np.array(Image.fromarray(few).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of a file as Pillow writes it."""
+    """Return the bytes of a file as Pillow writes it."""
     file = io.BytesIO()
     image.copy().save(file, kind, **options)  # a copy: saving a JPEG leaves settings behind that upset TIFF
     return file.getvalue()
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], subsampling: str = "420", quality: int = 90) -> bytes:
-    """The bytes of a baseline JPEG, also in the subsamplings that Pillow cannot write."""
+    """Return the bytes of a baseline JPEG, also in the subsamplings that Pillow cannot write."""
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", subsampling))
 
 
 def oriented(kind: str, orientation: int) -> bytes:
-    """A file with an EXIF orientation; without loss except as JPEG."""
+    """Return a file with an EXIF orientation; lossless except as JPEG."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
     return encode(Image.fromarray(smooth_pixels()), kind, exif=exif, **options)
 
 
-def png(width: int, height: int, bit_depth: int, colour_type: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG written by hand.
+def png(width: int, height: int, bit_depth: int, color_type: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a PNG written by hand.
 
     Args:
-        width: As its header shall say, whatever the rows hold.
-        height: The same.
-        bit_depth: Of a channel.
-        colour_type: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA.
-        rows: Filter byte and samples of every row.
+        width: Width in the header, which the rows need not have.
+        height: Height in the header.
+        bit_depth: Bits per channel.
+        color_type: 0 gray, 2 RGB, 3 palette, 4 gray with alpha, 6 RGBA.
+        rows: Filter byte and samples of each row.
         chunks: Name and content of further chunks, before the pixels.
     """
-    header = struct.pack(">IIBBBBB", width, height, bit_depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, color_type, 0, 0, 0)
     listed = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     framed = (
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -66,24 +66,24 @@ def png(width: int, height: int, bit_depth: int, colour_type: int, rows: bytes, 
 
 
 def deep_rows(values: NDArray[np.uint16]) -> bytes:
-    """Rows of a 16-bit PNG, from (H, W) or (H, W, C)."""
+    """Return rows of a 16-bit PNG, from (H, W) or (H, W, C)."""
     return b"".join(b"\x00" + row.astype(">u2").tobytes() for row in values)
 
 
 def with_segment(jpeg: bytes, content: bytes) -> bytes:
-    """A JPEG with an APP1 segment put right behind its start."""
+    """Return a JPEG with an APP1 segment after its start marker."""
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
 
 
 def damaged_jpeg() -> bytes:
-    """A JPEG of the right length whose entropy-coded data are overwritten in the middle."""
+    """Return a JPEG of the right length with overwritten entropy-coded data in the middle."""
     whole = encode_jpeg(smooth_pixels(64, 64))
     middle = (whole.index(b"\xff\xda") + len(whole)) // 2
     return whole[:middle] + b"\xff\x00" * 10 + whole[middle + 20 :]
 
 
 def readable_files() -> dict[str, bytes]:
-    """Name to content of the odd files that hold a picture all the same."""
+    """Return names and contents of odd files that are readable."""
     pixels = smooth_pixels()
     image = Image.fromarray(pixels)
     turned = image.transpose(Image.Transpose.ROTATE_180)
@@ -151,13 +151,13 @@ def readable_files() -> dict[str, bytes]:
 
 
 def unreadable_files() -> dict[str, bytes]:
-    """Name to content of the files that must be refused."""
+    """Return names and contents of files that must be rejected."""
     image = Image.fromarray(smooth_pixels(64, 64))
     bomb = zlib.compress(bytes(50_000_000), 9)
     row = b"\x00\xff\x00\x00"
     files = {
         "empty.jpg": b"",
-        "text.jpg": b"This is no picture.\n" * 20,
+        "text.jpg": b"This is no image.\n" * 20,
         "web_page.png": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
         "postscript.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n",
         "drawing.png": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
@@ -188,10 +188,10 @@ def unreadable_files() -> dict[str, bytes]:
 
 
 def write_odd_files(folder: Path) -> tuple[list[str], list[str]]:
-    """Writes every odd file into a folder.
+    """Write every odd file into a folder.
 
     Args:
-        folder: An existing folder.
+        folder: Existing folder.
 
     Returns:
         The names that must be readable and those that must not, sorted.

@@ -1,4 +1,4 @@
-"""A review as a user starts it: a process of its own, its pages, and a browser that opens them."""
+"""A review in a separate process, as a user starts it, and a browser for its pages."""
 
 import hashlib
 import json
@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from belvedere.data.corrections.journal import read_corrections
+from belvedere.data.corrections.corrections_file import read_corrections
 from belvedere.inference.writers.text import write_predictions
 from belvedere.runtime.serialization import write_csv
 from belvedere.types.data import Decision
-from conftest import CLASS_NAMES, answer, write_picture
+from conftest import CLASS_NAMES, make_prediction, write_image
 
 BROWSERS = [path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()]
 DOUBTS = 220
 
 
 class Server:
-    """The command itself, on a port of its own."""
+    """The command, on a free port."""
 
     def __init__(self, run: Path, *options: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -41,7 +41,7 @@ class Server:
         command = [sys.executable, "-m", "belvedere", "review", self.run, "--port", self.port, "--annotator", "Ana"]
         self.process = subprocess.Popen([*map(str, command), *self.options], stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
-        for line in self.process.stderr:  # until it says where it is
+        for line in self.process.stderr:  # until it prints its address
             if line.startswith("Review: "):
                 return
         raise AssertionError("the server did not start")
@@ -64,22 +64,22 @@ class Server:
 
 
 def write_run(folder: Path, count: int = DOUBTS) -> Path:
-    """A run with so many mistakes, the surest first by their numbers."""
+    """Write a run with a number of mistakes, numbered by confidence, highest first."""
     run = folder / "run"
     run.mkdir()
     answers = []
     for number in range(count):
         given, said = CLASS_NAMES[number % 3], (number + 1) % 3
-        image = write_picture(folder / "photographs" / given / f"{number:03}.png", given, number + 1)
+        image = write_image(folder / "photographs" / given / f"{number:03}.png", given, number + 1)
         rest = (number + 1) / (2 * count + 2)
-        answers.append(answer(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
+        answers.append(make_prediction(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
     write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
     return run
 
 
-def write_copies(folder: Path, count: int) -> Path:
-    """An audit of so many identical photographs, of which the first has another label than the others."""
-    images = [write_picture(folder / "photographs" / f"{number}.png", "red") for number in range(count)]
+def write_duplicates(folder: Path, count: int) -> Path:
+    """Write an audit of identical images; the label of the first differs from the others."""
+    images = [write_image(folder / "photographs" / f"{number}.png", "red") for number in range(count)]
     sha256 = hashlib.sha256(images[0].read_bytes()).hexdigest()
     labels = ["green", *["red"] * (count - 1)]
     group = {"images": list(map(str, images)), "labels": labels, "splits": [""] * count, "similarity": 1.0}
@@ -93,7 +93,7 @@ def write_copies(folder: Path, count: int) -> Path:
 
 @contextmanager
 def open_browser() -> Iterator[Any]:
-    """A browser; tests that need one are skipped where there is none."""
+    """Open a browser; without one, the test is skipped."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not BROWSERS:
         pytest.skip("there is no Chromium")
@@ -105,7 +105,7 @@ def open_browser() -> Iterator[Any]:
 
 @contextmanager
 def open_review(run: Path, *options: str) -> Iterator[Server]:
-    """A running review."""
+    """Run a review."""
     started = Server(run, *options)
     try:
         yield started
@@ -118,7 +118,7 @@ def open_page(context: Any, server: Server) -> Any:
     page.on("pageerror", lambda error: pytest.fail(str(error)))
     page.goto(server.address)
     settle(page)
-    # Two frames: Chromium drops keys that come before a page's first.
+    # Two frames: Chromium drops keys before the first frame of a page.
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return page
 
@@ -136,7 +136,7 @@ def left(page: Any) -> int:
 
 
 def press(page: Any, *keys: str) -> None:
-    """Presses keys one after the other, each when the page has done what the last one asked."""
+    """Press keys in turn, each after the page has handled the one before."""
     for key in keys:
         page.keyboard.press(key)
         settle(page)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from belvedere.inference.writers.text import write_predictions
 from belvedere.types.prediction import Prediction
-from conftest import CLASS_NAMES, answer, write_picture
+from conftest import CLASS_NAMES, make_prediction, write_image
 
 SURE = {"blue": (0.9, 0.06, 0.04), "green": (0.06, 0.9, 0.04), "red": (0.04, 0.06, 0.9)}
 
@@ -17,12 +17,14 @@ def write_run(folder: Path, answers: Sequence[Prediction], names: Sequence[str] 
 
 
 def write_both(folder: Path, said: Sequence[tuple[str, str, str]]) -> tuple[Path, Path]:
-    """Two runs on the same photographs: of each its label and both answers."""
+    """Write two runs on the same images; each entry has the label and both predictions."""
     images = [
-        write_picture(folder / "photos" / label / f"{number}.png", label, number)
+        write_image(folder / "photos" / label / f"{number}.png", label, number)
         for number, (label, _, _) in enumerate(said)
     ]
     for place, name in ((1, "a"), (2, "b")):
-        answers = [answer(str(image), each[0], *SURE[each[place]]) for image, each in zip(images, said, strict=True)]
+        answers = [
+            make_prediction(str(image), each[0], *SURE[each[place]]) for image, each in zip(images, said, strict=True)
+        ]
         write_run(folder / name, answers)
     return folder / "a", folder / "b"

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, which are killed whatever becomes of the test."""
+"""Programs in separate processes, which are killed at the end of a test in any case."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def run_python(program: str, *before: str) -> Iterator[None]:
-    """Run a program that prints a line when it is ready; kill it, and what it started, at the end of the block.
+    """Run a program that prints a line when it is ready; kill it and its child processes at the end of the block.
 
     Args:
-        program: What Python runs.
-        before: Words of the command line before Python, such as those of `unshare`.
+        program: Python code.
+        before: Command line before Python, such as that of `unshare`.
     """
     command = [*before, sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

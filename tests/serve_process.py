@@ -1,4 +1,4 @@
-"""A server as a user starts it: a process of its own, and what a client sends it byte for byte."""
+"""A server in a separate process, as a user starts it, and the bytes that a client sends."""
 
 import http.client
 import json
@@ -23,16 +23,16 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from belvedere.inference.model_card import card_to_metadata
-from conftest import CARD, CLASS_NAMES, model_bytes, picture
+from conftest import CARD, CLASS_NAMES, make_pixels, model_bytes
 
 BOUNDARY = "a-boundary-of-the-tests"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
-PATIENCE = 60.0  # seconds; far more than anything here takes
+PATIENCE = 60.0  # seconds; far more than any test takes
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,7 +44,7 @@ class Reply:
 
     @property
     def code(self) -> str:
-        """Of a refusal, which has no other shape than this."""
+        """Code of an error; every error has this form."""
         document = self.json
         assert set(document) == {"error"}
         assert set(document["error"]) == {"code", "message"}
@@ -67,7 +67,7 @@ class Server:
         self.host, self.port = str(parts.hostname), int(parts.port or 0)
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
-        """One request on a connection of its own."""
+        """Send one request on a new connection."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, dict(headers or {}))
@@ -89,18 +89,18 @@ class Server:
         return socket.create_connection((self.host, self.port), timeout=PATIENCE)
 
     def metric(self, name: str) -> float:
-        """The sum of a figure over its labels."""
+        """Return the sum of a metric over its labels."""
         lines = self.get("/metrics").content.decode().splitlines()
         rows = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
         return sum(float(line.rsplit(" ", 1)[1]) for line in rows)
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of its log so far."""
+        """Return the lines of the log so far."""
         lines = self.log_file.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def end(self) -> int:
-        """Tells it to end and returns its exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
@@ -117,7 +117,7 @@ class Server:
 
 @contextmanager
 def serve(*arguments: object, environment: Mapping[str, str] | None = None, before: str = "") -> Iterator[Server]:
-    """Starts `belvedere serve` on a free port, and ends it if it is still there at the end; `before` is run first."""
+    """Start `belvedere serve` on a free port, after the Python code `before`; kill it at the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
         log_file = Path(folder) / "log"
         program = ["-c", f"{before}\nfrom belvedere.cli import main\nmain()"] if before else ["-m", "belvedere"]
@@ -132,21 +132,21 @@ def serve(*arguments: object, environment: Mapping[str, str] | None = None, befo
             if line.startswith(b"}"):
                 break
         if not lines:
-            raise RuntimeError(f"It did not start: {log_file.read_text()}")
+            raise RuntimeError(f"The server did not start: {log_file.read_text()}")
         with Server(process, json.loads(b"".join(lines))["address"], log_file) as server:
             yield server
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    """Waits for something that surely happens."""
+    """Wait for a condition that must become true."""
     until = time.monotonic() + PATIENCE
     while not happened():
-        assert time.monotonic() < until, "it did not happen"
+        assert time.monotonic() < until, "the condition did not become true"
         time.sleep(0.05)
 
 
 def form(files: Sequence[tuple[str, bytes]], name: str = "files") -> bytes:
-    """A form with these files."""
+    """Return a form with these files."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{file}"\r\n\r\n'.encode()
         + content
@@ -157,21 +157,21 @@ def form(files: Sequence[tuple[str, bytes]], name: str = "files") -> bytes:
 
 
 def png(name: str, variant: int = 0, side: int = 8) -> bytes:
-    """A picture of that colour."""
+    """Return an image of a color as PNG."""
     file = BytesIO()
-    Image.fromarray(picture(name, variant, side)).save(file, "PNG")
+    Image.fromarray(make_pixels(name, variant, side)).save(file, "PNG")
     return file.getvalue()
 
 
 def head(path: str, length: int, kind: str = "image/png") -> bytes:
-    """The head of a request with a body of so many bytes."""
+    """Return the headers of a request with a body of that many bytes."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
     )
 
 
-def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
-    """The tiny model with evidence by place: (N, 3, 2, 2), the mean colours of the four quarters."""
+def activation_map_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
+    """Return the tiny model with class activation maps (N, 3, 2, 2): the mean colors of the four quarters."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
     graph = model.graph
     graph.node.extend(
@@ -188,23 +188,23 @@ def evidence_model(names: Sequence[str] = CLASS_NAMES) -> bytes:
 
 
 def failing_model(*, at_black: bool = False) -> bytes:
-    """The tiny model, which fails at every picture that is not black; or at those, too."""
+    """Return a tiny model that fails on each image that is not black, or on black ones, too."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(CARD)))
     graph = model.graph
     graph.initializer.append(numpy_helper.from_array(np.zeros(0 if at_black else 1, np.float32), "only"))
     graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
     graph.node.append(helper.make_node("Cast", ["brightest"], ["place"], to=TensorProto.INT64))
-    graph.node.append(helper.make_node("Gather", ["only", "place"], ["zero"]))  # there is one place: 0
+    graph.node.append(helper.make_node("Gather", ["only", "place"], ["zero"]))  # the only valid index is 0
     return _add_to_logits("zero", model)
 
 
 def endless_model(where: str = "always") -> bytes:
-    """The tiny model with idle work of minutes: always, or for pictures with something "bright" in them."""
+    """Return a tiny model that computes for minutes: always, or for images with a "bright" pixel."""
     return slow_model(rounds=10_000, where=where)
 
 
 def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES, where: str = "always") -> bytes:
-    """The tiny model with idle work in it: products of large matrices for every batch, or "bright" ones."""
+    """Return a tiny model with products of large matrices for every batch, or for "bright" ones."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
     graph = model.graph
     size = 700
@@ -217,7 +217,7 @@ def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES, where: str 
         "nothing": np.array(0, np.float32),
     }.items():
         graph.initializer.append(numpy_helper.from_array(value, name))
-    # The number of rows depends on the pictures, or the whole would be worked out when the model is opened.
+    # The number of rows depends on the images; otherwise ONNX Runtime would compute all of it when it opens the model.
     graph.node.append(helper.make_node("ReduceMax", ["pixels"], ["brightest"], keepdims=0))
     graph.node.append(helper.make_node("Greater", ["brightest", "least"], ["works"]))
     graph.node.append(helper.make_node("Cast", ["works"], ["times"], to=TensorProto.INT64))
@@ -232,7 +232,7 @@ def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES, where: str 
 
 
 def _add_to_logits(output: str, model: onnx.ModelProto) -> bytes:
-    """Makes the probabilities wait for an output of the graph, which is 0."""
+    """Add an output of the graph, which is 0, to the logits, so that the probabilities depend on it."""
     graph = model.graph
     softmax = next(node for node in graph.node if node.op_type == "Softmax")
     graph.node.remove(softmax)

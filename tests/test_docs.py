@@ -1,5 +1,6 @@
-"""The documentation: its Python runs, its links lead somewhere, and it says nothing that should not be told."""
+"""The documentation: its Python runs, its links are valid, its commands exist; it holds no private paths."""
 
+import ast
 import re
 import subprocess
 from dataclasses import replace
@@ -15,15 +16,15 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
 
 
-def test_the_readmes_python_runs(
+def test_python_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random = np.random.default_rng(0)
     for name, level in (("dark", 40), ("light", 200)):
-        (tmp_path / "photographs" / name).mkdir(parents=True)
+        (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(5):
             pixels = np.clip(level + random.integers(-30, 30, (20, 20, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photographs" / name / f"{index}.jpg")
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.jpg")
     (tmp_path / "holiday").mkdir()
     Image.new("RGB", (40, 30), "white").save(tmp_path / "holiday" / "snow.png")
     (tmp_path / "holiday" / "torn.jpg").write_bytes(b"\xff\xd8\xff")
@@ -38,7 +39,7 @@ def test_the_readmes_python_runs(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
@@ -58,13 +59,35 @@ def test_constraints_are_names_and_versions_only() -> None:
     assert all(line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.]+", line) for line in lines)
 
 
-def test_no_path_of_a_machine_is_told() -> None:
-    """Only folders that a reader has too are named."""
+def test_no_path_of_a_machine_is_committed() -> None:
+    """Home and work folders occur neither in text nor in the bundled model."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not tracked:
         pytest.skip("not a git checkout")
-    places = re.compile(rb"/(root|home|work|Users)/")
+    private = re.compile(rb"/(root|home|work|Users)/")
     for name in tracked:
         file = ROOT / name
         if file.suffix not in (".png", ".jpg", ".svg") and file != Path(__file__):
-            assert not places.search(file.read_bytes()), name  # of text and of the bundled model alike
+            assert not private.search(file.read_bytes()), name
+
+
+PROGRAMS = sorted(path for folder in ("benchmarks", "tools") for path in (ROOT / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_programs_read_only_arguments_that_they_define(program: Path) -> None:
+    """Attributes of `argparse.Namespace` are checked by no other tool."""
+    tree = ast.parse(program.read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    added = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"]
+    defined = {
+        ast.literal_eval(word).lstrip("-").replace("-", "_")
+        for call in added
+        for word in (*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "dest"))
+    }
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "options"
+    }
+    assert read <= defined

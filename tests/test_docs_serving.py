@@ -1,4 +1,4 @@
-"""docs/serving.md and the Dockerfile: their lines run, against a real server."""
+"""docs/serving.md and the Dockerfile: their commands run, against a real server."""
 
 import configparser
 import json
@@ -20,7 +20,7 @@ from belvedere.serving import model_watch
 from belvedere.serving.batcher import CLOSE_SECONDS
 from belvedere.serving.limits import Limits
 from belvedere.serving.server import HEADER_SECONDS, SHUTDOWN_SECONDS
-from serve_process import Server, evidence_model, png, serve
+from serve_process import Server, activation_map_model, png, serve
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ CURLS = [line for block in blocks("bash") for line in block.splitlines() if line
 
 
 def dockerfile() -> dict[str, list[str]]:
-    """Its instructions by name; a line that ends in a backslash goes on."""
+    """Return the instructions by name, with joined continuation lines."""
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -48,11 +48,11 @@ def dockerfile() -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("docs")
-    (place / "photo.jpg").write_bytes(png("red"))
-    (place / "other.png").write_bytes(png("blue"))
-    (place / "model.onnx").write_bytes(evidence_model())
-    return place
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "photo.jpg").write_bytes(png("red"))
+    (folder / "other.png").write_bytes(png("blue"))
+    (folder / "model.onnx").write_bytes(activation_map_model())
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +100,13 @@ def test_the_codes_of_the_page_are_those_of_the_service() -> None:
         assert f'"{code}"' in source, code
 
 
-def test_the_figures_of_the_page_are_there(server: Server) -> None:
+def test_the_metrics_of_the_page_exist(server: Server) -> None:
     text = server.get("/metrics").content.decode()
     for name in set(re.findall(r"`(belvedere_\w+)", PAGE)):
         assert name in text, name
 
 
-def test_the_unit_starts_what_there_is() -> None:
+def test_the_unit_starts_an_existing_command_with_existing_options() -> None:
     [text] = blocks("ini")
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
@@ -121,8 +121,8 @@ def test_the_unit_starts_what_there_is() -> None:
     assert int(unit["Service"]["TimeoutStopSec"]) > on_requests + CLOSE_SECONDS + model_watch.STOP_SECONDS
 
 
-def test_the_unit_asks_for_its_token(folder: Path, tmp_path: Path) -> None:
-    """Its line, with the credentials where systemd puts them."""
+def test_the_unit_requires_its_token(folder: Path, tmp_path: Path) -> None:
+    """Run the line of the unit with the credentials folder of systemd."""
     [text] = blocks("ini")
     [credential] = re.findall(r"^LoadCredential=(\w+):", text, flags=re.MULTILINE)
     [line] = re.findall(r"^ExecStart=\S+/belvedere serve (.*)$", text, flags=re.MULTILINE)
@@ -141,7 +141,7 @@ def test_the_scrape_example_is_yaml() -> None:
     assert job["static_configs"][0]["targets"] == [ADDRESS.removeprefix("http://")]
 
 
-def test_the_container_is_no_root_and_asks_for_its_health(server: Server) -> None:
+def test_the_container_is_unprivileged_and_checks_its_health(server: Server) -> None:
     steps = dockerfile()
     [base] = steps["ARG"]
     assert re.fullmatch(r"BASE=python:3\.11-slim@sha256:[0-9a-f]{64}", base)
@@ -169,14 +169,14 @@ def test_the_containers_install_holds_the_page(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for copy in steps["COPY"][:2]:
         *names, target = copy.split()
-        place = tmp_path / target.strip("/")
+        copied = tmp_path / target.strip("/")
         for name in names:
             assert f"!{name}" in (ROOT / ".dockerignore").read_text().splitlines()
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+                shutil.copytree(ROOT / name, copied, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
             else:
-                place.mkdir(exist_ok=True)
-                shutil.copy(ROOT / name, place)
+                copied.mkdir(exist_ok=True)
+                shutil.copy(ROOT / name, copied)
     libraries, ours = [step.split(" install ")[1] for step in steps["RUN"] if " install " in step]
     assert libraries == "--no-cache-dir --require-hashes --requirement /source/requirements-docker.txt"
     assert ours == "--no-cache-dir --no-deps --no-build-isolation /source"

@@ -1,4 +1,4 @@
-"""The public face: its names, and that importing it costs nothing."""
+"""The public API: its names and docstrings; importing it is cheap."""
 
 import inspect
 import subprocess
@@ -16,7 +16,7 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize("name", belvedere.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_public_names_exist_and_are_documented(name: str) -> None:
     thing = getattr(belvedere, name)
     assert name == "__version__" or thing.__doc__
 

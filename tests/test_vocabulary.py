@@ -1,8 +1,9 @@
-"""Public names use the words of the field: none of the words that were replaced comes back."""
+"""Public names use the words of the field: none of the replaced words occurs in options, keys, columns or the API."""
 
 import inspect
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -13,20 +14,23 @@ import typer
 from typer.core import TyperGroup
 
 import belvedere
+from belvedere.auditing.checks import CHECKS
 from belvedere.cli.app import app
-from belvedere.inference.model import Model
+from belvedere.data.array_cache import KINDS
+from belvedere.inference.export import TOLERANCES
+from belvedere.inference.model import OPTIONAL_OUTPUTS, OUTPUTS, Model
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.writers.text import to_json
 from belvedere.serving import schema
 from belvedere.serving.metrics import Metrics
 from belvedere.training.recipes import RECIPES, Recipe
-from belvedere.types.evaluation import EpochMetrics
+from belvedere.types.data import Decision, Sample
 from belvedere.types.prediction import Prediction, Tag
 from conftest import CARD, write_classes
 
 ROOT = Path(__file__).parents[1]
 
-# Names as a whole, by the place where they were used. Snake case; options count as names.
+# Whole names that are forbidden everywhere, in snake case; options count as names.
 REPLACED = {
     # recipe keys
     *("optimiser", "least_steps", "learning_rate_plan", "side_plan", "input_side", "source_side", "crop_area", "flip"),
@@ -53,23 +57,37 @@ REPLACED = {
     *("read_journal", "describe_network", "list_backbones", "Calibrated", "explain", "run_all", "stream"),
     *("answer_batch", "put_into_words", "tells_places", "embedding_width", "also", "areas", "Note", "leads", "route"),
     *("UnknownName", "FolderExists", "MissingExtra", "UnreadableImage", "UnreadableModel", "TooManyPixels"),
-    *("ScaleError", "say", "say_notes", "skip", "for_stderr"),
+    *("ScaleError", "say", "say_notes", "skip", "for_stderr", "UNDIVIDED", "DownloadError"),
 }
-# Words that no name holds, not even as a part of it.
+# Whole names that are forbidden in one place, since they are correct in another.
+REPLACED_IN: dict[str, set[str]] = {
+    "options": {"labels", "files"},
+    "recipe": set(),
+    "recipe names": {"pretrained", "finetuned"},
+    "files": {"classes", "prediction", "probability", "accepted", "score", "from", "pixels"},
+    "service": {"classes", "prediction", "probability"},
+    "API": set(),
+}
+REPLACED_MEMBERS = {  # class -> attributes and methods
+    "Model": {"run", "answer", "explain"},
+    "Prediction": {"prediction", "none_score", "presence", "notes"},
+    "Dataset": {"part", "labels", "notes"},
+    "Sample": {"image", "part", "also", "areas"},
+    "Audit": {"labels", "route"},
+    "Issue": {"check", "flagged", "detail", "suggestion", "score"},
+    "Evaluation": {"part", "calibration", "abstaining", "sets", "outliers", "confused_pairs"},
+}
+# Words that are forbidden as a part of a name, too.
 WORDS = {
     *("photo", "photos", "photograph", "photographs", "picture", "pictures", "colour", "colours", "grey", "share"),
     *("shares", "side", "sides", "optimiser", "unlabelled", "neighbour", "neighbours", "told", "asked", "strangers"),
     *("learnt", "likeliest", "licence", "journal", "outliers", "backbones", "minutes"),
 }
-# Places where a word has another, ordinary meaning.
+# Names with another, ordinary meaning in one place.
 ALLOWED: dict[str, set[str]] = {
-    # Run.load has the verb of pickle, torch and json; the limit of `train` has its unit in the name.
-    "API": {"load", "max_minutes"},
-    # The seconds of an epoch in history.csv; the check for files that can't be read.
-    "files": {"seconds", "unreadable"},
-    "options": {"max_minutes"},  # the unit of the value
-    "service": set(),
-    "recipe": set(),
+    "API": {"load", "max_minutes"},  # Run.load, as in pickle, torch and json; the unit of the limit
+    "files": {"seconds", "unreadable", "max_minutes"},  # duration of an epoch in history.csv; an audit check
+    "options": {"max_minutes"},
 }
 
 
@@ -78,11 +96,11 @@ def faults(names: set[str], place: str) -> dict[str, str]:
     found = {}
     for name in names:
         parts = set(re.split(r"[_\W]+", name.lower()))
-        if name in REPLACED:
+        if name in REPLACED | REPLACED_IN[place]:
             found[name] = name
         elif words := parts & WORDS:
             found[name] = ", ".join(sorted(words))
-    return {name: word for name, word in found.items() if name not in ALLOWED[place]}
+    return {name: word for name, word in found.items() if name not in ALLOWED.get(place, ())}
 
 
 def walk_keys(value: object) -> Iterator[str]:
@@ -126,20 +144,24 @@ def test_commands_and_options() -> None:
     assert faults(options | {name.replace("-", "_") for name in found}, "options") == {}
 
 
-def test_recipe_keys() -> None:
-    assert faults({field.name for field in fields(Recipe)} | {*RECIPES}, "recipe") == {}
+def test_recipe_keys_and_names() -> None:
+    assert faults({field.name for field in fields(Recipe)}, "recipe") == {}
+    assert faults({*RECIPES}, "recipe names") == {}
 
 
-def test_keys_and_columns_of_files(opened: Model, tmp_path: Path) -> None:
+def test_keys_and_columns_of_files(opened: Model, trained: Path, tmp_path: Path) -> None:
     data, results, audited = write_classes(tmp_path / "data", 4), tmp_path / "results", tmp_path / "audit"
     belvedere.evaluate(opened, data, out=results)
     belvedere.audit(data, out=audited, label_issues=False)
-    names = {field.name for field in fields(EpochMetrics)}
-    files = [path for folder in (results, audited) for path in folder.rglob("*")]
-    assert {"metrics.json", "predictions.csv", "issues.csv", "audit.json"} <= {path.name for path in files}
+    files = [path for folder in (results, audited, trained / "run") for path in folder.rglob("*")]
+    written = {"metrics.json", "predictions.csv", "issues.csv", "audit.json", "history.csv", "config.toml"}
+    assert written <= {path.name for path in files}
+    names = {field.name for field in fields(Decision)}  # a line of a corrections file
     for path in files:
         if path.suffix == ".json":
             names |= {key for key in walk_keys(json.loads(path.read_text("utf-8"))) if "/" not in key}
+        elif path.suffix == ".toml":
+            names |= {*walk_keys(tomllib.loads(path.read_text("utf-8")))}
         elif path.suffix == ".csv":
             names |= {*path.read_text("utf-8").splitlines()[0].split(",")}
     prediction = Prediction("1", "red", 1.0, (1.0,), tags=(Tag("red", 1.0, 1.0),), tag_probabilities=(1.0,))
@@ -150,8 +172,12 @@ def test_keys_and_columns_of_files(opened: Model, tmp_path: Path) -> None:
             names |= {*walk_keys(json.loads(value))}
         except ValueError:
             continue
-    assert {"num_images", "prob_red", "issue_type", "tag_probabilities", "data_sha256"} <= names
+    assert {"num_images", "prob_red", "issue_type", "tag_probabilities", "data_sha256", "world_size"} <= names
     assert faults(names, "files") == {}
+
+
+def test_names_of_checks_formats_outputs_and_caches() -> None:
+    assert faults({*CHECKS, *TOLERANCES, *OUTPUTS, *OPTIONAL_OUTPUTS, *KINDS}, "files") == {}
 
 
 def test_schema_error_codes_and_metrics_of_the_service() -> None:
@@ -165,25 +191,33 @@ def test_schema_error_codes_and_metrics_of_the_service() -> None:
     assert faults(names | codes | metrics, "service") == {}
 
 
+def public_members(thing: type) -> dict[str, object]:
+    return {name: value for name, value in inspect.getmembers(thing) if not name.startswith("_")}
+
+
 def test_python_names_and_parameters() -> None:
-    names = {*belvedere.__all__}
-    for name in belvedere.__all__:
-        thing = getattr(belvedere, name)
-        if inspect.isclass(thing):
-            members = {member: value for member, value in inspect.getmembers(thing) if not member.startswith("_")}
-            names |= {*members} - {*dir(Exception), *dir(dict)}
-            functions = [value for value in members.values() if inspect.isfunction(value)]
-        else:
-            functions = [thing] if inspect.isfunction(thing) else []
-        for function in functions:
-            names |= {*inspect.signature(function).parameters}
+    things = {name: getattr(belvedere, name) for name in belvedere.__all__}
+    names = {*things}
+    functions = [thing for thing in things.values() if inspect.isfunction(thing)]
+    for thing in filter(inspect.isclass, things.values()):
+        members = public_members(thing)
+        names |= {*members} - {*dir(Exception), *dir(dict)}
+        functions += [value for value in members.values() if inspect.isfunction(value)]
+    for function in functions:
+        names |= {*inspect.signature(function).parameters}
     assert {"predict", "predict_iter", "prediction_set", "overwrite"} <= names
     assert faults(names, "API") == {}
 
 
-# `photographs` is the data folder of the examples, `minutes` a part of --max-minutes, `backbones` a benchmark's file;
-# `sides` is a folder of the experiments.
-PAGE_EXCEPTIONS = {"photographs", "minutes", "max_minutes", "backbones", "sides"}
+def test_attributes_and_methods_of_public_classes() -> None:
+    classes = {name: getattr(belvedere, name, Sample) for name in REPLACED_MEMBERS}
+    assert {name: {*public_members(classes[name])} & old for name, old in REPLACED_MEMBERS.items()} == {
+        name: set() for name in classes
+    }
+
+
+# Part of --max-minutes; file of a benchmark; folder of an experiment; data folder of the examples in experiments.md.
+PAGE_EXCEPTIONS = {"minutes", "max_minutes", "backbones", "sides", "photographs"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -198,3 +232,16 @@ def test_headings_and_code_of_the_pages(page: Path) -> None:
     wrong |= {name for name in code if (name in REPLACED and ("_" in name or name[0].isupper())) or name in WORDS}
     wrong |= {name for name in options if name in REPLACED or set(name.split("_")) & WORDS}
     assert wrong - PAGE_EXCEPTIONS == set()
+
+
+# Words of prose that were replaced. experiments.md and the table of old names in CHANGELOG.md are a history.
+REPLACED_IN_PROSE = (
+    r"photographs?(?!/)|(?<!multi-)pictures?|colours?|grey|neighbours?|licences?|optimisers?|unlabelled|labelled|learnt"
+    r"|kept back|surest|likeliest|strangers|whoever|lest|the figures flatter|is told|are told|knows nothing"
+)
+PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "benchmarks" / "results").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", [page for page in PROSE if page.name != "experiments.md"], ids=lambda page: page.name)
+def test_prose_of_the_pages(page: Path) -> None:
+    assert re.findall(rf"\b(?:{REPLACED_IN_PROSE})\b", page.read_text("utf-8"), re.IGNORECASE) == []

@@ -2,7 +2,7 @@
 
 python tools/bundle_model.py DATA [--run RUN]
 
-Trains the recipe `best`, with a network that fits into 4 MB, on the Intel scenes, or takes an existing RUN, stores
+Trains the recipe `best`, with a network that fits into 4 MB, on the Intel scenes, or loads an existing RUN, stores
 the weights as float16, compares the predictions on every test image with the original's, and writes
 src/belvedere/inference/assets/scenes.onnx. Prints the test accuracy of both.
 """
@@ -75,16 +75,16 @@ def main() -> None:
         belvedere.train(options.data, out=options.run, recipe=RECIPE, resume=True, progress=progress)
     made_by = tomllib.loads((options.run / "config.toml").read_text(encoding="utf-8"))["recipe"]
     if change_recipe(RECIPE, made_by, "config.toml") != RECIPE:
-        sys.exit(f"{options.run} was not made by today's recipe for it: delete it, or name another with --run")
+        sys.exit(f"{options.run} was not made by today's recipe for it: delete it, or choose another --run.")
     original = belvedere.load_model(options.run)
-    halved = to_float16_weights(onnx.load(options.run / MODEL_NAME))
-    onnx.checker.check_model(halved, full_check=True)
-    content = halved.SerializeToString()
+    smaller = to_float16_weights(onnx.load(options.run / MODEL_NAME))
+    onnx.checker.check_model(smaller, full_check=True)
+    content = smaller.SerializeToString()
     if len(content) > MAX_BYTES:
         sys.exit(f"{len(content):,} bytes, over {MAX_BYTES:,}")
-    photos = belvedere.load_dataset(options.data)
-    before = evaluate(original, photos, progress=progress)
-    after = evaluate(Model.from_bytes(content, original.card), photos, progress=progress)
+    dataset = belvedere.load_dataset(options.data)
+    before = evaluate(original, dataset, progress=progress)
+    after = evaluate(Model.from_bytes(content, original.card), dataset, progress=progress)
     pairs = list(zip(before.predictions, after.predictions, strict=True))
     agreement = sum(one.predicted_label == other.predicted_label for one, other in pairs) / len(pairs)
     changes = [abs(a - b) for one, other in pairs for a, b in zip(one.probabilities, other.probabilities, strict=True)]
@@ -92,7 +92,7 @@ def main() -> None:
         f"accuracy {after.accuracy:.4f} ({round(after.accuracy * after.num_images):,} of {after.num_images:,}), "
         f"macro F1 {after.macro_f1:.4f}, log loss {after.log_loss:.4f}, calibration error {after.ece:.4f}"
     )
-    print(f"original {before.accuracy:.4f}, halved {after.accuracy:.4f} of {before.num_images}")
+    print(f"original {before.accuracy:.4f}, float16 {after.accuracy:.4f} of {before.num_images}")
     print(f"same class {agreement:.4f}, largest change of a probability {max(changes):.4f}, {len(content):,} bytes")
     if agreement < MIN_AGREEMENT:
         sys.exit(f"They agree on {agreement:.4f} only, under {MIN_AGREEMENT}")

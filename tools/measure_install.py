@@ -19,8 +19,8 @@ PRESENT_ANYWAY = ("pip", "setuptools")
 
 def size_of(distribution: metadata.Distribution) -> int:
     """Return the size of an installed package in bytes."""
-    places = (Path(str(distribution.locate_file(file))) for file in distribution.files or ())
-    return sum(place.stat().st_size for place in places if place.is_file())
+    paths = (Path(str(distribution.locate_file(file))) for file in distribution.files or ())
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def main() -> int:

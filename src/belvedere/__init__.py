@@ -17,7 +17,7 @@ from belvedere.runtime.environment import disable_telemetry
 if TYPE_CHECKING:
     from belvedere.auditing.audit import audit
     from belvedere.auditing.register import register_check
-    from belvedere.data.corrections.journal import read_corrections
+    from belvedere.data.corrections.corrections_file import read_corrections
     from belvedere.data.dataset import Dataset, load_dataset
     from belvedere.demo.dataset import make_synthetic_dataset
     from belvedere.demo.demo import run_demo
@@ -99,7 +99,7 @@ _HOMES = {
     "Model": "inference.model",
     "load_model": "inference.model",
     "make_synthetic_dataset": "demo.dataset",
-    "read_corrections": "data.corrections.journal",
+    "read_corrections": "data.corrections.corrections_file",
     "review": "reviewing.server",
     "Progress": "runtime.progress",
     "console_progress": "runtime.progress",

@@ -16,7 +16,7 @@ the command line shows them as options.
     ├── InvalidModelError          no model of Belvedere's, or damaged; ValueError
     ├── InferenceError             a model run failed; RuntimeError
     ├── WeightsError               pretrained weights cannot be used; ValueError
-    ├── CalibrationError           calibration makes figures worse; ValueError
+    ├── CalibrationError           calibration makes metrics worse; ValueError
     ├── ExportError                predictions of the export differ too much; ValueError
     ├── DistributedError           work on several machines failed; RuntimeError
     ├── PluginError                code of a plug-in or of the user failed; RuntimeError

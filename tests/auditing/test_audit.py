@@ -43,7 +43,7 @@ from belvedere.training.recipes import RECIPES
 from belvedere.types.audit import Audit, AuditNetwork, DuplicateGroup
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
-from pictures import draw_texture
+from textures import draw_texture
 
 EACH = 12  # images of a class
 
@@ -226,8 +226,8 @@ except belvedere.MissingDependencyError as error:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"model": True, "network": "resnet18"}, UsageError, "Give one"),
-        ({"model": True, "weights": "resnet18.safetensors"}, UsageError, "Give one"),
+        ({"model": True, "network": "resnet18"}, UsageError, "`model`"),
+        ({"model": True, "weights": "resnet18.safetensors"}, UsageError, "`model`"),
         ({"network": "resnet81"}, UnknownNameError, "resnet18"),
         ({"network": "resnet18", "weights": "gone.safetensors"}, WeightsError, "gone.safetensors"),
         ({"model": "gone.onnx"}, InvalidModelError, "gone.onnx"),
@@ -286,7 +286,7 @@ def test_folds_stay_as_they_were_when_classes_are_left_out(seed: int) -> None:
     samples = [Sample(Path(str(n)), str(n), names[int(n) % 2 if n < 12 else 2], "") for n in range(16)]
     contents = HashedSamples(tuple(samples), tuple(str(n) for n in range(16)), ())
     with_lonely = (*map(str, range(12, 16)), *random.choice(12, 3, replace=False).astype(str).tolist())
-    group = DuplicateGroup(1, NEAR_DUPLICATE, with_lonely, ("",) * 7, ("",) * 7, 1.0)
+    group = DuplicateGroup(1, NEAR_DUPLICATE, with_lonely, ("",) * 7, (None,) * 7, 1.0)
     learnable = assign_folds(contents, names, [group], seed)
     assert learnable.class_names == ("a", "b")
     assert set(learnable.folds.tolist()) == set(range(int(learnable.folds.max()) + 1))

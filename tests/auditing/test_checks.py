@@ -12,7 +12,7 @@ from belvedere.auditing.checks import CHECKS, priorities, summarize
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.types.audit import Audit
-from pictures import draw_texture
+from textures import draw_texture
 
 EACH = 22  # training images of a class
 CLASS_CHECKS = {"small_class", "class_imbalance"}

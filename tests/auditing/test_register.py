@@ -61,7 +61,7 @@ def test_a_check_of_pixels_is_in_every_file(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_check_of_statistics_gets_readable_images_and_the_medians(data: Path) -> None:
-    @register_check("small", input="statistics")
+    @register_check("small", on="statistics")
     def small(image: Any, medians: Any) -> float:
         assert image.readable
         return float(image.width <= medians.shorter_side)
@@ -97,6 +97,6 @@ def test_impossible_names_are_refused(name: Any) -> None:
         register_check(name)(lambda _: 0.0)
 
 
-def test_an_unknown_input_is_refused() -> None:
+def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(UsageError, match="pixels"):
-        register_check("mine", input="pixel")  # type: ignore[arg-type]
+        register_check("mine", on="pixel")  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from belvedere.data.corrections.journal import Journal, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, utc_now
 from belvedere.types.data import Decision
 from command_line import belvedere
 from conftest import new_id
@@ -42,7 +42,9 @@ def test_audit_applies_corrections(trained: Path) -> None:
     copy = trained / "photographs" / "train" / "light" / "copy.jpg"
     shutil.copy(trained / "photographs" / "train" / "dark" / "0.jpg", copy)
     content = hashlib.sha256(copy.read_bytes()).hexdigest()
-    Journal(trained / "j.jsonl").append(Decision(new_id(), utc_now(), "Ana", content, str(copy), "exclude", "light"))
+    CorrectionsFile(trained / "j.jsonl").append(
+        Decision(new_id(), utc_now(), "Ana", content, str(copy), "exclude", "light")
+    )
     command = ("audit", "photographs", "--skip-label-issues", "--json", "--out")
     try:
         before, after = (

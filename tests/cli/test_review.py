@@ -2,7 +2,7 @@
 
 import pytest
 
-from belvedere.cli.review_progress import ReviewProgress
+from belvedere.cli.progress import ReviewProgress
 from belvedere.types.data import DataWarning
 
 

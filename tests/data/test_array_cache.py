@@ -1,4 +1,4 @@
-"""The cache of decoded pictures: what it holds, how it is shared, and that no damage comes out of it."""
+"""The cache of decoded images: what it holds, how it is shared, and that no damage comes out of it."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from belvedere.images.decode import read_input
 from belvedere.runtime.environment import CACHE_DIR_ENV, cache_folder
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
-from conftest import COLOURS, contents_of, write_picture
+from conftest import COLORS, contents_of, write_image
 
 SIZE = Preprocess(8, 8)
 PICTURE_BYTES = 8 * 8 * 3
@@ -38,20 +38,20 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    return [write_picture(tmp_path / "photos" / f"{number}.png", "red", number, 16) for number in range(5)]
+    return [write_image(tmp_path / "photos" / f"{number}.png", "red", number, 16) for number in range(5)]
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Which files are decoded, as it happens."""
     seen: list[Path] = []
-    decode = image_cache._decode
+    decode = image_cache.read_verified
 
     def watched(key: str, path: Path, preprocess: Preprocess) -> object:
         seen.append(path)
         return decode(key, path, preprocess)
 
-    monkeypatch.setattr(image_cache, "_decode", watched)
+    monkeypatch.setattr(image_cache, "read_verified", watched)
     return seen
 
 
@@ -103,14 +103,14 @@ def test_only_what_is_new_is_decoded(photos: list[Path], decoded: list[Path]) ->
     assert sorted(decoded) == photos[2:]
 
 
-def test_pictures_are_known_by_their_content_and_not_by_their_name(photos: list[Path], decoded: list[Path]) -> None:
+def test_images_are_known_by_their_content_and_not_by_their_name(photos: list[Path], decoded: list[Path]) -> None:
     read(photos)
     decoded.clear()
     renamed = [photo.rename(photo.with_name(f"renamed-{photo.name}")) for photo in photos]
     assert_right(read(renamed), renamed)
     assert decoded == []
     when = renamed[0].stat()
-    write_picture(renamed[0], "blue", 0, 16)
+    write_image(renamed[0], "blue", 0, 16)
     os.utime(renamed[0], ns=(when.st_atime_ns, when.st_mtime_ns))
     assert_right(read(renamed), renamed)
     assert decoded == [renamed[0]]
@@ -155,7 +155,7 @@ def test_unreadable_files_are_named_and_asked_again_next_time(photos: list[Path]
 
 def test_a_file_that_is_changed_after_it_was_hashed_is_not_taken_for_what_it_was(photos: list[Path]) -> None:
     contents = contents_of(photos)
-    write_picture(photos[0], "green", 0, 16)
+    write_image(photos[0], "green", 0, 16)
     photos[1].unlink()
     pixels = read_image_array(contents, SIZE, Progress())
     assert [reason for _, reason in pixels.unreadable] == ["changed while it was read", "no such file"]
@@ -163,7 +163,7 @@ def test_a_file_that_is_changed_after_it_was_hashed_is_not_taken_for_what_it_was
 
 
 def test_what_was_decided_in_reading_is_still_said_when_warm(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (9, 9), colour) for colour in COLOURS.values()]
+    frames = [Image.new("RGB", (9, 9), color) for color in COLORS.values()]
     path = tmp_path / "moving.gif"
     frames[0].save(path, save_all=True, append_images=frames[1:])
     cold, warm = read([path]), read([path])
@@ -197,7 +197,7 @@ def test_pixels_without_their_lines_are_overwritten(photos: list[Path]) -> None:
         *(b'{"sha256": [], "crc32": 1, "warnings": []}', b'{"sha256": "0"}'),
     ],
 )
-def test_a_damaged_line_costs_its_own_picture_only(line: bytes, photos: list[Path], decoded: list[Path]) -> None:
+def test_a_damaged_line_costs_its_own_image_only(line: bytes, photos: list[Path], decoded: list[Path]) -> None:
     read(photos)
     lines = store(INDEX).read_bytes().split(b"\n")
     for place in (0, 2):
@@ -212,7 +212,7 @@ def test_a_damaged_line_costs_its_own_picture_only(line: bytes, photos: list[Pat
         assert decoded == []
 
 
-def test_a_damaged_picture_is_decoded_anew(photos: list[Path], decoded: list[Path]) -> None:
+def test_a_damaged_image_is_decoded_anew(photos: list[Path], decoded: list[Path]) -> None:
     read(photos)
     with store(ROWS).open("r+b") as file:
         file.seek(2 * PICTURE_BYTES + 5)
@@ -312,7 +312,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size
 
 
 @given(st.fixed_dictionaries({"sha256": st.just("key") | JSON, "crc32": JSON, "warnings": JSON}))
-def test_no_line_makes_a_picture_of_nothing(values: dict[str, object]) -> None:
+def test_no_line_makes_an_image_of_nothing(values: dict[str, object]) -> None:
     made = open_image_cache(SIZE)
     (made.folder / INDEX).write_bytes(json.dumps(values).encode() + b"\n")
     (made.folder / ROWS).write_bytes(b"\x01" * PICTURE_BYTES)
@@ -347,8 +347,8 @@ def start_reader(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def test_two_processes_fill_it_at_once(tmp_path: Path, decoded: list[Path]) -> None:
-    """Each in its own order, a few pictures at a time: both get the right ones, and the next decodes none."""
-    paths = [write_picture(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
+    """Each in its own order, a few images at a time: both get the right ones, and the next decodes none."""
+    paths = [write_image(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
     readers = [start_reader(tmp_path / "photos"), start_reader(tmp_path / "photos", "reverse")]
     assert [reader.wait(600) for reader in readers] == [0, 0]
     assert_right(read(paths), paths)
@@ -359,7 +359,7 @@ def test_two_processes_fill_it_at_once(tmp_path: Path, decoded: list[Path]) -> N
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_killed_while_it_fills_it_goes_on(tmp_path: Path, decoded: list[Path]) -> None:
-    paths = [write_picture(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
+    paths = [write_image(tmp_path / "photos" / f"{number:03}.png", "blue", number, 64) for number in range(150)]
     reader = start_reader(tmp_path / "photos")
     folder = tmp_path / "cache" / "images"
     while reader.poll() is None and not any(index.stat().st_size for index in folder.glob(f"*/{INDEX}")):
@@ -371,7 +371,7 @@ def test_killed_while_it_fills_it_goes_on(tmp_path: Path, decoded: list[Path]) -
 
 
 class Interrupts(Progress):
-    """Presses Ctrl-C when the first pictures are in."""
+    """Presses Ctrl-C when the first images are in."""
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
@@ -387,7 +387,8 @@ def test_what_was_decoded_stays_when_it_is_cut_off(
     photos: list[Path], decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_cache, "CHUNK_SIZE", 2)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(image_cache, "num_usable_cpus", lambda: 1)
+    monkeypatch.setattr("belvedere.runtime.parallel.num_usable_cpus", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         read_image_array(contents_of(photos), SIZE, Interrupts())
     decoded.clear()

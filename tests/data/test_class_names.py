@@ -9,7 +9,7 @@ from belvedere.data.corrections.class_names import check_new_class
 from belvedere.data.dataset import load_dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.serialization import write_csv
-from conftest import write_picture
+from conftest import write_image
 
 KNOWN = ("sea", "Café", "high mountain")
 GOOD = ["fjord", "deep fjord", "лес", "森林", "C++", "a: b", "v1.2", "x" * 100, "s:e", "100%", "it's", '"quoted", so']
@@ -18,7 +18,7 @@ GOOD = ["fjord", "deep fjord", "лес", "森林", "C++", "a: b", "v1.2", "x" * 
 @pytest.mark.parametrize("name", GOOD)
 def test_names_that_a_folder_and_a_table_hold(tmp_path: Path, name: str) -> None:
     assert check_new_class(name, KNOWN) == name
-    image = write_picture(tmp_path / "photos" / name / "1.png", "red")
+    image = write_image(tmp_path / "photos" / name / "1.png", "red")
     assert load_dataset(tmp_path / "photos").class_names == (name,)
     write_csv(tmp_path / "table.csv", ("image", "label"), [(image, f"{name}|sea"), (image, f"sea|{name}")])
     assert load_dataset(tmp_path / "table.csv").class_names == tuple(sorted((name, "sea")))

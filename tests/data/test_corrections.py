@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.data.corrections.journal import Journal, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.export import check_output, export_decisions, export_folder, export_table, summarize
 from belvedere.errors import DatasetError, OutputExistsError, UsageError
 from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.types.data import Decision
-from conftest import new_id, write_classes, write_picture
+from conftest import new_id, write_classes, write_image
 from decisions import decide
 
 
@@ -28,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(tmp_path: Path, photos: Path) -> Path:
-    """One relabelled, one left out, one with a secondary label, one kept."""
+    """One relabeled, one left out, one with an extra label, one kept."""
     file = tmp_path / "j.jsonl"
     decide(file, photos / "blue" / "0.png", "relabel", "green")
     decide(file, photos / "blue" / "1.png", "exclude")
@@ -80,12 +80,12 @@ def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> Non
 
     assert len(dataset.split("train")) == 5
     assert len(dataset.split("test")) == 6
-    both = Journal(tmp_path / "j.jsonl")
+    both = CorrectionsFile(tmp_path / "j.jsonl")
     decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="leak")
     assert len(load_dataset(moved, corrections=both.path).samples) == 10
 
 
-def test_the_last_word_on_a_file_counts_however_its_path_is_spelt(
+def test_the_last_word_on_a_file_counts_however_its_path_is_spelled(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -143,7 +143,7 @@ def test_of_one_file_in_two_parts_the_row_of_its_part_is_left_out(tmp_path: Path
         ("relabel", ("red",), "red|green"),
     ],
 )
-def test_shares_of_a_picture_stay_with_their_labels(
+def test_shares_of_an_image_stay_with_their_labels(
     photos: Path, tmp_path: Path, action: str, to: tuple[str, ...], cell: str
 ) -> None:
     rows = ["image,label", "photos/blue/0.png,blue:0.6|green:0.3", "photos/green/0.png,green:0.5|red:0.00001"]
@@ -176,7 +176,7 @@ def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path:
         check_output(tmp_path, [journal, photos], is_table=False, overwrite=True)
 
 
-def test_a_table_is_not_written_over_a_photograph(photos: Path, journal: Path) -> None:
+def test_a_table_is_not_written_over_an_image(photos: Path, journal: Path) -> None:
     dataset = load_dataset(photos, corrections=journal)
     for sample in dataset.samples[:2]:
         before = sample.path.read_bytes()
@@ -195,7 +195,7 @@ def test_one_content_has_one_label(tmp_path: Path) -> None:
 
 
 def test_strangers_and_torn_lines_are_named(photos: Path, journal: Path, tmp_path: Path) -> None:
-    decide(journal, write_picture(tmp_path / "other" / "gone.png", "red", 77), "exclude")
+    decide(journal, write_image(tmp_path / "other" / "gone.png", "red", 77), "exclude")
     with journal.open("ab") as file:
         file.write(b'{"id": "torn')
     messages = [note.message for note in load_dataset(photos, corrections=journal).warnings]
@@ -211,25 +211,25 @@ def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
         load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
-def test_a_class_spelt_otherwise_in_the_journal_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_class_spelled_otherwise_in_the_journal_is_refused(photos: Path, tmp_path: Path) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "Green")
     with pytest.raises(DatasetError, match=r"(?s)(?=.*'Green')(?=.*'green')"):
         load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
-def test_a_class_that_is_new_is_learnt_where_it_can_be(tmp_path: Path) -> None:
+def test_a_class_that_is_new_is_learned_where_it_can_be(tmp_path: Path) -> None:
     """What is held back of a class that only the journal names, and that none has to learn from, is left out."""
     for part in ("train", "test"):
         write_classes(tmp_path / "photos" / part, 3)
     photos, journal = tmp_path / "photos", tmp_path / "j.jsonl"
-    image = write_picture(photos / "test" / "blue" / "9.png", "blue", 999)
+    image = write_image(photos / "test" / "blue" / "9.png", "blue", 999)
     decide(journal, image, "relabel", "violet")
     dataset = load_dataset(photos, corrections=journal)
     assert dataset.class_names == ("blue", "green", "red")
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (9, 9)
     left = f"{image}: violet"
     assert left in [name for note in dataset.warnings for name in note.names]
-    decide(journal, write_picture(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
+    decide(journal, write_image(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
     dataset = load_dataset(photos, corrections=journal)
     assert dataset.class_names == ("blue", "green", "red", "violet")
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (10, 10)
@@ -243,7 +243,7 @@ def test_where_there_is_nothing_to_learn_from_every_class_stays(tmp_path: Path) 
 
 
 def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = write_picture(photos / "red" / "large.png", "red", 5, side=64)
+    large = write_image(photos / "red" / "large.png", "red", 5, side=64)
     read: list[str] = []
 
     def note_and_read(path: Path) -> bytes:
@@ -298,8 +298,10 @@ def test_a_corrected_table_keeps_secondary_labels(photos: Path, journal: Path, t
 
 
 def test_decisions_as_csv_and_counted(journal: Path, tmp_path: Path) -> None:
-    first = next(iter(Journal(journal).decisions))
-    Journal(journal).append(Decision(new_id(), utc_now(), "Ben", first.sha256, first.image, "undo", to=(first.id,)))
+    first = next(iter(CorrectionsFile(journal).decisions))
+    CorrectionsFile(journal).append(
+        Decision(new_id(), utc_now(), "Ben", first.sha256, first.image, "undo", to=(first.id,))
+    )
     assert export_decisions(journal, tmp_path / "d.csv") == 5
     with (tmp_path / "d.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

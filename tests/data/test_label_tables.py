@@ -1,25 +1,33 @@
 """Small files that would take much more than their size, and names and documents that go too deep: one line each."""
 
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from belvedere.data.dataset import load_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.run_folder import read_predictions
 from belvedere.images.decode import read_inputs
 from belvedere.images.listing import list_images
+from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model
 from belvedere.training.recipe_config import choose_recipe
-from conftest import write_picture
+from belvedere.training.train import Run, train
+from conftest import sheets, write_image
+from odd_files import write_odd_files
 
 DEPTH = 1500
 NESTED = 5000
@@ -116,11 +124,11 @@ def test_a_usual_table_is_read(tmp_path: Path) -> None:
 
 @contextmanager
 def deep_folders(folder: Path, name: str, depth: int) -> Iterator[None]:
-    """Folders in each other, and a picture in the last; paths may be longer than the system takes.
+    """Folders in each other, and an image in the last; paths may be longer than the system takes.
 
     They are deleted at the end: pytest, which keeps temporary folders for a while, could not do it.
     """
-    picture = write_picture(folder.parent / f"{folder.name}.png", "red").read_bytes()
+    picture = write_image(folder.parent / f"{folder.name}.png", "red").read_bytes()
     folder.mkdir()
     start = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
@@ -156,7 +164,7 @@ def test_folders_that_are_too_deep_end_in_a_line(tmp_path: Path, tiny_model: Pat
 
 @needs_posix
 def test_names_that_are_too_long_end_in_a_line(tmp_path: Path, tiny_model: Path) -> None:
-    write_picture(tmp_path / "deep.png", "red")
+    write_image(tmp_path / "deep.png", "red")
     for words in (
         ["predict", tiny_model, "deep.png", "--out", "x/" * 3000 + "a.csv"],
         ["audit", "deep.png", "--out", "x" * 300],
@@ -196,13 +204,13 @@ def test_deep_json_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for the memory of a process")
-def test_a_picture_that_memory_does_not_suffice_for_is_one_picture(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_image_that_memory_does_not_suffice_for_is_one_image(tiny_model: Path, tmp_path: Path) -> None:
     """The limit is set by what the process has before, since libraries take address space as they like."""
     from PIL import Image
 
     Image.new("L", (9000, 9000)).save(tmp_path / "large.png")
     Image.new("RGB", (9000, 9000)).save(tmp_path / "large.jpg", quality=30)
-    write_picture(tmp_path / "small.png", "red")
+    write_image(tmp_path / "small.png", "red")
     program = (
         "import resource, sys\n"
         "from pathlib import Path\n"
@@ -220,9 +228,96 @@ def test_a_picture_that_memory_does_not_suffice_for_is_one_picture(tiny_model: P
     assert done.stdout.splitlines() == [told, "red None", told, "red None"], done.stderr
 
 
-def test_what_was_read_of_a_bad_picture_is_given_back(tmp_path: Path, opened: Model) -> None:
-    """A traceback keeps bytes and pixels; the errors of many pictures wait while others are read."""
-    (tmp_path / "bad.png").write_bytes(write_picture(tmp_path / "good.png", "red").read_bytes()[:40])
+def test_what_was_read_of_a_bad_image_is_given_back(tmp_path: Path, opened: Model) -> None:
+    """A traceback keeps bytes and pixels; the errors of many images wait while others are read."""
+    (tmp_path / "bad.png").write_bytes(write_image(tmp_path / "good.png", "red").read_bytes()[:40])
     [error] = read_inputs([tmp_path / "bad.png"], opened.card.preprocess)
     assert isinstance(error, InvalidImageError)
     assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
+
+
+CLASSES = ("<script>alert(1)</script>", "..", "naïve café")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A table over a folder with every odd file, and the names of those that cannot be read."""
+    folder = tmp_path_factory.mktemp("odd")
+    readable, unreadable = write_odd_files(folder)
+    random = np.random.default_rng(0)
+    rows = []
+    for index, name in enumerate([*readable, *unreadable]):
+        rows.append((name, CLASSES[index % 3], ("train", "test")[index % 4 == 3]))
+    for index in range(18):
+        pixels = np.clip(80 * (index % 3) + random.integers(0, 60, (30, 30, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"plain {index}.png")
+        rows.append((f"plain {index}.png", CLASSES[index % 3], ("train", "test")[index % 6 > 2]))
+    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "label", "split"))
+        writer.writerows(rows)
+    return folder / "table.csv", unreadable
+
+
+@pytest.fixture(scope="module")
+def run(table: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(table[0], out=tmp_path_factory.mktemp("runs") / "run", epochs=1)
+
+
+def test_training_names_every_file_it_can_not_read(run: Run, table: tuple[Path, list[str]]) -> None:
+    told = (run.folder / "train.log").read_text() + (run.folder / "predictions.csv").read_text()
+    for name in table[1]:
+        assert name in told, name
+    assert set(run.evaluation.class_names) == set(CLASSES)
+
+
+def test_prediction_names_them_too(run: Run, table: tuple[Path, list[str]], tmp_path: Path) -> None:
+    folder, unreadable = table[0].parent, table[1]
+    sources = [folder / name for name in unreadable] + [folder]
+    answered = predict_files(run.load(), sources, "jsonl", out=tmp_path / "a.jsonl", sinks=sheets(tmp_path / "a.png"))
+    answers = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(answers) == answered.num_images
+    refused = {Path(answer["image"]).name for answer in answers if answer["error"]}
+    assert refused == set(unreadable)
+    assert all(answer["predicted_label"] in CLASSES for answer in answers if not answer["error"])
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.handlers: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_nothing_in_the_report_can_run(run: Run) -> None:
+    page = _Elements()
+    page.feed((run.folder / "report.html").read_text(encoding="utf-8"))
+    assert "script" not in page.names
+    assert page.handlers == []
+    for name in CLASSES:
+        assert name in page.text
+    assert {path.name for path in run.folder.parent.iterdir()} == {"run"}  # the class ".." wrote nothing outside
+
+
+def test_a_real_browser_runs_nothing(run: Run, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+    done = subprocess.run(
+        [chromium, *options, f"--user-data-dir={tmp_path}", "--dump-dom", (run.folder / "report.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "<script" not in done.stdout
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in done.stdout

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import (
     MINHASH_SIZE,
     HashedSamples,
@@ -18,15 +19,17 @@ from belvedere.data.hashing import (
     hash_samples,
     minhash,
 )
-from belvedere.data.splits import stratified_group_split
+from belvedere.data.splits import DataSplit, SplitFractions, split_dataset, stratified_group_split
+from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
+from conftest import write_classes, write_image
 
 Row = tuple[str, str]  # label and content
 
 
-def contents(rows: Sequence[Row], part: str = "") -> HashedSamples:
-    samples = [Sample(Path(f"{i}.png"), f"{i}.png", label, part) for i, (label, _) in enumerate(rows)]
+def contents(rows: Sequence[Row], name: str = "") -> HashedSamples:
+    samples = [Sample(Path(f"{i}.png"), f"{i}.png", label, name) for i, (label, _) in enumerate(rows)]
     return HashedSamples(tuple(samples), tuple(content for _, content in rows), ())
 
 
@@ -35,39 +38,39 @@ def rows_of(contents: HashedSamples) -> list[Row]:
 
 
 ANY_ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30).map(str)), max_size=80)
-SHARES = st.sampled_from([0.0, 0.1, 0.15, 0.33, 0.5])
+FRACTION_VALUES = st.sampled_from([0.0, 0.1, 0.15, 0.33, 0.5])
 
 
-@given(ANY_ROWS, SHARES, st.integers(0, 3))
-def test_every_sample_is_on_one_side_and_identical_files_together(rows: list[Row], share: float, seed: int) -> None:
+@given(ANY_ROWS, FRACTION_VALUES, st.integers(0, 3))
+def test_every_sample_is_in_one_set_and_identical_files_together(rows: list[Row], fraction: float, seed: int) -> None:
     whole = contents(rows)
-    stays, kept = stratified_group_split(whole, share, seed)
-    assert Counter(stays.samples + kept.samples) == Counter(whole.samples)
-    assert not set(stays.hashes) & set(kept.hashes)
-    assert rows_of(stays) + rows_of(kept) == [rows[int(s.path.stem)] for s in stays.samples + kept.samples]
-    sizes, taken = Counter(label for label, _ in rows), Counter(sample.label for sample in kept.samples)
-    assert all(taken[label] <= max(1, round(share * size)) for label, size in sizes.items())
-    assert share or not kept.samples
+    stays, held_out = stratified_group_split(whole, fraction, seed)
+    assert Counter(stays.samples + held_out.samples) == Counter(whole.samples)
+    assert not set(stays.hashes) & set(held_out.hashes)
+    assert rows_of(stays) + rows_of(held_out) == [rows[int(s.path.stem)] for s in stays.samples + held_out.samples]
+    sizes, taken = Counter(label for label, _ in rows), Counter(sample.label for sample in held_out.samples)
+    assert all(taken[label] <= max(1, round(fraction * size)) for label, size in sizes.items())
+    assert fraction or not held_out.samples
 
 
-@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40)), SHARES, st.integers(0, 3))
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40)), FRACTION_VALUES, st.integers(0, 3))
 @example({"a": 2, "b": 3}, 0.1, 0)
-def test_different_files_are_kept_back_by_the_share_of_each_class(
-    sizes: dict[str, int], share: float, seed: int
+def test_different_files_are_held_out_by_the_fraction_of_each_class(
+    sizes: dict[str, int], fraction: float, seed: int
 ) -> None:
     rows = [(label, f"{label}{number}") for label, size in sizes.items() for number in range(size)]
-    taken = Counter(label for label, _ in rows_of(stratified_group_split(contents(rows), share, seed)[1]))
+    taken = Counter(label for label, _ in rows_of(stratified_group_split(contents(rows), fraction, seed)[1]))
     for label, size in sizes.items():
-        least = 1 if size >= 3 and share else 0
-        assert taken[label] == max(round(share * size), least)
+        least = 1 if size >= 3 and fraction else 0
+        assert taken[label] == max(round(fraction * size), least)
 
 
-@given(ANY_ROWS, SHARES, st.randoms(use_true_random=False))
-def test_names_and_order_do_not_matter(rows: list[Row], share: float, shuffler: random.Random) -> None:
+@given(ANY_ROWS, FRACTION_VALUES, st.randoms(use_true_random=False))
+def test_names_and_order_do_not_matter(rows: list[Row], fraction: float, shuffler: random.Random) -> None:
     turned = rows.copy()
     shuffler.shuffle(turned)
-    assert Counter(rows_of(stratified_group_split(contents(rows), share, 1)[1])) == Counter(
-        rows_of(stratified_group_split(contents(turned), share, 1)[1])
+    assert Counter(rows_of(stratified_group_split(contents(rows), fraction, 1)[1])) == Counter(
+        rows_of(stratified_group_split(contents(turned), fraction, 1)[1])
     )
     assert fingerprint(contents(rows)) == fingerprint(contents(turned))
 
@@ -84,13 +87,13 @@ def test_seed_decides_and_order_is_kept() -> None:
 def test_identical_files_with_different_labels_stay_together() -> None:
     rows = [("a" if number % 2 else "b", str(number // 2)) for number in range(40)]
     for seed in range(10):
-        stays, kept = stratified_group_split(contents(rows), 0.3, seed)
+        stays, held_out = stratified_group_split(contents(rows), 0.3, seed)
         sides = defaultdict(set)
-        for name, side in (("stays", stays), ("kept", kept)):
+        for name, side in (("stays", stays), ("held out", held_out)):
             for content in side.hashes:
                 sides[content].add(name)
         assert all(len(names) == 1 for names in sides.values())
-        assert Counter(sample.label for sample in kept.samples) == {"a": 6, "b": 6}
+        assert Counter(sample.label for sample in held_out.samples) == {"a": 6, "b": 6}
 
 
 def test_fingerprint_changes_with_a_label_or_a_content() -> None:
@@ -120,7 +123,7 @@ def test_identical_files_are_named_leaks_first() -> None:
     named = [("x", "a", "train", "1"), ("y", "a", "train", "1"), ("p", "a", "train", "2"), ("q", "b", "train", "2")]
     named += [("r", "a", "train", "3"), ("s", "a", "test", "3"), ("t", "a", "train", "4"), ("u", "b", "test", "4")]
     named += [("alone", "a", "test", "5")]
-    samples = tuple(Sample(Path(name), name, label, part) for name, label, part, _ in named)
+    samples = tuple(Sample(Path(name), name, label, split) for name, label, split, _ in named)
     notes = duplicate_warnings(HashedSamples(samples, tuple(content for *_, content in named), ()))
     assert [(note.message, note.names) for note in notes] == [
         (
@@ -145,7 +148,7 @@ def test_parts_are_chosen() -> None:
 
 
 @pytest.mark.parametrize(("own", "shared"), [(300, 0), (300, 300), (3000, 600), (9000, 2000)])
-def test_a_sketch_tells_what_share_of_photographs_was_among_others(own: int, shared: int) -> None:
+def test_a_sketch_tells_what_fraction_of_images_was_among_others(own: int, shared: int) -> None:
     hashes = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(own + 2000)]
     known = minhash(hashes[own - shared :])  # `shared` of the first `own`, and 2000 others
     assert len(known) == MINHASH_SIZE
@@ -154,3 +157,128 @@ def test_a_sketch_tells_what_share_of_photographs_was_among_others(own: int, sha
         min(shared, 200) / own, abs=1e-9
     )
     assert estimate_overlap([], known) == estimate_overlap(hashes, ()) == 0
+
+
+FRACTIONS = SplitFractions(test=0.2, validation=0.25)
+
+
+def split_of(photos: Path, seed: int = 0, needs_validation: bool = True) -> DataSplit:
+    fractions = replace(FRACTIONS, needs_validation=needs_validation)
+    return split_dataset(load_dataset(photos), fractions, seed, Progress())
+
+
+def refusal(photos: Path) -> str:
+    with pytest.raises(DatasetError) as caught:
+        split_of(photos)
+    return str(caught.value)
+
+
+def counts(split: DataSplit) -> list[dict[str, int]]:
+    splits = split.train.samples, split.validation.samples, split.test
+    return [dict(Counter(sample.label for sample in each)) for each in splits]
+
+
+def messages(split: DataSplit) -> list[str]:
+    return [note.message for note in split.warnings]
+
+
+def names(samples: tuple[Sample, ...]) -> set[Path]:
+    return {sample.path for sample in samples}
+
+
+def test_named_splits_stay(tmp_path: Path) -> None:
+    for name, each in (("train", 4), ("val", 2), ("test", 3)):
+        for label, color in (("sea", "blue"), ("wood", "green")):
+            for number in range(each):
+                write_image(tmp_path / name / label / f"{number}.png", color, 100 * each + number)
+    split = split_of(tmp_path)
+    assert counts(split) == [{"sea": each, "wood": each} for each in (4, 2, 3)]
+    assert {sample.split for sample in split.test} == {"test"}
+    assert messages(split) == []
+
+
+def test_splits_that_are_not_named_are_held_out_with_a_warning(tmp_path: Path) -> None:
+    write_classes(tmp_path, 20)
+    split = split_of(tmp_path)
+    assert counts(split) == [dict.fromkeys(("blue", "green", "red"), each) for each in (12, 4, 4)]
+    assert messages(split) == [
+        "12 images held out for testing: the dataset has no test split",
+        "12 images held out for validation: the dataset has no validation split",
+    ]
+    whole = names(split.train.samples) | names(split.validation.samples) | names(split.test)
+    assert len(whole) == 60
+    assert split_of(tmp_path) == split
+    assert split_of(tmp_path, seed=1).test != split.test
+
+
+def test_validation_is_held_out_from_train_and_never_from_test(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", 8)
+    for number in range(5):
+        write_image(tmp_path / "test/red" / f"{number}.png", "red", 1000 + number)
+    split = split_of(tmp_path)
+    assert {sample.split for sample in split.train.samples + split.validation.samples} == {"train"}
+    assert counts(split)[1:] == [{"blue": 2, "green": 2, "red": 2}, {"red": 5}]
+
+
+def test_identical_files_stay_together_and_are_named(tmp_path: Path) -> None:
+    for number in range(20):
+        write_image(tmp_path / "sea" / f"{number}.png", "blue", number // 2)
+        write_image(tmp_path / "wood" / f"{number}.png", "green", number // 2)
+    split = split_of(tmp_path)
+    splits = split.train.samples, split.validation.samples, split.test
+    contents = [{path.read_bytes() for path in names(each)} for each in splits]
+    assert not (contents[0] & contents[1] or contents[0] & contents[2] or contents[1] & contents[2])
+    assert messages(split)[0] == "20 groups of identical images within one split and class"
+
+
+def test_fingerprint_is_of_what_is_learned_and_not_of_its_place(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        write_classes(tmp_path / place, 8)
+    write_image(tmp_path / "there/red/9.png", "red", 9)
+    first, other = split_of(tmp_path / "here"), split_of(tmp_path / "there")
+    assert first.sha256 != other.sha256
+    (tmp_path / "there/red/9.png").unlink()
+    (tmp_path / "there/red/3.png").rename(tmp_path / "there/red/zzz.png")
+    assert split_of(tmp_path / "there").sha256 == first.sha256
+
+
+def test_files_that_cannot_be_opened_and_further_labels_are_noted(tmp_path: Path) -> None:
+    write_classes(tmp_path / "p", 8)
+    rows = [f"p/{name}/{n}.png,{name}{'|sea' * (n == 0)}" for name in ("blue", "red") for n in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label", *rows, "gone.png,red"]))
+    split = split_of(tmp_path / "t.csv")
+    assert "2 images have several labels: all are used in training, the first is the label to predict" in messages(
+        split
+    )
+    note = next(note for note in split.warnings if "left out: cannot be opened" in note.message)
+    assert note.names == (f"{tmp_path / 'gone.png'}: no such file",)
+    assert len(split.train.samples + split.validation.samples + split.test) == 16
+
+
+def test_one_class_only_is_refused(tmp_path: Path) -> None:
+    assert "has only one class: 'red'" in refusal(write_classes(tmp_path, 9, ("red",)))
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    assert "Too few images" in refusal(write_classes(tmp_path, 1))
+
+
+def test_a_probe_too_needs_images_to_report_on(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="test_fraction"):
+        split_of(write_classes(tmp_path, 2), needs_validation=False)
+
+
+def test_test_split_alone_is_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "test", 4)
+    assert "No training split" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "named"), [("train", "training"), ("val", "validation"), ("test", "test")])
+def test_split_of_which_nothing_can_be_opened_is_refused_and_not_replaced(
+    name: str, named: str, tmp_path: Path
+) -> None:
+    for other in ("train", "val", "test"):
+        write_classes(tmp_path / other, 4)
+    for path in (tmp_path / name).rglob("*.png"):
+        path.write_bytes(b"")
+    assert f"None of the {named} images in {tmp_path} can be opened" in refusal(tmp_path)

@@ -17,8 +17,8 @@ from PIL import Image
 import belvedere
 from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import hash_samples, minhash
+from belvedere.data.splits import NUM_FOLDS
 from belvedere.errors import CalibrationError, DatasetError, OutputExistsError, UnknownNameError, UsageError
-from belvedere.evaluation.calibrate import _draw_folds
 from belvedere.evaluation.evaluate import evaluate
 from belvedere.evaluation.report.sinks import Heatmaps
 from belvedere.images.decode import read_inputs
@@ -32,8 +32,8 @@ from belvedere.inference.uncertainty.temperature_scaling import log_loss, softma
 from belvedere.runtime.progress import Progress
 from belvedere.training.distillation import multilabel_targets
 from belvedere.types.model import Preprocess, TagModel, Uncertainty
-from conftest import CARD, CLASS_NAMES, COLOURS, write_classes
-from serve_process import evidence_model
+from conftest import CARD, CLASS_NAMES, COLORS, write_classes
+from serve_process import activation_map_model
 
 RULE = TagModel((3.0, 3.0, 3.0), (-8.0, -8.0, -8.0), num_images=100)
 
@@ -43,14 +43,14 @@ def model(tmp_path: Path) -> Path:
     """The tiny model with evidence of four quarters, and tags."""
     file = tmp_path / "model.onnx"
     file.write_bytes(
-        replace_metadata(evidence_model(), replace(CARD, uncertainty=Uncertainty(0.5, 100, tag_model=RULE)))
+        replace_metadata(activation_map_model(), replace(CARD, uncertainty=Uncertainty(0.5, 100, tag_model=RULE)))
     )
     return file
 
 
 def write_halves(path: Path, left: str, right: str) -> Path:
-    pixels = np.full((8, 8, 3), COLOURS[left], np.uint8)
-    pixels[:, 4:] = COLOURS[right]
+    pixels = np.full((8, 8, 3), COLORS[left], np.uint8)
+    pixels[:, 4:] = COLORS[right]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
@@ -168,7 +168,7 @@ def test_what_is_read_is_never_replaced_by_another_file(place: str, model: Path,
     (tmp_path / "linked.onnx").hardlink_to(model)
     (tmp_path / "link.onnx").symlink_to(model)
     before = (tmp_path / place).read_bytes()
-    with pytest.raises(UsageError, match="is read by this command"):
+    with pytest.raises(UsageError, match=place):
         belvedere.calibrate(model, table, out=tmp_path / place, overwrite=True)
     assert (tmp_path / place).read_bytes() == before
 
@@ -218,7 +218,7 @@ def test_too_few_images_and_unknown_labels_are_refused(model: Path, tiny_model: 
 
 def scored_model(path: Path, data_minhash: tuple[str, ...] = ()) -> Path:
     """The tiny model with activation maps and an OOD score, which is minus its largest logit."""
-    graph = onnx.load_from_string(evidence_model())
+    graph = onnx.load_from_string(activation_map_model())
     graph.graph.node.append(onnx.helper.make_node("ReduceMax", ["logits"], ["largest"], axes=[1], keepdims=0))
     graph.graph.node.append(onnx.helper.make_node("Neg", ["largest"], ["ood_score"]))
     graph.graph.output.append(onnx.helper.make_tensor_value_info("ood_score", onnx.TensorProto.FLOAT, ("N",)))
@@ -228,9 +228,9 @@ def scored_model(path: Path, data_minhash: tuple[str, ...] = ()) -> Path:
     return path
 
 
-def write_noisy(folder: Path, count: int = 150) -> Path:
+def write_noisy(folder: Path, count: int = 150, seed: int = 0) -> Path:
     """Images of random colors, labeled by chance as the tiny model predicts at temperature 2."""
-    chance = np.random.default_rng(0)
+    chance = np.random.default_rng(seed)
     for number in range(count):
         color = chance.integers(0, 256, 3)
         logits = color[::-1] / 50 / 2
@@ -275,7 +275,8 @@ def test_figures_after_are_cross_validated(tmp_path: Path) -> None:
     model, data = scored_model(tmp_path / "model.onnx"), write_noisy(tmp_path / "data")
     logits, labels, scores = outputs_of(model, data)
     done = belvedere.calibrate(model, data, out=tmp_path / "fitted.onnx")
-    folds = _draw_folds(hash_samples(load_dataset(data).samples, Progress()).hashes)
+    _, files = np.unique(hash_samples(load_dataset(data).samples, Progress()).hashes, return_inverse=True)
+    folds = np.random.default_rng(0).permutation(files.max() + 1)[files] % NUM_FOLDS
     probabilities, covered, accepted = np.empty((150, 3)), np.empty(150, bool), np.empty(150, bool)
     for fold in range(5):
         held = folds == fold
@@ -299,6 +300,19 @@ def test_calibrating_twice_is_the_same(tmp_path: Path) -> None:
     twice = belvedere.calibrate(load_model(once.path), load_dataset(data), out=tmp_path / "twice.onnx")
     assert twice.uncertainty == once.uncertainty
     assert twice.path.read_bytes() == once.path.read_bytes()
+    assert (twice.before, twice.after) == (once.after, once.after)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calibrating_again_on_most_of_the_images_is_not_refused(seed: int, tmp_path: Path) -> None:
+    """The model was fitted to these images, so its metrics on them are better than the cross-validated ones."""
+    model, data = scored_model(tmp_path / "model.onnx"), write_noisy(tmp_path / "data", 110, seed)
+    once = belvedere.calibrate(model, data, out=tmp_path / "once.onnx")
+    for image in sorted(data.glob("*/*.png"))[:5]:
+        image.unlink()
+    twice = belvedere.calibrate(once.path, data, out=tmp_path / "twice.onnx")
+    assert twice.num_images == 105
+    assert (twice.before.log_loss or 0) < (twice.after.log_loss or 0) * 1.1
 
 
 def test_tables_of_several_labels_fit_both(tmp_path: Path) -> None:

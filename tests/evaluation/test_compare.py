@@ -19,7 +19,7 @@ from belvedere.evaluation.comparison import to_json
 from belvedere.evaluation.report.comparison import describe_change, write_comparison
 from belvedere.evaluation.run_folder import read_predictions
 from belvedere.evaluation.significance import bootstrap_interval, compare_paired, mcnemar_exact
-from conftest import answer
+from conftest import make_prediction
 from run_folders import SURE, write_both, write_run
 
 
@@ -96,21 +96,21 @@ def test_what_does_not_match_is_reported(tmp_path: Path) -> None:
     run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red")])
     lines = (run_b / "predictions.csv").read_text().splitlines()
     lines[2] = lines[2].replace(",red,", ",green,", 1)  # a corrected label
-    torn = answer("torn.png", "red")
+    torn = make_prediction("torn.png", "red")
     (run_b / "predictions.csv").write_text("\n".join(lines) + "\n")
     old = [*read_predictions(run_a).predictions, torn]
     shutil.rmtree(run_a)
     comparison = compare(write_run(run_a, old), run_b)
     messages = [note.message for note in comparison.warnings]
-    assert messages[0] == "1 labels differ: those of the second run count for both"
-    assert messages[1] == f"1 only in {run_a}: not compared"
+    assert messages[0] == "Other label in the second run, used for both: 1 image"
+    assert messages[1] == f"1 image only in {run_a}: not compared"
     assert comparison.per_class["green"].num_correct_after == 0
 
 
 def test_runs_without_a_common_image_are_refused(tmp_path: Path) -> None:
     run_a, _ = write_both(tmp_path / "one", [("blue", "blue", "red")])
-    run_b = write_run(tmp_path / "two", [answer("other.png", "red", *SURE["red"])])
-    with pytest.raises(UsageError, match="share no image"):
+    run_b = write_run(tmp_path / "two", [make_prediction("other.png", "red", *SURE["red"])])
+    with pytest.raises(UsageError, match=f"{re.escape(str(run_a))}.*{re.escape(str(run_b))}"):
         compare(run_a, run_b)
 
 
@@ -121,7 +121,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, content: bytes | None
     (tmp_path / "run").mkdir()
     if content is not None:
         (tmp_path / "run" / "predictions.csv").write_bytes(content)
-    with pytest.raises(UsageError, match="not a results folder"):
+    with pytest.raises(UsageError, match=r"predictions\.csv"):
         read_predictions(tmp_path / "run")
 
 
@@ -133,7 +133,7 @@ def test_predictions_are_read_back(tmp_path: Path, names: list[str], image: str)
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     probabilities = [0.5, 0.5, *([0.0] * (len(set(names)) - 2))]
     names = list(dict.fromkeys(names))
-    written = [answer(image, names[0], *probabilities, names=names), answer("torn", names[1])]
+    written = [make_prediction(image, names[0], *probabilities, names=names), make_prediction("torn", names[1])]
     run = write_run(tmp_path / "run", written, names)
     (run / "metrics.json").write_text(json.dumps({"class_names": names}))
     read = read_predictions(run)
@@ -172,7 +172,7 @@ def test_the_page_shows_what_stands_beside_the_runs(tmp_path: Path, monkeypatch:
 def test_names_of_a_user_are_escaped(tmp_path: Path) -> None:
     names = ("<b>", "x")
     for run, said in (("a", (0.9, 0.1)), ("b", (0.1, 0.9))):
-        write_run(tmp_path / run, [answer("<img src=x>.png", "<b>", *said, names=names)], names)
+        write_run(tmp_path / run, [make_prediction("<img src=x>.png", "<b>", *said, names=names)], names)
     page = write_comparison(tmp_path / "out", compare(tmp_path / "a", tmp_path / "b"), overwrite=False).read_text()
     assert "<b>" not in page
     assert "<img src=x>" not in page

@@ -23,19 +23,19 @@ from belvedere.types.data import Sample
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.model import Uncertainty
 from belvedere.types.prediction import Prediction, Tag
-from conftest import CARD, CLASS_NAMES, answer, write_classes, write_picture
+from conftest import CARD, CLASS_NAMES, make_prediction, write_classes, write_image
 
 
 def worked() -> Evaluation:
     """Six images of three classes, one of them unreadable: small enough to work out by hand."""
     return compute_metrics(
         [
-            answer("1", "blue", 0.9, 0.1, 0.0),
-            answer("2", "blue", 0.7, 0.2, 0.1),
-            answer("3", "blue", 0.1, 0.8, 0.1),
-            answer("4", "blue"),
-            answer("5", "green", 0.3, 0.7, 0.0),
-            answer("6", "green", 1.0, 0.0, 0.0),
+            make_prediction("1", "blue", 0.9, 0.1, 0.0),
+            make_prediction("2", "blue", 0.7, 0.2, 0.1),
+            make_prediction("3", "blue", 0.1, 0.8, 0.1),
+            make_prediction("4", "blue"),
+            make_prediction("5", "green", 0.3, 0.7, 0.0),
+            make_prediction("6", "green", 1.0, 0.0, 0.0),
         ],
         CLASS_NAMES,
         split="test",
@@ -80,7 +80,9 @@ def test_calibration_error_is_that_worked_out_by_hand() -> None:
 
 def test_class_that_is_answered_but_not_there_is_precise_never() -> None:
     figures = compute_metrics(
-        [answer("1", "blue", 0.1, 0.9, 0.0), answer("2", "red", 0.0, 0.0, 1.0)], CLASS_NAMES, split="val"
+        [make_prediction("1", "blue", 0.1, 0.9, 0.0), make_prediction("2", "red", 0.0, 0.0, 1.0)],
+        CLASS_NAMES,
+        split="val",
     )
     blue, green, _ = figures.per_class
     assert (green.precision, green.recall) == (0.0, None)
@@ -98,7 +100,9 @@ def test_figures_agree_with_scikit_learn(rows: Sequence[tuple[int, list[float]]]
     labels = np.array([label for label, _ in rows])
     weights = np.array([values for _, values in rows])
     probabilities = weights / weights.sum(1, keepdims=True)
-    predictions = [answer("x", CLASS_NAMES[label], *row) for label, row in zip(labels, probabilities, strict=True)]
+    predictions = [
+        make_prediction("x", CLASS_NAMES[label], *row) for label, row in zip(labels, probabilities, strict=True)
+    ]
     figures = compute_metrics(predictions, CLASS_NAMES, split="test")
     answers = probabilities.argmax(1)
     present = np.unique(labels)
@@ -113,12 +117,12 @@ def test_figures_agree_with_scikit_learn(rows: Sequence[tuple[int, list[float]]]
 
 def test_nothing_readable_is_refused() -> None:
     with pytest.raises(DatasetError):
-        compute_metrics([answer("1", "blue"), answer("2", "red")], CLASS_NAMES, split="test")
+        compute_metrics([make_prediction("1", "blue"), make_prediction("2", "red")], CLASS_NAMES, split="test")
 
 
 def test_label_that_is_no_class_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'green'"):
-        compute_metrics([answer("1", "greens", 1, 0, 0)], CLASS_NAMES, split="test")
+        compute_metrics([make_prediction("1", "greens", 1, 0, 0)], CLASS_NAMES, split="test")
 
 
 def test_most_confident_mistakes_come_first_and_unreadable_ones_are_none() -> None:
@@ -138,7 +142,7 @@ def test_metrics_hold_no_single_predictions() -> None:
 
 def test_folder_is_measured_with_labels_and_unreadable_files(opened: Model, tmp_path: Path) -> None:
     write_classes(tmp_path, 4)
-    write_picture(tmp_path / "red/mislabelled.png", "blue")
+    write_image(tmp_path / "red/mislabelled.png", "blue")
     (tmp_path / "red/broken.png").write_text("no picture")
     figures = evaluate(opened, load_dataset(tmp_path))
     assert (figures.num_images, figures.num_unreadable, figures.split) == (13, 1, "all")
@@ -159,13 +163,13 @@ def test_split_to_report_on_is_chosen(parts: Sequence[str], measured: str, opene
 
 def test_training_split_alone_is_refused(opened: Model, tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 1)
-    with pytest.raises(DatasetError, match="training split only"):
+    with pytest.raises(DatasetError, match=tmp_path.name):
         evaluate(opened, load_dataset(tmp_path))
 
 
 def test_class_that_the_model_does_not_know_is_refused_with_the_nearest(opened: Model, tmp_path: Path) -> None:
-    write_picture(tmp_path / "greeen/1.png", "green")
-    with pytest.raises(UnknownNameError, match=r"for the label 'greeen'. Did you mean 'green'\?") as caught:
+    write_image(tmp_path / "greeen/1.png", "green")
+    with pytest.raises(UnknownNameError, match=r"'greeen'.*'green'") as caught:
         evaluate(opened, load_dataset(tmp_path))
     assert caught.value.exit_code == 2
 
@@ -219,7 +223,7 @@ def sample(name: str, label: str, *extra: str, areas: tuple[float, ...] = ()) ->
 def tagged(image: str, *probabilities: float, areas: Mapping[str, float], none: bool = False) -> Prediction:
     """Blue is the most probable class; the tags are those with an area."""
     tags = tuple(Tag(name, area, 0.9) for name, area in areas.items())
-    plain = answer(image, None, 0.5, 0.3, 0.2)
+    plain = make_prediction(image, None, 0.5, 0.3, 0.2)
     return replace(plain, tags=tags, tag_probabilities=probabilities, none_of_these=none)
 
 
@@ -229,7 +233,7 @@ def test_tags_are_measured_by_hand() -> None:
         "1": tagged("1", 0.1, 0.5, 0.49, areas={"blue": 0.75, "green": 0.25}),
         "2": tagged("2", 0.9, 0.8, 0.1, areas={"blue": 1.0}),
         "3": tagged("3", 0.9, 0.2, 0.6, areas={}, none=True),
-        "4": answer("4", None),
+        "4": make_prediction("4", None),
     }
     samples = [
         sample("1", "blue", "green", areas=(0.5, 0.5)),
@@ -262,7 +266,7 @@ def test_tags_are_measured_by_hand() -> None:
 def test_tags_need_several_labels_and_tag_probabilities() -> None:
     single = {"1": tagged("1", 0.9, 0.8, 0.1, areas={"blue": 1.0})}
     assert evaluate_samples(fake_model(single), [sample("1", "blue")], Progress(), split="all").tags is None
-    plain = {"1": answer("1", None, 0.5, 0.3, 0.2)}
+    plain = {"1": make_prediction("1", None, 0.5, 0.3, 0.2)}
     assert evaluate_samples(fake_model(plain), [sample("1", "blue", "red")], Progress(), split="all").tags is None
     found = evaluate_samples(fake_model(single), [sample("1", "blue", "red")], Progress(), split="all").tags
     assert found is not None
@@ -276,8 +280,8 @@ def test_an_area_fraction_without_its_label_is_an_error() -> None:
 
 
 def test_known_predictions_are_not_made_again() -> None:
-    known = {"given/2": answer("elsewhere", None, 0.0, 1.0, 0.0)}
-    model = fake_model({"1": answer("1", None, 1.0, 0.0, 0.0), "3": answer("3", None, 0.0, 0.0, 1.0)})
+    known = {"given/2": make_prediction("elsewhere", None, 0.0, 1.0, 0.0)}
+    model = fake_model({"1": make_prediction("1", None, 1.0, 0.0, 0.0), "3": make_prediction("3", None, 0.0, 0.0, 1.0)})
     samples = [sample("1", "blue"), sample("2", "green"), sample("3", "red")]
     progress = Recorded()
     found = evaluate_samples(model, samples, progress, split="val", known=known)
@@ -291,7 +295,7 @@ def test_known_predictions_are_not_made_again() -> None:
 
 
 def test_figures_without_the_models_temperature() -> None:
-    model = fake_model({"1": answer("1", None, 0.8, 0.1, 0.1)}, Uncertainty(temperature=2.0))
+    model = fake_model({"1": make_prediction("1", None, 0.8, 0.1, 0.1)}, Uncertainty(temperature=2.0))
     found = evaluate_samples(model, [sample("1", "blue")], Progress(), split="val")
     assert found.uncalibrated is not None
     assert found.uncalibrated.log_loss == pytest.approx(-math.log(0.64 / 0.66))  # 0.8^2, 0.1^2, 0.1^2
@@ -299,24 +303,26 @@ def test_figures_without_the_models_temperature() -> None:
 
 def scored(image: str, score: float, confidence: float) -> Prediction:
     rest = (1 - confidence) / 2
-    return replace(answer(image, None, confidence, rest, rest), none_of_these_score=score, none_of_these=score > 0.9)
+    return replace(
+        make_prediction(image, None, confidence, rest, rest), none_of_these_score=score, none_of_these=score > 0.9
+    )
 
 
 OOD_PREDICTIONS = {
     "1.png": scored("1", 0.1, 0.9),
     "2.png": scored("2", 0.4, 0.8),
-    "3.png": answer("3", None),
+    "3.png": make_prediction("3", None),
     "a.png": scored("a", 0.3, 0.85),
     "b.png": scored("b", 0.95, 0.5),
-    "c.png": answer("c", None),
+    "c.png": make_prediction("c", None),
 }
 
 
 def ood_case(tmp_path: Path) -> tuple[Dataset, Path]:
     for name in "123":
-        write_picture(tmp_path / f"data/blue/{name}.png", "blue", int(name))
+        write_image(tmp_path / f"data/blue/{name}.png", "blue", int(name))
     for name in "abc":
-        write_picture(tmp_path / f"ood/{name}.png", "red")
+        write_image(tmp_path / f"ood/{name}.png", "red")
     return load_dataset(tmp_path / "data"), tmp_path / "ood"
 
 
@@ -364,7 +370,7 @@ def test_ood_images_that_can_not_be_measured_are_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError) as no_images:
         _evaluate_dataset(fake_model(OOD_PREDICTIONS, fitted), dataset, empty, Progress())
     assert str(empty) in str(no_images.value)
-    unreadable = OOD_PREDICTIONS | {name: answer(name, None) for name in ("a.png", "b.png", "c.png")}
+    unreadable = OOD_PREDICTIONS | {name: make_prediction(name, None) for name in ("a.png", "b.png", "c.png")}
     with pytest.raises(UsageError) as none_readable:
         _evaluate_dataset(fake_model(unreadable, fitted), dataset, folder, Progress())
     assert "3" in str(none_readable.value).split()

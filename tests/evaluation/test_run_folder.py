@@ -15,7 +15,7 @@ from belvedere.evaluation.run_results import RunResults
 from belvedere.inference.model import Model
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import EpochMetrics
-from conftest import CARD, CLASS_NAMES, MODEL, answer, write_classes, write_picture
+from conftest import CARD, CLASS_NAMES, MODEL, make_prediction, write_classes, write_image
 
 PROMISED = {
     *(
@@ -52,7 +52,7 @@ def names(folder: Path) -> list[str]:
 def photos(tmp_path: Path) -> Path:
     """Nine images, one in a wrong folder and one more that cannot be read."""
     folder = write_classes(tmp_path / "photos", 3)
-    write_picture(folder / "red/2.png", "blue")
+    write_image(folder / "red/2.png", "blue")
     (folder / "red/broken.png").write_text("no picture")
     return folder
 
@@ -79,7 +79,7 @@ def test_evaluation_writes_its_folder(photos: Path, tiny_model: Path, tmp_path: 
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == [answer.label for answer in evaluation.predictions]
     assert [row["image"] for row in rows if row["error"]] == [str(photos / "red/broken.png")]
-    assert "1 not measured" in (out / "report.html").read_text(encoding="utf-8")
+    assert "1 image not measured" in (out / "report.html").read_text(encoding="utf-8")
     assert names(tmp_path) == ["out", "photos"]
 
 
@@ -116,7 +116,7 @@ def test_failure_leaves_nothing(kind: str, tiny_model: Path, tmp_path: Path) -> 
         (photos / "red").mkdir()
         (photos / "red/1.png").write_text("no picture")
     if kind == "unknown class":
-        write_picture(photos / "pink/1.png", "red")
+        write_image(photos / "pink/1.png", "red")
     expected = {"unknown class": BelvedereError, "no model": InvalidModelError}.get(kind, DatasetError)
     before = names(tmp_path)
     with pytest.raises(expected):
@@ -133,7 +133,7 @@ def test_class_names_that_could_be_paths_or_markup_are_only_names(
     colours = dict(zip(odd, CLASS_NAMES, strict=True))
     lines = ["image,label"]
     for number, (name, colour) in enumerate(colours.items()):
-        write_picture(tmp_path / f"{number}.png", colour)
+        write_image(tmp_path / f"{number}.png", colour)
         lines.append(f"{number}.png,{name}")
     lines.append("0.png,naïve café")
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
@@ -145,7 +145,7 @@ def test_class_names_that_could_be_paths_or_markup_are_only_names(
 
 
 def test_history_is_written_where_there_is_one(tmp_path: Path) -> None:
-    evaluation = compute_metrics([answer("gone.png", "red", 1.0, 0.0, 0.0)], CLASS_NAMES, split="test")
+    evaluation = compute_metrics([make_prediction("gone.png", "red", 1.0, 0.0, 0.0)], CLASS_NAMES, split="test")
     rows = tuple(EpochMetrics(n, 1.5, 100.0, 0.001, 1.0 / n, 0.5, 0.9, 0.6) for n in (1, 2))
     samples = [Sample(tmp_path / "gone.png", "gone.png", "red", "test")]
     write_results(tmp_path, RunResults("run", evaluation, MODEL, CARD, (), {"Test": samples}, "belvedere", 3.0, rows))
@@ -168,8 +168,10 @@ def test_sample_grid_takes_every_class_evenly(tmp_path: Path) -> None:
 def test_mistakes_are_shown_most_confident_first_with_both_labels(tmp_path: Path) -> None:
     rows = [("1.png", (0.6, 0.4, 0.0)), ("2.png", (0.1, 0.9, 0.0)), ("3.png", (0.0, 0.0, 1.0)), ("gone.png", (1, 0, 0))]
     for name, _ in rows[:3]:
-        write_picture(tmp_path / name, "red", side=400)
-    evaluation = compute_metrics([answer(name, "red", *values) for name, values in rows], CLASS_NAMES, split="test")
+        write_image(tmp_path / name, "red", side=400)
+    evaluation = compute_metrics(
+        [make_prediction(name, "red", *values) for name, values in rows], CLASS_NAMES, split="test"
+    )
     samples = [Sample(tmp_path / name, name, "red", "test") for name, _ in rows]
     tiles = mistake_tiles(evaluation, {"Test": samples})
     assert [tile.caption for tile in tiles] == [

@@ -3,6 +3,8 @@
 import io
 import runpy
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -274,3 +276,11 @@ def test_sizes_of_plain_strips_are_not_believed(size: int) -> None:
 )
 def test_texts_of_a_png_that_programs_write_are_read(piece: bytes, count: int) -> None:
     np.testing.assert_array_equal(decode.read_image(PNG[:33] + piece * count + PNG[33:]), smooth_pixels())
+
+
+def test_no_damaged_image_does_more_than_be_refused() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "fuzz_images.py"
+    command = [sys.executable, str(script), "--images", "1500", "--seed", "1000000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1,500 pictures" in done.stdout

@@ -161,11 +161,11 @@ def test_bomb_is_refused_quickly_and_with_little_memory(name: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 
-# Colours
+# Colors
 
 
 def exact(name: str, kind: str, **options: object) -> NDArray[np.uint8]:
-    """The pixels of a one-row picture of a mode, as `read_image` gives them."""
+    """The pixels of a one-row image of a mode, as `read_image` gives them."""
     values = {
         "RGBA": [[(255, 0, 0, 128), (0, 0, 255, 0), (10, 20, 30, 255), (200, 100, 50, 51)]],
         "LA": [[(100, 51), (0, 0), (7, 255)]],
@@ -182,12 +182,12 @@ def test_transparency_is_laid_over_white(kind: str, options: dict[str, object]) 
     assert exact("RGBA", kind, **options).tolist() == expected
 
 
-def test_grey_with_transparency_is_laid_over_white() -> None:
+def test_gray_with_transparency_is_laid_over_white() -> None:
     assert exact("LA", "PNG").tolist() == [[[224] * 3, [255] * 3, [7] * 3]]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
-def test_grey_becomes_three_equal_channels(kind: str) -> None:
+def test_gray_becomes_three_equal_channels(kind: str) -> None:
     assert exact("L", kind).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
 
 
@@ -203,7 +203,7 @@ def test_palette_with_transparency() -> None:
     assert gif.tolist() == one.tolist()
 
 
-def test_one_colour_that_means_transparent() -> None:
+def test_one_color_that_means_transparent() -> None:
     image = Image.fromarray(np.array([[(1, 2, 3), (4, 5, 6)]], np.uint8))
     assert decode.read_image(odd_files.encode(image, "PNG", transparency=(1, 2, 3))).tolist() == [
         [[255, 255, 255], [4, 5, 6]]
@@ -215,7 +215,7 @@ def test_one_bit() -> None:
     assert decode.read_image(content).tolist() == [[[255] * 3, [0] * 3, [255] * 3]]
 
 
-def test_grey_of_16_bits_is_rounded() -> None:
+def test_gray_of_16_bits_is_rounded() -> None:
     ramp = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     expected = np.round(ramp / 257).astype(np.uint8)
     for content in (
@@ -228,7 +228,7 @@ def test_grey_of_16_bits_is_rounded() -> None:
             np.testing.assert_array_equal(pixels[:, :, channel], expected)
 
 
-def test_colour_of_16_bits_keeps_its_high_byte() -> None:
+def test_color_of_16_bits_keeps_its_high_byte() -> None:
     values = np.random.default_rng(0).integers(0, 65_536, (8, 8, 3), dtype=np.uint16)
     pixels = decode.read_image(odd_files.png(8, 8, 16, 2, odd_files.deep_rows(values)))
     np.testing.assert_array_equal(pixels, values >> 8)
@@ -236,19 +236,19 @@ def test_colour_of_16_bits_keeps_its_high_byte() -> None:
 
 
 def test_cmyk_jpeg_is_not_inverted() -> None:
-    colours = {"white": (255, 255, 255), "red": (255, 0, 0), "black": (0, 0, 0)}
-    for name, expected in colours.items():
+    colors = {"white": (255, 255, 255), "red": (255, 0, 0), "black": (0, 0, 0)}
+    for name, expected in colors.items():
         content = odd_files.encode(Image.new("RGB", (16, 16), name).convert("CMYK"), "JPEG", quality=98)
         assert difference(decode.read_image(content), np.full((16, 16, 3), expected, np.uint8)) <= 4
 
 
-def test_rgb_jpeg_keeps_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rgb_jpeg_keeps_its_colors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_decode_with_pillow", refuse)
     content = odd_files.encode(Image.new("RGB", (16, 16), (200, 100, 50)), "JPEG", keep_rgb=True, quality=98)
     assert difference(decode.read_image(content), np.full((16, 16, 3), (200, 100, 50), np.uint8)) <= 2
 
 
-def test_32_bit_grey() -> None:
+def test_32_bit_gray() -> None:
     within = Image.fromarray(np.array([[0, 65_535]], np.int32))
     assert decode.read_image(odd_files.encode(within, "TIFF")).tolist() == [[[0] * 3, [255] * 3]]
     for beyond in ([[0, 65_536]], [[-1, 0]]):
@@ -262,7 +262,7 @@ def test_32_bit_grey() -> None:
 
 @pytest.mark.parametrize("kind", odd_files.ORIENTED_FORMATS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_picture_is_turned_as_pillow_turns_it(kind: str, orientation: int) -> None:
+def test_image_is_turned_as_pillow_turns_it(kind: str, orientation: int) -> None:
     content = odd_files.oriented(kind, orientation)
     decoded = decode.decode_image(content)
     assert difference(decoded.pixels, by_pillow(content)) <= (decode.JPEG_AGREEMENT if kind == "JPEG" else 0)
@@ -427,7 +427,7 @@ def test_slow_path_runs_in_threads_side_by_side(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 3), (90, 40), (40, 90), (33, 32)])
-def test_picture_is_fitted(resize: str, shape: tuple[int, int]) -> None:
+def test_image_is_fitted(resize: str, shape: tuple[int, int]) -> None:
     pixels = odd_files.smooth_pixels(*shape)
     fitted = resize_image(pixels, Preprocess(32, 48, resize))
     check_pixels(fitted)
@@ -437,7 +437,7 @@ def test_picture_is_fitted(resize: str, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
-def test_picture_that_fits_is_left_alone(resize: str) -> None:
+def test_image_that_fits_is_left_alone(resize: str) -> None:
     pixels = odd_files.smooth_pixels(32, 48)
     assert resize_image(pixels, Preprocess(32, 48, resize)) is pixels
 
@@ -470,7 +470,7 @@ def test_read_input_is_read_and_fit(tmp_path: Path) -> None:
 
 
 def test_read_inputs_keeps_order_and_takes_what_it_needs() -> None:
-    groups = PREFETCH  # three pictures in each: far more than are read ahead
+    groups = PREFETCH  # three images in each: far more than are read ahead
     taken = []
 
     def sources() -> list[bytes]:
@@ -492,7 +492,7 @@ def test_read_inputs_keeps_order_and_takes_what_it_needs() -> None:
 # Listing
 
 
-def test_pictures_are_listed_in_order_without_hidden_ones_or_linked_folders(tmp_path: Path) -> None:
+def test_images_are_listed_in_order_without_hidden_ones_or_linked_folders(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     folder = tmp_path / "photos"
     for name in ("b/2.PNG", "b/10.jpg", "a/x.webp", "a/deep/er/y.tiff", "c.jpg", ".hidden/z.jpg", "b/.z.jpg"):
@@ -530,7 +530,7 @@ def test_a_small_file_of_very_many_pixels_is_refused_before_it_is_decoded() -> N
         decode.read_image(bytes(content))
 
 
-def test_a_large_picture_of_one_colour_is_read() -> None:
+def test_a_large_image_of_one_color_is_read() -> None:
     file = BytesIO()
     Image.new("RGB", (5000, 5000), "white").save(file, "PNG")
     assert decode.read_image(file.getvalue()).shape == (5000, 5000, 3)
@@ -563,7 +563,7 @@ def test_what_is_not_much_larger_than_the_input_is_read_whole() -> None:
 
 
 def many_scans(scans: int, side: int = 16) -> bytes:
-    """A grey JPEG that goes over its pixels again and again."""
+    """A gray JPEG that goes over its pixels again and again."""
     whole = odd_files.encode(Image.new("L", (side, side), 90), "JPEG", progressive=True)
     return whole[:-2] + (b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" + bytes(5)) * scans + b"\xff\xd9"
 
@@ -578,7 +578,7 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(monkeypatch: 
 
 
 def test_what_only_looks_like_scans_is_no_reason_to_refuse() -> None:
-    """A film behind a phone's photograph, and what is written in segments."""
+    """A film behind a phone's image, and what is written in segments."""
     whole = odd_files.encode(Image.new("L", (16, 16), 90), "JPEG")
     marks = b"\xff\xda" * 1000
     segment = b"\xff\xe5" + (len(marks) + 2).to_bytes(2, "big") + marks

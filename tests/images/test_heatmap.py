@@ -15,7 +15,7 @@ def test_evidence_shows_where_it_is() -> None:
     assert shown.dtype == np.uint8
     strong, weak = shown[50, 80].astype(int), shown[5, 5].astype(int)
     assert strong[0] - strong[2] > 80  # warm
-    assert np.ptp(weak) < 20  # grey
+    assert np.ptp(weak) < 20  # gray
 
 
 # Gray of 120: the strongest evidence is 3/4 (255, 240, 120); evidence of 0.4 is 1/7 of the way from the second color,
@@ -38,7 +38,7 @@ def test_colors_of_the_overlay(pixel: tuple[int, int, int], evidence: float, exp
     assert (shown == expected).all()
 
 
-def test_relative_evidence_is_a_share_of_each_place() -> None:
+def test_relative_evidence_is_a_fraction_of_each_place() -> None:
     evidence = np.random.default_rng(0).normal(0, 5, (4, 3, 2)).astype(np.float32)
 
     shares = softmax_over_classes(evidence)

@@ -12,7 +12,7 @@ import belvedere
 from belvedere.errors import UnsupportedInputError, UsageError
 from belvedere.images.inputs import MAX_NAME_BYTES, read_paths, to_sources
 from belvedere.inference.model import Model
-from conftest import picture, write_picture
+from conftest import make_pixels, write_image
 
 
 class Tensor:
@@ -27,7 +27,7 @@ class Tensor:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_picture(tmp_path_factory.mktemp("inputs") / "red.png", "red", 77, side=20)
+    return write_image(tmp_path_factory.mktemp("inputs") / "red.png", "red", 77, side=20)
 
 
 FORMS: dict[str, Callable[[Path], object]] = {
@@ -39,8 +39,8 @@ FORMS: dict[str, Callable[[Path], object]] = {
     "open file": lambda file: io.BytesIO(file.read_bytes()),
     "pillow": Image.open,
     "pillow, loaded": lambda file: Image.open(file).copy(),
-    "array": lambda _: picture("red", 77, 20),
-    "array protocol": lambda _: Tensor(picture("red", 77, 20)),
+    "array": lambda _: make_pixels("red", 77, 20),
+    "array protocol": lambda _: Tensor(make_pixels("red", 77, 20)),
 }
 
 
@@ -63,7 +63,7 @@ def test_forms_can_be_mixed_and_come_from_a_generator(file: Path, opened: Model)
 
 
 def test_a_batch_is_several_images(opened: Model) -> None:
-    answers = opened.predict(np.stack([picture("red"), picture("blue")]))
+    answers = opened.predict(np.stack([make_pixels("red"), make_pixels("blue")]))
     assert [answer.predicted_label for answer in answers] == ["red", "blue"]
 
 

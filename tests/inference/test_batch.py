@@ -20,14 +20,14 @@ from belvedere.inference.model_paths import BUNDLED
 from belvedere.inference.writers.resumable import ResumableLines
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.prediction import Prediction
-from conftest import CLASS_NAMES, MODEL, sheets, write_classes, write_picture
+from conftest import CLASS_NAMES, MODEL, sheets, write_classes, write_image
 
 FORMS = ("table", "csv", "jsonl", "json")
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three readable pictures and a broken one."""
+    """Three readable images and a broken one."""
     folder = write_classes(tmp_path / "photos", 1)
     (folder / "green/broken.png").write_text("no picture")
     return folder
@@ -72,7 +72,7 @@ def test_table_goes_to_stdout(photos: Path, opened: Model, capsys: pytest.Captur
 def test_odd_names_crash_no_form(form: str, opened: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = ["caf\udce9.png", "two\nlines.png", "a\rb.png", "\x1b[31m.png", 'q"uo,te.png', "[red]x[/red].png", "né.png"]
     for number, name in enumerate(odd):
-        write_picture(tmp_path / "odd" / name, "red", number)
+        write_image(tmp_path / "odd" / name, "red", number)
     (tmp_path / "odd/bad\udcff\n.png").touch()
     sheet = tmp_path / "sheet.png"
     assert predict_files(
@@ -104,15 +104,15 @@ def test_failure_leaves_the_old_file(photos: Path, opened: Model, tmp_path: Path
     assert names(tmp_path) == ["out.csv", "photos"]
 
 
-def test_sheet_shows_the_first_pictures(photos: Path, opened: Model, tmp_path: Path) -> None:
+def test_sheet_shows_the_first_images(photos: Path, opened: Model, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     predict_files(opened, [photos], "csv", out=tmp_path / "out.csv", sinks=[ContactSheet(sheet)])
     with Image.open(sheet) as image:
         assert image.format == "PNG"
         assert 400 < image.width < 4000
         assert 200 < image.height < 4000
-        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or []}
-    assert {(20, 40, 220), (20, 200, 40), (230, 30, 10)} <= colours
+        colors = {color for _, color in image.convert("RGB").getcolors(1 << 24) or []}
+    assert {(20, 40, 220), (20, 200, 40), (230, 30, 10)} <= colors
 
 
 class Said(Progress):
@@ -125,7 +125,7 @@ class Said(Progress):
 
 def test_sheet_of_many_says_what_it_leaves_out(opened: Model, tmp_path: Path) -> None:
     said = Said()
-    content = write_picture(tmp_path / "x.png", "red").read_bytes()
+    content = write_image(tmp_path / "x.png", "red").read_bytes()
     predict_files(
         opened,
         [content] * (MAX_SHEET_IMAGES + 1),

@@ -27,22 +27,22 @@ from belvedere.training.networks import NETWORKS, find_network
 from belvedere.training.networks.timm_backbone import find_backbone
 from belvedere.training.onnx_export import export_graph, write_model
 from belvedere.types.model import ModelCard
-from conftest import CARD, CLASS_NAMES, picture, write_classes
+from conftest import CARD, CLASS_NAMES, make_pixels, write_classes
 
 SIDE = 8
 
 
 def network_bytes(*, mirrored: bool = False, card: ModelCard = CARD) -> bytes:
-    """A small convolutional graph as the exporter writes them: from bytes, perhaps mean of a picture and its mirror."""
+    """A small convolutional graph as the exporter writes them: from bytes, perhaps mean of an image and its mirror."""
     random = np.random.default_rng(0)
     weights = {
         "conv": random.normal(0, 0.2, (128, 3, 3, 3)),
         "classify": np.zeros((128, 3)),
         "mean_": np.array(115.0),
         "deviation": np.array(60.0),
-        "unlike": np.array(0.5),  # every picture's score
+        "unlike": np.array(0.5),  # every image's score
     }
-    weights["conv"][:3] = np.eye(3)[:, :, None, None] / 9  # channels of the mean colour, which decide
+    weights["conv"][:3] = np.eye(3)[:, :, None, None] / 9  # channels of the mean color, which decide
     weights["classify"][:3] = np.eye(3)[:, ::-1] * 4
     nodes = [
         helper.make_node("Transpose", ["images"], ["first"], perm=[0, 3, 1, 2]),
@@ -100,7 +100,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def pictures() -> NDArray[np.uint8]:
-    return np.stack([picture(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
+    return np.stack([make_pixels(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
 
 
 @pytest.mark.parametrize("form", ["int8", "float16-weights"])
@@ -145,7 +145,7 @@ def test_int8_takes_bytes_as_they_are_and_decides_in_32_bits(mirrored: bool, pho
     held = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     [first] = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] == "first"]
     assert [held[name] for name in first.input[1:]] == [pytest.approx(1 / 60), 115]  # bytes to about -2 to 2
-    assert [node.op_type for node in graph.node].count("Sub") == mirrored  # of the picture turned round
+    assert [node.op_type for node in graph.node].count("Sub") == mirrored  # of the image turned round
     assert held["classify"].dtype == np.float32
 
 
@@ -203,7 +203,7 @@ def test_the_plain_form_of_a_network_is_for_older_and_other_runtimes(name: str) 
 
 
 def test_the_page_answers_as_predict_without_belvedere(tmp_path: Path) -> None:
-    """The lines of docs/export.md, on photographs that are turned by EXIF, transparent, and larger than the input."""
+    """The lines of docs/export.md, on images that are turned by EXIF, transparent, and larger than the input."""
     page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
     lines = page.split("<!-- elsewhere -->")[1].split("```python\n")[1].split("```")[0]
     random = np.random.default_rng(0)
@@ -220,7 +220,7 @@ def test_the_page_answers_as_predict_without_belvedere(tmp_path: Path) -> None:
     for file in sorted(photos.iterdir()):
         held: dict[str, dict[str, float]] = {}
         program = lines.replace('"photo.jpg"', repr(str(file))).replace(
-            '"plain.onnx"', repr(str(tmp_path / "plain.onnx"))
+            '"nchw.onnx"', repr(str(tmp_path / "plain.onnx"))
         )
         exec(program, held)  # noqa: S102 - ours
         [expected] = model.predict(file)
@@ -339,7 +339,7 @@ def test_a_graph_that_can_not_be_changed_is_an_error_of_the_library(photos: Path
 
 
 @pytest.mark.parametrize("total", [30, 639, 640, 641, 1200, 1279, 1280, 3000])
-def test_pictures_are_from_all_over_the_folder(total: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_from_all_over_the_folder(total: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
     def see(sources: Iterable[object], _: object) -> Iterator[DecodedImage]:
@@ -385,7 +385,7 @@ def test_unknown_form_and_too_few_images_are_refused(original: Path, tmp_path: P
 
 
 def test_the_bundled_model_takes_every_form(tmp_path: Path) -> None:
-    """The real graph, with its real weights, on pictures of noise: how it is changed, not how well it answers."""
+    """The real graph, with its real weights, on images of noise: how it is changed, not how well it answers."""
     random = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for number in range(30):

@@ -14,16 +14,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from belvedere.errors import InferenceError, InvalidModelError
 from belvedere.inference import session
-from belvedere.inference.graph_checks import MAX_FIELDS, GraphRejected, check_graph, check_outputs
+from belvedere.inference.graph_checks import MAX_FIELDS, GraphRejectedError, check_graph, check_outputs
 from belvedere.inference.model import Model, load_model, open_model
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.inference.session import Session
 from belvedere.runtime import memory
-from conftest import CARD, model_bytes, picture, write_picture
+from conftest import CARD, make_pixels, model_bytes, write_image
 
 METADATA = card_to_metadata(CARD)
-IMAGES = picture("red")[None]
+IMAGES = make_pixels("red")[None]
 SECRET = b"A SECRET"
 Change = Callable[[onnx.ModelProto], None]
 
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
 def test_what_no_model_needs_is_refused(kind: str) -> None:
     change, words = REFUSED[kind]
     content = changed(change)
-    with pytest.raises(GraphRejected, match=words):
+    with pytest.raises(GraphRejectedError, match=words):
         check_graph(content)
     with pytest.raises(InvalidModelError, match=words):
         Model.from_bytes(content, CARD, "m.onnx")
@@ -131,7 +131,7 @@ def test_a_graph_in_two_parts_is_read_as_one() -> None:
     """Messages that occur twice are merged by whoever parses protocol buffers."""
     second = onnx.ModelProto()
     second.graph.initializer.append(outside())
-    with pytest.raises(GraphRejected, match="external data"):
+    with pytest.raises(GraphRejectedError, match="external data"):
         check_graph(model_bytes(METADATA) + second.SerializeToString())
 
 
@@ -163,7 +163,7 @@ def test_the_format_of_onnx_runtime_is_refused(tmp_path: Path, monkeypatch: pyte
     options.add_session_config_entry("session.save_model_format", "ORT")
     onnxruntime.InferenceSession(model_bytes(METADATA), options, providers=["CPUExecutionProvider"])
     content = (tmp_path / "model.ort").read_bytes()
-    with pytest.raises(GraphRejected):
+    with pytest.raises(GraphRejectedError):
         check_graph(content)
     monkeypatch.setattr(session, "check_graph", lambda _: None)
     with pytest.raises(InvalidModelError):
@@ -183,12 +183,12 @@ def test_the_format_of_onnx_runtime_is_refused(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_a_file_that_is_cut_off_or_no_onnx_is_refused(content: bytes) -> None:
-    with pytest.raises(GraphRejected, match="not an ONNX file"):
+    with pytest.raises(GraphRejectedError, match="not an ONNX file"):
         check_graph(content)
 
 
 def test_a_file_of_too_many_parts_is_refused() -> None:
-    with pytest.raises(GraphRejected, match="500,000 fields"):
+    with pytest.raises(GraphRejectedError, match="500,000 fields"):
         check_graph(b"\x08\x0a" * (MAX_FIELDS + 1))
 
 
@@ -301,8 +301,8 @@ def test_predict_ends_in_one_line_and_what_it_printed_is_json(tmp_path: Path) ->
     """In a process of its own: what was answered before stands in the document, with the reason of its end."""
     (tmp_path / "model.onnx").write_bytes(spoilt_when_red())
     for number in range(40):
-        write_picture(tmp_path / f"photos/{number:02}.png", "blue", number)
-    write_picture(tmp_path / "photos/99.png", "red")
+        write_image(tmp_path / f"photos/{number:02}.png", "blue", number)
+    write_image(tmp_path / "photos/99.png", "red")
     command = [sys.executable, "-m", "belvedere", "predict", "model.onnx", "photos", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 1
@@ -368,7 +368,7 @@ for megabytes in (1, 1000):
 
 def test_a_model_takes_no_more_memory_than_there_is(tmp_path: Path) -> None:
     """In a process of its own: the limit is set once, for all models."""
-    write_picture(tmp_path / "photo.png", "blue")
+    write_image(tmp_path / "photo.png", "blue")
     nodes = [
         helper.make_node("Expand", ["raw", "many"], ["copies"]),
         helper.make_node("ReduceMean", ["copies"], ["logits"], axes=[0], keepdims=0),

@@ -21,7 +21,7 @@ from belvedere.inference.embeddings import model_embedder
 from belvedere.inference.model import BATCH_SIZE, Model, load_model, open_model
 from belvedere.inference.model_card import card_from_metadata, card_to_metadata
 from belvedere.types.model import Preprocess
-from conftest import CARD, CLASS_NAMES, COLOURS, model_bytes, picture, write_classes, write_picture
+from conftest import CARD, CLASS_NAMES, COLORS, make_pixels, model_bytes, write_classes, write_image
 
 METADATA = card_to_metadata(CARD)
 
@@ -36,7 +36,7 @@ def refusal(path: Path) -> str:
 
 
 def picture_bytes(name: str) -> bytes:
-    red, green, blue = COLOURS[name]
+    red, green, blue = COLORS[name]
     return b"P6 1 1 255\n" + bytes((red, green, blue))
 
 
@@ -151,16 +151,16 @@ def test_card_that_does_not_fit_its_graph_is_refused() -> None:
 
 
 def test_graph_is_run(opened: Model) -> None:
-    outputs = opened.forward(np.stack([picture(name) for name in ("red", "blue")]))
+    outputs = opened.forward(np.stack([make_pixels(name) for name in ("red", "blue")]))
     assert outputs.probabilities.argmax(1).tolist() == [2, 0]
     assert np.allclose(outputs.probabilities.sum(1), 1)
-    assert np.allclose(outputs.embedding, [picture(name).mean((0, 1)) for name in ("red", "blue")])
+    assert np.allclose(outputs.embedding, [make_pixels(name).mean((0, 1)) for name in ("red", "blue")])
     assert np.allclose(outputs.logits, outputs.embedding[:, ::-1] / 50)
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
 def test_file_bytes_and_folder_get_the_same_answer(name: str, opened: Model, tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "in/deep/x.png", name, side=20)
+    path = write_image(tmp_path / "in/deep/x.png", name, side=20)
     answers = [opened.predict(source)[0] for source in (path, str(path), path.read_bytes(), tmp_path, [tmp_path])]
     assert {answer.predicted_label for answer in answers} == {name}
     assert len({answer.probabilities for answer in answers}) == 1
@@ -172,7 +172,7 @@ def test_file_bytes_and_folder_get_the_same_answer(name: str, opened: Model, tmp
 def test_several_sources_are_answered_in_order(opened: Model, tmp_path: Path) -> None:
     write_classes(tmp_path / "photos", 2)
     (tmp_path / "photos/red/notes.txt").touch()
-    alone = write_picture(tmp_path / "alone.png", "green")
+    alone = write_image(tmp_path / "alone.png", "green")
     sources: list[Source] = [alone, tmp_path / "photos", alone.read_bytes(), str(tmp_path / "gone.png")]
     answers = opened.predict(iter(sources))
     named = ["green", "blue", "blue", "green", "green", "red", "red", "green", None]
@@ -191,7 +191,7 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
         elif kind == 1:
             path.write_text("no picture")
         elif kind != 2:
-            write_picture(path, CLASS_NAMES[number % 3], number, side=8 + number % 5)
+            write_image(path, CLASS_NAMES[number % 3], number, side=8 + number % 5)
         sources.append(path.read_bytes() if kind == 6 else path)
     shuffled = random.Random(3).sample(sources, len(sources))  # noqa: S311
     answers = opened.predict(shuffled)
@@ -211,7 +211,7 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
 
 
 @pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1])
-def test_batches_of_any_size_and_batches_without_a_picture(count: int, opened: Model) -> None:
+def test_batches_of_any_size_and_batches_without_an_image(count: int, opened: Model) -> None:
     good = picture_bytes("green")
     answers = opened.predict([b"bad"] * BATCH_SIZE + [good] * count)
     assert [answer.predicted_label for answer in answers] == [None] * BATCH_SIZE + ["green"] * count
@@ -235,7 +235,7 @@ def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
 
 
 def test_notes_of_reading_are_passed_on(opened: Model, tmp_path: Path) -> None:
-    frames = [Image.fromarray(picture(name)) for name in ("red", "blue")]
+    frames = [Image.fromarray(make_pixels(name)) for name in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     assert opened.predict(tmp_path / "x.gif")[0].warnings == ("first of 2 frames",)
 

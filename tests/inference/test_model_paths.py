@@ -25,7 +25,7 @@ from belvedere.inference.model_paths import (
     name_model,
 )
 from belvedere.runtime.output_folder import MARKER_FILE
-from conftest import write_classes, write_picture
+from conftest import write_classes, write_image
 
 
 @pytest.fixture
@@ -33,16 +33,16 @@ def place(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A working folder with images and a run."""
     monkeypatch.chdir(tmp_path)
     for number in range(3):
-        write_picture(Path(f"holiday/{number}.png"), "red", number)
+        write_image(Path(f"holiday/{number}.png"), "red", number)
     Path("run/figures").mkdir(parents=True)
     shutil.copy(tiny_model, "run/model.onnx")
-    write_picture(Path("run/figures/confusion.png"), "red", 1)
+    write_image(Path("run/figures/confusion.png"), "red", 1)
     return tmp_path
 
 
 def cut(folder: Path, name: str = "train.log") -> Path:
     """A run folder as a training leaves it that was cut off."""
-    write_picture(folder / "figures/1.png", "red", 1)
+    write_image(folder / "figures/1.png", "red", 1)
     (folder / "config.toml").touch()
     (folder / name).touch()
     return folder
@@ -94,7 +94,7 @@ def test_a_run_that_was_cut_off_is_neither_model_nor_images(left: str) -> None:
 
 @pytest.mark.usefixtures("place")
 def test_results_without_a_model_are_no_images() -> None:
-    write_picture(Path("results/figures/1.png"), "red", 1)
+    write_image(Path("results/figures/1.png"), "red", 1)
     Path("results/metrics.json").touch()
     assert explain_no_model("results") == ""  # anybody's folder
     Path("results", MARKER_FILE).touch()

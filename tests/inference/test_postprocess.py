@@ -21,13 +21,13 @@ from belvedere.reviewing.queue import Entry
 from belvedere.reviewing.views import describe_reason
 from belvedere.types.data import NONE_OF_THESE
 from belvedere.types.prediction import Prediction
-from conftest import CLASS_NAMES, answer, write_picture
+from conftest import CLASS_NAMES, make_prediction, write_image
 
 BLUE = (0.9, 0.06, 0.04)
 
 
 def none(image: str, label: str | None = None) -> Prediction:
-    return replace(answer(image, label, *BLUE), none_of_these=True, none_of_these_score=0.99)
+    return replace(make_prediction(image, label, *BLUE), none_of_these=True, none_of_these_score=0.99)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,12 @@ def strict() -> Model:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    return write_picture(tmp_path / "photo.png", "red", 1, side=64)
+    return write_image(tmp_path / "photo.png", "red", 1, side=64)
 
 
 def test_the_answer_is_the_class_or_none_of_these() -> None:
-    assert answer("x.png", None, *BLUE).answer == "blue"
-    assert replace(answer("x.png", None, *BLUE), none_of_these=False).answer == "blue"
+    assert make_prediction("x.png", None, *BLUE).answer == "blue"
+    assert replace(make_prediction("x.png", None, *BLUE), none_of_these=False).answer == "blue"
     assert (none("x.png").answer, none("x.png").predicted_label) == (NONE_OF_THESE, "blue")
     assert Prediction("x.png", error="empty file").answer is None
 
@@ -85,18 +85,18 @@ def test_figures_count_the_likeliest_class() -> None:
         [none("1", "blue"), replace(none("2", "red"), none_of_these=False)], CLASS_NAMES, split="test"
     )
     assert (found.accuracy, found.num_none_of_these) == (0.5, 1)
-    assert compute_metrics([answer("1", "blue", *BLUE)], CLASS_NAMES, split="test").num_none_of_these is None
+    assert compute_metrics([make_prediction("1", "blue", *BLUE)], CLASS_NAMES, split="test").num_none_of_these is None
 
 
 def test_a_run_s_table_is_read_back_with_its_answers(tmp_path: Path) -> None:
-    known = replace(answer("2.png", "red", *BLUE), none_of_these=False)
+    known = replace(make_prediction("2.png", "red", *BLUE), none_of_these=False)
     write_predictions(tmp_path / "predictions.csv", [none("1.png", "red"), known], CLASS_NAMES)
     assert [each.answer for each in read_predictions(tmp_path).predictions] == [NONE_OF_THESE, "blue"]
 
 
 def test_mistakes_and_changes_are_told_by_the_answer(tmp_path: Path) -> None:
-    image = write_picture(tmp_path / "1.png", "red", 1)
-    for name, said in (("a", none(str(image), "red")), ("b", answer(str(image), "red", 0.1, 0.1, 0.8))):
+    image = write_image(tmp_path / "1.png", "red", 1)
+    for name, said in (("a", none(str(image), "red")), ("b", make_prediction(str(image), "red", 0.1, 0.1, 0.8))):
         (tmp_path / name).mkdir()
         write_predictions(tmp_path / name / "predictions.csv", [said], CLASS_NAMES)
     page = write_comparison(tmp_path / "out", compare(tmp_path / "a", tmp_path / "b"), overwrite=False).read_text()

@@ -26,14 +26,14 @@ from belvedere.inference.writers import parquet
 from belvedere.inference.writers.resumable import ResumableLines, open_resumable
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.prediction import Prediction
-from conftest import CARD, CLASS_NAMES, MODEL, answer, model_bytes, sheets, write_classes
+from conftest import CARD, CLASS_NAMES, MODEL, make_prediction, model_bytes, sheets, write_classes
 
 FORMS = ("csv", "jsonl", "parquet")
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """60 pictures, two of them unreadable, one with a name that CSV must put in quotes."""
+    """60 images, two of them unreadable, one with a name that CSV must put in quotes."""
     folder = write_classes(tmp_path / "photos", 19)
     for name in ("red/7b.png", 'blue/two\nli"nes,.png'):
         (folder / name).write_text("no picture")
@@ -98,7 +98,7 @@ def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) ->
     names = ('two\nli"nes,.png', "plain.png", 'a "b".png', "caf\udce9.png")
     whole = ResumableLines(tmp_path, CLASS_NAMES, MODEL, form)
     for name in names:
-        whole.write(answer(name, None, 0.1, 0.2, 0.7))
+        whole.write(make_prediction(name, None, 0.1, 0.2, 0.7))
     file = whole.finish()
     stored = file.read_bytes()
     shown = [row.image.encode(errors="backslashreplace") for row in whole.read()]
@@ -108,7 +108,7 @@ def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) ->
         rows = ResumableLines(tmp_path, CLASS_NAMES, MODEL, form)
         kept = len(list(rows.read()))
         for name in names[kept:]:
-            rows.write(answer(name, None, 0.1, 0.2, 0.7))
+            rows.write(make_prediction(name, None, 0.1, 0.2, 0.7))
         assert rows.finish().read_bytes() == stored, place
 
 
@@ -118,7 +118,7 @@ def test_any_name_is_read_back(names: list[str], tmp_path: Path) -> None:
         (tmp_path / f"rows.{form}").unlink(missing_ok=True)
         rows = ResumableLines(tmp_path, CLASS_NAMES, MODEL, form)
         for name in names:
-            rows.write(answer(name, None))
+            rows.write(make_prediction(name, None))
         rows.finish()
         read = [row.image.encode(errors="backslashreplace") for row in rows.read()]
         assert read == [name.encode(errors="backslashreplace") for name in names]
@@ -302,7 +302,7 @@ def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     out = tmp_path / "out.csv"
     with open_resumable(out, "csv", CLASS_NAMES, MODEL, "m", resume=False) as (rows, _):
-        rows.write(answer("a.png", None))
+        rows.write(make_prediction("a.png", None))
         holder = (tmp_path / "out.csv.partial/.belvedere").open()
         with pytest.raises(BlockingIOError):
             fcntl.flock(holder.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,7 +28,7 @@ NAMES = ("forest", "mountain", "sea")
 
 
 def paint(parts: list[tuple[int, float]], random: np.random.Generator, side: int = 10) -> NDArray[np.float32]:
-    """Evidence (3, side, side) of a picture of bands, each of a class and a share of it."""
+    """Evidence (3, side, side) of an image of bands, each of a class and a fraction of it."""
     evidence = random.normal(-1, 0.8, (3, side, side))
     start = 0
     for label, share in parts:

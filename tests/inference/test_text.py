@@ -30,9 +30,9 @@ from belvedere.inference.writers.text import (
 from belvedere.runtime.console import PlainConsole
 from belvedere.types.model import Layer
 from belvedere.types.prediction import Prediction, Tag
-from conftest import CARD, CLASS_NAMES, MODEL, answer
+from conftest import CARD, CLASS_NAMES, MODEL, make_prediction
 
-GOOD = answer("photos/1.png", "blue", 0.123456, 0.87654, 0.000004)
+GOOD = make_prediction("photos/1.png", "blue", 0.123456, 0.87654, 0.000004)
 BAD = Prediction("photos/2.png", error="empty file", label="red")
 FIXED = ("image", "answer", "predicted_label", "confidence")
 LAST = ("tags", "prediction_set", "none_of_these", "none_of_these_score", "error")
@@ -98,7 +98,7 @@ def test_every_form_for_programs_parses_back(
     tmp_path: Path, rows: list[tuple[str, str | None]], names: list[str]
 ) -> None:
     answers = [
-        replace(answer(image, None, 0.5, 0.25, 0.25, names=names), warnings=("turned",))
+        replace(make_prediction(image, None, 0.5, 0.25, 0.25, names=names), warnings=("turned",))
         if error is None
         else Prediction(image, error=error)
         for image, error in rows
@@ -220,7 +220,7 @@ def test_numbers_are_whole_and_the_answer_is_beside_them(width: int, count: int,
     names = some_names(count, length)
     weights = [(7 * number + 3) % count + 1 for number in range(count)]
     values = [weight / sum(weights) for weight in weights]
-    row = answer(image, None, *values, names=names)
+    row = make_prediction(image, None, *values, names=names)
     text = shown(width, show_predictions, [row, BAD], names)
     numbers = re.findall(r"\d+\.\d%", text)
     fits = len(numbers) == count
@@ -237,7 +237,10 @@ def test_numbers_are_whole_and_the_answer_is_beside_them(width: int, count: int,
 def test_all_six_classes_of_the_article_fit_eighty_columns() -> None:
     names = ("buildings", "forest", "glacier", "mountain", "sea", "street")
     text = shown(
-        80, show_predictions, [answer("scene.jpg", None, 0.01, 0.02, 0.9, 0.03, 0.03, 0.01, names=names)], names
+        80,
+        show_predictions,
+        [make_prediction("scene.jpg", None, 0.01, 0.02, 0.9, 0.03, 0.03, 0.01, names=names)],
+        names,
     )
     assert text.splitlines()[0].split() == ["image", "answer", *names]
     assert text.splitlines()[1].split() == [
@@ -266,7 +269,7 @@ def test_none_of_these_is_the_answer_and_no_class_stands_out(width: int) -> None
 @pytest.mark.parametrize("width", [60, 200])
 def test_no_name_is_taken_for_markup_or_control(width: int) -> None:
     names = ("[red]x[/red]", "[/]", ":smile:")
-    rows = [answer("[bold]y[/bold]\x1b[2J", None, 0.5, 0.3, 0.2, names=names), replace(BAD, error="[link]z")]
+    rows = [make_prediction("[bold]y[/bold]\x1b[2J", None, 0.5, 0.3, 0.2, names=names), replace(BAD, error="[link]z")]
     text = shown(width, show_predictions, rows, names)
     for name in (*names, "[link]z"):
         assert name in text
@@ -285,8 +288,10 @@ def test_notes_stand_below() -> None:
 def test_evaluation_shows_whole_figures(width: int, count: int, length: int) -> None:
     names = some_names(count, length)
     ones = [[float(row == column) for column in range(count)] for row in range(count)]
-    answers = [answer("x", names[0], *row, names=names) for row in ones] * 600
-    text = shown(width, show_evaluation, compute_metrics([*answers, answer("y", names[0])], names, split="test"))
+    answers = [make_prediction("x", names[0], *row, names=names) for row in ones] * 600
+    text = shown(
+        width, show_evaluation, compute_metrics([*answers, make_prediction("y", names[0])], names, split="test")
+    )
     flat = " ".join(text.split())
     assert f"accuracy {1 / count:.4f} (600 of {600 * count:,} correct) macro F1" in flat
     assert "1 could not be read and are not counted." in flat
@@ -299,7 +304,9 @@ def test_evaluation_shows_whole_figures(width: int, count: int, length: int) -> 
 def test_evaluation_takes_no_name_for_markup() -> None:
     names = ("[red]x[/red]", "\x1b[2J")
     text = shown(
-        80, show_evaluation, compute_metrics([answer("1", names[0], 0.0, 1.0, names=names)], names, split="test")
+        80,
+        show_evaluation,
+        compute_metrics([make_prediction("1", names[0], 0.0, 1.0, names=names)], names, split="test"),
     )
     assert r"[red]x[/red] predicted as \x1b[2J: 1 (100.0%)" in text
     assert re.search(r"^\[red\]x\[/red\] +- +0\.000 +0\.000 +1$", text, re.MULTILINE)
@@ -362,7 +369,7 @@ def test_card_says_what_a_network_stands_on(base: dict[str, str], expected: list
 
 
 def fjord() -> Prediction:
-    found = answer("fjord.jpg", None, 0.6, 0.3, 0.1)
+    found = make_prediction("fjord.jpg", None, 0.6, 0.3, 0.1)
     return replace(found, none_of_these=True, none_of_these_score=0.9712, prediction_set=("blue", "green"))
 
 

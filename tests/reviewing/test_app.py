@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from belvedere.data.corrections.journal import Journal, active_decisions, read_corrections, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, active_decisions, read_corrections, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import UsageError
@@ -48,7 +48,7 @@ from belvedere.runtime.parallel import running_threads
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.serialization import write_csv
 from belvedere.types.data import Decision, Sample
-from conftest import CARD, CLASS_NAMES, answer, model_bytes, new_id, picture, write_classes, write_picture
+from conftest import CARD, CLASS_NAMES, make_pixels, make_prediction, model_bytes, new_id, write_classes, write_image
 from review_server import open_review, write_run
 from serve_process import endless_model
 
@@ -64,11 +64,11 @@ def run(tmp_path: Path) -> Path:
     answers = []
     for number in range(9):
         name = CLASS_NAMES[number % 3]
-        image = str(write_picture(tmp_path / "photos" / name / f"{number}.png", name, number + 1))
+        image = str(write_image(tmp_path / "photos" / name / f"{number}.png", name, number + 1))
         said = number % 3 if number >= 6 else (number + 1) % 3
         sure = 0.9 - number / 100
-        answers.append(answer(image, name, *(sure if k == said else (1 - sure) / 2 for k in range(3))))
-    answers.append(answer(str(tmp_path / "torn.png"), "red"))
+        answers.append(make_prediction(image, name, *(sure if k == said else (1 - sure) / 2 for k in range(3))))
+    answers.append(make_prediction(str(tmp_path / "torn.png"), "red"))
     (tmp_path / "run").mkdir()
     write_predictions(tmp_path / "run" / "predictions.csv", answers, CLASS_NAMES)
     return tmp_path / "run"
@@ -78,7 +78,7 @@ def make_scene(run: Path, model: Model | None = None) -> ReviewContext:
     found = read_items(run)
     entries, notes = list_entries(found, Progress())
     assert notes == []
-    return create_context(run, found, Queue(entries, Journal(run.parent / "j.jsonl")), model, "Ana")
+    return create_context(run, found, Queue(entries, CorrectionsFile(run.parent / "j.jsonl")), model, "Ana")
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_missing_photograph_is_not_taken_for_another_of_its_name(run: Path, tm
     photos.rename(tmp_path / "train")
     write_classes(tmp_path / "both" / "test", 9)
     (tmp_path / "train").rename(tmp_path / "both" / "train")
-    answers = [answer(f"old/train/blue/{number}.png", "blue", 0.1, 0.8, 0.1) for number in (3, 4)]
+    answers = [make_prediction(f"old/train/blue/{number}.png", "blue", 0.1, 0.8, 0.1) for number in (3, 4)]
     write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
     found = read_items(run, load_dataset(tmp_path / "both"))
     assert [each.path for each in found.items] == [tmp_path / "both" / "train" / "blue" / "3.png"]
@@ -174,7 +174,7 @@ def test_an_audits_photographs_are_told_by_their_content(tmp_path: Path) -> None
     twice = {"images": [str(files[0])] * 2, "labels": ["blue"] * 2, "splits": ["", ""], "similarity": 1.0}
     audit = write_audit(tmp_path / "audit", issues, [twice])
     files[0].unlink()
-    write_picture(files[1], "blue", 77)
+    write_image(files[1], "blue", 77)
     files[2].rename(photos / "red" / "2.png")
     found = read_items(audit, load_dataset(photos))
     assert [each.path for each in found.items] == [photos / "red" / "2.png"]
@@ -198,12 +198,12 @@ def write_table(tmp_path: Path) -> Path:
 
 def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path) -> None:
     entries, _ = list_entries(found := read_items(run, load_dataset(write_table(tmp_path))), Progress())
-    scene = create_context(run, found, Queue(entries, Journal(run.parent / "j.jsonl")), None, "Ana")
+    scene = create_context(run, found, Queue(entries, CorrectionsFile(run.parent / "j.jsonl")), None, "Ana")
     assert (entries[0].item.extra_labels, entries[0].item.split) == (("red", "fog"), "train")
 
     def tagged() -> list[str]:
         rows: Any = describe_item(scene, entries[0], TAB, Filter())["classes"]
-        return [row.name for row in rows if row.is_tagged]
+        return [row["name"] for row in rows if row["is_tagged"]]
 
     assert tagged() == ["red", "fog"]
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
@@ -217,7 +217,7 @@ def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path)
 
 def make_copies(folder: Path, labels: Sequence[str], parts: Sequence[str]) -> list[Entry]:
     """The doubts of a group of identical pictures."""
-    images = [write_picture(folder / f"{number}.png", "red") for number in range(len(labels))]
+    images = [write_image(folder / f"{number}.png", "red") for number in range(len(labels))]
     group = {"images": list(map(str, images)), "labels": labels, "splits": parts, "similarity": 1.0}
     return list_entries(read_items(write_audit(folder / "audit", [], [group])), Progress())[0]
 
@@ -225,7 +225,7 @@ def make_copies(folder: Path, labels: Sequence[str], parts: Sequence[str]) -> li
 @pytest.mark.parametrize("parts", [["train", "test"], ["", ""]])
 def test_a_class_is_not_taken_for_leaving_copies_as_they_are(tmp_path: Path, parts: list[str]) -> None:
     entries = make_copies(tmp_path, ["red", "red"], parts)
-    queue = Queue(entries, Journal(tmp_path / "j.jsonl"))
+    queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
     scene = create_context(tmp_path, read_items(tmp_path / "audit"), queue, None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
@@ -241,7 +241,7 @@ def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt
     monkeypatch.chdir(tmp_path)
     entries = make_copies(tmp_path, ["red", "blue", "green"], [""] * 3)
     for image in (entries[1].item.image, Path(entries[1].item.image).name):
-        journal = Journal(tmp_path / f"{len(image)}.jsonl")
+        journal = CorrectionsFile(tmp_path / f"{len(image)}.jsonl")
         journal.append(
             Decision(new_id(), utc_now(), "Ana", entries[1].sha256, image, "exclude", issue_type="duplicate")
         )
@@ -252,7 +252,7 @@ def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt
 def test_of_many_copies_a_few_are_shown(tmp_path: Path) -> None:
     entries = make_copies(tmp_path, [*["red"] * 29, "blue"], ["train"] * 30)
     assert len({id(entry.item.group) for entry in entries}) == 1
-    queue = Queue(entries, Journal(tmp_path / "j.jsonl"))
+    queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
     scene = create_context(tmp_path, read_items(tmp_path / "audit"), queue, None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/{entries[0].id}?tab={TAB}").text
@@ -281,7 +281,7 @@ def test_a_second_round_goes_on_with_the_journal_of_the_first(
     decision = Decision(
         new_id(), utc_now(), "Ana", first.sha256, first.item.image, "exclude", size_bytes=first.size_bytes
     )
-    Journal(tmp_path / "first.jsonl").append(decision)
+    CorrectionsFile(tmp_path / "first.jsonl").append(decision)
     assert review(run, port=0).corrections == tmp_path / "run.corrections.jsonl"  # nothing names another
 
     write_config(run, tmp_path / "photos", tmp_path / "first.jsonl")
@@ -299,7 +299,7 @@ def test_a_second_round_goes_on_with_the_journal_of_the_first(
 def test_the_end_names_the_journal_in_full(tmp_path: Path, run: Path) -> None:
     found, place = read_items(run), tmp_path / "a folder" / "j.jsonl"
     place.parent.mkdir()
-    scene = create_context(run, found, Queue([], Journal(place)), None, "Ana")
+    scene = create_context(run, found, Queue([], CorrectionsFile(place)), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/next?tab={TAB}").text
     assert f"--corrections &#39;{place}&#39; --out" in page
@@ -390,7 +390,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
     ]
     assert found.items[3].probabilities == {"blue": 0.8}
     entries, _ = list_entries(found, Progress())
-    scene = create_context(tmp_path, found, Queue(entries, Journal(tmp_path / "j.jsonl")), None, "Ana")
+    scene = create_context(tmp_path, found, Queue(entries, CorrectionsFile(tmp_path / "j.jsonl")), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
         page = client.get(f"/doubts/next?tab={TAB}").text
@@ -413,7 +413,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
 def test_every_tab_gets_its_own(run: Path) -> None:
     now = [0.0]
     entries, _ = list_entries(read_items(run), Progress())
-    queue = Queue(entries, Journal(run.parent / "j.jsonl"), lambda: now[0])
+    queue = Queue(entries, CorrectionsFile(run.parent / "j.jsonl"), lambda: now[0])
     assert [stems([queue.next(tab, Filter())])[0] for tab in ("a", "b", "a", "c")] == ["0", "1", "0", "2"]
     queue.skip("a", entries[0].id)
     assert stems([queue.next("a", Filter())]) == ["3"]
@@ -461,7 +461,7 @@ def test_what_nobody_can_see_is_not_decided_on(client: TestClient, scene: Review
     [first, second, *_] = scene.queue.entries.values()
     said = decide(client, first.id, "relabel", to=["green"]).json()
     first.item.path.unlink()
-    write_picture(second.item.path, "red", 9_999)
+    write_image(second.item.path, "red", 9_999)
     for entry in (first, second):
         for action, to in (("keep", []), ("exclude", []), ("relabel", ["red"]), ("tag", ["red"])):
             assert decide(client, entry.id, action, to=to, comment="gone").status_code == 409
@@ -636,7 +636,7 @@ def test_pictures_are_decoded_anew_and_only_as_listed(client: TestClient, scene:
     with Image.open(io.BytesIO(answered.content)) as picture:
         assert picture.format == "JPEG"
     [first, *_] = scene.queue.entries.values()
-    write_picture(first.item.path, "red", 9_999)
+    write_image(first.item.path, "red", 9_999)
     changed = client.get(f"/images/{number}/large")
     assert changed.status_code == 404
     assert "changed" in changed.json()["error"]["message"]
@@ -655,11 +655,11 @@ def test_no_number_of_an_earlier_process_comes_again(client: TestClient, run: Pa
 def test_names_that_are_no_text_do_not_stop_a_review(tmp_path: Path) -> None:
     """A copy and its folder are named in another encoding than UTF-8; the audit keeps their bytes."""
     folder = tmp_path / "caf\udce9"
-    images = [str(write_picture(folder / f"{number}\udce9.png", "red")) for number in range(2)]
+    images = [str(write_image(folder / f"{number}\udce9.png", "red")) for number in range(2)]
     group = {"images": images, "labels": ["red", "red"], "splits": ["train", "test"], "similarity": 1.0}
     audit = write_audit(tmp_path / "audit", [], [group])
     entries, _ = list_entries(found := read_items(audit), Progress())
-    scene = create_context(folder, found, Queue(entries, Journal(tmp_path / "j.jsonl")), None, "Ana")
+    scene = create_context(folder, found, Queue(entries, CorrectionsFile(tmp_path / "j.jsonl")), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
         assert "caf\\udce9" in client.get("/").text
@@ -677,10 +677,10 @@ def test_names_that_are_no_text_do_not_stop_a_review(tmp_path: Path) -> None:
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     names = ('"><script>alert(1)</script>', "b")
-    image = write_picture(tmp_path / "<img src=x onerror=alert(1)>" / "1.png", "red")
+    image = write_image(tmp_path / "<img src=x onerror=alert(1)>" / "1.png", "red")
     (tmp_path / "run").mkdir()
     write_predictions(
-        tmp_path / "run" / "predictions.csv", [answer(str(image), names[0], 0.1, 0.9, names=names)], names
+        tmp_path / "run" / "predictions.csv", [make_prediction(str(image), names[0], 0.1, 0.9, names=names)], names
     )
     scene = make_scene(tmp_path / "run")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
@@ -785,7 +785,7 @@ def test_heatmaps(run: Path, opened: Model) -> None:
         for name, lit in (("blue", (1, 0)), ("green", (0, 1)), ("red", (0, 0))):
             drawn = np.asarray(Image.open(io.BytesIO(client.get(f"{place}?class_name={name}").content)), np.float32)
             halves = drawn[2:, :3].mean(), drawn[2:, -3:].mean()  # apart from what the edge blurs
-            seen, unseen = (overlay(picture("blue"), np.full((1, 1), share, np.float32)) for share in (1.0, 0.0))
+            seen, unseen = (overlay(make_pixels("blue"), np.full((1, 1), share, np.float32)) for share in (1.0, 0.0))
             expected = [(seen if share else unseen)[2:].mean() for share in lit]
             assert halves == pytest.approx(expected, abs=8), name
     blind = make_scene(run, opened)
@@ -819,11 +819,13 @@ def test_keys_are_no_commands_and_no_doubles() -> None:
 
 def test_more_classes_than_keys(tmp_path: Path) -> None:
     names = [f"class {number:02}" for number in range(40)]
-    image = write_picture(tmp_path / "photos" / "1.png", "red")
+    image = write_image(tmp_path / "photos" / "1.png", "red")
     (tmp_path / "run").mkdir()
     shares = [0.025] * 40
     shares[3] = 0.5
-    write_predictions(tmp_path / "run" / "predictions.csv", [answer(str(image), names[0], *shares, names=names)], names)
+    write_predictions(
+        tmp_path / "run" / "predictions.csv", [make_prediction(str(image), names[0], *shares, names=names)], names
+    )
     with TestClient(
         create_app(make_scene(tmp_path / "run"), RequestGuard("127.0.0.1"), None), base_url=ORIGIN
     ) as client:

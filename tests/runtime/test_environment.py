@@ -30,7 +30,7 @@ run_demo("demo", train_per_class=6, test_per_class=3, epochs=1)
 
 @dataclass(frozen=True)
 class Home:
-    """The home of a user who has run nothing yet, and a folder of photographs."""
+    """The home of a user who has run nothing yet, and a folder of images."""
 
     folder: Path
 

@@ -60,7 +60,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(
     assert path.read_bytes() == OLD
     assert names(Path()) == ["x.bin"]
     if expected is UsageError:
-        assert str(caught.value) == "Cannot write x.bin: No space left on device. Give another place."
+        assert str(caught.value) == "Cannot write x.bin: No space left on device. Choose another file."
 
 
 @pytest.mark.parametrize("place", ["missing/x.bin", "a_file/x.bin", "a_folder", ".", "/", "/proc/x.bin", "x" * 300])
@@ -70,7 +70,7 @@ def test_place_that_cannot_be_written_is_one_clear_line(place: str) -> None:
     with pytest.raises(UsageError) as caught:
         files.write_bytes(Path(place), NEW)
     assert str(caught.value).startswith(f"Cannot write {place}: ")
-    assert str(caught.value).endswith(". Give another place.")
+    assert str(caught.value).endswith(". Choose another file.")
     assert "None" not in str(caught.value)
     assert names(Path()) == ["a_file", "a_folder"]
 

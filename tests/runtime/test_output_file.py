@@ -70,7 +70,7 @@ def test_what_else_belvedere_wrote_is_no_older_answer(model: Model, photos: Path
         assert kept.read_bytes() == before
 
 
-def test_an_older_sheet_is_replaced_and_another_picture_only_when_asked(
+def test_an_older_sheet_is_replaced_and_another_image_only_when_asked(
     model: Model, photos: Path, tmp_path: Path
 ) -> None:
     sheet = tmp_path / "sheet.png"

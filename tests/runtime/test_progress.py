@@ -1,11 +1,13 @@
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
 from belvedere.runtime import progress
 from belvedere.runtime.console import PlainConsole
-from belvedere.runtime.progress import LineProgress, Progress, TerminalProgress
+from belvedere.runtime.progress import LineProgress, LoggedProgress, Progress, TerminalProgress
+from belvedere.types.data import DataWarning
 
 MARKED_UP = "[red]sea[/red] [/] [link=x]"
 
@@ -98,7 +100,7 @@ def test_lines_take_markup_as_it_is(clock: Clock, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == f"{MARKED_UP}\n{MARKED_UP}: 1/2 images, 0 images/s, 10 s left {MARKED_UP}\n"
 
 
-def test_bar_shows_description_share_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_shows_description_fraction_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, written = on_a_terminal(monkeypatch)
     with shown.task("Reading", 10) as task:
         task.advance(4, "loss 0.5")
@@ -145,3 +147,29 @@ def test_what_suits_stderr(terminal: bool, kind: type[Progress], monkeypatch: py
     monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
     monkeypatch.setattr(sys, "stderr", stream)
     assert type(progress.console_progress()) is kind
+
+
+def test_the_log_has_all_names_and_the_console_three(tmp_path: Path) -> None:
+    class Said(Progress):
+        lines: list[str]
+
+        def log(self, message: str) -> None:
+            self.lines.append(message)
+
+    said = Said()
+    said.lines = []
+    log = LoggedProgress(tmp_path / "train.log", said)
+    log.log("Training on naïve café")
+    log.log_warnings([DataWarning("5 ignored", ("a", "b", "odd\udce9.png", "d", "e")), DataWarning("nothing more")])
+    assert said.lines == [
+        "Training on naïve café",
+        "Warning: 5 ignored: a, b, odd\udce9.png and 2 more",
+        "Warning: nothing more",
+    ]
+    lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
+    assert [line[20:] for line in lines] == [
+        "Training on naïve café",
+        "5 ignored",
+        *(f"  {name}" for name in ("a", "b", r"odd\udce9.png", "d", "e")),
+        "nothing more",
+    ]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from belvedere.data.corrections.journal import Journal, utc_now
+from belvedere.data.corrections.corrections_file import CorrectionsFile, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.export import export_decisions, export_table
 from belvedere.errors import UsageError
@@ -27,7 +27,7 @@ from belvedere.inference.writers.text import write_predictions
 from belvedere.reviewing.sources import read_items
 from belvedere.runtime.serialization import CsvRows, dump_json, escape_formula, unescape_formula
 from belvedere.types.data import Decision, Sample
-from conftest import answer, new_id, write_classes, write_picture
+from conftest import make_prediction, new_id, write_classes, write_image
 
 STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 HOSTILE = ("=cmd|calc!A0", "+1+1", "-2", "@SUM(A1)", " =1", "'=1", "''+1", "\uff1d1", "a;=1", "\t=1")
@@ -64,7 +64,7 @@ def cells_of(file: Path) -> list[list[str]]:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     for number, name in enumerate(HOSTILE):
-        write_picture(tmp_path / "photos" / f"{name}.png", "red", number)
+        write_image(tmp_path / "photos" / f"{name}.png", "red", number)
     return tmp_path / "photos"
 
 
@@ -111,7 +111,9 @@ def write_run(folder: Path, names: Sequence[str], *, spreadsheet: bool) -> Path:
     """A folder of results whose images and classes are called like formulas."""
     folder.mkdir()
     shares = [0.0] * len(names)
-    said = [answer(name, name, *shares[:k], 1.0, *shares[k + 1 :], names=names) for k, name in enumerate(names)]
+    said = [
+        make_prediction(name, name, *shares[:k], 1.0, *shares[k + 1 :], names=names) for k, name in enumerate(names)
+    ]
     said[0] = replace(said[0], label=names[1])
     write_predictions(folder / "predictions.csv", said, names, spreadsheet=spreadsheet)
     (folder / "metrics.json").write_text(json.dumps({"class_names": list(names), "spreadsheet": spreadsheet}))
@@ -140,7 +142,7 @@ def test_runs_of_both_kinds_are_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spreadsheet", [False, True])
 def test_decisions(spreadsheet: bool, tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.jsonl")
+    journal = CorrectionsFile(tmp_path / "j.jsonl")
     for name in HOSTILE:
         journal.append(Decision(new_id(), utc_now(), name, "0" * 64, name, "relabel", name, (name,), comment=name))
     export_decisions(tmp_path / "j.jsonl", tmp_path / "out.csv", spreadsheet=spreadsheet)
@@ -170,7 +172,7 @@ def test_a_corrected_table_is_read_back(spreadsheet: bool, tmp_path: Path) -> No
 def test_commands_that_write_tables(option: list[str], tiny_model: Path, tmp_path: Path) -> None:
     """An audit and an evaluation for a spreadsheet; a review reads both."""
     write_classes(tmp_path / "=photos", 2)
-    write_picture(tmp_path / "=photos" / "red" / "wrong.png", "blue", 9)
+    write_image(tmp_path / "=photos" / "red" / "wrong.png", "blue", 9)
     (tmp_path / "=photos" / "red" / "bad.png").write_bytes(b"no picture")
 
     def run(*words: str) -> None:

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from belvedere.runtime.console import PlainConsole
 from belvedere.runtime.progress import LineProgress, TerminalProgress
-from belvedere.runtime.terminal import print_error, printable, printable_lines
-from conftest import write_picture
+from belvedere.runtime.terminal import count, print_error, printable, printable_lines
+from conftest import write_image
 
 HOSTILE = "a\x1b[2J\x07\x9b31m\u202e\u2028\r\nb\x7f\udce9"
 ACTED_ON: tuple[Literal["Cc", "Cf", "Cs", "Zl", "Zp"], ...] = (
@@ -30,6 +30,11 @@ ACTED_ON: tuple[Literal["Cc", "Cf", "Cs", "Zl", "Zp"], ...] = (
 
 def is_harmless(text: str) -> bool:
     return all(unicodedata.category(each) not in ACTED_ON or each == "\n" for each in text)
+
+
+def test_count_chooses_singular_or_plural() -> None:
+    assert [count(number, "image") for number in (0, 1, 1200)] == ["0 images", "1 image", "1,200 images"]
+    assert [count(number, "copy", "copies") for number in (1, 2)] == ["1 copy", "2 copies"]
 
 
 @given(st.text(st.characters(categories=(*ACTED_ON, "Ll", "Nd"))))
@@ -110,9 +115,9 @@ NAME = "x\x1b[2J\u202e\x9b"
     ids=lambda command: " ".join(command).replace(NAME, "NAME"),
 )
 def test_no_command_passes_escapes_on(command: list[str], tiny_model: Path, tmp_path: Path) -> None:
-    """Names on the command line, of classes, of pictures, of what is ignored and of what cannot be read."""
+    """Names on the command line, of classes, of images, of what is ignored and of what cannot be read."""
     for name in (NAME, "red"):
-        write_picture(tmp_path / "photos" / name / f"{NAME}.png", "red", len(name))
+        write_image(tmp_path / "photos" / name / f"{NAME}.png", "red", len(name))
     (tmp_path / "photos" / "red" / f".{NAME}").touch()
     (tmp_path / "photos" / "red" / f"{NAME}.txt").touch()
     (tmp_path / "photos" / "red" / f"bad{NAME}.png").write_bytes(b"no picture")

@@ -20,7 +20,7 @@ from serve_process import (
     FORM,
     PATIENCE,
     Server,
-    evidence_model,
+    activation_map_model,
     failing_model,
     form,
     head,
@@ -38,7 +38,7 @@ TOKEN = "a-token-of-the-tests"  # noqa: S105 - nobody's
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("served") / "model.onnx"
-    file.write_bytes(evidence_model())
+    file.write_bytes(activation_map_model())
     return file
 
 

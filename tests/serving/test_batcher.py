@@ -19,7 +19,7 @@ from belvedere.images.decode import DecodedImage, read_input
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.postprocess import ModelOutputs
 from belvedere.inference.session import Cancellation
-from belvedere.runtime.http.errors import ServiceUnavailable
+from belvedere.runtime.http.errors import ServiceUnavailableError
 from belvedere.serving import batcher
 from belvedere.serving.app import Service
 from belvedere.serving.batcher import Batcher, PredictionResult
@@ -27,7 +27,7 @@ from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from belvedere.types.model import Preprocess
-from serve_process import evidence_model, png
+from serve_process import activation_map_model, png
 
 
 class Gated:
@@ -56,13 +56,13 @@ class Gated:
 @pytest.fixture(autouse=True)
 def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with two."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("belvedere.serving.batcher.num_usable_cpus", lambda: 2)
 
 
 @pytest.fixture
 def gated(tmp_path: Path) -> Gated:
     file = tmp_path / "model.onnx"
-    file.write_bytes(evidence_model())
+    file.write_bytes(activation_map_model())
     return Gated(load_model(file))
 
 
@@ -116,7 +116,7 @@ def test_a_request_is_taken_whole_or_not_at_all(gated: Gated) -> None:
     async def work(batcher: Batcher) -> None:
         model, pictures = served(gated), [("a", png("red")), ("b", png("blue"))]
         first = batcher.submit(model, pictures, False)
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(ServiceUnavailableError):
             batcher.submit(model, pictures, False)
         one = batcher.submit(model, pictures[:1], False)
         gated.open.set()
@@ -127,7 +127,7 @@ def test_a_request_is_taken_whole_or_not_at_all(gated: Gated) -> None:
 
 
 def test_what_is_given_up_is_not_worked_on_and_leaves_its_place(gated: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("belvedere.serving.batcher.num_usable_cpus", lambda: 1)
 
     async def work(batcher: Batcher) -> None:
         model = served(gated)
@@ -162,7 +162,7 @@ def test_nobody_works_for_a_sender_that_has_gone(
     gated: Gated, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its request ends while the model is still busy with what came before it."""
-    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    (tmp_path / "model.onnx").write_bytes(activation_map_model())
     service = Service(ModelWatch(tmp_path, lambda *_: None), Limits(), Metrics())
     service.watch.current = served(gated)
     sent: list[dict[str, object]] = [{"type": "http.request", "body": png("red")}, {"type": "http.disconnect"}]
@@ -208,7 +208,7 @@ def test_a_model_that_fails_fails_its_batch_only(gated: Gated) -> None:
 
 def test_two_models_never_share_a_batch(gated: Gated, tmp_path: Path) -> None:
     other_file = tmp_path / "other.onnx"
-    other_file.write_bytes(evidence_model(("ash", "birch", "cedar")))
+    other_file.write_bytes(activation_map_model(("ash", "birch", "cedar")))
     other = Gated(load_model(other_file))
 
     async def work(batcher: Batcher) -> None:
@@ -286,7 +286,7 @@ def test_jpegs_are_read_as_predict_reads_them(gated: Gated) -> None:
 
 
 def test_a_decoder_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    (tmp_path / "model.onnx").write_bytes(activation_map_model())
     (tmp_path / "picture.png").write_bytes(png("red"))
     done = subprocess.run(
         [sys.executable, "-c", HANGS], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
@@ -328,6 +328,23 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_threads_that_run_the_model(threads: int | None) -> None:
+    """By default one for each core that the process may use, which taskset or a container may limit."""
+
+    async def run() -> list[str]:
+        batcher = Batcher(Limits(), Metrics(), threads)
+        batcher.start()
+        names = [thread.name for thread in threading.enumerate()]
+        await asyncio.to_thread(batcher.close)
+        return names
+
+    names = asyncio.run(run())
+    expected = threads or 2  # of `_cores`
+    assert sum(name.startswith("model-") for name in names) == expected
+    assert sum(name.startswith("decoder-") for name in names) == expected
 
 
 def test_limits_that_make_no_sense_are_refused() -> None:

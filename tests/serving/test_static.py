@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import CLASS_NAMES
-from serve_process import Server, evidence_model, png, serve
+from serve_process import Server, activation_map_model, png, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page, Route
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium: a
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     file = tmp_path_factory.mktemp("page") / "model.onnx"
-    file.write_bytes(evidence_model())
+    file.write_bytes(activation_map_model())
     with serve(file, "--max-body-mb", 0.2) as running:
         yield running
 
@@ -291,7 +291,7 @@ def test_a_phone_offers_its_camera(open_page: Opener) -> None:
 
 
 def test_a_token_is_asked_for_and_remembered(open_page: Opener, tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    (tmp_path / "model.onnx").write_bytes(activation_map_model())
     with serve(tmp_path, environment={"BELVEDERE_TOKEN": "open-sesame"}) as guarded:
         page = open_page(guarded.address)
         page.locator("#token").wait_for()

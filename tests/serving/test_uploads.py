@@ -15,7 +15,7 @@ from starlette.requests import Request
 from belvedere.errors import UsageError
 from belvedere.serving.origins import Origins
 from belvedere.serving.uploads import read_upload
-from serve_process import BOUNDARY, FORM, PATIENCE, Server, evidence_model, form, png, serve, wait_until
+from serve_process import BOUNDARY, FORM, PATIENCE, Server, activation_map_model, form, png, serve, wait_until
 
 OTHER = "https://app.example.com"
 PREFLIGHT = {"Origin": OTHER, "Access-Control-Request-Method": "POST"}
@@ -24,7 +24,7 @@ PREFLIGHT = {"Origin": OTHER, "Access-Control-Request-Method": "POST"}
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("served") / "model.onnx"
-    file.write_bytes(evidence_model())
+    file.write_bytes(activation_map_model())
     return file
 
 
@@ -277,7 +277,7 @@ def test_the_address_is_a_line_of_json_where_no_person_reads(model_file: Path) -
 
 def test_a_deleted_model_is_told_once_and_may_come_back(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
-    file.write_bytes(evidence_model())
+    file.write_bytes(activation_map_model())
     with serve(tmp_path) as server:
         aside = file.rename(tmp_path / "aside")
         wait_until(lambda: server.get("/model").json["reload_error"] is not None)

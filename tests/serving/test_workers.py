@@ -15,7 +15,7 @@ from PIL import Image
 
 from belvedere.images.decode import DecodedImage, read_input
 from belvedere.inference.model import load_model
-from belvedere.runtime.http.errors import ServiceUnavailable
+from belvedere.runtime.http.errors import ServiceUnavailableError
 from belvedere.runtime.parallel import running_threads
 from belvedere.serving import batcher
 from belvedere.serving.batcher import Batcher
@@ -23,7 +23,7 @@ from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel
 from belvedere.types.model import Preprocess
-from serve_process import PATIENCE, Server, endless_model, evidence_model, png, serve, wait_until
+from serve_process import PATIENCE, Server, activation_map_model, endless_model, png, serve, wait_until
 
 HANGS = b"a picture that hangs"
 
@@ -45,7 +45,7 @@ class Hanging:
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     hanging = Hanging()
     monkeypatch.setattr(batcher, "read_input", hanging.read)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("belvedere.serving.batcher.num_usable_cpus", lambda: 1)
     yield hanging
     hanging.free.set()
     assert running_threads(PATIENCE) == []
@@ -83,7 +83,7 @@ def black() -> bytes:
 
 
 def test_a_stuck_decoder_is_known_and_another_takes_its_place(hanging: Hanging, tmp_path: Path) -> None:
-    served = served_from(evidence_model(), tmp_path)
+    served = served_from(activation_map_model(), tmp_path)
 
     async def work(batcher: Batcher) -> None:
         [stuck] = batcher.submit(served, [("a", HANGS)], False)
@@ -105,7 +105,7 @@ def test_a_stuck_decoder_is_known_and_another_takes_its_place(hanging: Hanging, 
 
 
 def test_only_so_many_decoders_are_replaced(hanging: Hanging, tmp_path: Path) -> None:
-    served = served_from(evidence_model(), tmp_path)
+    served = served_from(activation_map_model(), tmp_path)
 
     async def work(batcher: Batcher) -> None:
         waiting = batcher.submit(served, [(f"{n}", HANGS) for n in range(4)], False)
@@ -144,7 +144,7 @@ def test_the_model_stops_where_nobody_waits(tmp_path: Path) -> None:
 def test_a_model_that_can_not_be_stopped_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hanging: Hanging
 ) -> None:
-    served = served_from(evidence_model(), tmp_path)
+    served = served_from(activation_map_model(), tmp_path)
     answer = batcher._predict
 
     def hang(batch: batcher._Batch) -> list[batcher.PredictionResult]:
@@ -157,7 +157,7 @@ def test_a_model_that_can_not_be_stopped_is_known(
 
     async def work(batcher: Batcher) -> None:
         [stuck] = batcher.submit(served, [("hangs", png("red"))], False)
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(ServiceUnavailableError):
             await stuck
         [said] = batcher.describe_stuck()
         assert said.startswith("model-0 for ")
@@ -217,7 +217,7 @@ def serve_hanging(folder: Path) -> Iterator[Server]:
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_health_tells_of_a_stuck_decoder_and_the_others_go_on(tmp_path: Path, end: signal.Signals) -> None:
-    (tmp_path / "model.onnx").write_bytes(evidence_model())
+    (tmp_path / "model.onnx").write_bytes(activation_map_model())
     with serve_hanging(tmp_path) as server:
         assert server.get("/healthz").status == 200
         refused = server.post_raw(HANGS)

@@ -32,7 +32,7 @@ from belvedere.training.train import train
 from belvedere.training.weight_interpolation import interpolate_weights
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
-from conftest import write_picture
+from conftest import write_image
 
 CPU = Device(torch.device("cpu"), torch.float32)
 NAMES = ("blue", "green", "red")
@@ -184,8 +184,8 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_result_folders_are_left_out(tmp_path: Path) -> None:
-    write_picture(tmp_path / "more" / "0.png", "blue")
-    write_picture(tmp_path / "run" / "figures" / "confusion-counts.png", "red")
+    write_image(tmp_path / "more" / "0.png", "blue")
+    write_image(tmp_path / "run" / "figures" / "confusion-counts.png", "red")
     (tmp_path / "run" / MARKER_FILE).touch()
     assert [sample.path.name for sample in list_unlabeled(str(tmp_path), Progress()).samples] == ["0.png"]
     (tmp_path / MARKER_FILE).touch()  # as in a corrected copy of a data set, which is named as it is

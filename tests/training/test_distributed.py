@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from belvedere.training.distributed import Distributed, init_distributed
-from conftest import write_picture
+from conftest import write_image
 
 
 def test_one_process_alone() -> None:
@@ -105,8 +105,8 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     """One run folder, one output, the same weights; 26 + 2 images: the last batch has two for each process."""
     for number in range(15):
         for name in ("blue", "red"):
-            write_picture(tmp_path / "photos" / "train" / name / f"{number}.png", name, number, 32)
-            write_picture(tmp_path / "photos" / "test" / name / f"{number}.png", name, 100 + number, 32)
+            write_image(tmp_path / "photos" / "train" / name / f"{number}.png", name, number, 32)
+            write_image(tmp_path / "photos" / "test" / name / f"{number}.png", name, 100 + number, 32)
     (tmp_path / "own.toml").write_text(
         "[recipe]\nepochs = 2\nmin_steps = 0\nbatch_size = 8\nimage_size_schedule = [[0, 32]]\n"
         "cached_image_size = 32\nema_decay = 0.5\nvalidation_fraction = 0.067\n"

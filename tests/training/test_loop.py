@@ -385,7 +385,7 @@ def test_checkpoints_within_an_epoch(interval: float, steps: list[int], monkeypa
 
 def test_figures_beside_the_bar_are_means_over_the_epoch_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock(monkeypatch)
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_FIGURES", 1.0)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_METRICS", 1.0)
     shown: list[tuple[str, int, str, str]] = []
 
     class Shows(Progress):

@@ -67,7 +67,7 @@ def test_taken_names_are_refused() -> None:
     with pytest.raises(UsageError, match="'article'"):
         register_network("article")(Mean)
     with pytest.raises(UsageError, match="'quick'"):
-        register_recipe("quick", base="standard")
+        register_recipe("quick", recipe="standard")
 
 
 def test_a_network_that_cannot_be_created_is_left_out_of_the_list(caplog: pytest.LogCaptureFixture) -> None:
@@ -104,7 +104,7 @@ def test_a_registered_network_is_not_pretrained() -> None:
 
 
 def test_a_registered_recipe_has_its_keys() -> None:
-    register_recipe("mine", base="quick", epochs=7)
+    register_recipe("mine", recipe="quick", epochs=7)
     recipe = choose_recipe("mine")
     assert (recipe.name, recipe.epochs, recipe.network) == ("mine", 7, RECIPES["quick"].network)
     with pytest.raises(UnknownNameError, match="epochs"):

@@ -19,7 +19,7 @@ import safetensors.numpy
 from PIL import Image
 
 import belvedere
-from belvedere.cli.training_progress import TrainingProgress
+from belvedere.cli.progress import TrainingProgress
 from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import hash_samples
 from belvedere.data.image_cache import read_image_array
@@ -371,7 +371,7 @@ def test_the_first_layer_is_whitened_and_stays(uninterrupted: Run) -> None:
     assert (row.trainable, row.parameters) == (0, stem.size)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process."""
 
 
@@ -390,7 +390,7 @@ class Kills(Progress):
                 if description == "Training" and images:
                     kills.left -= 1
                     if kills.left < 0:
-                        raise Killed
+                        raise KilledError
 
         yield Counts()
 
@@ -401,7 +401,7 @@ def test_cut_off_at_any_batch_it_goes_on_exactly(
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     out, cut_off = tmp_path / "run", 0
     for after in (1, 3, 2, 1, 2):  # one advance more when resumed: for what was done before
-        with pytest.raises(Killed) as caught:
+        with pytest.raises(KilledError) as caught:
             learn_own(few, out, resume=cut_off > 0, progress=Kills(after))
         assert any("run.partial" in note for note in caught.value.__notes__)
         cut_off += 1
@@ -461,7 +461,7 @@ def test_weights_that_run_away_are_no_model(few: Path, tmp_path: Path) -> None:
 def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a training was cut off within its first epoch."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         learn_own(few, tmp_path / "run", progress=Kills(1))
     assert (partial_path(tmp_path / "run") / CHECKPOINT).is_file()
     return tmp_path / "run"
@@ -520,7 +520,7 @@ def test_resume_with_other_photographs_without_labels_is_refused(
         )
 
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         learn(Kills(1), resume=False)
     shutil.copy(few / "train" / "red" / "1.png", more / "known.png")  # left out, as before
     Image.new("RGB", (40, 40), RED).save(extra := more / "extra.png")

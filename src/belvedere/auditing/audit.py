@@ -114,7 +114,7 @@ def _audit(
 def _read_images(
     samples: Sequence[Sample], near_duplicates: bool, progress: Progress
 ) -> tuple[list[ImageStatistics], tuple[DuplicateGroup, ...]]:
-    """Return statistics of each image, and groups of duplicates; thumbnails are kept on disk."""
+    """Return statistics of each image, and groups of duplicates; thumbnails are on disk meanwhile."""
     statistics: list[ImageStatistics] = []
     with tempfile.TemporaryFile(buffering=0) as file:  # unnamed: nothing is left if the process is killed
         with progress.task("Reading images", len(samples)) as task:

@@ -13,8 +13,8 @@ from belvedere.auditing.image_statistics import ImageStatistics
 
 LISTED, FLAGGED = 0.25, 0.5  # scores from which an issue is listed, and flagged
 EXIF_SCORE = 0.4  # listed, not flagged
-MIN_SIDE = 32  # pixels
-MIN_SIDE_RATIO = 0.25  # of the median shorter side
+MIN_SIZE = 32  # shorter side, pixels
+MIN_SIZE_RATIO = 0.25  # of the median shorter side
 MAX_ASPECT_RATIO = 2.0  # times the median aspect ratio
 DARK, LIGHT = 0.2, 0.75  # luminance: p95 of a dark image, p5 of a light one
 GRAYSCALE, COLORFUL = 0.01, 0.03  # colorfulness of a grayscale image, and median of a color dataset
@@ -37,24 +37,27 @@ class DatasetMedians:
 
 @dataclass(frozen=True, slots=True)
 class ImageCheck:
-    """One check of an image."""
+    """One check of an image; an unreadable one scores 0 unless the check is of files."""
 
     title: str
     advice: str
-    score: Callable[[ImageStatistics, DatasetMedians], float]
+    measure: Callable[[ImageStatistics, DatasetMedians], float]
     message: Callable[[ImageStatistics, DatasetMedians], str]
+    is_of_files: bool = False
+
+    def score(self, image: ImageStatistics, medians: DatasetMedians) -> float:
+        """Return the score of an image, 0 to 1."""
+        return self.measure(image, medians) if image.readable or self.is_of_files else 0.0
 
 
 def dataset_medians(statistics: Sequence[ImageStatistics]) -> DatasetMedians:
     """Return the medians of the readable images."""
     readable = [each for each in statistics if each.readable] or [ImageStatistics("")]
-    return DatasetMedians(
-        shorter_side=float(np.median([min(each.width, each.height) for each in readable])),
-        aspect_ratio=float(np.median([_aspect_ratio(each) for each in readable])),
-        colorfulness=float(np.median([each.colorfulness for each in readable])),
-        blur=float(np.median([each.blur for each in readable])),
-        high_frequency_ratio=float(np.median([each.high_frequency_ratio for each in readable])),
-    )
+    rows = [
+        (min(each.width, each.height), _aspect_ratio(each), each.colorfulness, each.blur, each.high_frequency_ratio)
+        for each in readable
+    ]
+    return DatasetMedians(*np.median(rows, axis=0).tolist())
 
 
 def sigmoid_score(value: float, threshold: float, width: float) -> float:
@@ -67,7 +70,7 @@ def _aspect_ratio(image: ImageStatistics) -> float:
 
 
 def _is_truncated(image: ImageStatistics) -> bool:
-    return "truncated" in image.error.lower() or any("damaged" in note for note in image.notes)
+    return "truncated" in image.error.lower() or any("damaged" in warning for warning in image.warnings)
 
 
 def _blur_threshold(medians: DatasetMedians) -> float:
@@ -75,8 +78,8 @@ def _blur_threshold(medians: DatasetMedians) -> float:
 
 
 def _odd_size(image: ImageStatistics, medians: DatasetMedians) -> float:
-    side, limit = min(image.width, image.height), max(MIN_SIDE, MIN_SIDE_RATIO * medians.shorter_side)
-    return sigmoid_score(-math.log2(max(side, 1)), -math.log2(limit), 1.0) if side < limit else 0.0
+    size, limit = min(image.width, image.height), max(MIN_SIZE, MIN_SIZE_RATIO * medians.shorter_side)
+    return sigmoid_score(-math.log2(max(size, 1)), -math.log2(limit), 1.0) if size < limit else 0.0
 
 
 def _upscaled(image: ImageStatistics, medians: DatasetMedians) -> float:
@@ -93,91 +96,84 @@ def _low_information(image: ImageStatistics, _: DatasetMedians) -> float:
     )
 
 
-def _if_readable(
-    score: Callable[[ImageStatistics, DatasetMedians], float],
-) -> Callable[[ImageStatistics, DatasetMedians], float]:
-    return lambda image, medians: score(image, medians) if image.readable else 0.0
-
-
 IMAGE_CHECKS: Mapping[str, ImageCheck] = {
     "unreadable": ImageCheck(
         "Unreadable files",
         "Replace or remove the file.",
         lambda image, _: float(not image.readable and not _is_truncated(image)),
         lambda image, _: image.error,
+        is_of_files=True,
     ),
     "truncated": ImageCheck(
         "Truncated or damaged files",
         "A part of the file is missing. Replace it.",
         lambda image, _: 1.0 if not image.readable and _is_truncated(image) else 0.8 * _is_truncated(image),
-        lambda image, _: image.error or next(note for note in image.notes if "damaged" in note),
+        lambda image, _: image.error or next(warning for warning in image.warnings if "damaged" in warning),
+        is_of_files=True,
     ),
     "wrong_extension": ImageCheck(
         "Wrong file extensions",
         "Belvedere reads the file by its content, other programs may not. Rename it.",
         lambda image, _: float(not image.extension_fits),
         lambda image, _: f"content is {image.format}",
+        is_of_files=True,
     ),
     "exif_rotated": ImageCheck(
         "Rotated by EXIF",
         "Belvedere applies the EXIF orientation, some programs do not. Nothing has to be done.",
-        lambda image, _: EXIF_SCORE * any("EXIF" in note for note in image.notes),
-        lambda image, _: next((note for note in image.notes if "EXIF" in note), ""),
+        lambda image, _: EXIF_SCORE * any("EXIF" in warning for warning in image.warnings),
+        lambda image, _: next((warning for warning in image.warnings if "EXIF" in warning), ""),
     ),
     "grayscale": ImageCheck(
         "Grayscale images in a color dataset",
         "Check that they are not all of one class: models would learn the missing color.",
-        _if_readable(
-            lambda image, medians: (
-                sigmoid_score(-image.colorfulness, -GRAYSCALE, 0.005) * (medians.colorfulness > COLORFUL)
-            )
+        lambda image, medians: (
+            sigmoid_score(-image.colorfulness, -GRAYSCALE, 0.005) * (medians.colorfulness > COLORFUL)
         ),
         lambda image, medians: f"colorfulness {image.colorfulness:.3f}, median {medians.colorfulness:.3f}",
     ),
     "odd_size": ImageCheck(
         "Small images",
         "Replace it by a larger version.",
-        _if_readable(_odd_size),
+        _odd_size,
         lambda image, medians: f"{image.width} x {image.height} pixels, median shorter side {medians.shorter_side:.0f}",
     ),
     "odd_aspect_ratio": ImageCheck(
         "Odd aspect ratios",
         "Crop it: resizing to the input of a model distorts it.",
-        _if_readable(
-            lambda image, medians: sigmoid_score(
-                math.log2(_aspect_ratio(image)), math.log2(MAX_ASPECT_RATIO * medians.aspect_ratio), 0.5
-            )
+        lambda image, medians: sigmoid_score(
+            math.log2(_aspect_ratio(image)), math.log2(MAX_ASPECT_RATIO * medians.aspect_ratio), 0.5
         ),
         lambda image, medians: f"{image.width} x {image.height} pixels, median aspect ratio {medians.aspect_ratio:.2f}",
     ),
     "dark": ImageCheck(
         "Dark images",
         "Check that the class is visible.",
-        _if_readable(lambda image, _: sigmoid_score(-image.p95, -DARK, 0.08)),
+        lambda image, _: sigmoid_score(-image.p95, -DARK, 0.08),
         lambda image, _: f"95% of the pixels are darker than {image.p95:.0%} luminance",
     ),
     "light": ImageCheck(
         "Light images",
         "Check that the class is visible.",
-        _if_readable(lambda image, _: sigmoid_score(image.p5, LIGHT, 0.1)),
+        lambda image, _: sigmoid_score(image.p5, LIGHT, 0.1),
         lambda image, _: f"95% of the pixels are lighter than {image.p5:.0%} luminance",
     ),
     "blurry": ImageCheck(
         "Blurry images",
         "Check that the class is visible.",
-        _if_readable(lambda image, medians: sigmoid_score(image.blur, _blur_threshold(medians), 0.1)),
+        lambda image, medians: sigmoid_score(image.blur, _blur_threshold(medians), 0.1),
         lambda image, medians: f"blur {image.blur:.2f} of 1, median {medians.blur:.2f}",
     ),
     "low_information": ImageCheck(
         "Low-information images",
         "Check that the image shows anything.",
-        _if_readable(_low_information),
+        _low_information,
         lambda image, _: f"contrast {image.contrast:.3f}, entropy {abs(image.entropy):.1f} bits",
     ),
     "upscaled": ImageCheck(
         "Upscaled images",
         "Replace it by the original: it was enlarged.",
-        _if_readable(_upscaled),
+        _upscaled,
         lambda image, medians: (
             f"high-frequency ratio 10^{image.high_frequency_ratio:.1f}, median 10^{medians.high_frequency_ratio:.1f}"
         ),

@@ -54,7 +54,7 @@ class ImageStatistics:
     error: str = ""  # reason why it cannot be read
     format: str = ""  # of the content, such as "JPEG"; empty where it is unknown
     extension_fits: bool = True
-    notes: tuple[str, ...] = ()  # from decoding
+    warnings: tuple[str, ...] = ()  # from decoding
     pixels_hash: bytes = b""  # of the decoded pixels and their shape
     width: int = 0  # pixels
     height: int = 0
@@ -102,7 +102,7 @@ def compute_statistics(
         sha256,
         format=name,
         extension_fits=fits,
-        notes=decoded.warnings,
+        warnings=decoded.warnings,
         pixels_hash=hash_pixels(pixels),
         width=pixels.shape[1],
         height=pixels.shape[0],

@@ -57,22 +57,14 @@ def check_labels(
     seed: int,
     progress: Progress,
 ) -> LabelCheckResult:
-    """Find label issues and outliers.
-
-    Args:
-        dataset: N images.
-        statistics: Statistics of the N images.
-        groups: Duplicates, which share a fold.
-        method: Source of the predictions.
-        seed: Seed for the folds and the training runs.
-        progress: Progress display.
+    """Find label issues and outliers; duplicates share a fold, and the seed is for the folds and the training runs.
 
     Raises:
         UsageError: The model was trained on these images.
         DatasetError: Files changed while networks were trained on them.
     """
-    pairs = zip(dataset.samples, statistics, strict=True)
-    contents = _contents([(sample, each.sha256) for sample, each in pairs if each.readable])
+    everything = HashedSamples(dataset.samples, tuple(each.sha256 for each in statistics))
+    contents = everything.select(row for row, each in enumerate(statistics) if each.readable)
     description = method.description
     if method.model is not None:
         description = f"{description}, {check_model(method.model, contents, dataset.class_names)}"
@@ -85,7 +77,7 @@ def check_labels(
     try:
         predictions = out_of_fold_predictions(reduced, images.contents, images.folds, method, seed, progress)
     except MissingDependencyError as error:
-        warning = DataWarning(f"Labels were not checked. {error} Or give a model.")
+        warning = DataWarning(f"Labels were not checked. {error} Or set `model`.")
         return LabelCheckResult(warnings=(warning, *images.warnings))
     samples = [images.contents.samples[row] for row in predictions.rows.tolist()]
     issues = (*_label_issues(samples, predictions, images.class_names), *_outliers(samples, predictions))
@@ -127,11 +119,10 @@ def _outliers(samples: Sequence[Sample], predictions: OutOfFoldPredictions) -> I
 
 
 def _changed_files_warning(contents: HashedSamples, rows: Rows) -> tuple[DataWarning, ...]:
-    missing = set(range(len(contents.samples))).difference(rows.tolist())
-    names = tuple(contents.samples[row].name for row in sorted(missing))
-    return (
-        (DataWarning(f"{len(names)} labels not checked: their files changed during the audit", names),) if names else ()
-    )
+    missing = sorted(set(range(len(contents.samples))).difference(rows.tolist()))
+    names = tuple(contents.samples[row].name for row in missing)
+    warning = DataWarning(f"{len(names)} labels not checked: their files changed during the audit", names)
+    return (warning,) if names else ()
 
 
 def assign_folds(
@@ -141,14 +132,12 @@ def assign_folds(
     labels = np.array([class_names.index(sample.label) for sample in contents.samples], np.int64)
     folds = stratified_group_folds(labels, _group_names(contents, groups), seed)
     num_folds = Counter(label for label, _ in set(zip(labels.tolist(), folds.tolist(), strict=True)))
-    kept_names = tuple(name for index, name in enumerate(class_names) if num_folds[index] > 1)
-    pairs = list(zip(contents.samples, contents.hashes, strict=True))
-    kept = [row for row, (sample, _) in enumerate(pairs) if sample.label in kept_names]
-    others = tuple(sample.name for sample in contents.samples if sample.label not in kept_names)
+    names = tuple(name for index, name in enumerate(class_names) if num_folds[index] > 1)
+    rows = [row for row, sample in enumerate(contents.samples) if sample.label in names]
+    others = tuple(sample.name for sample in contents.samples if sample.label not in names)
     warning = DataWarning(f"{len(others)} labels not checked: their classes have too few different images", others)
-    _, renumbered = np.unique(folds[kept], return_inverse=True)
-    kept_contents = _contents([pairs[row] for row in kept])
-    return FoldedImages(kept_contents, renumbered.astype(np.intp), kept_names, (warning,) if others else ())
+    _, renumbered = np.unique(folds[rows], return_inverse=True)
+    return FoldedImages(contents.select(rows), renumbered.astype(np.intp), names, (warning,) if others else ())
 
 
 def _group_names(contents: HashedSamples, groups: Sequence[DuplicateGroup]) -> list[str]:
@@ -157,7 +146,3 @@ def _group_names(contents: HashedSamples, groups: Sequence[DuplicateGroup]) -> l
     for group in sorted(groups, key=lambda group: group.kind == NEAR_DUPLICATE):  # the widest group last
         names |= dict.fromkeys(group.images, f"group {group.number}")
     return [names.get(sample.name, key) for sample, key in zip(contents.samples, contents.hashes, strict=True)]
-
-
-def _contents(pairs: Sequence[tuple[Sample, str]]) -> HashedSamples:
-    return HashedSamples(tuple(sample for sample, _ in pairs), tuple(key for _, key in pairs), ())

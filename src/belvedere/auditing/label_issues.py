@@ -56,16 +56,7 @@ def find_label_issues(probabilities: Floats, labels: Labels) -> LabelIssues:
 
 
 def merge_extra_labels(probabilities: Floats, labels: Labels, extra_labels: Sequence[Sequence[int]]) -> Floats:
-    """Add the probabilities of an image's extra labels to that of its label.
-
-    Args:
-        probabilities: (N, K).
-        labels: (N,).
-        extra_labels: Further classes of each of the N images.
-
-    Returns:
-        (N, K), with 0 for extra labels.
-    """
+    """Add the probabilities, (N, K), of each image's extra labels to that of its label, and set them to 0."""
     merged = probabilities.copy()
     for row, (label, classes) in enumerate(zip(labels.tolist(), extra_labels, strict=True)):
         others = [each for each in classes if each != label]

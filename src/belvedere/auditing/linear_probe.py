@@ -52,18 +52,10 @@ def cross_val_logits(
     weights: Floats | None = None,
     penalties: Sequence[float] = PENALTIES,
 ) -> tuple[Floats, float]:
-    """Predict each image by a probe that is fitted to the other folds.
-
-    Args:
-        embeddings: (N, D).
-        labels: (N,), 0 to K - 1.
-        folds: (N,) fold of each image.
-        num_classes: K.
-        weights: (N,) sample weights; 1 by default.
-        penalties: Penalties to choose from by out-of-fold log loss, strong to weak.
+    """Predict each image by a probe that is fitted to the other folds, with sample weights, (N,), 1 by default.
 
     Returns:
-        Logits, (N, K), and the penalty.
+        Logits, (N, K), and the penalty with the lowest out-of-fold log loss, of those given from strong to weak.
     """
     rotated, variances = _principal_directions(embeddings)
     sample_weights = np.ones(len(labels), np.float32) if weights is None else weights
@@ -86,18 +78,7 @@ def cross_val_logits(
 def predict_others(
     embeddings: Floats, labels: Labels, others: Floats, num_classes: int, penalty: float = DEFAULT_PENALTY
 ) -> Floats:
-    """Predict images by a probe that is fitted to other images.
-
-    Args:
-        embeddings: (N, D) to fit to.
-        labels: (N,), 0 to K - 1, of these.
-        others: (M, D) to predict.
-        num_classes: K.
-        penalty: Factor of |weights|^2 / 2 in the mean loss.
-
-    Returns:
-        Logits, (M, K).
-    """
+    """Return the logits, (M, K), of `others`, (M, D), by a probe that is fitted to embeddings, (N, D), and labels."""
     rotated, variances = _principal_directions(np.concatenate([embeddings, others]))
     fitted = np.arange(len(rotated)) < len(embeddings)
     targets = np.zeros((len(rotated), num_classes), np.float32)

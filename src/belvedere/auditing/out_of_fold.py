@@ -15,6 +15,7 @@ from belvedere.auditing.linear_probe import cross_val_logits, predict_others
 from belvedere.auditing.outliers import knn_similarity
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples, estimate_overlap, fingerprint
+from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import NUM_FOLDS
 from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder, embedding_cache_name, model_embedder, read_embeddings
@@ -80,13 +81,7 @@ class OutOfFoldPredictions:
 def choose_method(
     model: Model | Path | str | None, network: str | None, weights: Path | None, progress: Progress
 ) -> LabelIssueMethod:
-    """Load the embedder, so that a wrong name fails before the audit.
-
-    Args:
-        model: Model, its file or run folder; default: none.
-        network: Name of a timm network; default: none.
-        weights: File with its weights; default: downloaded.
-        progress: Progress display of a download.
+    """Load the embedder: a model, or a timm network with its weights; a wrong name fails before the audit.
 
     Raises:
         UsageError: Both a model and a timm network are given.
@@ -95,7 +90,7 @@ def choose_method(
     """
     if model is not None and (network is not None or weights is not None):
         raise UsageError(
-            "Got both `model` and `network` or `weights`, which find label issues in different ways. Give one."
+            "Got both `model` and `network` or `weights`, which find label issues in different ways. Choose one."
         )
     if model is not None:
         opened = model if isinstance(model, Model) else load_model(model)
@@ -112,15 +107,9 @@ def choose_method(
 def out_of_fold_predictions(
     dataset: Dataset, contents: HashedSamples, folds: Rows, method: LabelIssueMethod, seed: int, progress: Progress
 ) -> OutOfFoldPredictions:
-    """Predict each image by a network that was not trained on it.
+    """Predict each readable image of a dataset with K classes by a network that was not trained on it.
 
-    Args:
-        dataset: Dataset with K classes.
-        contents: Readable images.
-        folds: Fold of each image; duplicates share one, and each class is in at least two.
-        method: Source of the predictions.
-        seed: Seed for the training runs.
-        progress: Progress display.
+    Duplicates share a fold, and each class is in at least two. The seed is for the training runs.
 
     Raises:
         MissingDependencyError: A network has to be trained, and torch is not installed.
@@ -149,8 +138,8 @@ def check_model(model: Model, contents: HashedSamples, class_names: tuple[str, .
     overlap = max(estimate_overlap(each.hashes, origin.data_minhash) for each in (contents, trainable))
     if overlap > MAX_OVERLAP or _is_probably_of(origin, trainable, set(model.class_names) == set(class_names)):
         raise UsageError(
-            f"{model.name} was trained on these images, so it cannot judge their labels. Give a model that was not "
-            "trained on them, a pretrained network, or neither."
+            f"{model.name} was trained on these images, so it cannot judge their labels. Choose a `model` that was "
+            "not trained on them, a pretrained `network`, or neither."
         )
     if overlap:
         return f"which was trained on about {overlap:.1%} of these images, so it misses errors in their labels"
@@ -189,7 +178,7 @@ def _calibrate(logits: Floats, labels: Labels) -> Floats:
 
 def _spread(size: int, limit: int) -> Rows:
     """Return up to `limit` evenly spaced positions below `size`."""
-    return np.linspace(0, size - 1, min(limit, size)).astype(np.intp)
+    return evenly_spaced(size, min(limit, size))
 
 
 def _train(

@@ -8,10 +8,9 @@ from pathlib import Path
 from belvedere.auditing.checks import summarize
 from belvedere.runtime.environment import command_line, list_versions
 from belvedere.runtime.serialization import write_csv, write_json
-from belvedere.types.audit import Audit, Issue
+from belvedere.types.audit import AUDIT, ISSUES, Audit, Issue
 from belvedere.types.data import Sample
 
-ISSUES, AUDIT = "issues.csv", "audit.json"
 NETWORK = "network.onnx"  # the first network trained by the audit
 COLUMNS = (
     *("image", "issue_type", "issue_score", "is_issue", "message", "label"),

@@ -14,7 +14,7 @@ from belvedere.runtime.registry import plugin_errors
 
 ScoreFunction = Callable[..., float]
 MessageFunction = Callable[..., str]
-INPUTS = ("pixels", "statistics")
+SOURCES = ("pixels", "statistics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class RegisteredCheck(Check):
     name: str
     function: ScoreFunction
     message: MessageFunction | None
-    input: str
+    on: str  # one of `SOURCES`
 
     def score_statistics(self, image: ImageStatistics, medians: DatasetMedians) -> PixelScore:
         """Return the score of an image whose pixels are gone; 0 if it cannot be read."""
-        if self.input == "pixels" or not image.readable:
+        if self.on == "pixels" or not image.readable:
             return image.pixel_scores.get(self.name, PixelScore())
         return self._score(image, medians)
 
@@ -58,7 +58,7 @@ def register_check(
     title: str = "",
     advice: str = "Look at the image.",
     message: MessageFunction | None = None,
-    input: Literal["pixels", "statistics"] = "pixels",  # noqa: A002 - the word of the field
+    on: Literal["pixels", "statistics"] = "pixels",
     overwrite: bool = False,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """Return a decorator that registers an audit check of single images.
@@ -73,19 +73,19 @@ def register_check(
         title: Heading in the report. Default: the name.
         advice: What to do about an issue, in a sentence.
         message: Function of the same arguments that describes an issue in a line. Default: the score.
-        input: "pixels" or "statistics".
+        on: "pixels" or "statistics".
         overwrite: Whether to replace a check of that name.
 
     Raises:
-        UsageError: The name is taken, or no name of a column, or the input is unknown.
+        UsageError: The name is taken, or no name of a column, or `on` is unknown.
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise UsageError(f"The name of a check must be letters, digits and underscores. Received: {name!r}.")
-    find_named("input of checks", input, dict.fromkeys(INPUTS))
+    find_named("source of scores", on, dict.fromkeys(SOURCES))
 
     def add(function: ScoreFunction) -> ScoreFunction:
         heading = title or name.replace("_", " ").capitalize()
-        CHECKS.add(name, RegisteredCheck(heading, advice, name, function, message, input), overwrite=overwrite)
+        CHECKS.add(name, RegisteredCheck(heading, advice, name, function, message, on), overwrite=overwrite)
         return function
 
     return add
@@ -98,4 +98,4 @@ def registered_checks() -> Mapping[str, RegisteredCheck]:
 
 def pixel_functions() -> Mapping[str, Callable[[RGB], PixelScore]]:
     """Return the functions of those checks that need the pixels, by name."""
-    return {name: check.score_pixels for name, check in registered_checks().items() if check.input == "pixels"}
+    return {name: check.score_pixels for name, check in registered_checks().items() if check.on == "pixels"}

@@ -6,10 +6,12 @@ Results go to stdout; progress and messages to stderr.
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from belvedere.runtime.environment import cache_folder, make_cache_folder
 from belvedere.runtime.serialization import dump_json
@@ -17,6 +19,22 @@ from belvedere.runtime.terminal import print_error
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+class _Command(TyperCommand):
+    """A command whose help shows arguments as MODEL instead of {model}."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for param in self.params:
+            if param.param_type_name == "argument":
+                dots = "..." if param.nargs != 1 else ""
+                param.metavar = param.metavar or f"{param.human_readable_name.upper()}{dots}"
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the line of usage."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
 
 app = typer.Typer(
     name="belvedere",
@@ -26,6 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+command = partial(app.command, cls=_Command)
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or a run folder.")]
 DATA_HELP = "Labeled images: a folder of class folders, perhaps with train and test above, or a table."
 Data = Annotated[Path, typer.Argument(help=DATA_HELP)]

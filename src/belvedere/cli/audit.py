@@ -17,7 +17,7 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -26,7 +26,7 @@ from belvedere.cli.app import (
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def audit(
     data: Data,
     model: Annotated[
@@ -55,8 +55,8 @@ def audit(
     """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
     from belvedere.auditing.checks import summarize
     from belvedere.auditing.output import to_json
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_findings
-    from belvedere.cli.training_progress import TrainingProgress
 
     run_code(code)
     progress = TrainingProgress()

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from belvedere.cli.app import AsJson, app, console, print_json
+from belvedere.cli.app import AsJson, command, console, print_json
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False, as_json: AsJson = False
 ) -> None:

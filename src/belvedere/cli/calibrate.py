@@ -7,16 +7,16 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, ModelPath, Overwrite, app, console, print_json
-from belvedere.runtime.terminal import print_error
+from belvedere.cli.app import AsJson, ModelPath, Overwrite, command, console, print_json
+from belvedere.runtime.terminal import count, print_error
 
 
-@app.command()
+@command()
 def calibrate(
     model: ModelPath,
     data: Annotated[Path, typer.Argument(help="Labeled images that MODEL was not trained on: a folder or a table.")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write. Default: MODEL itself.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write it although figures get worse.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write it although metrics get worse.")] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -30,5 +30,5 @@ def calibrate(
         return
     show_calibration(console(), result)
     if result.num_test_images:
-        print_error(f"Not used: {result.num_test_images:,} images of the test split.")
+        print_error(f"Not used: {count(result.num_test_images, 'image')} of the test split.")
     print_error(f"Written: {result.path}")

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, Overwrite, Spreadsheet, app, console, print_json
+from belvedere.cli.app import AsJson, Overwrite, Spreadsheet, command, console, print_json
 from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def corrections(
     file: Annotated[Path, typer.Argument(metavar="CORRECTIONS", help="File of corrections from belvedere review.")],
     data: Annotated[Path | None, typer.Argument(help="Dataset to correct.")] = None,

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import belvedere
-from belvedere.cli.app import AsJson, Out, Overwrite, Seed, app, console, print_json, print_report_path
+from belvedere.cli.app import AsJson, Out, Overwrite, Seed, command, console, print_json, print_report_path
 
 
-@app.command()
+@command()
 def demo(
     out: Out = Path("belvedere-demo"), seed: Seed = 0, overwrite: Overwrite = False, as_json: AsJson = False
 ) -> None:
     """Draw a synthetic dataset, audit it, train on it and predict an image with several classes (a minute or two)."""
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation, show_predictions
-    from belvedere.cli.training_progress import TrainingProgress
 
     result = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=TrainingProgress())
     if as_json:
@@ -25,7 +25,7 @@ def demo(
     for one in result.scores:
         terminal.print(
             f"  {one.name}: {one.correct} of {one.planted}, {one.flagged} flagged "
-            f"(recall {one.recall:.2f}, precision {one.precision:.2f})"
+            f"(recall {one.recall:.1%}, precision {one.precision:.1%})"
         )
     show_evaluation(terminal, result.run.evaluation)
     areas = sorted(result.fjord_areas.items(), key=lambda item: -item[1])

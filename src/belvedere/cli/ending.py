@@ -12,7 +12,7 @@ import typer
 
 from belvedere.cli.app import app
 from belvedere.errors import BelvedereError, UsageError
-from belvedere.runtime.terminal import is_writable, print_error, silence
+from belvedere.runtime.terminal import flush_or_silence, print_error, silence
 
 # The base class of typer's errors, which is in a module of click or in a private one of typer.
 CLICK_ERROR: Any = next(kind for kind in reversed(typer.BadParameter.mro()) if hasattr(kind, "format_message"))
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         reason, code = _explain(error)
         message = " ".join([reason, *getattr(error, "__notes__", ())])
         print_error(f"belvedere: {name_options(message, arguments)}")
-    is_writable(sys.stderr)
+    flush_or_silence(sys.stderr)
     return code
 
 
@@ -49,7 +49,9 @@ def name_options(message: str, arguments: Sequence[str]) -> str:
     group: Any = typer.main.get_command(app)
     command = next((group.commands[word] for word in arguments if word in group.commands), group)
     shown = {
-        param.name: max(param.opts, key=len) if param.param_type_name == "option" else param.human_readable_name.upper()
+        param.name: max(param.opts, key=len)
+        if param.param_type_name == "option"
+        else param.human_readable_name.removesuffix("...")
         for param in command.params
     }
     return re.sub(r"`(\w+)`", lambda match: shown.get(match[1], match[0]), message)
@@ -73,7 +75,7 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """Return the message and the exit code of an error."""
-    stdout_works = is_writable(sys.stdout)
+    stdout_works = flush_or_silence(sys.stdout)
     if isinstance(error, BelvedereError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -82,7 +84,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         command = error.ctx.command_path if error.ctx else "belvedere"
         return f"{error.format_message()} See: {command} --help", error.exit_code
     if isinstance(error, OSError) and (error.filename is None or not stdout_works):
-        return f"Cannot write the output: {error.strerror or error}. Send it to another place.", 1
+        return f"Cannot write the output: {error.strerror or error}. Choose another file, or free disk space.", 1
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror or error}.", 1
     if isinstance(error, RecursionError):
@@ -90,8 +92,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError) or "cannot start new thread" in str(error):
         return "There is not enough memory. Give fewer or smaller files, or more memory.", 1
     last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}, line {last.lineno}"
+    location = f"{Path(last.filename).name}, line {last.lineno}"
     return (
-        f"Bug in Belvedere: {type(error).__name__}: {error} ({place}). Please report it, with the output of "
+        f"Bug in Belvedere: {type(error).__name__}: {error} ({location}). Please report it, with the output of "
         f"{TRACEBACK_VARIABLE}=1."
     ), 1

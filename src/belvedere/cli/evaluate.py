@@ -15,7 +15,7 @@ from belvedere.cli.app import (
     ModelPath,
     Overwrite,
     Spreadsheet,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -24,12 +24,12 @@ from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def evaluate(
     model: ModelPath,
     data: Data,
     corrections: Corrections = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, figures and tables.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, plots and tables.")] = None,
     ood: Annotated[
         Path | None,
         typer.Option("--ood", help="Folder of images of none of the classes, to measure how many are rejected."),

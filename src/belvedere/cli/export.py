@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, ModelPath, Overwrite, app, print_json
-from belvedere.runtime.terminal import print_error, print_line
+from belvedere.cli.app import AsJson, ModelPath, Overwrite, command, print_json
+from belvedere.runtime.terminal import count, print_error, print_line
 
 
-@app.command()
+@command()
 def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option("--out", help="File to write, such as model-int8.onnx.")],
@@ -45,7 +45,9 @@ def export(
         return
     tolerance = result.tolerance
     print_line(f"{out}: {result.size_bytes / 1e6:.2f} MB (original {result.original_size_bytes / 1e6:.2f} MB)")
-    print_line(f"same class on {result.agreement:.2%} of {result.num_images} images (min. {tolerance.agreement:.1%})")
+    print_line(
+        f"same class on {result.agreement:.2%} of {count(result.num_images, 'image')} (min. {tolerance.agreement:.1%})"
+    )
     print_line(
         f"largest change of a probability {result.max_change:.4f} (at most {tolerance.change}), "
         f"mean {result.mean_change:.4f}"

@@ -3,11 +3,11 @@
 import dataclasses
 
 import belvedere
-from belvedere.cli.app import AsJson, app, console, print_json
+from belvedere.cli.app import AsJson, command, console, print_json
 from belvedere.runtime.terminal import print_error
 
 
-@app.command()
+@command()
 def networks(as_json: AsJson = False) -> None:
     """List networks: Belvedere's own, and recommended pretrained ones of timm, from small to large."""
     from belvedere.cli.tables import show_networks

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from belvedere.cli.app import AcceptRate, AsJson, Code, Overwrite, Spreadsheet, app, run_code
+from belvedere.cli.app import AcceptRate, AsJson, Code, Overwrite, Spreadsheet, command, run_code
 from belvedere.errors import UsageError, find_named
-from belvedere.runtime.terminal import print_error
+from belvedere.runtime.terminal import count, print_error
 
 if TYPE_CHECKING:
     from belvedere.inference.batch import Sink
@@ -40,7 +40,7 @@ HeatmapFolder = Annotated[
 STDIN_DESCRIPTOR = 0
 
 
-@app.command()
+@command()
 def predict(
     images: Images,
     model: NamedModel = None,
@@ -61,6 +61,7 @@ def predict(
 ) -> None:
     """Classify IMAGES with MODEL: probabilities, tags, none of these; as table, CSV, JSON, JSON lines or Parquet."""
     import belvedere.cli.tables  # noqa: F401 - registers the format `table`
+    from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
     from belvedere.images.inputs import read_paths
     from belvedere.inference.batch import STDIN, choose_model, predict_files
     from belvedere.runtime.progress import console_progress
@@ -78,38 +79,24 @@ def predict(
         if (
             out is None
             or chosen_format != "parquet"
-            or resume
-            or contact_sheet
-            or heatmaps
-            or accept_rate
-            or spreadsheet
+            or any((resume, contact_sheet, heatmaps, accept_rate, spreadsheet))
         ):
             raise UsageError("--backend ray writes a folder: give --out predictions.parquet and no other outputs.")
         from belvedere.inference.ray_backend import predict_at_scale  # Ray is optional, and its import takes seconds
 
-        done = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=console_progress())
+        summary = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=console_progress())
     else:
-        sinks = _make_sinks(contact_sheet, heatmaps, overwrite)
+        sinks: list[Sink] = [] if heatmaps is None else [Heatmaps(heatmaps, overwrite=overwrite)]
+        if contact_sheet is not None:
+            sinks.insert(0, ContactSheet(contact_sheet, overwrite=overwrite, progress=console_progress()))
         options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
         options["inputs"] = [STDIN_DESCRIPTOR] if named == [STDIN] else []
-        done = predict_files(
+        summary = predict_files(
             chosen, sources, chosen_format, out=out, sinks=sinks, **options, progress=console_progress()
         )
-    if done.num_unreadable:
-        print_error(f"belvedere: {done.num_unreadable} of {done.num_images} files could not be read")
+    if summary.num_unreadable:
+        print_error(f"belvedere: {summary.num_unreadable:,} of {count(summary.num_images, 'file')} could not be read")
         raise typer.Exit(1)
-
-
-def _make_sinks(contact_sheet: Path | None, heatmaps: Path | None, overwrite: bool) -> "list[Sink]":
-    from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
-    from belvedere.runtime.progress import console_progress
-
-    sinks: list[Sink] = []
-    if contact_sheet is not None:
-        sinks.append(ContactSheet(contact_sheet, overwrite=overwrite, progress=console_progress()))
-    if heatmaps is not None:
-        sinks.append(Heatmaps(heatmaps, overwrite=overwrite))
-    return sinks
 
 
 def _choose_format(name: str | None, out: Path | None) -> str:

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import app
-from belvedere.runtime.terminal import print_error
+from belvedere.cli.app import command
+from belvedere.runtime.terminal import count, print_error
 
 
-@app.command()
+@command()
 def review(
-    run_or_audit: Annotated[Path, typer.Argument(help="Folder of train, evaluate --out or audit.")],
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of train, evaluate --out or audit.")],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -44,10 +44,10 @@ def review(
     ] = None,
 ) -> None:
     """Review label issues, duplicates and split leaks on a local web page, with the keyboard."""
-    from belvedere.cli.review_progress import ReviewProgress
+    from belvedere.cli.progress import ReviewProgress
 
     result = belvedere.review(
-        run_or_audit,
+        source,
         data=data,
         model=model,
         corrections=corrections,
@@ -56,5 +56,6 @@ def review(
         annotator=annotator,
         progress=ReviewProgress(),
     )
-    print_error(f"{result.num_decisions:,} decisions in {result.corrections}, {result.num_left:,} items left.")
+    decisions, left = count(result.num_decisions, "decision"), count(result.num_left, "item")
+    print_error(f"{decisions} in {result.corrections}, {left} left.")
     print_error(f"Train with them: belvedere train DATA --corrections {shlex.quote(str(result.corrections))}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from belvedere.cli.app import AcceptRate, AsJson, app, print_json
+from belvedere.cli.app import AcceptRate, AsJson, command, print_json
 
 if TYPE_CHECKING:
     from belvedere.serving.model_watch import LoadedModel
@@ -23,7 +23,7 @@ CorsOrigins = Annotated[
 ]
 
 
-@app.command()
+@command()
 def serve(
     model: Annotated[
         Path | None, typer.Argument(help="A model.onnx, or a run folder. Default: the bundled model.")
@@ -35,7 +35,11 @@ def serve(
         typer.Option("--token-file", help="File with the token of requests. Default: the variable BELVEDERE_TOKEN."),
     ] = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Images that may wait; more are rejected with 503.")] = 256,
-    max_batch_size: Annotated[int, typer.Option(min=1, help="Images per batch and core, at most 32.")] = 16,
+    max_batch_size: Annotated[int, typer.Option(min=1, help="Images per batch and thread, at most 32.")] = 16,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that run the model, and as many that decode. Default: the CPUs it may use."),
+    ] = None,
     max_files: Annotated[int, typer.Option(min=1, help="Images per request.")] = 32,
     max_body_mb: Annotated[float, typer.Option(help="Size of a request, MB.")] = 32,
     max_megapixels: Annotated[float, typer.Option(help="Size of an image, megapixels.")] = 50,
@@ -66,6 +70,7 @@ def serve(
         host=host,
         port=port,
         limits=limits,
+        threads=threads,
         token=token,
         accept_rate=accept_rate,
         cors_origins=cors_origins or (),

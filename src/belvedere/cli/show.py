@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, app, console, print_json
+from belvedere.cli.app import AsJson, command, console, print_json
 from belvedere.errors import UsageError
 
 
-@app.command()
+@command()
 def show(
     model: Annotated[
         str | None,

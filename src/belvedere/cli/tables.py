@@ -1,12 +1,12 @@
-"""Tables and figures for a terminal."""
+"""Tables and metrics for a terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from belvedere.inference.uncertainty.conformal import COVERAGE
 from belvedere.inference.writers.text import WRITERS, WriterSpec
-from belvedere.runtime.terminal import print_error, printable
+from belvedere.runtime.terminal import count, print_error, printable
 from belvedere.types.data import NONE_OF_THESE, CacheStats, ModelId
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.model import Layer, ModelCard, NetworkInfo
@@ -95,19 +95,19 @@ def show_predictions(console: "Console", predictions: Iterable[Prediction], clas
     else:
         for rank in range(min(NUM_CLASSES_SHOWN, len(class_names))):
             table.add_column(f"{rank + 1}.", overflow="fold", min_width=ANSWER_WIDTH)
-    notes = []
+    lines = []
     for each in predictions:
         if each.error is not None:
-            notes.append(f"{each.image}: not read: {each.error}")
+            lines.append(f"{each.image}: not read: {each.error}")
             table.add_row(plain_text(each.image), plain_text("not read", style="red"))
             continue
-        notes += [f"{each.image}: {note}" for note in (*describe_extras(each), *each.warnings)]
+        lines += [f"{each.image}: {text}" for text in (*describe_extras(each), *each.warnings)]
         cells = _all_classes(each, class_names) if fits else _top_classes(each, class_names)
         style = "bold yellow" if each.none_of_these else "bold green"
         table.add_row(plain_text(each.image), plain_text(str(each.answer), style), *cells)
     console.print(table)
-    for note in notes:
-        console.print(plain_text(note), style="dim")
+    for line in lines:
+        console.print(plain_text(line), style="dim")
 
 
 def describe_extras(prediction: Prediction) -> list[str]:
@@ -148,18 +148,19 @@ def _style(prediction: Prediction, name: str) -> str:
 def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     """Print metrics: overall, by class, and the most frequent confusions."""
     correct = round(evaluation.accuracy * evaluation.num_images)
-    console.print(f"accuracy {evaluation.accuracy:.4f} ({correct:,} of {evaluation.num_images:,} correct)")
     console.print(
-        f"macro F1 {evaluation.macro_f1:.4f}   log loss {evaluation.log_loss:.4f}   "
-        f"calibration error {evaluation.ece:.4f}",
-        highlight=False,
+        f"accuracy {evaluation.accuracy:.1%} ({correct:,} of {count(evaluation.num_images, 'image')} correct)"
+    )
+    console.print(
+        f"macro F1 {evaluation.macro_f1:.1%}   log loss {evaluation.log_loss:.4f}   "
+        f"calibration error {evaluation.ece:.1%}"
     )
     if evaluation.num_unreadable:
-        console.print(f"{evaluation.num_unreadable} could not be read and are not counted.", style="red")
+        console.print(f"{count(evaluation.num_unreadable, 'image')} not counted: cannot be read", style="red")
     table = plain_table("class", right=("precision", "recall", "F1", "images"))
     for row in evaluation.per_class:
-        figures = [f"{value:.3f}" if value is not None else "-" for value in (row.precision, row.recall, row.f1)]
-        table.add_row(plain_text(row.name), *figures, f"{row.support:,}")
+        metrics = [f"{value:.1%}" if value is not None else "-" for value in (row.precision, row.recall, row.f1)]
+        table.add_row(plain_text(row.name), *metrics, f"{row.support:,}")
     console.print(table)
     for line in _describe_uncertainty(evaluation):
         console.print(line)
@@ -179,10 +180,12 @@ def _describe_uncertainty(evaluation: Evaluation) -> list[str]:
     if (sets := evaluation.prediction_sets) is not None:
         lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
     if evaluation.num_none_of_these:
-        lines.append(f"none of these: {evaluation.num_none_of_these:,}, counted as their most probable class")
+        lines.append(
+            f"none of these: {count(evaluation.num_none_of_these, 'image')}, counted as the most probable class"
+        )
     if (tags := evaluation.tags) is not None:
-        figures = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
-        text = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+        metrics = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
+        text = ", ".join(f"{name} {value:.1%}" for name, value in metrics.items() if value is not None)
         lines.append(f"tags: {text}")
     if (ood := evaluation.ood) is not None:
         lines.append(
@@ -219,8 +222,8 @@ def show_networks(console: "Console", networks: Iterable[NetworkInfo]) -> None:
     table = plain_table("network", right=("M", "size", "images/s", "license"))
     for each in networks:
         speed = "-" if each.images_per_second is None else f"{each.images_per_second}"
-        figures = (f"{each.parameters_millions:.1f}", f"{each.image_size}", speed)
-        table.add_row(f"{each.name}\n  {each.description}", *figures, each.license)
+        numbers = (f"{each.parameters_millions:.1f}", f"{each.image_size}", speed)
+        table.add_row(f"{each.name}\n  {each.description}", *numbers, each.license)
     console.print(table)
 
 
@@ -233,7 +236,7 @@ def show_card(console: "Console", card: ModelCard) -> None:
         "input": f"{size.height} x {size.width} RGB, resized by {size.resize!r}",
         "trained": f"{made.created}, recipe {made.recipe!r}, network {made.network!r}, seed {made.seed}",
         "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
-        "images": ", ".join(f"{count:,} {split}" for split, count in made.num_images.items()),
+        "images": ", ".join(f"{number:,} {split}" for split, number in made.num_images.items()),
         "epochs": f"{made.epochs} in {made.training_seconds:.0f} s, best epoch {made.best_epoch}"
         + (" (interrupted)" if made.interrupted else ""),
         "device": f"{made.device}, {made.precision}",
@@ -252,9 +255,9 @@ def show_findings(console: "Console", findings: Iterable[tuple[str, int, str]]) 
     table.add_column("check", no_wrap=True)
     table.add_column("found", justify="right", no_wrap=True)
     table.add_column("most severe", overflow="fold")
-    for title, count, worst in findings:
-        style = "" if count else "dim"
-        table.add_row(plain_text(title, style), plain_text(f"{count:,}", style), plain_text(worst, style))
+    for title, number, worst in findings:
+        style = "" if number else "dim"
+        table.add_row(plain_text(title, style), plain_text(f"{number:,}", style), plain_text(worst, style))
     console.print(table)
 
 
@@ -269,16 +272,15 @@ def show_comparison(console: "Console", comparison: "Comparison") -> None:
     console.print(describe_change(comparison))
 
 
-def show_corrections(console: "Console", summary: Mapping[str, object]) -> None:
+def show_corrections(console: "Console", summary: Mapping[str, Any]) -> None:
     """Print the number of corrections."""
-    active, total = summary["num_active"], summary["num_decisions"]
-    console.print(f"{active} of {total} decisions are active, on {summary['num_images']} images")
+    total, images = count(summary["num_decisions"], "decision"), count(summary["num_images"], "image")
+    console.print(f"{summary['num_active']:,} of {total} active, on {images}")
     for title in ("actions", "annotators"):
-        counts = summary[title]
-        if isinstance(counts, dict) and counts:
-            console.print(plain_text(f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())))
+        if counts := summary[title]:
+            console.print(plain_text(f"{title}: " + ", ".join(f"{name} {number}" for name, number in counts.items())))
     if summary["damaged_lines"]:
-        print_error(f"Damaged lines, which were left out: {summary['damaged_lines']}")
+        print_error(f"{count(summary['damaged_lines'], 'damaged line')} skipped.")
 
 
 def show_calibration(console: "Console", result: "Calibration") -> None:
@@ -286,7 +288,7 @@ def show_calibration(console: "Console", result: "Calibration") -> None:
     table = plain_table("", right=("before", "after"))
     formats = {
         "log_loss": ("log loss", "{:.4f}"),
-        "ece": ("expected calibration error", "{:.2%}"),
+        "ece": ("expected calibration error", "{:.1%}"),
         "coverage": ("label in the prediction set", "{:.1%}"),
         "mean_set_size": ("classes in a prediction set", "{:.2f}"),
         "acceptance": ("not none of these", "{:.1%}"),
@@ -294,14 +296,12 @@ def show_calibration(console: "Console", result: "Calibration") -> None:
     both = result.before, result.after
     rows = [(title, form, [getattr(each, name) for each in both]) for name, (title, form) in formats.items()]
     for name, title in (("micro_f1", "tags: micro F1"), ("mean_average_precision", "tags: mean average precision")):
-        rows.append((title, "{:.3f}", [None if each.tags is None else getattr(each.tags, name) for each in both]))
+        rows.append((title, "{:.1%}", [None if each.tags is None else getattr(each.tags, name) for each in both]))
     for title, form, values in rows:
         if any(value is not None for value in values):
             table.add_row(title, *("-" if value is None else form.format(value) for value in values))
     console.print(table)
     console.print("After: cross-validated, on images that were not used for the fit.")
-    for count, what in (
-        (result.num_images, "temperature, prediction sets and threshold"),
-        (result.num_tag_images, "tags"),
-    ):
-        console.print(f"Fitted on {count:,} images: {what}." if count else f"Not fitted: {what}.")
+    fitted = {"temperature, prediction sets and threshold": result.num_images, "tags": result.num_tag_images}
+    for name, number in fitted.items():
+        console.print(f"Fitted on {count(number, 'image')}: {name}." if number else f"Not fitted: {name}.")

@@ -18,7 +18,7 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    app,
+    command,
     console,
     print_json,
     print_report_path,
@@ -53,7 +53,7 @@ MaxMinutes = Annotated[
 ]
 
 
-@app.command()
+@command()
 def train(
     data: Annotated[Path | None, typer.Argument(help=DATA_HELP)] = None,
     recipe: RecipeName = None,
@@ -78,8 +78,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
+    from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation
-    from belvedere.cli.training_progress import TrainingProgress
 
     run_code(code)
     recipe = recipe or _default_recipe(network, weights)

@@ -12,7 +12,7 @@ import secrets
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from belvedere.errors import CacheError
 from belvedere.runtime.environment import CACHE_DIR_ENV, CACHE_TAG, cache_folder, make_cache_folder
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import CacheStats
 
 KINDS = ("images", "embeddings")  # each in a folder
@@ -48,7 +49,6 @@ class NewRow:
 
     key: str
     values: NDArray[Any]  # of the cache's shape and type, contiguous
-    crc32: int  # of its bytes
     warnings: tuple[str, ...] = ()
 
 
@@ -85,7 +85,7 @@ def list_caches() -> list[CacheStats]:
         for tag in (cache_folder() / kind).glob(f"*/{CACHE_TAG}"):
             folder = tag.parent
             files = {file.name: file.stat() for file in folder.iterdir()}
-            count = _count_lines(folder / INDEX) if INDEX in files else 0
+            count = (folder / INDEX).read_bytes().count(b"\n") if INDEX in files else 0
             last_used = files[LOCK].st_mtime if LOCK in files else max(file.st_atime for file in files.values())
             size = sum(file.st_size for file in files.values())
             found.append(CacheStats(folder, kind, folder.name, count, size, last_used))
@@ -116,7 +116,7 @@ def clear_cache() -> int:
             with suppress(OSError):  # not empty
                 cache.folder.parent.rmdir()
     except OSError as error:
-        raise CacheError(f"Cannot clear {cache_folder()}: {error.strerror}. Delete it by hand.") from error
+        raise CacheError(f"Cannot clear {cache_folder()}: {describe_error(error)}. Delete it by hand.") from error
     return sum(cache.size_bytes for cache in caches)
 
 
@@ -155,7 +155,9 @@ class ArrayCache:
         try:
             file = (self.folder / ROWS).open("rb", buffering=0)
         except OSError as error:
-            raise CacheError(f"Cannot read the cache in {self.folder}: {error.strerror}. Start again.") from error
+            raise CacheError(
+                f"Cannot read the cache in {self.folder}: {describe_error(error)}. Start again."
+            ) from error
         return CachedArray(file, self._shape, self._dtype, slots)
 
     def ensure_not_cleared(self) -> None:
@@ -173,22 +175,17 @@ class ArrayCache:
         """Return the keys whose rows are missing or damaged."""
         keys = list(keys)
         present = [key for key in keys if key in self.index]
-        missing = [key for key in keys if key not in self.index]
         rows = self.rows(present)
         for start in range(0, len(present), BATCH_SIZE):
             batch = present[start : start + BATCH_SIZE]
             try:
-                values = rows[np.arange(start, start + len(batch))]
-                is_valid = [
-                    zlib.crc32(row.data) == self.index[key].crc32 for key, row in zip(batch, values, strict=True)
-                ]
+                checksums = [zlib.crc32(row.data) for row in rows[np.arange(start, start + len(batch))]]
             except CacheError:
-                is_valid = [False] * len(batch)
-            damaged = [key for key, valid in zip(batch, is_valid, strict=True) if not valid]
-            for key in damaged:
-                del self.index[key]
-            missing += damaged
-        return missing
+                checksums = [-1] * len(batch)
+            for key, checksum in zip(batch, checksums, strict=True):
+                if checksum != self.index[key].crc32:
+                    del self.index[key]
+        return [key for key in keys if key not in self.index]
 
     def add(self, rows: Sequence[NewRow]) -> None:
         """Append rows, then their index lines, except those that another process has added meanwhile.
@@ -196,13 +193,14 @@ class ArrayCache:
         Raises:
             CacheError: The disk is full, or the cache was cleared.
         """
+        checksums = {row.key: zlib.crc32(row.values.data) for row in rows}
         try:
             with self._thread_lock, FileLock(self.folder / LOCK).acquire(poll_interval=POLL_SECONDS):
                 self.ensure_not_cleared()
                 self._read_new_lines()
                 new = [row for row in rows if row.key not in self.index]
                 self._write_rows(new)
-                self._write_lines(new)
+                self._write_lines(new, checksums)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
@@ -217,15 +215,15 @@ class ArrayCache:
             self._rows.write(row.values.data)
         self._rows.flush()
 
-    def _write_lines(self, rows: Sequence[NewRow]) -> None:
-        lines = [{"sha256": row.key, "crc32": row.crc32, "warnings": row.warnings} for row in rows]
+    def _write_lines(self, rows: Sequence[NewRow], checksums: Mapping[str, int]) -> None:
+        lines = [{"sha256": row.key, "crc32": checksums[row.key], "warnings": row.warnings} for row in rows]
         content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         with (self.folder / INDEX).open("r+b") as file:
             file.truncate(self._index_bytes)  # drops a partial last line
             file.seek(self._index_bytes)
             file.write(content)
         for slot, row in enumerate(rows, self._index_lines):
-            self.index[row.key] = RowInfo(slot, row.crc32, row.warnings)
+            self.index[row.key] = RowInfo(slot, checksums[row.key], row.warnings)
         self._index_lines += len(rows)
         self._index_bytes += len(content)
 
@@ -241,17 +239,12 @@ class ArrayCache:
         self._index_bytes += len(complete) + len(end)
 
 
-def _count_lines(file: Path) -> int:
-    with file.open("rb") as lines:
-        return sum(1 for _ in lines)
-
-
 def _row_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
     return int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
 def _cannot_write(folder: Path, error: OSError) -> CacheError:
     return CacheError(
-        f"Cannot write the cache in {folder}: {error.strerror or error}. Free disk space, clear the cache, or name "
+        f"Cannot write the cache in {folder}: {describe_error(error)}. Free disk space, clear the cache, or name "
         f"another folder in the environment variable {CACHE_DIR_ENV}."
     )

@@ -19,6 +19,7 @@ from belvedere.images.listing import IMAGE_SUFFIXES
 from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.serialization import unescape_formula
+from belvedere.runtime.terminal import count, describe_error
 from belvedere.types.data import DataWarning, Sample
 
 SPLIT_ALIASES = {
@@ -71,10 +72,15 @@ def load_dataset(data: Path | str, corrections: Path | str | None = None, progre
         UsageError: The corrections file does not exist.
         MissingDependencyError: The table is a Parquet file and pyarrow is not installed.
     """
+    path = Path(data)
     try:
-        samples, warnings = _read_any(Path(data))
+        if not path.is_dir() and not path.is_file():
+            raise DatasetError(f"No such folder or table: {path}. Give a folder of class folders, or a CSV table.")
+        samples, warnings = _read_folder(path) if path.is_dir() else _read_table(path)
     except OSError as error:
-        raise DatasetError(f"Cannot read {error.filename or data}: {error.strerror or error}.") from error
+        raise DatasetError(
+            f"Cannot read {error.filename or data}: {describe_error(error)}. Check the path and its permissions."
+        ) from error
     if not samples:
         raise DatasetError(
             f"No labeled images in {data}. Expected one folder of images per class (or train/ and test/ with such "
@@ -85,8 +91,8 @@ def load_dataset(data: Path | str, corrections: Path | str | None = None, progre
         warnings += applied
     class_names = _class_names(samples, str(data))
     warnings += _extra_label_warnings(samples, class_names) + _missing_class_warnings(samples, class_names)
-    path = None if corrections is None else str(Path(corrections).resolve())
-    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), path)
+    applied_file = None if corrections is None else str(Path(corrections).resolve())
+    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), applied_file)
 
 
 def as_dataset(
@@ -95,17 +101,9 @@ def as_dataset(
     """Return a dataset, read as `load_dataset` if a path is given."""
     if isinstance(data, Dataset):
         if corrections is not None:
-            raise UsageError("Corrections apply to a folder or table. Give them to load_dataset.")
+            raise UsageError("`corrections` is for a folder or table, not for a Dataset. Give it to load_dataset.")
         return data
     return load_dataset(data, corrections, progress)
-
-
-def _read_any(path: Path) -> tuple[list[Sample], list[DataWarning]]:
-    if path.is_dir():
-        return _read_folder(path)
-    if path.is_file():
-        return _read_table(path)
-    raise DatasetError(f"No such folder or table: {path}. Give a folder of class folders, or a CSV table.")
 
 
 def _read_folder(folder: Path) -> tuple[list[Sample], list[DataWarning]]:
@@ -123,7 +121,8 @@ def _read_folder(folder: Path) -> tuple[list[Sample], list[DataWarning]]:
 
 def _split_name_warnings(folder: Path) -> list[DataWarning]:
     named = tuple(str(child) for child in _subfolders(folder) if child.name.lower() in _SPLIT_OF)
-    message = f"{len(named)} folder{'s' * (len(named) > 1)} read as a class, although named like a split"
+    folders = count(len(named), "folder read as a class", "folders read as classes")
+    message = f"{folders}, although named like a split"
     return [DataWarning(message, named)] if named else []
 
 
@@ -187,7 +186,10 @@ def _ignored_warnings(ignored: Iterable[Path]) -> list[DataWarning]:
     kinds: dict[str, list[str]] = {}
     for path in (path for path in ignored if path.name != MARKER_FILE):
         kinds.setdefault(_ignored_kind(path), []).append(str(path))
-    return [DataWarning(f"{len(names)} skipped: {kind}", tuple(names)) for kind, names in sorted(kinds.items())]
+    return [
+        DataWarning(f"{count(len(names), 'entry', 'entries')} skipped: {kind}", tuple(names))
+        for kind, names in sorted(kinds.items())
+    ]
 
 
 def _ignored_kind(path: Path) -> str:
@@ -214,7 +216,7 @@ def _read_table(path: Path) -> tuple[list[Sample], list[DataWarning]]:
         samples.append(Sample(path.parent / image, str(path.parent / image), labels[0], split, labels[1:], fractions))
     unassigned = tuple(sample.name for sample in samples if sample.split is None)
     if 0 < len(unassigned) < len(samples):
-        rows_have = "1 row has" if len(unassigned) == 1 else f"{len(unassigned)} rows have"
+        rows_have = count(len(unassigned), "row has", "rows have")
         return samples, [DataWarning(f"{rows_have} no split: used for training", unassigned)]
     return samples, []
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.data.corrections.journal import active_decisions, read_corrections
+from belvedere.data.corrections.corrections_file import active_decisions, read_corrections
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.files import free_name
 from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.output_folder import atomic_folder, check_output_folder
 from belvedere.runtime.serialization import escape_formula, write_csv
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import Sample
 
 COLUMNS = (
@@ -24,18 +25,7 @@ COLUMNS = (
 
 
 def check_output(out: Path, inputs: Sequence[Path], *, is_table: bool, overwrite: bool) -> None:
-    """Check, before the work, that the output replaces no file of the user.
-
-    Args:
-        out: Table or folder to write.
-        inputs: Input files, which are never replaced.
-        is_table: Whether `out` is a table.
-        overwrite: Whether an existing file or an older folder of Belvedere may be replaced.
-
-    Raises:
-        UsageError: It is one of the inputs, or cannot be written.
-        OutputExistsError: Something else is there, or a folder that contains an input.
-    """
+    """Check, before the work, that a table or folder may be written; see `OutputFile` and `check_output_folder`."""
     if is_table:
         OutputFile(out, overwrite=overwrite, inputs=lambda: inputs)
     else:
@@ -87,7 +77,7 @@ def export_table(dataset: Dataset, out: Path, *, overwrite: bool = False, spread
 def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -> None:
     """Write a dataset as a folder of class folders, inside train, val and test if it has splits.
 
-    A folder has no place for extra labels; a table has.
+    Only a table holds extra labels.
 
     Args:
         dataset: Dataset with corrections applied.
@@ -111,7 +101,7 @@ def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -
                 put(sample.path.resolve(), free_name(target / sample.path.name))
             except OSError as error:
                 hint = "Choose another folder." if copy else "Copy the images instead of linking them."
-                raise UsageError(f"Cannot write {out}: {error.strerror} ({sample.name}). {hint}") from error
+                raise UsageError(f"Cannot write {out}: {describe_error(error)} ({sample.name}). {hint}") from error
 
 
 def summarize(corrections: Path | str) -> dict[str, object]:
@@ -120,16 +110,16 @@ def summarize(corrections: Path | str) -> dict[str, object]:
     Raises:
         UsageError: The file does not exist.
     """
-    contents = read_corrections(corrections)
-    active = active_decisions(contents.decisions)
+    recorded = read_corrections(corrections)
+    active = active_decisions(recorded.decisions)
     return {
         "corrections": str(corrections),
-        "num_decisions": len(contents.decisions),
+        "num_decisions": len(recorded.decisions),
         "num_active": len(active),
         "num_images": len({decision.sha256 for decision in active}),
         "actions": dict(sorted(Counter(decision.action for decision in active).items())),
         "annotators": dict(sorted(Counter(decision.annotator for decision in active).items())),
-        "damaged_lines": list(contents.damaged),
+        "damaged_lines": list(recorded.damaged),
     }
 
 

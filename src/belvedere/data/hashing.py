@@ -10,6 +10,7 @@ from belvedere.errors import InvalidImageError
 from belvedere.images.decode import read_content
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning, Sample
 
 CHUNK_SIZE = 16  # files per thread and turn
@@ -44,15 +45,7 @@ def hash_file(path: Path | str) -> str:
 
 
 def hash_samples(samples: Sequence[Sample], progress: Progress) -> HashedSamples:
-    """Hash the files of samples, in parallel.
-
-    Args:
-        samples: Any number.
-        progress: Reports the number of files.
-
-    Returns:
-        The readable samples with their hashes, in the given order; the others separately.
-    """
+    """Hash the files of samples, in parallel; samples keep their order, and unreadable ones are separate."""
 
     def read(sample: Sample) -> str | InvalidImageError:
         try:
@@ -75,15 +68,9 @@ def hash_samples(samples: Sequence[Sample], progress: Progress) -> HashedSamples
 
 
 def duplicate_warnings(hashed: HashedSamples) -> list[DataWarning]:
-    """Report identical files: first those across splits, then those with conflicting labels, then the others.
+    """Report groups of identical files: across splits, with conflicting labels, and the others.
 
-    A group across splits with conflicting labels is in both warnings.
-
-    Args:
-        hashed: All samples of a dataset.
-
-    Returns:
-        Up to three warnings, each with the names of every group.
+    Each of up to three warnings names its groups; a group across splits with conflicting labels is in two.
     """
     by_hash: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample, content_hash in zip(hashed.samples, hashed.hashes, strict=True):
@@ -100,7 +87,7 @@ def duplicate_warnings(hashed: HashedSamples) -> list[DataWarning]:
     }
     return [
         DataWarning(
-            f"{len(chosen)} group{'s' * (len(chosen) > 1)} of identical images {kind}",
+            f"{count(len(chosen), 'group')} of identical images {kind}",
             tuple(" = ".join(sample.name for sample in group) for group in chosen),
         )
         for kind, chosen in kinds.items()
@@ -123,14 +110,9 @@ def minhash(hashes: Iterable[str]) -> tuple[str, ...]:
 
 
 def estimate_overlap(hashes: Iterable[str], reference: Sequence[str]) -> float:
-    """Estimate the fraction of some files that is in a reference set.
+    """Estimate the fraction of files, by their SHA-256, that is in a reference set, by its `minhash`.
 
-    Args:
-        hashes: SHA-256 of the files.
-        reference: `minhash` of the reference set.
-
-    Returns:
-        The fraction; exact for reference sets up to `MINHASH_SIZE` files, else with an error of about 0.03.
+    The fraction is exact for reference sets up to `MINHASH_SIZE` files, else it has an error of about 0.03.
     """
     known, own = set(reference), {each[:MINHASH_DIGITS] for each in hashes}
     if len(known) >= MINHASH_SIZE:  # the sketch holds no larger hashes

@@ -1,8 +1,6 @@
 """Caches decoded images by file hash and preprocessing, so that training decodes each file once."""
 
 import hashlib
-import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from belvedere.data.array_cache import ArrayCache, CachedArray, NewRow
 from belvedere.data.hashing import HashedSamples
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import DECODER_VERSION, DecodedImage, read_content, read_input
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.data import Sample
@@ -39,17 +38,9 @@ class ImageArray(CachedImages):
 
 
 def read_image_array(hashed: HashedSamples, preprocess: Preprocess, progress: Progress) -> ImageArray:
-    """Decode the images that the cache lacks, and open it for all.
+    """Decode the images that the cache lacks, and open it for all readable ones, in the given order.
 
     An interrupted call keeps what was decoded. Several processes may fill the cache at once.
-
-    Args:
-        hashed: Samples with the hashes of their files.
-        preprocess: Size and resize rule.
-        progress: Reports the number of images read.
-
-    Returns:
-        The pixels of the readable images, in the given order, and the unreadable ones by name.
 
     Raises:
         CacheError: The cache cannot be written, or the disk is full.
@@ -67,12 +58,7 @@ def read_image_array(hashed: HashedSamples, preprocess: Preprocess, progress: Pr
 def open_cached(
     hashed: HashedSamples, cache: ArrayCache, errors: Mapping[str, str]
 ) -> tuple[CachedImages, CachedArray]:
-    """Open the rows of samples.
-
-    Args:
-        hashed: All samples.
-        cache: Holds a row for each sample without an error.
-        errors: Hash of each unreadable file, and the reason.
+    """Open the rows of samples, of which `errors` holds the reason for each hash without a row.
 
     Raises:
         CacheError: The cache was cleared meanwhile.
@@ -102,27 +88,20 @@ def open_image_cache(preprocess: Preprocess) -> ArrayCache:
     return ArrayCache("images", preprocess_key(preprocess), (preprocess.height, preprocess.width, 3), np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """An unreadable image."""
-
-    key: str
-    reason: str
-
-
 def _fill(cache: ArrayCache, files: Sequence[tuple[str, Path]], preprocess: Preprocess, task: Task) -> dict[str, str]:
     """Decode images and add them, in threads; return the reasons of the unreadable ones by hash."""
     errors: dict[str, str] = {}
-    threads = os.cpu_count() or 1
+    threads = num_usable_cpus()
     chunks = batched(files, min(CHUNK_SIZE, -(-len(files) // (2 * threads))))  # work for every thread
 
-    def decode_and_add(chunk: list[tuple[str, Path]]) -> tuple[int, list[_Failed]]:
-        results = [_decode(key, path, preprocess) for key, path in chunk]
-        cache.add([result for result in results if isinstance(result, NewRow)])
-        return len(chunk), [result for result in results if isinstance(result, _Failed)]
+    def decode_and_add(chunk: list[tuple[str, Path]]) -> tuple[int, dict[str, str]]:
+        outcomes = [(key, read_verified(key, path, preprocess)) for key, path in chunk]
+        decoded = [(key, image) for key, image in outcomes if isinstance(image, DecodedImage)]
+        cache.add([NewRow(key, np.ascontiguousarray(image.pixels), image.warnings) for key, image in decoded])
+        return len(chunk), {key: reason for key, reason in outcomes if isinstance(reason, str)}
 
-    for count, failed in parallel_map(decode_and_add, chunks, 2 * threads):
-        errors |= {each.key: each.reason for each in failed}
+    for count, unreadable in parallel_map(decode_and_add, chunks, 2 * threads):
+        errors |= unreadable
         task.advance(count)
     return errors
 
@@ -136,11 +115,3 @@ def read_verified(key: str, path: Path, preprocess: Preprocess) -> DecodedImage 
         return read_input(content, preprocess)
     except InvalidImageError as error:
         return error.reason
-
-
-def _decode(key: str, path: Path, preprocess: Preprocess) -> NewRow | _Failed:
-    decoded = read_verified(key, path, preprocess)
-    if isinstance(decoded, str):
-        return _Failed(key, decoded)
-    pixels = np.ascontiguousarray(decoded.pixels)
-    return NewRow(key, pixels, zlib.crc32(pixels.data), decoded.warnings)

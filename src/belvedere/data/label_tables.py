@@ -116,7 +116,7 @@ def _cells(path: Path, column: "pyarrow.Array") -> list[str | None]:
         if not types.is_integer(column.type.value_type):
             longest = compute.max(compute.binary_length(column.dictionary)).as_py() or 0
             if longest > MAX_CELL_BYTES:
-                raise DatasetError(f"Cell too long in {path}: {longest:,} bytes. The limit is {MAX_CELL_BYTES:,}.")
+                raise DatasetError(f"Cell too long in {path}: {longest:,} bytes. Give at most {MAX_CELL_BYTES:,}.")
         column = column.dictionary_decode()
     return [None if value is None else str(value) for value in column.to_pylist()]
 

@@ -11,6 +11,7 @@ from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples, duplicate_warnings, fingerprint, hash_samples
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning, Sample
 
 NUM_FOLDS = 5  # of cross-validation
@@ -62,7 +63,7 @@ def split_dataset(dataset: Dataset, fractions: SplitFractions, seed: int, progre
     # Evaluation reports unreadable test images.
     failed = tuple(f"{sample.name}: {reason}" for sample, reason in hashed.unreadable if sample.split != "test")
     if failed:
-        warnings.append(DataWarning(f"{len(failed)} left out: cannot be opened", failed))
+        warnings.append(DataWarning(f"{count(len(failed), 'image')} left out: cannot be opened", failed))
     rest, validation, test = hashed.in_splits("train", None), hashed.in_splits("val"), hashed.in_splits("test")
     for split, name, found in (("train", "training", rest), ("val", "validation", validation), ("test", "test", test)):
         if not found.samples and (split == "train" or dataset.split(split)):
@@ -81,7 +82,7 @@ def split_dataset(dataset: Dataset, fractions: SplitFractions, seed: int, progre
     if not (validation.samples or test.samples or dataset.split("test")):
         raise DatasetError(
             f"No images to evaluate on in {dataset.source}. "
-            "Expected at least three in a class and a test_fraction over 0, or a test split."
+            "Expected at least three in a class and a `test_fraction` over 0, or a test split."
         )
     known = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
     all_test = dataset.split("test") or test.samples
@@ -98,22 +99,19 @@ def _check_dataset(dataset: Dataset) -> None:
 
 
 def _held_out_warning(split: str, purpose: str, held_out: HashedSamples) -> list[DataWarning]:
-    if not held_out.samples:
-        return []
-    count = len(held_out.samples)
-    return [DataWarning(f"{count} image{'s' * (count > 1)} held out {purpose}: the dataset has no {split} split")]
+    message = f"{count(len(held_out.samples), 'image')} held out {purpose}: the dataset has no {split} split"
+    return [DataWarning(message)] if held_out.samples else []
 
 
 def _multilabel_warnings(dataset: Dataset) -> list[DataWarning]:
     names = tuple(sample.name for sample in dataset.samples if sample.extra_labels)
-    if not names:
-        return []
-    subject = "1 image has" if len(names) == 1 else f"{len(names)} images have"
-    return [DataWarning(f"{subject} several labels: all are used in training, the first is the expected answer", names)]
+    images_have = count(len(names), "image has", "images have")
+    message = f"{images_have} several labels: all are used in training, the first is the label to predict"
+    return [DataWarning(message, names)] if names else []
 
 
 def stratified_group_split(hashed: HashedSamples, fraction: float, seed: int) -> tuple[HashedSamples, HashedSamples]:
-    """Split samples in two, class by class, with identical files on one side.
+    """Split samples in two, class by class; identical files stay together.
 
     Args:
         hashed: Samples to split.
@@ -135,10 +133,10 @@ def stratified_group_split(hashed: HashedSamples, fraction: float, seed: int) ->
     for position in np.random.default_rng(seed).permutation(len(keys)):
         group = members[keys[position]]
         wanted = Counter(hashed.samples[index].label for index in group)
-        if all(quota[label] >= count for label, count in wanted.items()):
+        if all(quota[label] >= number for label, number in wanted.items()):
             held_out.update(group)
-            for label, count in wanted.items():
-                quota[label] -= count
+            for label, number in wanted.items():
+                quota[label] -= number
     return hashed.select(i for i in range(len(hashed.samples)) if i not in held_out), hashed.select(sorted(held_out))
 
 

@@ -67,7 +67,7 @@ def run_demo(
     """Draw a synthetic dataset, audit it, train a small network on it, evaluate it and predict a fjord.
 
     Args:
-        out: Folder to make, with `photographs/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
+        out: Folder to make, with `images/`, `audit/`, `run/`, `fjord.csv` and `fjord.png`.
         train_per_class: Number of training images for each of the six classes.
         test_per_class: Number of test images for each class.
         epochs: Number of training epochs.
@@ -84,7 +84,7 @@ def run_demo(
     """
     folder, progress = Path(out), progress or Progress()
     with create_output_folder(folder, overwrite=overwrite):
-        data = folder / "photographs"
+        data = folder / "images"
         truth = make_synthetic_dataset(
             data, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed, progress=progress
         )
@@ -99,13 +99,7 @@ def run_demo(
 
 
 def compare_with_truth(found: Audit, truth: GroundTruth, data: Path) -> tuple[DetectionScore, ...]:
-    """Compare the findings of an audit with the planted faults.
-
-    Args:
-        found: Audit of the synthetic dataset.
-        truth: The planted faults.
-        data: Folder of the dataset.
-    """
+    """Compare the audit of a synthetic dataset in the folder `data` with the planted faults."""
 
     def name(image: str) -> str:
         return Path(image).relative_to(data).as_posix()

@@ -5,23 +5,24 @@ cross-validated: each image is measured with parameters that were fitted on the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.data.hashing import HashedSamples, estimate_overlap, hash_samples
+from belvedere.data.splits import NUM_FOLDS
 from belvedere.errors import (
     CalibrationError,
     DatasetError,
     InvalidImageError,
     MissingDependencyError,
-    UnknownNameError,
     UsageError,
 )
-from belvedere.evaluation.metrics import prediction_set_metrics, reliability, tag_metrics
+from belvedere.evaluation.metrics import check_labels, prediction_set_metrics, reliability, tag_metrics
 from belvedere.images.decode import read_inputs
 from belvedere.inference import tags
 from belvedere.inference.model import Model, as_model
@@ -34,21 +35,20 @@ from belvedere.inference.uncertainty.ood import to_percentile
 from belvedere.inference.uncertainty.temperature_scaling import softmax
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import OutputFile
+from belvedere.runtime.parallel import batched
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import TagMetrics
 from belvedere.types.model import ModelCard, Uncertainty
 
 BATCH_SIZE = 64
-NUM_FOLDS = 5
 MIN_IMAGES = 100  # with one label, for the temperature, prediction sets and threshold; 80 in each of five folds
-MAX_LOG_LOSS_RISE = 0.01  # relative: fits on other images of the same kind differ by about as much
 MAX_PROBABILITY_ERROR = 1e-3  # of the written graph, whose float32 softmax differs by about 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationMetrics:
-    """Metrics of a calibration; None for parts that were not fitted, or that the model did not have."""
+    """Metrics of a calibration; None for what was not fitted, or what the model did not have."""
 
     log_loss: float | None = None  # nats
     ece: float | None = None  # expected calibration error, 15 bins
@@ -63,7 +63,7 @@ class Calibration:
     """Result of `calibrate`."""
 
     path: Path  # the file that was written
-    before: CalibrationMetrics  # with tags as training fitted them, everything else as in the model given
+    before: CalibrationMetrics  # of the model given, with tags as training fitted them
     after: CalibrationMetrics  # cross-validated
     num_images: int  # with one label; 0 if they fitted nothing
     num_tag_images: int  # 0 if no tags were fitted
@@ -104,7 +104,7 @@ def calibrate(
         UnknownNameError: A label is not a class of the model.
         UsageError: The file may not be written.
         OutputExistsError: The file exists and `overwrite` is not set.
-        CalibrationError: Metrics get worse on held-out images.
+        CalibrationError: A metric gets worse on held-out images by more than its standard error.
         MissingDependencyError: onnx is not installed.
     """
     progress = progress or Progress()
@@ -112,111 +112,98 @@ def calibrate(
     source = model_file(opened.name)
     inputs = list(dataset.list_files()) if out is None else [source, *dataset.list_files()]
     file = OutputFile(source if out is None else Path(out), overwrite=overwrite, inputs=lambda: inputs)
-    contents = hash_samples(_choose_samples(dataset, opened), progress)
-    overlap = _find_training_images(opened, contents, progress)
-    outputs, read, first_batch = _run_model(opened, contents, progress)
-    result = _fit(opened, outputs, read)
-    worse = _list_worse(result, opened.card.uncertainty.ood_acceptance)
+    hashed = hash_samples(_choose_samples(dataset, opened), progress)
+    overlap = estimate_overlap(hashed.hashes, opened.card.provenance.data_minhash)
+    if overlap:
+        progress.log(
+            f"Warning: {opened.name} was trained on about {overlap:.1%} of these images, so its metrics on them are "
+            "too good. Calibrate on other images."
+        )
+    outputs, decoded, first_batch = _run_model(opened, hashed, progress)
+    result, worse = _fit(opened, outputs, decoded)
     if worse and not force:
         raise CalibrationError(
             f"Metrics get worse on held-out images: {'; '.join(worse)}. Nothing was written. Check the labels, give "
             "more images, or set `force`."
         )
-    write_bytes(
-        file.path, _rewrite(source.read_bytes(), opened.card, result.uncertainty, first_batch, outputs), file.check
-    )
+    content = _rewrite(source.read_bytes(), opened.card, result.uncertainty, first_batch, outputs)
+    write_bytes(file.path, content, file.check)
     return replace(result, path=file.path, num_test_images=len(dataset.split("test")), training_overlap=overlap)
-
-
-def _fit(model: Model, outputs: ModelOutputs, read: HashedSamples) -> Calibration:
-    """Fit what the images can fit; the caller fills in the path, the test images and the overlap."""
-    classes = np.array([model.class_names.index(sample.label) for sample in read.samples])
-    folds = _draw_folds(read.hashes)
-    single = np.array([not sample.extra_labels for sample in read.samples])
-    fitted, before, after = model.card.uncertainty, CalibrationMetrics(), CalibrationMetrics()
-    num_images, num_tag_images = int(single.sum()), len(single)
-    if num_images >= MIN_IMAGES:
-        rows = _Rows(outputs.logits[single], classes[single], _scores(outputs, fitted, single))
-        fitted, before, after = _calibrate_probabilities(fitted, rows, folds[single])
-    else:
-        num_images = 0
-    if outputs.class_activation_maps is not None and not single.all() and num_tag_images >= tags.MIN_IMAGES:
-        fitted, *tag_results = _calibrate_tags(fitted, outputs.class_activation_maps, read, model, folds)
-        before, after = (replace(each, tags=found) for each, found in zip((before, after), tag_results, strict=True))
-    else:
-        num_tag_images = 0
-    if not num_images and not num_tag_images:
-        raise DatasetError(
-            f"Too few images to calibrate on: {int(single.sum())} with one label, {int((~single).sum())} with several. "
-            f"Give {MIN_IMAGES} with one label, or {tags.MIN_IMAGES} in a table in which some have several."
-        )
-    return Calibration(Path(model.name), before, after, num_images, num_tag_images, 0, 0.0, fitted)
 
 
 def _choose_samples(dataset: Dataset, model: Model) -> tuple[Sample, ...]:
     samples = dataset.split("val") or tuple(sample for sample in dataset.samples if sample.split != "test")
-    for label in sorted({label for sample in samples for label in (sample.label, *sample.extra_labels)}):
-        if label not in model.class_names:
-            raise UnknownNameError(f"class in {model.name} for the label", label, model.class_names)
+    labels = (label for sample in samples for label in (sample.label, *sample.extra_labels))
+    check_labels(labels, model.class_names, model.name)
     return samples
 
 
-def _find_training_images(model: Model, contents: HashedSamples, progress: Progress) -> float:
-    """Estimate the fraction of training images by their hashes, and warn if there are any."""
-    overlap = estimate_overlap(contents.hashes, model.card.provenance.data_minhash)
-    if overlap:
-        progress.log(
-            f"Warning: {model.name} was trained on about {overlap:.1%} of these images, so its metrics on them are too "
-            "good. Calibrate on other images."
-        )
-    return overlap
-
-
 def _run_model(
-    model: Model, contents: HashedSamples, progress: Progress
+    model: Model, hashed: HashedSamples, progress: Progress
 ) -> tuple[ModelOutputs, HashedSamples, NDArray[np.uint8]]:
     """Return the outputs for the images that can be decoded, those images, and the first batch of pixels."""
-    found: list[ModelOutputs] = []
-    batches: list[list[NDArray[np.uint8]]] = [[]]
-    read, unreadable = [], list(contents.unreadable)
-    with progress.task("Predicting", len(contents.samples)) as task:
-        images = read_inputs([sample.path for sample in contents.samples], model.card.preprocess)
-        for sample, key, image in zip(contents.samples, contents.hashes, images, strict=True):
-            task.advance(1)
-            if isinstance(image, InvalidImageError):
-                unreadable.append((sample, image.reason))
-                continue
-            batches[-1].append(image.pixels)
-            read.append((sample, key))
-            if len(batches[-1]) == BATCH_SIZE:
-                found.append(model.forward_all(np.stack(batches[-1])))
-                batches[1:] = [[]]
-        if batches[-1]:
-            found.append(model.forward_all(np.stack(batches[-1])))
+    outputs: list[ModelOutputs] = []
+    decoded: list[int] = []
+    unreadable = list(hashed.unreadable)
+    first_batch: NDArray[np.uint8] | None = None
+    images = read_inputs([sample.path for sample in hashed.samples], model.card.preprocess)
+    with progress.task("Predicting", len(hashed.samples)) as task:
+        for batch in batched(enumerate(images), BATCH_SIZE):
+            pixels = []
+            for index, image in batch:
+                if isinstance(image, InvalidImageError):
+                    unreadable.append((hashed.samples[index], image.reason))
+                else:
+                    pixels.append(image.pixels)
+                    decoded.append(index)
+            if pixels:
+                outputs.append(model.forward_all(np.stack(pixels)))
+                first_batch = np.stack(pixels) if first_batch is None else first_batch
+            task.advance(len(batch))
     for sample, reason in unreadable:
-        progress.log(f"Left out: {sample.name}: {reason}")
-    if not found:
+        progress.log(f"Image skipped: {sample.name}: {reason}")
+    if first_batch is None:
         raise DatasetError("None of the images can be decoded.")
-    samples, hashes = zip(*read, strict=True)
-    return _concatenate(found), HashedSamples(samples, hashes, ()), np.stack(batches[0])
+    return _concatenate(outputs), hashed.select(decoded), first_batch
 
 
 def _concatenate(outputs: Sequence[ModelOutputs]) -> ModelOutputs:
-    maps = [each.class_activation_maps for each in outputs if each.class_activation_maps is not None]
-    scores = [each.ood_score for each in outputs if each.ood_score is not None]
-    return ModelOutputs(
-        np.concatenate([each.logits for each in outputs]),
-        np.concatenate([each.probabilities for each in outputs]),
-        np.concatenate([each.embedding for each in outputs]),
-        np.concatenate(maps) if maps else None,
-        np.concatenate(scores) if scores else None,
-    )
+    joined: dict[str, Any] = {}
+    for field in fields(ModelOutputs):
+        arrays = [getattr(each, field.name) for each in outputs]
+        joined[field.name] = None if arrays[0] is None else np.concatenate(arrays)
+    return ModelOutputs(**joined)
 
 
-def _draw_folds(hashes: Sequence[str]) -> NDArray[np.intp]:
-    """Return a fold for each image, (N,); identical files share one."""
-    _, files = np.unique(hashes, return_inverse=True)
-    return np.random.default_rng(0).permutation(files.max() + 1)[files] % NUM_FOLDS
+def _fit(model: Model, outputs: ModelOutputs, hashed: HashedSamples) -> tuple[Calibration, list[str]]:
+    """Fit what the images can fit, and describe what gets worse; the caller adds path, test images and overlap."""
+    labels = np.array([model.class_names.index(sample.label) for sample in hashed.samples])
+    is_single = np.array([not sample.extra_labels for sample in hashed.samples])
+    # Not stratified by class: the published metrics were measured on these folds. Identical files share one.
+    _, files = np.unique(hashed.hashes, return_inverse=True)
+    folds = np.random.default_rng(0).permutation(files.max() + 1)[files] % NUM_FOLDS
+    fitted, before, after = model.card.uncertainty, CalibrationMetrics(), CalibrationMetrics()
+    worse: list[str] = []
+    num_images, num_tag_images = int(is_single.sum()), len(is_single)
+    if num_images >= MIN_IMAGES:
+        has_score = outputs.ood_score is not None and bool(fitted.ood_score_quantiles)  # fitted in training
+        rows = _Rows(outputs.logits, labels, outputs.ood_score if has_score else None).select(is_single)
+        fitted, before, after, worse = _calibrate_probabilities(fitted, rows, folds[is_single])
+    else:
+        num_images = 0
+    if outputs.class_activation_maps is not None and not is_single.all() and num_tag_images >= tags.MIN_IMAGES:
+        present = tags.multi_hot(hashed.samples, model.class_names)
+        fitted, *tag_metrics, worse_tags = _calibrate_tags(fitted, outputs.class_activation_maps, present, folds)
+        before, after = replace(before, tags=tag_metrics[0]), replace(after, tags=tag_metrics[1])
+        worse += worse_tags
+    else:
+        num_tag_images = 0
+    if not num_images and not num_tag_images:
+        raise DatasetError(
+            f"Too few images to calibrate on: {int(is_single.sum())} with one label, {int((~is_single).sum())} with "
+            f"several. Give {MIN_IMAGES} with one label, or {tags.MIN_IMAGES} in a table in which some have several."
+        )
+    return Calibration(Path(model.name), before, after, num_images, num_tag_images, 0, 0.0, fitted), worse
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,22 +212,18 @@ class _Rows:
 
     logits: NDArray[np.float32]  # (N, K)
     labels: NDArray[np.int64]  # (N,)
-    ood_scores: NDArray[np.float32] | None  # (N,)
+    ood_scores: NDArray[np.float32] | None  # (N,); None for a model without a fitted score
 
     def select(self, rows: NDArray[np.bool_]) -> "_Rows":
         scores = None if self.ood_scores is None else self.ood_scores[rows]
         return _Rows(self.logits[rows], self.labels[rows], scores)
 
 
-def _scores(outputs: ModelOutputs, initial: Uncertainty, rows: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    """Return the OOD scores, (N,); None for a model whose score was not fitted in training."""
-    has_score = outputs.ood_score is not None and bool(initial.ood_score_quantiles)
-    return outputs.ood_score[rows] if has_score and outputs.ood_score is not None else None
-
-
 def _calibrate_probabilities(
     initial: Uncertainty, rows: _Rows, folds: NDArray[np.intp]
-) -> tuple[Uncertainty, CalibrationMetrics, CalibrationMetrics]:
+) -> tuple[Uncertainty, CalibrationMetrics, CalibrationMetrics, list[str]]:
+    """Return the fitted parameters, the metrics before and after, and which of them get worse."""
+
     def fit(chosen: _Rows) -> Uncertainty:
         fitted = fit_uncertainty(chosen.logits, chosen.labels, chosen.ood_scores)
         return replace(
@@ -252,66 +235,78 @@ def _calibrate_probabilities(
             ood_score_quantiles=fitted.ood_score_quantiles or initial.ood_score_quantiles,
         )
 
-    names = np.unique(folds)
-    order = np.argsort(np.concatenate([np.flatnonzero(folds == fold) for fold in names]))
-    parts = [_predict(fit(rows.select(folds != fold)), rows.select(folds == fold)) for fold in names]
-    probabilities, sets, accepted = zip(*parts, strict=True)
-    after = np.concatenate(probabilities)[order], _join(sets, order), _join(accepted, order)
-    return fit(rows), _measure(*_predict(initial, rows), rows.labels), _measure(*after, rows.labels)
+    fitted = fit(rows)
+    after, losses = _measure(
+        [(fit(rows.select(folds != fold)), rows.select(folds == fold)) for fold in np.unique(folds)]
+    )
+    if fitted == initial:
+        # Fitted to these images already: metrics on them would be those of the fit, and look better than they are.
+        return fitted, after, after, []
+    before, _ = _measure([(initial, rows)])
+    worse = []
+    if (after.log_loss or 0.0) - (before.log_loss or 0.0) > losses.std() / len(losses) ** 0.5:
+        worse.append(f"log loss {before.log_loss:.4f} before, {after.log_loss:.4f} after")
+    for name, target in (("coverage", COVERAGE), ("acceptance", initial.ood_acceptance)):
+        old, new = getattr(before, name), getattr(after, name)
+        if old is None or new is None:
+            continue
+        # Farther from the target than before by more than two standard errors; more coverage than promised is no fault.
+        old_error, new_error = (
+            max(0.0, target - each) if name == "coverage" else abs(target - each) for each in (old, new)
+        )
+        if new_error > old_error and new_error > 2 * (target * (1 - target) / len(losses)) ** 0.5:
+            worse.append(f"{name} {old:.1%} before, {new:.1%} after (target {target:.1%})")
+    return fitted, before, after, worse
 
 
-def _join(parts: Sequence[NDArray[np.bool_] | None], order: NDArray[np.intp]) -> NDArray[np.bool_] | None:
-    found = [part for part in parts if part is not None]
-    return np.concatenate(found)[order] if len(found) == len(parts) else None
-
-
-_Predicted = tuple[NDArray[np.float64], NDArray[np.bool_] | None, NDArray[np.bool_] | None]
-
-
-def _predict(uncertainty: Uncertainty, rows: _Rows) -> _Predicted:
-    """Return probabilities, (N, K), prediction sets, (N, K), and which images are accepted, (N,)."""
-    probabilities = softmax(rows.logits.astype(np.float64) / uncertainty.temperature)
-    threshold, quantiles = uncertainty.conformal_threshold, uncertainty.ood_score_quantiles
-    sets = None if threshold is None else prediction_sets(probabilities, threshold)
-    accepted = None
-    if rows.ood_scores is not None and quantiles:
-        accepted = to_percentile(rows.ood_scores, quantiles) <= uncertainty.ood_acceptance
-    return probabilities, sets, accepted
-
-
-def _measure(
-    probabilities: NDArray[np.float64],
-    sets: NDArray[np.bool_] | None,
-    accepted: NDArray[np.bool_] | None,
-    labels: NDArray[np.int64],
-) -> CalibrationMetrics:
+def _measure(groups: Sequence[tuple[Uncertainty, _Rows]]) -> tuple[CalibrationMetrics, NDArray[np.float64]]:
+    """Measure parameters, each on its own images; also return the loss of each image, (N,), in nats."""
+    labels = np.concatenate([rows.labels for _, rows in groups])
+    found = [softmax(rows.logits.astype(np.float64) / each.temperature) for each, rows in groups]
+    probabilities, sets = np.concatenate(found), None
+    thresholds = [each.conformal_threshold for each, _ in groups]
+    chosen = [prediction_sets(values, each) for values, each in zip(found, thresholds, strict=True) if each is not None]
+    if len(chosen) == len(groups):
+        sets = prediction_set_metrics(np.concatenate(chosen), labels, COVERAGE)
+    accepted = [
+        to_percentile(rows.ood_scores, each.ood_score_quantiles) <= each.ood_acceptance
+        for each, rows in groups
+        if rows.ood_scores is not None and each.ood_score_quantiles
+    ]
     calibration = reliability(labels, probabilities)
-    found = None if sets is None else prediction_set_metrics(sets, labels, COVERAGE)
-    return CalibrationMetrics(
+    metrics = CalibrationMetrics(
         calibration.log_loss,
         calibration.ece,
-        None if found is None else found.coverage,
-        None if found is None else found.mean_size,
-        None if accepted is None else float(accepted.mean()),
+        None if sets is None else sets.coverage,
+        None if sets is None else sets.mean_size,
+        float(np.concatenate(accepted).mean()) if accepted else None,
     )
+    return metrics, -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).eps))
 
 
 def _calibrate_tags(
-    fitted: Uncertainty, maps: NDArray[np.float32], read: HashedSamples, model: Model, folds: NDArray[np.intp]
-) -> tuple[Uncertainty, TagMetrics, TagMetrics]:
-    present = tags.multi_hot(read.samples, model.class_names)
-    initial = fitted.initial_tag_model or fitted.tag_model or tags.identity_tag_model(len(model.class_names))
+    fitted: Uncertainty, maps: NDArray[np.float32], present: NDArray[np.bool_], folds: NDArray[np.intp]
+) -> tuple[Uncertainty, TagMetrics, TagMetrics, list[str]]:
+    """Return the parameters with fitted tags, the metrics before and after, and which of them get worse."""
+    initial = fitted.initial_tag_model or fitted.tag_model or tags.identity_tag_model(present.shape[1])
     confidences = np.empty(present.shape)
     for fold in np.unique(folds):
-        held_out = folds == fold
-        tag_model = tags.fit_tags_multilabel(initial, maps[~held_out], present[~held_out])
-        confidences[held_out] = tags.tag_confidences(tag_model, maps[held_out])
+        is_held_out = folds == fold
+        tag_model = tags.fit_tags_multilabel(initial, maps[~is_held_out], present[~is_held_out])
+        confidences[is_held_out] = tags.tag_confidences(tag_model, maps[is_held_out])
     tag_model = tags.fit_tags_multilabel(initial, maps, present)
-    return (
-        replace(fitted, tag_model=tag_model, initial_tag_model=initial),
-        _tag_metrics(tags.tag_confidences(initial, maps), present),
-        _tag_metrics(confidences, present),
-    )
+    initial_confidences = tags.tag_confidences(initial, maps)
+    before, after = _tag_metrics(initial_confidences, present), _tag_metrics(confidences, present)
+    terms = _f1_terms(confidences, present) - _f1_terms(initial_confidences, present)
+    noise = terms.std() / len(terms) ** 0.5  # standard error of the change of F1
+    worse = []
+    f1_change = (after.micro_f1 or 0.0) - (before.micro_f1 or 0.0)
+    precision_change = (after.mean_average_precision or 0.0) - (before.mean_average_precision or 0.0)
+    if min(f1_change, f1_change + precision_change) < -noise:  # F1 falls, or precision by more than F1 rises
+        for name, title in (("micro_f1", "micro F1"), ("mean_average_precision", "mean average precision")):
+            old, new = (getattr(each, name) or 0.0 for each in (before, after))
+            worse.append(f"tags' {title} {old:.1%} before, {new:.1%} after")
+    return replace(fitted, tag_model=tag_model, initial_tag_model=initial), before, after, worse
 
 
 def _tag_metrics(confidences: NDArray[np.float64], present: NDArray[np.bool_]) -> TagMetrics:
@@ -319,35 +314,11 @@ def _tag_metrics(confidences: NDArray[np.float64], present: NDArray[np.bool_]) -
     return tag_metrics(confidences >= tags.TAG_THRESHOLD, confidences, np.zeros(present.shape), present, unknown)
 
 
-def _list_worse(result: Calibration, acceptance: float) -> list[str]:
-    """Describe the metrics that get worse.
-
-    Coverage and acceptance are worse if they are farther from their targets by more than two standard errors.
-    """
-    before, after, worse = result.before, result.after, []
-    losses = before.log_loss or 0.0, after.log_loss or 0.0
-    if losses[1] > losses[0] * (1 + MAX_LOG_LOSS_RISE):
-        worse.append(f"log loss {losses[0]:.4f} before, {losses[1]:.4f} after")
-    targets = {"coverage": COVERAGE, "acceptance": acceptance}
-    for name, target in targets.items():
-        was, now = getattr(before, name), getattr(after, name)
-        if was is None or now is None:
-            continue
-        distance = [max(0.0, target - each) if name == "coverage" else abs(target - each) for each in (was, now)]
-        if distance[1] > distance[0] and distance[1] > 2 * (target * (1 - target) / result.num_images) ** 0.5:
-            worse.append(f"{name} {was:.1%} before, {now:.1%} after (target {target:.1%})")
-    if before.tags is not None and after.tags is not None and _tags_worse(before.tags, after.tags):
-        for name in ("micro_f1", "mean_average_precision"):
-            was, now = (getattr(each.tags, name) or 0.0 for each in (before, after))
-            worse.append(f"tags' {name.replace('_', ' ').replace('f1', 'F1')} {was:.3f} before, {now:.3f} after")
-    return worse
-
-
-def _tags_worse(before: TagMetrics, after: TagMetrics) -> bool:
-    """Return whether micro F1 fell, or mean average precision by more than micro F1 rose."""
-    f1 = (after.micro_f1 or 0.0) - (before.micro_f1 or 0.0)
-    precision = (after.mean_average_precision or 0.0) - (before.mean_average_precision or 0.0)
-    return f1 < 0 or f1 + precision < 0
+def _f1_terms(confidences: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the influence of each image on micro F1, (N,), by the delta method for a ratio of means."""
+    tagged = confidences >= tags.TAG_THRESHOLD
+    hits, total = 2 * (tagged & present).sum(1), tagged.sum(1) + present.sum(1)
+    return np.asarray((hits - hits.sum() / total.sum() * total) / total.mean())
 
 
 def _rewrite(

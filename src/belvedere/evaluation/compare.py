@@ -1,21 +1,20 @@
 """Comparison of two results folders on the images that they share."""
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from belvedere.data.hashing import hash_file
 from belvedere.errors import InvalidImageError, UsageError
 from belvedere.evaluation.comparison import Comparison, Pair, find_file
 from belvedere.evaluation.run_folder import StoredPredictions, read_predictions
 from belvedere.evaluation.significance import compare_paired
-from belvedere.images.decode import read_content
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import check_output_folder
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning
 from belvedere.types.prediction import Prediction
 
@@ -95,47 +94,43 @@ def _match(
     return same_path + [(by_hash[key].pop(0), prediction) for key, prediction in new_hashes if by_hash.get(key)]
 
 
-def _hash_files(predictions: Iterable[Prediction], folder: Path, progress: Progress) -> list[tuple[str, Prediction]]:
+def _hash_files(predictions: Sequence[Prediction], folder: Path, progress: Progress) -> list[tuple[str, Prediction]]:
     """Return the predictions whose files can be read, each with its SHA-256."""
-    predictions = list(predictions)
 
-    def hash_file(prediction: Prediction) -> str | None:
+    def try_hash(prediction: Prediction) -> str | None:
         try:
-            return hashlib.sha256(read_content(find_file(folder, prediction.image))).hexdigest()
+            return hash_file(find_file(folder, prediction.image))
         except InvalidImageError:
             return None
 
+    hashes = []
     with progress.task("Comparing files", len(predictions)) as task:
-        found = []
-        for prediction, key in zip(predictions, parallel_map(hash_file, predictions), strict=True):
+        for key in parallel_map(try_hash, predictions):
+            hashes.append(key)
             task.advance(1)
-            if key is not None:
-                found.append((key, prediction))
-    return found
+    return [(key, prediction) for key, prediction in zip(hashes, predictions, strict=True) if key is not None]
 
 
 def _warnings(
-    before: StoredPredictions,
-    after: StoredPredictions,
-    matched: list[tuple[Prediction, Prediction]],
-    num_compared: int,
+    before: StoredPredictions, after: StoredPredictions, matched: list[tuple[Prediction, Prediction]], num_compared: int
 ) -> tuple[DataWarning, ...]:
     warnings = []
     relabeled = tuple(f"{new.image}: {old.label} to {new.label}" for old, new in matched if old.label != new.label)
     if relabeled:
-        warnings.append(
-            DataWarning(f"{len(relabeled)} labels differ: those of the second run count for both", relabeled)
-        )
-    for run, side in ((before, 0), (after, 1)):
-        in_both = Counter(id(pair[side]) for pair in matched)
+        images = count(len(relabeled), "image")
+        warnings.append(DataWarning(f"Other label in the second run, used for both: {images}", relabeled))
+    for run, index in ((before, 0), (after, 1)):
+        in_both = {id(pair[index]) for pair in matched}
         alone = tuple(prediction.image for prediction in run.predictions if id(prediction) not in in_both)
         if alone:
-            warnings.append(DataWarning(f"{len(alone)} only in {run.folder}: not compared", alone))
-    if unread := len(matched) - num_compared:
-        warnings.append(DataWarning(f"{unread} could not be read in one of the runs: not compared"))
+            warnings.append(DataWarning(f"{count(len(alone), 'image')} only in {run.folder}: not compared", alone))
+    if num_unreadable := len(matched) - num_compared:
+        images = count(num_unreadable, "image")
+        warnings.append(DataWarning(f"{images} could not be read in one of the runs: not compared"))
     unknown = sorted({str(new.label) for _, new in matched} - set(before.class_names))
     if unknown:
+        noun = "class" if len(unknown) == 1 else "classes"
         warnings.append(
-            DataWarning(f"The first model lacks the class {', '.join(unknown)}, so it is wrong on these images")
+            DataWarning(f"The first model lacks the {noun} {', '.join(unknown)}, so it is wrong on these images")
         )
     return tuple(warnings)

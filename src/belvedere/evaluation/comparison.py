@@ -23,7 +23,7 @@ class Pair:
 
     @property
     def change(self) -> str:
-        """One of `CHANGES`, or "" where both are correct or wrong in the same way."""
+        """Change from `before`: "gained", "lost", "still_wrong" (another class), or "" for none of these."""
         was_correct, is_correct = self.before.predicted_label == self.label, self.after.predicted_label == self.label
         if was_correct != is_correct:
             return "gained" if is_correct else "lost"
@@ -34,15 +34,15 @@ class Pair:
 class Comparison:
     """Differences between two runs."""
 
-    before: str
-    after: str
+    before: str  # folder of the first run
+    after: str  # folder of the second run
     overall: PairedComparison
-    per_class: Mapping[str, PairedComparison]
-    pairs: tuple[Pair, ...]
-    warnings: tuple[DataWarning, ...]
+    per_class: Mapping[str, PairedComparison]  # by label in the second run; its accuracies are recalls
+    pairs: tuple[Pair, ...]  # one per image that both runs predicted
+    warnings: tuple[DataWarning, ...]  # images that were skipped, and differences between the runs
 
     def changed(self, change: str) -> list[Pair]:
-        """Return the images with one of `CHANGES`, highest confidence of the second run first."""
+        """Return the images that are "gained", "lost" or "still_wrong", highest confidence of the second run first."""
         chosen = [pair for pair in self.pairs if pair.change == change]
         return sorted(chosen, key=lambda pair: (-(pair.after.confidence or 0.0), pair.image))
 

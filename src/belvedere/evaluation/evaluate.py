@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.data.dataset import Dataset, load_dataset
-from belvedere.errors import DatasetError, UnknownNameError, UsageError
-from belvedere.evaluation.metrics import compute_metrics, ood_metrics, tag_metrics
+from belvedere.data.dataset import Dataset, as_dataset
+from belvedere.errors import DatasetError, UsageError
+from belvedere.evaluation.metrics import check_labels, compute_metrics, ood_metrics, tag_metrics
 from belvedere.evaluation.run_folder import unreadable_warning, write_results
 from belvedere.evaluation.run_results import RunResults
 from belvedere.images.inputs import Source
 from belvedere.images.listing import iter_images
-from belvedere.inference.model import Model, load_model
+from belvedere.inference.model import Model, as_model
 from belvedere.inference.model_paths import refuse_models
 from belvedere.inference.tags import TAG_THRESHOLD, is_multilabel_data, multi_hot
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import Evaluation, OODMetrics, TagMetrics
 from belvedere.types.prediction import Prediction
@@ -61,11 +62,10 @@ def evaluate(
     if out is not None:
         require("report", "A report")
     started, progress = time.perf_counter(), progress or Progress()
-    model = model if isinstance(model, Model) else load_model(model)
-    dataset = data if isinstance(data, Dataset) else load_dataset(data, progress=progress)
+    model, dataset = as_model(model), as_dataset(data, progress=progress)
     progress.log(f"Model: {model.identity}")
-    read = (model.name, *([] if ood is None else [ood]), *dataset.list_files())
-    with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
+    inputs = (model.name, *([] if ood is None else [ood]), *dataset.list_files())
+    with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=inputs) as folder:
         evaluation = _evaluate_dataset(model, dataset, ood, progress)
         warnings = dataset.warnings + unreadable_warning(evaluation)
         progress.log_warnings(warnings)
@@ -117,9 +117,7 @@ def evaluate_samples(
         known: Predictions by image that were made before; default: none.
     """
     known = known or {}
-    for label in sorted({sample.label for sample in samples}):
-        if label not in model.class_names:
-            raise UnknownNameError(f"class in {model.name} for the label", label, model.class_names)
+    check_labels((sample.label for sample in samples), model.class_names, model.name)
     predictions = []
     with progress.task("Evaluating", len(samples)) as task:
         new = model.predict_iter(sample.path for sample in samples if sample.name not in known)
@@ -175,9 +173,11 @@ def _evaluate_ood(model: Model, evaluation: Evaluation, images: Sequence[Source]
         [each for each in group if each.error is None] for group in (evaluation.predictions, predictions)
     )
     if not outside:
-        raise UsageError(f"None of the {len(images)} out-of-distribution images can be read.")
+        files = count(len(images), "out-of-distribution image")
+        raise UsageError(f"Cannot read any of {files}. Choose another folder for `ood`.")
     if num_unreadable := len(predictions) - len(outside):
-        progress.log(f"Skipped {num_unreadable} of {len(images)} out-of-distribution images: cannot be read.")
+        total = count(len(images), "out-of-distribution image")
+        progress.log(f"Skipped {num_unreadable:,} of {total}: cannot be read.")
     threshold = model.card.uncertainty.ood_acceptance if model.accept_rate is None else model.accept_rate
     metrics = ood_metrics(
         np.array([each.none_of_these_score for each in inside], np.float64),

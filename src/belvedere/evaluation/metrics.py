@@ -1,6 +1,6 @@
 """Metrics of predictions on labeled images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -49,10 +49,8 @@ def compute_metrics(
     readable = [prediction for prediction in predictions if prediction.error is None]
     if not readable:
         raise DatasetError(f"None of the {len(predictions)} images to evaluate could be read.")
+    check_labels((str(prediction.label) for prediction in readable), class_names)
     index = {name: k for k, name in enumerate(class_names)}
-    for prediction in readable:
-        if prediction.label not in index:
-            raise UnknownNameError("class of the model's for the label", str(prediction.label), class_names)
     labels = np.array([index[str(prediction.label)] for prediction in readable])  # (N,)
     probabilities = np.array([prediction.probabilities for prediction in readable])  # (N, K)
     predicted = probabilities.argmax(1)  # (N,)
@@ -82,6 +80,12 @@ def compute_metrics(
         num_none_of_these=sum(flags) if flags else None,
         prediction_sets=prediction_set_metrics(in_set, labels, COVERAGE) if in_set.any(1).all() else None,
     )
+
+
+def check_labels(labels: Iterable[str], class_names: Sequence[str], model: str = "the model") -> None:
+    """Raise UnknownNameError for the first label, in alphabetical order, that is no class of the model."""
+    for label in sorted(set(labels).difference(class_names)):
+        raise UnknownNameError(f"class in {model} for the label", label, class_names)
 
 
 def to_metrics(evaluation: Evaluation) -> dict[str, object]:

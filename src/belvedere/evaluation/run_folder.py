@@ -12,6 +12,7 @@ from belvedere.evaluation.metrics import to_metrics
 from belvedere.evaluation.run_results import RunResults
 from belvedere.inference.writers.text import CLASS_PREFIX, write_predictions
 from belvedere.runtime.serialization import unescape_formula, write_csv, write_json
+from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning, ModelId
 from belvedere.types.evaluation import EpochMetrics, Evaluation
 from belvedere.types.model import ModelCard
@@ -34,7 +35,7 @@ class StoredPredictions:
 def unreadable_warning(evaluation: Evaluation) -> tuple[DataWarning, ...]:
     """Return a warning that names the images that could not be read, if any."""
     names = tuple(f"{each.image}: {each.error}" for each in evaluation.predictions if each.error is not None)
-    return (DataWarning(f"{len(names)} not measured: cannot be read", names),) if names else ()
+    return (DataWarning(f"{count(len(names), 'image')} not measured: cannot be read", names),) if names else ()
 
 
 def write_results(folder: Path, results: RunResults) -> dict[str, object]:
@@ -76,7 +77,7 @@ def collect_metrics(
 
 
 def write_history(path: Path, history: Sequence[EpochMetrics]) -> None:
-    """Write history.csv: one row an epoch."""
+    """Write history.csv: one row per epoch."""
     write_csv(path, [field.name for field in fields(EpochMetrics)], [astuple(row) for row in history])
 
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejected
+from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejectedError
 from belvedere.images.tiff_directories import Directories, check_directories, check_tiff
 
 # JPEG
@@ -57,13 +57,10 @@ _PPM_HEADER = re.compile(rb"[^\s#]*(?:(?:#[^\r\n]*[\r\n]|\s)+[^\s#]+){2,3}(?:#[^
 
 
 def check_container(content: bytes) -> None:
-    """Check the structure of a file that may be an image.
-
-    Args:
-        content: The whole file.
+    """Check the structure of a whole file that may be an image.
 
     Raises:
-        ImageRejected: It has too many elements of a kind that is slow to read.
+        ImageRejectedError: It has too many elements of a kind that is slow to read.
     """
     for signature, check in _CHECKS.items():
         if content.startswith(signature):
@@ -72,11 +69,7 @@ def check_container(content: bytes) -> None:
 
 
 def count_frames(content: bytes) -> int | None:
-    """Count the frames of a GIF or the pages of a TIFF.
-
-    Returns:
-        Their number; None if there are more than `MAX_COUNTED_FRAMES`, or the file is too long to count them.
-    """
+    """Count the frames of a GIF or the pages of a TIFF; return None if there are too many to count."""
     if content.startswith((b"GIF87a", b"GIF89a")):
         return _count_gif_frames(content)
     pages = 0
@@ -88,21 +81,21 @@ def count_frames(content: bytes) -> int | None:
 
 
 def check_fill_bytes(content: bytes) -> None:
-    """Raise `ImageRejected` for a long run of fill bytes in the pixels of a JPEG, which Pillow reads repeatedly."""
+    """Raise `ImageRejectedError` for many fill bytes in the pixels of a JPEG, which Pillow reads repeatedly."""
     scan = _walk_jpeg(content)
     if content.find(b"\xff" * (MAX_STRAY_BYTES + 1), scan, content.find(b"\xff\xd9", scan)) >= 0:
-        raise ImageRejected(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes in a row")
+        raise ImageRejectedError(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes in a row")
 
 
 def check_exif(content: bytes) -> None:
-    """Raise `ImageRejected` for EXIF data with more tags or values than a camera writes."""
+    """Raise `ImageRejectedError` for EXIF data with more tags or values than a camera writes."""
     check_directories(content.removeprefix(b"Exif\x00\x00"))
 
 
 def check_text_exif(text: str) -> None:
-    """Raise `ImageRejected` as `check_exif`, for the EXIF text of a PNG: three lines, then hexadecimal."""
+    """Raise `ImageRejectedError` as `check_exif`, for the EXIF text of a PNG: three lines, then hexadecimal."""
     if len(text) > 2 * MAX_EXIF_BYTES:
-        raise ImageRejected(
+        raise ImageRejectedError(
             f"EXIF data as a text of {len(text):,} characters, over the limit of {2 * MAX_EXIF_BYTES:,}"
         )
     check_exif(bytes.fromhex("".join(text.split("\n")[3:])))
@@ -127,7 +120,9 @@ def _walk_jpeg(content: bytes) -> int:
         end = found.end() if found else min(len(content), position + MAX_STRAY_BYTES + 3)
         stray += end - position - 2
         if stray > MAX_STRAY_BYTES:
-            raise ImageRejected(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes or others between its segments")
+            raise ImageRejectedError(
+                f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes or others between its segments"
+            )
         kind, position = content[end - 1], end
         if found is None or kind == _SCAN:
             break
@@ -137,13 +132,13 @@ def _walk_jpeg(content: bytes) -> int:
         if kind in _PARSED and (name := _parsed_segment(kind, content[position + 2 : position + 8])):
             counts[name] += content.count(b"8BIM", position, end) if name == "Photoshop" else 1
             if counts[name] > _MAX_PARSED[name]:
-                raise ImageRejected(f"a JPEG with more than {_MAX_PARSED[name]:,} {name} segments")
+                raise ImageRejectedError(f"a JPEG with more than {_MAX_PARSED[name]:,} {name} segments")
             exif += content[position + 8 : end] if name == "EXIF" else b""
             if name == "multi-picture":
                 check_directories(content[position + 6 : end])
         position = end
     else:
-        raise ImageRejected(f"a JPEG with more than {MAX_SEGMENTS:,} segments before its pixels")
+        raise ImageRejectedError(f"a JPEG with more than {MAX_SEGMENTS:,} segments before its pixels")
     if counts["EXIF"] > 1:  # one is limited by its length field
         check_directories(exif)
     return position
@@ -167,7 +162,7 @@ def _check_png(content: bytes) -> None:
         if len(kind) < 4 or kind == b"IEND":
             return
         if kind == b"IHDR":
-            pixels = max(pixels, _product(content[start : start + 8]))
+            pixels = max(pixels, _num_pixels(content[start : start + 8]))
         elif kind == b"fcTL":
             packed = 0  # of the next frame
         elif kind in _PACKED_PIXELS:
@@ -177,12 +172,14 @@ def _check_png(content: bytes) -> None:
             compressed += length
             unpacked += min(MAX_UNPACKED_BY_PILLOW, DEFLATE_RATIO * length)
             if compressed > MAX_COMPRESSED_BYTES or unpacked > MAX_UNPACKED_BYTES:
-                raise ImageRejected(f"a PNG with {compressed:,} bytes or more of compressed texts and color profiles")
+                raise ImageRejectedError(
+                    f"a PNG with {compressed:,} bytes or more of compressed texts and color profiles"
+                )
         elif kind in _PLAIN_CHUNKS and length > MAX_METADATA_BYTES:
-            raise ImageRejected(
+            raise ImageRejectedError(
                 f"a PNG with {length:,} bytes of {kind.decode()}, over the limit of {MAX_METADATA_BYTES:,}"
             )
-    raise ImageRejected(f"a PNG with more than {limit:,} chunks in {len(content):,} bytes")
+    raise ImageRejectedError(f"a PNG with more than {limit:,} chunks in {len(content):,} bytes")
 
 
 def _is_compressed(text: bytes) -> bool:
@@ -191,14 +188,15 @@ def _is_compressed(text: bytes) -> bool:
     return text[end + 1 : end + 2] != b"\0"
 
 
-def _product(sides: bytes) -> int:
-    return int.from_bytes(sides[:4], "big") * int.from_bytes(sides[4:], "big")
+def _num_pixels(sizes: bytes) -> int:
+    """Return the product of width and height, of four bytes each."""
+    return int.from_bytes(sizes[:4], "big") * int.from_bytes(sizes[4:], "big")
 
 
 def _check_packed(packed: int, plain: int) -> None:
-    """Raise `ImageRejected` for far more packed bytes than the pixels can have unpacked."""
+    """Raise `ImageRejectedError` for far more packed bytes than the pixels can have unpacked."""
     if packed > EMPTY_BLOCK_BYTES + plain:
-        raise ImageRejected(f"{packed:,} bytes of packed pixels, more than the {plain:,} of all pixels unpacked")
+        raise ImageRejectedError(f"{packed:,} bytes of packed pixels, more than the {plain:,} of all pixels unpacked")
 
 
 def _check_webp(content: bytes) -> None:
@@ -210,7 +208,7 @@ def _check_webp(content: bytes) -> None:
             return
         size = int.from_bytes(content[position + 4 : position + 8], "little")
         position += 8 + size + size % 2
-    raise ImageRejected(f"a WebP with more than {MAX_WEBP_CHUNKS:,} chunks")
+    raise ImageRejectedError(f"a WebP with more than {MAX_WEBP_CHUNKS:,} chunks")
 
 
 def _check_avif(content: bytes) -> None:
@@ -221,26 +219,23 @@ def _check_avif(content: bytes) -> None:
         for kind, inner, after in _avif_boxes(content, start, end):
             boxes += 1
             if boxes > MAX_AVIF_BOXES:
-                raise ImageRejected(f"an AVIF with more than {MAX_AVIF_BOXES:,} boxes")
+                raise ImageRejectedError(f"an AVIF with more than {MAX_AVIF_BOXES:,} boxes")
             if kind in _ITEM_TABLES and after - inner > MAX_ITEM_TABLE_BYTES:
                 size = f"{after - inner:,} bytes of {kind.decode()}"
-                raise ImageRejected(f"an AVIF with {size}, over the limit of {MAX_ITEM_TABLE_BYTES:,}")
+                raise ImageRejectedError(f"an AVIF with {size}, over the limit of {MAX_ITEM_TABLE_BYTES:,}")
             if kind in _CONTAINER_BOXES:
                 positions.append((inner + _CONTAINER_BOXES[kind], after))
     for number, found in enumerate(_TIFF_HEAD.finditer(content)):
         if number == MAX_PARSED_SEGMENTS:
-            raise ImageRejected(f"an AVIF with EXIF data in more than {MAX_PARSED_SEGMENTS} places")
+            raise ImageRejectedError(f"an AVIF with EXIF data in more than {MAX_PARSED_SEGMENTS} places")
         check_directories(content[found.start() : found.start() + MAX_EXIF_BYTES])
 
 
 def _avif_boxes(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield each box: its kind, and the start and end of its content."""
     while position + 8 <= end:
-        size, head, kind = (
-            int.from_bytes(content[position : position + 4], "big"),
-            8,
-            content[position + 4 : position + 8],
-        )
+        size, head = int.from_bytes(content[position : position + 4], "big"), 8
+        kind = content[position + 4 : position + 8]
         if size == 1:  # a 64-bit size follows
             size, head = int.from_bytes(content[position + 8 : position + 16], "big"), 16
         elif size == 0:
@@ -291,7 +286,7 @@ def _check_gif(content: bytes) -> None:
         current = kind or current
         pieces[current] += 1
         if pieces[current] > limits[current]:
-            raise ImageRejected(
+            raise ImageRejectedError(
                 f"a GIF with more than {limits[current]:,} blocks of a {current}, up to its first frame"
             )
 
@@ -307,9 +302,9 @@ def _count_gif_frames(content: bytes) -> int | None:
 
 def _check_ppm(content: bytes) -> None:
     if not _PPM_HEADER.match(content, 2, MAX_HEADER_BYTES) and len(content) > MAX_HEADER_BYTES:
-        raise ImageRejected(f"a PPM whose header is longer than {MAX_HEADER_BYTES:,} bytes")
+        raise ImageRejectedError(f"a PPM whose header is longer than {MAX_HEADER_BYTES:,} bytes")
     if content[1] in b"123" and content.count(b"#") > MAX_PPM_COMMENTS:  # plain text may have comments anywhere
-        raise ImageRejected(f"a PPM with more than {MAX_PPM_COMMENTS:,} comments")
+        raise ImageRejectedError(f"a PPM with more than {MAX_PPM_COMMENTS:,} comments")
 
 
 _CHECKS: Mapping[bytes, Callable[[bytes], None]] = {

@@ -30,11 +30,12 @@ from belvedere.images.containers import (
     check_text_exif,
     count_frames,
 )
-from belvedere.images.limits import BoundedFile, ImageRejected, check_decoder, check_pixels, check_scans
+from belvedere.images.limits import BoundedFile, ImageRejectedError, check_decoder, check_pixels, check_scans
 from belvedere.images.quiet import pillow_warnings
 from belvedere.images.resize import RGB as RGB
 from belvedere.images.resize import resize_image
 from belvedere.runtime.parallel import parallel_map
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess
 
 # Formats that Pillow decodes by itself; EPS, for example, would start another program.
@@ -114,7 +115,7 @@ def _naming_errors(source: Path | str | bytes) -> Iterator[None]:
     """Convert a rejection, or a lack of memory, to an `InvalidImageError` with the file name."""
     try:
         yield
-    except ImageRejected as rejected:
+    except ImageRejectedError as rejected:
         raise rejected.error(_name_of(source), str(rejected)) from None
     except MemoryError:
         raise InvalidImageError(_name_of(source), "not enough memory") from None
@@ -133,10 +134,10 @@ def decode_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
     """
     try:
         if image.width * image.height > max_pixels:
-            raise ImageRejected(f"{image.width * image.height:,} pixels, over the limit of {max_pixels:,}")
+            raise ImageRejectedError(f"{image.width * image.height:,} pixels, over the limit of {max_pixels:,}")
         with pillow_warnings.ignored():
             return _apply_orientation(_to_rgb(image), _orientation(image))
-    except ImageRejected as rejected:
+    except ImageRejectedError as rejected:
         raise InvalidImageError(IN_MEMORY, str(rejected)) from None
     except _DECODE_ERRORS as error:
         raise InvalidImageError(IN_MEMORY, _reason(error)) from error
@@ -164,8 +165,7 @@ def read_content(source: Path | str | bytes, max_bytes: int = MAX_BYTES) -> byte
         except FileNotFoundError:
             raise InvalidImageError(name, "no such file") from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InvalidImageError(name, f"cannot be opened: {reason}") from error
+            raise InvalidImageError(name, f"cannot be opened: {describe_error(error)}") from error
     if size == 0:
         raise InvalidImageError(name, "empty file")
     if size > max_bytes:
@@ -200,15 +200,7 @@ def read_input(
 def read_inputs(
     sources: Iterable[Path | str | bytes], preprocess: Preprocess
 ) -> Iterator[DecodedImage | InvalidImageError]:
-    """Read images as `read_input`, on every core, ahead of the caller, in constant memory.
-
-    Args:
-        sources: Paths, or the bytes of files; taken as needed.
-        preprocess: Input of the model.
-
-    Returns:
-        The image or the error for each source, in order.
-    """
+    """Yield images as `read_input` or their errors, in order, on all cores, ahead of the caller, in constant memory."""
 
     def read(source: Path | str | bytes) -> DecodedImage | InvalidImageError:
         try:
@@ -233,7 +225,7 @@ def _decode_jpeg(content: bytes, max_pixels: int, min_size: int) -> DecodedImage
                 return _apply_orientation(pixels, _jpeg_orientation(content))
             simplejpeg.decode_jpeg(content, colorspace="CMYK")  # only to detect damage: Pillow converts the colors
         except ValueError as error:
-            damage = " ".join(str(error).split())
+            damage = describe_error(error)
     except ValueError:
         pass
     decoded = _decode_with_pillow(content, max_pixels)
@@ -246,7 +238,7 @@ def _jpeg_orientation(content: bytes) -> int:
     with pillow_warnings.ignored():
         try:
             image = _open(content)
-        except ImageRejected:  # but the fast decoder succeeded
+        except ImageRejectedError:  # but the fast decoder succeeded
             return 1
         with image:
             return _orientation(image)
@@ -276,7 +268,7 @@ def _decode_with_pillow(content: bytes, max_pixels: int) -> DecodedImage:
             with _large_image_lock if image.width * image.height > LARGE_PIXELS else nullcontext():
                 pixels = _to_rgb(image)
         except _DECODE_ERRORS as error:
-            raise ImageRejected(_reason(error)) from error
+            raise ImageRejectedError(_reason(error)) from error
         decoded = _apply_orientation(pixels, _orientation(image))  # read after decoding: Pillow rotates TIFFs itself
         warnings = _frame_warnings(image, content)
     return DecodedImage(decoded.pixels, warnings + decoded.warnings)
@@ -286,9 +278,9 @@ def _open(content: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(BoundedFile(content), formats=PILLOW_FORMATS)
     except UnidentifiedImageError:
-        raise ImageRejected("not an image in a supported format") from None
+        raise ImageRejectedError("not an image in a supported format") from None
     except _DECODE_ERRORS as error:
-        raise ImageRejected(_reason(error)) from error
+        raise ImageRejectedError(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
@@ -296,7 +288,7 @@ def _reason(error: Exception) -> str:
         return f"far more pixels than the limit of {MAX_PIXELS:,}"
     if isinstance(error, MemoryError):
         return "not enough memory"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = describe_error(error)
     return text if "truncated" in text.lower() else f"damaged: {text}"
 
 
@@ -329,7 +321,7 @@ def _to_rgb(image: Image.Image) -> RGB:
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65_535:
             kind = "floating-point" if image.mode == "F" else "32-bit"
-            raise ImageRejected(f"{kind} pixels are not supported: value range unknown")
+            raise ImageRejectedError(f"{kind} pixels are not supported: value range unknown")
         return _gray16_to_rgb(values.astype(np.uint32))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")

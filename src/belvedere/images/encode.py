@@ -14,14 +14,7 @@ JPEG_QUALITY = 88
 
 
 def thumbnail(source: Path | str | bytes, max_size: int) -> RGB:
-    """Read an image and shrink it until its longer side is at most `max_size` pixels.
-
-    Args:
-        source: A path, or the bytes of a file.
-        max_size: Length of the longer side, in pixels; smaller images keep their size.
-
-    Returns:
-        RGB pixels, (H, W, 3).
+    """Return RGB pixels, (H, W, 3), of an image that is shrunk until no side is longer than `max_size` pixels.
 
     Raises:
         InvalidImageError: The image cannot be read.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from belvedere.errors import InvalidImageError, UnsupportedInputError, UsageError
 from belvedere.images.decode import MAX_BYTES, DecodedImage, decode_pillow, is_pillow
+from belvedere.runtime.terminal import describe_error
 
 ACCEPTED = (
     "a path, bytes, an array (height, width, 3) or (height, width) of uint8 in RGB order, a PIL image, a binary file, "
@@ -125,7 +126,9 @@ def _read_blocks(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
             yield block.removeprefix(BYTE_ORDER_MARK) if is_first else block
             is_first = False
     except OSError as error:
-        raise UsageError(f"Cannot read names from stdin: {error.strerror}. Give the names as arguments.") from error
+        raise UsageError(
+            f"Cannot read names from stdin: {describe_error(error)}. Give the names as arguments."
+        ) from error
 
 
 def _not_names() -> UsageError:

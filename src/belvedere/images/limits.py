@@ -22,7 +22,7 @@ _START_OF_SCAN, _END = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # except those without a length, which may occur anywhere
 
 
-class ImageRejected(Exception):
+class ImageRejectedError(Exception):
     """Reason for rejecting an image, raised where the file name is unknown."""
 
     def __init__(self, reason: str, error: type[InvalidImageError] = InvalidImageError) -> None:
@@ -45,28 +45,28 @@ class BoundedFile(BytesIO):
         """Read as `BytesIO` does.
 
         Raises:
-            ImageRejected: The limit is exceeded.
+            ImageRejectedError: The limit is exceeded.
         """
         self.reads_left -= 1
         if self.reads_left < 0:
-            raise ImageRejected(f"more than {MAX_READS:,} segments (decompression bomb?)")
+            raise ImageRejectedError(f"more than {MAX_READS:,} segments (decompression bomb?)")
         return super().read(size)
 
 
 def check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
-    """Raise `ImageRejected` for an image of too many pixels, or of many in very few bytes."""
+    """Raise `ImageRejectedError` for an image of too many pixels, or of many in very few bytes."""
     if width * height > max_pixels:
-        raise ImageRejected(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}", ImageTooLargeError)
+        raise ImageRejectedError(f"{width:,} x {height:,} pixels, over the limit of {max_pixels:,}", ImageTooLargeError)
     if width * height > max(MAX_SPARSE_PIXELS, MAX_PIXELS_PER_BYTE * size_bytes):
-        raise ImageRejected(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes (decompression bomb?)")
+        raise ImageRejectedError(f"{width:,} x {height:,} pixels in {size_bytes:,} bytes (decompression bomb?)")
 
 
 def check_scans(content: bytes, pixels: int) -> None:
-    """Raise `ImageRejected` for a JPEG of too many scans, each of which passes over all pixels."""
+    """Raise `ImageRejectedError` for a JPEG of too many scans, each of which passes over all pixels."""
     limit = min(MAX_SCANS, max(TYPICAL_SCANS, MAX_SCANNED_PIXELS // max(1, pixels)))
     # The count is an upper bound: previews and motion photos contain such bytes too. The markers tell exactly.
     if content.count(b"\xff\xda") > limit and _has_more_scans(content, limit):
-        raise ImageRejected(f"a JPEG of more than {limit} scans, far more than the usual ten")
+        raise ImageRejectedError(f"a JPEG of more than {limit} scans, far more than the usual ten")
 
 
 def _has_more_scans(content: bytes, limit: int) -> bool:
@@ -84,13 +84,13 @@ def _has_more_scans(content: bytes, limit: int) -> bool:
 
 
 def check_decoder(image: ImageFile.ImageFile, size_bytes: int) -> None:
-    """Raise `ImageRejected` for a large file in an encoding with a slow decoder, such as plain-text PPM."""
+    """Raise `ImageRejectedError` for a large file in an encoding with a slow decoder, such as plain-text PPM."""
     pixels = image.width * image.height
     for name in {tile[0] for tile in image.tile} & SLOW_DECODERS.keys():
         slow = f"of {image.format} in an encoding that is slow to decode, over the limit of"
         if size_bytes > SLOW_DECODERS[name]:
-            raise ImageRejected(f"{size_bytes:,} bytes {slow} {SLOW_DECODERS[name]:,}: save it as PNG")
+            raise ImageRejectedError(f"{size_bytes:,} bytes {slow} {SLOW_DECODERS[name]:,}: save it as PNG")
         if pixels > SLOW_PIXELS.get(name, pixels):
-            raise ImageRejected(f"{pixels:,} pixels {slow} {SLOW_PIXELS[name]:,}: save it as PNG")
+            raise ImageRejectedError(f"{pixels:,} pixels {slow} {SLOW_PIXELS[name]:,}: save it as PNG")
         if isinstance(image.fp, BoundedFile):
             image.fp.reads_left += size_bytes  # this decoder reads byte by byte

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from belvedere.errors import UsageError
 from belvedere.images.inputs import Source
+from belvedere.runtime.terminal import describe_error
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
@@ -69,7 +70,9 @@ def iter_images(sources: Iterable[Given]) -> Iterator[Given | Path]:
         try:
             yield from list_images(Path(str(source)))
         except OSError as error:
-            raise UsageError(f"Cannot read the folder {error.filename}: {error.strerror}. Choose another.") from error
+            raise UsageError(
+                f"Cannot read the folder {error.filename}: {describe_error(error)}. Choose another folder."
+            ) from error
 
 
 def _is_folder(source: object) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejected
+from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejectedError
 
 MAX_TAGS = 1000  # per directory; camera files have less than 200
 MAX_VALUES = 200_000  # of all tags except bytes and strips; a transfer function has 196,608
@@ -98,13 +98,10 @@ class Directories:
 
 
 def check_directories(content: bytes) -> None:
-    """Check the first directory and its subdirectories.
-
-    Args:
-        content: A TIFF file, or EXIF data without its header.
+    """Check the first directory and its subdirectories, of a TIFF file or of EXIF data without its header.
 
     Raises:
-        ImageRejected: They have more tags or values than a camera writes, or overlapping values.
+        ImageRejectedError: They have more tags or values than a camera writes, or overlapping values.
     """
     layout = Directories.open(content)
     first = _check_tags(layout, layout.first)
@@ -114,16 +111,16 @@ def check_directories(content: bytes) -> None:
     size = sum(tag.size for tag in found)
     values = sum(tag.values for tag in found if tag.size > tag.values and tag.number not in _STRIPS)
     if values > MAX_VALUES:
-        raise ImageRejected(f"tags with {values:,} values, over the limit of {MAX_VALUES:,}")
+        raise ImageRejectedError(f"tags with {values:,} values, over the limit of {MAX_VALUES:,}")
     if size > OVERLAP * len(content):
-        raise ImageRejected(f"tags of {size:,} bytes in {len(content):,} bytes (overlapping)")
+        raise ImageRejectedError(f"tags of {size:,} bytes in {len(content):,} bytes (overlapping)")
 
 
 def check_tiff(content: bytes) -> None:
     """Check the directories of a TIFF file, and the strips or tiles of its first page.
 
     Raises:
-        ImageRejected: As `check_directories`; or the strips are far too many or too large for the pixels.
+        ImageRejectedError: As `check_directories`; or the strips are far too many or too large for the pixels.
     """
     check_directories(content)
     layout = Directories.open(content)
@@ -133,7 +130,7 @@ def check_tiff(content: bytes) -> None:
 def _check_tags(layout: Directories, position: int) -> list[_Tag]:
     tags = list(islice(layout.tags(position), MAX_TAGS + 1))  # the stated number may be too high
     if len(tags) > MAX_TAGS:
-        raise ImageRejected(f"a directory with {layout.count(position):,} tags, over the limit of {MAX_TAGS:,}")
+        raise ImageRejectedError(f"a directory with {layout.count(position):,} tags, over the limit of {MAX_TAGS:,}")
     return tags
 
 
@@ -141,11 +138,11 @@ def _check_strips(layout: Directories, tags: Mapping[int, _Tag]) -> None:
     content = layout.content
     strips = max((tags[number].values for number in _STRIPS if number in tags), default=1)
     if strips > MAX_STRIPS:
-        raise ImageRejected(f"{strips:,} strips or tiles, over the limit of {MAX_STRIPS:,}")
+        raise ImageRejectedError(f"{strips:,} strips or tiles, over the limit of {MAX_STRIPS:,}")
     values_of = {number: layout.numbers(tags[number]) for number in (*_READ_TAGS, *_STRIPS) if number in tags}
     width, length, tile_width, tile_length, samples, bits = (max(values_of.get(tag, ()), default=1) for tag in _SIZES)
     if tile_width * tile_length > max(MAX_TILE_PIXELS, TILES_PER_IMAGE * width * length):
-        raise ImageRejected(f"a tile of {tile_width:,} x {tile_length:,} pixels, far more than the image has")
+        raise ImageRejectedError(f"a tile of {tile_width:,} x {tile_length:,} pixels, far more than the image has")
     compression = values_of.get(_COMPRESSION, _PLAIN)
     if compression == _PLAIN:
         return  # read by the number of pixels, whatever the stated sizes
@@ -156,10 +153,10 @@ def _check_strips(layout: Directories, tags: Mapping[int, _Tag]) -> None:
     ] or [(0, len(content))]
     size = sum(end - start for start, end in ranges)
     if size > OVERLAP * len(content):
-        raise ImageRejected(f"strips of {size:,} bytes in {len(content):,} bytes (overlapping)")
+        raise ImageRejectedError(f"strips of {size:,} bytes in {len(content):,} bytes (overlapping)")
     plain = max(width, tile_width) * max(length, tile_length) * samples * max(1, bits // 8)
     if values_of.keys() & _STRIP_SIZES and size > EXPANSION * plain + EMPTY_BLOCK_BYTES:
-        raise ImageRejected(f"{size:,} bytes of packed pixels, more than the {plain:,} of all pixels unpacked")
+        raise ImageRejectedError(f"{size:,} bytes of packed pixels, more than the {plain:,} of all pixels unpacked")
     scans = sum(content.count(b"\xff\xda", *each) for each in ranges) if compression in _JPEG else 0
     if scans > MAX_SCANS * (strips + 1):
-        raise ImageRejected(f"{scans:,} scans of JPEG in {strips:,} strips or tiles")
+        raise ImageRejectedError(f"{scans:,} scans of JPEG in {strips:,} strips or tiles")

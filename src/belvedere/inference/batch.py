@@ -99,9 +99,6 @@ def predict_files(
         spreadsheet: Whether to escape CSV cells that spreadsheets take for formulas.
         progress: Progress bar.
 
-    Returns:
-        The number of images, and of unreadable ones.
-
     Raises:
         UnknownNameError: The format is unknown.
         UsageError: There are no images, a file cannot be written, or the run to resume was another one.
@@ -111,17 +108,19 @@ def predict_files(
     progress = progress or Progress()
     outputs = [path for path in (out, *(sink.path for sink in sinks)) if path is not None]
     _check_options(format, out, outputs, resume, spreadsheet)
-    list_inputs = partial(_list_inputs, model, sources, inputs)
-    is_older = partial(is_predictions_file, format=format)
+    list_inputs, is_older = partial(_list_inputs, model, sources, inputs), partial(is_predictions_file, format=format)
     file = None if out is None else OutputFile(out, overwrite=overwrite, inputs=list_inputs, is_older=is_older)
+    model_line = f"Model: {model.identity}"
     with ExitStack() as stack:
         for sink in sinks:
             others = [path for path in outputs if path != sink.path]
-            stack.enter_context(sink.open(model, partial(_chain, others, list_inputs)))
+            stack.enter_context(sink.open(model, partial(_list_inputs, model, sources, [*others, *inputs])))
         images = require_nonempty(_refuse_outputs(iter_images(sources), (*filter(None, [file]), *sinks)), sources)
-        stack.enter_context(_model_logged(model, out, progress))
+        if out is not None:
+            progress.log(model_line)
         writer, rows = stack.enter_context(_open(model, format, file, resume, spreadsheet))
-        with progress.task("Predicting", _count(sources)) as task:
+        total = count_images(sources) if isinstance(sources, Sequence) else None
+        with progress.task("Predicting", total or 0) as task:
             num_images, num_unreadable = _skip(images, rows, str(out))
             task.resume_at(num_images)
             for prediction in _with_progress(model.predict_iter(images, draft=True), task):
@@ -129,27 +128,9 @@ def predict_files(
                     each.write(prediction)
                 num_images += 1
                 num_unreadable += prediction.error is not None
+    if out is None:  # after the output on stdout
+        progress.log(model_line)
     return PredictionSummary(num_images, num_unreadable)
-
-
-def _count(sources: Iterable[Source]) -> int:
-    return count_images(sources) or 0 if isinstance(sources, Sequence) else 0
-
-
-def _chain(paths: Iterable[Path], list_inputs: Callable[[], Iterable[Input]]) -> Iterator[Input]:
-    yield from paths
-    yield from list_inputs()
-
-
-@contextmanager
-def _model_logged(model: Model, out: Path | None, progress: Progress) -> Iterator[None]:
-    """Log which model predicts: before a file is written, or after the output on stdout."""
-    line = f"Model: {model.identity}"
-    if out is not None:
-        progress.log(line)
-    yield
-    if out is None:
-        progress.log(line)
 
 
 def _with_progress(predictions: Iterable[Prediction], task: Task) -> Iterator[Prediction]:

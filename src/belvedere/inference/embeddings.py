@@ -1,9 +1,7 @@
 """Embeddings of images, computed once and cached by content, network and preprocessing."""
 
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +15,8 @@ from belvedere.errors import CacheError
 from belvedere.images.decode import DecodedImage
 from belvedere.inference.model import Model
 from belvedere.runtime.environment import cache_folder
-from belvedere.runtime.parallel import parallel_map
+from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress
-from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
 
 KIND = "embeddings"  # in the cache
@@ -80,17 +77,9 @@ class Embeddings(CachedImages):
 
 
 def read_embeddings(hashed: HashedSamples, embedder: Embedder, progress: Progress) -> Embeddings:
-    """Embed the images that are not cached yet, and return the embeddings of all.
+    """Embed the images that are not cached yet, and return the embeddings of all readable images, in order.
 
     Embeddings are cached batch by batch, also if interrupted; other processes may do the same concurrently.
-
-    Args:
-        hashed: Samples with the hashes of their files.
-        embedder: The network.
-        progress: Progress bar.
-
-    Returns:
-        The embeddings of the readable images, in order, and the names of the others.
 
     Raises:
         CacheError: The cache cannot be written, or the disk is full.
@@ -98,17 +87,21 @@ def read_embeddings(hashed: HashedSamples, embedder: Embedder, progress: Progres
     cache_name = embedding_cache_name(embedder.name, embedder.preprocess)
     cache = ArrayCache(KIND, cache_name, (embedder.embedding_dim,), np.float32)
     samples = dict(zip(hashed.hashes, hashed.samples, strict=True))
+
+    def read(key: str) -> tuple[str, DecodedImage | str]:
+        return key, read_verified(key, samples[key].path, embedder.preprocess)
+
     reasons: dict[str, str] = {}
     with progress.task("Embedding", len(samples)) as task:
         missing = cache.find_missing(samples)
         task.advance(len(samples) - len(missing))
-        for batch in _read_batches(missing, samples, embedder.preprocess):
+        for batch in batched(parallel_map(read, missing), BATCH_SIZE):
             decoded = {key: outcome for key, outcome in batch if isinstance(outcome, DecodedImage)}
             reasons |= {key: outcome for key, outcome in batch if isinstance(outcome, str)}
             if decoded:
                 values = embedder.embed(np.stack([image.pixels for image in decoded.values()]))
                 rows = zip(decoded.items(), np.ascontiguousarray(values, np.float32), strict=True)
-                cache.add([NewRow(key, row, zlib.crc32(row.data), image.warnings) for (key, image), row in rows])
+                cache.add([NewRow(key, row, image.warnings) for (key, image), row in rows])
             task.advance(len(batch))
     return _open(hashed, cache, reasons)
 
@@ -116,22 +109,13 @@ def read_embeddings(hashed: HashedSamples, embedder: Embedder, progress: Progres
 def read_cached_embeddings(
     hashed: HashedSamples, progress: Progress, *, cache_name: str, embedding_dim: int
 ) -> Embeddings:
-    """Return cached embeddings, without the network.
-
-    Args:
-        hashed: Samples with the hashes of their files.
-        progress: Progress bar.
-        cache_name: Name in the cache, from `embedding_cache_name`.
-        embedding_dim: D.
-
-    Returns:
-        The embeddings of the cached images, in order, and the names of the others.
+    """Return cached embeddings, in order, without the network; `cache_name` is from `embedding_cache_name`.
 
     Raises:
         CacheError: The cache has no such embeddings.
     """
     if cache_name != Path(cache_name).name or not (cache_folder() / KIND / cache_name).is_dir():
-        raise CacheError("The embeddings are not in the cache any more.")
+        raise CacheError(f"Embeddings not in the cache: {cache_name}. Compute them again.")
     cache = ArrayCache(KIND, cache_name, (embedding_dim,), np.float32)
     with progress.task("Embedding", 0):
         missing = cache.find_missing(dict.fromkeys(hashed.hashes))
@@ -148,13 +132,3 @@ def _open(hashed: HashedSamples, cache: ArrayCache, reasons: Mapping[str, str]) 
     return Embeddings(
         images.samples, images.hashes, images.unreadable, images.with_warnings, rows[np.arange(len(rows))]
     )
-
-
-def _read_batches(
-    keys: list[str], samples: dict[str, Sample], preprocess: Preprocess
-) -> Iterator[list[tuple[str, DecodedImage | str]]]:
-    def read(key: str) -> tuple[str, DecodedImage | str]:
-        return key, read_verified(key, samples[key].path, preprocess)
-
-    outcomes = parallel_map(read, keys)
-    return iter(lambda: list(islice(outcomes, BATCH_SIZE)), [])

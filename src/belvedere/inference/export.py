@@ -1,10 +1,11 @@
 """Exports of a model in other formats, checked against the predictions of the original."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from belvedere.inference.onnx_transforms import (
     Images,
     batches,
     load_graph,
-    read_graph,
     remove_tta,
     to_float16_weights,
     to_int8,
@@ -27,10 +27,11 @@ from belvedere.inference.onnx_transforms import (
     write_card,
 )
 from belvedere.inference.postprocess import ModelOutputs
-from belvedere.inference.session import MAX_REASON, Session
+from belvedere.inference.session import Session
 from belvedere.runtime.files import write_bytes
 from belvedere.runtime.output_file import Input, OutputFile
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess
 
 NUM_CALIBRATION_IMAGES = 128  # a fifth of the images that are read
@@ -117,8 +118,8 @@ def export(
         ExportError: The predictions differ too much, or the graph cannot be transformed.
         InvalidModelError: The model cannot be opened.
     """
-    tolerance = find_named("format", format, TOLERANCES) if tta else NO_TTA
-    find_named("format", format, TOLERANCES)
+    tolerance = find_named("format", format, TOLERANCES)
+    tolerance = tolerance if tta else NO_TTA
     original = as_model(model)
     out, source = Path(out), model_file(original.name)
     file = OutputFile(out, overwrite=overwrite, inputs=partial(_list_inputs, source, Path(calibration_data)))
@@ -150,20 +151,20 @@ def _transform(
 ) -> tuple[bytes, Comparison]:
     """Return the transformed graph without metadata, and the comparison."""
     try:
-        graph = read_graph(source)
+        graph = load_graph(source.read_bytes())
         graph = graph if tta else remove_tta(graph)
-        transformed = (
-            to_int8(graph, calibration)
-            if format == "int8"
-            else {"float16-weights": to_float16_weights, "nchw": to_nchw_float}[format](graph)
-        )
-        content = write_card(transformed, {})
+        transforms: dict[str, Callable[[Any], Any]] = {
+            "int8": partial(to_int8, images=calibration),
+            "float16-weights": to_float16_weights,
+            "nchw": to_nchw_float,
+        }
+        content = write_card(transforms[format](graph), {})
         return content, _compare(original, content, validation, format)
     except BelvedereError:
         raise
     except Exception as error:  # ONNX raises anything for an unusual graph
-        reason = " ".join(str(error).split())[:MAX_REASON]
-        raise ExportError(f"{original.name} cannot be exported as {format}: {reason}. Choose another.") from error
+        reason = f"{original.name} cannot be exported as {format}: {describe_error(error)}"
+        raise ExportError(f"{reason}. Choose another format.") from error
 
 
 def _refusal(result: Export) -> str:

@@ -20,25 +20,30 @@ PER_CLASS = ("logits", "probabilities", "class_activation_maps")  # with the cla
 # Wire types
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
 
-# Field numbers of refused content, by message
-MODEL_REFUSED = {20: "training steps", 25: "functions"}
-GRAPH_REFUSED = {15: "sparse tensors"}
-ATTRIBUTE_REFUSED = {
-    6: "loops or branches",
-    11: "loops or branches",
-    14: "types as attributes",
-    15: "types as attributes",
-    22: "sparse tensors",
-    23: "sparse tensors",
+# Field numbers of checked messages and of refused content, by the message that holds them
+CHECKED: Mapping[str, Mapping[int, str]] = {
+    "model": {7: "graph"},
+    "graph": {1: "node", 5: "tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 10: "tensor"},
+    "tensor": {},
 }
-TENSOR_REFUSED = {13: "data in other files"}
-GRAPH, NODE, INITIALIZER, ATTRIBUTE, DOMAIN, TENSOR, TENSORS, DATA_LOCATION = 7, 1, 5, 5, 7, 5, 10, 14
+REFUSED: Mapping[str, Mapping[int, str]] = {
+    "model": {20: "training steps", 25: "functions"},
+    "graph": {15: "sparse tensors"},
+    "node": {},
+    "attribute": dict.fromkeys((6, 11), "loops or branches")
+    | dict.fromkeys((14, 15), "types as attributes")
+    | dict.fromkeys((22, 23), "sparse tensors"),
+    "tensor": {},
+}
+NODE_DOMAIN, EXTERNAL_DATA, DATA_LOCATION = 7, 13, 14
 
 Shape = tuple[int | str | None, ...]
 Field = tuple[int, int, memoryview | int]  # number, wire type, value
 
 
-class GraphRejected(ValueError):
+class GraphRejectedError(ValueError):
     """A file is unsafe, or not an ONNX file."""
 
 
@@ -46,9 +51,9 @@ def check_graph(content: bytes) -> None:
     """Check the bytes of a model file.
 
     Raises:
-        GraphRejected: The file holds external data, non-standard operators, loops or the like, or cannot be parsed.
+        GraphRejectedError: The file holds external data, non-standard operators, loops or the like, or is damaged.
     """
-    _Parser().check_model(memoryview(content))
+    _Parser().check("model", memoryview(content))
 
 
 class _Parser:
@@ -57,43 +62,21 @@ class _Parser:
     def __init__(self) -> None:
         self._left = MAX_FIELDS
 
-    def check_model(self, message: memoryview) -> None:
-        for number, value in self._embedded(message, MODEL_REFUSED):
-            if number == GRAPH:
-                self._check_graph(value)
-
-    def _check_graph(self, message: memoryview) -> None:
-        for number, value in self._embedded(message, GRAPH_REFUSED):
-            if number == NODE:
-                self._check_node(value)
-            elif number == INITIALIZER:
-                self._check_tensor(value)
-
-    def _check_node(self, message: memoryview) -> None:
-        for number, value in self._embedded(message, {}):
-            if number == ATTRIBUTE:
-                self._check_attribute(value)
-            elif number == DOMAIN and value not in STANDARD_DOMAINS:
+    def check(self, kind: str, message: memoryview) -> None:
+        """Check a message of a kind in `CHECKED`, and the messages in it."""
+        for number, wire_type, value in self._fields(message):
+            if refused := REFUSED[kind].get(number):
+                raise GraphRejectedError(f"it has {refused}, which models of Belvedere never have")
+            is_external = number == DATA_LOCATION and (wire_type != VARINT or value)
+            if kind == "tensor" and (number == EXTERNAL_DATA or is_external):
+                raise GraphRejectedError("it has data in other files (external data); a model must be one file")
+            if not isinstance(value, memoryview):
+                continue
+            if kind == "node" and number == NODE_DOMAIN and value not in STANDARD_DOMAINS:
                 domain = bytes(value[:100]).decode(errors="replace")
-                raise GraphRejected(f"it has operators of the domain {domain!r}; only those of ONNX are allowed")
-
-    def _check_attribute(self, message: memoryview) -> None:
-        for number, value in self._embedded(message, ATTRIBUTE_REFUSED):
-            if number in (TENSOR, TENSORS):
-                self._check_tensor(value)
-
-    def _check_tensor(self, message: memoryview) -> None:
-        for number, kind, value in self._fields(message):
-            if number in TENSOR_REFUSED or (number == DATA_LOCATION and (kind != VARINT or value)):
-                raise GraphRejected(f"it has {TENSOR_REFUSED[13]} (external data); a model must be one file")
-
-    def _embedded(self, message: memoryview, refused: Mapping[int, str]) -> Iterator[tuple[int, memoryview]]:
-        """Yield the fields that hold bytes or a message; raise for refused ones."""
-        for number, _, value in self._fields(message):
-            if number in refused:
-                raise GraphRejected(f"it has {refused[number]}, which models of Belvedere never have")
-            if isinstance(value, memoryview):
-                yield number, value
+                raise GraphRejectedError(f"it has operators of the domain {domain!r}; only those of ONNX are allowed")
+            if inner := CHECKED[kind].get(number):
+                self.check(inner, value)
 
     def _fields(self, message: memoryview) -> Iterator[Field]:
         """Yield the fields of a message."""
@@ -101,11 +84,11 @@ class _Parser:
         while at < end:
             self._left -= 1
             if self._left < 0:
-                raise GraphRejected(f"it has more than {MAX_FIELDS:,} fields")
+                raise GraphRejectedError(f"it has more than {MAX_FIELDS:,} fields")
             key, at = _read_varint(message, at)
             kind, length = key & 7, 0
             if not 8 <= key < 1 << 32:
-                raise GraphRejected("it is not an ONNX file")
+                raise GraphRejectedError("it is not an ONNX file")
             if kind == VARINT:
                 value, at = _read_varint(message, at)
                 yield key >> 3, kind, value
@@ -115,9 +98,9 @@ class _Parser:
             elif kind in (FIXED_32, FIXED_64):
                 length = 4 if kind == FIXED_32 else 8
             else:  # groups, which ONNX does not use
-                raise GraphRejected("it is not an ONNX file")
+                raise GraphRejectedError("it is not an ONNX file")
             if at + length > end:
-                raise GraphRejected("it is not an ONNX file, or truncated")
+                raise GraphRejectedError("it is not an ONNX file, or truncated")
             yield key >> 3, kind, message[at : at + length]
             at += length
 
@@ -131,7 +114,7 @@ def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, at + shift // 7 + 1
-    raise GraphRejected("it is not an ONNX file, or truncated")
+    raise GraphRejectedError("it is not an ONNX file, or truncated")
 
 
 def check_outputs(

@@ -27,8 +27,9 @@ from belvedere.inference.model_paths import (
     refuse_models,
 )
 from belvedere.inference.postprocess import ModelOutputs, to_predictions
-from belvedere.inference.session import MAX_REASON, Cancellation, Session
+from belvedere.inference.session import Cancellation, Session
 from belvedere.runtime.parallel import batched, parallel_map
+from belvedere.runtime.terminal import MAX_REASON, describe_error
 from belvedere.types.data import ModelId
 from belvedere.types.model import ModelCard, Preprocess
 from belvedere.types.prediction import Prediction
@@ -64,6 +65,11 @@ class Model:
     def from_bytes(cls, content: bytes, card: ModelCard | None, name: str = MODEL_NAME) -> "Model":
         """Open the bytes of a model file with a given card.
 
+        Args:
+            content: ONNX file.
+            card: Metadata of the model; None: unknown, the metadata of the file are not read.
+            name: Name for messages.
+
         Raises:
             InvalidModelError: The bytes are no ONNX graph, the graph has other inputs, outputs or shapes than the card
                 says, or holds something unsafe.
@@ -86,7 +92,7 @@ class Model:
             InvalidModelError: The model was opened without a card.
         """
         if self._card is None:
-            raise InvalidModelError(f"{self.name} has no card: it was not written by Belvedere.")
+            raise InvalidModelError(f"{self.name} has no card: it was not written by Belvedere. {HINT}")
         return self._card
 
     @property
@@ -161,8 +167,8 @@ class Model:
         if len(images) <= BATCH_SIZE:
             return dict(zip(outputs, run(images), strict=True))
         batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-        parts = zip(*parallel_map(run, batches, PREFETCH_BATCHES), strict=True)
-        return {name: np.concatenate(part) for name, part in zip(outputs, parts, strict=True)}
+        arrays = zip(*parallel_map(run, batches, PREFETCH_BATCHES), strict=True)
+        return {name: np.concatenate(each) for name, each in zip(outputs, arrays, strict=True)}
 
     def class_activation_maps(
         self, images: NDArray[np.uint8], cancellation: Cancellation | None = None
@@ -231,7 +237,12 @@ class Model:
         ]
 
     def predict_decoded(self, names: Sequence[str], images: Sequence[DecodedImage]) -> list[Prediction]:
-        """Predict images that were decoded to the model's input size."""
+        """Predict images that were decoded to the model's input size.
+
+        Args:
+            names: N names, for the predictions.
+            images: N images with pixels (H, W, 3), RGB, of that size.
+        """
         if not images:
             return []
         try:
@@ -244,7 +255,7 @@ class Model:
     def to_predictions(
         self, outputs: ModelOutputs, names: Sequence[str], warnings: Sequence[tuple[str, ...]]
     ) -> list[Prediction]:
-        """Convert outputs to predictions; see `postprocess.to_predictions`."""
+        """Convert the outputs for N images to predictions, with N names and the N warnings of their decoding."""
         return to_predictions(outputs, self.card, names, warnings, self.accept_rate)
 
 
@@ -288,8 +299,7 @@ def load_model(path: Path | str = BUNDLED, *, accept_rate: float | None = None) 
         file = model_file(path)
         content = _read_file(file)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidModelError(f"There is no model in {path}: {reason}. {HINT}") from error
+        raise InvalidModelError(f"There is no model in {path}: {describe_error(error)}. {HINT}") from error
     return open_model(content, str(file), accept_rate)
 
 

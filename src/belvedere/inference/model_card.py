@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from dataclasses import fields as fields_of
+from dataclasses import asdict, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 from belvedere.errors import InvalidModelError
 from belvedere.images.resize import INTERPOLATIONS, RESIZE_RULES
-from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance, TagModel, Uncertainty
+from belvedere.runtime.terminal import describe_error
+from belvedere.types.model import ModelCard, TagModel
 
 FORMAT = "belvedere/2"
 NCHW_FORMAT = "belvedere-nchw/2"  # of a file for other runtimes
@@ -17,13 +17,11 @@ MAX_CHARACTERS = 1 << 26  # of a field; a tag model of 1,000 classes takes half 
 MAX_NUMBER = 1e15
 MAX_IMAGE_SIZE = 4096  # pixels
 MIN_TEMPERATURE = 1e-3
-MAX_REASON = 200  # characters
 
 
 def card_to_metadata(card: ModelCard) -> dict[str, str]:
     """Return a card as the metadata of an ONNX file: one JSON value a key."""
-    fields = {key: json.dumps(value, ensure_ascii=False) for key, value in asdict(card).items()}
-    return {"format": FORMAT, **fields}
+    return {"format": FORMAT} | {key: json.dumps(value, ensure_ascii=False) for key, value in asdict(card).items()}
 
 
 def replace_metadata(content: bytes, card: ModelCard) -> bytes:
@@ -57,19 +55,11 @@ def card_from_metadata(metadata: Mapping[str, str], name: str) -> ModelCard:
             f"Received: {metadata.get('format')!r}. Train it with this version, or use the version it was trained with."
         )
     try:
-        card = ModelCard(
-            tuple(_as_list(_parse(metadata["class_names"]))),
-            Preprocess(**_parse(metadata["preprocess"])),
-            tuple(Layer(**_with_tuples(row, "shape")) for row in _parse(metadata["layers"])),
-            Provenance(**_with_tuples(_parse(metadata["provenance"]), "data_minhash")),
-            _read_uncertainty(_parse(metadata["uncertainty"])),
-        )
-        for record in (card, card.preprocess, card.provenance, card.uncertainty, *card.layers, *_tag_models(card)):
-            _check_types(record)
+        values = {field.name: _parse(metadata[field.name]) for field in fields(ModelCard)}
+        card: ModelCard = _read_value("card", ModelCard, values)
         _check_values(card)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:MAX_REASON]
-        raise InvalidModelError(f"{name} has damaged metadata ({reason}). Train it again.") from error
+        raise InvalidModelError(f"{name} has damaged metadata ({describe_error(error)}). Train it again.") from error
     return card
 
 
@@ -84,25 +74,33 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _as_list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list. Received: {value!r}")
+def _read_value(name: str, kind: Any, value: Any) -> Any:
+    """Convert a JSON value to the annotated type of a field: lists to tuples, objects to records.
+
+    Raises:
+        TypeError: It is of another type. Further exceptions tell of records with other fields.
+        ValueError: It is a text that no file can hold.
+    """
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if is_dataclass(origin):
+        kinds = {field.name: field.type for field in fields(origin)}
+        return kind(**{key: _read_value(key, kinds[key], each) for key, each in value.items()})
+    if origin is UnionType:  # with None
+        return None if value is None else _read_value(name, inner[0], value)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read_value(name, inner[0], each) for each in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _read_value(name, inner[1], each) for key, each in value.items()}
+    if origin is str and isinstance(value, str):
+        value.encode()
+        return value
+    if isinstance(value, bool) or origin is bool:
+        is_valid = isinstance(value, bool) and origin is bool
+    else:
+        is_valid = isinstance(value, (int, float) if origin is float else int) and abs(value) <= MAX_NUMBER
+    if not is_valid or origin not in (bool, int, float):
+        raise TypeError(f"{name}: {value!r}")
     return value
-
-
-def _with_tuples(fields: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return fields with those of these names, lists in JSON, as tuples."""
-    return fields | {name: tuple(_as_list(fields[name])) for name in names if name in fields}
-
-
-def _read_uncertainty(fields: dict[str, Any]) -> Uncertainty:
-    models = {key: _read_tag_model(fields[key]) for key in ("tag_model", "initial_tag_model") if fields.get(key)}
-    return Uncertainty(**_with_tuples(fields, "ood_score_quantiles") | models)
-
-
-def _read_tag_model(fields: dict[str, Any]) -> TagModel:
-    weights = tuple(tuple(row) for row in fields["cross_class_weights"])
-    return TagModel(**_with_tuples(fields, "scale", "bias") | {"cross_class_weights": weights})
 
 
 def _tag_models(card: ModelCard) -> list[TagModel]:
@@ -130,30 +128,3 @@ def _check_values(card: ModelCard) -> None:
         sizes = {len(model.scale), len(model.bias), len(weights) or len(names), *map(len, weights)}
         if sizes != {len(names)}:
             raise ValueError(f"tag model for {sizes} classes, expected {len(names)}")
-
-
-def _check_types(record: object) -> None:
-    """Raise TypeError for a field whose value is not of the annotated type."""
-    for entry in fields_of(record):  # type: ignore[arg-type]
-        value = getattr(record, entry.name)
-        if not _is_of_type(value, entry.type):
-            raise TypeError(f"{entry.name}: {value!r}")
-
-
-def _is_of_type(value: object, kind: Any) -> bool:
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if isinstance(value, bool) or origin is bool:
-        return isinstance(value, bool) and origin is bool
-    if origin is float:
-        return isinstance(value, int | float) and abs(value) <= MAX_NUMBER
-    if origin is int:
-        return isinstance(value, int) and abs(value) <= MAX_NUMBER
-    if origin is str:
-        return isinstance(value, str) and bool(value.encode() or True)  # raises for what no file can hold
-    if origin is UnionType:
-        return any(_is_of_type(value, each) for each in inner)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is_of_type(each, inner[0]) for each in value)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(_is_of_type(each, inner[1]) for each in value.values())
-    return isinstance(value, origin)

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from belvedere.errors import UsageError
 from belvedere.images.listing import IMAGE_SUFFIXES
-from belvedere.runtime.output_folder import MARKER_FILE
+from belvedere.runtime.output_folder import MARKER_FILE, partial_path
+from belvedere.runtime.terminal import describe_error
 
 MODEL_NAME = "model.onnx"
 BUNDLED = Path(__file__).with_name("assets") / "scenes.onnx"  # the default model
@@ -67,13 +68,13 @@ def explain_missing(path: Path) -> str:
     try:
         path.stat()
     except FileNotFoundError:
-        partial = path.with_name(f"{path.name}.partial")
+        partial = partial_path(path)
         if partial.is_dir():
             return f"There is no {path}, but {partial}. {_explain_folder(partial)}"
         closest = closest_path(path)
         return f"There is no file or folder {path}." + (f" Did you mean {closest}?" if closest else "")
     except (OSError, ValueError) as error:
-        return f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}."
+        return f"{path} cannot be opened: {describe_error(error)}."
     return ""
 
 

@@ -31,13 +31,8 @@ INVALID_FUSIONS = ("MatMul_BatchNormalization_Fusion",)  # creates a Gemm of thr
 Images = NDArray[np.uint8]  # (N, H, W, 3)
 
 
-def read_graph(file: Path) -> onnx.ModelProto:
-    """Open a model file; external data are not read."""
-    return onnx.load(file, load_external_data=False)
-
-
 def load_graph(content: bytes) -> onnx.ModelProto:
-    """Open the bytes of a model file."""
+    """Open the bytes of a model file; external data are not read."""
     return onnx.load_from_string(content)
 
 
@@ -154,8 +149,8 @@ def to_float16_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
             name = weights.name
             weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
             casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    for place, cast in enumerate(casts):
-        halved.graph.node.insert(place, cast)
+    for index, cast in enumerate(casts):
+        halved.graph.node.insert(index, cast)
     return halved
 
 
@@ -286,9 +281,9 @@ def set_temperature(content: bytes, temperature: float) -> bytes:
         softmax.input[0] = scaled
     factor = np.float32(temperature if divide.op_type == "Div" else 1 / temperature)
     name = "calibrated_temperature"
-    kept = [each for each in model.graph.initializer if each.name != name]
+    others = [each for each in model.graph.initializer if each.name != name]
     del model.graph.initializer[:]
-    model.graph.initializer.extend([*kept, onnx.numpy_helper.from_array(np.array(factor), name)])
+    model.graph.initializer.extend([*others, onnx.numpy_helper.from_array(np.array(factor), name)])
     divide.input[1] = name
     _drop_unused_tensors(model)
     return bytes(model.SerializeToString())

@@ -31,17 +31,14 @@ def to_predictions(
     warnings: Sequence[tuple[str, ...]],
     accept_rate: float | None = None,
 ) -> list[Prediction]:
-    """Convert model outputs to predictions.
+    """Convert model outputs for N images to N predictions.
 
     Args:
-        outputs: Outputs for N images.
+        outputs: Outputs for the images.
         card: Card of the model.
-        names: N names of the images.
+        names: N names.
         warnings: N tuples of warnings from reading the images.
         accept_rate: Fraction of in-distribution images that are not "none of these"; default: the card's.
-
-    Returns:
-        N predictions.
     """
     predicted = outputs.probabilities.argmax(1)
     rows = zip(

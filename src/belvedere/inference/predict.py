@@ -1,6 +1,5 @@
 """Predictions for images in memory, files and folders: the function `belvedere.predict`."""
 
-from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -68,6 +67,13 @@ def predict(
     sources = list(to_sources(data))
     if not all(isinstance(each, Path | str) for each in sources):
         raise UsageError("Only predictions for files can be written. Give paths as `data`, or leave out `out`.")
-    chosen = format or Path(out).suffix.lower().removeprefix(".")
-    write = partial(predict_files, opened, sources, chosen, out=Path(out), progress=progress)
-    return write(resume=resume, overwrite=overwrite, spreadsheet=spreadsheet)
+    return predict_files(
+        opened,
+        sources,
+        format or Path(out).suffix.lower().removeprefix("."),
+        out=Path(out),
+        overwrite=overwrite,
+        resume=resume,
+        spreadsheet=spreadsheet,
+        progress=progress,
+    )

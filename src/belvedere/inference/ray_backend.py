@@ -20,6 +20,7 @@ from belvedere.inference.writers.parquet import to_table
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.parallel import batched
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import ModelId
 
 try:
@@ -53,9 +54,6 @@ def predict_at_scale(
         out: The folder, which appears when it is complete; its rows are not in the order of the images.
         overwrite: Whether to replace an older folder that Belvedere made.
         progress: Receives messages.
-
-    Returns:
-        The number of images, and of unreadable ones.
 
     Raises:
         UsageError: There are no images.
@@ -135,8 +133,7 @@ def _cluster() -> Iterator[int]:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise DistributedError(f"No Ray cluster is available: {reason}") from error
+            raise DistributedError(f"No Ray cluster is available: {describe_error(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:

@@ -17,10 +17,10 @@ from belvedere.errors import InferenceError, InvalidModelError
 from belvedere.inference.graph_checks import Shape, check_graph
 from belvedere.inference.model_paths import HINT
 from belvedere.runtime.memory import memory_left
+from belvedere.runtime.terminal import MAX_REASON
 
 FATAL = 4  # severity from which ONNX Runtime writes to stderr
 MEMORY_FRACTION = 0.75  # of the memory that is left when the first model is opened
-MAX_REASON = 200  # characters of an error of ONNX Runtime
 BOILERPLATE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
 SETTINGS = {
     # A second line of defense behind `check_graph`: the folder for external data is not a folder.
@@ -53,11 +53,7 @@ class Session:
     """
 
     def __init__(self, content: bytes, name: str) -> None:
-        """Open a graph.
-
-        Args:
-            content: Bytes of the file.
-            name: Name of the file.
+        """Open a graph from the bytes of its file.
 
         Raises:
             InvalidModelError: The file is not an ONNX model, cannot be run, or is unsafe (see `graph_checks`).

@@ -170,8 +170,8 @@ def _compose(
         composite = np.array(maps[first])
         axis = 2 if composite.shape[1] == 1 or (side_by_side[row] and composite.shape[2] > 1) else 1
         cut = min(max(round(fraction * composite.shape[axis]), 1), composite.shape[axis] - 1)
-        part = (slice(None),) * axis + (slice(cut, None),)
-        composite[part] = maps[second][part]
+        region = (slice(None),) * axis + (slice(cut, None),)
+        composite[region] = maps[second][region]
         activations[row] = top_k_mean(composite[None])[0]
     return activations, present[pairs[:, 0]] | present[pairs[:, 1]]
 

@@ -3,6 +3,7 @@
 A decision is on disk before the response. The browser makes the id of a request, so that a repeated one counts once.
 """
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from threading import Semaphore
@@ -15,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from belvedere.data.corrections.class_names import check_new_class
-from belvedere.data.corrections.journal import utc_now
+from belvedere.data.corrections.corrections_file import utc_now
 from belvedere.errors import InferenceError, InvalidImageError, UsageError
+from belvedere.evaluation.report.pages import open_templates
 from belvedere.inference.model import Model
 from belvedere.reviewing.auth import LOGIN_PATH, AuthMiddleware, RequestGuard
 from belvedere.reviewing.images import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
@@ -29,12 +31,12 @@ from belvedere.reviewing.views import (
     describe_recent,
     list_classes,
     list_filters,
-    open_templates,
     read_filter,
 )
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
 from belvedere.runtime.http.errors import code_of, error_body
 from belvedere.runtime.serialization import dump_json
+from belvedere.runtime.terminal import escape_surrogates
 from belvedere.types.data import Decision
 
 STATIC = {
@@ -136,12 +138,13 @@ def _error(status: int, message: str) -> Response:
 
 
 def _add_pages(app: FastAPI, context: ReviewContext) -> None:
-    templates = open_templates()
+    templates = open_templates(Path(__file__).parent / "templates")
+    templates.filters.update(clock=lambda when: when[11:16] or when, quoted=shlex.quote)
     files = {name: (Path(__file__).parent / "static" / name).read_bytes() for name in STATIC}
 
     def render(template: str, values: dict[str, object]) -> HTMLResponse:
         html = templates.get_template(template).render(values)
-        return HTMLResponse(html.encode(errors="backslashreplace"), headers=NOT_CACHED)
+        return HTMLResponse(escape_surrogates(html), headers=NOT_CACHED)
 
     def show(entry: Entry | None, tab: str, wanted: Filter) -> HTMLResponse:
         if entry is not None:

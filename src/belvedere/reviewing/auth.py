@@ -23,17 +23,21 @@ LIMITS = RequestLimits(max_body_bytes=65_536, max_buffered_bytes=16_000_000)
 class RequestGuard:
     """Checks the token of a request."""
 
-    def __init__(self, address: str, name: str = "", limits: RequestLimits = LIMITS) -> None:
+    def __init__(
+        self, address: str, name: str = "", limits: RequestLimits = LIMITS, frame_ancestors: str = "'none'"
+    ) -> None:
         """Create a token, unless only this machine reaches the address.
 
         Args:
             address: Address that the server listens on.
             name: Host name of that address, which requests may use.
             limits: Limits of one request.
+            frame_ancestors: Origins whose pages may show the review in a frame.
         """
         self.token = None if is_local(address) else secrets.token_urlsafe(24)
         self.local_name = name if self.token is None else None
         self.limits = limits
+        self.frame_ancestors = frame_ancestors
 
     def check_cookie(self, cookies: str) -> None:
         """Raise HTTPError unless the Cookie header holds the token."""
@@ -42,12 +46,12 @@ class RequestGuard:
         except CookieError:
             cookie = None
         if self.token is not None and not _is_equal(cookie.value if cookie else "", self.token):
-            raise HTTPError(401, "Open the address with the token that belvedere review printed.")
+            raise HTTPError(401, "Open the address with the token that the server printed.")
 
     def log_in(self, token: str) -> Response:
         """Return the redirect to the page that sets the cookie; raises HTTPError for a wrong token."""
         if self.token is not None and not _is_equal(token, self.token):
-            raise HTTPError(401, "This token is not the one that belvedere review printed.")
+            raise HTTPError(401, "This token is not the one that the server printed.")
         response = RedirectResponse("/", 303)
         if self.token is not None:
             response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
@@ -58,7 +62,13 @@ class AuthMiddleware(LimitsMiddleware):
     """Limits, and the checks of token and origin."""
 
     def __init__(self, app: ASGIApp, guard: RequestGuard) -> None:
-        super().__init__(app, guard.limits, image_sources="'self'", local_name=guard.local_name)
+        super().__init__(
+            app,
+            guard.limits,
+            image_sources="'self'",
+            local_name=guard.local_name,
+            frame_ancestors=guard.frame_ancestors,
+        )
         self.guard = guard
 
     def open_request(self, scope: Scope, receive: Receive, send: Send) -> RequestContext:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.data.corrections.journal import common_suffix_length
+from belvedere.data.corrections.corrections_file import common_suffix_length
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import hash_file
 from belvedere.errors import InvalidImageError

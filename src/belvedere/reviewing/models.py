@@ -12,8 +12,8 @@ from belvedere.errors import InvalidModelError
 from belvedere.inference.embeddings import Embeddings, model_embedder, read_cached_embeddings, read_embeddings
 from belvedere.inference.model import Model, as_model, load_model
 from belvedere.inference.model_paths import BUNDLED, is_model_path
-from belvedere.reviewing.sources import AUDIT
 from belvedere.runtime.progress import Progress
+from belvedere.types.audit import AUDIT
 
 Embed = Callable[[HashedSamples, Progress], Embeddings]
 
@@ -51,9 +51,9 @@ def find_models(
         return _from_model(audit_model)
     bundled = load_model(BUNDLED)
     found = _from_model(bundled) if set(bundled.class_names) == set(class_names) else ReviewModels()
-    store, width = network.get("embeddings"), network.get("embedding_dim")
-    if isinstance(store, str) and isinstance(width, int):
-        return ReviewModels(found.model, partial(read_cached_embeddings, cache_name=store, embedding_dim=width))
+    name, dim = network.get("embeddings"), network.get("embedding_dim")
+    if isinstance(name, str) and isinstance(dim, int):
+        return ReviewModels(found.model, partial(read_cached_embeddings, cache_name=name, embedding_dim=dim))
     return found
 
 
@@ -80,5 +80,5 @@ def _load_audit_model(folder: Path, network: dict[str, Any], progress: Progress)
         model = None
     if model is not None and model.sha256 == network.get("sha256"):
         return model
-    progress.log(f"Warning: the model of the audit, {file}, is missing or was changed. Give another `model`.")
+    progress.log(f"Warning: the model of the audit, {file}, is missing or was changed. Choose another `model`.")
     return None

@@ -16,7 +16,7 @@ from belvedere.errors import BelvedereError
 from belvedere.inference.uncertainty.knn import unit_vectors
 from belvedere.reviewing.models import Embed
 from belvedere.runtime.parallel import BackgroundThread
-from belvedere.runtime.progress import Progress, Task
+from belvedere.runtime.progress import ForwardedProgress, Progress, Task
 from belvedere.types.data import Sample
 
 NUM_NEIGHBORS = 4  # per class
@@ -77,7 +77,7 @@ class NeighborIndex:
     def _compute(self, hash_images: Callable[[Progress], HashedSamples], embed: Embed, progress: Progress) -> None:
         try:
             found = embed(hash_images(progress), progress)
-        except _Stopped:
+        except _StoppedError:
             return
         except (BelvedereError, OSError) as error:
             self.error = str(error)
@@ -91,7 +91,7 @@ class NeighborIndex:
         """Find the most similar images of each class.
 
         Args:
-            sha256: Hash of the image under review; its copies are left out.
+            sha256: Hash of the image under review; its copies are excluded.
             labels: Corrected labels by hash.
             class_names: Classes.
 
@@ -121,33 +121,31 @@ def subsample(samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples[:: -(-len(samples) // MAX_IMAGES) or 1]
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Ends the computation."""
 
 
-class _StoppableProgress(Progress):
-    """Forwards progress, and raises `_Stopped` at the next step after a stop."""
+class _StoppableProgress(ForwardedProgress):
+    """Raises `_StoppedError` at the next step after a stop."""
 
-    def __init__(self, shown: Progress, stop: threading.Event) -> None:
-        self._shown, self._stop = shown, stop
-
-    def log(self, message: str) -> None:
-        self._shown.log(message)
+    def __init__(self, inner: Progress, stop: threading.Event) -> None:
+        super().__init__(inner)
+        self._stop = stop
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
-        with self._shown.task(description, images, unit) as task:
+        with super().task(description, images, unit) as task:
             yield _StoppableTask(task, self._stop)
 
 
 class _StoppableTask(Task):
-    def __init__(self, shown: Task, stop: threading.Event) -> None:
-        self._shown, self._stop = shown, stop
+    def __init__(self, inner: Task, stop: threading.Event) -> None:
+        self._inner, self._stop = inner, stop
 
-    def advance(self, images: int, figures: str = "") -> None:
+    def advance(self, images: int, metrics: str = "") -> None:
         if self._stop.is_set():
-            raise _Stopped
-        self._shown.advance(images, figures)
+            raise _StoppedError
+        self._inner.advance(images, metrics)
 
     def resume_at(self, images: int) -> None:
-        self._shown.resume_at(images)
+        self._inner.resume_at(images)

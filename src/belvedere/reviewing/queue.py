@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from belvedere.data.corrections.journal import Journal, active_decisions, find_copy, resolve
+from belvedere.data.corrections.corrections_file import CorrectionsFile, active_decisions, find_copy, resolve
 from belvedere.reviewing.items import ReviewItem
 from belvedere.types.data import Decision, Resolution
 
@@ -67,7 +67,9 @@ class Counts:
 class Queue:
     """Items in order, with the decisions on them."""
 
-    def __init__(self, entries: Sequence[Entry], journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], journal: CorrectionsFile, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.entries = {entry.id: entry for entry in entries}
         self.journal = journal
         self._clock = clock

@@ -2,16 +2,19 @@
 
 import getpass
 import json
+import socket
 import tomllib
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal, overload
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from belvedere.data.corrections.journal import Journal, damaged_lines_warning
+from belvedere.data.corrections.corrections_file import CorrectionsFile, damaged_lines_warning
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import BelvedereError, UsageError
@@ -20,15 +23,18 @@ from belvedere.reviewing.app import create_app
 from belvedere.reviewing.auth import LOGIN_PATH, RequestGuard
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.items import ReviewItems
-from belvedere.reviewing.models import find_models
+from belvedere.reviewing.models import ReviewModels, find_models
 from belvedere.reviewing.neighbors import NeighborIndex, subsample
 from belvedere.reviewing.queue import Entry, Queue, make_id
-from belvedere.reviewing.sources import AUDIT, read_items
+from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import ReviewContext
+from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServer
 from belvedere.runtime.http.connections import configure
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
+from belvedere.types.audit import AUDIT
 from belvedere.types.data import DataWarning, Sample
 
 HOST, PORT = "127.0.0.1", 8642
@@ -46,6 +52,7 @@ class ReviewSummary:
     num_left: int  # undecided items
 
 
+@overload
 def review(
     source: Path | str,
     *,
@@ -56,11 +63,41 @@ def review(
     port: int = PORT,
     annotator: str | None = None,
     progress: Progress | None = None,
-) -> ReviewSummary:
-    """Serve a page for reviewing a run or an audit, until Ctrl-C.
+    block: Literal[True] = True,
+) -> ReviewSummary: ...
+
+
+@overload
+def review(
+    source: Path | str,
+    *,
+    data: Dataset | Path | str | None = None,
+    model: Model | Path | str | None = None,
+    corrections: Path | str | None = None,
+    host: str = HOST,
+    port: int = PORT,
+    annotator: str | None = None,
+    progress: Progress | None = None,
+    block: Literal[False],
+) -> "BackgroundReview": ...
+
+
+def review(
+    source: Path | str,
+    *,
+    data: Dataset | Path | str | None = None,
+    model: Model | Path | str | None = None,
+    corrections: Path | str | None = None,
+    host: str = HOST,
+    port: int = PORT,
+    annotator: str | None = None,
+    progress: Progress | None = None,
+    block: bool = True,
+) -> "ReviewSummary | BackgroundReview":
+    """Serve a page for reviewing a run or an audit, until Ctrl-C, or in a thread.
 
     Args:
-        source: Folder that `belvedere train`, `evaluate` or `audit` wrote.
+        source: Folder that `train`, `evaluate` or `audit` wrote.
         data: Dataset, to find neighbors and moved images. Default: the dataset of the run or audit.
         model: Model for heatmaps and neighbors. Default: that of the run or audit, or the bundled one if it has the
             same classes.
@@ -69,15 +106,18 @@ def review(
         port: Port to listen on; 0 for any free one.
         annotator: Name recorded with each decision, unless the page has another. Default: the user's name.
         progress: Reports the address and the progress.
+        block: Whether to serve until Ctrl-C. False serves in a thread, as a notebook needs it.
 
     Returns:
-        The corrections file, and the numbers of decisions and undecided items.
+        The corrections file, and the numbers of decisions and undecided items. If `block` is False: the running review,
+        with `url`, `stop()` and `summary`.
 
     Raises:
-        BelvedereError: An input cannot be read, the address is not available, or this is not the main thread, or an
-            event loop runs in it.
+        BelvedereError: An input cannot be read, or the address is not available; or `block` is true, and this is not
+            the main thread, or an event loop runs in it.
     """
-    check_main_thread("review", "belvedere", "review", str(source))
+    if block:
+        check_main_thread("review", "belvedere", "review", str(source))
     folder, progress = Path(source), progress or Progress()
     journal, applied = _open_journal(folder, corrections)
     dataset = _load_data(folder, data, applied, progress)
@@ -86,19 +126,55 @@ def review(
     entries, warnings = list_entries(found, progress)
     progress.log_warnings(warnings + damaged_lines_warning(journal.path, journal.damaged))
     context = create_context(folder, found, Queue(entries, journal), models.model, annotator or _user_name())
-    with listen(host, port) as listening, suppress(KeyboardInterrupt):  # the regular end
-        guard = RequestGuard(address_of(listening), host)
-        _print_address(url_of(listening, host), guard, progress)
-        if models.model is not None:
-            progress.log(f"Model for heatmaps and neighbors: {models.model.identity}")
-        if models.embed is not None:
-            context.neighbors.start(partial(_hash_images, entries, dataset), models.embed, progress)
-        try:
-            make_server(create_app(context, guard, models.model), guard.limits).run(sockets=[listening])
-        finally:
-            context.neighbors.stop()
-    num_left = sum(context.queue.decision_on(each) is None for each in entries)
-    return ReviewSummary(journal.path, len(journal.decisions), num_left)
+    with ExitStack() as stack:
+        if block:
+            stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
+        listener = stack.enter_context(listen(host, port))
+        guard = RequestGuard(address_of(listener), host, frame_ancestors="'none'" if block else NOTEBOOK_ANCESTORS)
+        url = url_of(listener, host) + (f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/")
+        _log_address(url, guard, progress, block)
+        stack.callback(context.neighbors.stop)
+        _use_models(context, models, partial(_hash_images, entries, dataset), progress)
+        server = make_server(create_app(context, guard, models.model), guard.limits)
+        if not block:
+            stack.pop_all()  # the thread closes the socket and stops the search
+            return BackgroundReview(server, listener, url, context.queue, context.neighbors.stop)
+        server.run(sockets=[listener])
+    return summarize(context.queue)
+
+
+class BackgroundReview(BackgroundServer):
+    """A review in a thread.
+
+    Attributes:
+        url: Address of its page, with the token if it needs one.
+    """
+
+    def __init__(
+        self, server: uvicorn.Server, listener: socket.socket, url: str, queue: Queue, close: Callable[[], object]
+    ) -> None:
+        self._queue = queue
+        super().__init__(server, listener, url, close)
+
+    @property
+    def summary(self) -> ReviewSummary:
+        """The decisions so far; each is in the corrections file already."""
+        return summarize(self._queue)
+
+
+def _use_models(
+    context: ReviewContext, models: ReviewModels, hash_images: Callable[[Progress], HashedSamples], progress: Progress
+) -> None:
+    if models.model is not None:
+        progress.log(f"Model for heatmaps and neighbors: {models.model.identity}")
+    if models.embed is not None:
+        context.neighbors.start(hash_images, models.embed, progress)
+
+
+def summarize(queue: Queue) -> ReviewSummary:
+    """Count the decisions of a review."""
+    num_left = sum(queue.decision_on(each) is None for each in queue.entries.values())
+    return ReviewSummary(queue.journal.path, len(queue.journal.decisions), num_left)
 
 
 def list_entries(found: ReviewItems, progress: Progress) -> tuple[list[Entry], list[DataWarning]]:
@@ -112,8 +188,7 @@ def list_entries(found: ReviewItems, progress: Progress) -> tuple[list[Entry], l
         if (key := hashes.get(id(sample))) is not None
     ]
     missing = (*found.missing, *(f"{sample.name}: {reason}" for sample, reason in hashed.unreadable))
-    noun = "image" if len(missing) == 1 else "images"
-    message = f"{len(missing)} {noun} to review not found. Give the dataset as `data`"
+    message = f"{count(len(missing), 'image')} to review not found. Give the dataset as `data`"
     return entries, [DataWarning(message, missing)] if missing else []
 
 
@@ -139,7 +214,7 @@ def create_context(
     )
 
 
-def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[Journal, Path | None]:
+def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[CorrectionsFile, Path | None]:
     """Open the given corrections file, else that of the run, else one beside the folder.
 
     Returns:
@@ -149,7 +224,7 @@ def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[Journal
     if corrections is None and applied is not None and not Path(applied).is_file():
         raise UsageError(f"Missing corrections file of {folder}: {applied}. Give its new path as `corrections`.")
     path = folder.resolve()
-    journal = Journal(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
+    journal = CorrectionsFile(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
     return journal, journal.path if applied is not None and journal.path.is_file() else None
 
 
@@ -191,9 +266,8 @@ def _hash_images(entries: list[Entry], dataset: Dataset | None, progress: Progre
     return HashedSamples((*known.samples, *more.values()), (*known.hashes, *more))
 
 
-def _print_address(url: str, guard: RequestGuard, progress: Progress) -> None:
-    path = f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/"
-    progress.log(f"Review: {url}{path}  (Ctrl-C ends it)")
+def _log_address(url: str, guard: RequestGuard, progress: Progress, block: bool) -> None:
+    progress.log(f"Review: {url}" + ("  (Ctrl-C ends it)" if block else ""))
     if guard.token:
         progress.log("Anyone with this address can view the images and record decisions. It is not encrypted.")
 

@@ -12,8 +12,8 @@ from belvedere.errors import UsageError
 from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
 from belvedere.reviewing.items import DuplicateImage, Group, ImageFinder, ReviewItem, ReviewItems, sort_items
 from belvedere.runtime.serialization import unescape_formula
+from belvedere.types.audit import AUDIT, ISSUES
 
-AUDIT, ISSUES = "audit.json", "issues.csv"
 LABEL_ISSUE = "label_issue"
 
 
@@ -69,7 +69,7 @@ def _read_audit(source: Path, dataset: Dataset | None) -> ReviewItems:
         class_names = dataset.class_names if dataset else tuple(str(name) for name in audit["class_names"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
-        raise UsageError(f"Cannot read the audit in {source}: {reason}. Run belvedere audit again.") from error
+        raise UsageError(f"Cannot read the audit in {source}: {reason}. Run the audit again.") from error
     return ReviewItems(source, class_names, sort_items(items), tuple(sorted(finder.missing)))
 
 

@@ -1,11 +1,8 @@
 """Describes items, classes and decisions for the templates, which escape all names."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.items import ReviewItem, is_unchanged
@@ -19,39 +16,6 @@ CLASS_KEYS = "123456789" + "".join(letter for letter in "abcdefghijklmnopqrstuvw
 MAX_RECENT = 8  # decisions on the page
 MAX_COPIES = 12  # copies on the page
 _SEPARATOR = "\x1f"  # of the fields of a filter; occurs in no name
-
-
-@dataclass(frozen=True, slots=True)
-class NeighborView:
-    """A neighbor on the page."""
-
-    number: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClassView:
-    """A class on the page."""
-
-    name: str
-    keys: tuple[str, ...]  # empty if there are more classes than keys
-    probability: float | None
-    is_label: bool
-    is_suggested: bool
-    is_tagged: bool
-    neighbors: tuple[NeighborView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CopyView:
-    """A copy on the page."""
-
-    number: int
-    image: str
-    label: str
-    split: str | None
-    has_other_label: bool
-    is_available: bool
 
 
 @dataclass(frozen=True)
@@ -69,25 +33,22 @@ class ReviewContext:
     corrections: str  # full path of the corrections file
 
 
-def open_templates() -> Environment:
-    """Open the templates."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent="{:.1%}".format, clock=lambda when: when[11:16] or when, quoted=shlex.quote)
-    return environment
-
-
 def describe_item(context: ReviewContext, entry: Entry, tab: str, wanted: Filter) -> dict[str, object]:
     """Return the values of the template of one item."""
     item = entry.item
     tags = context.queue.resolution_of(entry.sha256).extra_labels
     decision = context.queue.decision_on(entry)
-    copies = _describe_copies(context, item)
+    copies = [
+        {
+            "number": context.gallery.add(copy.path, copy.sha256),
+            "image": copy.image,
+            "label": copy.label,
+            "split": copy.split,
+            "has_other_label": copy.label != item.label,
+            "is_available": is_unchanged(copy.path, copy.sha256),
+        }
+        for copy in item.other_copies[:MAX_COPIES]
+    ]
     return {
         "entry": entry,
         "is_available": is_unchanged(item.path, entry.sha256),
@@ -97,7 +58,7 @@ def describe_item(context: ReviewContext, entry: Entry, tab: str, wanted: Filter
         "reason": describe_reason(entry),
         "classes": _describe_classes(context, entry, item.extra_labels if tags is None else tags),
         "copies": copies,
-        "num_unavailable": sum(not copy.is_available for copy in copies),
+        "num_unavailable": sum(not copy["is_available"] for copy in copies),
         "num_copies": _count_other_copies(item),
         "counts": context.queue.count(tab, wanted),
         "decided": None if decision is None else describe_decision(decision),
@@ -108,22 +69,22 @@ def describe_item(context: ReviewContext, entry: Entry, tab: str, wanted: Filter
     }
 
 
-def _describe_classes(context: ReviewContext, entry: Entry, tags: Sequence[str]) -> list[ClassView]:
+def _describe_classes(context: ReviewContext, entry: Entry, tags: Sequence[str]) -> list[dict[str, object]]:
+    """Describe the classes to choose from; those beyond the keys of the keyboard have no shortcut."""
     item = entry.item
     found = context.neighbors.find(entry.sha256, context.queue.corrected_labels(), context.class_names)
     return [
-        ClassView(
-            name=name,
-            keys=(*CLASS_KEYS[index : index + 1], *([ACCEPT_KEY] if name == item.suggested_label else [])),
-            probability=item.probabilities.get(name),
-            is_label=name == item.label,
-            is_suggested=name == item.suggested_label,
-            is_tagged=name in tags,
-            neighbors=tuple(
-                NeighborView(context.gallery.add(each.path, each.sha256), each.path.name)
-                for each in found.get(name, ())
-            ),
-        )
+        {
+            "name": name,
+            "shortcuts": (*CLASS_KEYS[index : index + 1], *([ACCEPT_KEY] if name == item.suggested_label else [])),
+            "probability": item.probabilities.get(name),
+            "is_label": name == item.label,
+            "is_suggested": name == item.suggested_label,
+            "is_tagged": name in tags,
+            "neighbors": [
+                (context.gallery.add(each.path, each.sha256), each.path.name) for each in found.get(name, ())
+            ],
+        }
         for index, name in enumerate(list_classes(context, item, tags))
     ]
 
@@ -132,20 +93,6 @@ def list_classes(context: ReviewContext, item: ReviewItem, tags: Sequence[str]) 
     """Return the classes to choose from: those of the dataset, new ones, and extra labels that are no class."""
     new = context.queue.new_classes(context.class_names)
     return list(dict.fromkeys((*context.class_names, *new, *item.extra_labels, *tags)))
-
-
-def _describe_copies(context: ReviewContext, item: ReviewItem) -> list[CopyView]:
-    return [
-        CopyView(
-            number=context.gallery.add(copy.path, copy.sha256),
-            image=copy.image,
-            label=copy.label,
-            split=copy.split,
-            has_other_label=copy.label != item.label,
-            is_available=is_unchanged(copy.path, copy.sha256),
-        )
-        for copy in item.other_copies[:MAX_COPIES]
-    ]
 
 
 def _count_other_copies(item: ReviewItem) -> int:

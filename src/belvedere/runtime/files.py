@@ -1,4 +1,4 @@
-"""Atomic writing: a reader finds the old file or the new one, never a part.
+"""Atomic writing: a reader finds the old file or the new one, never an incomplete one.
 
 A temporary file is locked while it is written, so that those of killed processes can be found and deleted.
 """
@@ -15,6 +15,7 @@ from typing import IO, TextIO
 
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.runtime.locks import is_named, try_lock
+from belvedere.runtime.terminal import describe_error
 
 TEMPORARY_NAME = ".belvedere-{}.tmp"  # beside the target; with 16 hexadecimal digits
 _IS_TEMPORARY = re.compile(r"\.belvedere-[0-9a-f]{16}\.tmp")
@@ -45,15 +46,9 @@ def atomic_text_writer(path: Path, check: Callable[[], None] = always) -> Iterat
 
 
 def write_bytes(path: Path, content: bytes, check: Callable[[], None] = always) -> None:
-    """Write a file atomically.
+    """Write a whole file atomically, as `atomic_text_writer`.
 
-    Args:
-        path: The file; its folder must exist. A link is followed; a device or a pipe is written to directly.
-        content: The whole content.
-        check: As `atomic_text_writer`.
-
-    Raises:
-        UsageError: The file cannot be written.
+    A link is followed; a device or a pipe is written to directly.
     """
     with _atomic_writer(path, check) as file:
         file.write(content)
@@ -77,7 +72,7 @@ def _atomic_writer(path: Path, check: Callable[[], None]) -> Iterator[IO[bytes]]
     except BelvedereError:
         raise
     except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror or error}. Give another place.") from error
+        raise UsageError(f"Cannot write {path}: {describe_error(error)}. Choose another file.") from error
 
 
 @contextmanager
@@ -116,9 +111,9 @@ def rename_checked(temporary: Path, target: Path, check: Callable[[], None]) -> 
     try:
         check()
     except UsageError as error:
-        kept = free_name(target)
-        temporary.rename(kept)
-        raise UsageError(f"The results are complete, but are in {kept}: {error}") from error
+        other = free_name(target)
+        temporary.rename(other)
+        raise UsageError(f"The results are complete, but are in {other}: {error}") from error
     temporary.replace(target)
 
 

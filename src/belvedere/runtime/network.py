@@ -11,6 +11,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from belvedere.errors import UsageError
+from belvedere.runtime.terminal import describe_error
 
 BACKLOG = 2048  # connections that wait to be accepted
 MAX_PORT = 65_535
@@ -56,7 +57,8 @@ def check_main_thread(function: str, *command: str) -> None:
             return
         where = "in a running event loop, such as a notebook's, which it would stop"
     raise UsageError(
-        f"{function} was called {where}. Start it in a process of its own: subprocess.Popen({list(command)!r})."
+        f"{function} was called {where}. Give `block`=False to run it in a thread, or start it in a "
+        f"process of its own: subprocess.Popen({list(command)!r})."
     )
 
 
@@ -79,8 +81,8 @@ def listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except (OSError, ValueError) as error:  # ValueError: an impossible name
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"Cannot listen on {host}, port {port}: {reason}. Give another `port` or `host`.") from error
+        problem = f"Cannot listen on {host}, port {port}: {describe_error(error)}"
+        raise UsageError(f"{problem}. Give another `port` or `host`.") from error
     return listener
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from belvedere.errors import BelvedereError, OutputExistsError, UsageError
+from belvedere.runtime.terminal import describe_error
 
 GIVE_ANOTHER = "Give another `out`, or set `overwrite` to replace it."
 Input = Path | str | int  # a path, or a file descriptor
@@ -44,11 +45,6 @@ class OutputFile:
                 raise UsageError(f"{path} {what}. Expected the name of a file to write.")
         self.check()
 
-    @property
-    def exists(self) -> bool:
-        """Whether a file will be replaced."""
-        return self._checked is not None
-
     def refuse_input(self, given: Input) -> None:
         """Check one more input.
 
@@ -59,12 +55,7 @@ class OutputFile:
             raise UsageError(f"{self.path} is read by this command, so it is never replaced. Give another `out`.")
 
     def check(self) -> None:
-        """Check again, unless the existing file is unchanged.
-
-        Raises:
-            UsageError: As the constructor.
-            OutputExistsError: As the constructor.
-        """
+        """Check again as the constructor, unless the existing file is unchanged."""
         found = self._find()
         if found is None or found == self._checked:
             return
@@ -90,7 +81,7 @@ class OutputFile:
         except BelvedereError:
             raise
         except OSError as error:
-            raise UsageError(f"Cannot write {self.path}: {error.strerror}. Give another `out`.") from error
+            raise UsageError(f"Cannot write {self.path}: {describe_error(error)}. Give another `out`.") from error
 
 
 def _identify(given: Input) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from belvedere.errors import OutputExistsError, UsageError
 from belvedere.runtime.files import clear_temporary
 from belvedere.runtime.locks import is_locked, is_named, try_lock
 from belvedere.runtime.output_file import GIVE_ANOTHER, Input
+from belvedere.runtime.terminal import describe_error
 
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 MARKER_FILE = ".belvedere"
@@ -52,16 +53,7 @@ def check_output_folder(
 
 @contextmanager
 def create_output_folder(folder: Path, *, overwrite: bool) -> Iterator[None]:
-    """Make an empty output folder for several results, and lock it for the block.
-
-    Args:
-        folder: The folder to make.
-        overwrite: Whether a folder that Belvedere wrote may be emptied first.
-
-    Raises:
-        OutputExistsError: As `check_output_folder`.
-        UsageError: The folder cannot be made.
-    """
+    """Make an empty output folder for several results, and lock it for the block; see `check_output_folder`."""
     with atomic_folder(folder, overwrite=overwrite):
         pass
     with lock_folder(folder):
@@ -116,23 +108,13 @@ def atomic_folder(
     resume: bool = False,
     inputs: Iterable[Input | None] = (),
 ) -> Iterator[Path]:
-    """Write an output folder in `FOLDER.partial` and rename it after the block.
+    """Write an output folder in `FOLDER.partial`, which is yielded, and rename it after the block.
 
-    If the block raises, the folder stays as it was.
-
-    Args:
-        folder: The folder to make.
-        overwrite: Whether a folder that Belvedere wrote may be replaced.
-        keep_if: Name of a file; an unfinished folder with such a file is kept when the block raises.
-        resume: Whether the unfinished folder of an earlier process is continued.
-        inputs: As `check_output_folder`.
-
-    Yields:
-        The folder to write into.
+    Arguments and errors are those of `check_output_folder`. If the block raises, the folder stays as it was, and the
+    unfinished one stays if it holds a file named `keep_if`.
 
     Raises:
-        OutputExistsError: As `check_output_folder`.
-        UsageError: The folder cannot be made, or the disk is full.
+        UsageError: The disk is full.
     """
     inputs = list(inputs)
     check_output_folder(folder, overwrite=overwrite, resume=resume, inputs=inputs)
@@ -155,7 +137,7 @@ def atomic_folder(
             _check_target(folder, target, overwrite, inputs)
             _swap(partial, target)
         except OSError as error:  # an OutputExistsError too
-            raise UsageError(f"The results are complete, but stay in {partial}: {error.strerror or error}") from error
+            raise UsageError(f"The results are complete, but stay in {partial}: {describe_error(error)}") from error
 
 
 @contextmanager
@@ -165,9 +147,8 @@ def _folder_errors(folder: Path) -> Iterator[None]:
         yield
     except OutputExistsError:
         raise
-    except (OSError, RuntimeError) as error:  # the latter for a loop of links
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"Cannot make the folder {folder}: {reason}. Give another `out`.") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        raise UsageError(f"Cannot make the folder {folder}: {describe_error(error)}. Give another `out`.") from error
 
 
 @contextmanager
@@ -176,18 +157,16 @@ def _delete_unfinished(partial: Path, marker: IO[bytes], keep_if: str) -> Iterat
     try:
         yield
     except BaseException as error:
-        kept = bool(keep_if) and (partial / keep_if).exists()
-        note = f"Partial results are in {partial}."
-        if kept:
+        note = ""
+        if keep_if and (partial / keep_if).exists():
+            note = f"Partial results are in {partial}."
             error.add_note(note)
         else:
             close_on_windows(marker)
             shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            raise UsageError(
-                f"Cannot write the results: {error.strerror}. Free some space, or give another `out`."
-                + (f" {note}" if kept else "")
-            ) from error
+            hint = f"Free some space, or give another `out`. {note}".rstrip()
+            raise UsageError(f"Cannot write the results: {error.strerror}. {hint}") from error
         raise
 
 
@@ -241,10 +220,9 @@ def _absolute(folder: Path) -> Path:
     return target
 
 
-def partial_path(folder: Path) -> Path:
-    """Return the path of an output folder while it is unfinished."""
-    target = _absolute(folder)
-    return target.with_name(f"{target.name}{PARTIAL}")
+def partial_path(path: Path) -> Path:
+    """Return the path of the folder in which a file or folder is written."""
+    return path.with_name(f"{path.name}{PARTIAL}")
 
 
 def _is_ours(folder: Path) -> bool:

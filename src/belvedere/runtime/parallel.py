@@ -4,7 +4,6 @@ Threads in native code cannot be stopped, and the interpreter aborts when it exi
 `running_threads` lists them.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from belvedere.runtime.cpus import num_usable_cpus
 
 PREFETCH = 128
 
@@ -35,7 +36,7 @@ def parallel_map(
     """
     chunks = batched(items, min(chunk_size, prefetch))
     running: deque[Future[list[Result]]] = deque()
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(num_usable_cpus())
     try:
         while True:
             wanted = max(1, prefetch // chunk_size) - len(running)
@@ -63,15 +64,7 @@ class BackgroundThread(threading.Thread):
 
 
 def call_with_timeout(function: Callable[[], Result], seconds: float, name: str) -> Result:
-    """Call a function in a thread and abandon it after a time.
-
-    Args:
-        function: The function.
-        seconds: Time limit.
-        name: Name of the thread.
-
-    Returns:
-        The result of the function.
+    """Return the result of a function that runs in a thread of the given name, which is abandoned after a time.
 
     Raises:
         TimeoutError: The function has not returned in time. Its own errors are raised unchanged.

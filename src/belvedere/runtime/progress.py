@@ -18,8 +18,8 @@ WIDE_COLUMNS = 100  # terminal width for a long bar
 class Task:
     """A running job; this class shows nothing."""
 
-    def advance(self, images: int, figures: str = "") -> None:
-        """Report that more images are done, with figures to show beside the bar."""
+    def advance(self, images: int, metrics: str = "") -> None:
+        """Report that more images are done, with metrics to show beside the bar."""
 
     def resume_at(self, images: int) -> None:
         """Report, before the first `advance`, the images done by an earlier process; the rate excludes them."""
@@ -82,7 +82,7 @@ class ForwardedProgress(Progress):
 
 
 class LoggedProgress(ForwardedProgress):
-    """Appends messages to a log file as well, with the time and all names of a note."""
+    """Appends messages to a log file as well, with the time and all names of a warning."""
 
     def __init__(self, file: Path, inner: Progress) -> None:
         super().__init__(inner)
@@ -117,7 +117,7 @@ class _LineTask(Task):
         self._done = self._skipped = images
         self._start = self._last = time.monotonic()
 
-    def advance(self, images: int, figures: str = "") -> None:
+    def advance(self, images: int, metrics: str = "") -> None:
         self._done += images
         now = time.monotonic()
         if now - self._last >= LINE_INTERVAL_SECONDS:
@@ -126,7 +126,7 @@ class _LineTask(Task):
             total = f"/{self._images}" if self._images else ""
             left = f", {(self._images - self._done) / rate if rate else 0:.0f} s left" if self._images else ""
             speed = f"{rate:.0f} {self._unit}/s{left}"
-            print_error(f"{self._description}: {self._done}{total} {self._unit}, {speed} {figures}".rstrip())
+            print_error(f"{self._description}: {self._done}{total} {self._unit}, {speed} {metrics}".rstrip())
 
 
 class LineProgress(Progress):
@@ -163,10 +163,10 @@ class TerminalProgress(Progress):
             TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
         )
         with Bars(*columns, console=self._console, transient=True) as bars:
-            identity = bars.add_task(escape(description), total=images or None, rate="", figures="")
+            identity = bars.add_task(escape(description), total=images or None, rate="", metrics="")
 
             class BarTask(Task):
                 def __init__(self) -> None:
@@ -176,11 +176,11 @@ class TerminalProgress(Progress):
                     self._skipped, self._start = images, time.monotonic()
                     bars.reset(identity, completed=images)
 
-                def advance(self, images: int, figures: str = "") -> None:
+                def advance(self, images: int, metrics: str = "") -> None:
                     bars.advance(identity, images)
                     done = bars.tasks[0].completed - self._skipped
                     rate = done / max(time.monotonic() - self._start, 1e-9)
-                    bars.update(identity, rate=f"{rate:.0f} {unit}/s", figures=escape(figures))
+                    bars.update(identity, rate=f"{rate:.0f} {unit}/s", metrics=escape(metrics))
 
             yield BarTask()
 

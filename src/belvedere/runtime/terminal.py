@@ -5,6 +5,8 @@ import os
 import sys
 from typing import TextIO
 
+MAX_REASON = 200  # characters of the message of another library's error
+
 
 def printable(text: str) -> str:
     """Escape line ends, control characters, changes of direction and invalid bytes."""
@@ -19,6 +21,16 @@ def printable_lines(text: str) -> str:
 def escape_surrogates(text: str) -> str:
     """Return a text with escapes for the bytes of a file name that are not UTF-8."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number and its noun, as "1 image" or "1,200 images"; the plural adds an s by default."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the reason that the system gives, or the start of the error's message in one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
 
 
 class PrintableText(io.TextIOWrapper):
@@ -74,8 +86,8 @@ def silence(stream: TextIO) -> None:
         os.close(sink)
 
 
-def is_writable(stream: TextIO) -> bool:
-    """Flush a stream; silence it if that fails."""
+def flush_or_silence(stream: TextIO) -> bool:
+    """Flush a stream, or silence it if it cannot be written to; return whether it can."""
     try:
         stream.flush()
     except (OSError, ValueError):  # ValueError: a stream closed after a failed flush

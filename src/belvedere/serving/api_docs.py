@@ -4,16 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from belvedere.evaluation.report.pages import open_templates
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render_api_docs(document: dict[str, Any]) -> str:
     """Return the HTML page of an OpenAPI 3.1 document."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     schemas = document["components"]["schemas"]
     routes = [
         {
@@ -27,7 +24,7 @@ def render_api_docs(document: dict[str, Any]) -> str:
         for path, methods in document["paths"].items()
         for method, route in methods.items()
     ]
-    return environment.get_template("api_docs.html").render(info=document["info"], routes=routes)
+    return open_templates(TEMPLATES).get_template("api_docs.html").render(info=document["info"], routes=routes)
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -19,8 +19,9 @@ import belvedere
 from belvedere.errors import InferenceError
 from belvedere.inference.writers.text import to_json
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
-from belvedere.runtime.http.errors import ClientDisconnected, HTTPError, ServiceUnavailable, error_body
+from belvedere.runtime.http.errors import ClientDisconnectedError, HTTPError, ServiceUnavailableError, error_body
 from belvedere.runtime.serialization import dump_json
+from belvedere.runtime.terminal import count
 from belvedere.serving import schema
 from belvedere.serving.api_docs import render_api_docs
 from belvedere.serving.batcher import Batcher, PredictionResult
@@ -49,9 +50,10 @@ class Service:
         limits: Limits,
         metrics: Metrics,
         token: str | None = None,
-        *,
+        threads: int | None = None,
         local_name: str | None = None,
         origins: Origins | None = None,
+        frame_ancestors: str = "'none'",
     ) -> None:
         """Build the application.
 
@@ -60,18 +62,22 @@ class Service:
             limits: Limits of requests.
             metrics: Counts requests and predictions.
             token: Bearer token that requests must send; None for an open server.
+            threads: See `Batcher`.
             local_name: Name of this server, if requests must address this machine. None accepts every host.
             origins: Origins whose pages may send requests, besides the server's own.
+            frame_ancestors: Origins whose pages may show the server's page in a frame.
         """
         self.watch = watch
         self.limits = limits
         self.metrics = metrics
-        self.batcher = Batcher(limits, metrics)
+        self.batcher = Batcher(limits, metrics, threads)
         self._token = token.encode() if token else None
         self._docs = b""
         origins = origins or Origins()
         self.app = self._build()
-        self.middleware = ServiceMiddleware(self.app, limits, metrics, local_name=local_name, origins=origins)
+        self.middleware = ServiceMiddleware(
+            self.app, limits, metrics, local_name=local_name, origins=origins, frame_ancestors=frame_ancestors
+        )
         self.asgi = origins.add_cors(self.middleware)
 
     def _build(self) -> FastAPI:
@@ -142,8 +148,8 @@ class Service:
         predicted; an unreadable body is rejected with 422.
         """
         if self.batcher.num_pending >= self.limits.max_queue:
-            message = f"The queue is full: {self.limits.max_queue} images are waiting. Try again in a moment."
-            raise ServiceUnavailable(message, "queue_full")
+            message = f"The queue is full: it holds {count(self.limits.max_queue, 'image')}. Try again in a moment."
+            raise ServiceUnavailableError(message, "queue_full")
         upload = await read_upload(request, self.limits.max_files)
         loaded = self.watch.current
         futures = self.batcher.submit(loaded, upload.images, heatmaps)
@@ -176,8 +182,8 @@ class Service:
         if len(errors) == len(futures):
             return [future.result() for future in futures]
         if disconnected.done():
-            raise ClientDisconnected
-        raise ServiceUnavailable(f"The prediction took more than {seconds:g} s. Try again later.", "timeout")
+            raise ClientDisconnectedError
+        raise ServiceUnavailableError(f"The prediction took more than {seconds:g} s. Try again later.", "timeout")
 
     async def model(self) -> Response:
         """Describe the model in use."""
@@ -195,7 +201,7 @@ class Service:
         )
 
     async def healthz(self) -> Response:
-        """Tell a supervisor whether the process is healthy."""
+        """Return whether the process is healthy, for a supervisor."""
         if not (self.batcher.is_alive and self.watch.is_alive):
             raise HTTPError(500, "A thread of the server has ended. Restart the server.")
         if stuck := self.batcher.describe_stuck():
@@ -203,9 +209,9 @@ class Service:
         return _json({"status": "ok"})
 
     async def readyz(self) -> Response:
-        """Tell a load balancer whether to send requests."""
+        """Return whether the server accepts requests, for a load balancer."""
         if self.middleware.is_closing:
-            raise ServiceUnavailable("The server is shutting down.", "shutting_down")
+            raise ServiceUnavailableError("The server is shutting down.", "shutting_down")
         return _json({"status": "ready"})
 
     async def prometheus_metrics(self) -> Response:

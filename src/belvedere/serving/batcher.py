@@ -1,6 +1,6 @@
 """Dynamic batching: images of many requests are decoded in parallel and predicted together.
 
-    submit (event loop) -> decoders (one per core) -> runners (one per core, a batch each) -> event loop
+    submit (event loop) -> decoders (`threads`) -> runners (`threads`, a batch each) -> event loop
                                   '-> one decoder for large images -^
 
 The queue is bounded: images beyond it are rejected at once, so waiting times and memory stay bounded. A batch is what
@@ -9,7 +9,6 @@ images are skipped, the model is interrupted if all requests of its batch are ca
 """
 
 import asyncio
-import os
 import queue
 import time
 from collections.abc import Sequence
@@ -24,7 +23,8 @@ from belvedere.errors import ImageTooLargeError, InvalidImageError
 from belvedere.images.decode import DecodedImage, read_input
 from belvedere.images.heatmap import softmax_over_classes
 from belvedere.inference.session import Cancellation
-from belvedere.runtime.http.errors import ServiceUnavailable
+from belvedere.runtime.cpus import num_usable_cpus
+from belvedere.runtime.http.errors import ServiceUnavailableError
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel
@@ -72,7 +72,14 @@ class _Batch:
 class Batcher:
     """Predicts images of many requests in batches."""
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, threads: int | None = None) -> None:
+        """Create the threads; `start` starts them.
+
+        Args:
+            limits: Limits of requests.
+            metrics: Counts batches and measures their time.
+            threads: Number of decoders and of runners. Default: the cores that the process may use.
+        """
         self._limits = limits
         self._metrics = metrics
         self.num_pending = 0  # images submitted and not settled; changed in the event loop only
@@ -80,15 +87,15 @@ class Batcher:
         self._large: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        cores, seconds = os.cpu_count() or 1, limits.decode_seconds
+        threads, seconds = threads or num_usable_cpus(), limits.decode_seconds
         decode = partial(self._decode_from, self._inbox, min(limits.max_pixels, LARGE_PIXELS))
         decode_large = partial(self._decode_from, self._large, limits.max_pixels)
         self._decoders = [
-            WorkerPool("decoder", cores, seconds, decode, partial(self._inbox.put, None)),
+            WorkerPool("decoder", threads, seconds, decode, partial(self._inbox.put, None)),
             WorkerPool("large-decoder", 1, LARGE_TIME_FACTOR * seconds, decode_large, partial(self._large.put, None)),
         ]
         seconds = limits.response_seconds + INTERRUPT_SECONDS
-        self._runners = WorkerPool("model", cores, seconds, self._run_batches, partial(self._ready.put, None))
+        self._runners = WorkerPool("model", threads, seconds, self._run_batches, partial(self._ready.put, None))
         metrics.queue_length.set_function(lambda: self.num_pending)
 
     def start(self) -> None:
@@ -124,7 +131,7 @@ class Batcher:
                     reason = f"it was not decoded within {decoders.seconds:g} s"
                     self._settle([request], [PredictionResult(Prediction(request.name, error=reason))])
             for batch in self._runners.replace_late():
-                error = ServiceUnavailable("The model did not finish in time. Try again later.", "timeout")
+                error = ServiceUnavailableError("The model did not finish in time. Try again later.", "timeout")
                 self._settle(batch.requests, [error] * len(batch.requests))
 
     def submit(
@@ -141,10 +148,10 @@ class Batcher:
             A future for each image. A cancelled one is skipped.
 
         Raises:
-            ServiceUnavailable: The queue has too little room.
+            ServiceUnavailableError: The queue has too little room.
         """
         if self.num_pending + len(images) > self._limits.max_queue:
-            raise ServiceUnavailable(
+            raise ServiceUnavailableError(
                 f"The queue is full: it holds {self.num_pending} of {self._limits.max_queue} images, and this request "
                 f"has {len(images)}. Try again in a moment.",
                 "queue_full",
@@ -250,13 +257,11 @@ def _predict(batch: _Batch) -> list[PredictionResult]:
     decoded = [request.decoded for request in requests if request.decoded is not None]
     outputs = model.forward_all(np.stack([each.pixels for each in decoded]), batch.cancellation)
     predictions = model.to_predictions(outputs, [each.name for each in requests], [each.warnings for each in decoded])
-    evidence, temperature = outputs.class_activation_maps, model.card.uncertainty.temperature
+    maps, temperature = outputs.class_activation_maps, model.card.uncertainty.temperature
     return [
         PredictionResult(
             prediction,
-            softmax_over_classes(evidence[index] / temperature)
-            if evidence is not None and request.wants_heatmap
-            else None,
+            softmax_over_classes(maps[index] / temperature) if maps is not None and request.wants_heatmap else None,
         )
         for index, (request, prediction) in enumerate(zip(requests, predictions, strict=True))
     ]

@@ -10,12 +10,12 @@ from belvedere.runtime.http.limits import RequestLimits
 
 @dataclass(frozen=True, slots=True)
 class Limits(RequestLimits):
-    """Limits of one service. What exceeds them is rejected."""
+    """Limits of one service; requests over them are rejected."""
 
     max_pixels: int = 50_000_000  # height times width of one image
     max_files: int = 32  # per request
     max_queue: int = 256  # images waiting or in work
-    max_batch_size: int = 16  # images per batch and core
+    max_batch_size: int = 16  # images per batch and thread
     decode_seconds: float = 10.0  # per image; then the decoder counts as stuck and is replaced
     keep_alive_seconds: float = 5.0  # without a request on an open connection
     drain_seconds: float = 1.0  # at shutdown: time in which requests are still accepted

@@ -19,9 +19,18 @@ class ServiceMiddleware(middleware.LimitsMiddleware):
     """Apply the limits, count the requests and log them."""
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, metrics: Metrics, *, local_name: str | None, origins: Origins
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        local_name: str | None,
+        origins: Origins,
+        frame_ancestors: str,
     ) -> None:
-        super().__init__(app, limits, image_sources="'self' blob:", local_name=local_name)
+        super().__init__(
+            app, limits, image_sources="'self' blob:", local_name=local_name, frame_ancestors=frame_ancestors
+        )
         self.metrics = metrics
         self.origins = origins
 

@@ -116,7 +116,7 @@ def _load(path: Path, accept_rate: float | None) -> tuple[LoadedModel, Signature
     try:
         model = call_with_timeout(partial(load_model, path, accept_rate=accept_rate), LOAD_SECONDS, "model-load")
     except TimeoutError:
-        raise InvalidModelError(f"{file} was not loaded within {LOAD_SECONDS:g} s. Give another model.") from None
+        raise InvalidModelError(f"{file} was not loaded within {LOAD_SECONDS:g} s. Choose another model.") from None
     _warm_up(model, file)
     if signature is None or signature != _signature(path):
         raise InvalidModelError(f"{file} changed while it was loaded. It is loaded again when it is complete.")
@@ -137,10 +137,10 @@ def _warm_up(model: Model, file: Path) -> None:
         call_with_timeout(predict, WARM_UP_SECONDS, "model-trial")
     except TimeoutError:
         reason = f"no prediction for a blank image within {WARM_UP_SECONDS:g} s"
-        raise InvalidModelError(f"{file} cannot be used: {reason}. Give another model.") from None
+        raise InvalidModelError(f"{file} cannot be used: {reason}. Choose another model.") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise InvalidModelError(f"{file} cannot be used: {reason}. Give another model.") from error
+        raise InvalidModelError(f"{file} cannot be used: {reason}. Choose another model.") from error
     finally:
         cancellation.cancel()
 

@@ -6,15 +6,18 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal, overload
 
 import uvicorn
 
 from belvedere.errors import UsageError
 from belvedere.inference.model import Model
 from belvedere.inference.model_paths import BUNDLED
+from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServer
 from belvedere.runtime.http.connections import configure
 from belvedere.runtime.network import BACKLOG, address_of, check_main_thread, is_local, listen, stop_connecting, url_of
 from belvedere.serving.app import Service
@@ -32,54 +35,103 @@ HEADER_SECONDS = 1.0  # at shutdown, for the request of a connection just accept
 log = logging.getLogger("belvedere.serving")
 
 
+@overload
 def serve(
     model: Model | Path | str = BUNDLED,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
+    threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
     cors_origins: Sequence[str] = (),
     started: Callable[[str, LoadedModel, bool], None] | None = None,
-) -> None:
-    """Serve a model over HTTP until SIGTERM or Ctrl-C.
+    block: Literal[True] = True,
+) -> None: ...
 
-    At shutdown the server reports that it is not ready, accepts requests for `limits.drain_seconds` more while it
-    closes each connection after its response, accepts the connections in the backlog, and finishes all open requests. A
-    second signal stops it at once.
+
+@overload
+def serve(
+    model: Model | Path | str = BUNDLED,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    threads: int | None = None,
+    token: str | None = None,
+    accept_rate: float | None = None,
+    cors_origins: Sequence[str] = (),
+    started: Callable[[str, LoadedModel, bool], None] | None = None,
+    block: Literal[False],
+) -> BackgroundServer: ...
+
+
+def serve(
+    model: Model | Path | str = BUNDLED,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    threads: int | None = None,
+    token: str | None = None,
+    accept_rate: float | None = None,
+    cors_origins: Sequence[str] = (),
+    started: Callable[[str, LoadedModel, bool], None] | None = None,
+    block: bool = True,
+) -> BackgroundServer | None:
+    """Serve a model over HTTP until SIGTERM or Ctrl-C, or in a thread.
+
+    At shutdown the server reports that it is not ready, accepts requests for `limits.drain_seconds` more, and finishes
+    all open requests, also those in the backlog. A second signal stops it at once.
 
     Args:
         model: Model, model.onnx or run folder. A new file in its place is loaded.
         host: Address to listen on; "0.0.0.0" or "::" for every address of this machine.
         port: Port; 0 for a free one.
         limits: Limits of requests, default `Limits()`.
+        threads: Threads that run the model, and as many that decode. Default: one per core that the process may use.
         token: Bearer token that requests must send. Default: no token, every client is served.
         accept_rate: See `belvedere.load_model`.
         cors_origins: Origins whose pages may send requests, such as "https://example.com", or "*" for every one.
         started: Called with the address of the server, the model, and whether only this machine reaches the server.
+        block: Whether to serve until SIGTERM or Ctrl-C. False serves in a thread, and logs no JSON lines to stderr.
+
+    Returns:
+        The running server, with `url` and `stop()`, if `block` is False.
 
     Raises:
         InvalidModelError: The model cannot be used.
-        UsageError: The address, the token, an origin or the accept rate is invalid, or this is not the main thread, or
-            an event loop is running.
+        UsageError: An argument is invalid, or `block` is true outside the main thread or in a running event loop.
     """
     if isinstance(model, Model):
         accept_rate = model.accept_rate if accept_rate is None else accept_rate
         model = model.name
-    check_main_thread("serve", "belvedere", "serve", str(model))
+    if block:
+        check_main_thread("serve", "belvedere", "serve", str(model))
+    _check_token(token)
     limits, metrics, origins = limits or Limits(), Metrics(), Origins(cors_origins)
-    if token is not None and (not token.isascii() or not token.isprintable() or " " in token or len(token) < 8):
-        raise UsageError("The token is invalid. Give 8 or more printable ASCII characters without spaces, or no token.")
     watch = ModelWatch(model, partial(_log_reload, metrics), accept_rate)
     metrics.show_model(watch.current.name, watch.current.sha256)
-    with listen(host, port) as listener, json_log():
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(host, port))
         only_local = is_local(address_of(listener))
         local_name = host if token is None and only_local else None
-        service = Service(watch, limits, metrics, token, local_name=local_name, origins=origins)
+        frames = "'none'" if block else NOTEBOOK_ANCESTORS
+        service = Service(watch, limits, metrics, token, threads, local_name, origins, frames)
         address = url_of(listener, host)
         server = _Server(service, lambda: started and started(address, watch.current, only_local))
-        server.run(sockets=[listener])
+        if not block:
+            stack.pop_all()  # the thread closes the socket
+            return BackgroundServer(server, listener, address)
+        with json_log():
+            server.run(sockets=[listener])
+    return None
+
+
+def _check_token(token: str | None) -> None:
+    if token is not None and (not token.isascii() or not token.isprintable() or " " in token or len(token) < 8):
+        raise UsageError("The token is invalid. Give 8 or more printable ASCII characters without spaces, or no token.")
 
 
 def _log_reload(metrics: Metrics, outcome: str, loaded: LoadedModel, error: str | None) -> None:
@@ -135,7 +187,10 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals without raising them again afterwards, as uvicorn does."""
+        """Handle signals in the main thread, without raising them again afterwards, as uvicorn does."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         handlers = {each: signal.signal(each, self._exit) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -159,4 +214,4 @@ def read_token(file: Path | None) -> str | None:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"The token in {file} cannot be read: {reason}. Give another file.") from error
+        raise UsageError(f"The token in {file} cannot be read: {reason}. Choose another file.") from error

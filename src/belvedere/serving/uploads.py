@@ -9,6 +9,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from belvedere.runtime.http.errors import HTTPError
+from belvedere.runtime.terminal import count
 
 FIELD = "files"  # documented name of the form field
 FIELD_PATTERN = re.compile(r"(file|image)s?(\[\d*\])?")  # accepted names, also those of browsers and PHP
@@ -96,5 +97,5 @@ async def _read_form(request: Request, max_files: int) -> list[tuple[str, bytes]
 
 
 def _too_many_files(max_files: int) -> HTTPError:
-    message = f"A request may hold {max_files} files. Send the others in another request."
+    message = f"A request may hold {count(max_files, 'file')}. Send the others in another request."
     return HTTPError(413, message, "too_many_files")

@@ -1,7 +1,7 @@
 """Pools of threads with a time limit per task.
 
-A thread cannot be stopped from outside. A thread over the limit goes on, a new one takes its place (at most `size`
-times), and the old one ends when its task does.
+A thread cannot be stopped from outside. A thread over the limit continues until its task ends; a new one replaces it,
+at most `size` times.
 """
 
 import time
@@ -26,7 +26,7 @@ class Worker(BackgroundThread, Generic[Task]):
 
     @contextmanager
     def working_on(self, task: Task) -> Iterator[None]:
-        """Note the current task and its start."""
+        """Record the current task and its start."""
         self.current = task, time.monotonic()
         try:
             yield

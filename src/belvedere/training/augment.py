@@ -10,7 +10,7 @@ from torch import Tensor
 
 from belvedere.training.recipes import Recipe
 
-MEAN, STD = 115.0, 60.0  # about those of photographs, 0 to 255
+MEAN, STD = 115.0, 60.0  # about those of images, 0 to 255
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,10 @@ def full_boxes(images: Tensor) -> CropBoxes:
 
 
 def crop_resize(images: Tensor, boxes: CropBoxes, size: int, precision: torch.dtype) -> Tensor:
-    """Crop each image and resize the crop, bilinear with antialiasing, as two matrix products.
-
-    Args:
-        images: (N, H, W, 3) uint8.
-        boxes: Crop of each image.
-        size: Height and width of the result, pixels.
-        precision: Type to compute in; a byte is exact in bfloat16.
+    """Crop each image, (N, H, W, 3) uint8, and resize the crop, bilinear with antialiasing, as two matrix products.
 
     Returns:
-        (N, 3, size, size) of that precision, 0 to 255.
+        (N, 3, size, size) of a precision, 0 to 255; a byte is exact in bfloat16.
     """
     count, height, width, _ = images.shape
     rows = _weights(boxes.top, boxes.height, height, size, images.device).to(precision)  # (N, size, H)
@@ -95,18 +89,10 @@ def _weights(
 def augment(
     images: Tensor, boxes: CropBoxes, size: int, recipe: Recipe, random: np.random.Generator, precision: torch.dtype
 ) -> Tensor:
-    """Crop, resize, jitter colors and cut out squares.
-
-    Args:
-        images: (N, H, W, 3) uint8.
-        boxes: Crop of each image.
-        size: Height and width of the result, pixels.
-        recipe: Strengths of the augmentations.
-        random: Source of the draws.
-        precision: Type to compute in.
+    """Crop and resize (N, H, W, 3) uint8, jitter colors and cut out squares.
 
     Returns:
-        (N, 3, size, size) of that precision, channels_last, about 0 to 255.
+        (N, 3, size, size) of a precision, channels_last, about 0 to 255.
     """
     pixels = crop_resize(images, boxes, size, precision)
     if recipe.color_jitter:
@@ -139,12 +125,7 @@ def mixup_or_cutmix(pixels: Tensor, recipe: Recipe, random: np.random.Generator)
     """Mix a batch with itself in reverse order, by mixup or CutMix, or return it unchanged.
 
     Mixup blends whole images (Zhang et al. 2017, arXiv 1710.09412); CutMix pastes a rectangle (Yun et al. 2019, arXiv
-    1905.04899).
-
-    Args:
-        pixels: (N, 3, H, W); a rectangle is pasted in place.
-        recipe: Probabilities of both, and mixup's alpha.
-        random: Source of the draws.
+    1905.04899), in place.
 
     Returns:
         The batch, and the weight of its own labels; the rest is the weight of the labels in reverse order.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.image_cache import read_image_array
+from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import DatasetError
 from belvedere.inference.model_paths import MODEL_NAME
@@ -20,14 +21,13 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distributed import init_distributed
 from belvedere.training.embedders import NetworkEmbedder, embedding_key
 from belvedere.training.fit_uncertainty import FittedUncertainty
-from belvedere.training.held_out import predict_held_out
 from belvedere.training.networks import find_backbone
 from belvedere.training.recipes import RECIPES
-from belvedere.training.results import TrainingOutput
+from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run_folder import RunConfig, write_trained
 from belvedere.training.trainer import FitPlan, build_network, fit
-from belvedere.training.training_data import NO_IMAGES, evenly_spaced, load_training_data
-from belvedere.training.transfer import NUM_SAMPLE_IMAGES, load_weights, open_backbone
+from belvedere.training.training_data import NO_IMAGES, load_training_data
+from belvedere.training.transfer import load_weights, open_backbone
 from belvedere.types.data import Sample
 from belvedere.types.model import Uncertainty
 
@@ -62,18 +62,9 @@ def cross_val_predict(
     progress: Progress,
     model_path: Path | None = None,
 ) -> CrossValidation:
-    """Train a quick network for each fold on the images of the other folds.
+    """Train a quick network for each fold, (N,), of N readable images on the images of the other folds.
 
-    Args:
-        dataset: Names the classes.
-        contents: N readable images with their labels.
-        folds: (N,) fold of each image; every class is in two folds at least.
-        seed: Seed of the trainings.
-        progress: Shows progress.
-        model_path: File to write the first network to, as a model.
-
-    Returns:
-        Logits of all images, and embeddings for each fold.
+    Every class of the dataset is in two folds at least. The first network is also written to `model_path`, as a model.
 
     Raises:
         DatasetError: A file was changed in the meantime.
@@ -110,18 +101,13 @@ def _train(run: RunConfig, runtime: Runtime) -> TrainingOutput:
     result = fit(network, data, FitPlan(run.recipe, run.seed, runtime))
     if result.interrupted:
         raise KeyboardInterrupt
-    held_out = predict_held_out(network, data, runtime)
-    samples = data.validation.images[evenly_spaced(len(data.validation.labels), NUM_SAMPLE_IMAGES)]
-    return TrainingOutput(network.cpu(), result, held_out, data.preprocess, samples, data.num_images, data.warnings)
+    return collect_output(network, data, result, runtime)
 
 
 def open_pretrained(network: str | None, weights: str, progress: Progress) -> NetworkEmbedder:
-    """Open a pretrained network, trained on none of the labels, as an embedder.
+    """Open a pretrained timm network, by default that of the recipe `probe`, as an embedder.
 
-    Args:
-        network: Name of a timm model. Default: that of the recipe `probe`.
-        weights: File of its weights; empty: downloaded.
-        progress: Shows the download.
+    Without a file of its weights, they are downloaded.
 
     Raises:
         UnknownNameError: There is no such network.

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from belvedere.errors import UsageError
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.progress import Progress
 from belvedere.training.distributed import Distributed
 
@@ -17,6 +19,10 @@ class Device:
 
     torch_device: torch.device
     precision: torch.dtype  # torch.bfloat16 or torch.float32
+
+    def move_network(self, network: nn.Module) -> None:
+        """Move a network to the device, channels_last."""
+        network.to(device=self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def autocast(self) -> torch.autocast:
         """Return the context of forward passes."""
@@ -29,7 +35,7 @@ class Device:
 
     @property
     def key(self) -> str:
-        """Such as "cpu-bfloat16": part of the name of what the cache keeps."""
+        """Such as "cpu-bfloat16", for the names of cached arrays."""
         return f"{self.torch_device.type}-{self.precision_name}"
 
     @property
@@ -52,10 +58,9 @@ class Runtime:
 
 
 def choose_device(name: str) -> Device:
-    """Choose the device, and bfloat16 where the hardware multiplies in it, else float32.
+    """Choose the device, "auto" (a GPU if there is one), "cpu" or "cuda", and bfloat16 where the hardware supports it.
 
-    Args:
-        name: "auto" (a GPU if there is one), "cpu" or "cuda".
+    On a CPU, torch is limited to the CPUs that the process may use: it ignores the quota of a container.
 
     Raises:
         UsageError: The device is unknown or not available.
@@ -67,6 +72,7 @@ def choose_device(name: str) -> Device:
     if name != "cpu" and torch.cuda.is_available():
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
         return Device(torch.device("cuda"), torch.bfloat16 if supported else torch.float32)
+    torch.set_num_threads(min(torch.get_num_threads(), num_usable_cpus()))
     supported = bool(_cpu_capabilities().get("avx512_bf16") or _cpu_capabilities().get("amx_bf16"))
     return Device(torch.device("cpu"), torch.bfloat16 if supported else torch.float32)
 

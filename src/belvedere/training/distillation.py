@@ -42,8 +42,8 @@ MAX_TEACHER_FRACTION = 0.5  # of the time left, for the predictions of the teach
 class Teacher:
     """A trained network that predicts some crops of each training image, once.
 
-    The student sees the same crops: a prediction for a whole image does not fit a quarter of it (Beyer et al. 2021,
-    https://arxiv.org/abs/2106.05237). Keeping predictions of some crops is after Shen and Xing 2021
+    The student gets the same crops: a prediction for a whole image does not fit a quarter of it (Beyer et al. 2021,
+    https://arxiv.org/abs/2106.05237). Caching predictions of some crops is after Shen and Xing 2021
     (https://arxiv.org/abs/2112.01528).
     """
 
@@ -63,15 +63,9 @@ class Teacher:
         targets: NDArray[np.float32] | None,
         progress: Progress,
     ) -> SoftTargets:
-        """Predict crops of images, or read the predictions from the cache, and mix them with the labels.
+        """Predict crops of N images, preprocessed as `source`, or read the cached predictions, and mix in the labels.
 
-        Args:
-            contents: N readable images.
-            source: Preprocessing of the images that crops are taken from.
-            num_crops: V, crops per image.
-            labels: (N,); -1 without a label, where only the prediction counts.
-            targets: (N, K) instead of the labels, for images with several labels.
-            progress: Shows the number of images.
+        The targets, (N, K), if given, replace the labels, (N,). With the label -1, only predictions count.
 
         Raises:
             CacheError: The cache cannot be written.
@@ -89,11 +83,7 @@ class Teacher:
         return SoftTargets(crops[..., :4], alpha * crops[..., 4:] + (1 - alpha) * targets[:, None])
 
     def count_crops(self, num_images: int, seconds: float | None) -> int:
-        """Return the number of crops per image: as many as are shown, and as fit into half of the time.
-
-        Args:
-            num_images: Number of training images.
-            seconds: Time left for the whole training; None for no limit.
+        """Return the number of crops per image: as many as are shown, and as fit into half of the seconds left, if any.
 
         Raises:
             UsageError: The time is too short for one crop of each image.
@@ -110,8 +100,8 @@ class Teacher:
         if one_crop > MAX_TEACHER_FRACTION * seconds:
             raise UsageError(
                 f"Too little time for the teacher: one crop of each of {num_images} images takes about {one_crop:.0f} "
-                f"s, and {max(0, seconds):.0f} s are left. Give more `max_minutes`, a smaller teacher_image_size, or "
-                "no teacher."
+                f"s, and {max(0, seconds):.0f} s are left. Give more `max_minutes`, a smaller `teacher_image_size`, or "
+                "no `teacher`."
             )
         return min(wanted, int(MAX_TEACHER_FRACTION * seconds / one_crop))
 
@@ -190,11 +180,11 @@ def load_teacher(recipe: Recipe, class_names: Sequence[str], device: Device) -> 
             network(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(
-            f"The teacher {run} does not accept crops of {size} x {size} pixels: {_last_line(error)}. Give another "
-            "teacher_image_size, or leave it out."
+            f"The teacher {run} does not accept crops of {size} x {size} pixels: {_last_line(error)}. Choose another "
+            "`teacher_image_size`, or leave it out."
         ) from error
-    network.to(device=device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not recipe.image_size_schedule:  # the student sees whole images, whatever its crop settings
+    device.move_network(network)
+    if not recipe.image_size_schedule:  # the student gets whole images, whatever its crop settings
         recipe = replace(recipe, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
     return Teacher(network, device, recipe, size, len(names), hashlib.sha256(weights).hexdigest())
 
@@ -225,7 +215,7 @@ def _read_run(run: Path) -> tuple[Recipe, tuple[str, ...], bytes]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(
             f"The teacher {run} is not a run folder: {getattr(error, 'strerror', None) or error}. Expected config.toml "
-            "and weights.safetensors, as belvedere train writes them."
+            "and weights.safetensors. Choose the folder of a finished run."
         ) from error
     return read_config(config, RECIPES["article"]), names, weights  # a run's config sets every key
 
@@ -258,10 +248,10 @@ def list_unlabeled(folder: str, progress: Progress) -> HashedSamples:
         paths = [path for path in list_images(root) if results.isdisjoint(path.parents)]
     except OSError as error:
         raise UsageError(
-            f"Cannot read the unlabeled images {folder}: {error.strerror}. Give another folder."
+            f"Cannot read the unlabeled images {folder}: {error.strerror}. Choose another folder."
         ) from error
     if not paths:
-        raise UsageError(f"No unlabeled images in {folder}. Give another folder.")
+        raise UsageError(f"No unlabeled images in {folder}. Choose another folder.")
     return hash_samples([Sample(path, str(path), UNLABELED, "train") for path in paths], progress)
 
 

@@ -71,10 +71,7 @@ class Distributed:
 
 
 def init_distributed(device: str = "auto") -> Distributed:
-    """Join the processes that torchrun has started; without torchrun there is one process.
-
-    Args:
-        device: "auto", "cpu" or "cuda".
+    """Join the processes that torchrun has started for "auto", "cpu" or "cuda"; without torchrun there is one process.
 
     Raises:
         UsageError: There are more processes than GPUs.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from belvedere.training.device import Device
 from belvedere.training.networks.registry import Network
@@ -32,8 +33,12 @@ class NetworkEmbedder:
         """Return the embeddings, (n, D), of images, (n, H, W, 3)."""
         with torch.inference_mode(), self.device.autocast():
             pixels = torch.from_numpy(images).to(self.device.torch_device).permute(0, 3, 1, 2).float()
-            embeddings: NDArray[np.float32] = self.network.forward_embedding(pixels).float().cpu().numpy()
+            embeddings: NDArray[np.float32] = self.compute(pixels).float().cpu().numpy()
         return embeddings
+
+    def compute(self, pixels: Tensor) -> Tensor:
+        """Return the embeddings of pixels, (n, 3, H, W), on the device."""
+        return self.network.forward_embedding(pixels)
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,9 @@ class SpatialEmbedder(NetworkEmbedder):
         """D h w."""
         return math.prod(self.shape)
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the feature maps, (n, D h w), of images, (n, H, W, 3)."""
-        with torch.inference_mode(), self.device.autocast():
-            pixels = torch.from_numpy(images).to(self.device.torch_device).permute(0, 3, 1, 2).float()
-            maps: NDArray[np.float32] = self.network.feature_map_tta(pixels).flatten(1).float().cpu().numpy()
-        return maps
+    def compute(self, pixels: Tensor) -> Tensor:
+        """Return the feature maps, (n, D h w), of pixels."""
+        return self.network.feature_map_tta(pixels).flatten(1)
 
 
 def onnx_name(embedding_key: str) -> str:

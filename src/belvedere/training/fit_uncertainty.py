@@ -22,15 +22,7 @@ class FittedUncertainty:
 
 
 def fit_on_held_out(held_out: HeldOutOutputs, progress: Progress) -> FittedUncertainty:
-    """Fit temperature, prediction sets, OOD score and tags.
-
-    Args:
-        held_out: Outputs for images that were not trained on.
-        progress: Shows the log loss before and after.
-
-    Returns:
-        Without temperature, prediction sets and OOD score if there are too few images.
-    """
+    """Fit tags and, with enough images, temperature, prediction sets and OOD score."""
     logits, labels = held_out.logits, held_out.labels
     tags = _fit_tags(held_out)
     if len(labels) < MIN_IMAGES:

@@ -1,6 +1,6 @@
 """Outputs of a trained network on held-out images, to fit its uncertainty on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from belvedere.data.sampling import evenly_spaced
 from belvedere.inference.tags import multi_hot
 from belvedere.training.augment import fit_whole
 from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Device, Runtime
 from belvedere.training.networks.registry import Network
-from belvedere.training.training_data import TrainingData, evenly_spaced
+from belvedere.training.training_data import TrainingData
 
 BATCH_SIZE = 128
 MAX_TRAIN_IMAGES = 3000  # enough for the distribution of each class
@@ -44,18 +45,13 @@ class HeldOutOutputs:
 
 
 def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> HeldOutOutputs:
-    """Run a trained network on all validation images and some training images.
-
-    Args:
-        network: Network from `fit`, on the training device.
-        data: Data that it was trained on.
-        runtime: Device.
-    """
+    """Run a fitted network, on the device, on all validation images and some training images."""
     size = data.preprocess.height
     train, validation = DataLoader(data.train, runtime.device), DataLoader(data.validation, runtime.device)
 
     def run(loader: DataLoader, rows: NDArray[np.intp], *, with_maps: bool = False) -> NetworkOutputs:
-        batches = in_batches(rows, lambda batch: fit_whole(loader.load_batch(batch)[0], size))
+        starts = range(0, len(rows), BATCH_SIZE)
+        batches = (fit_whole(loader.load_batch(rows[each : each + BATCH_SIZE])[0], size) for each in starts)
         return run_network(network, batches, runtime.device, with_maps=with_maps)
 
     first_of_class = np.unique(train.labels, return_index=True)[1]  # no class may be missing
@@ -77,14 +73,7 @@ def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> 
 def run_network(
     network: Network, batches: Iterator[Tensor], device: Device, *, with_maps: bool = False
 ) -> NetworkOutputs:
-    """Run a network on batches of pixels.
-
-    Args:
-        network: On the device.
-        batches: (n, 3, H, W) each, RGB, 0 to 255, on the device.
-        device: Device and precision.
-        with_maps: Whether to compute class activation maps.
-    """
+    """Run a network on batches of pixels, (n, 3, H, W) each, RGB, 0 to 255, on the device."""
     network.eval()
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.inference_mode(), device.autocast():
@@ -101,8 +90,3 @@ def spatial_logits(network: Network, features: Tensor) -> Tensor:
     count, width, rows, columns = features.shape
     flat: Tensor = network.classify(features.permute(0, 2, 3, 1).reshape(-1, width))
     return flat.view(count, rows, columns, -1).permute(0, 3, 1, 2)
-
-
-def in_batches(rows: NDArray[np.intp], load: Callable[[NDArray[np.intp]], Tensor]) -> Iterator[Tensor]:
-    """Yield `load(rows)` batch by batch."""
-    return (load(rows[start : start + BATCH_SIZE]) for start in range(0, len(rows), BATCH_SIZE))

@@ -13,13 +13,12 @@ from belvedere.training.device import Device, Runtime
 from belvedere.training.networks import architecture_for
 from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.recipes import MAX_IMAGE_SIZE, Recipe
-from belvedere.training.schedule import size_at
+from belvedere.training.schedule import NUM_SAMPLES, size_at
 
 SMALLER_SIZES = (6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of the network's own: 192, 160, 128 and 96 for 224 pixels
 SIZE_MULTIPLE = 32  # pixels
 TIMED_IMAGES = 32
 ONNX_SLOWDOWN = 1.6  # time of a model file in float32 to that of training in bfloat16
-NUM_SAMPLES = 50  # positions of the image size schedule
 
 
 def adapt_size_schedule(recipe: Recipe, progress: Progress) -> Recipe:
@@ -52,13 +51,9 @@ def _accepts_size(network: Network, size: int) -> bool:
 
 
 def choose_image_size(recipe: Recipe, split: DataSplit, runtime: Runtime, deadline: float | None) -> Recipe:
-    """Set the largest image size at which a linear probe can embed all images in time.
+    """Set the largest image size at which a linear probe can embed all images before a time by `time.perf_counter()`.
 
-    Args:
-        recipe: Returned unchanged if it sets an image size or is not for a linear probe.
-        split: Images to embed.
-        runtime: Device to measure; the clock of the main process counts.
-        deadline: Time by `time.perf_counter()`; None for no limit.
+    A recipe that sets an image size, or is not for a linear probe, is returned unchanged.
     """
     if deadline is None or not recipe.linear_probe_only or recipe.image_size is not None:
         return recipe
@@ -85,7 +80,7 @@ def _time_size(spec: ArchitectureSpec, device: Device) -> float | None:
         network = spec.create(2).eval()
     except UsageError:
         return None
-    network.to(device=device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device.move_network(network)
     return time_embedding(network, spec.preprocess.height, device)
 
 

@@ -77,7 +77,7 @@ def draw_folds(labels: NDArray[np.int64], groups: Sequence[str], seed: int) -> N
 
 @dataclass(frozen=True)
 class _Problem:
-    """Embeddings along their principal directions: the minimum is the same, and found in fewer steps."""
+    """Embeddings along their principal directions: the minimum is the same and needs fewer steps."""
 
     embeddings: Tensor  # (N, D)
     targets: Tensor  # (N,) labels or (N, K) probabilities
@@ -93,7 +93,7 @@ class _Problem:
 
     def fit(self, penalty: float, start: tuple[Tensor, Tensor], tolerance: float) -> tuple[Tensor, Tensor]:
         """Minimize mean cross-entropy and penalty, a convex function, by L-BFGS."""
-        # Divided by the root of the curvature in each direction, so that a step is as good in all of them.
+        # Division by the root of the curvature in each direction makes a step equally good in all of them.
         scale = (CURVATURE * self.variances.clamp_min(0) + penalty).rsqrt()
         scaled = self.embeddings * scale
         weight, bias = (start[0] / scale).requires_grad_(), start[1].clone().requires_grad_()

@@ -29,7 +29,7 @@ from belvedere.training.schedule import BatchPlan, size_at, value_at
 from belvedere.types.evaluation import EpochMetrics
 
 VALIDATION_BATCH = 128
-SECONDS_BETWEEN_FIGURES = 0.5  # beside the progress bar
+SECONDS_BETWEEN_METRICS = 0.5  # beside the progress bar
 SECONDS_BETWEEN_CHECKPOINTS = 120.0  # within an epoch; every epoch ends with one
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -108,8 +108,7 @@ class Trainer:
         on_checkpoint: Callable[[State], None] = lambda _: None,
     ) -> None:
         self._device, self._distributed = config.runtime.device, config.runtime.distributed
-        torch_device = self._device.torch_device
-        network.to(device=torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device.move_network(network)
         self.network, self._config, self._recipe = network, config, config.recipe
         parallel = self._distributed.data_parallel(network)
         self._forward = torch.compile(parallel) if config.recipe.compile else parallel
@@ -119,7 +118,7 @@ class Trainer:
         self._order = np.random.default_rng(config.seed)  # of the images in each epoch
         # Alternating flip (Jordan 2024, https://arxiv.org/abs/2404.00498).
         self._mirrored = np.random.default_rng((config.seed, 1)).random(len(train)) < 0.5
-        self._sums = torch.zeros(2, dtype=torch.float64, device=torch_device)  # loss, correct predictions
+        self._sums = torch.zeros(2, dtype=torch.float64, device=self._device.torch_device)  # loss, correct predictions
         self.best_weights: dict[str, Tensor] = {}
         self.state = State(total_steps=config.batches.total_steps, limit_seconds=config.limit_seconds)
 
@@ -139,7 +138,7 @@ class Trainer:
         epoch = state.step // batches.steps_per_epoch
         rows = self._order.permutation(len(self._train))
         started = shown = saved = time.perf_counter()
-        figures = ""
+        metrics = ""
         self.network.train()
         end = min((epoch + 1) * batches.steps_per_epoch, batches.total_steps)
         while state.step < end:
@@ -148,11 +147,11 @@ class Trainer:
             state.step += 1
             state.epoch_images += stop - first
             now = time.perf_counter()
-            if now - shown >= SECONDS_BETWEEN_FIGURES:
+            if now - shown >= SECONDS_BETWEEN_METRICS:
                 shown = now
-                loss, accuracy = self._epoch_figures()
-                figures = f"epoch {epoch + 1}/{batches.epochs} loss {loss:.3f} accuracy {accuracy:.3f}"
-            task.advance(stop - first, figures)
+                loss, accuracy = self._epoch_metrics()
+                metrics = f"epoch {epoch + 1}/{batches.epochs} loss {loss:.3f} accuracy {accuracy:.3f}"
+            task.advance(stop - first, metrics)
             state.epoch_seconds, started = state.epoch_seconds + now - started, now
             if self._is_over_time(state.seconds + state.epoch_seconds):
                 break
@@ -202,7 +201,7 @@ class Trainer:
         seed = (self._config.seed, 3, self.state.step, self._distributed.rank)
         return apply_augment(self._config.augment, pixels, seed)
 
-    def _epoch_figures(self) -> tuple[float, float]:
+    def _epoch_metrics(self) -> tuple[float, float]:
         """Return mean loss and accuracy of the epoch so far."""
         loss, correct = self._sums.tolist()
         return loss / self.state.epoch_images, correct / self.state.epoch_images
@@ -221,8 +220,8 @@ class Trainer:
         if math.isfinite(found.loss) and score > state.best:
             state.best, state.best_epoch, self.best_weights = score, number, copy_weights(network)
         speed = state.epoch_images / state.epoch_seconds
-        figures = (number, state.epoch_seconds, speed, factor * recipe.learning_rate, *self._epoch_figures())
-        state.history.append(EpochMetrics(*figures, found.loss, found.accuracy))
+        training = (number, state.epoch_seconds, speed, factor * recipe.learning_rate, *self._epoch_metrics())
+        state.history.append(EpochMetrics(*training, found.loss, found.accuracy))
         state.seconds += state.epoch_seconds + time.perf_counter() - started
         state.epoch_images, state.epoch_seconds = 0, 0.0
         self._sums.zero_()
@@ -230,7 +229,7 @@ class Trainer:
 
     @property
     def _validated_network(self) -> Network:
-        """Return the average of the weights as a network; before it has started, the network itself."""
+        """Average of the weights as a network; before it has started, the network itself."""
         if self._average is None or not self._average.n_averaged:
             return self.network
         return cast(Network, self._average.module)
@@ -344,9 +343,9 @@ def _seeded(seed: int, device: Device) -> Iterator[None]:
         yield
 
 
-def _line(figures: EpochMetrics, epochs: int) -> str:
+def _line(metrics: EpochMetrics, epochs: int) -> str:
     return (
-        f"epoch {figures.epoch:3d}/{epochs}  {figures.seconds:6.1f} s  {figures.images_per_second:6.0f} images/s  "
-        f"loss {figures.loss:.4f}  accuracy {figures.accuracy:.4f}  "
-        f"validation loss {figures.validation_loss:.4f}  validation accuracy {figures.validation_accuracy:.4f}"
+        f"epoch {metrics.epoch:3d}/{epochs}  {metrics.seconds:6.1f} s  {metrics.images_per_second:6.0f} images/s  "
+        f"loss {metrics.loss:.4f}  accuracy {metrics.accuracy:.4f}  "
+        f"validation loss {metrics.validation_loss:.4f}  validation accuracy {metrics.validation_accuracy:.4f}"
     )

@@ -23,7 +23,6 @@ from belvedere.training.recipes import Recipe
 from belvedere.training.run_folder import RunConfig, write_trained
 from belvedere.training.train import run_stages
 from belvedere.training.training_data import NO_IMAGES
-from belvedere.training.transfer import cached_onnx_path
 from belvedere.types.data import DataWarning
 
 MIN_IMAGES = {True: 2, False: 4}  # of each class, by whether only a linear probe is fitted
@@ -78,7 +77,7 @@ def train_bytes(
     with TemporaryDirectory(prefix="belvedere-") as folder:
         trained = run_stages(Path(folder), run, runtime, None, offline)
         uncertainty = fit_on_held_out(trained.held_out, runtime.progress)
-        write_trained(Path(folder), trained, uncertainty, run, runtime, cached_onnx_path(trained))
+        write_trained(Path(folder), trained, uncertainty, run, runtime)
         return (Path(folder) / MODEL_NAME).read_bytes(), trained.warnings
 
 

@@ -50,18 +50,10 @@ def export_graph(
     cached: Path | None = None,
     outliers: OODScorer | None = None,
 ) -> Exported:
-    """Export a network and compare it with the original on images.
+    """Export a network on the CPU, in float32, and compare it with the original on sample images, (N, H, W, 3).
 
-    Args:
-        network: Network on the CPU, in float32; set to evaluation mode.
-        preprocess: Input size of the network.
-        sample: (N, H, W, 3) images to compare on.
-        temperature: Divisor of the logits before the softmax.
-        cached: File that keeps the exported backbone for networks that differ in the head only: torch takes seconds.
-        outliers: Parameters of the OOD score; the score is 0 without.
-
-    Returns:
-        The graph and its relative error.
+    The logits are divided by the temperature before the softmax. The OOD score is 0 without parameters. The backbone is
+    cached in a file for networks that differ in the head only: torch takes seconds to export it.
 
     Raises:
         TrainingError: The network cannot be exported, or the error is over `MAX_RELATIVE_ERROR`.
@@ -116,7 +108,7 @@ def _export_backbone(network: Network, preprocess: Preprocess) -> onnx.ModelProt
         except torch.onnx.OnnxExporterError as error:
             raise TrainingError(
                 f"torch cannot export this network to ONNX: {' '.join(str(error).split())[:200]}. Its weights are in "
-                "weights.safetensors; take another network."
+                "weights.safetensors. Choose another `network`."
             ) from error
     if program is None:
         raise TrainingError("torch's ONNX exporter returned no graph. Please report this with torch's version.")
@@ -200,17 +192,18 @@ def _build_head(
     graph.add("Transpose", [spatial], CLASS_ACTIVATION_MAPS, perm=[0, 3, 1, 2])
 
     _add_ood_score(graph, scorer)
-    shapes = dict(
-        zip(
-            (*OUTPUTS, *OPTIONAL_OUTPUTS), ([classes], [classes], [channels], [classes, rows, columns], []), strict=True
-        )
-    )
 
-    def describe(name: str, dims: Sequence[int]) -> onnx.ValueInfoProto:
+    def describe(name: str, *dims: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *dims])
 
-    outputs = [describe(name, dims) for name, dims in shapes.items()]
-    head = helper.make_graph(graph.nodes, "head", [describe(FEATURE_MAP, shape)], outputs, graph.constants)
+    outputs = [
+        describe(LOGITS, classes),
+        describe(PROBABILITIES, classes),
+        describe(EMBEDDING, channels),
+        describe(CLASS_ACTIVATION_MAPS, classes, rows, columns),
+        describe(OOD_SCORE),
+    ]
+    head = helper.make_graph(graph.nodes, "head", [describe(FEATURE_MAP, *shape)], outputs, graph.constants)
     return helper.make_model(head, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=ir_version)
 
 

@@ -80,16 +80,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring all singular values near 1 by five Newton-Schulz steps.
+    """Bring all singular values of (n, rows, columns) to about 0.7 to 1.2 by five Newton-Schulz steps.
 
     Each step multiplies by a polynomial of the matrix' square. The steps are computed on the squares, which are small,
     and the matrix is multiplied once: a third of the work.
-
-    Args:
-        matrices: (n, rows, columns), float32.
-
-    Returns:
-        The same shape; singular values between about 0.7 and 1.2.
     """
     if matrices.size(-2) > matrices.size(-1):
         wide: Tensor = orthogonalize(matrices.mT).mT
@@ -190,11 +184,11 @@ def _adamw(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     for name, weights in network.named_parameters():
         decayed = weights.ndim >= 2 and name not in without_decay
         groups.setdefault((scales.get(name, 1.0), decayed), []).append(weights)
-    parts = [
+    options = [
         {"params": members, "lr": recipe.learning_rate * factor, "weight_decay": recipe.weight_decay * decayed}
         for (factor, decayed), members in groups.items()
     ]
-    return [torch.optim.AdamW(parts, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_eps)]
+    return [torch.optim.AdamW(options, betas=(0.9, recipe.adam_beta2), eps=recipe.adam_eps)]
 
 
 @register_optimizer("muon")

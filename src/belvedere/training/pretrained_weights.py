@@ -41,30 +41,24 @@ class Weights:
 def load_pretrained_weights(
     repository: str, file: str, sha256: str, progress: Progress, offline: bool = False
 ) -> Weights:
-    """Return pretrained weights from a file, or from the hub or its cache.
-
-    Args:
-        repository: Repository on the hub, such as "timm/resnet18.a1_in1k".
-        file: Path of a file to take instead; may be empty.
-        sha256: Expected SHA-256 of the file; may be empty.
-        progress: Receives the progress of a download.
-        offline: Whether to take weights from the cache only.
+    """Return pretrained weights from a file, or from a repository on the hub, such as "timm/resnet18.a1_in1k".
 
     Raises:
-        WeightsError: The file is missing, unreadable or another one, or it contains code.
+        WeightsError: The file is missing, unreadable, or it contains code; it has not the expected SHA-256, if given;
+            `offline` is set and the cache has no weights.
     """
     path = Path(file) if file else download_weights(repository, progress, offline=offline)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise WeightsError(f"Cannot read the weights {path}: {error.strerror}. Give another file.") from error
+        raise WeightsError(f"Cannot read the weights {path}: {error.strerror}. Choose another file.") from error
     found = hashlib.sha256(content).hexdigest()
     if not file:
         _check_cached(path, found, repository)
     if sha256 and found != sha256.lower():
         raise WeightsError(
             f"{path} is another file than expected: expected the SHA-256 {sha256}. Received: {found}. "
-            "Get the file again, or correct weights_sha256."
+            "Get the file again, or correct `weights_sha256`."
         )
     return Weights(_unwrap(_parse(content, path), path), path.name if file else repository, found)
 
@@ -78,8 +72,8 @@ def download_weights(repository: str, progress: Progress, *, offline: bool = Fal
         WeightsError: There is no repository, or the file cannot be downloaded.
     """
     if not repository:
-        raise WeightsError("timm names no repository for these weights. Give a file of weights.")
-    hint = f"Download {HUB_FILE} of {repository} elsewhere and give the file as weights, or set HF_ENDPOINT to a mirror"
+        raise WeightsError("timm names no repository for these weights. Set `weights` to a file.")
+    hint = f"Download {HUB_FILE} of {repository} elsewhere and set `weights` to it, or set HF_ENDPOINT to a mirror"
     try:
         return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
     except LocalEntryNotFoundError as error:

@@ -22,10 +22,11 @@ def recipe_to_toml(recipe: str, config: Path | str | None = None, epochs: int | 
         recipe: Name of a recipe.
         config: TOML file with keys of the recipe.
         epochs: Number of epochs, instead of the recipe's.
-        changes: Other keys of the recipe.
+        **changes: Other keys of the recipe.
 
     Raises:
-        UsageError: As `choose_recipe`.
+        UnknownNameError: There is no such recipe or key.
+        UsageError: A value is invalid, or the file cannot be read.
     """
     return to_toml(choose_recipe(recipe, config, epochs, **changes))
 
@@ -43,11 +44,7 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def read_config(file: Path, base: Recipe) -> Recipe:
-    """Read a recipe from a file.
-
-    Args:
-        file: TOML file with a table `[recipe]`, such as a run's config.toml.
-        base: Recipe that supplies the keys which the file leaves out.
+    """Read the table `[recipe]` of a TOML file, such as a run's config.toml; `base` has the keys that it leaves out.
 
     Raises:
         UnknownNameError: The file contains a key that no recipe has; the error suggests the closest.
@@ -95,7 +92,7 @@ def choose_recipe(
 def register_recipe(
     name: str,
     *,
-    base: str = DEFAULT_RECIPE,
+    recipe: str = DEFAULT_RECIPE,
     config: Path | str | None = None,
     overwrite: bool = False,
     **changes: object,
@@ -104,33 +101,28 @@ def register_recipe(
 
     Args:
         name: Name of the recipe.
-        base: Recipe that supplies the keys that are not given.
+        recipe: Recipe that supplies the keys that are not given.
         config: TOML file with keys of the recipe.
         overwrite: Whether to replace a recipe of that name.
         changes: Keys of the recipe, which override `config`.
 
     Raises:
-        UnknownNameError: There is no such base or key.
+        UnknownNameError: There is no such recipe or key.
         UsageError: A value is invalid, or the name is taken.
     """
     values: dict[str, Any] = changes | {"name": name}
-    RECIPES.add(name, choose_recipe(base, config, **values), overwrite=overwrite)
+    RECIPES.add(name, choose_recipe(recipe, config, **values), overwrite=overwrite)
 
 
 def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recipe:
-    """Return a recipe with other values.
-
-    Args:
-        base: Recipe to change.
-        values: Values by recipe key.
-        source: Origin of the values, for the error message.
+    """Return a recipe with other values, by recipe key, from a source that errors name.
 
     Raises:
         UsageError: A value is invalid.
     """
     try:
-        given = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-        return Recipe(**{**dataclasses.asdict(base), **given})
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return Recipe(**{**dataclasses.asdict(base), **plain})
     except ValidationError as error:
         first = error.errors()[0]
         reason = first["msg"].removeprefix("Value error, ")

@@ -4,7 +4,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from belvedere.training.onnx_export import export_graph, write_model
 from belvedere.training.recipe_config import to_toml
 from belvedere.training.recipes import Recipe
 from belvedere.training.results import TrainingOutput
+from belvedere.training.training_data import NO_IMAGES
+from belvedere.training.transfer import cached_onnx_path
 from belvedere.types.model import ModelCard, Provenance
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -45,7 +47,7 @@ class RunConfig:
     seed: int
     dataset: Dataset
     split: DataSplit
-    unlabeled: HashedSamples = field(default_factory=lambda: HashedSamples((), ()))
+    unlabeled: HashedSamples = NO_IMAGES
     max_minutes: float | None = None
     augment: Augment | None = None  # the user's
 
@@ -57,7 +59,7 @@ def open_run_folder(
     """Yield the unfinished run folder, which the main process creates and then renames to `out`."""
     with ExitStack() as stack:
         with distributed.main_process_first():
-            folder = partial_path(out)
+            folder = partial_path(out.resolve())
             if distributed.is_main:
                 folder = stack.enter_context(
                     atomic_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs)
@@ -89,7 +91,7 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
             **({} if config.max_minutes is None else {"max_minutes": config.max_minutes}),
             **({} if config.augment is None else {"augment": name_of_augment(config.augment)}),
             **_hash_files(config.recipe),
-        },
+        }
     }
     text, file = f"{tomli_w.dumps(values)}\n{to_toml(config.recipe)}", folder / "config.toml"
     if (folder / CHECKPOINT).exists():
@@ -121,22 +123,9 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
 
 
 def write_trained(
-    folder: Path,
-    trained: TrainingOutput,
-    uncertainty: FittedUncertainty,
-    config: RunConfig,
-    runtime: Runtime,
-    onnx_cache: Path | None = None,
+    folder: Path, trained: TrainingOutput, uncertainty: FittedUncertainty, config: RunConfig, runtime: Runtime
 ) -> ModelCard:
     """Write weights.safetensors and model.onnx.
-
-    Args:
-        folder: Where to write.
-        trained: Network on the CPU.
-        uncertainty: Parameters fitted on held-out images.
-        config: Inputs of the run, for the model card.
-        runtime: Device, for the model card.
-        onnx_cache: File that keeps the graph of a frozen backbone.
 
     Raises:
         TrainingError: The outputs of model.onnx differ from those of the network.
@@ -150,7 +139,7 @@ def write_trained(
             preprocess,
             trained.sample_images,
             uncertainty.uncertainty.temperature,
-            onnx_cache,
+            cached_onnx_path(trained),
             uncertainty.ood_scorer,
         )
         runtime.progress.log(f"Exported to ONNX: outputs differ from the network's by at most {exported.parity:.1e}.")

@@ -8,6 +8,7 @@ import numpy as np
 from belvedere.training.recipes import Recipe, Schedule
 
 SIZE_MULTIPLE = 16  # pixels; the compact networks halve the size four times
+NUM_SAMPLES = 50  # positions at which an image size schedule is sampled
 
 
 def value_at(schedule: Schedule, fraction: float) -> float:
@@ -45,14 +46,9 @@ class BatchPlan:
 
 
 def plan_batches(num_images: int, recipe: Recipe, world_size: int = 1) -> BatchPlan:
-    """Divide the epochs of a recipe into batches.
+    """Divide the epochs of a recipe into batches of at least 2 images, each shared by `world_size` processes.
 
     A rest of fewer than two images for each process joins the batch before it, since batch norm needs a variance.
-
-    Args:
-        num_images: Number of training images, at least 2.
-        recipe: Gives the batch size and the number of epochs.
-        world_size: Number of processes that share a batch.
     """
     size = recipe.batch_size
     bounds = tuple(pairwise([0, *range(size, num_images - 2 * world_size + 1, size), num_images]))

@@ -10,27 +10,18 @@ import torch
 from belvedere.training.data_loader import DataLoader
 from belvedere.training.loop import LoopConfig, Trainer, validate
 from belvedere.training.networks.registry import Network
-from belvedere.training.schedule import BatchPlan, size_at
+from belvedere.training.schedule import NUM_SAMPLES, BatchPlan, size_at
 
 TIMED_STEPS = 3  # per image size; the first one, which compiles kernels, is not counted
 SAFETY_FACTOR = 0.95  # the speed of a machine varies
-NUM_SAMPLES = 50  # positions of the image size schedule
 
 
 def steps_in_time(
     network: Network, config: LoopConfig, train: DataLoader, validation: DataLoader, seconds: float
 ) -> BatchPlan:
-    """Return the batches that fit into a time, with a validation after every epoch.
+    """Return the batches of `config` with as many steps, at least 1, as fit into a time with the validations.
 
-    Args:
-        network: Is copied, not changed.
-        config: Recipe, batches and seed of the training.
-        train: Training images.
-        validation: Validation images.
-        seconds: Time for training and validation.
-
-    Returns:
-        The batches of `config` with another number of steps, at least 1.
+    The steps are measured on a copy of the network.
     """
     start = time.perf_counter()
     batches, schedule = config.batches, config.recipe.image_size_schedule

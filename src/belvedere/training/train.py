@@ -22,25 +22,17 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
-from belvedere.training.held_out import predict_held_out
 from belvedere.training.input_size import adapt_size_schedule, choose_image_size
 from belvedere.training.network_check import prepare_network
 from belvedere.training.networks import architecture_for
 from belvedere.training.own_network import accepts_networks
-from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
-from belvedere.training.results import TrainingOutput
+from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run_folder import RunConfig, open_run_folder, write_config, write_trained
 from belvedere.training.trainer import FitPlan, build_network, fit
-from belvedere.training.training_data import evenly_spaced, load_training_data
-from belvedere.training.transfer import (
-    NUM_SAMPLE_IMAGES,
-    cached_onnx_path,
-    load_weights,
-    predict_from_embeddings,
-    train_linear_probe,
-)
+from belvedere.training.training_data import load_training_data
+from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
 from belvedere.types.data import ModelId, Sample
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.prediction import Prediction
@@ -101,22 +93,18 @@ def train(
         resume: Whether to resume an interrupted training with the same arguments; without one, it starts.
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
-        augment: Function of pixels, (N, 3, H, W), float32, RGB of 0 to 255, and a `torch.Generator`, applied to each
-            batch after the recipe's augmentation. Default: none.
+        augment: Function of pixels, (N, 3, H, W), and a `torch.Generator`, after the recipe's augmentation.
         progress: Shows progress. Default: nothing is shown.
-        **changes: Recipe keys, such as network, weights or batch_size, which override `config`; network may also be an
-            `nn.Module`, or a function of the number of classes that returns one (see `register_network`).
+        **changes: Recipe keys, which override `config`; network may be a module or a function (`register_network`).
 
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
     started, recipe = time.perf_counter(), choose_recipe(recipe, config, epochs, **changes)
-    _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
-    check_augment(augment, recipe)
+    _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume, augment)
     runtime = Runtime(choose_device(device), init_distributed(device))
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
-    read = _input_files(config, recipe, dataset)
-    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, read) as folder:
+    with open_run_folder(Path(out), overwrite, resume, runtime.distributed, _inputs(config, recipe, dataset)) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
         log = runtime.progress
@@ -151,41 +139,41 @@ def run_stages(folder: Path, run: RunConfig, runtime: Runtime, deadline: float |
     """Run the stages of a training, with its checkpoints in `folder`."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
     weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
-    pretrained_from = _describe_weights(recipe, weights)
+    pretrained_from: dict[str, str] = {}
+    if weights is not None:
+        license_id = architecture_for(recipe).license
+        pretrained_from = {"weights": weights.source, "sha256": weights.sha256, "license": license_id}
     if recipe.linear_probe_only and weights is not None:
         trained = train_linear_probe(recipe, split, class_names, weights, run.seed, runtime)
         return replace(trained, pretrained_from=pretrained_from)
     data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
     network = build_network(recipe, data, run.seed, runtime, weights)
     result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline, run.augment))
-    held_out = predict_held_out(network, data, runtime)
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
     if data.teacher:
         pretrained_from["teacher"] = data.teacher
-    samples = data.validation.images[evenly_spaced(len(data.validation.labels), NUM_SAMPLE_IMAGES)]
-    return TrainingOutput(
-        network.cpu(), result, held_out, data.preprocess, samples, data.num_images, data.warnings, pretrained_from
-    )
-
-
-def _describe_weights(recipe: Recipe, weights: Weights | None) -> dict[str, str]:
-    if weights is None:
-        return {}
-    return {"weights": weights.source, "sha256": weights.sha256, "license": architecture_for(recipe).license}
+    return replace(collect_output(network, data, result, runtime), pretrained_from=pretrained_from)
 
 
 def _check_arguments(
-    recipe: Recipe, seed: int, max_minutes: float | None, epochs: int | None, overwrite: bool, resume: bool
+    recipe: Recipe,
+    seed: int,
+    max_minutes: float | None,
+    epochs: int | None,
+    overwrite: bool,
+    resume: bool,
+    augment: Augment | None,
 ) -> None:
     if not 0 <= seed < MAX_SEED:
-        raise UsageError(f"The seed must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
+        raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
     if max_minutes is not None and not 0 < max_minutes < float("inf"):
         raise UsageError(f"`max_minutes` must be over 0. Received: {max_minutes}.")
     if max_minutes is not None and epochs is not None:
         raise UsageError("`epochs` and `max_minutes` exclude each other. Leave one out.")
     if overwrite and resume:
         raise UsageError("`overwrite` and `resume` exclude each other. Leave one out.")
+    check_augment(augment, recipe)
     spec = architecture_for(recipe)
     if (
         spec.any_size is False
@@ -195,11 +183,11 @@ def _check_arguments(
         size = f"{spec.preprocess.width} x {spec.preprocess.height}"
         raise UsageError(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
-            f"image_size_schedule and whitened_stem must be unset. Use the recipe 'article' instead of {recipe.name!r}."
+            f"`image_size_schedule` and `whitened_stem` must be unset. Choose 'article' instead of {recipe.name!r}."
         )
 
 
-def _input_files(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
+def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
     yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled))
     yield from dataset.list_files()
 
@@ -232,11 +220,11 @@ def _write_run(
     """Write the model, evaluate it, and write the report into the folder that is renamed to `out` afterwards."""
     split, log = run.split, runtime.progress
     uncertainty = fit_on_held_out(trained.held_out, log)
-    card = write_trained(folder, trained, uncertainty, run, runtime, cached_onnx_path(trained))
+    card = write_trained(folder, trained, uncertainty, run, runtime)
     log.log("Evaluating the model")
     model, known = load_model(folder), None
     if trained.embedding_key and not any(sample.extra_labels for sample in _reported(split)):
-        log.log("Test predictions are computed from cached embeddings, without tags: belvedere evaluate computes tags.")
+        log.log("Test predictions are computed from cached embeddings, without tags: `evaluate` computes tags.")
         known = predict_from_embeddings(split, model, trained, uncertainty.ood_scorer, log)
     evaluation = _evaluate(split, model, log, known)
     log.log_warnings(unreadable_warning(evaluation))

@@ -8,6 +8,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from belvedere.data.sampling import evenly_spaced
 from belvedere.errors import TrainingError
 from belvedere.evaluation.run_folder import write_history
 from belvedere.runtime.files import write_bytes
@@ -23,7 +24,7 @@ from belvedere.training.recipes import Recipe
 from belvedere.training.run_folder import CHECKPOINT
 from belvedere.training.schedule import plan_batches, repeats_per_epoch, size_at
 from belvedere.training.time_budget import steps_in_time
-from belvedere.training.training_data import TrainingData, evenly_spaced
+from belvedere.training.training_data import TrainingData
 from belvedere.training.transfer import build_from_probe
 from belvedere.training.weight_interpolation import interpolate_weights
 
@@ -46,14 +47,9 @@ class FitPlan:
 def build_network(
     recipe: Recipe, data: TrainingData, seed: int, runtime: Runtime, weights: Weights | None = None
 ) -> Network:
-    """Build the network of a recipe: with fresh weights, or pretrained with a linear probe as its head.
+    """Build the network of a recipe: with fresh weights, or with pretrained `weights` and a linear probe as its head.
 
-    Args:
-        recipe: Names the network.
-        data: Training images, for the linear probe and the whitened stem.
-        seed: Seed of the fresh weights or of the folds of the probe.
-        runtime: Device, processes and progress.
-        weights: Pretrained weights, for a pretrained network only.
+    The seed is for the fresh weights or the folds of the probe.
 
     Raises:
         WeightsError: The weights are of another architecture.
@@ -78,12 +74,8 @@ def initialize_network(recipe: Recipe, num_classes: int, seed: int, images: Arra
 def fit(network: Network, data: TrainingData, plan: FitPlan) -> FitResult:
     """Fit a network, and load the weights of the epoch with the best validation metric.
 
-    Fine-tuned weights are interpolated with the pretrained start. Ctrl-C ends the fit; the completed epochs count.
-
-    Args:
-        network: Network from `build_network`; is changed.
-        data: Data from `load_training_data`.
-        plan: Recipe, seed, limits, and the folder of an interrupted fit to resume.
+    Fine-tuned weights are interpolated with the pretrained start. Ctrl-C ends the fit; completed epochs count. A
+    checkpoint in the folder of the plan is resumed.
 
     Raises:
         KeyboardInterrupt: Interrupted before the first epoch was completed.

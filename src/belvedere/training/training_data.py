@@ -14,13 +14,7 @@ from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
 from belvedere.training.data_loader import ArrayDataset
 from belvedere.training.device import Runtime
-from belvedere.training.distillation import (
-    UNLABELED,
-    Teacher,
-    load_teacher,
-    multilabel_targets,
-    unlabeled_warnings,
-)
+from belvedere.training.distillation import UNLABELED, Teacher, load_teacher, multilabel_targets, unlabeled_warnings
 from belvedere.training.networks import architecture_for
 from belvedere.training.recipes import Recipe
 from belvedere.types.data import DataWarning, Sample
@@ -55,15 +49,8 @@ def load_training_data(
 ) -> TrainingData:
     """Decode the images of a split and, with a teacher, compute its predictions for them.
 
-    Images and predictions are cached; the main process fills the cache, the others read it.
-
-    Args:
-        split: Images to train and to validate on.
-        recipe: Gives network, image sizes and teacher.
-        class_names: The K classes.
-        runtime: Device, processes and progress.
-        unlabeled: Further training images, for which only the teacher predicts.
-        deadline: Time by `time.perf_counter()` that limits the predictions of the teacher; None for no limit.
+    Images and predictions are cached; the main process fills the cache, the others read it. The unlabeled images are
+    trained on with the predictions of the teacher, which the deadline, by `time.perf_counter()`, limits.
 
     Raises:
         TrainingError: A class has no readable training image, or no validation image is readable.
@@ -94,17 +81,17 @@ def load_training_data(
         "validation": len(held_out.samples),
         "test": len(split.test),
     }
-    # Without its folder: a model card must not tell paths of this machine.
+    # Without its folder: a model card must not contain paths of this machine.
     name = f"{Path(recipe.teacher).name}, SHA-256 {teacher.sha256}" if teacher else ""
     return TrainingData(class_names, train, validation, held_out.samples, split.train, size, num_images, warnings, name)
 
 
 def read_warnings(*splits: CachedImages) -> tuple[DataWarning, ...]:
-    """Return warnings about images that cannot be read and about those with a remark."""
+    """Return warnings about images that cannot be read and about those read with a remark."""
     unreadable = tuple(f"{sample.name}: {reason}" for split in splits for sample, reason in split.unreadable)
-    remarked = tuple(f"{sample.name}: {remark}" for split in splits for sample, remark in split.with_warnings)
+    others = tuple(f"{sample.name}: {warning}" for split in splits for sample, warning in split.with_warnings)
     warnings = {f"{len(unreadable)} left out: cannot be read": unreadable}
-    warnings[f"{len(remarked)} image{'s' * (len(remarked) != 1)} read with a remark"] = remarked
+    warnings[f"{len(others)} image{'s' * (len(others) != 1)} read with a remark"] = others
     return tuple(DataWarning(message, names) for message, names in warnings.items() if names)
 
 
@@ -117,11 +104,6 @@ def check_classes(labels: NDArray[np.int64], class_names: Sequence[str]) -> None
     for index, name in enumerate(class_names):
         if not np.any(labels == index):
             raise TrainingError(f"No training image of the class {name!r} can be read. Add some, or remove the class.")
-
-
-def evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
-    """Return indices that are spread over `count` rows, and so over the classes."""
-    return np.linspace(0, count - 1, wanted).astype(np.intp)
 
 
 def _to_dataset(pixels: ImageArray, class_names: Sequence[str]) -> ArrayDataset:

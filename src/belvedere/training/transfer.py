@@ -1,6 +1,7 @@
 """Start from pretrained weights: embeddings, a linear probe, and the initial network of a fine-tuning."""
 
 import time
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from belvedere.data.hashing import HashedSamples
+from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
 from belvedere.images.decode import DecodedImage, read_inputs
@@ -30,13 +32,12 @@ from belvedere.training.networks import PretrainedNetwork, architecture_for
 from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.pretrained_weights import Weights, load_pretrained_weights
 from belvedere.training.recipes import Recipe
-from belvedere.training.results import TrainingOutput
-from belvedere.training.training_data import check_classes, evenly_spaced, read_warnings
+from belvedere.training.results import NUM_SAMPLE_IMAGES, TrainingOutput
+from belvedere.training.training_data import check_classes, read_warnings
 from belvedere.types.evaluation import EpochMetrics
 from belvedere.types.model import Preprocess
 from belvedere.types.prediction import Prediction
 
-NUM_SAMPLE_IMAGES = 16  # to compare the model file on
 MAX_MAP_IMAGES = 400  # with features at every position
 OOD_EVERY = 5  # every such image is left out of the reference embeddings of the OOD score
 
@@ -84,15 +85,7 @@ def build_from_probe(
 def train_linear_probe(
     recipe: Recipe, split: DataSplit, class_names: tuple[str, ...], weights: Weights, seed: int, runtime: Runtime
 ) -> TrainingOutput:
-    """Fit a linear probe on the cached embeddings of a frozen backbone.
-
-    Args:
-        recipe: Names the backbone.
-        split: Images to train on, and to validate on if it has any.
-        class_names: The K classes.
-        weights: Weights of the backbone.
-        seed: Seed of the folds that choose the penalty.
-        runtime: Device, processes and progress.
+    """Fit a linear probe on the cached embeddings of a frozen backbone; `seed` is for the folds.
 
     Raises:
         TrainingError: A class has no readable training image.
@@ -141,16 +134,16 @@ def predict_from_embeddings(
     embedder = ModelEmbedder(model, onnx_name(trained.embedding_key))
     embeddings = read_embeddings(split.hashed_test, embedder, progress)
     logits = torch.from_numpy(_head_logits(trained.network, embeddings.values))
-    remarks: dict[str, tuple[str, ...]] = {}
-    for sample, remark in embeddings.with_warnings:
-        remarks[sample.name] = (*remarks.get(sample.name, ()), remark)
+    warnings: defaultdict[str, list[str]] = defaultdict(list)
+    for sample, warning in embeddings.with_warnings:
+        warnings[sample.name].append(warning)
     names = [sample.name for sample in embeddings.samples]
     probabilities = (logits / model.card.uncertainty.temperature).softmax(1).numpy()
     score = None
     if ood_scorer is not None:
         score = ood_scores(ood_scorer, embeddings.values, logits.numpy()).astype(np.float32)
     outputs = ModelOutputs(logits.numpy(), probabilities, embeddings.values, ood_score=score)
-    predictions = model.to_predictions(outputs, names, [remarks.get(name, ()) for name in names])
+    predictions = model.to_predictions(outputs, names, [tuple(warnings[name]) for name in names])
     return dict(zip(names, predictions, strict=True))
 
 
@@ -163,7 +156,7 @@ def cached_onnx_path(trained: TrainingOutput) -> Path | None:
 
 
 def _to_device(network: Network, spec: ArchitectureSpec, name: str, runtime: Runtime) -> NetworkEmbedder:
-    network.to(device=runtime.device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    runtime.device.move_network(network)
     return NetworkEmbedder(network, runtime.device, spec.preprocess, name)
 
 

@@ -15,14 +15,9 @@ Weights = dict[str, Tensor]
 def interpolate_weights(
     network: Network, start: Weights, end: Weights, validation: DataLoader, runtime: Runtime
 ) -> tuple[float, Weights]:
-    """Return the weights of the lowest validation loss on the line between two sets of weights.
+    """Return the weights of the lowest calibrated validation loss on the line from `start` to `end`.
 
-    Args:
-        network: Network of these weights; contains any of them afterwards.
-        start: Weights before fine-tuning.
-        end: Weights after it.
-        validation: Images to measure the calibrated log loss on.
-        runtime: Device and processes.
+    The network contains any of them afterwards.
 
     Returns:
         The fraction of `end`, and the weights.

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from belvedere.types.data import DataWarning
 
+AUDIT, ISSUES = "audit.json", "issues.csv"  # files of an audit
+
 
 @dataclass(frozen=True, slots=True)
 class Issue:
@@ -30,7 +32,7 @@ class DuplicateGroup:
     kind: str  # "duplicate_file", "duplicate_pixels" or "near_duplicate"
     images: tuple[str, ...]  # M, sorted
     labels: tuple[str, ...]  # M
-    splits: tuple[str, ...]  # M: "train", "val", "test", or "" where the dataset names none
+    splits: tuple[str | None, ...]  # M: "train", "val", "test"; None: the dataset does not say
     similarity: float  # of the least similar pair that was compared, 0 to 1
     extra_labels: tuple[tuple[str, ...], ...] = ()  # M
 

@@ -21,16 +21,9 @@ _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 def align(images: Floats, targets: Floats, windows: Floats, steps: int) -> Floats:
-    """Move windows of images until they match the targets.
+    """Move windows, (n, 4), of grayscale images, (n, s, s), until they match the targets, (n, s, s).
 
-    Args:
-        images: (n, s, s), grayscale.
-        targets: (n, s, s).
-        windows: (n, 4), initial half width, half height, and center from left and top.
-        steps: Number of iterations.
-
-    Returns:
-        Final windows, (n, 4).
+    A window is its half width, half height, and center from left and top.
     """
     size = images.shape[1]
     across = _grid(size)
@@ -66,20 +59,10 @@ def align_best(
     compared: tuple[Floats, Floats],
     with_details: bool = True,
 ) -> tuple[Floats, Floats]:
-    """Align from several initial windows and keep the most similar result.
+    """Return the most similar windows, (n, 4), from several initial ones, (n, 4) each, and their similarity, (n,).
 
-    Light and shade converge from further away, but fail on images with few details; details alone are tried too.
-
-    Args:
-        images: (n, s, s), grayscale.
-        targets: (n, s, s).
-        starts: Initial windows, (n, 4) each.
-        steps: Number of iterations from each.
-        compared: Images, possibly larger, and high-pass filtered targets, for the similarity.
-        with_details: Whether to align on details alone as well.
-
-    Returns:
-        Windows, (n, 4), and their similarity, (n,).
+    Light and shade converge from further away, but fail on images with few details; details alone are tried too. The
+    similarity is that of images, possibly larger than those to align, and high-pass filtered targets.
     """
     windows: Floats = starts[0].copy()
     best: Floats = np.full(len(images), -np.inf, np.float32)

@@ -32,13 +32,7 @@ class InvertedFileIndex:
         self._members = np.split(order, np.searchsorted(cells[order], np.arange(1, len(self._centers))))
 
     def search(self, queries: Floats, own: Rows, k: int, min_cosine: float) -> tuple[Rows, Rows, Floats]:
-        """Find the nearest vectors of each query.
-
-        Args:
-            queries: (M, D) of length 1.
-            own: (M,), position of the vector that each query ignores: itself.
-            k: Number of neighbors of each query, at most.
-            min_cosine: Smallest cosine of a neighbor.
+        """Find up to `k` nearest vectors of each query, (M, D) of length 1, except that at its own position, (M,).
 
         Returns:
             Positions of queries and of vectors, and their cosines, each (P,).
@@ -102,5 +96,5 @@ def _nearest_of_each(queries: Rows, neighbors: Rows, cosines: Floats, k: int) ->
     order = np.lexsort((neighbors, -cosines, queries))
     queries, neighbors, cosines = queries[order], neighbors[order], cosines[order]
     rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
-    kept = rank < k
-    return queries[kept], neighbors[kept], cosines[kept]
+    nearest = rank < k
+    return queries[nearest], neighbors[nearest], cosines[nearest]

@@ -30,14 +30,9 @@ def unique_images(statistics: Sequence[ImageStatistics]) -> list[int]:
 def group_duplicates(
     samples: Sequence[Sample], statistics: Sequence[ImageStatistics], pairs: Iterable[DuplicatePair]
 ) -> tuple[DuplicateGroup, ...]:
-    """Group duplicates.
+    """Group duplicates among N images with their statistics, and pairs of near duplicates.
 
     A group of near duplicates includes exact duplicates of its members, which also have a group of their own.
-
-    Args:
-        samples: N images.
-        statistics: Statistics of the N images.
-        pairs: Near duplicates among the unique images.
 
     Returns:
         Groups numbered from 1: split leaks first, then conflicting labels, then the others.
@@ -89,7 +84,7 @@ class _Members:
     indices: tuple[int, ...]  # of the first few
     count: int  # of all
 
-    def describe(self, text: str, images: Sequence[str], kinds: Sequence[str] = ()) -> str:
+    def describe(self, text: str, images: Sequence[str], kinds: Sequence[str | None] = ()) -> str:
         names = [f"{images[index]} ({kinds[index]})" if kinds else images[index] for index in self.indices]
         more = f" and {self.count - len(names)} more" if self.count > len(names) else ""
         return f"{text} {', '.join(names)}{more}"
@@ -112,7 +107,7 @@ def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similar
         kind=kind,
         images=tuple(sample.name for sample in chosen),
         labels=tuple(sample.label for sample in chosen),
-        splits=tuple(sample.split or "" for sample in chosen),
+        splits=tuple(sample.split for sample in chosen),
         extra_labels=tuple(sample.extra_labels for sample in chosen),
         similarity=round(similarity, 4),
     )

@@ -113,15 +113,15 @@ def _chunks(thumbnails: CachedArray, task: Task) -> Iterable[NDArray[np.uint8]]:
 
 def _compare_thumbnails(pairs: Candidates, thumbnails: CachedArray, task: Task) -> tuple[Candidates, Floats]:
     """Return the pairs whose thumbnails may be duplicates, and their windows."""
-    kept, windows = [np.empty(0, np.intp)], [np.empty((0, 4), np.float32)]
+    likely, windows = [np.empty(0, np.intp)], [np.empty((0, 4), np.float32)]
     chunks = (np.array(chunk) for chunk in batched(range(len(pairs)), COMPARE_CHUNK))
     for num_compared, (rows, found) in parallel_map(
         lambda rows: (len(rows), _compare_chunk(rows, pairs, thumbnails)), chunks, PREFETCH_CHUNKS
     ):
-        kept.append(rows)
+        likely.append(rows)
         windows.append(found)
         task.advance(num_compared)
-    return pairs.select(np.concatenate(kept)), np.concatenate(windows)
+    return pairs.select(np.concatenate(likely)), np.concatenate(windows)
 
 
 def _compare_chunk(rows: Rows, pairs: Candidates, thumbnails: CachedArray) -> tuple[Rows, Floats]:
@@ -175,8 +175,8 @@ def _compare_files(pairs: Candidates, windows: Floats, paths: Sequence[Path]) ->
     for rows in batched(range(len(pairs)), COMPARE_CHUNK // 8):  # larger images, fewer at once
         chunk = pairs.select(np.array(rows))
         first, second = (
-            np.stack([images.get(position, black) for position in side.tolist()])
-            for side in (chunk.firsts, chunk.seconds)
+            np.stack([images.get(position, black) for position in chosen.tolist()])
+            for chosen in (chunk.firsts, chunk.seconds)
         )
         first = _mirror(first, chunk.views)
         similarity.append(align_best(first, second, [windows[rows]], FINE_STEPS, (first, high_pass(second)))[1])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from belvedere.data.corrections.journal import (
+from belvedere.data.corrections.corrections_file import (
     active_decisions,
     common_suffix_length,
     damaged_lines_warning,
@@ -15,6 +15,7 @@ from belvedere.data.corrections.journal import (
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.data import CopyResolution, DataWarning, Decision, Resolution, Sample
 
 EVALUATION_SPLITS = ("test", "val")  # whose images stay if a decision could concern several identical files
@@ -30,7 +31,7 @@ def apply_corrections(
 
     Args:
         samples: Samples of a dataset, as found.
-        corrections: File that `belvedere review` wrote.
+        corrections: File that `review` wrote.
         progress: Reports the number of files hashed.
 
     Returns:
@@ -40,13 +41,13 @@ def apply_corrections(
         UsageError: The corrections file does not exist.
         DatasetError: Every image is excluded.
     """
-    contents = read_corrections(corrections)
-    resolutions = resolve(contents.decisions)
-    hashed = hash_samples(_find_candidates(samples, active_decisions(contents.decisions)), progress or Progress())
+    recorded = read_corrections(corrections)
+    resolutions = resolve(recorded.decisions)
+    hashed = hash_samples(_find_candidates(samples, active_decisions(recorded.decisions)), progress or Progress())
     corrected, warnings = _apply(samples, hashed, resolutions, str(corrections))
     if samples and not corrected:
-        raise DatasetError(f"Every image is excluded by {corrections}. Undo some exclusions with belvedere review.")
-    return corrected, warnings + damaged_lines_warning(corrections, contents.damaged)
+        raise DatasetError(f"Every image is excluded by {corrections}. Undo some exclusions in a review.")
+    return corrected, warnings + damaged_lines_warning(corrections, recorded.damaged)
 
 
 def _find_candidates(samples: Sequence[Sample], decisions: Sequence[Decision]) -> list[Sample]:
@@ -86,31 +87,28 @@ def _apply(
         DataWarning(f"{len(names)} {what} by {corrections}", tuple(names)) for what, names in changed.items() if names
     ]
     if untrainable:
-        message = f"{len(untrainable)} left out: their corrected class has no training images ({corrections})"
-        warnings.append(DataWarning(message, untrainable))
+        left_out = f"{count(len(untrainable), 'image')} left out"
+        reason = f"no training images of the corrected class ({corrections})"
+        warnings.append(DataWarning(f"{left_out}: {reason}", untrainable))
     if not_found := len(resolutions.keys() - set(hashed.hashes)):
-        noun = "correction matches" if not_found == 1 else "corrections match"
-        warnings.append(DataWarning(f"{not_found} {noun} no image (missing or changed): {corrections}"))
+        matches = count(not_found, "correction matches", "corrections match")
+        warnings.append(DataWarning(f"{matches} no image (missing or changed): {corrections}"))
     return corrected, warnings
 
 
 def _drop_untrainable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Sample], tuple[str, ...]]:
     """Drop evaluation images whose class occurs only in corrections, without any training image.
 
-    Args:
-        pairs: Each sample as found, and corrected.
-
-    Returns:
-        The corrected samples that stay, and the names of the others.
+    Return the other corrected samples and the dropped names, for pairs of each sample as found and as corrected.
     """
     trained = {after.label for _, after in pairs if after.split not in EVALUATION_SPLITS}
-    kept, dropped = [], []
+    remaining, dropped = [], []
     for before, after in pairs:
         if not trained or after.label in trained or after.label == before.label:
-            kept.append(after)
+            remaining.append(after)
         else:
             dropped.append(f"{after.name}: {after.label}")
-    return kept, tuple(dropped)
+    return remaining, tuple(dropped)
 
 
 def _correct(sample: Sample, resolution: Resolution) -> Sample:

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from belvedere.demo.scenes import land, town
 from belvedere.demo.scenes.drawing import (
     BACKGROUND,
     FOREST,
@@ -21,17 +22,6 @@ from belvedere.demo.scenes.drawing import (
     paint_sky,
     vary,
 )
-from belvedere.demo.scenes.land import foliage_color, paint_crown
-from belvedere.demo.scenes.town import (
-    CARS,
-    House,
-    choose_facade,
-    paint_car,
-    paint_ground,
-    paint_house,
-    paint_lamp,
-    paint_strip,
-)
 
 Corners = tuple[Point, Point, Point, Point]
 
@@ -40,11 +30,11 @@ def _block(left: float, right: float, near: float, far: float) -> Corners:
     return (left, near), (right, near), (right, far), (left, far)
 
 
-def _rotated(corners: Corners, turn: float, place: Point) -> Corners:
+def _rotated(corners: Corners, turn: float, position: Point) -> Corners:
     """Return corners rotated around the origin, then moved."""
     sine, cosine = math.sin(turn), math.cos(turn)
     first, second, third, fourth = (
-        (x * cosine - z * sine + place[0], x * sine + z * cosine + place[1]) for x, z in corners
+        (x * cosine - z * sine + position[0], x * sine + z * cosine + position[1]) for x, z in corners
     )
     return first, second, third, fourth
 
@@ -61,20 +51,20 @@ def paint_buildings(canvas: Canvas, light: Light, rng: Generator) -> None:
     camera = Camera(size * rng.uniform(0.56, 0.85), size * rng.uniform(0.35, 0.65), size * rng.uniform(0.8, 1.2), 1.8)
     paint_sky(canvas, camera, light, rng)
     if rng.uniform() < 0.35:
-        paint_ground(canvas, camera, light, vary(rng, color(0.24, 0.26, 0.13), 0.3), 0.1, BACKGROUND)
+        town.paint_ground(canvas, camera, light, vary(rng, color(*land.GRASS), 0.3), 0.1, BACKGROUND)
     else:
-        paint_ground(canvas, camera, light, _asphalt(rng), 0.05, STREET)
+        town.paint_ground(canvas, camera, light, _asphalt(rng), 0.05, STREET)
     choose(rng, _paint_corner, _paint_corner, _paint_towers, _paint_front)(canvas, camera, light, rng)
     for _ in range(choose(rng, 0, 0, 1, 2, 3)):
         _paint_bush(canvas, camera, light, rng, (rng.uniform(-9, 9), rng.uniform(11, 16)))
 
 
-def _paint_bush(canvas: Canvas, camera: Camera, light: Light, rng: Generator, place: Point) -> None:
+def _paint_bush(canvas: Canvas, camera: Camera, light: Light, rng: Generator, position: Point) -> None:
     """Paint a bush, which belongs to no class."""
     reach = rng.uniform(0.7, 1.8)
-    middle = camera.project(place[0], reach * 0.8, place[1])
-    radius = reach * camera.focal / place[1]
-    paint_crown(canvas, light, rng, middle, (radius, radius * 0.9), foliage_color(rng), 0.0, BACKGROUND)
+    middle = camera.project(position[0], reach * 0.8, position[1])
+    radius = reach * camera.focal / position[1]
+    land.paint_crown(canvas, light, rng, middle, (radius, radius * 0.9), land.foliage_color(rng), 0.0, BACKGROUND)
 
 
 def _paint_corner(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
@@ -82,26 +72,26 @@ def _paint_corner(canvas: Canvas, camera: Camera, light: Light, rng: Generator) 
     for _ in range(rng.integers(1, 4)):
         corners = _rotated(_block(-9, 9, -7, 7), rng.uniform(-0.5, 0.5), (rng.uniform(-32, 32), rng.uniform(46, 60)))
         roof = choose(rng, 0.0, 5.0)
-        house = House(corners, rng.uniform(6, 18), choose_facade(rng), roof)
-        paint_house(canvas, camera, light, house)
+        house = town.House(corners, rng.uniform(6, 18), town.choose_facade(rng), roof)
+        town.paint_house(canvas, camera, light, house)
     wide, deep = rng.uniform(6, 10), rng.uniform(5, 8)
     turn = choose(rng, -1.0, 1.0) * rng.uniform(0.25, 0.95)
-    place = (rng.uniform(-3, 3), rng.uniform(18, 24))
+    position = (rng.uniform(-3, 3), rng.uniform(18, 24))
     low = rng.uniform() < 0.45
     height = rng.uniform(5.5, 8.5) if low else rng.uniform(10, 24)
-    corners = _rotated(_block(-wide, wide, -deep, deep), turn, place)
-    house = House(corners, height, choose_facade(rng), rng.uniform(2.5, 5.0) if low else 0.0)
-    paint_house(canvas, camera, light, house)
+    corners = _rotated(_block(-wide, wide, -deep, deep), turn, position)
+    house = town.House(corners, height, town.choose_facade(rng), rng.uniform(2.5, 5.0) if low else 0.0)
+    town.paint_house(canvas, camera, light, house)
 
 
 def _paint_towers(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
     """Paint office towers, far to near."""
     for distance in np.sort(rng.uniform(45, 120, rng.integers(7, 12)))[::-1].tolist():
         half = rng.uniform(6, 12)
-        place = (rng.uniform(-0.55, 0.55) * distance, distance)
-        corners = _rotated(_block(-half, half, -half, half), rng.uniform(-0.7, 0.7), place)
-        facade = choose_facade(rng, modern=bool(rng.uniform() < 0.65))
-        paint_house(canvas, camera, light, House(corners, rng.uniform(18, 75), facade))
+        position = (rng.uniform(-0.55, 0.55) * distance, distance)
+        corners = _rotated(_block(-half, half, -half, half), rng.uniform(-0.7, 0.7), position)
+        facade = town.choose_facade(rng, modern=bool(rng.uniform() < 0.65))
+        town.paint_house(canvas, camera, light, town.House(corners, rng.uniform(18, 75), facade))
 
 
 def _paint_front(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -> None:
@@ -113,7 +103,9 @@ def _paint_front(canvas: Canvas, camera: Camera, light: Light, rng: Generator) -
         corners = _rotated(_block(left, right, 0, 10), turn, (0.0, distance))
         if min(z for _, z in corners[:2]) > 2.0:
             roof = choose(rng, 0.0, 3.0)
-            paint_house(canvas, camera, light, House(corners, rng.uniform(8, 19), choose_facade(rng), roof))
+            town.paint_house(
+                canvas, camera, light, town.House(corners, rng.uniform(8, 19), town.choose_facade(rng), roof)
+            )
         left = right
 
 
@@ -125,8 +117,8 @@ def paint_street(canvas: Canvas, light: Light, rng: Generator) -> None:
     paint_sky(canvas, camera, light, rng)
     half, path = rng.uniform(3.5, 7.0), rng.uniform(1.5, 3.5)
     green = rng.uniform() < 0.3
-    verge = vary(rng, color(0.24, 0.26, 0.13), 0.3) if green else vary(rng, color(0.5, 0.48, 0.45), 0.2)
-    paint_ground(canvas, camera, light, verge, 0.07, BACKGROUND if green else STREET)
+    verge = vary(rng, color(*land.GRASS), 0.3) if green else vary(rng, color(0.5, 0.48, 0.45), 0.2)
+    town.paint_ground(canvas, camera, light, verge, 0.07, BACKGROUND if green else STREET)
     _paint_road(canvas, camera, light, rng, half, path)
     for side in (-1.0, 1.0):
         if rng.uniform() < (0.55 if green else 0.1):
@@ -140,19 +132,19 @@ def _paint_road(canvas: Canvas, camera: Camera, light: Light, rng: Generator, ha
     """Paint road, markings, curbs and sidewalks."""
     reach = (camera.height * 0.6, 400.0)
     stone = vary(rng, color(0.52, 0.50, 0.47), 0.2)
-    paint_strip(canvas, camera, light, (-half - path, half + path), reach, stone, STREET)
+    town.paint_strip(canvas, camera, light, (-half - path, half + path), reach, stone, STREET)
     road = _asphalt(rng)
-    paint_strip(canvas, camera, light, (-half - 0.2, half + 0.2), reach, stone * 1.35, STREET)
-    paint_strip(canvas, camera, light, (-half, half), reach, road, STREET)
+    town.paint_strip(canvas, camera, light, (-half - 0.2, half + 0.2), reach, stone * 1.35, STREET)
+    town.paint_strip(canvas, camera, light, (-half, half), reach, road, STREET)
     white = mix(road, color(0.9, 0.9, 0.86), rng.uniform(0.4, 1.0))
     if rng.uniform() < 0.75:
         start = rng.uniform(0, 6)
         for near in np.arange(2.0 + start, 70.0, 8.0).tolist():
-            paint_strip(canvas, camera, light, (-0.1, 0.1), (near, near + 4.0), white, STREET)
+            town.paint_strip(canvas, camera, light, (-0.1, 0.1), (near, near + 4.0), white, STREET)
     if rng.uniform() < 0.3:
         near = rng.uniform(7, 14)
         for left in np.arange(-half + 0.3, half - 0.5, 1.1).tolist():
-            paint_strip(canvas, camera, light, (left, left + 0.55), (near, near + 3.5), white, STREET)
+            town.paint_strip(canvas, camera, light, (left, left + 0.55), (near, near + 3.5), white, STREET)
 
 
 def _paint_row(canvas: Canvas, camera: Camera, light: Light, rng: Generator, side: float, edge: float) -> None:
@@ -161,16 +153,14 @@ def _paint_row(canvas: Canvas, camera: Camera, light: Light, rng: Generator, sid
     tall = rng.uniform(7, 18)
     for near, far in reversed(list(itertools.pairwise(ends.tolist()))):
         height = tall * rng.uniform(0.7, 1.3)
-        corners = _block(edge, edge + 12, near, far)
-        if side < 0:
-            corners = _block(-edge - 12, -edge, near, far)
+        corners = _block(edge, edge + 12, near, far) if side > 0 else _block(-edge - 12, -edge, near, far)
         roof = choose(rng, 0.0, 0.0, 3.0)
-        paint_house(canvas, camera, light, House(corners, height, choose_facade(rng), roof))
+        town.paint_house(canvas, camera, light, town.House(corners, height, town.choose_facade(rng), roof))
 
 
 def _paint_trees(canvas: Canvas, camera: Camera, light: Light, rng: Generator, x: float) -> None:
     """Paint the trees along one side of an avenue, labeled as forest."""
-    leaves = foliage_color(rng)
+    leaves = land.foliage_color(rng)
     for distance in np.arange(60.0, 7.0, -5.5).tolist():
         tall = rng.uniform(5.0, 8.0)
         column, foot = camera.project(x, 0.0, distance)
@@ -180,7 +170,7 @@ def _paint_trees(canvas: Canvas, camera: Camera, light: Light, rng: Generator, x
         canvas.polygon(trunk, bark, BACKGROUND)
         middle = (column, foot - tall * 0.65 * pixel)
         radii = (2.6 * pixel, tall * 0.4 * pixel)
-        paint_crown(canvas, light, rng, middle, radii, vary(rng, leaves, 0.15), distance / 40.0, FOREST)
+        land.paint_crown(canvas, light, rng, middle, radii, vary(rng, leaves, 0.15), distance / 40.0, FOREST)
 
 
 def _paint_traffic(canvas: Canvas, camera: Camera, light: Light, rng: Generator, half: float, path: float) -> None:
@@ -197,7 +187,7 @@ def _paint_traffic(canvas: Canvas, camera: Camera, light: Light, rng: Generator,
     things += [(z, half * 0.45) for z in rng.uniform(9, 45, rng.integers(0, 3)).tolist()]
     for distance, x in sorted(things, reverse=True):
         if math.isinf(x):
-            paint_lamp(canvas, camera, light, (lamps * (half + path * 0.4), distance), -lamps * 1.8)
+            town.paint_lamp(canvas, camera, light, (lamps * (half + path * 0.4), distance), -lamps * 1.8)
         else:
-            paint = vary(rng, color(*CARS[rng.integers(len(CARS))]), 0.3)
-            paint_car(canvas, camera, light, (x, distance), paint)
+            paint = vary(rng, color(*town.CARS[rng.integers(len(town.CARS))]), 0.3)
+            town.paint_car(canvas, camera, light, (x, distance), paint)

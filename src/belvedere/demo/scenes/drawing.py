@@ -50,6 +50,11 @@ class Camera:
         """Project a point to (column, row)."""
         return self.center + self.focal * x / z, self.horizon - self.focal * (y - self.height) / z
 
+    def ground_points(self, rows: Array, columns: Array, nearest: float) -> tuple[Array, Array]:
+        """Return x, (h, w), and z, (h, 1), of level ground in rows at least `nearest` pixels below the horizon."""
+        distance: Array = self.height * self.focal / np.maximum(rows - self.horizon, nearest)
+        return (columns - self.center) / self.focal * distance, distance
+
 
 @dataclass(frozen=True, slots=True)
 class Light:
@@ -104,19 +109,11 @@ class Canvas:
         self.columns: Array = np.arange(size, dtype=np.float32)[None, :]
 
     def paint(
-        self,
-        alpha: Array,
-        colors: Array,
-        label: int | Labels,
-        window: tuple[slice, slice] = (slice(None), slice(None)),
+        self, alpha: Array, colors: Array, label: int | Labels, window: tuple[slice, slice] = (slice(None), slice(None))
     ) -> None:
-        """Blend colors into a window of the image.
+        """Blend colors, (h, w, 3) or (3,), into a window, rows and columns, of the image.
 
-        Args:
-            alpha: Coverage of each pixel, (h, w), 0 to 1; from 0.5, the pixel gets the label.
-            colors: (h, w, 3) or (3,).
-            label: Class index, or (h, w).
-            window: Rows and columns.
+        A pixel whose coverage `alpha`, (h, w), is 0.5 or more gets the label, a class index or (h, w).
         """
         view = self.pixels[window]
         view += alpha[..., None] * (colors - view)
@@ -136,7 +133,7 @@ class Canvas:
         window = self.box(min(across), min(down), max(across), max(down))
         if window is None:
             return
-        height, width = (side.stop - side.start for side in window)
+        height, width = (pixels.stop - pixels.start for pixels in window)
         mask = Image.new("L", (width * OVERSAMPLING, height * OVERSAMPLING))
         corners = [
             ((x - window[1].start + 0.5) * OVERSAMPLING, (y - window[0].start + 0.5) * OVERSAMPLING) for x, y in points
@@ -156,18 +153,23 @@ def color(red: float, green: float, blue: float) -> Array:
     return np.array((red, green, blue), np.float32)
 
 
-def mix(first: Array, second: Array, share: Array | float) -> Array:
-    """Interpolate from the first (share 0) to the second (share 1)."""
-    way = second - first
-    way = way * share
-    way += first
-    return way
+def mix(first: Array, second: Array, fraction: Array | float) -> Array:
+    """Interpolate from the first (fraction 0) to the second (fraction 1)."""
+    mixed = (second - first) * fraction
+    mixed += first
+    return mixed
+
+
+def coverage(inward: Array) -> Array:
+    """Return the coverage of pixels, 0 to 1, whose centers are some pixels inward of an edge."""
+    covered: Array = np.clip(inward + 0.5, 0.0, 1.0)
+    return covered
 
 
 def smooth(low: float, high: float, values: Array) -> Array:
     """Return 0 below `low`, 1 above `high`, and a smooth step between them."""
-    share = np.clip((values - low) * (1.0 / (high - low)), 0.0, 1.0)
-    smoothed: Array = share * share * (3.0 - 2.0 * share)
+    fraction = np.clip((values - low) * (1.0 / (high - low)), 0.0, 1.0)
+    smoothed: Array = fraction * fraction * (3.0 - 2.0 * fraction)
     return smoothed
 
 
@@ -228,13 +230,13 @@ def sample(tile: Array, x: Array | float, y: Array | float) -> Array:
     """Return values of a periodic tile at x and y, in tiles, by bilinear interpolation."""
     across, down = np.broadcast_arrays(np.asarray(x, np.float32) * TILE, np.asarray(y, np.float32) * TILE)
     left, top = np.floor(across), np.floor(down)
-    part_x, part_y = across - left, down - top
+    fraction_x, fraction_y = across - left, down - top
     column, row = left.astype(np.int32) & (TILE - 1), (top.astype(np.int32) & (TILE - 1)) * TILE
     right, below = (column + 1) & (TILE - 1), (row + TILE) & (TILE * TILE - 1)
     flat = tile.ravel()
-    upper = mix(flat[row + column], flat[row + right], part_x)
-    lower = mix(flat[below + column], flat[below + right], part_x)
-    return mix(upper, lower, part_y)
+    upper = mix(flat[row + column], flat[row + right], fraction_x)
+    lower = mix(flat[below + column], flat[below + right], fraction_x)
+    return mix(upper, lower, fraction_y)
 
 
 def speckle(tile: Array, x: Array | float, y: Array | float) -> Array:
@@ -304,8 +306,8 @@ def develop(canvas: Canvas, rng: Generator) -> NDArray[np.uint8]:
     pixels *= cast * (1.0 - rng.uniform(0.0, 0.3) * corner)[..., None]
     pixels += rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(0.006, 0.03)
     tones = _tone_curve(rng.uniform(0.85, 1.2))
-    printed: NDArray[np.uint8] = tones[np.clip(pixels * 512.0, 0, 1023).astype(np.int16)]
-    return printed
+    developed: NDArray[np.uint8] = tones[np.clip(pixels * 512.0, 0, 1023).astype(np.int16)]
+    return developed
 
 
 def _tone_curve(gamma: float) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from belvedere.demo.scenes.drawing import (
     Light,
     cloudy,
     color,
+    coverage,
     grainy,
     mix,
     ridged,
@@ -34,6 +35,7 @@ FOLIAGE = (  # colors over the year
 )
 FOLIAGE_PROBABILITIES = (0.28, 0.24, 0.16, 0.18, 0.08, 0.06)
 ROCKS = ((0.34, 0.31, 0.29), (0.40, 0.34, 0.28), (0.28, 0.29, 0.32), (0.46, 0.42, 0.38), (0.36, 0.27, 0.22))
+GRASS = (0.24, 0.26, 0.13)
 LEAF_TILE_SIZE = 110.0  # pixels, at the design size
 
 
@@ -98,26 +100,18 @@ def paint_land(
     labels: Labels,
     clear_distance: float,
 ) -> None:
-    """Paint relief with hidden surfaces removed; ground at height 0 or below is left out, for water.
+    """Paint relief, (D, W), with its colors, (D, W, 3), and classes, (D, W), and with hidden surfaces removed.
 
-    Args:
-        canvas: Canvas to paint on.
-        camera: Camera in the ground's unit of length.
-        light: Light for shading and haze.
-        ground: Points on the ground.
-        height: (D, W), in the ground's unit of length.
-        surface: Colors, (D, W, 3).
-        labels: Class of each point, (D, W).
-        clear_distance: Distance at which haze shows in clear air.
+    Ground at height 0 or below is left out, for water. In clear air, haze shows at `clear_distance`.
     """
     right, away = slopes(camera, ground, height)
     steep = 1.0 / np.sqrt(1.0 + right * right + away * away)
     lit = surface * light.shade(-right * steep, steep, -away * steep)
     seen = light.through_air(lit, ground.z / clear_distance)
-    index, share, alpha = _hidden_lines(canvas, camera, ground, np.maximum(height, 0.0))
+    index, fraction, alpha = _hidden_lines(canvas, camera, ground, np.maximum(height, 0.0))
     before = np.maximum(index - canvas.size, canvas.columns.astype(np.int64))
     colors = seen.reshape(-1, 3)
-    blended = mix(colors[before], colors[index], share[..., None])
+    blended = mix(colors[before], colors[index], fraction[..., None])
     above = (height.ravel() > 0.0)[index]
     canvas.paint(alpha * above, blended, labels.ravel()[index])
 
@@ -135,32 +129,23 @@ def _hidden_lines(
     order = np.searchsorted(
         (offset[:, None] - highest.T).ravel(), (offset[None, :] - canvas.rows.astype(float)).ravel()
     ).reshape(size, size)
-    place = np.minimum(order - np.arange(size) * depth, depth - 1)
-    index = place * size + np.arange(size)
+    index = np.minimum(order - np.arange(size) * depth, depth - 1) * size + np.arange(size)
     before = np.maximum(index - size, np.arange(size))
     flat = highest.ravel()
     gap = flat[before] - flat[index]
     whole = (row_of.ravel()[before] > flat[before] + 1e-3) | (gap < 1e-3)
-    share = np.where(whole, 1.0, np.clip((flat[before] - canvas.rows) / np.maximum(gap, 1e-3), 0.0, 1.0))
-    return index, share.astype(np.float32), np.clip(canvas.rows - highest[-1] + 0.5, 0.0, 1.0)
+    fraction = np.where(whole, 1.0, np.clip((flat[before] - canvas.rows) / np.maximum(gap, 1e-3), 0.0, 1.0))
+    return index, fraction.astype(np.float32), coverage(canvas.rows - highest[-1])
 
 
 def paint_water(
     canvas: Canvas, camera: Camera, light: Light, rng: Generator, free: Array, wave: float, rough: float
 ) -> None:
-    """Paint water below the horizon that reflects the image above it.
+    """Paint water below the horizon, where it is `free`, (H, W), 0 to 1, that reflects the image above it.
 
-    Args:
-        canvas: Canvas with everything that the water reflects.
-        camera: Camera at its height above the water.
-        light: Light for color and sun glitter.
-        rng: Random generator for color and waves.
-        free: Where water is visible, (H, W), 0 to 1.
-        wave: Length of one tile of waves.
-        rough: 0 for a mirror to 1 for whitecaps.
+    A tile of waves has the length `wave`; they are `rough`, from 0 for a mirror to 1 for whitecaps.
     """
     top = max(int(camera.horizon), 0)
-    window = (slice(top, canvas.size), slice(0, canvas.size))
     below = np.maximum(canvas.rows[top:] - camera.horizon, 0.3)
     distance = camera.height * camera.focal / below
     aside = (canvas.columns - camera.center) / camera.focal
@@ -182,15 +167,14 @@ def paint_water(
         water = water + sparks[..., None] * light.sun_color
     foam = smooth(2.6 - rough, 3.2 - rough, swell) * rough
     water = mix(water, light.sky_color + 0.4 * light.sun_color, foam[..., None] * 0.8)
-    edge = np.clip(canvas.rows[top:] - camera.horizon + 0.5, 0.0, 1.0)
-    canvas.paint(free[top:] * edge, water, SEA, window)
+    canvas.paint(free[top:] * coverage(canvas.rows[top:] - camera.horizon), water, SEA, (slice(top, None), slice(None)))
 
 
 def paint_spruce(
-    canvas: Canvas, light: Light, rng: Generator, place: tuple[float, float], tall: float, leaves: Array, air: float
+    canvas: Canvas, light: Light, rng: Generator, position: tuple[float, float], tall: float, leaves: Array, air: float
 ) -> None:
-    """Paint a conifer with its foot at `place` (column, row), `tall` pixels high, behind haze of distance `air`."""
-    column, foot = place
+    """Paint a conifer with its foot at `position` (column, row), `tall` pixels high, behind haze of distance `air`."""
+    column, foot = position
     wide = tall * rng.uniform(0.16, 0.24)
     window = canvas.box(column - wide, foot - tall, column + wide, foot)
     if window is None:
@@ -201,7 +185,7 @@ def paint_spruce(
     grain = speckle(grainy(), columns / (150 * canvas.scale) + rng.uniform(), rows / (110 * canvas.scale))
     branches = (down * int(rng.integers(7, 12)) + 0.12 * grain + 0.1 * np.sign(aside)) % 1.0
     half = wide * down * (0.55 + 0.45 * branches) + 0.4
-    alpha = np.clip(half - np.abs(aside) + 0.5, 0.0, 1.0) * (down < 1.0)
+    alpha = coverage(half - np.abs(aside)) * (down < 1.0)
     round_x = np.clip(aside / half, -1.0, 1.0)
     lit = light.shade(round_x, 0.35 + 0 * round_x, -np.sqrt(1.0 - round_x * round_x) * 0.8)
     shadow = (0.55 + 0.5 * branches + 0.16 * grain)[..., None]
@@ -212,14 +196,14 @@ def paint_crown(
     canvas: Canvas,
     light: Light,
     rng: Generator,
-    place: tuple[float, float],
+    position: tuple[float, float],
     radii: tuple[float, float],
     leaves: Array,
     air: float = 0.0,
     label: int = FOREST,
 ) -> None:
-    """Paint the crown of a tree or bush around `place` (column, row) with horizontal and vertical radii."""
-    (column, row), (across, down) = place, radii
+    """Paint the crown of a tree or bush around `position` (column, row) with horizontal and vertical radii."""
+    (column, row), (across, down) = position, radii
     window = canvas.box(column - across * 1.3, row - down * 1.3, column + across * 1.3, row + down * 1.3)
     if window is None:
         return
@@ -230,17 +214,17 @@ def paint_crown(
     lumps = speckle(grainy(), columns / (reach * 3.5) + shift, rows / (reach * 3.5))
     x, y = (columns - column) / across, (rows - row) / down
     away = np.hypot(x, y) + 0.09 * lumps + 0.035 * grain
-    alpha = np.clip((1.0 - away) * min(across, down) + 0.5, 0.0, 1.0)
+    alpha = coverage((1.0 - away) * min(across, down))
     lit = light.shade(np.clip(x, -1, 1) * 0.8, 0.3 - y * 0.6, -0.5 + 0 * away)
     texture = np.clip(0.95 + 0.2 * lumps - 0.3 * y + 0.25 * grain, 0.2, 2.0)[..., None]
     canvas.paint(alpha, light.through_air(leaves * lit * texture, air), label, window)
 
 
 def paint_trunk(
-    canvas: Canvas, light: Light, rng: Generator, place: tuple[float, float], thick: float, bark: Array, air: float
+    canvas: Canvas, light: Light, rng: Generator, position: tuple[float, float], thick: float, bark: Array, air: float
 ) -> None:
     """Paint a trunk from its foot (column, row) to beyond the top of the image, `thick` pixels at the foot."""
-    column, foot = place
+    column, foot = position
     lean = rng.normal(0.0, 0.035)
     spread = thick + abs(lean) * foot
     window = canvas.box(column - spread, 0, column + spread, foot)
@@ -250,7 +234,7 @@ def paint_trunk(
     up = (foot - rows) / canvas.size
     middle = column + lean * (foot - rows) + thick * 0.12 * sample(cloudy(), rows / (450 * canvas.scale), column)
     half = 0.5 * thick * (1.0 - 0.3 * up + 0.35 * np.exp(-up * 22.0))
-    alpha = np.clip(half - np.abs(columns - middle) + 0.5, 0.0, 1.0)
+    alpha = coverage(half - np.abs(columns - middle))
     round_x = np.clip((columns - middle) / half, -1.0, 1.0)
     lit = light.shade(round_x, 0 * round_x, -np.sqrt(1.0 - round_x * round_x))
     grain = speckle(grainy(), columns / (50 * canvas.scale), rows / (260 * canvas.scale) + column)

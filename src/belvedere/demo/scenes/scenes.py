@@ -38,15 +38,9 @@ class Scene:
 
 
 def draw_scene(class_name: str, seed: int, size: int = 150) -> Scene:
-    """Draw an image of one class; the same arguments give the same image.
+    """Draw an image, `size` pixels high and wide, in which one of `CLASS_NAMES` has the largest area.
 
-    Args:
-        class_name: One of `CLASS_NAMES`.
-        seed: Seed for everything in it.
-        size: Height and width, pixels.
-
-    Returns:
-        The image; `class_name` has the largest area, other classes may be in it.
+    Other classes may be in it. The same arguments give the same image.
 
     Raises:
         UnknownNameError: There is no such class.
@@ -56,15 +50,7 @@ def draw_scene(class_name: str, seed: int, size: int = 150) -> Scene:
 
 
 def draw_fjord(seed: int, size: int = 150) -> Scene:
-    """Draw an image with several labels: the sea between mountains and forests.
-
-    Args:
-        seed: Seed for everything in it.
-        size: Height and width, pixels.
-
-    Returns:
-        The image; sea has the largest area, and mountain and forest are in it.
-    """
+    """Draw an image with several classes: the sea, which has the largest area, between mountains and forests."""
     return _draw_until_valid("sea", (len(CLASS_NAMES), seed), size, paint_fjord, others=("mountain", "forest"))
 
 

@@ -18,6 +18,7 @@ from belvedere.demo.scenes.drawing import (
     Light,
     Point,
     color,
+    coverage,
     grainy,
     mix,
     speckle,
@@ -92,16 +93,11 @@ def choose_facade(rng: Generator, *, modern: bool | None = None) -> Facade:
 def paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
     """Paint the walls that face the camera, and the roof."""
     sides = list(zip(house.corners, house.corners[1:] + house.corners[:1], strict=True))
-    facing = [side for side in sides if _faces(*side)]
+    facing = [(start, end) for start, end in sides if start[0] * end[1] < start[1] * end[0]]  # the camera, at (0, 0)
     for start, end in sorted(facing, key=lambda side: -(side[0][1] + side[1][1])):
         _paint_wall(canvas, camera, light, start, end, house)
     if house.roof:
         _paint_roof(canvas, camera, light, house)
-
-
-def _faces(start: Point, end: Point) -> bool:
-    """Return whether a wall faces the camera, which is at the origin."""
-    return start[0] * end[1] - start[1] * end[0] < 0.0
 
 
 def _normal(start: Point, end: Point) -> Point:
@@ -115,9 +111,9 @@ def _paint_wall(canvas: Canvas, camera: Camera, light: Light, start: Point, end:
     along_x, along_z = end[0] - start[0], end[1] - start[1]
     aside = (canvas.columns[0] - camera.center) / camera.focal
     turn = along_x - aside * along_z
-    part = (aside * start[1] - start[0]) / np.where(np.abs(turn) < 1e-6, np.float32(1e-6), turn)
-    distance = start[1] + part * along_z
-    hit = np.flatnonzero((part >= 0.0) & (part <= 1.0) & (distance > 0.5))
+    fraction = (aside * start[1] - start[0]) / np.where(np.abs(turn) < 1e-6, np.float32(1e-6), turn)
+    distance = start[1] + fraction * along_z
+    hit = np.flatnonzero((fraction >= 0.0) & (fraction <= 1.0) & (distance > 0.5))
     if not len(hit):
         return
     nearest = float(distance[hit].min())
@@ -127,35 +123,25 @@ def _paint_wall(canvas: Canvas, camera: Camera, light: Light, start: Point, end:
         return
     columns = slice(int(hit[0]), int(hit[-1]) + 1)
     z, length = distance[None, columns], math.hypot(along_x, along_z)
-    across = part[None, columns] * length
+    across = fraction[None, columns] * length
     pixel = z / camera.focal
     up = camera.height + (camera.horizon - canvas.rows[window[0]]) * pixel
-    alpha = np.clip(up / pixel + 0.5, 0.0, 1.0) * np.clip((house.height - up) / pixel + 0.5, 0.0, 1.0)
-    normal = _normal(start, end)
-    colors = _facade_colors(light, house, normal, across, up, pixel, length)
-    seen = light.through_air(colors, z / 120.0)
-    canvas.paint(alpha, seen, house.facade.label, (window[0], columns))
+    alpha = coverage(up / pixel) * coverage((house.height - up) / pixel)
+    colors = _facade_colors(light, house, _normal(start, end), across, up, pixel, length)
+    canvas.paint(alpha, light.through_air(colors, z / 120.0), house.facade.label, (window[0], columns))
 
 
-def _within(places: Array, middle: float, half: float, pixel: Array) -> Array:
+def _within(positions: Array, middle: float, half: float, pixel: Array) -> Array:
     """Return 1 within `half` of the middle, 0 outside, with an edge one pixel wide."""
-    inside: Array = np.clip((half - np.abs(places - middle)) / pixel + 0.5, 0.0, 1.0)
-    return inside
+    return coverage((half - np.abs(positions - middle)) / pixel)
 
 
 def _facade_colors(
     light: Light, house: House, normal: Point, across: Array, up: Array, pixel: Array, length: float
 ) -> Array:
-    """Colors (h, w, 3) of a lit wall.
+    """Return the colors, (h, w, 3), of a lit wall with a normal, (x, z), and a length, meters.
 
-    Args:
-        light: That falls on it, and that the panes mirror.
-        house: Whose wall it is.
-        normal: Of the wall, in plan.
-        across: Metres along the wall, (1, w).
-        up: Metres above the ground, (h, w).
-        pixel: Metres that a pixel covers, (1, w).
-        length: Of the wall, meters.
+    The meters along the wall, (1, w), above the ground, (h, w), and in a pixel, (1, w), give the points.
     """
     facade = house.facade
     lit = light.shade_plane(normal[0], 0.0, normal[1])
@@ -176,7 +162,7 @@ def _facade_colors(
     inward = np.minimum(half_width - away_across, half_height - away_up) / pixel + 0.5
     room = (floor < math.floor((house.height - 0.2) / story)) | (floor < 1)
     frame, pane = np.clip(inward + 0.14 / pixel, 0.0, 1.0) * room, np.clip(inward, 0.0, 1.0) * room
-    bar = np.clip((0.04 - np.minimum(away_across, away_up)) / pixel + 0.5, 0.0, 1.0) * 0.7
+    bar = coverage((0.04 - np.minimum(away_across, away_up)) / pixel) * 0.7
     colors = mix(colors, trim, (frame - pane * (1.0 - bar))[..., None])
     floors = max(int(floor.max()), 0) + 1
     panes = _panes(light, facade, floors, bays)[np.clip(floor, 0, None), column]
@@ -225,15 +211,15 @@ def _accent_color(seed: float) -> Array:
 
 def _add_door(facade: Facade, lit: Array, colors: Array, aside: Array, up: Array, pixel: Array) -> None:
     """Add a door to the colors of a wall; `aside` is the distance from its middle."""
-    places = np.flatnonzero(np.abs(aside[0]) < 0.8)
-    if not len(places):
+    positions = np.flatnonzero(np.abs(aside[0]) < 0.8)
+    if not len(positions):
         return
-    part = slice(int(places[0]), int(places[-1]) + 1)
-    aside, up, pixel = aside[:, part], up[:, part], pixel[:, part]
+    columns = slice(int(positions[0]), int(positions[-1]) + 1)
+    aside, up, pixel = aside[:, columns], up[:, columns], pixel[:, columns]
     door = _within(aside, 0.0, 0.65, pixel) * _within(up, 1.1, 1.15, pixel)
     panel = 1.0 - 0.35 * _within(aside, 0.0, 0.4, pixel) * _within(up, 1.3, 0.6, pixel)
     wood = (_accent_color(facade.seed * 7) * 0.6 + 0.04) * lit
-    colors[:, part] = mix(colors[:, part], wood * panel[..., None], door[..., None])
+    colors[:, columns] = mix(colors[:, columns], wood * panel[..., None], door[..., None])
 
 
 def _paint_roof(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
@@ -258,8 +244,7 @@ def _paint_roof(canvas: Canvas, camera: Camera, light: Light, house: House) -> N
         x, z = low[0]
         if normal[0] * x + normal[1] * (eaves - camera.height) + normal[2] * z >= 0.0 or min(low[0][1], low[1][1]) < 1:
             continue
-        lit = light.shade_plane(*normal)
-        seen = light.through_air(tint * lit, z / 120.0)
+        seen = light.through_air(tint * light.shade_plane(*normal), z / 120.0)
         points = [camera.project(a, eaves, b) for a, b in low] + [camera.project(a, ridge, b) for a, b in high]
         canvas.polygon(points, seen, house.facade.label)
 
@@ -267,15 +252,11 @@ def _paint_roof(canvas: Canvas, camera: Camera, light: Light, house: House) -> N
 def paint_ground(canvas: Canvas, camera: Camera, light: Light, surface: Array, grain: float, label: int) -> None:
     """Paint level ground of one color, (3,), below the horizon; `grain` is its roughness."""
     top = max(int(camera.horizon), 0)
-    below = np.maximum(canvas.rows[top:] - camera.horizon, 0.3)
-    distance = camera.height * camera.focal / below
-    x = (canvas.columns - camera.center) / camera.focal * distance
+    x, distance = camera.ground_points(canvas.rows[top:], canvas.columns, 0.3)
     rough = speckle(grainy(), x / 14.0, distance / 14.0 + 0 * x) + speckle(grainy(), x / 60.0, distance / 60.0 + 0 * x)
     lit = light.sky_color + light.sun_color * max(light.sun[1], 0.05)
-    colors = surface * lit * np.clip(1.0 + grain * rough, 0.3, 1.8)[..., None]
-    seen = light.through_air(colors, distance / 120.0)
-    alpha = np.clip(canvas.rows[top:] - camera.horizon + 0.5, 0.0, 1.0) + 0 * x
-    canvas.paint(alpha, seen, label, (slice(top, canvas.size), slice(0, canvas.size)))
+    seen = light.through_air(surface * lit * np.clip(1.0 + grain * rough, 0.3, 1.8)[..., None], distance / 120.0)
+    canvas.paint(coverage(canvas.rows[top:] - camera.horizon) + 0 * x, seen, label, (slice(top, None), slice(None)))
 
 
 def paint_strip(
@@ -289,9 +270,9 @@ def paint_strip(
     canvas.polygon([camera.project(x, 0.0, z) for x, z in corners], seen, label, 0.9)
 
 
-def paint_car(canvas: Canvas, camera: Camera, light: Light, place: Point, paint: Array) -> None:
+def paint_car(canvas: Canvas, camera: Camera, light: Light, position: Point, paint: Array) -> None:
     """Paint a car from behind, with the middle of its rear at (x, z)."""
-    x, z = place
+    x, z = position
     gray = light.sky_color + light.sun_color * 0.4
     body, dark = paint * (gray + 0.1), color(0.05, 0.05, 0.06) * (gray + 0.2)
     glass = mix(light.zenith, color(0.1, 0.11, 0.12), 0.6)
@@ -307,17 +288,15 @@ def paint_car(canvas: Canvas, camera: Camera, light: Light, place: Point, paint:
     face([(-0.82, 1.0, 0.2), (0.82, 1.0, 0.2), (0.68, 1.46, 0.7), (-0.68, 1.46, 0.7)], body * 0.9)
     face([(-0.7, 1.03, 0.2), (0.7, 1.03, 0.2), (0.58, 1.38, 0.6), (-0.58, 1.38, 0.6)], glass)
     for middle in (-0.68, 0.68):
-        face([(middle - 0.16, 0, 0), (middle + 0.16, 0, 0), (middle + 0.16, 0.34, 0), (middle - 0.16, 0.34, 0)], dark)
+        left, right = middle - 0.16, middle + 0.16
+        face([(left, 0, 0), (right, 0, 0), (right, 0.34, 0), (left, 0.34, 0)], dark)
         lamp = color(0.9, 0.12, 0.08) * (0.7 + 0.5 * light.dark)
-        face(
-            [(middle - 0.16, 0.7, 0), (middle + 0.16, 0.7, 0), (middle + 0.16, 0.86, 0), (middle - 0.16, 0.86, 0)],
-            lamp,
-        )
+        face([(left, 0.7, 0), (right, 0.7, 0), (right, 0.86, 0), (left, 0.86, 0)], lamp)
 
 
-def paint_lamp(canvas: Canvas, camera: Camera, light: Light, place: Point, arm: float) -> None:
+def paint_lamp(canvas: Canvas, camera: Camera, light: Light, position: Point, arm: float) -> None:
     """Paint a street lamp at (x, z), with an arm of `arm` meters to the right."""
-    x, z = place
+    x, z = position
     iron = light.through_air(color(0.16, 0.17, 0.18) * (light.sky_color + 0.2), np.asarray(z / 120.0))
     thick = max(0.07, 0.35 * z / camera.focal)
     for points in (
@@ -330,22 +309,15 @@ def paint_lamp(canvas: Canvas, camera: Camera, light: Light, place: Point, arm: 
     canvas.polygon([camera.project(a, up, z) for a, up in head], bulb, STREET)
 
 
-def paint_boat(canvas: Canvas, light: Light, rng: Generator, place: Point, long: float) -> None:
+def paint_boat(canvas: Canvas, light: Light, rng: Generator, position: Point, long: float) -> None:
     """Paint a sailing boat at (column, row), `long` pixels long."""
-    column, row = place
+    column, row = position
     lit = light.sky_color + light.sun_color * 0.5
     hull = vary(rng, color(*CARS[rng.integers(len(CARS))]), 0.2) * lit
     half, lean = long / 2, rng.uniform(-0.06, 0.06)
-    canvas.polygon(
-        [
-            (column - half, row - long * 0.16),
-            (column + half, row - long * 0.16),
-            (column + half * 0.7, row),
-            (column - half * 0.75, row),
-        ],
-        hull,
-        SEA,
-    )
+    deck = row - long * 0.16
+    corners = [(column - half, deck), (column + half, deck), (column + half * 0.7, row), (column - half * 0.75, row)]
+    canvas.polygon(corners, hull, SEA)
     top = (column + lean * long, row - long * rng.uniform(1.1, 1.5))
     for side in (-1.0, 1.0):
         sail = [(column + side, row - long * 0.24), (column + side * half * 0.85, row - long * 0.26), top]

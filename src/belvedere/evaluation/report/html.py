@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.errors import UsageError
@@ -26,24 +25,6 @@ from belvedere.evaluation.run_results import RunResults
 from belvedere.types.evaluation import Evaluation
 
 SPLIT_IMAGES: Mapping[str, str] = {"test": "test images", "val": "validation images", "all": "images"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Headline:
-    """One large number at the top of the page."""
-
-    name: str
-    value: str
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class _ClassRow:
-    """One class in the table of classes."""
-
-    name: str
-    support: int
-    cells: tuple[tuple[str, float | None], ...]  # text, and the length of its bar
 
 
 def write_report(folder: Path, run: RunResults) -> None:
@@ -144,35 +125,37 @@ def _cautions(run: RunResults) -> list[str]:
     return cautions
 
 
-def _headlines(evaluation: Evaluation) -> tuple[_Headline, ...]:
+def _headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Return name, value and meaning of the large numbers at the top of the page."""
     num_classes = len(evaluation.class_names)
     majority = percent(max(map(sum, evaluation.confusion_matrix)) / evaluation.num_images)
-    return (
-        _Headline(
+    return [
+        (
             "Accuracy",
             percent(evaluation.accuracy),
             f"Fraction predicted correctly. Always predicting the most frequent class: {majority}.",
         ),
-        _Headline(
+        (
             "Macro F1",
-            decimals(evaluation.macro_f1),
-            "Precision and recall in one number, mean over the classes. 1 is perfect.",
+            percent(evaluation.macro_f1),
+            "Precision and recall in one number, mean over the classes. 100% is perfect.",
         ),
-        _Headline(
+        (
             "Log loss",
             decimals(evaluation.log_loss),
             f"Mean negative log-probability of the label. 0 is perfect, {math.log(num_classes):.2f} is random "
             f"guessing among {num_classes} classes.",
         ),
-        _Headline(
+        (
             "Calibration error",
             percent(evaluation.ece),
-            "Mean difference between confidence and accuracy. 0 is perfect.",
+            "Mean difference between confidence and accuracy. 0% is perfect.",
         ),
-    )
+    ]
 
 
-def _class_rows(evaluation: Evaluation) -> list[_ClassRow]:
+def _class_rows(evaluation: Evaluation) -> list[tuple[str, int, list[tuple[str, float | None]]]]:
+    """Return name, support and cells of each class: text, and the length of its bar."""
     rows = []
     for metrics in evaluation.per_class:
         no_recall = "no images" if metrics.support == 0 else "unknown"
@@ -182,8 +165,8 @@ def _class_rows(evaluation: Evaluation) -> list[_ClassRow]:
             (metrics.recall, no_recall),
             (metrics.f1, no_recall if metrics.recall is None else no_precision),
         )
-        texts = tuple((f"{DASH} {reason}" if value is None else percent(value), value) for value, reason in cells)
-        rows.append(_ClassRow(metrics.name, metrics.support, texts))
+        texts = [(f"{DASH} {reason}" if value is None else percent(value), value) for value, reason in cells]
+        rows.append((metrics.name, metrics.support, texts))
     return rows
 
 

@@ -37,10 +37,10 @@ class Tile:
 @style_context()
 def draw_grid(tiles: Sequence[Tile], title: str, columns: int = 6) -> Figure:
     """Draw images in rows of `columns`, each with its caption below."""
-    side, gap, head = 1.5, 0.16, 0.5  # inches
-    long = side * max(1.0, min((tile.pixels.shape[1] / tile.pixels.shape[0] for tile in tiles), default=1.0))
+    size, gap, head = 1.5, 0.16, 0.5  # inches
+    long = size * max(1.0, min((tile.pixels.shape[1] / tile.pixels.shape[0] for tile in tiles), default=1.0))
     lines = max((tile.caption.count("\n") + 1 for tile in tiles), default=1)
-    step = side + 0.08 + 0.13 * lines + gap
+    step = size + 0.08 + 0.13 * lines + gap
     rows = -(-len(tiles) // columns)
     width, height = columns * (long + gap) + gap, head + max(rows, 1) * step
     figure = Figure(figsize=(width, height))
@@ -52,14 +52,14 @@ def draw_grid(tiles: Sequence[Tile], title: str, columns: int = 6) -> Figure:
         page.text(gap, height / 2, "No images.", color=COLORS["muted"])
     for index, tile in enumerate(tiles):
         left, top = gap + index % columns * (long + gap), head + index // columns * step
-        _place_image(page, tile.pixels, (left, top, long, side), _STATUS_COLORS[tile.status])
+        _draw_framed(page, tile.pixels, (left, top, long, size), _STATUS_COLORS[tile.status])
         caption = MARKS[tile.status] + "\n".join(truncate_middle(line, 23) for line in tile.caption.split("\n"))
         color = COLORS["ink" if tile.status == "plain" else _STATUS_COLORS[tile.status]]
-        page.text(left, top + side + 0.06, caption, color=color, fontsize=7.3, va="top")
+        page.text(left, top + size + 0.06, caption, color=color, fontsize=7.3, va="top")
     return figure
 
 
-def _place_image(page: Axes, pixels: RGB, box: tuple[float, float, float, float], frame: str) -> None:
+def _draw_framed(page: Axes, pixels: RGB, box: tuple[float, float, float, float], frame: str) -> None:
     """Draw an image with a frame, scaled into a box (left, top, width, height), centered at its top."""
     left, top, width, height = box
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
@@ -94,25 +94,26 @@ def draw_tags(model: Model, prediction: Prediction) -> Figure:
 @style_context()
 def draw_sheet(entries: Sequence[tuple[RGB | None, Prediction]], class_names: Sequence[str], model: str = "") -> Figure:
     """Draw a contact sheet: each image (None if unreadable), its label and its most probable classes."""
-    side, bars, gap, step = 1.45, 1.55, 0.2, 2.0  # inches
+    size, bars, gap, step = 1.45, 1.55, 0.2, 2.0  # inches
     columns = min(3, max(len(entries), 1))
     rows = max(-(-len(entries) // columns), 1)
-    width, height = columns * (side + bars + 2 * gap) + gap, rows * step + gap
+    width, height = columns * (size + bars + 2 * gap) + gap, rows * step + gap
     figure = Figure(figsize=(width, height))
     small: dict[str, Any] = {"fontsize": 7, "color": COLORS["muted"]}
     figure.text(gap / width, 0.1 / height, truncate_middle(model, 56 * columns), **small)
     for index, (pixels, prediction) in enumerate(entries):
-        left = gap + index % columns * (side + bars + 2 * gap)
+        left = gap + index % columns * (size + bars + 2 * gap)
         top = height - gap - index // columns * step
         figure.text(left / width, top / height, truncate_middle(prediction.image, 44), va="top", **small)
-        base = (top - 0.2 - side) / height
-        axes = figure.add_axes((left / width, base, side / width, side / height))
+        base = (top - 0.2 - size) / height
+        axes = figure.add_axes((left / width, base, size / width, size / height))
         _draw_image(axes, pixels)
         if prediction.error is not None or pixels is None:
-            reason = _wrap(prediction.error or "The image is no longer there.", 24)
-            axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", fontsize=7)
+            reason = truncate_middle(prediction.error or "The image is no longer there.", 120)
+            lines = "\n".join(textwrap.wrap(reason, 24)[:6])
+            axes.text(0.5, 0.5, lines, transform=axes.transAxes, ha="center", va="center", fontsize=7)
         if prediction.error is None:
-            box = ((left + side + 0.12) / width, base, bars / width, side / height)
+            box = ((left + size + 0.12) / width, base, bars / width, size / height)
             _draw_prediction(figure.add_axes(box), prediction, class_names)
     return figure
 
@@ -155,9 +156,3 @@ def describe_prediction(prediction: Prediction) -> list[str]:
     if prediction.none_of_these:
         return [f"predicted {NONE_OF_THESE}", f"(most probable: {prediction.predicted_label} {confidence})"]
     return [f"predicted {prediction.answer} {confidence}"]
-
-
-def _wrap(text: str, width: int) -> str:
-    """Break a text into at most six lines."""
-    line = truncate_middle(text, 6 * width - 24)
-    return "\n".join(textwrap.wrap(line, width)[:6])

@@ -4,10 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from belvedere.images.decode import RGB
 from belvedere.images.encode import to_data_uri
-from belvedere.runtime import files
+from belvedere.runtime import files, terminal
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG_QUALITY = 82
@@ -39,10 +43,25 @@ class EmbeddedImage:
 
 
 def embed_image(pixels: RGB | None, caption: str, status: str = "plain") -> EmbeddedImage:
-    """Return an image, (H, W, 3), or the place of a missing one, for a page."""
+    """Return an image, (H, W, 3), for a page; None shows that the file is missing."""
     source = "" if pixels is None else to_data_uri(pixels, JPEG_QUALITY)
     height, width = (0, 0) if pixels is None else pixels.shape[:2]
     return EmbeddedImage(source, width, height, tuple(caption.split("\n")), status, MARKS.get(status, ""))
+
+
+def open_templates(folder: Path) -> "Environment":
+    """Open the templates of a folder, which may use base.html and macros.html of reports, with escaping."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # of the extra `report`
+
+    environment = Environment(
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, count=count, decimals=decimals, duration=duration)
+    return environment
 
 
 def write_page(path: Path, template: Path, **context: object) -> None:
@@ -56,18 +75,8 @@ def write_page(path: Path, template: Path, **context: object) -> None:
     Raises:
         UsageError: The file cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # of the extra `report`
-
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, points=points, count=count, decimals=decimals, duration=duration)
-    page = environment.get_template(template.name).render(context, colors=COLORS)
-    files.write_text(path, page.encode(errors="backslashreplace").decode())  # file names may hold invalid Unicode
+    page = open_templates(template.parent).get_template(template.name).render(context, colors=COLORS)
+    files.write_text(path, terminal.escape_surrogates(page))  # file names may hold invalid Unicode
 
 
 def percent(fraction: float) -> str:
@@ -85,9 +94,9 @@ def decimals(value: float, places: int = 3) -> str:
     return DASH if math.isnan(value) else f"{value:.{places}f}"
 
 
-def count(number: int, noun: str = "") -> str:
-    """Return a number with its noun: "1 file", "1,312 files"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}" if noun else f"{number:,}"
+def count(number: int, noun: str = "", plural: str | None = None) -> str:
+    """Return a number, with its noun if there is one: "1 file", "1,312 files"."""
+    return terminal.count(number, noun, plural) if noun else f"{number:,}"
 
 
 def duration(seconds: float) -> str:

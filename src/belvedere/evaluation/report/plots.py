@@ -27,7 +27,7 @@ MAX_NUMBERED_CLASSES = 40  # above, a confusion matrix is one image without numb
 
 _DPI = 150
 _GAMMA = 0.6  # opacity of a cell is its fraction to this power, so that small fractions are visible
-_MAX_SIDE = 60_000  # pixels; the PNG writer stops at 2^16
+_MAX_SIZE = 60_000  # pixels; the PNG writer stops at 2^16
 # Fonts for scripts that matplotlib's own font lacks, used where they are installed.
 _EXTRA_FONTS = (
     "Noto Sans CJK JP",
@@ -84,7 +84,7 @@ def style_context() -> Iterator[None]:
 def figure_bytes(figure: Figure, kind: str, *, title: str | None = None) -> bytes:
     """Return a figure as the bytes of a "png" (at most 150 dpi) or "svg" file, deterministically."""
     content = io.BytesIO()
-    dpi = min(_DPI, _MAX_SIDE / max(figure.get_size_inches()))
+    dpi = min(_DPI, _MAX_SIZE / max(figure.get_size_inches()))
     with style_context(), warnings.catch_warnings():
         # Names in a script without an installed font are drawn as boxes; the page has them as text.
         warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from font", UserWarning)
@@ -157,8 +157,8 @@ def draw_confusion(evaluation: Evaluation, *, normalize: bool) -> Figure:
         most = counts.max()
         return _draw_many_classes(counts / most, names, f"Number of images, full color: {most:,}")
     cell = float(np.clip(5.0 / len(names), 0.27, 0.62))  # inches
-    side = cell * len(names) + 0.11 * max(map(len, names)) + 0.8
-    figure = Figure(figsize=(max(side, 3.6), max(side, 3.6)), layout="constrained")
+    width = max(3.6, cell * len(names) + 0.11 * max(map(len, names)) + 0.8)  # inches
+    figure = Figure(figsize=(width, width), layout="constrained")
     axes = figure.add_subplot(aspect="equal")
     text_width = 2.0 if normalize else float(len(str(counts.max())))
     size = min(9.5, cell * 72 * 0.86 / (0.64 * max(text_width, 2.0)))  # points; a digit is 0.64 as wide
@@ -174,8 +174,8 @@ def _draw_many_classes(values: NDArray[np.float64], names: Sequence[str], title:
     """Draw a confusion matrix, (K, K) from 0 to 1, as one image, with the names of evenly spaced classes."""
     named = range(0, len(names), -(-len(names) // MAX_NUMBERED_CLASSES))
     ticks = [names[index] for index in named]
-    side = max(0.19 * MAX_NUMBERED_CLASSES, 0.02 * len(names)) + 0.11 * max(map(len, ticks)) + 0.8  # inches
-    figure = Figure(figsize=(side, side), layout="constrained")
+    width = max(0.19 * MAX_NUMBERED_CLASSES, 0.02 * len(names)) + 0.11 * max(map(len, ticks)) + 0.8  # inches
+    figure = Figure(figsize=(width, width), layout="constrained")
     axes = figure.add_subplot(aspect="equal")
     pixels = np.empty((*values.shape, 4))  # (K, K, RGBA), transparent where 0
     pixels[..., :3] = to_rgb(COLORS["contrast"])

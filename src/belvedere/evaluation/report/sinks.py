@@ -30,7 +30,7 @@ class ContactSheet:
         Args:
             path: File to write.
             overwrite: Whether to replace any file except inputs; an older contact sheet is always replaced.
-            progress: Logs how many images are left out; default: none.
+            progress: Logs how many images the sheet shows, if not all; default: none.
         """
         require("report", "A contact sheet")
         self.path = path

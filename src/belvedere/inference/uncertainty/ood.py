@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.sampling import evenly_spaced
 from belvedere.inference.uncertainty.knn import knn_cosine, unit_vectors
 from belvedere.inference.uncertainty.temperature_scaling import MIN_IMAGES, Floats
 
 SHRINKAGE = 0.01  # fraction of the mean variance that is added to each: the weakest directions are mostly noise
-NUM_REFERENCES = 2048  # embeddings that are kept
+NUM_REFERENCES = 2048  # embeddings in the model
 NUM_NEIGHBORS = 10
 NUM_QUANTILES = 201  # of held-out scores that a model keeps
 
@@ -52,14 +53,14 @@ def fit_ood_scorer(
         labels: (N,), 0 to K - 1; a class without embeddings has no distance.
         held_out_embeddings: (M, D), of held-out images, for the standard deviations.
         held_out_logits: (M, K).
-        num_references: Number of training embeddings that are kept for the k-NN term; 0 omits it (smaller file).
+        num_references: Number of training embeddings for the k-NN term; 0 omits it (smaller file).
     """
     values = embeddings.astype(np.float64)
     center = values.mean(0)  # (D,)
     classes, index = np.unique(labels, return_inverse=True)
     centers = np.stack([values[labels == label].mean(0) for label in classes])  # (K', D)
     within, total = _inverse_covariance(values - centers[index]), _inverse_covariance(values - center)  # (D, D)
-    references = unit_vectors(values[np.linspace(0, len(values) - 1, min(num_references, len(values))).astype(np.intp)])
+    references = unit_vectors(values[evenly_spaced(len(values), min(num_references, len(values)))])
     references = references if len(references) >= NUM_NEIGHBORS else references[:0]
     # Both distances are quadratic in the embedding, so their difference is one quadratic form.
     distance = OODScorer(

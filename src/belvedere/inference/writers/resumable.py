@@ -16,8 +16,9 @@ from typing import IO, Protocol
 from belvedere.errors import OutputExistsError, UsageError
 from belvedere.inference.writers.text import CsvWriter, JsonLinesWriter, Writer
 from belvedere.runtime.files import always, clear_once
-from belvedere.runtime.output_folder import PARTIAL, close_on_windows, empty_folder, lock_folder
+from belvedere.runtime.output_folder import close_on_windows, empty_folder, lock_folder, partial_path
 from belvedere.runtime.serialization import unescape_formula, write_json
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import ModelId
 from belvedere.types.prediction import Prediction, ResumedRow
 
@@ -41,7 +42,7 @@ class ResumableWriter(Protocol):
         """End the writing; keep the rows."""
 
 
-class ResumableLines:
+class ResumableLines(ResumableWriter):
     """Rows of a CSV or JSON lines file."""
 
     def __init__(
@@ -59,7 +60,7 @@ class ResumableLines:
         )
 
     def read(self) -> Iterator[ResumedRow]:
-        """Yield the rows that are there, in order."""
+        """Yield the complete rows."""
         with self._path.open("rb") as file:
             records = (record.decode("utf-8") for record in _complete_records(file, self._format))
             if self._format == "jsonl":
@@ -127,7 +128,7 @@ def open_resumable(
         fingerprint: Fingerprint of the model; rows of another one are not resumed.
         resume: Whether to keep the rows of an interrupted run.
         spreadsheet: Whether to escape cells that spreadsheets take for formulas; for "csv" only.
-        check: Called again before the file takes its place; if it raises, the rows stay.
+        check: Called again before the file gets its name; if it raises, the rows stay.
 
     Yields:
         The writer, and the rows that are already there.
@@ -139,11 +140,11 @@ def open_resumable(
     """
     create = _factory(format, spreadsheet)
     target = out.resolve()
-    folder = target.with_name(f"{target.name}{PARTIAL}")
+    folder = partial_path(target)
     variant = f"{format} for spreadsheets" if spreadsheet else format
     job: dict[str, object] = {"format": variant, "classes": list(class_names), "model": fingerprint}
     try:
-        with lock_folder(folder) as mark:
+        with lock_folder(folder) as marker:
             if resume and (folder / JOB).is_file():
                 _check_job(folder, job)
             else:
@@ -156,14 +157,13 @@ def open_resumable(
                 check()
             file.replace(target)
             clear_once(target.parent)
-            close_on_windows(mark)
+            close_on_windows(marker)
             shutil.rmtree(folder, ignore_errors=True)
     except OutputExistsError:
         raise
     except OSError as error:
-        notes = " ".join(["", *getattr(error, "__notes__", ())])
-        reason = error.strerror or error
-        raise UsageError(f"Cannot write {out}: {reason}. Free disk space, or choose another file.{notes}") from error
+        hint = " ".join(["Free disk space, or choose another file.", *getattr(error, "__notes__", ())])
+        raise UsageError(f"Cannot write {out}: {describe_error(error)}. {hint}") from error
 
 
 @contextmanager
@@ -186,11 +186,12 @@ def _check_job(folder: Path, job: dict[str, object]) -> None:
         found = json.loads((folder / JOB).read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         found = {}
-    for key in job:
+    differences = {"format": "another format", "classes": "other classes", "model": "another model"}
+    for key, difference in differences.items():
         if found.get(key) != job[key]:
             raise UsageError(
-                f"Cannot resume {folder}: it was created with another {key.removesuffix('es')}. Use the same model "
-                "and format, or start over without `resume`."
+                f"Cannot resume {folder}: it was created with {difference}. Use the same model and format, or start "
+                "over without `resume`."
             )
 
 

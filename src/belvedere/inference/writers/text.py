@@ -33,11 +33,12 @@ class Writer(Protocol):
     def write(self, prediction: Prediction) -> None:
         """Write one prediction."""
 
-    def close(self, error: str | None = None) -> None:
-        """Write what is left; `error` is why there are no more predictions."""
+    def close(self, error: str | None = None) -> None:  # noqa: ARG002 - most formats have no end
+        """Write the end of the output; `error` is why there are no more predictions."""
+        return
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """Write one row an image: image, label?, answer, predicted_label, confidence, prob_*, ..., error, model?.
 
     Args:
@@ -70,8 +71,7 @@ class CsvWriter:
 
     def write(self, prediction: Prediction) -> None:
         """Write one row; for an unreadable image all cells but image, label and error are empty."""
-        score = prediction.none_of_these_score
-        none = prediction.none_of_these
+        score, none = prediction.none_of_these_score, prediction.none_of_these
         cells: list[object] = [prediction.image, *[prediction.label] * self._labels]
         cells += [prediction.answer, prediction.predicted_label]
         if prediction.error is None:
@@ -83,11 +83,8 @@ class CsvWriter:
         cells += [None if none is None else str(none).lower(), None if score is None else _six(score)]
         self._rows.write([*cells, prediction.error, *self._model])
 
-    def close(self, error: str | None = None) -> None:
-        """Do nothing."""
 
-
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """Write one JSON object a line and image."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
@@ -100,11 +97,8 @@ class JsonLinesWriter:
         row = to_json(prediction, self._class_names) | {"model": self._model}
         self._file.write(_json_text(row) + "\n")
 
-    def close(self, error: str | None = None) -> None:
-        """Do nothing."""
 
-
-class JsonWriter:
+class JsonWriter(Writer):
     """Write one JSON document: the model, the class names, and a list of predictions."""
 
     def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
@@ -188,7 +182,7 @@ def open_writer(
         out: The file; None for stdout.
         class_names: K names.
         model: The model that predicts.
-        check: Called again before the file takes its place.
+        check: Called again before the file gets its name.
         spreadsheet: Whether to escape cells that spreadsheets take for formulas; for "csv" only.
 
     Yields:

@@ -9,14 +9,26 @@ const filter = document.getElementById("filter");
 const annotator = document.getElementById("annotator");
 const shortcuts = document.getElementById("shortcuts");
 
+const session = openStorage("sessionStorage");
+const local = openStorage("localStorage");
 const doneKey = `done:${main.dataset.corrections}`; // this address may have served other reviews
-let tab = sessionStorage.getItem("tab") || randomId();
-let done = JSON.parse(sessionStorage.getItem(doneKey) || "[]"); // ids of this tab's decisions, latest last
+let tab = session.getItem("tab") || randomId();
+let done = JSON.parse(session.getItem(doneKey) || "[]"); // ids of this tab's decisions, latest last
 let busy = false;
 let tags = null; // extra labels while tagging
 let added = []; // new classes that no decision has yet
 let retried = ""; // item whose image did not load
 let heatmap = 0; // 0: the image; n: the n-th heatmap
+
+// Returns a storage of the browser, or one that ends with the page where the browser denies it: in a notebook's frame.
+function openStorage(name) {
+  try {
+    return window[name];
+  } catch {
+    const values = new Map();
+    return { getItem: (key) => values.get(key) ?? null, setItem: (key, value) => values.set(key, value) };
+  }
+}
 
 function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
@@ -25,10 +37,10 @@ function randomId() {
 
 // A duplicated tab starts with the same id; the second one takes another.
 function claimTab() {
-  sessionStorage.setItem("tab", tab);
+  session.setItem("tab", tab);
   if (!navigator.locks) return Promise.resolve();
   return new Promise((resolve) => {
-    navigator.locks.request(`tab-${tab}`, { ifAvailable: true }, (lock) => {
+    const locked = navigator.locks.request(`tab-${tab}`, { ifAvailable: true }, (lock) => {
       if (!lock) {
         tab = randomId();
         done = [];
@@ -38,6 +50,7 @@ function claimTab() {
       resolve();
       return new Promise(() => {});
     });
+    locked.catch(resolve); // denied like the storage; then no other tab has this id
   });
 }
 
@@ -132,7 +145,7 @@ function makeOption(value, label, left) {
 }
 
 function saveDone() {
-  sessionStorage.setItem(doneKey, JSON.stringify(done.slice(-500)));
+  session.setItem(doneKey, JSON.stringify(done.slice(-500)));
 }
 
 function article() {
@@ -361,8 +374,8 @@ async function fetchItem(item) {
 main.addEventListener("load", () => { retried = ""; }, true);
 
 filter.addEventListener("change", () => runExclusively(() => show()));
-annotator.value = localStorage.getItem("annotator") || "";
-annotator.addEventListener("change", () => localStorage.setItem("annotator", annotator.value.trim()));
-shortcuts.checked = localStorage.getItem("shortcuts") !== "off";
-shortcuts.addEventListener("change", () => localStorage.setItem("shortcuts", shortcuts.checked ? "on" : "off"));
+annotator.value = local.getItem("annotator") || "";
+annotator.addEventListener("change", () => local.setItem("annotator", annotator.value.trim()));
+shortcuts.checked = local.getItem("shortcuts") !== "off";
+shortcuts.addEventListener("change", () => local.setItem("shortcuts", shortcuts.checked ? "on" : "off"));
 claimTab().then(() => runExclusively(() => show("next", false)));

@@ -156,13 +156,7 @@ class _Transport:
 
 
 def configure(app: ASGIApp, limits: RequestLimits, **options: Any) -> tuple[uvicorn.Config, set[Connection]]:
-    """Return uvicorn's configuration for an application within limits, and the set of its open connections.
-
-    Args:
-        app: ASGI application.
-        limits: Limits of one request.
-        options: Further options of `uvicorn.Config`.
-    """
+    """Return uvicorn's configuration, with further `options`, and the set that its open connections join."""
 
     async def tracked(scope: Scope, receive: Receive, send: Send) -> None:
         connection = _current.get() if scope["type"] == "http" else None

@@ -39,14 +39,14 @@ class HTTPError(Exception):
         self.headers = dict(headers or {})
 
 
-class ClientDisconnected(HTTPError):
+class ClientDisconnectedError(HTTPError):
     """The client closed the connection before the response. It appears in the log only."""
 
     def __init__(self) -> None:
         super().__init__(CLIENT_CLOSED_REQUEST, "The client closed the connection.")
 
 
-class ServiceUnavailable(HTTPError):
+class ServiceUnavailableError(HTTPError):
     """The server has no capacity for the request; the response says when to retry."""
 
     def __init__(self, message: str, code: str = "") -> None:

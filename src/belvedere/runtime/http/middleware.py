@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from belvedere.runtime.http.errors import ClientDisconnected, HTTPError, ServiceUnavailable, error_body
+from belvedere.runtime.http.errors import ClientDisconnectedError, HTTPError, ServiceUnavailableError, error_body
 from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.network import is_allowed_host
 
@@ -29,7 +29,15 @@ SECURITY_HEADERS = (
 class LimitsMiddleware:
     """Apply the limits to every request and the security headers to every response."""
 
-    def __init__(self, app: ASGIApp, limits: RequestLimits, *, image_sources: str, local_name: str | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: RequestLimits,
+        *,
+        image_sources: str,
+        local_name: str | None,
+        frame_ancestors: str = "'none'",
+    ) -> None:
         """Wrap an application.
 
         Args:
@@ -38,13 +46,14 @@ class LimitsMiddleware:
             image_sources: Sources of `img-src` in the content security policy.
             local_name: Name of this server. If it is given, requests must address this machine or this name, which
                 prevents DNS rebinding. None accepts every host.
+            frame_ancestors: Origins whose pages may show the server's pages in a frame.
         """
         self.app = app
         self.limits = limits
         self.local_name = local_name
         policy = (
             f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {image_sources}; connect-src 'self'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"base-uri 'none'; form-action 'none'; frame-ancestors {frame_ancestors}"
         )
         self.security_headers = (*SECURITY_HEADERS, (b"content-security-policy", policy.encode()))
         self.buffered_bytes = 0  # request bodies in memory
@@ -152,7 +161,7 @@ class RequestContext:
             seconds = self._limits.body_seconds
             raise HTTPError(REQUEST_TIMEOUT, f"The request was not complete after {seconds:g} s.") from None
         if message["type"] == "http.disconnect":
-            raise ClientDisconnected
+            raise ClientDisconnectedError
         size = len(message.get("body", b""))
         self.num_bytes += size
         self._middleware.buffered_bytes += size
@@ -160,7 +169,7 @@ class RequestContext:
         if self.num_bytes > self._limits.max_body_bytes:
             raise self._body_too_large()
         if self._middleware.buffered_bytes > self._limits.max_buffered_bytes:
-            raise ServiceUnavailable("The memory for requests is full. Try again in a moment.")
+            raise ServiceUnavailableError("The memory for requests is full. Try again in a moment.")
         return message
 
     async def _send(self, message: Message) -> None:

@@ -73,7 +73,7 @@ def _describe(spec: ArchitectureSpec) -> NetworkInfo | None:
 
 
 def describe_architecture(name: str, num_classes: int) -> tuple[ArchitectureSpec, tuple[Layer, ...]]:
-    """Return an untrained architecture of ours and its layer table.
+    """Return one of Belvedere's architectures, untrained, and its layer table.
 
     Args:
         name: Name of the network; `list_models` lists them.

@@ -2,14 +2,15 @@
 
 from collections import OrderedDict
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from belvedere.training.augment import MEAN, STD
 from belvedere.training.networks.register import register_network
 from belvedere.training.networks.registry import Network
 
-MEAN, STD = 115.0, 60.0  # about those of photographs; the first batch norm does the rest
 PATCH = 4  # kernel size and stride of the stem, pixels
 WHITENING_EPS = 5e-4  # added to variances: the weakest directions are mostly noise
 
@@ -51,6 +52,8 @@ class Residual(nn.Module):
 class CompactNetwork(Network):
     """A stem of 4 x 4 patches, three stages of residual blocks, and global average pooling."""
 
+    features: nn.Sequential
+
     def __init__(self, classes: int, *, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -74,7 +77,7 @@ class CompactNetwork(Network):
 
     def feature_map(self, pixels: Tensor) -> Tensor:
         """Return the last map, (N, D, H / 16, W / 16), whose mean is the embedding."""
-        maps: Tensor = self.features[:-2](pixels)  # type: ignore[index]  # without pool and flatten
+        maps: Tensor = self.features[:-2](pixels)  # without pool and flatten
         return maps
 
     @torch.no_grad()
@@ -84,7 +87,7 @@ class CompactNetwork(Network):
         Each component occurs twice, once negated, since a ReLU follows (Jordan 2024, https://arxiv.org/abs/2404.00498,
         after Page 2019).
         """
-        stem: nn.Conv2d = self.features.get_submodule("stem")  # type: ignore[assignment]
+        stem = cast(nn.Conv2d, self.features.get_submodule("stem"))
         scaled = self.features.get_submodule("scale")(pixels)
         patches = nn.functional.unfold(scaled, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)  # (patches, 48)
         variances, directions = torch.linalg.eigh(torch.cov(patches.T))  # ascending
@@ -95,7 +98,7 @@ class CompactNetwork(Network):
 
 
 class Scale(nn.Module):
-    """Scales bytes to about -2 to 2."""
+    """Scales bytes to about -2 to 2; the first batch norm does the rest."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the scaled pixels, of any shape."""

@@ -12,7 +12,7 @@ from belvedere.types.model import Layer, Preprocess
 
 
 class Network(nn.Module):
-    """A classifier of two parts: `features` computes embeddings, `classify` is a linear head."""
+    """A classifier: `features` computes embeddings, `classify` is a linear head."""
 
     features: nn.Module  # (N, 3, H, W), RGB of 0 to 255, floating point -> embeddings (N, D)
     classify: nn.Linear  # (N, D) -> logits (N, K)
@@ -82,8 +82,8 @@ class ArchitectureSpec:
             return self
         if self.any_size is False:
             raise UsageError(
-                f"{self.name} needs images of {size.height} x {size.width} pixels. Received: image_size {image_size}. "
-                "Leave it out."
+                f"{self.name} needs images of {size.height} x {size.width} pixels. Received: {image_size}. "
+                "Leave out `image_size`."
             )
         preprocess = replace(size, height=image_size, width=image_size)
         create = self.create if self.create_for is None else self.create_for(preprocess)
@@ -105,13 +105,8 @@ def find_network(name: str) -> ArchitectureSpec:
 def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     """List the layers of a network in the order of execution.
 
-    Args:
-        network: Any network, in any mode.
-        preprocess: Its input size.
-
-    Returns:
-        A row for each layer, with output shapes (H, W, C) or (D,) as Keras prints them; a ReLU is in the row of the
-        layer before it. Batch norm statistics and frozen weights count as parameters that do not train.
+    Output shapes are (H, W, C) or (D,), as Keras prints them; a ReLU is in the row of the layer before it. Batch norm
+    statistics and frozen weights count as parameters that do not train.
     """
     rows: list[Layer] = []
     seen: set[int] = set()  # ids of the parameters that have a row

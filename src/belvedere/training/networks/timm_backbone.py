@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,11 +74,11 @@ class Backbone(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the tokens, (N, T, C), or the feature map of normalized pixels."""
-        outputs: Tensor = self.model.forward_features(pixels)  # type: ignore[operator]
+        outputs: Tensor = self.model.forward_features(pixels)
         if not isinstance(outputs, Tensor):
             raise TypeError(f"forward_features returns {type(outputs).__name__}, not one map or tokens")
         return outputs
@@ -105,16 +105,14 @@ class PretrainedNetwork(Network):
         self.classify = nn.Linear(_embedding_dim(self.features, preprocess), num_classes)
 
     @property
-    def backbone(self) -> nn.Module:
-        """The timm model."""
-        wrapped: nn.Module = self.features.get_submodule("backbone.model")
-        return wrapped
+    def backbone(self) -> Any:
+        """The timm model, whose methods torch does not declare."""
+        return self.features.get_submodule("backbone.model")
 
     def feature_map(self, pixels: Tensor) -> Tensor:
         """Return the backbone's map, (N, D, h, w), whose mean is the embedding."""
         outputs = self.features.get_submodule("backbone")(self.features.get_submodule("normalize")(pixels))
-        pool: Pool = self.features.get_submodule("pool")  # type: ignore[assignment]
-        return pool.spatial(outputs)
+        return cast(Pool, self.features.get_submodule("pool")).spatial(outputs)
 
     def lr_scales(self, layer_decay: float) -> dict[str, float]:
         """Return a factor of the learning rate by parameter, lower by `layer_decay` for each block towards the input.
@@ -125,7 +123,7 @@ class PretrainedNetwork(Network):
 
         if not hasattr(self.backbone, "group_matcher"):
             return {}
-        matcher = self.backbone.group_matcher(coarse=False)  # type: ignore[operator]
+        matcher = self.backbone.group_matcher(coarse=False)
         groups = group_parameters(self.backbone, matcher, reverse=True)  # parameter name -> number of its block
         num_blocks = max(groups.values()) + 1
         return {
@@ -138,13 +136,9 @@ class PretrainedNetwork(Network):
         return {f"features.backbone.model.{name}" for name in names}
 
     def load_backbone_weights(self, weights: Mapping[str, Tensor], name: str) -> tuple[str, ...]:
-        """Load the backbone's weights; a classifier among them is ignored.
+        """Load the backbone's weights, by timm's names or those of older checkpoints; a classifier is ignored.
 
         The last layers of the backbone may be missing from the weights, each completely; they are then removed.
-
-        Args:
-            weights: Tensors by timm's names, or by names that timm's converters for older checkpoints accept.
-            name: Name of the file, for errors.
 
         Returns:
             The names of the removed layers.
@@ -153,11 +147,9 @@ class PretrainedNetwork(Network):
             WeightsError: The weights belong to another architecture.
         """
         model = self.backbone
-        heads = _classifier_names(model)
-        own = model.state_dict().keys()
-        converted = {
-            key: value for key, value in _convert(weights, model).items() if key in own or not _is_in(key, heads)
-        }
+        heads = tuple(f"{layer}." for layer in _classifier_names(model))
+        own, converted = model.state_dict().keys(), _convert(weights, model)
+        converted = {key: value for key, value in converted.items() if key in own or not key.startswith(heads)}
         try:
             missing, unexpected = model.load_state_dict(converted, strict=False)
         except RuntimeError as error:  # shapes
@@ -181,11 +173,9 @@ class PretrainedNetwork(Network):
 
 
 def find_backbone(name: str, image_size: int | None = None) -> ArchitectureSpec:
-    """Return the architecture of a timm model that has pretrained weights.
+    """Return the architecture of a timm model that has pretrained weights, with or without their tag in its name.
 
-    Args:
-        name: timm's name of the model, with or without the tag of the weights.
-        image_size: Size of the images, pixels; by default the size of the pretraining.
+    The image size, pixels, is by default that of the pretraining.
 
     Raises:
         UnknownNameError: timm has no such model with pretrained weights; the error suggests the closest.
@@ -201,7 +191,9 @@ def find_backbone(name: str, image_size: int | None = None) -> ArchitectureSpec:
         raise UnknownNameError("backbone of timm", name, _closest_names(name))
     default_size = int(config.input_size[-1])
     if config.fixed_input_size and default_size != config.input_size[-2]:
-        raise UsageError(f"{name} expects images that are not square, which are not supported. Take another backbone.")
+        raise UsageError(
+            f"{name} expects images that are not square, which are not supported. Choose another `network`."
+        )
     interpolation = config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic"
     size = image_size or default_size
     preprocess = Preprocess(size, size, "stretch", interpolation)
@@ -211,11 +203,11 @@ def find_backbone(name: str, image_size: int | None = None) -> ArchitectureSpec:
         try:
             return PretrainedNetwork(num_classes, _create_model(name, options), config.mean, config.std, preprocess)
         except TypeError as error:
-            raise UsageError(f"{name} cannot be used as a backbone: {error}. Take another backbone.") from error
+            raise UsageError(f"{name} cannot be used as a backbone: {error}. Choose another `network`.") from error
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UsageError(
-                f"{name} does not accept images of {size} x {size} pixels. Give another image_size, such as "
-                f"{default_size}."
+                f"{name} does not accept images of {size} x {size} pixels. Choose another `image_size`, such "
+                f"as {default_size}."
             ) from error
 
     return ArchitectureSpec(
@@ -268,15 +260,10 @@ def _convert(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tenso
     return converted
 
 
-def _classifier_names(model: nn.Module) -> tuple[str, ...]:
+def _classifier_names(model: Any) -> tuple[str, ...]:
     """Return the names of timm's classifier layers."""
-    config: Any = model.pretrained_cfg
-    names = config.get("classifier") or ()
+    names = model.pretrained_cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _is_in(key: str, layers: tuple[str, ...]) -> bool:
-    return any(key.startswith(f"{layer}.") for layer in layers)
 
 
 def _count_tensors(keys: Iterable[str]) -> int:
@@ -284,9 +271,9 @@ def _count_tensors(keys: Iterable[str]) -> int:
     return sum(not key.endswith("num_batches_tracked") for key in keys)
 
 
-def _wrong_architecture(name: str, model: nn.Module, reason: str) -> WeightsError:
-    config: Any = model.pretrained_cfg
+def _wrong_architecture(name: str, model: Any, reason: str) -> WeightsError:
+    architecture = model.pretrained_cfg.get("architecture")
     return WeightsError(
-        f"{name} contains weights of another architecture than {config.get('architecture')}: {reason}. "
-        "Give the file and the network that belong together."
+        f"{name} contains weights of another architecture than {architecture}: {reason}. "
+        "Set `weights` and `network` to those that belong together."
     )

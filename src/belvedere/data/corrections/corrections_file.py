@@ -1,4 +1,4 @@
-"""Stores decisions in an append-only corrections file, one line of JSON each, and resolves them.
+"""Corrections files: decisions of a review, appended as one line of JSON each, and their results.
 
 Several processes may append at once. A line is on disk before `append` returns. Unreadable lines, such as one truncated
 by a power failure, are skipped and reported. Images are identified by the SHA-256 of their file; the path only tells
@@ -13,15 +13,17 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path, PurePath
 
 from filelock import FileLock
 
 from belvedere.errors import UsageError
+from belvedere.runtime.terminal import count, describe_error
 from belvedere.types.data import CopyResolution, DataWarning, Decision, Resolution
 
 ACTIONS = ("keep", "relabel", "tag", "exclude", "undo")
@@ -35,14 +37,14 @@ _SHA256, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9A-Za-z_-]{8,64}")
 
 
 @dataclass(frozen=True)
-class JournalContents:
+class Corrections:
     """Contents of a corrections file."""
 
     decisions: tuple[Decision, ...]  # in file order, each id once
     damaged: tuple[int, ...]  # numbers of the unreadable lines, from 1
 
 
-class Journal:
+class CorrectionsFile:
     """A corrections file open for appending, by several processes at once."""
 
     def __init__(self, path: Path) -> None:
@@ -74,22 +76,16 @@ class Journal:
         """
         content = _read(self.path, self._bytes)
         complete = content[: content.rfind(b"\n") + 1]  # the last line may still be written
-        decisions, damaged = _parse_lines(complete.split(b"\n")[:-1], self._lines + 1)
-        for decision in decisions:
+        added = parse_corrections(complete, self._lines + 1)
+        for decision in added.decisions:
             self._decisions.setdefault(decision.id, decision)
-        self.damaged += damaged
+        self.damaged += added.damaged
         self._bytes += len(complete)
         self._lines += complete.count(b"\n")
         return bool(complete)
 
     def append(self, decision: Decision) -> bool:
-        """Append a decision, which is on disk when this returns.
-
-        Args:
-            decision: Decision; ignored if its id is already in the file.
-
-        Returns:
-            Whether it was appended.
+        """Append a decision, which is on disk when this returns; return False if its id is already in the file.
 
         Raises:
             UsageError: The file cannot be written, or the decision is invalid.
@@ -113,39 +109,44 @@ class Journal:
                 yield
         except OSError as error:
             raise UsageError(
-                f"Cannot write {self.path}: {error.strerror or error}. Nothing was recorded. Free some disk space, or "
+                f"Cannot write {self.path}: {describe_error(error)}. Nothing was recorded. Free some disk space, or "
                 "choose another corrections file."
             ) from error
 
 
-def read_corrections(path: Path | str) -> JournalContents:
+def read_corrections(path: Path | str) -> Corrections:
     """Read a corrections file without changing it.
 
     Args:
         path: File that `review` wrote.
 
+    Returns:
+        All decisions, undone ones included, and the numbers of damaged lines.
+
     Raises:
         UsageError: It does not exist, or cannot be read.
     """
     if not Path(path).is_file():
-        raise UsageError(f"No such corrections file: {path}. Give the file that belvedere review wrote.")
-    return parse_journal(_read(Path(path), 0))
+        raise UsageError(f"No such corrections file: {path}. Give the file that a review wrote.")
+    return parse_corrections(_read(Path(path), 0))
 
 
-def parse_journal(content: bytes) -> JournalContents:
-    """Parse the lines of a corrections file."""
-    decisions, damaged = _parse_lines(content.split(b"\n"), 1)
-    by_id: dict[str, Decision] = {}
-    for decision in decisions:
-        by_id.setdefault(decision.id, decision)
-    return JournalContents(tuple(by_id.values()), tuple(damaged))
+def parse_corrections(content: bytes, first_number: int = 1) -> Corrections:
+    """Parse the lines of a corrections file, numbered from `first_number`."""
+    decisions: dict[str, Decision] = {}
+    damaged = []
+    for number, line in enumerate(content.split(b"\n"), first_number):
+        if decision := parse_line(line):
+            decisions.setdefault(decision.id, decision)
+        elif line.strip():
+            damaged.append(number)
+    return Corrections(tuple(decisions.values()), tuple(damaged))
 
 
 def damaged_lines_warning(path: Path | str, damaged: Sequence[int]) -> list[DataWarning]:
     """Report the unreadable lines of a corrections file."""
     lines = tuple(f"line {number}" for number in damaged)
-    noun = "line" if len(lines) == 1 else "lines"
-    return [DataWarning(f"{len(lines)} damaged {noun} skipped in {path}", lines)] if lines else []
+    return [DataWarning(f"{count(len(lines), 'damaged line')} skipped in {path}", lines)] if lines else []
 
 
 def to_line(decision: Decision) -> bytes:
@@ -210,16 +211,10 @@ def active_decisions(decisions: Sequence[Decision]) -> list[Decision]:
 
 
 def resolve(decisions: Sequence[Decision]) -> dict[str, Resolution]:
-    """Resolve decisions into one result per image content.
+    """Resolve decisions, in file order, into one result for each SHA-256 with an active decision.
 
     The last decision on a label counts, and the last on its extra labels. "Keep" confirms the label if the issue is the
     label; for a duplicate or a leak it only includes the copy again.
-
-    Args:
-        decisions: All decisions, in file order.
-
-    Returns:
-        Resolution by SHA-256, for each image with an active decision.
     """
     resolutions: dict[str, Resolution] = {}
     for decision in active_decisions(decisions):
@@ -236,24 +231,15 @@ def resolve(decisions: Sequence[Decision]) -> dict[str, Resolution]:
 
 
 def find_copy(recorded: str, copies: Sequence[str]) -> int | None:
-    """Return which of several identical files has the path most similar to a recorded one.
-
-    Args:
-        recorded: Path in the corrections file.
-        copies: Paths of the identical files.
-
-    Returns:
-        Index of the path with the longest common end; None if there are no copies.
-    """
+    """Return the index of the copy whose path has the longest common end with a recorded one; None without copies."""
     scores = [common_suffix_length(recorded, copy) for copy in copies]
     return scores.index(max(scores)) if scores else None
 
 
 def common_suffix_length(one: str, other: str) -> int:
     """Count the path components at the end that two paths share."""
-    ours, others = PurePath(one).parts, PurePath(other).parts
-    pairs = zip(reversed(ours), reversed(others), strict=False)
-    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(others)))
+    pairs = zip(reversed(PurePath(one).parts), reversed(PurePath(other).parts), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _resolve_copies(before: tuple[CopyResolution, ...], decision: Decision) -> tuple[CopyResolution, ...]:
@@ -261,12 +247,6 @@ def _resolve_copies(before: tuple[CopyResolution, ...], decision: Decision) -> t
     latest = CopyResolution(decision.image, decision.split, decision.action == "exclude")
     others = tuple(each for each in before if (each.image, each.split) != (latest.image, latest.split))
     return (*others, latest) if latest.excluded or before else ()
-
-
-def _parse_lines(lines: Iterable[bytes], first: int) -> tuple[list[Decision], list[int]]:
-    parsed = [(number, parse_line(line)) for number, line in enumerate(lines, first) if line.strip()]
-    decisions = [decision for _, decision in parsed if decision is not None]
-    return decisions, [number for number, decision in parsed if decision is None]
 
 
 def _read(path: Path, start: int, size_bytes: int = -1) -> bytes:
@@ -277,7 +257,9 @@ def _read(path: Path, start: int, size_bytes: int = -1) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise UsageError(f"Cannot read the corrections file {path}: {error.strerror}. Choose another.") from error
+        raise UsageError(
+            f"Cannot read the corrections file {path}: {describe_error(error)}. Choose another file."
+        ) from error
 
 
 def _check_kind(path: Path) -> None:
@@ -285,7 +267,7 @@ def _check_kind(path: Path) -> None:
     if not path.is_file():
         return  # such as a device, which fails on writing
     head = _read(path, 0, _HEAD_BYTES)
-    if head.strip() and not parse_journal(head).decisions and not head.startswith(_LINE_START):
+    if head.strip() and not parse_corrections(head).decisions and not head.startswith(_LINE_START):
         raise UsageError(f"Not a corrections file: {path}. Choose another file for the decisions.")
 
 

@@ -18,7 +18,7 @@ from belvedere.auditing.duplicates.near import DuplicatePair
 from belvedere.auditing.image_statistics import ImageStatistics, compute_statistics, detect_format
 from belvedere.types.audit import DuplicateGroup
 from belvedere.types.data import Sample
-from pictures import draw_texture
+from textures import draw_texture
 
 
 def thumb(pixels: NDArray[np.uint8], side: int = 32) -> NDArray[np.uint8]:
@@ -81,7 +81,7 @@ def test_other_images_are_not_alike() -> None:
     assert similarity(warp(pictures[:-1], found), high_pass(pictures[1:])).max() < 0.5
 
 
-def sample(name: str, label: str = "a", part: str = "train") -> Sample:
+def sample(name: str, label: str = "a", part: str | None = "train") -> Sample:
     return Sample(Path(name), name, label, part)
 
 
@@ -114,7 +114,7 @@ def equal(count: int, reason: str = "") -> list[ImageStatistics]:
 
 def test_images_of_no_split_are_to_train_on_where_there_are_splits() -> None:
     def find(*parts: str) -> list[DuplicateGroup]:
-        samples = [sample(str(number), part=part) for number, part in enumerate(parts)]
+        samples = [sample(str(number), part=part or None) for number, part in enumerate(parts)]
         return list(
             group_duplicates(samples, [*equal(2), *(ImageStatistics(str(n)) for n in range(2, len(parts)))], [])
         )
@@ -122,7 +122,7 @@ def test_images_of_no_split_are_to_train_on_where_there_are_splits() -> None:
     assert not find("", "train")[0].is_split_leak
     assert find("", "test")[0].is_split_leak
     assert find("", "test")[0].splits == ("train", "test")
-    assert find("", "")[0].splits == ("", "")
+    assert find("", "")[0].splits == (None, None)
     assert not find("", "", "test")[0].is_split_leak
 
 

@@ -1,4 +1,4 @@
-"""Pictures with something in them, for tests that look at pixels: textures of two kinds, no two alike."""
+"""Textures of two kinds, no two alike, for tests that look at pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ TONES = {False: (190, 140, 90), True: (90, 170, 80)}
 
 
 def draw_texture(seed: int, moss: bool, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
-    """Spots of many sizes in the colour of bark or moss, (height, width, 3)."""
+    """Spots of many sizes in the color of bark or moss, (height, width, 3)."""
     random = np.random.default_rng(seed)
     light = np.zeros((height, width), np.float32)
     for cells, strength in ((3, 0.22), (7, 0.2), (16, 0.15), (40, 0.12)):

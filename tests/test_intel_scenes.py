@@ -1,4 +1,4 @@
-"""What holds on the Intel scenes, where BELVEDERE_PHOTOGRAPHS names the folder with their train/ and test/."""
+"""Tests on the Intel scenes; the variable BELVEDERE_INTEL_SCENES names the folder with train/ and test/."""
 
 import os
 from io import BytesIO
@@ -18,37 +18,37 @@ from belvedere.inference.model_paths import BUNDLED
 from belvedere.runtime.progress import Progress
 from belvedere.training.train import train
 
-PLACE = os.environ.get("BELVEDERE_PHOTOGRAPHS")
-pytestmark = pytest.mark.skipif(PLACE is None, reason="BELVEDERE_PHOTOGRAPHS names no folder of real photographs")
+FOLDER = os.environ.get("BELVEDERE_INTEL_SCENES")
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="BELVEDERE_INTEL_SCENES is not set")
 SCENES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 
 
 @pytest.fixture(scope="module")
 def scenes() -> Dataset:
-    return load_dataset(Path(PLACE or ""))
+    return load_dataset(Path(FOLDER or ""))
 
 
-def test_the_data_set_is_the_known_one(scenes: Dataset) -> None:
+def test_classes_and_sizes(scenes: Dataset) -> None:
     assert scenes.class_names == SCENES
     counts = [sum(sample.label == name for sample in scenes.split("train")) for name in SCENES]
     assert counts == [2191, 2271, 2404, 2512, 2274, 2382]
 
 
-def test_identical_photographs_are_found_and_stay_together(scenes: Dataset) -> None:
+def test_identical_images_are_found_and_stay_in_one_split(scenes: Dataset) -> None:
     contents = hash_samples(scenes.samples, Progress())
     assert contents.unreadable == ()
-    leaks, contradictions, *_ = duplicate_warnings(contents)
-    for warning, level in ((leaks, -3), (contradictions, -2)):  # the split's folder, the class's folder
+    leaks, conflicts, *_ = duplicate_warnings(contents)
+    for warning, level in ((leaks, -3), (conflicts, -2)):  # the split's folder, the class's folder
         groups = [{Path(name).parts[level] for name in group.split(" = ")} for group in warning.names]
         assert groups
         assert all(len(folders) > 1 for folders in groups)
-    assert len(contradictions.names) >= 10
-    rest, kept = stratified_group_split(contents.in_splits("train"), 0.1, seed=0)
-    assert not set(rest.hashes) & set(kept.hashes)
-    assert len(kept.samples) == pytest.approx(1403, abs=3)
+    assert len(conflicts.names) >= 10
+    rest, held_out = stratified_group_split(contents.in_splits("train"), 0.1, seed=0)
+    assert not set(rest.hashes) & set(held_out.hashes)
+    assert len(held_out.samples) == pytest.approx(1403, abs=3)
 
 
-def test_the_two_decoders_agree_on_real_photographs(scenes: Dataset) -> None:
+def test_the_two_decoders_agree(scenes: Dataset) -> None:
     for sample in scenes.samples[::40]:
         content = sample.path.read_bytes()
         with Image.open(BytesIO(content)) as image:
@@ -56,7 +56,7 @@ def test_the_two_decoders_agree_on_real_photographs(scenes: Dataset) -> None:
         assert np.abs(slow - read_image(content)).max() <= JPEG_AGREEMENT, sample.name
 
 
-def test_the_bundled_model_is_as_good_as_its_card_says(scenes: Dataset) -> None:
+def test_the_bundled_model_has_the_accuracy_of_its_card(scenes: Dataset) -> None:
     model = load_model()
     assert model.class_names == SCENES
     assert BUNDLED.stat().st_size <= 4_000_000
@@ -68,8 +68,8 @@ def test_the_bundled_model_is_as_good_as_its_card_says(scenes: Dataset) -> None:
 
 
 def test_the_article_recipe_learns_from_a_few_hundred(scenes: Dataset, tmp_path: Path) -> None:
-    """About 100 of each class and four epochs: far above the 17% of chance, whatever the processor's precision."""
-    chosen = [sample for part, step in (("train", 24), ("test", 5)) for sample in scenes.split(part)[::step]]
+    """With about 100 images per class and four epochs, far above the 17% of chance in any precision."""
+    chosen = [sample for split, step in (("train", 24), ("test", 5)) for sample in scenes.split(split)[::step]]
     few = Dataset(scenes.source, scenes.class_names, tuple(chosen), ())
     run = train(few, out=tmp_path / "run", recipe="article", epochs=4)
     assert run.evaluation.num_images > 250

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from belvedere.data.corrections.journal import (
+from belvedere.data.corrections.corrections_file import (
     ACTIONS,
     ISSUE_TYPES,
-    Journal,
+    CorrectionsFile,
     active_decisions,
     find_copy,
-    parse_journal,
+    parse_corrections,
     parse_line,
     read_corrections,
     resolve,
@@ -69,7 +69,7 @@ def test_a_torn_journal_loses_only_what_is_torn(made: list[Decision], data: st.D
     content = b"".join(to_line(decision) + b"\n" for decision in made)
     cut = data.draw(st.integers(0, len(content)))
     whole = content[:cut].count(b"\n")
-    text = parse_journal(content[:cut])
+    text = parse_corrections(content[:cut])
     complete = content[cut - 1 : cut + 1] == b"}\n"  # only the line end is missing
     assert text.decisions == tuple(made[: whole + complete])
     torn = cut > 0 and content[cut - 1 : cut] != b"\n" and not complete
@@ -79,7 +79,7 @@ def test_a_torn_journal_loses_only_what_is_torn(made: list[Decision], data: st.D
 @given(st.lists(decisions() | st.binary(max_size=30), max_size=6))
 def test_garbage_between_lines_is_left_out_and_named(items: list[Decision | bytes]) -> None:
     lines = [to_line(each) if isinstance(each, Decision) else each.replace(b"\n", b"") for each in items]
-    text = parse_journal(b"\n".join(lines))
+    text = parse_corrections(b"\n".join(lines))
     assert text.decisions == tuple(each for each in items if isinstance(each, Decision))
     garbage = [n for n, each in enumerate(lines, 1) if isinstance(items[n - 1], bytes) and each.strip()]
     assert text.damaged == tuple(garbage)
@@ -108,7 +108,7 @@ def test_deep_nesting_is_a_damaged_line() -> None:
 
 
 def test_what_is_appended_is_there(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.jsonl")
+    journal = CorrectionsFile(tmp_path / "j.jsonl")
     made = [
         make_decision(),
         make_decision("relabel", "glacier"),
@@ -125,7 +125,7 @@ def test_a_torn_last_line_is_ended_before_the_next(tmp_path: Path) -> None:
     file = tmp_path / "j.jsonl"
     first, second, third = make_decision(), make_decision(), make_decision("exclude")
     file.write_bytes(to_line(first) + b"\n" + to_line(second)[:-9])
-    journal = Journal(file)
+    journal = CorrectionsFile(file)
     assert journal.damaged == [2]
     journal.append(third)
     assert read_corrections(file).decisions == (first, third)
@@ -133,7 +133,7 @@ def test_a_torn_last_line_is_ended_before_the_next(tmp_path: Path) -> None:
 
 
 def test_others_lines_are_seen(tmp_path: Path) -> None:
-    one, other = Journal(tmp_path / "j.jsonl"), Journal(tmp_path / "j.jsonl")
+    one, other = CorrectionsFile(tmp_path / "j.jsonl"), CorrectionsFile(tmp_path / "j.jsonl")
     first, second = make_decision(), make_decision("exclude")
     one.append(first)
     other.append(second)
@@ -144,7 +144,7 @@ def test_others_lines_are_seen(tmp_path: Path) -> None:
 
 
 def _append_many(path: Path, who: int, count: int) -> None:
-    journal = Journal(path)
+    journal = CorrectionsFile(path)
     for number in range(count):
         journal.append(replace(make_decision(), id=f"writer{who}-{number:04}", comment="x" * 300))
 
@@ -170,8 +170,8 @@ def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> No
     code = (
         "import sys, itertools; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\nfrom dataclasses import replace\nfrom decisions import make_decision\n"
-        "from belvedere.data.corrections.journal import Journal\n"
-        "journal = Journal(Path(sys.argv[1]))\n"
+        "from belvedere.data.corrections.corrections_file import CorrectionsFile\n"
+        "journal = CorrectionsFile(Path(sys.argv[1]))\n"
         "for n in itertools.count():\n"
         "    journal.append(replace(make_decision(), id=f'number-{n:08}'))\n"
         "    print(n, flush=True)\n"
@@ -182,7 +182,7 @@ def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> No
         acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
         writer.kill()
         acknowledged += [int(line) for line in writer.stdout.read().splitlines()]
-    found = [decision.id for decision in Journal(file).decisions]
+    found = [decision.id for decision in CorrectionsFile(file).decisions]
     assert found[: len(acknowledged)] == [f"number-{n:08}" for n in acknowledged]
     assert len(found) <= len(acknowledged) + 1  # the last may be written and not said
 
@@ -191,7 +191,7 @@ def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> No
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     (tmp_path / "j.jsonl").symlink_to("/dev/full")
     with pytest.raises(UsageError, match="No space left"):
-        Journal(tmp_path / "j.jsonl").append(make_decision())
+        CorrectionsFile(tmp_path / "j.jsonl").append(make_decision())
 
 
 @pytest.mark.parametrize("content", [b"image,label\n1.jpg,sea", b'{"mine": 1}\n', b"\xff\xd8\xff\xe0"])
@@ -199,7 +199,7 @@ def test_nothing_is_added_to_a_file_of_another_kind(content: bytes, tmp_path: Pa
     file = tmp_path / "labels.csv"
     file.write_bytes(content)
     with pytest.raises(UsageError, match=re.escape(str(file))):
-        Journal(file)
+        CorrectionsFile(file)
     assert file.read_bytes() == content
     assert list(tmp_path.iterdir()) == [file]
 
@@ -208,16 +208,16 @@ def test_a_journal_whose_only_line_is_torn_is_gone_on_with(tmp_path: Path) -> No
     file = tmp_path / "j.jsonl"
     for whole in (b"", to_line(make_decision("keep"))[:40]):
         file.write_bytes(whole)
-        assert Journal(file).append(make_decision("keep"))
+        assert CorrectionsFile(file).append(make_decision("keep"))
 
 
 def test_what_can_not_be_read_back_is_refused(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.jsonl")
+    journal = CorrectionsFile(tmp_path / "j.jsonl")
     for wrong in (
         make_decision("relabel"),
         make_decision("delete"),
         replace(make_decision(), sha256="x"),
-        make_decision(about="colour"),
+        make_decision(about="color"),
     ):
         with pytest.raises(UsageError, match=wrong.id):
             journal.append(wrong)
