@@ -12,11 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from belvedere.errors import UsageError
+from belvedere.training.networks.register import make_spec
 from belvedere.training.networks.registry import NETWORKS
 from belvedere.training.optimizers import OptimizerGroup, register_optimizer
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import OPTIMIZERS
 from belvedere.training.train import train
+from belvedere.training.trainer import initialize_network
 
 SETTINGS = {"recipe": "quick", "min_steps": 0, "epochs": 2, "batch_size": 8, "image_size": 32}
 
@@ -135,3 +137,13 @@ def test_what_is_no_optimizer_is_refused(created: object, monkeypatch: pytest.Mo
     recipe = choose_recipe("quick", optimizer="mine")
     with pytest.raises(UsageError, match="'mine'"):
         OptimizerGroup(TinyNetwork(2), recipe)  # type: ignore[arg-type]
+
+
+def test_a_network_of_one_size_is_built_for_the_image_size_of_the_recipe() -> None:
+    def flat(num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(3 * 3 * 3, num_classes))
+
+    with NETWORKS.scoped("flat", make_spec("flat", flat)):
+        recipe = choose_recipe("quick", network="flat", image_size=48, whitened_stem=False)
+        network = initialize_network(recipe, 2, 0, np.empty((0, 48, 48, 3), np.uint8))
+    assert network.classify.in_features == 27

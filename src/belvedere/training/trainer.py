@@ -18,7 +18,7 @@ from belvedere.training.custom_augment import Augment
 from belvedere.training.data_loader import ArrayLike, DataLoader
 from belvedere.training.device import Runtime
 from belvedere.training.loop import FitResult, LoopConfig, copy_weights, run_loop
-from belvedere.training.networks import Network, find_network
+from belvedere.training.networks import Network, architecture_for
 from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipes import Recipe
 from belvedere.training.run_folder import CHECKPOINT
@@ -63,7 +63,7 @@ def initialize_network(recipe: Recipe, num_classes: int, seed: int, images: Arra
     """Return a network with fresh weights, on the CPU; `images` (N, H, W, 3) uint8 are for a whitened stem."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = find_network(recipe.network).create(num_classes)
+        network = architecture_for(recipe).create(num_classes)
     if recipe.whitened_stem:
         size = size_at(recipe.image_size_schedule, 1.0) if recipe.image_size_schedule else None
         chunks = np.array_split(evenly_spaced(len(images), NUM_WHITENING_IMAGES), 16)  # to save memory
