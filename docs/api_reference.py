@@ -21,6 +21,7 @@ GROUPS = {
     "Prediction": ("load_model", "Model", "predict", "Prediction", "export", "serve"),
     "Evaluation": ("evaluate", "Evaluation", "calibrate", "Calibration", "compare", "Comparison"),
     "Label quality": ("audit", "Audit", "Issue", "review", "read_corrections"),
+    "Plug-ins": ("register_network", "register_recipe", "register_optimizer", "register_check", "register_writer"),
     "Progress and demo": ("Progress", "console_progress", "run_demo"),
 }
 INTRODUCTION = """\

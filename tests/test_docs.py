@@ -29,7 +29,7 @@ def test_python_of_the_readme_runs(
     Image.new("RGB", (40, 30), "white").save(tmp_path / "holiday" / "snow.png")
     (tmp_path / "holiday" / "torn.jpg").write_bytes(b"\xff\xd8\xff")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(RECIPES, "standard", replace(RECIPES["standard"], epochs=1, min_steps=0))
+    monkeypatch.setitem(RECIPES._values, "standard", replace(RECIPES["standard"], epochs=1, min_steps=0))
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own page
     printed = capsys.readouterr().out.splitlines()

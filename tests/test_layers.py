@@ -28,7 +28,7 @@ OWNERS = {  # library -> the packages or modules that may import it
     "typer": {"cli"},
     "pyarrow": {"data.label_tables", "inference.writers.parquet", "inference.ray_backend"},
     "ray": {"inference.ray_backend"},
-    "sklearn": set(),  # reference in tests only
+    "sklearn": {"sklearn"},
     "scipy": set(),
     "starlette": {"reviewing", "serving", "runtime.http"},
     "prometheus_client": {"serving"},

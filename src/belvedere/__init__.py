@@ -16,6 +16,7 @@ from belvedere.runtime.environment import disable_telemetry
 
 if TYPE_CHECKING:
     from belvedere.auditing.audit import audit
+    from belvedere.auditing.register import register_check
     from belvedere.data.corrections.corrections_file import read_corrections
     from belvedere.data.dataset import Dataset, load_dataset
     from belvedere.demo.dataset import make_synthetic_dataset
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         InvalidModelError,
         MissingDependencyError,
         OutputExistsError,
+        PluginError,
         StopTraining,
         TrainingError,
         UnknownNameError,
@@ -48,12 +50,14 @@ if TYPE_CHECKING:
     from belvedere.inference.export import export
     from belvedere.inference.model import Model, load_model
     from belvedere.inference.predict import predict
+    from belvedere.inference.writers.register import register_writer
     from belvedere.reviewing.server import review
     from belvedere.runtime.progress import Progress, console_progress
     from belvedere.serving.server import serve
     from belvedere.training.callbacks import Callback, EarlyStopping, TrainingContext
-    from belvedere.training.networks import describe_architecture, list_models
-    from belvedere.training.recipe_config import recipe_to_toml
+    from belvedere.training.networks import describe_architecture, list_models, register_network
+    from belvedere.training.optimizers import register_optimizer
+    from belvedere.training.recipe_config import recipe_to_toml, register_recipe
     from belvedere.training.run import Run
     from belvedere.training.train import train
     from belvedere.types.audit import Audit, Issue
@@ -81,6 +85,7 @@ _HOMES = {
     "OutputExistsError": "errors",
     "MissingDependencyError": "errors",
     "DistributedError": "errors",
+    "PluginError": "errors",
     "TrainingError": "errors",
     "UnknownNameError": "errors",
     "InferenceError": "errors",
@@ -115,6 +120,11 @@ _HOMES = {
     "TrainingContext": "training.callbacks",
     "EpochMetrics": "types.evaluation",
     "StopTraining": "errors",
+    "register_network": "training.networks",
+    "register_optimizer": "training.optimizers",
+    "register_recipe": "training.recipe_config",
+    "register_check": "auditing.register",
+    "register_writer": "inference.writers.register",
     "train": "training.train",
 }
 
@@ -137,6 +147,11 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "run_demo",
     "review",
     "read_corrections",
+    "register_network",
+    "register_recipe",
+    "register_optimizer",
+    "register_check",
+    "register_writer",
     "Dataset",
     "Run",
     "Model",
@@ -169,6 +184,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "ExportError",
     "DistributedError",
     "WeightsError",
+    "PluginError",
     "TrainingError",
     "__version__",
 ]

@@ -19,6 +19,7 @@ the command line shows them as options.
     ├── CalibrationError           calibration makes metrics worse; ValueError
     ├── ExportError                predictions of the export differ too much; ValueError
     ├── DistributedError           work on several machines failed; RuntimeError
+    ├── PluginError                code of a plug-in or of the user failed; RuntimeError
     └── TrainingError              training cannot continue; RuntimeError
 
 `StopTraining` is no error: a callback raises it to end a training.
@@ -141,6 +142,20 @@ class CalibrationError(BelvedereError, ValueError):
 
 class DistributedError(BelvedereError, RuntimeError):
     """Work on several processes or machines failed."""
+
+
+class PluginError(BelvedereError, RuntimeError):
+    """Code of a plug-in or of the user raised an exception, which is the cause of this error."""
+
+    def __init__(self, what: str, error: BaseException) -> None:
+        import traceback  # here, since errors are imported at every start
+
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        if isinstance(error, SyntaxError) and error.filename:
+            place = f" ({Path(error.filename).name}, line {error.lineno})"
+        reason = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        super().__init__(f"{what} failed: {type(error).__name__}: {reason}{place}. Correct it, or leave it out.")
 
 
 class TrainingError(BelvedereError, RuntimeError):

@@ -140,7 +140,9 @@ def test_wrong_labels_are_found_with_a_model_that_has_not_seen_them(data: Path, 
 
 @pytest.fixture
 def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "quick", replace(RECIPES["quick"], min_steps=24, image_size_schedule=((0.0, 32.0),)))
+    monkeypatch.setitem(
+        RECIPES._values, "quick", replace(RECIPES["quick"], min_steps=24, image_size_schedule=((0.0, 32.0),))
+    )
 
 
 @pytest.mark.usefixtures("_quicker")
@@ -239,7 +241,7 @@ def test_arguments_are_checked_before_the_work(
     opened: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("belvedere.auditing.audit.read_statistics", lambda _: pytest.fail("pictures were measured"))
+    monkeypatch.setattr("belvedere.auditing.audit.read_statistics", lambda *_: pytest.fail("pictures were measured"))
     given = arguments | ({"model": opened} if arguments.get("model") is True else {})
     with pytest.raises(error, match=words):
         belvedere.audit(data, **given)
@@ -248,7 +250,7 @@ def test_arguments_are_checked_before_the_work(
 def test_a_file_that_changed_meanwhile_is_left_out(data: Path, opened: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = save(data / "train" / "bark" / "train5.jpg", draw_texture(4320, moss=False))  # not in the cache
 
-    def measure_then_change(paths: Iterable[Path]) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
+    def measure_then_change(paths: Iterable[Path], _: object) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
         yield from read_statistics(paths)
         save(changed, draw_texture(4321, moss=False))
 
@@ -268,7 +270,7 @@ def test_a_file_that_changed_while_networks_were_trained_is_reported(
 ) -> None:
     changed = save(data / "train" / "bark" / "train5.jpg", draw_texture(4322, moss=False))  # not in the cache
 
-    def measure_then_change(paths: Iterable[Path]) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
+    def measure_then_change(paths: Iterable[Path], _: object) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
         yield from read_statistics(paths)
         save(changed, draw_texture(4323, moss=False))
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 import belvedere
-from belvedere.auditing.checks import CHECKS, priority, summarize
+from belvedere.auditing.checks import CHECKS, priorities, summarize
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.types.audit import Audit
@@ -161,7 +161,7 @@ def test_check_contract(check: str, tmp_path: Path, model: Model) -> None:
         assert issue.message
         assert 0 <= issue.issue_score <= 1
         assert not issue.is_issue or issue.issue_score >= 0.5 or issue.issue_type == "label_issue"
-    order = [priority(issue.issue_type) for issue in found.issues if issue.is_issue]
+    order = [priorities()[issue.issue_type] for issue in found.issues if issue.is_issue]
     assert order == sorted(order)
     assert found.num_flagged == len({issue.image for issue in found.issues if issue.is_issue})
     summaries = summarize(found)
@@ -188,4 +188,4 @@ def test_checks_have_a_title_and_advice() -> None:
         assert not finding.title.endswith("."), name
         assert finding.advice.endswith("."), name
     assert len({finding.title for finding in CHECKS.values()}) == len(CHECKS)
-    assert [priority(name) for name in CHECKS] == list(range(len(CHECKS)))
+    assert list(priorities().items()) == [(name, position) for position, name in enumerate(CHECKS)]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from belvedere.cli.tables import TableWriter
 from belvedere.errors import OutputExistsError, UnknownNameError, UsageError
 from belvedere.evaluation.report.sinks import MAX_SHEET_IMAGES, ContactSheet
 from belvedere.images.inputs import MAX_NAME_BYTES, read_paths
@@ -19,7 +18,6 @@ from belvedere.inference.batch import PredictionSummary, choose_model, predict_f
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.inference.writers.resumable import ResumableLines
-from belvedere.inference.writers.text import WRITERS
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.prediction import Prediction
 from conftest import CLASS_NAMES, MODEL, sheets, write_classes, write_image
@@ -37,12 +35,6 @@ def photos(tmp_path: Path) -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture(autouse=True)
-def _with_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the writer of tables, as the command line does."""
-    monkeypatch.setitem(WRITERS, "table", TableWriter)
 
 
 def test_csv_holds_a_row_a_file(photos: Path, opened: Model, tmp_path: Path) -> None:

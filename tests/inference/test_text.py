@@ -14,7 +14,6 @@ from rich.cells import cell_len
 
 from belvedere.cli.tables import (
     TABLE_ROWS,
-    TableWriter,
     show_card,
     show_evaluation,
     show_layers,
@@ -23,7 +22,6 @@ from belvedere.cli.tables import (
 from belvedere.errors import UnknownNameError, UsageError
 from belvedere.evaluation.metrics import compute_metrics
 from belvedere.inference.writers.text import (
-    WRITERS,
     CsvWriter,
     open_writer,
     to_json,
@@ -40,12 +38,6 @@ FIXED = ("image", "answer", "predicted_label", "confidence")
 LAST = ("tags", "prediction_set", "none_of_these", "none_of_these_score", "error")
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 ODD_NAMES = ["a,b", 'q"uote', "two\nlines", "a\rb", "a\r\nb", "\t", "[red]x[/red]", "=1+1", "naïve café", "\u2028"]
-
-
-@pytest.fixture(autouse=True)
-def _with_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the writer of tables, as the command line does."""
-    monkeypatch.setitem(WRITERS, "table", TableWriter)
 
 
 def csv_rows(answers: Sequence[Prediction], names: Sequence[str], *, labels: bool = False) -> list[list[str]]:
@@ -348,7 +340,7 @@ def test_card_is_shown_whole(width: int) -> None:
     for expected in (
         "classes [red]x[/red], ",
         "input 8 x 8 RGB, resized by 'stretch'",
-        "recipe 'article', seed 7",
+        "recipe 'article', network 'mean-colour', seed 7",
         "images 1,234 train, 56 validation, 78 test",
         "3 in 12 s, best epoch 2",
         "torch 2.13.0",

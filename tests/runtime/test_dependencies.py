@@ -21,7 +21,7 @@ def packages(extra: str) -> set[str]:
     """Return the module names of an extra of pyproject.toml."""
     found: set[str] = set()
     for requirement in PROJECT["optional-dependencies"][extra]:
-        name = requirement.split(">=")[0].replace("-", "_").removesuffix("_skinny")
+        name = requirement.split(">=")[0].replace("scikit-learn", "sklearn").replace("-", "_").removesuffix("_skinny")
         found |= packages(name.split("[")[1].rstrip("]")) if name.startswith("belvedere[") else {name}
     return found - {"uvloop"}  # not on every system
 

@@ -76,7 +76,7 @@ def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None
         ("color_jitter = 1.0", ["color_jitter", "less than 1"]),
         ("cutout_prob = -0.1", ["cutout_prob", "greater than or equal to 0"]),
         ("cached_image_size = 9999", ["cached_image_size", "1024"]),
-        ("optimizer = 'sgd'", ["optimizer", "'adam', 'adamw' or 'muon'", "'sgd'"]),
+        ("optimizer = 'sgd'", ["optimizer", "adam, adamw, muon", "'sgd'"]),
         ("alternating_flip = 'perhaps'", ["alternating_flip", "boolean", "'perhaps'"]),
         ("crop_scale = [0.0, 1.0]", ["crop_scale.0", "greater than 0"]),
         ("crop_scale = [0.5]", ["crop_scale"]),

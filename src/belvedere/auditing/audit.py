@@ -2,14 +2,14 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from belvedere.auditing.checks import priority
+from belvedere.auditing.checks import priorities
 from belvedere.auditing.class_checks import check_classes
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
 from belvedere.auditing.duplicates.near import find_near_duplicates
@@ -18,6 +18,7 @@ from belvedere.auditing.image_statistics import THUMBNAIL_SIZE, ImageStatistics,
 from belvedere.auditing.label_checks import LabelCheckResult, check_labels
 from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method
 from belvedere.auditing.output import NETWORK, write_audit
+from belvedere.auditing.register import pixel_functions, registered_checks
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.inference.model import Model
@@ -25,7 +26,7 @@ from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.types.audit import Audit, DuplicateGroup, Issue
-from belvedere.types.data import Sample
+from belvedere.types.data import DataWarning, Sample
 
 
 def audit(
@@ -89,9 +90,11 @@ def _audit(
     labels = LabelCheckResult()
     if method is not None:
         labels = check_labels(dataset, statistics, groups, method, seed, progress)
-    issues = [*list_issues(groups), *_check_images(dataset.samples, statistics), *labels.issues]
+    image_issues, warnings = _check_images(dataset.samples, statistics)
+    issues = [*list_issues(groups), *image_issues, *labels.issues]
     hashes = {sample.name: each.sha256 for sample, each in zip(dataset.samples, statistics, strict=True)}
-    issues.sort(key=lambda issue: (priority(issue.issue_type), -issue.issue_score, issue.image))
+    order = priorities()
+    issues.sort(key=lambda issue: (order[issue.issue_type], -issue.issue_score, issue.image))
     training = [sample for sample in dataset.samples if sample.split in ("train", None)]
     return Audit(
         data=dataset.source,
@@ -101,7 +104,7 @@ def _audit(
         groups=groups,
         class_issues=check_classes(training, dataset.class_names),
         label_issue_method=labels.method,
-        warnings=dataset.warnings + labels.warnings,
+        warnings=dataset.warnings + warnings + labels.warnings,
         total_seconds=0.0,
         corrections=dataset.corrections,
         network=labels.network,
@@ -115,7 +118,7 @@ def _read_images(
     statistics: list[ImageStatistics] = []
     with tempfile.TemporaryFile(buffering=0) as file:  # unnamed: nothing is left if the process is killed
         with progress.task("Reading images", len(samples)) as task:
-            for each, thumbnail in read_statistics(sample.path for sample in samples):
+            for each, thumbnail in read_statistics((sample.path for sample in samples), pixel_functions()):
                 file.write(thumbnail.tobytes())
                 statistics.append(each)
                 task.advance(1)
@@ -127,11 +130,30 @@ def _read_images(
     return statistics, group_duplicates(samples, statistics, pairs)
 
 
-def _check_images(samples: Sequence[Sample], statistics: Sequence[ImageStatistics]) -> Iterator[Issue]:
-    medians = dataset_medians(statistics)
+def _check_images(
+    samples: Sequence[Sample], statistics: Sequence[ImageStatistics]
+) -> tuple[list[Issue], tuple[DataWarning, ...]]:
+    """Return the issues of single images, and a warning about each registered check that failed."""
+    medians, registered = dataset_medians(statistics), registered_checks()
+    issues: list[Issue] = []
+    failures: dict[str, tuple[str, list[str]]] = {}  # first error and images of each check
     for sample, each in zip(samples, statistics, strict=True):
-        for name, check in IMAGE_CHECKS.items():
-            score = check.score(each, medians)
-            if score >= LISTED:
-                message = check.message(each, medians)
-                yield Issue(sample.name, name, round(score, 4), score >= FLAGGED, message, label=sample.label)
+        found = {
+            name: (score, check.message(each, medians))
+            for name, check in IMAGE_CHECKS.items()
+            if (score := check.score(each, medians)) >= LISTED
+        }
+        for name, own in registered.items():
+            result = own.score_statistics(each, medians)
+            if result.error:
+                failures.setdefault(name, (result.error, []))[1].append(sample.name)
+            elif result.score >= LISTED:
+                found[name] = result.score, result.message
+        issues += (
+            Issue(sample.name, name, round(score, 4), score >= FLAGGED, message, label=sample.label)
+            for name, (score, message) in found.items()
+        )
+    return issues, tuple(
+        DataWarning(f"{len(names)} of {len(samples)} images not checked. {error}", tuple(names))
+        for error, names in failures.values()
+    )

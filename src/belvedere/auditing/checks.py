@@ -1,7 +1,6 @@
 """All checks of an audit, most important first, and a summary of their results."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from belvedere.auditing.class_checks import IMBALANCE, SMALL_CLASS
@@ -15,6 +14,7 @@ from belvedere.auditing.duplicates.groups import (
 from belvedere.auditing.image_checks import IMAGE_CHECKS
 from belvedere.auditing.label_issues import LABEL_ISSUE
 from belvedere.auditing.outliers import OUTLIER
+from belvedere.runtime.registry import Registry
 from belvedere.types.audit import Audit
 
 
@@ -27,7 +27,7 @@ class Check:
 
 
 _OF_IMAGES = {name: Check(check.title, check.advice) for name, check in IMAGE_CHECKS.items()}
-CHECKS: Mapping[str, Check] = {
+_BUILT_IN = {
     SPLIT_LEAK: Check(
         "Split leaks", "The same image is in several splits, so test metrics are optimistic. Keep it in one split."
     ),
@@ -49,7 +49,9 @@ CHECKS: Mapping[str, Check] = {
     SMALL_CLASS: Check("Small classes", "Too few images to train on. Add images, or remove the class."),
     IMBALANCE: Check("Class imbalance", "Models favor large classes. Add images to the small classes."),
 }
-_PRIORITIES = {name: position for position, name in enumerate(CHECKS)}
+CHECKS: Registry[Check] = Registry("check", "checks")
+for _name, _check in _BUILT_IN.items():
+    CHECKS.add(_name, _check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,9 @@ class Summary:
     example: str  # the issue with the highest score
 
 
-def priority(issue_type: str) -> int:
-    """Return the position of a check, most important first."""
-    return _PRIORITIES[issue_type]
+def priorities() -> dict[str, int]:
+    """Return the position of each check, most important first; registered checks come last."""
+    return {name: position for position, name in enumerate(CHECKS)}
 
 
 def summarize(audit: Audit) -> tuple[Summary, ...]:

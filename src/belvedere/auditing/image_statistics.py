@@ -1,9 +1,9 @@
 """Statistics of single images, from one reading of each file."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,18 @@ _MAGIC = {  # first bytes -> format and its extensions
 
 
 @dataclass(frozen=True, slots=True)
+class PixelScore:
+    """Result of a registered check for one image."""
+
+    score: float = 0.0  # 0 to 1; 1: certainly an issue
+    message: str = ""
+    error: str = ""  # why there is no score
+
+
+PixelFunctions = Mapping[str, Callable[[RGB], PixelScore]]  # by the names of the checks
+
+
+@dataclass(frozen=True, slots=True)
 class ImageStatistics:
     """Statistics of one image; defaults where it cannot be read."""
 
@@ -53,6 +65,7 @@ class ImageStatistics:
     entropy: float = 0.0  # of the luminance in 64 levels, bits
     blur: float = 0.0  # 0 sharp to 1 blurred
     high_frequency_ratio: float = 0.0  # power of the highest frequencies relative to high ones, common logarithm
+    pixel_scores: Mapping[str, PixelScore] = field(default_factory=dict)  # of registered checks of pixels
 
     @property
     def readable(self) -> bool:
@@ -60,12 +73,16 @@ class ImageStatistics:
         return not self.error
 
 
-def read_statistics(paths: Iterable[Path]) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
+def read_statistics(
+    paths: Iterable[Path], pixel_functions: PixelFunctions | None = None
+) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
     """Yield statistics and a grayscale thumbnail, (32, 32), of each image, in order, on all cores."""
-    return parallel_map(compute_statistics, paths, chunk_size=CHUNK_SIZE)
+    return parallel_map(partial(compute_statistics, pixel_functions=pixel_functions), paths, chunk_size=CHUNK_SIZE)
 
 
-def compute_statistics(path: Path) -> tuple[ImageStatistics, NDArray[np.uint8]]:
+def compute_statistics(
+    path: Path, pixel_functions: PixelFunctions | None = None
+) -> tuple[ImageStatistics, NDArray[np.uint8]]:
     """Read an image, and return its statistics and grayscale thumbnail, which is black for an unreadable file."""
     black = np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
     try:
@@ -96,6 +113,7 @@ def compute_statistics(path: Path) -> tuple[ImageStatistics, NDArray[np.uint8]]:
         entropy=entropy,
         blur=max(blur_effect(center), blur_effect(center.T)),
         high_frequency_ratio=high_frequency_ratio(center),
+        pixel_scores={name: score(pixels) for name, score in (pixel_functions or {}).items()},
     )
     return statistics, to_gray(resize_image(pixels, _THUMBNAIL)).round().astype(np.uint8)
 

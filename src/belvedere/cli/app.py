@@ -84,6 +84,25 @@ Spreadsheet = Annotated[
     typer.Option("--spreadsheet", help="Put an apostrophe before CSV cells that a spreadsheet would run as formulas."),
 ]
 
+Code = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--code",
+        metavar="FILE.py",
+        help="Run a Python file that registers networks, recipes, checks, formats or optimizers; repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def run_code(files: list[Path] | None) -> None:
+    """Run the files of `Code`, before their names are looked up."""
+    if files:
+        from belvedere.runtime.code_file import load_code
+
+        for file in files:
+            load_code(file)
+
 
 def console() -> "Console":
     """Return a console on stdout; importing Rich takes long."""

@@ -8,6 +8,7 @@ import typer
 import belvedere
 from belvedere.cli.app import (
     AsJson,
+    Code,
     Corrections,
     Data,
     NetworkName,
@@ -20,6 +21,7 @@ from belvedere.cli.app import (
     console,
     print_json,
     print_report_path,
+    run_code,
 )
 from belvedere.runtime.terminal import print_error
 
@@ -47,6 +49,7 @@ def audit(
     ] = False,
     overwrite: Overwrite = False,
     spreadsheet: Spreadsheet = False,
+    code: Code = None,
     as_json: AsJson = False,
 ) -> None:
     """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
@@ -55,6 +58,7 @@ def audit(
     from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_findings
 
+    run_code(code)
     progress = TrainingProgress("audit")
     dataset = belvedere.load_dataset(data, corrections, progress)
     found = belvedere.audit(

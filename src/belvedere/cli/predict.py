@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from belvedere.cli.app import AcceptRate, AsJson, Overwrite, Spreadsheet, command
+from belvedere.cli.app import AcceptRate, AsJson, Code, Overwrite, Spreadsheet, command, run_code
 from belvedere.errors import UsageError, find_named
 from belvedere.runtime.terminal import count, print_error
 
@@ -45,7 +45,9 @@ def predict(
     images: Images,
     model: NamedModel = None,
     out: OutFile = None,
-    format: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, json or parquet.")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="table, csv, jsonl, json, parquet, or a registered one.")
+    ] = None,
     resume: Resume = False,
     backend: Backend = "local",
     overwrite: Overwrite = False,
@@ -54,17 +56,17 @@ def predict(
     heatmaps: HeatmapFolder = None,
     accept_rate: AcceptRate = None,
     spreadsheet: Spreadsheet = False,
+    code: Code = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify IMAGES with MODEL: probabilities, tags, none of these; as table, CSV, JSON, JSON lines or Parquet."""
+    import belvedere.cli.tables  # noqa: F401 - registers the format `table`
     from belvedere.cli.progress import CommandProgress
-    from belvedere.cli.tables import TableWriter
     from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
     from belvedere.images.inputs import read_paths
     from belvedere.inference.batch import STDIN, choose_model, predict_files
-    from belvedere.inference.writers.text import WRITERS
 
-    WRITERS["table"] = TableWriter
+    run_code(code)
     if as_json and (format or out):
         raise UsageError("--json prints to stdout: leave out --format and --out, or leave out --json.")
     find_named("backend", backend, dict.fromkeys(("local", "ray")))

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from belvedere.inference.uncertainty.conformal import COVERAGE
+from belvedere.inference.writers.text import WRITERS, WriterSpec
 from belvedere.runtime.terminal import count, print_error, printable
 from belvedere.types.data import NONE_OF_THESE, CacheStats, ModelId
 from belvedere.types.evaluation import Evaluation
@@ -50,6 +51,9 @@ class TableWriter:
         if self._predictions:
             show_predictions(self._console, self._predictions, self._class_names)
             self._predictions.clear()
+
+
+WRITERS.add("table", WriterSpec(TableWriter))
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> "Table":
@@ -230,7 +234,7 @@ def show_card(console: "Console", card: ModelCard) -> None:
     lines = {
         "classes": ", ".join(card.class_names),
         "input": f"{size.height} x {size.width} RGB, resized by {size.resize!r}",
-        "trained": f"{made.created}, recipe {made.recipe!r}, seed {made.seed}",
+        "trained": f"{made.created}, recipe {made.recipe!r}, network {made.network!r}, seed {made.seed}",
         "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
         "images": ", ".join(f"{number:,} {split}" for split, number in made.num_images.items()),
         "epochs": f"{made.epochs} in {made.training_seconds:.0f} s, best epoch {made.best_epoch}"

@@ -10,6 +10,7 @@ import belvedere
 from belvedere.cli.app import (
     DATA_HELP,
     AsJson,
+    Code,
     Corrections,
     NetworkName,
     Out,
@@ -21,6 +22,7 @@ from belvedere.cli.app import (
     console,
     print_json,
     print_report_path,
+    run_code,
 )
 from belvedere.errors import UsageError
 
@@ -28,8 +30,8 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="quick, standard, best, probe, finetune or article. Default: standard, or probe with --network or "
-        "--weights.",
+        help="quick, standard, best, probe, finetune, article, or a registered one. Default: standard, or probe with "
+        "--weights or a pretrained --network.",
         show_default=False,
     ),
 ]
@@ -82,13 +84,15 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     spreadsheet: Spreadsheet = False,
     track: Trackers = None,
+    code: Code = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
     from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation
 
-    recipe = recipe or ("probe" if network or weights else "standard")
+    run_code(code)
+    recipe = recipe or _default_recipe(network, weights)
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or ()) | {key: value for key, value in given.items() if value is not None}
     epochs = changes.pop("epochs", None) if epochs is None else epochs
@@ -121,6 +125,17 @@ def train(
     else:
         show_evaluation(console(), run.evaluation)
         print_report_path(run.folder / "report.html")
+
+
+def _default_recipe(network: str | None, weights: Path | None) -> str:
+    """Return the recipe for a network: `probe` if it is pretrained."""
+    if weights is not None:
+        return "probe"
+    if network is None:
+        return "standard"
+    from belvedere.training.networks import NETWORKS
+
+    return "standard" if network in NETWORKS else "probe"
 
 
 def _parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from belvedere.errors import UnknownNameError, UsageError
+from belvedere.errors import UsageError
 from belvedere.images.inputs import Source
 from belvedere.images.listing import count_images, iter_images
 from belvedere.inference.model import Model, load_model, source_name
@@ -90,7 +90,7 @@ def predict_files(
     Args:
         model: The model.
         sources: Files and folders; the progress bar of an iterator has no total.
-        format: "csv", "jsonl", "json", "parquet", or a key that was added to `WRITERS`.
+        format: "csv", "jsonl", "json", "parquet", or a registered format.
         out: The file to write; None for stdout.
         sinks: Further receivers of the predictions, such as a contact sheet.
         resume: Whether to continue an interrupted run of the same call; for files of "csv", "jsonl" and "parquet".
@@ -161,12 +161,11 @@ def _refuse_outputs(images: Iterator[Source], outputs: Sequence[OutputFile | Sin
 
 
 def _check_options(format: str, out: Path | None, outputs: Sequence[Path], resume: bool, spreadsheet: bool) -> None:
-    if format not in (known := (*WRITERS, "parquet")):
-        raise UnknownNameError("format", format, known)
+    spec = WRITERS.find(format)
     if spreadsheet and format != "csv":
         raise UsageError(f"`spreadsheet` is for CSV. Received: {format}. Set `format` to csv, or leave it out.")
-    if format == "parquet" and out is None:
-        raise UsageError("Parquet cannot be printed. Give `out`, such as predictions.parquet.")
+    if spec.is_binary and out is None:
+        raise UsageError(f"{format.capitalize()} cannot be printed. Give `out`, such as predictions.{format}.")
     if resume and (out is None or format not in RESUMABLE):
         raise UsageError(f"`resume` needs a file of {', '.join(RESUMABLE)}. Give `out`, such as predictions.csv.")
     if resume and outputs != [out]:

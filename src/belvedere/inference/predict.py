@@ -48,7 +48,7 @@ def predict(
         data: Paths of files or folders, a dataset, or images in memory, as `Model.predict` takes them. With `out`, no
             images in memory.
         out: File to write, in memory that does not grow with the number of images; default: none.
-        format: "csv", "jsonl", "json" or "parquet"; default: the suffix of `out`.
+        format: "csv", "jsonl", "json", "parquet" or a registered format; default: the suffix of `out`.
         overwrite: Whether any existing file but the inputs may be replaced; older predictions always are.
         resume: Whether to continue an interrupted call with the same arguments.
         spreadsheet: Whether CSV cells that a spreadsheet would run as formulas are escaped.

@@ -6,10 +6,12 @@ from importlib.util import find_spec
 from belvedere.errors import MissingDependencyError
 
 REPORT = ("jinja2", "matplotlib")
+TRAIN = ("torch", "timm", "huggingface_hub", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w", *REPORT)
 EXTRAS = {  # of pyproject.toml, by the names of their modules
     "report": REPORT,
     "serve": ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn"),
-    "train": ("torch", "timm", "huggingface_hub", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w", *REPORT),
+    "train": TRAIN,
+    "sklearn": ("sklearn", *TRAIN),
     "track": ("tensorboard", "mlflow", "sqlalchemy", "alembic", "wandb", "trackio"),
 }
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from belvedere.errors import TrainingError
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
 from belvedere.runtime.progress import Task
 from belvedere.training.augment import augment, mixup_or_cutmix, sample_crops
 from belvedere.training.callbacks import CallbackRunner
 from belvedere.training.checkpoint import State
+from belvedere.training.custom_augment import Augment, apply_augment
 from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Device, Runtime
 from belvedere.training.networks.registry import Network
@@ -55,6 +57,7 @@ class LoopConfig:
     seed: int
     runtime: Runtime
     limit_seconds: float = float("inf")  # of training and validation together
+    augment: Augment | None = None  # the user's, after that of the recipe
 
 
 def run_loop(
@@ -185,14 +188,14 @@ class Trainer:
         mix_weight = 1.0
         if not recipe.image_size_schedule:
             # As (n, 3, H, W) the bytes are channels_last already: no copy.
-            pixels = images.permute(0, 3, 1, 2).float()
+            pixels = self._augment(images.permute(0, 3, 1, 2).float())
         else:
             random = np.random.default_rng((self._config.seed, 2, self.state.step, rank))
             mirrored = (self._mirrored[rows] ^ bool(epoch % 2)) & recipe.alternating_flip
             size = (images.shape[1], images.shape[2])
             boxes = soft.boxes(mirrored, *size) if soft else sample_crops(mirrored, *size, recipe, random)
             target_size = size_at(recipe.image_size_schedule, fraction)
-            pixels = augment(images, boxes, target_size, recipe, random, self._device.precision)
+            pixels = self._augment(augment(images, boxes, target_size, recipe, random, self._device.precision))
             pixels, mix_weight = mixup_or_cutmix(pixels, recipe, random)
         with self._device.autocast():
             logits = self._forward(pixels)
@@ -205,6 +208,10 @@ class Trainer:
             self._average.update_parameters(self.network)
         correct = (logits.detach().argmax(1) == labels).sum()
         self._sums += torch.stack([loss.detach().double(), correct / len(labels)]) * len(labels) * world_size
+
+    def _augment(self, pixels: Tensor) -> Tensor:
+        seed = (self._config.seed, 3, self.state.step, self._distributed.rank)
+        return apply_augment(self._config.augment, pixels, seed)
 
     def _epoch_metrics(self) -> tuple[float, float]:
         """Return mean loss and accuracy of the epoch so far."""
@@ -258,7 +265,13 @@ class Trainer:
         for name, value in state.tensors.items():
             group, _, key = name.partition("/")
             groups[group][key] = value
-        self.network.load_state_dict(groups["network"])
+        try:
+            self.network.load_state_dict(groups["network"])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TrainingError(
+                f"The checkpoint is of another network: {reason}. Set `overwrite` to start over."
+            ) from error
         if self._average is not None:
             self._average.load_state_dict(groups["average"])
         self._optimizers.restore(groups["optimizers"])

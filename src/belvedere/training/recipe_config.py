@@ -4,11 +4,12 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from belvedere.errors import UsageError, find_named
-from belvedere.training.recipes import RECIPES, Recipe
+from belvedere.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 TABLE = "recipe"  # the other tables of a run's config.toml are ignored
 FIELDS = {entry.name: entry for entry in dataclasses.fields(Recipe)}
@@ -78,7 +79,7 @@ def choose_recipe(
         UnknownNameError: There is no such recipe or key.
         UsageError: A value is invalid.
     """
-    chosen = find_named("recipe", recipe, RECIPES) if isinstance(recipe, str) else recipe
+    chosen = RECIPES.find(recipe) if isinstance(recipe, str) else recipe
     if config is not None:
         chosen = read_config(Path(config), chosen)
     if epochs is not None:
@@ -86,6 +87,31 @@ def choose_recipe(
     for name in changes:
         find_named("recipe key", name, FIELDS)
     return change_recipe(chosen, changes, "Recipe") if changes else chosen
+
+
+def register_recipe(
+    name: str,
+    *,
+    recipe: str = DEFAULT_RECIPE,
+    config: Path | str | None = None,
+    overwrite: bool = False,
+    **changes: object,
+) -> None:
+    """Register a recipe, so that `train` and the command line take its name.
+
+    Args:
+        name: Name of the recipe.
+        recipe: Recipe that supplies the keys that are not given.
+        config: TOML file with keys of the recipe.
+        overwrite: Whether to replace a recipe of that name.
+        changes: Keys of the recipe, which override `config`.
+
+    Raises:
+        UnknownNameError: There is no such recipe or key.
+        UsageError: A value is invalid, or the name is taken.
+    """
+    values: dict[str, Any] = changes | {"name": name}
+    RECIPES.add(name, choose_recipe(recipe, config, **values), overwrite=overwrite)
 
 
 def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recipe:

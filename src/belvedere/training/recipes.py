@@ -1,15 +1,21 @@
 """Recipes: all settings of a training run, as frozen dataclasses."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from belvedere.data.splits import SplitFractions
+from belvedere.runtime.registry import Registry
 
 MAX_IMAGE_SIZE = 1024  # pixels
+# Functions of network and recipe that return the optimizers; here, since recipes are checked without torch.
+OPTIMIZERS: Registry[Callable[..., Any]] = Registry(
+    "optimizer", "optimizers", dict.fromkeys(("adam", "adamw", "muon"), "belvedere.training.optimizers")
+)
 Points = tuple[tuple[float, float], ...]
 
 
@@ -34,6 +40,12 @@ def _check_range(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _check_optimizer(name: str) -> str:
+    if name not in OPTIMIZERS:
+        raise ValueError(f"choose one of {', '.join(sorted(OPTIMIZERS))}")
+    return name
+
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -51,8 +63,9 @@ class Recipe:
     epochs: Annotated[int, Field(ge=0, description="passes over the training images; pretrained, 0: linear probe only")]
     batch_size: Annotated[int, Field(ge=2, description="images per step")]
     optimizer: Annotated[
-        Literal["adam", "adamw", "muon"],
-        Field(description="muon: Muon for convolution kernels, AdamW for the other parameters"),
+        str,
+        AfterValidator(_check_optimizer),
+        Field(description="adam, adamw, or muon: Muon for convolution kernels, AdamW for the other parameters"),
     ]
     learning_rate: Annotated[Positive, Field(description="learning rate of Adam or AdamW")]
     min_steps: Annotated[
@@ -269,5 +282,7 @@ _FINETUNE = replace(
     ema_decay=0.998,
     flip_tta=True,
 )
-RECIPES = {recipe.name: recipe for recipe in (_QUICK, _STANDARD, _BEST, _PROBE, _FINETUNE, _ARTICLE)}
+RECIPES: Registry[Recipe] = Registry("recipe", "recipes")
+for _recipe in (_QUICK, _STANDARD, _BEST, _PROBE, _FINETUNE, _ARTICLE):
+    RECIPES.add(_recipe.name, _recipe)
 DEFAULT_RECIPE = "standard"

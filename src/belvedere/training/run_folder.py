@@ -20,6 +20,7 @@ from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import list_versions
 from belvedere.runtime.files import write_bytes, write_text
 from belvedere.runtime.output_folder import atomic_folder, partial_path
+from belvedere.training.custom_augment import Augment, name_of_augment
 from belvedere.training.device import Runtime
 from belvedere.training.distillation import weights_path
 from belvedere.training.distributed import Distributed
@@ -48,6 +49,7 @@ class RunConfig:
     split: DataSplit
     unlabeled: HashedSamples = NO_IMAGES
     max_minutes: float | None = None
+    augment: Augment | None = None  # the user's
 
 
 @contextmanager
@@ -87,6 +89,7 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
             "precision": runtime.device.precision_name,
             "world_size": runtime.distributed.world_size,
             **({} if config.max_minutes is None else {"max_minutes": config.max_minutes}),
+            **({} if config.augment is None else {"augment": name_of_augment(config.augment)}),
             **_hash_files(config.recipe),
         }
     }

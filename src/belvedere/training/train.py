@@ -19,12 +19,15 @@ from belvedere.runtime.environment import command_line
 from belvedere.runtime.progress import LoggedProgress, Progress, choose_progress
 from belvedere.training.callbacks import Callback, CallbackRunner, TrainingContext, check_callbacks, early_stopping
 from belvedere.training.checkpoint import read_history
+from belvedere.training.custom_augment import Augment, check_augment
 from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
 from belvedere.training.input_size import adapt_size_schedule, choose_image_size
+from belvedere.training.network_check import prepare_network
 from belvedere.training.networks import architecture_for
+from belvedere.training.own_network import accepts_networks
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.results import TrainingOutput, collect_output
@@ -55,6 +58,7 @@ class _Options:
     offline: bool
     spreadsheet: bool
     callbacks: tuple[Callback, ...]
+    augment: Augment | None
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -63,6 +67,7 @@ class _Options:
         return None if self.max_minutes is None else self.started + self.max_minutes * 60 - RESERVED_SECONDS
 
 
+@accepts_networks
 def train(
     data: Dataset | Path | str,
     *,
@@ -77,6 +82,7 @@ def train(
     resume: bool = False,
     offline: bool = False,
     spreadsheet: bool = False,
+    augment: Augment | None = None,
     callbacks: Sequence[Callback] = (),
     track: str | Sequence[str] = (),
     progress: Progress | bool | None = None,
@@ -100,18 +106,19 @@ def train(
         resume: Whether to resume an interrupted training with the same arguments; without one, it starts.
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
+        augment: Function of pixels, (N, 3, H, W), and a `torch.Generator`, after the recipe's augmentation.
         callbacks: Objects whose methods are called during the training (see `Callback`).
         track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/callbacks.md).
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
-        **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
+        **changes: Recipe keys, which override `config`; network may be a module or a function (`register_network`).
 
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
     chosen = choose_recipe(recipe, config, epochs, **changes)
-    _check_arguments(chosen, seed, max_minutes, epochs, overwrite, resume)
+    _check_arguments(chosen, seed, max_minutes, epochs, overwrite, resume, augment)
     called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
-    options = _Options(Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, called)
+    options = _Options(Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, called, augment)
     runtime = Runtime(choose_device(device), init_distributed(device))
     if runtime.distributed.is_main:
         runtime = replace(runtime, progress=choose_progress(progress))
@@ -124,7 +131,7 @@ def _run(
     """Load the data, train into the run folder, and call the callbacks."""
     dataset = as_dataset(data, progress=runtime.progress)
     callbacks, distributed = CallbackRunner(options.callbacks, runtime.distributed), runtime.distributed
-    inputs = _input_files(config, recipe, dataset)
+    inputs = _inputs(config, recipe, dataset)
     with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
         if distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", runtime.progress))
@@ -145,10 +152,11 @@ def _run(
 
 def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Runtime) -> RunConfig:
     """Split the dataset, and adapt the recipe to the network and the time."""
+    recipe = prepare_network(recipe, len(dataset.class_names), options.seed, runtime.progress)
     split = _split(dataset, recipe, options.seed, runtime.progress)
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, options.deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
-    return RunConfig(recipe, options.seed, dataset, split, unlabeled, options.max_minutes)
+    return RunConfig(recipe, options.seed, dataset, split, unlabeled, options.max_minutes, options.augment)
 
 
 def _train_and_write(
@@ -157,7 +165,7 @@ def _train_and_write(
     """Train, and write the run in the main process; return None in the others."""
     settings = write_config(folder, config, runtime)
     callbacks.on_train_begin(_describe(folder, options.out, config, runtime))
-    trained = _train(folder, config, options, runtime, callbacks)
+    trained = run_stages(folder, config, runtime, options.deadline, options.offline, callbacks)
     if not runtime.distributed.is_main:
         return None
     with runtime.progress.stage("write"):
@@ -179,12 +187,17 @@ def _describe(folder: Path, out: Path, config: RunConfig, runtime: Runtime) -> T
     )
 
 
-def _train(
-    folder: Path, run: RunConfig, options: _Options, runtime: Runtime, callbacks: CallbackRunner
+def run_stages(
+    folder: Path,
+    run: RunConfig,
+    runtime: Runtime,
+    deadline: float | None,
+    offline: bool,
+    callbacks: CallbackRunner | None = None,
 ) -> TrainingOutput:
-    """Run the stages of a training."""
+    """Run the stages of a training, with its checkpoints in `folder`."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
-    weights = load_weights(recipe, runtime.progress, options.offline) if recipe.pretrained else None
+    weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
     pretrained_from: dict[str, str] = {}
     if weights is not None:
         license_id = architecture_for(recipe).license
@@ -192,9 +205,9 @@ def _train(
     if recipe.linear_probe_only and weights is not None:
         trained = train_linear_probe(recipe, split, class_names, weights, run.seed, runtime)
         return replace(trained, pretrained_from=pretrained_from)
-    data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=options.deadline)
+    data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
     network = build_network(recipe, data, run.seed, runtime, weights)
-    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, options.deadline, callbacks))
+    result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline, callbacks, run.augment))
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
     if data.teacher:
@@ -203,7 +216,13 @@ def _train(
 
 
 def _check_arguments(
-    recipe: Recipe, seed: int, max_minutes: float | None, epochs: int | None, overwrite: bool, resume: bool
+    recipe: Recipe,
+    seed: int,
+    max_minutes: float | None,
+    epochs: int | None,
+    overwrite: bool,
+    resume: bool,
+    augment: Augment | None,
 ) -> None:
     if not 0 <= seed < MAX_SEED:
         raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
@@ -213,8 +232,13 @@ def _check_arguments(
         raise UsageError("`epochs` and `max_minutes` exclude each other. Leave one out.")
     if overwrite and resume:
         raise UsageError("`overwrite` and `resume` exclude each other. Leave one out.")
+    check_augment(augment, recipe)
     spec = architecture_for(recipe)
-    if not (spec.any_size or recipe.pretrained) and (recipe.whitened_stem or recipe.image_size_schedule):
+    if (
+        spec.any_size is False
+        and not (spec.is_plugin or recipe.pretrained)
+        and (recipe.whitened_stem or recipe.image_size_schedule)
+    ):
         size = f"{spec.preprocess.width} x {spec.preprocess.height}"
         raise UsageError(
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
@@ -222,7 +246,7 @@ def _check_arguments(
         )
 
 
-def _input_files(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
+def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
     yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled))
     yield from dataset.list_files()
 

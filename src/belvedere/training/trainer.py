@@ -15,10 +15,11 @@ from belvedere.runtime.files import write_bytes
 from belvedere.training.augment import resize_batch
 from belvedere.training.callbacks import CallbackRunner, early_stopping
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
+from belvedere.training.custom_augment import Augment
 from belvedere.training.data_loader import ArrayLike, DataLoader
 from belvedere.training.device import Runtime
 from belvedere.training.loop import FitResult, LoopConfig, copy_weights, run_loop
-from belvedere.training.networks import Network, find_network
+from belvedere.training.networks import Network, architecture_for
 from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipes import Recipe
 from belvedere.training.run_folder import CHECKPOINT
@@ -42,6 +43,7 @@ class FitPlan:
     folder: Path | None = None  # for the checkpoint, from which the fit resumes, and for history and best weights
     deadline: float | None = None  # time by time.perf_counter(), instead of the recipe's epochs; None for no limit
     callbacks: CallbackRunner | None = None  # default: the early stopping of the recipe
+    augment: Augment | None = None  # the user's, after that of the recipe
 
 
 def build_network(
@@ -63,7 +65,7 @@ def initialize_network(recipe: Recipe, num_classes: int, seed: int, images: Arra
     """Return a network with fresh weights, on the CPU; `images` (N, H, W, 3) uint8 are for a whitened stem."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = find_network(recipe.network).create(num_classes)
+        network = architecture_for(recipe).create(num_classes)
     if recipe.whitened_stem:
         size = size_at(recipe.image_size_schedule, 1.0) if recipe.image_size_schedule else None
         chunks = np.array_split(evenly_spaced(len(images), NUM_WHITENING_IMAGES), 16)  # to save memory
@@ -130,7 +132,7 @@ def _loop_config(
     network: Network, train: DataLoader, validation: DataLoader, plan: FitPlan, state: State | None
 ) -> LoopConfig:
     batches = plan_batches(len(train), plan.recipe, plan.runtime.distributed.world_size)
-    config = LoopConfig(plan.recipe, batches, plan.seed, plan.runtime)
+    config = LoopConfig(plan.recipe, batches, plan.seed, plan.runtime, augment=plan.augment)
     if state is not None:
         plan.runtime.progress.log(f"Resuming after {state.step} of {state.total_steps} steps.")
         batches = replace(batches, total_steps=state.total_steps)

@@ -21,6 +21,8 @@ def is_predictions_file(path: Path, format: str) -> bool:
             from belvedere.inference.writers.parquet import has_columns  # here, since pyarrow is an extra
 
             return has_columns(path)
+        if format not in _FIRST_LINE_CHECKS:  # registered by a plug-in
+            return False
         with path.open("rb") as file:
             return _FIRST_LINE_CHECKS[format](file.readline(MAX_LINE_BYTES).decode())
     except (OSError, ValueError, MissingDependencyError):

@@ -4,13 +4,14 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
-from belvedere.errors import BelvedereError, find_named
+from belvedere.errors import BelvedereError, UsageError
 from belvedere.runtime.files import always, atomic_text_writer
+from belvedere.runtime.registry import Registry
 from belvedere.runtime.serialization import CsvRows, dump_json
 from belvedere.runtime.terminal import PrintableText
 from belvedere.types.data import ModelId
@@ -118,8 +119,22 @@ class JsonWriter(Writer):
         self._file.write(f"\n]{end}}}\n")
 
 
-WriterFactory = Callable[[TextIO, Sequence[str], ModelId], Writer]
-WRITERS: dict[str, WriterFactory] = {"csv": CsvWriter, "jsonl": JsonLinesWriter, "json": JsonWriter}
+WriterFactory = Callable[[Any, Sequence[str], ModelId], Writer]  # a text or binary file, class names, model
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSpec:
+    """A format of predictions."""
+
+    create: WriterFactory | None  # None: files only, by `open_resumable`
+    is_binary: bool = False
+
+
+WRITERS: Registry[WriterSpec] = Registry("format", "writers")
+WRITERS.add("csv", WriterSpec(CsvWriter))
+WRITERS.add("jsonl", WriterSpec(JsonLinesWriter))
+WRITERS.add("json", WriterSpec(JsonWriter))
+WRITERS.add("parquet", WriterSpec(None, is_binary=True))
 
 
 def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, object]:
@@ -177,9 +192,13 @@ def open_writer(
         UnknownNameError: The format is unknown.
         UsageError: The file cannot be written.
     """
-    create = partial(CsvWriter, spreadsheet=True) if spreadsheet else find_named("format", format, WRITERS)
+    spec = WRITERS.find(format)
+    create = partial(CsvWriter, spreadsheet=True) if spreadsheet else spec.create
+    if create is None:
+        raise UsageError(f"{format.capitalize()} needs a file. Give the name of a new file as `out`.")
     with _stdout(format) if out is None else atomic_text_writer(out, check) as file:
-        writer = create(file, class_names, model)
+        target: Any = file.buffer if spec.is_binary else file
+        writer = create(target, class_names, model)
         try:
             yield writer
         except BelvedereError as error:

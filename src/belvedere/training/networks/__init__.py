@@ -1,9 +1,11 @@
 """Network architectures by name."""
 
-from belvedere.errors import UnknownNameError
+from belvedere.errors import BelvedereError, UnknownNameError
+from belvedere.runtime.registry import warn
 from belvedere.training.networks.article import ArticleNetwork
 from belvedere.training.networks.backbones import BACKBONES
 from belvedere.training.networks.compact import CompactNetwork
+from belvedere.training.networks.register import register_network
 from belvedere.training.networks.registry import NETWORKS, ArchitectureSpec, Network, find_network, list_layers
 from belvedere.training.networks.timm_backbone import PretrainedNetwork, find_backbone
 from belvedere.training.recipes import Recipe
@@ -23,6 +25,7 @@ __all__ = [
     "find_network",
     "list_layers",
     "list_models",
+    "register_network",
 ]
 
 
@@ -34,7 +37,14 @@ def architecture_for(recipe: Recipe) -> ArchitectureSpec:
         UsageError: It does not accept the recipe's image size.
     """
     if recipe.pretrained:
-        return find_backbone(recipe.network, recipe.image_size)
+        try:
+            return find_backbone(recipe.network, recipe.image_size)
+        except UnknownNameError as error:
+            if recipe.network in NETWORKS:
+                error.add_note(
+                    f"{recipe.network!r} is trained from scratch: choose another recipe than {recipe.name!r}."
+                )
+            raise
     try:
         entry = find_network(recipe.network)
     except UnknownNameError as error:
@@ -44,15 +54,21 @@ def architecture_for(recipe: Recipe) -> ArchitectureSpec:
 
 
 def list_models() -> tuple[NetworkInfo, ...]:
-    """Return Belvedere's networks, then recommended pretrained ones of timm, from small to large.
+    """Return Belvedere's networks and registered ones, then recommended pretrained ones of timm, from small to large.
 
     Their parameters are counted without the classifier. Any other pretrained model of timm can be trained, too.
     """
-    return (*(_describe(spec) for spec in NETWORKS.values()), *BACKBONES)
+    return (*filter(None, map(_describe, NETWORKS.values())), *BACKBONES)
 
 
-def _describe(spec: ArchitectureSpec) -> NetworkInfo:
-    parameters = sum(each.numel() for each in spec.create(2).features.parameters())
+def _describe(spec: ArchitectureSpec) -> NetworkInfo | None:
+    """Return a row of the list; None for a registered network that cannot be created."""
+    try:
+        network = spec.create(2)
+    except BelvedereError as error:
+        warn(str(error))
+        return None
+    parameters = sum(each.numel() for each in network.features.parameters())
     return NetworkInfo(spec.name, parameters / 1e6, spec.preprocess.height, spec.license, None, spec.summary)
 
 

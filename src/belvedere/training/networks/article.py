@@ -4,16 +4,17 @@ from collections import OrderedDict
 
 from torch import nn
 
-from belvedere.training.networks.registry import Network, register
-from belvedere.types.model import Preprocess
+from belvedere.training.networks.register import register_network
+from belvedere.training.networks.registry import Network
 
 
-@register(
+@register_network(
     "article",
+    image_size=150,
+    any_size=False,
     summary="CNN of the article: four convolutions, two poolings, two dense layers",
     source="the blog article that Belvedere started from, built as its Keras program builds it",
-    license_id="Apache-2.0",
-    preprocess=Preprocess(150, 150, "stretch"),
+    license="Apache-2.0",
 )
 class ArticleNetwork(Network):
     """135,942 parameters for six classes, 128 of which are batch-norm statistics."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from belvedere.training.augment import MEAN, STD
-from belvedere.training.networks.registry import Network, register
-from belvedere.types.model import Preprocess
+from belvedere.training.networks.register import register_network
+from belvedere.training.networks.registry import Network
 
 PATCH = 4  # kernel size and stride of the stem, pixels
 WHITENING_EPS = 5e-4  # added to variances: the weakest directions are mostly noise
@@ -106,13 +106,13 @@ class Scale(nn.Module):
 
 
 def _register(size: str, image_size: int, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
-    register(
+    register_network(
         f"compact-{size}",
+        image_size=image_size,
+        any_size=True,
         summary=f"compact residual network, {', '.join(map(str, widths))} channels, {sum(blocks)} blocks",
         source="Belvedere, after ResNet (He et al. 2016)",
-        license_id="Apache-2.0",
-        preprocess=Preprocess(image_size, image_size, "stretch"),
-        any_size=True,
+        license="Apache-2.0",
     )(partial(CompactNetwork, widths=widths, blocks=blocks))
 
 

@@ -1,4 +1,4 @@
-"""Registry of network architectures, and the layer table of a network."""
+"""Network architectures by name, and the layer table of a network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from belvedere.errors import UsageError, find_named
+from belvedere.errors import UsageError
+from belvedere.runtime.registry import Registry
 from belvedere.types.model import Layer, Preprocess
 
 
@@ -65,8 +66,10 @@ class ArchitectureSpec:
     license: str
     preprocess: Preprocess
     create: Callable[[int], Network]  # number of classes -> a network with random weights
-    any_size: bool  # whether it accepts images of any size; its first layer can be whitened then
+    any_size: bool | None  # whether it accepts images of any size; None: found out before the training
     repository: str = ""  # hub repository of its pretrained weights
+    is_plugin: bool = False  # whether it is not Belvedere's, so that it is checked before a training
+    create_for: Callable[[Preprocess], Callable[[int], Network]] | None = None  # `create` for another input size
 
     def with_image_size(self, image_size: int) -> "ArchitectureSpec":
         """Return the same architecture for square images of another size, pixels.
@@ -77,27 +80,17 @@ class ArchitectureSpec:
         size = self.preprocess
         if (size.height, size.width) == (image_size, image_size):
             return self
-        if not self.any_size:
+        if self.any_size is False:
             raise UsageError(
                 f"{self.name} needs images of {size.height} x {size.width} pixels. Received: {image_size}. "
                 "Leave out `image_size`."
             )
-        return replace(self, preprocess=replace(size, height=image_size, width=image_size))
+        preprocess = replace(size, height=image_size, width=image_size)
+        create = self.create if self.create_for is None else self.create_for(preprocess)
+        return replace(self, preprocess=preprocess, create=create)
 
 
-NETWORKS: dict[str, ArchitectureSpec] = {}
-
-
-def register(
-    name: str, *, summary: str, source: str, license_id: str, preprocess: Preprocess, any_size: bool = False
-) -> Callable[[Callable[[int], Network]], Callable[[int], Network]]:
-    """Return a decorator that registers a network class, or a function that creates one, under a name."""
-
-    def add(create: Callable[[int], Network]) -> Callable[[int], Network]:
-        NETWORKS[name] = ArchitectureSpec(name, summary, source, license_id, preprocess, create, any_size)
-        return create
-
-    return add
+NETWORKS: Registry[ArchitectureSpec] = Registry("network", "networks")
 
 
 def find_network(name: str) -> ArchitectureSpec:
@@ -106,7 +99,7 @@ def find_network(name: str) -> ArchitectureSpec:
     Raises:
         UnknownNameError: There is none of that name; the error suggests the closest.
     """
-    return find_named("network", name, NETWORKS)
+    return NETWORKS.find(name)
 
 
 def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
@@ -118,10 +111,13 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
     rows: list[Layer] = []
     seen: set[int] = set()  # ids of the parameters that have a row
 
-    def make_hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, _: object, output: Tensor | tuple[Tensor, ...]) -> None:
+    def make_hook(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, _: object, output: object) -> None:
             seen.update(id(weights) for weights in module.parameters())
-            output = output if isinstance(output, Tensor) else output[0]  # some blocks return their size too
+            if isinstance(output, tuple | list) and output:
+                output = output[0]  # some blocks return their size too
+            if not isinstance(output, Tensor):
+                return
             if isinstance(module, nn.ReLU) and rows:
                 rows[-1] = replace(rows[-1], kind=f"{rows[-1].kind}, ReLU")
             else:
