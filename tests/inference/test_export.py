@@ -358,7 +358,7 @@ def test_images_are_from_all_over_the_folder(total: int, tmp_path: Path, monkeyp
         exporting, "iter_images", lambda _: iter([tmp_path / f"{number}.png" for number in range(total)])
     )
     monkeypatch.setattr(exporting, "read_inputs", see)
-    images = exporting._read_images(tmp_path, CARD.preprocess, Progress())
+    images = exporting._read_images(exporting._list_images(tmp_path), "images", CARD.preprocess, Progress())
     assert len(images) == len(set(read)) == min(total, 640)
     parts = np.bincount(np.array(read) * 6 // total, minlength=6)
     assert parts.min() > 0
