@@ -4,13 +4,15 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
-from belvedere.evaluation.run_folder import unreadable_warning, write_results
+from belvedere.evaluation.run_folder import read_history, unreadable_warning, write_results
 from belvedere.evaluation.run_results import RunResults
 from belvedere.images.decode import read_image
 from belvedere.inference.model import Model, load_model
@@ -31,25 +33,50 @@ from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import load_training_data
 from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
 from belvedere.types.data import ModelId, Sample
-from belvedere.types.evaluation import Evaluation
+from belvedere.types.evaluation import EpochMetrics, Evaluation
 from belvedere.types.prediction import Prediction
+from belvedere.types.result import Result, short_repr, to_plain
 
 MAX_SEED = 2**32
 SPLIT_TITLES = {"test": "Test images", "val": "Validation images"}
 RESERVED_SECONDS = 15.0  # of a time limit, for export, evaluation and report
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished training."""
+@dataclass(frozen=True, repr=False)
+class Run(Result):
+    """A finished training. In a notebook, it shows the training curve and the evaluation."""
 
     folder: Path
     evaluation: Evaluation
     metrics: dict[str, object]  # content of metrics.json
     is_main_process: bool = True  # of several processes that train together, the one that reports
+    history: tuple[EpochMetrics, ...] = ()  # one per epoch; `pandas.DataFrame(run.history)` makes a table
+
+    def __repr__(self) -> str:
+        made, measured = self.metrics, self.evaluation
+        return short_repr(
+            self, folder=str(self.folder), recipe=made["recipe"], epochs=made["epochs"], accuracy=measured.accuracy
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "model"}
+
+    @property
+    def report(self) -> Path:
+        """Path of the report."""
+        return self.folder / "report.html"
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, loaded on first use."""
+        return self.load()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics ready for JSON, as in metrics.json."""
+        return dict(to_plain(self.metrics))
 
     def load(self) -> Model:
-        """Load the trained model."""
+        """Load the trained model again; `model` loads it once."""
         return load_model(self.folder)
 
 
@@ -127,7 +154,8 @@ def _configure(
 def _read_run(out: Path, split: DataSplit) -> Run:
     """Return the run that the main process has written."""
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
+    evaluation, history = _evaluate(split, load_model(out), Progress()), read_history(out / "history.csv")
+    return Run(out, evaluation, metrics, is_main_process=False, history=history)
 
 
 def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
@@ -226,7 +254,7 @@ def _write_run(
         config=settings,
         spreadsheet=spreadsheet,
     )
-    return Run(out, evaluation, write_results(folder, results))
+    return Run(out, evaluation, write_results(folder, results), history=results.history)
 
 
 def _reported(split: DataSplit) -> tuple[Sample, ...]:
