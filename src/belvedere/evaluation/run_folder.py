@@ -11,7 +11,7 @@ from belvedere.errors import UsageError
 from belvedere.evaluation.run_results import RunResults
 from belvedere.inference.writers.text import CLASS_PREFIX, write_predictions
 from belvedere.runtime.serialization import unescape_formula, write_csv, write_json
-from belvedere.runtime.terminal import count
+from belvedere.runtime.terminal import count, describe_error
 from belvedere.types.data import DataWarning, ModelId
 from belvedere.types.evaluation import EpochMetrics, Evaluation
 from belvedere.types.model import ModelCard
@@ -91,11 +91,11 @@ def read_history(path: Path) -> tuple[EpochMetrics, ...]:
     try:
         with path.open(newline="", encoding="utf-8") as rows:
             return tuple(
-                EpochMetrics(**{name: int(cell) if name == "epoch" else float(cell) for name, cell in row.items()})
+                EpochMetrics(int(row.pop("epoch")), **{name: float(cell) for name, cell in row.items()})
                 for row in csv.DictReader(rows, strict=True)
             )
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise UsageError(f"Cannot read {path}: {error}. Train again.") from error
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UsageError(f"Cannot read {path}: {describe_error(error)}. Train again.") from error
 
 
 def read_predictions(folder: Path | str) -> StoredPredictions:

@@ -57,7 +57,7 @@ def evaluation_parts(evaluation: Evaluation) -> list[str]:
         figures = [
             load_figure(
                 evaluation.paths.get(each.image, Path(each.image)),
-                [f"labeled {each.label}", *describe_prediction(each), Path(each.image).name],
+                [f"labeled {each.label}", *describe_prediction(each), short_name(each.image)],
             )
             for each in mistakes
         ]
@@ -101,6 +101,11 @@ def load_figure(path: Path | str, lines: Sequence[str]) -> Figure:
         return Figure("", tuple(lines))
 
 
+def short_name(image: str) -> str:
+    """Return the folder and the name of a file."""
+    return "/".join(Path(image).parts[-2:])
+
+
 def warning_lines(warnings: Sequence[DataWarning]) -> list[str]:
     """Return the first warnings as lines."""
     lines = [notebook.line(f"Warning: {warning.message}", quiet=True) for warning in warnings[:MAX_WARNINGS]]
@@ -133,5 +138,5 @@ def _confusion_table(evaluation: Evaluation) -> str:
 
 def _load_pair(pair: Pair, comparison: Comparison) -> Figure:
     before, after = (each.answer or "" for each in (pair.before, pair.after))
-    lines = (f"labeled {pair.label}", f"{before} \N{RIGHTWARDS ARROW} {after}", Path(pair.image).name)
+    lines = (f"labeled {pair.label}", f"{before} \N{RIGHTWARDS ARROW} {after}", short_name(pair.image))
     return load_figure(find_file(Path(comparison.after), pair.image), lines)

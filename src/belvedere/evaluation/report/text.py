@@ -1,6 +1,5 @@
 """Results as lines of text and rows of tables, for terminals and notebooks."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from belvedere.runtime.terminal import count
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 SHOWN_COVERAGE = 0.8  # whose selective accuracy is shown
 
 
-def class_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str, str]]:
+def class_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return the rows of a table: class, precision, recall, F1, number of images."""
     rows = []
     for row in evaluation.per_class:
@@ -56,7 +55,7 @@ def describe_uncertainty(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def calibration_rows(calibration: "Calibration") -> Sequence[tuple[str, str, str]]:
+def calibration_rows(calibration: "Calibration") -> list[tuple[str, ...]]:
     """Return the rows of a table: metric, before and after, for each metric that was measured."""
     before, after = calibration.before, calibration.after
     rows = [
