@@ -142,8 +142,12 @@ def curves(series: Sequence[tuple[str, str, Sequence[float]]], *, width: int = 4
 
     parts = [f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="currentColor" opacity=".4"/>']
     num_epochs = max(len(values) for _, _, values in series)
-    labels = ((left - 5, top + 4, "100%", "end"), (left - 5, bottom + 4, f"{low:.0%}", "end"))
-    labels += ((left, height - 6, "1", "middle"), (right, height - 6, f"epoch {num_epochs}", "end"))
+    labels = (
+        (left - 5, top + 4, "100%", "end"),
+        (left - 5, bottom + 4, f"{low:.0%}", "end"),
+        (left, height - 6, "1", "middle"),
+        (right, height - 6, f"epoch {num_epochs}", "end"),
+    )
     parts += [f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, text, anchor in labels]
     for index, (name, color, values) in enumerate(series):
         points = [point(position, value, len(values)) for position, value in enumerate(values)]
