@@ -16,7 +16,7 @@ def run_parts(run: Run) -> list[str]:
     interrupted = ", interrupted" if made["interrupted"] else ""
     parts = [
         notebook.line(
-            f"Recipe {made['recipe']!r}, seed {made['seed']}: {made['epochs']} epochs in {made['training_seconds']} s"
+            f"Recipe {made['recipe']!r}, seed {made['seed']}: {made['epochs']} epochs in {made['training_seconds']:.1f} s"
             f"{interrupted}, best epoch {made['best_epoch']}. Report: {run.report}"
         )
     ]
