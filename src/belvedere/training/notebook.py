@@ -16,8 +16,8 @@ def run_parts(run: Run) -> list[str]:
     interrupted = ", interrupted" if made["interrupted"] else ""
     parts = [
         notebook.line(
-            f"Recipe {made['recipe']!r}, seed {made['seed']}: {made['epochs']} epochs in {made['training_seconds']:.1f} s"
-            f"{interrupted}, best epoch {made['best_epoch']}. Report: {run.report}"
+            f"Recipe {made['recipe']!r}, seed {made['seed']}: {made['epochs']} epochs in "
+            f"{made['training_seconds']:.1f} s{interrupted}, best epoch {made['best_epoch']}. Report: {run.report}"
         )
     ]
     if run.history:
