@@ -9,10 +9,12 @@ variables that keep dependencies from sending telemetry, unless the user has set
     'sea'
 """
 
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from belvedere.runtime.environment import disable_telemetry
+from belvedere.types.result import register_html
 
 if TYPE_CHECKING:
     from belvedere.auditing.audit import audit
@@ -188,6 +190,25 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "TrainingError",
     "__version__",
 ]
+
+
+_HTML = {  # of results in notebooks
+    "Evaluation": "evaluation.report.notebook.evaluation_html",
+    "Comparison": "evaluation.report.notebook.comparison_html",
+    "Calibration": "evaluation.report.notebook.calibration_html",
+    "Audit": "auditing.notebook.audit_html",
+    "Run": "training.notebook.run_html",
+    "Demo": "demo.notebook.demo_html",
+}
+
+
+def _to_html(path: str, result: object) -> str:
+    module, _, function = path.rpartition(".")
+    return str(getattr(import_module(f"belvedere.{module}"), function)(result))
+
+
+for _name, _path in _HTML.items():
+    register_html(_name, partial(_to_html, _path))
 
 
 def __getattr__(name: str) -> object:

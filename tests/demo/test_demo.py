@@ -10,6 +10,7 @@ from belvedere.demo.dataset import make_synthetic_dataset
 from belvedere.demo.demo import DetectionScore, compare_with_truth, run_demo
 from belvedere.errors import OutputExistsError
 from belvedere.inference.model import load_model
+from notebook_html import NotebookHtml
 
 
 def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
@@ -33,6 +34,14 @@ def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
     assert found["wrong labels"].recall >= 0.5  # of six pictures a class
     assert found["wrong labels"].precision >= 0.5
     assert (tmp_path / "demo" / "audit" / "report.html").is_file()
+    html = shown._repr_html_() or ""
+    texts = NotebookHtml(html).texts
+    assert {"groups of duplicates", "An image with several classes", "Accuracy", "Most confident mistakes"} <= {*texts}
+    assert len(html) < 300_000
+    assert repr(shown).startswith(f"Demo(data={str(shown.data)!r}, num_flagged={shown.audit.num_flagged}, accuracy=")
+    plain = shown.to_dict()
+    assert (plain["fjord"], plain["accuracy"]) == (shown.fjord.answer, shown.run.evaluation.accuracy)
+    assert json.loads(json.dumps(plain)) == plain
     with pytest.raises(OutputExistsError):
         run_demo(tmp_path / "demo")
 

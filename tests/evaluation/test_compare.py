@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from belvedere import compare
 from belvedere.errors import OutputExistsError, UsageError
-from belvedere.evaluation.comparison import to_json
 from belvedere.evaluation.report.comparison import describe_change, write_comparison
 from belvedere.evaluation.run_folder import read_predictions
 from belvedere.evaluation.significance import bootstrap_interval, compare_paired, mcnemar_exact
@@ -76,7 +75,7 @@ def test_changed_predictions(tmp_path: Path) -> None:
     assert (comparison.overall.num_gained, comparison.overall.num_lost, comparison.overall.num_images) == (2, 1, 5)
     assert comparison.per_class["blue"].accuracy_change == pytest.approx(0.5)
     assert comparison.warnings == ()
-    content = json.loads(json.dumps(to_json(comparison)))
+    content = json.loads(json.dumps(comparison.to_dict()))
     assert content["accuracy_change"] == pytest.approx(0.2)
     assert len(content["changed"]) == 4
     assert "Not statistically significant" in describe_change(comparison)

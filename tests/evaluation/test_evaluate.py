@@ -16,7 +16,7 @@ from sklearn import metrics
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.errors import DatasetError, OutputExistsError, UnknownNameError, UsageError
 from belvedere.evaluation.evaluate import _evaluate_dataset, evaluate, evaluate_samples
-from belvedere.evaluation.metrics import compute_metrics, most_confident_errors, to_metrics
+from belvedere.evaluation.metrics import compute_metrics, most_confident_errors
 from belvedere.inference.model import Model
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.data import Sample
@@ -46,7 +46,7 @@ def test_figures_are_those_worked_out_by_hand() -> None:
     figures = worked()
     assert (figures.num_images, figures.num_unreadable, figures.split) == (5, 1, "test")
     assert figures.accuracy == 3 / 5
-    assert figures.confusion_matrix == ((2, 1, 0), (1, 1, 0), (0, 0, 0))
+    assert figures.confusion_matrix.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert [(pair.label, pair.predicted_label, pair.count, pair.fraction) for pair in figures.confusions] == [
         ("blue", "green", 1, 1 / 3),
         ("green", "blue", 1, 1 / 2),
@@ -131,8 +131,8 @@ def test_most_confident_mistakes_come_first_and_unreadable_ones_are_none() -> No
 
 
 def test_metrics_hold_no_single_predictions() -> None:
-    figures = to_metrics(worked())
-    assert figures["class_names"] == CLASS_NAMES
+    figures = worked().to_dict()
+    assert figures["class_names"] == list(CLASS_NAMES)
     assert figures["accuracy"] == 0.6
     assert "predictions" not in figures
 

@@ -39,7 +39,7 @@ EVALUATION = Evaluation(
         ClassMetrics(IMAGE, None, 0.0, None, 751),
         ClassMetrics(NAMES[2], 0.4, None, None, 0),
     ),
-    confusion_matrix=((700, 51, 0), (139, 612, 0), (0, 0, 0)),
+    confusion_matrix=np.array(((700, 51, 0), (139, 612, 0), (0, 0, 0))),
     confusions=(Confusion(IMAGE, SCRIPT, 139, 139 / 751), Confusion(SCRIPT, IMAGE, 51, 51 / 751)),
     reliability_bins=(ReliabilityBin(0.0, 0.5, 0, 0.0, 0.0), ReliabilityBin(0.5, 1.0, 1502, 0.95, 1312 / 1502)),
     predictions=(),
@@ -288,7 +288,7 @@ def test_a_page_on_many_classes_stays_small(tmp_path: Path) -> None:
         EVALUATION,
         class_names=tuple(f"class {number}" for number in range(120)),
         num_images=int(counts.sum()),
-        confusion_matrix=tuple(tuple(int(cell) for cell in row) for row in counts),
+        confusion_matrix=counts,
     )
     text, page = read_page(tmp_path, dataclasses.replace(BARE, evaluation=evaluation))
     assert len(text) < 1_000_000

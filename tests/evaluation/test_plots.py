@@ -45,7 +45,7 @@ def make_evaluation(class_names: tuple[str, ...], per_class: int = 10, part: str
         log_loss=0.4,
         ece=abs(0.9 - accuracy),
         per_class=tuple(ClassMetrics(name, 0.9, 0.8, 0.85, per_class) for name in class_names),
-        confusion_matrix=tuple(tuple(int(cell) for cell in row) for row in confusion),
+        confusion_matrix=confusion,
         confusions=(Confusion(class_names[0], class_names[1], 2, 2 / per_class),),
         reliability_bins=bins,
         predictions=(),
@@ -106,7 +106,7 @@ def test_confusion_cells_hold_counts_or_fractions() -> None:
 
 def test_a_class_without_images_leaves_an_empty_row() -> None:
     evaluation = make_evaluation(("a", "b"), per_class=10)
-    object.__setattr__(evaluation, "confusion_matrix", ((0, 0), (1, 9)))
+    object.__setattr__(evaluation, "confusion_matrix", np.array([[0, 0], [1, 9]]))
     assert write_texts(plots.draw_confusion(evaluation, normalize=True)) == ["10", "90"]
 
 
@@ -145,7 +145,7 @@ def test_a_raster_has_the_colors_of_the_cells_and_is_clear_where_nothing_is() ->
 def test_a_full_matrix_of_many_classes_makes_small_files() -> None:
     evaluation = make_evaluation(tuple(f"class {number}" for number in range(200)))
     counts = np.random.default_rng(0).integers(0, 9, (200, 200)) + 200 * np.eye(200, dtype=int)
-    object.__setattr__(evaluation, "confusion_matrix", tuple(map(tuple, counts.tolist())))
+    object.__setattr__(evaluation, "confusion_matrix", counts)
     figure = plots.draw_confusion(evaluation, normalize=True)
     assert len(plots.figure_bytes(figure, "svg")) < 500_000
     assert len(plots.figure_bytes(figure, "png")) < 500_000

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.auditing.checks import priorities
+from belvedere.auditing.checks import priorities, summarize
 from belvedere.auditing.class_checks import check_classes
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
 from belvedere.auditing.duplicates.near import find_near_duplicates
@@ -20,7 +21,7 @@ from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method
 from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.auditing.register import pixel_functions, registered_checks
 from belvedere.data.array_cache import CachedArray
-from belvedere.data.dataset import Dataset, as_dataset
+from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
 from belvedere.inference.model import Model
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
@@ -77,7 +78,7 @@ def audit(
         if method is not None and folder is not None:
             method = replace(method, network_path=folder / NETWORK)
         result = _audit(dataset, near_duplicates, method, seed, progress)
-        result = replace(result, total_seconds=round(time.perf_counter() - started, 1))
+        result = replace(result, checks=summarize(result), total_seconds=round(time.perf_counter() - started, 1))
         if folder is not None:
             write_audit(folder, result, dataset.samples, spreadsheet=spreadsheet)
     return result
@@ -108,7 +109,15 @@ def _audit(
         total_seconds=0.0,
         corrections=dataset.corrections,
         network=labels.network,
+        num_images_by_split=_count_images(dataset),
+        paths=renamed_paths(dataset.samples),
     )
+
+
+def _count_images(dataset: Dataset) -> dict[str, dict[str, int]]:
+    counts = Counter((sample.split or "", sample.label) for sample in dataset.samples)
+    splits = sorted({split for split, _ in counts})
+    return {split: {name: counts[split, name] for name in dataset.class_names} for split in splits}
 
 
 def _read_images(

@@ -15,7 +15,7 @@ from belvedere.auditing.image_checks import IMAGE_CHECKS
 from belvedere.auditing.label_issues import LABEL_ISSUE
 from belvedere.auditing.outliers import OUTLIER
 from belvedere.runtime.registry import Registry
-from belvedere.types.audit import Audit
+from belvedere.types.audit import Audit, CheckSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,12 @@ for _name, _check in _BUILT_IN.items():
     CHECKS.add(_name, _check)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Result of one check."""
-
-    issue_type: str
-    title: str
-    num_flagged: int  # images, or classes
-    example: str  # the issue with the highest score
-
-
 def priorities() -> dict[str, int]:
     """Return the position of each check, most important first; registered checks come last."""
     return {name: position for position, name in enumerate(CHECKS)}
 
 
-def summarize(audit: Audit) -> tuple[Summary, ...]:
+def summarize(audit: Audit) -> tuple[CheckSummary, ...]:
     """Return the result of each check that was run, most important first."""
     flagged = {(issue.issue_type, issue.image) for issue in audit.issues if issue.is_issue}
     num_flagged = Counter(issue_type for issue_type, _ in flagged)
@@ -81,4 +71,4 @@ def summarize(audit: Audit) -> tuple[Summary, ...]:
     for class_issue in audit.class_issues:
         examples.setdefault(class_issue.issue_type, f"{class_issue.name}: {class_issue.message}")
     run = [name for name in CHECKS if audit.label_issue_method or name not in (LABEL_ISSUE, OUTLIER)]
-    return tuple(Summary(name, CHECKS[name].title, num_flagged[name], examples.get(name, "")) for name in run)
+    return tuple(CheckSummary(name, CHECKS[name].title, num_flagged[name], examples.get(name, "")) for name in run)

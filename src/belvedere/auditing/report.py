@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.auditing.checks import CHECKS, Summary, summarize
+from belvedere.auditing.checks import CHECKS
 from belvedere.auditing.class_checks import IMBALANCE, SMALL_CLASS
 from belvedere.auditing.duplicates.groups import (
     CONFLICTING_LABELS,
@@ -17,7 +17,7 @@ from belvedere.auditing.label_issues import LABEL_ISSUE
 from belvedere.errors import InvalidImageError
 from belvedere.evaluation.report.pages import EmbeddedImage, embed_image, write_page
 from belvedere.images.encode import thumbnail
-from belvedere.types.audit import Audit, DuplicateGroup, Issue
+from belvedere.types.audit import Audit, CheckSummary, DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
 TEMPLATE = Path(__file__).parent / "templates" / "audit.html"
@@ -26,14 +26,14 @@ MAX_LABEL_ISSUES = 60
 MAX_GROUPS = 24
 MAX_GROUP_IMAGES = 6
 TILE_SIZE = 150  # longer side, pixels
-_GROUPED = {SPLIT_LEAK, CONFLICTING_LABELS, DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE}
+GROUPED = {SPLIT_LEAK, CONFLICTING_LABELS, DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE}
 
 
 @dataclass(frozen=True, slots=True)
 class _Section:
     """One check on the page."""
 
-    summary: Summary
+    summary: CheckSummary
     advice: str
     images: tuple[EmbeddedImage, ...] = ()
     groups: tuple[tuple[str, tuple[EmbeddedImage, ...]], ...] = ()  # heading and images
@@ -44,38 +44,38 @@ class _Section:
 def write_audit_page(path: Path, audit: Audit, samples: Sequence[Sample], command: str) -> None:
     """Write the page of an audit of `samples`, with the command line that made it."""
     paths = {sample.name: sample.path for sample in samples}
-    summaries = summarize(audit)
     write_page(
         path,
         TEMPLATE,
         audit=audit,
         num_classes=len({issue.name for issue in audit.class_issues}),
-        summaries=summaries,
-        sections=[_section(summary, audit, paths) for summary in summaries if summary.num_flagged],
+        summaries=audit.checks,
+        sections=[_section(summary, audit, paths) for summary in audit.checks if summary.num_flagged],
         command=command,
     )
 
 
-def _section(summary: Summary, audit: Audit, paths: Mapping[str, Path]) -> _Section:
+def _section(summary: CheckSummary, audit: Audit, paths: Mapping[str, Path]) -> _Section:
     issue_type, advice = summary.issue_type, CHECKS[summary.issue_type].advice
     if issue_type in (SMALL_CLASS, IMBALANCE):
         lines = tuple(
             f"{issue.name}: {issue.message}" for issue in audit.class_issues if issue.issue_type == issue_type
         )
         return _Section(summary, advice, lines=lines)
-    if issue_type in _GROUPED:
-        groups = _groups_of(issue_type, audit.groups)
+    if issue_type in GROUPED:
+        groups = groups_of(issue_type, audit.groups)
         shown = tuple(_embed_group(group, paths) for group in groups[:MAX_GROUPS])
         return _Section(summary, advice, groups=shown, num_hidden=max(0, len(groups) - MAX_GROUPS))
     issues = [issue for issue in audit.issues if issue.issue_type == issue_type and issue.is_issue]
     limit = MAX_LABEL_ISSUES if issue_type == LABEL_ISSUE else MAX_IMAGES
-    embedded = [(issue, _embed(paths[issue.image], *_caption(issue))) for issue in issues[:limit]]
+    embedded = [(issue, _embed(paths[issue.image], *describe_issue(issue))) for issue in issues[:limit]]
     images = tuple(image for _, image in embedded if image is not None)
     lines = tuple(f"{issue.image}: {issue.message}" for issue, image in embedded if image is None)
     return _Section(summary, advice, images, lines=lines, num_hidden=max(0, len(issues) - limit))
 
 
-def _groups_of(issue_type: str, groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
+def groups_of(issue_type: str, groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
+    """Return the groups of duplicates that a check flags."""
     if issue_type == SPLIT_LEAK:
         return [group for group in groups if group.is_split_leak]
     if issue_type == CONFLICTING_LABELS:
@@ -98,7 +98,8 @@ def _embed_group(group: DuplicateGroup, paths: Mapping[str, Path]) -> tuple[str,
     return heading, tuple(image for image in shown if image is not None)
 
 
-def _caption(issue: Issue) -> tuple[str, str]:
+def describe_issue(issue: Issue) -> tuple[str, str]:
+    """Return the caption of an issue's image, and its status."""
     name = Path(issue.image).name
     if issue.issue_type == LABEL_ISSUE:
         suggestion = f"suggested: {issue.suggested_label} ({issue.suggested_probability:.1%})"

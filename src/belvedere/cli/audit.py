@@ -53,7 +53,6 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
-    from belvedere.auditing.checks import summarize
     from belvedere.auditing.output import to_json
     from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_findings
@@ -76,11 +75,11 @@ def audit(
     )
     progress.log_warnings(found.warnings)
     if as_json:
-        print_json(to_json(found, dataset.samples))
+        print_json(to_json(found))
     else:
-        summaries = summarize(found)
-        show_findings(console(), [(one.title, one.num_flagged, one.example) for one in summaries if one.num_flagged])
-        print_error(f"{sum(not one.num_flagged for one in summaries)} of {len(summaries)} checks found nothing.")
+        checks = found.checks
+        show_findings(console(), [(one.title, one.num_flagged, one.example) for one in checks if one.num_flagged])
+        print_error(f"{sum(not one.num_flagged for one in checks)} of {len(checks)} checks found nothing.")
         if found.label_issue_method:
             print_error(f"Label issues found by {found.label_issue_method}.")
         print_report_path(out / "report.html")

@@ -1,6 +1,5 @@
 """The command `calibrate`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +27,7 @@ def calibrate(
         model, data, out=out, force=force, overwrite=overwrite, progress=CommandProgress("calibrate")
     )
     if as_json:
-        print_json(dataclasses.asdict(result) | {"path": str(result.path)})
+        print_json(result.to_dict())
         return
     show_calibration(console(), result)
     if result.num_test_images:

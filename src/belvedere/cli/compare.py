@@ -21,13 +21,12 @@ def compare(
     """Compare RUN_A and RUN_B on the same images: accuracy, each class, and images whose prediction changed."""
     from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_comparison
-    from belvedere.evaluation.comparison import to_json
 
     progress = CommandProgress("compare")
     comparison = belvedere.compare(run_a, run_b, out=out, overwrite=overwrite, progress=progress)
     progress.log_warnings(comparison.warnings)
     if as_json:
-        print_json(to_json(comparison))
+        print_json(comparison.to_dict())
     else:
         show_comparison(console(), comparison)
     if out is not None:

@@ -16,9 +16,7 @@ def demo(
 
     result = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=TrainingProgress("demo"))
     if as_json:
-        scores = {one.name: {"precision": one.precision, "recall": one.recall} for one in result.scores}
-        found = {"report": str(result.report), "fjord": result.fjord.answer, "audit": scores}
-        print_json(found | result.run.metrics)
+        print_json(result.to_dict())
         return
     terminal = console()
     terminal.print("Planted faults that the audit found:")

@@ -27,7 +27,6 @@ MAX_NAME_WIDTH = 16  # longer class names are folded
 COLUMN_GAP = 2
 TABLE_ROWS = 500  # printed at once
 NUM_CLASSES_SHOWN = 3  # where the terminal is too narrow for all
-SHOWN_COVERAGE = 0.8  # whose selective accuracy is shown
 
 
 class TableWriter:
@@ -147,6 +146,8 @@ def _style(prediction: Prediction, name: str) -> str:
 
 def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     """Print metrics: overall, by class, and the most frequent confusions."""
+    from belvedere.evaluation.report.text import class_rows, describe_uncertainty
+
     correct = round(evaluation.accuracy * evaluation.num_images)
     console.print(
         f"accuracy {evaluation.accuracy:.1%} ({correct:,} of {count(evaluation.num_images, 'image')} correct)"
@@ -158,41 +159,15 @@ def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     if evaluation.num_unreadable:
         console.print(f"{count(evaluation.num_unreadable, 'image')} not counted: cannot be read", style="red")
     table = plain_table("class", right=("precision", "recall", "F1", "images"))
-    for row in evaluation.per_class:
-        metrics = [f"{value:.1%}" if value is not None else "-" for value in (row.precision, row.recall, row.f1)]
-        table.add_row(plain_text(row.name), *metrics, f"{row.support:,}")
+    for name, *cells in class_rows(evaluation):
+        table.add_row(plain_text(name), *cells)
     console.print(table)
-    for line in _describe_uncertainty(evaluation):
+    for line in describe_uncertainty(evaluation):
         console.print(line)
     for pair in evaluation.confusions[:5]:
         console.print(
             plain_text(f"{pair.label} predicted as {pair.predicted_label}: {pair.count} ({pair.fraction:.1%})")
         )
-
-
-def _describe_uncertainty(evaluation: Evaluation) -> list[str]:
-    """Return lines on selective accuracy, prediction sets, tags and OOD detection, as far as they were measured."""
-    lines = [
-        f"accuracy on the {point.coverage:.0%} most confident: {point.accuracy:.1%}"
-        for point in evaluation.selective_accuracy
-        if point.coverage == SHOWN_COVERAGE
-    ]
-    if (sets := evaluation.prediction_sets) is not None:
-        lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
-    if evaluation.num_none_of_these:
-        lines.append(
-            f"none of these: {count(evaluation.num_none_of_these, 'image')}, counted as the most probable class"
-        )
-    if (tags := evaluation.tags) is not None:
-        metrics = {"micro F1": tags.micro_f1, "mean average precision": tags.mean_average_precision}
-        text = ", ".join(f"{name} {value:.1%}" for name, value in metrics.items() if value is not None)
-        lines.append(f"tags: {text}")
-    if (ood := evaluation.ood) is not None:
-        lines.append(
-            f"none of these: AUROC {ood.auroc:.3f}, {ood.fpr_at_95_tpr:.1%} false positives at 95% true positives "
-            f"(maximum softmax probability: {ood.msp_auroc:.3f}, {ood.msp_fpr_at_95_tpr:.1%})"
-        )
-    return lines
 
 
 def show_layers(console: "Console", layers: Sequence[Layer]) -> None:
@@ -285,21 +260,11 @@ def show_corrections(console: "Console", summary: Mapping[str, Any]) -> None:
 
 def show_calibration(console: "Console", result: "Calibration") -> None:
     """Print the metrics before and after a calibration."""
+    from belvedere.evaluation.report.text import calibration_rows
+
     table = plain_table("", right=("before", "after"))
-    formats = {
-        "log_loss": ("log loss", "{:.4f}"),
-        "ece": ("expected calibration error", "{:.1%}"),
-        "coverage": ("label in the prediction set", "{:.1%}"),
-        "mean_set_size": ("classes in a prediction set", "{:.2f}"),
-        "acceptance": ("not none of these", "{:.1%}"),
-    }
-    both = result.before, result.after
-    rows = [(title, form, [getattr(each, name) for each in both]) for name, (title, form) in formats.items()]
-    for name, title in (("micro_f1", "tags: micro F1"), ("mean_average_precision", "tags: mean average precision")):
-        rows.append((title, "{:.1%}", [None if each.tags is None else getattr(each.tags, name) for each in both]))
-    for title, form, values in rows:
-        if any(value is not None for value in values):
-            table.add_row(title, *("-" if value is None else form.format(value) for value in values))
+    for row in calibration_rows(result):
+        table.add_row(*row)
     console.print(table)
     console.print("After: cross-validated, on images that were not used for the fit.")
     fitted = {"temperature, prediction sets and threshold": result.num_images, "tags": result.num_tag_images}

@@ -21,6 +21,7 @@ from belvedere.runtime.progress import Progress
 from belvedere.runtime.serialization import unescape_formula
 from belvedere.runtime.terminal import count, describe_error
 from belvedere.types.data import DataWarning, Sample
+from belvedere.types.result import short_repr
 
 SPLIT_ALIASES = {
     "train": ("train", "training", "seg_train"),
@@ -34,7 +35,7 @@ TOLERANCE = 0.01 + 1e-9  # by which the sum of the fractions may exceed 1
 _SPLIT_OF = {alias: split for split, aliases in SPLIT_ALIASES.items() for alias in aliases}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Labeled images."""
 
@@ -43,6 +44,9 @@ class Dataset:
     samples: tuple[Sample, ...]
     warnings: tuple[DataWarning, ...]  # ignored files and missing classes
     corrections: str | None = None  # full path of the corrections file that was applied
+
+    def __repr__(self) -> str:
+        return short_repr(self, source=self.source, num_images=len(self.samples), num_classes=len(self.class_names))
 
     def split(self, name: str | None) -> tuple[Sample, ...]:
         """Return the samples of one split: "train", "val", "test", or None for those without one."""
@@ -106,6 +110,11 @@ def as_dataset(
             raise UsageError("`corrections` is for a folder or table, not for a Dataset. Give it to load_dataset.")
         return data
     return load_dataset(data, corrections, progress)
+
+
+def renamed_paths(samples: Iterable[Sample]) -> dict[str, Path]:
+    """Return the files of the samples that are not named by their path, as in a table with relative paths."""
+    return {sample.name: sample.path for sample in samples if Path(sample.name) != sample.path}
 
 
 def _read_folder(folder: Path) -> tuple[list[Sample], list[DataWarning]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from belvedere.auditing.audit import audit
 from belvedere.auditing.label_issues import LABEL_ISSUE
@@ -16,6 +17,7 @@ from belvedere.training.run import Run
 from belvedere.training.train import train
 from belvedere.types.audit import Audit
 from belvedere.types.prediction import Prediction
+from belvedere.types.result import Result, short_repr
 
 TRAIN_PER_CLASS = 100
 TEST_PER_CLASS = 40
@@ -42,9 +44,9 @@ class DetectionScore:
         return self.correct / self.planted if self.planted else 1.0
 
 
-@dataclass(frozen=True)
-class Demo:
-    """Result of `run_demo`."""
+@dataclass(frozen=True, repr=False)
+class Demo(Result):
+    """Result of `run_demo`. In a notebook, it shows the planted faults that were found, the run and the audit."""
 
     data: Path  # folder of the synthetic dataset, with its truth.json
     audit: Audit
@@ -53,6 +55,16 @@ class Demo:
     report: Path
     fjord: Prediction  # for an image with several classes
     fjord_areas: Mapping[str, float]  # class -> fraction of that image
+
+    def __repr__(self) -> str:
+        accuracy, num_flagged = self.run.evaluation.accuracy, self.audit.num_flagged
+        return short_repr(self, data=str(self.data), num_flagged=num_flagged, accuracy=accuracy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics of the run and the scores of the audit ready for JSON, as `belvedere demo --json`."""
+        scores = {each.name: {"precision": each.precision, "recall": each.recall} for each in self.scores}
+        found = {"report": str(self.report), "fjord": self.fjord.answer, "audit": scores}
+        return found | self.run.to_dict()
 
 
 def run_demo(
@@ -92,7 +104,7 @@ def run_demo(
         # The bundled model was not trained on these images, so it can find their wrong labels.
         found = audit(data, out=folder / "audit", model=load_model(), seed=seed, progress=progress)
         run = train(data, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
-        model, fjord = run.load(), data / FJORD
+        model, fjord = run.model, data / FJORD
         [prediction] = model.predict(fjord)
         sheet = ContactSheet(folder / "fjord.png", progress=False)
         predict_files(model, [fjord], "csv", out=folder / "fjord.csv", sinks=[sheet], progress=False)

@@ -40,6 +40,7 @@ from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import TagMetrics
 from belvedere.types.model import ModelCard, Uncertainty
+from belvedere.types.result import Result, short_repr, to_plain
 
 BATCH_SIZE = 64
 MIN_IMAGES = 100  # with one label, for the temperature, prediction sets and threshold; 80 in each of five folds
@@ -58,9 +59,9 @@ class CalibrationMetrics:
     tags: TagMetrics | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Result of `calibrate`."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Calibration(Result):
+    """Result of `calibrate`. In a notebook, it shows the metrics before and after."""
 
     path: Path  # the file that was written
     before: CalibrationMetrics  # of the model given, with tags as training fitted them
@@ -70,6 +71,16 @@ class Calibration:
     num_test_images: int  # of the test split, which was not used
     training_overlap: float  # estimated fraction of the images that the model was trained on
     uncertainty: Uncertainty  # as written
+
+    def __repr__(self) -> str:
+        losses = {"log_loss_before": self.before.log_loss, "log_loss_after": self.after.log_loss}
+        return short_repr(
+            self, path=str(self.path), num_images=self.num_images, num_tag_images=self.num_tag_images, **losses
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything ready for JSON, as `belvedere calibrate --json` prints it."""
+        return dict(to_plain(self))
 
 
 def calibrate(

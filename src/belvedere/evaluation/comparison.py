@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from belvedere.evaluation.run_folder import candidate_paths
 from belvedere.evaluation.significance import PairedComparison
 from belvedere.types.data import DataWarning
 from belvedere.types.prediction import Prediction
+from belvedere.types.result import Result, short_repr, to_plain
 
 CHANGES = ("gained", "lost", "still_wrong")
 
@@ -30,9 +32,9 @@ class Pair:
         return "" if self.before.predicted_label == self.after.predicted_label else "still_wrong"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Differences between two runs."""
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
+    """Differences between two runs. In a notebook, it shows tables and the images whose prediction changed."""
 
     before: str  # folder of the first run
     after: str  # folder of the second run
@@ -41,32 +43,36 @@ class Comparison:
     pairs: tuple[Pair, ...]  # one per image that both runs predicted
     warnings: tuple[DataWarning, ...]  # images that were skipped, and differences between the runs
 
+    def __repr__(self) -> str:
+        overall = self.overall
+        values = {"num_images": overall.num_images, "accuracy_change": overall.accuracy_change}
+        return short_repr(self, before=self.before, after=self.after, **values, p_value=overall.p_value)
+
     def changed(self, change: str) -> list[Pair]:
         """Return the images that are "gained", "lost" or "still_wrong", highest confidence of the second run first."""
         chosen = [pair for pair in self.pairs if pair.change == change]
         return sorted(chosen, key=lambda pair: (-(pair.after.confidence or 0.0), pair.image))
 
-
-def to_json(comparison: Comparison) -> dict[str, object]:
-    """Return the metrics and the changed images, ready for JSON."""
-    return {
-        "before": comparison.before,
-        "after": comparison.after,
-        **_metrics(comparison.overall),
-        "per_class": {name: _metrics(paired) for name, paired in comparison.per_class.items()},
-        "changed": [
-            {
-                "image": pair.image,
-                "label": pair.label,
-                "before": pair.before.predicted_label,
-                "after": pair.after.predicted_label,
-                "change": change,
-            }
-            for change in CHANGES
-            for pair in comparison.changed(change)
-        ],
-        "warnings": [{"message": each.message, "names": list(each.names)} for each in comparison.warnings],
-    }
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics and the changed images ready for JSON, as in comparison.json."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            **_metrics(self.overall),
+            "per_class": {name: _metrics(paired) for name, paired in self.per_class.items()},
+            "changed": [
+                {
+                    "image": pair.image,
+                    "label": pair.label,
+                    "before": pair.before.predicted_label,
+                    "after": pair.after.predicted_label,
+                    "change": change,
+                }
+                for change in CHANGES
+                for pair in self.changed(change)
+            ],
+            "warnings": to_plain(self.warnings),
+        }
 
 
 def find_file(folder: Path, image: str) -> Path:

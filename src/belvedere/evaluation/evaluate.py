@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from belvedere.data.dataset import Dataset, as_dataset
+from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
 from belvedere.errors import DatasetError, UsageError
 from belvedere.evaluation.metrics import check_labels, compute_metrics, ood_metrics, tag_metrics
 from belvedere.evaluation.run_folder import unreadable_warning, write_results
@@ -127,7 +127,8 @@ def evaluate_samples(
             task.advance(1)
     temperature = model.card.uncertainty.temperature
     evaluation = compute_metrics(predictions, model.class_names, split=split, temperature=temperature)
-    return replace(evaluation, tags=_evaluate_tags(predictions, samples, model.class_names))
+    tags = _evaluate_tags(predictions, samples, model.class_names)
+    return replace(evaluation, tags=tags, paths=renamed_paths(samples))
 
 
 def _evaluate_tags(

@@ -1,7 +1,6 @@
 """Metrics of predictions on labeled images."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +69,7 @@ def compute_metrics(
         log_loss=calibration.log_loss,
         ece=calibration.ece,
         per_class=per_class,
-        confusion_matrix=tuple(tuple(int(count) for count in row) for row in matrix),
+        confusion_matrix=matrix.astype(np.int64),
         confusions=_confusions(matrix, class_names),
         reliability_bins=calibration.bins,
         predictions=tuple(predictions),
@@ -86,13 +85,6 @@ def check_labels(labels: Iterable[str], class_names: Sequence[str], model: str =
     """Raise UnknownNameError for the first label, in alphabetical order, that is no class of the model."""
     for label in sorted(set(labels).difference(class_names)):
         raise UnknownNameError(f"class in {model} for the label", label, class_names)
-
-
-def to_metrics(evaluation: Evaluation) -> dict[str, object]:
-    """Return the metrics as in metrics.json, without the predictions."""
-    metrics = asdict(replace(evaluation, predictions=()))
-    del metrics["predictions"]
-    return metrics
 
 
 def most_confident_errors(evaluation: Evaluation, count: int) -> list[Prediction]:

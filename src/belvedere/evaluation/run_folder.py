@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from belvedere.errors import UsageError
-from belvedere.evaluation.metrics import to_metrics
 from belvedere.evaluation.run_results import RunResults
 from belvedere.inference.writers.text import CLASS_PREFIX, write_predictions
 from belvedere.runtime.serialization import unescape_formula, write_csv, write_json
-from belvedere.runtime.terminal import count
+from belvedere.runtime.terminal import count, describe_error
 from belvedere.types.data import DataWarning, ModelId
 from belvedere.types.evaluation import EpochMetrics, Evaluation
 from belvedere.types.model import ModelCard
@@ -59,7 +58,7 @@ def collect_metrics(
     """Return the content of metrics.json: the metrics, and the model's origin."""
     origin = card.provenance
     return {
-        **to_metrics(evaluation),
+        **evaluation.to_dict(),
         "model": asdict(model_id),
         "total_seconds": round(total_seconds, 3),
         "training_seconds": round(origin.training_seconds, 3),
@@ -79,6 +78,24 @@ def collect_metrics(
 def write_history(path: Path, history: Sequence[EpochMetrics]) -> None:
     """Write history.csv: one row per epoch."""
     write_csv(path, [field.name for field in fields(EpochMetrics)], [astuple(row) for row in history])
+
+
+def read_history(path: Path) -> tuple[EpochMetrics, ...]:
+    """Read history.csv; empty where there is none, as for a linear probe.
+
+    Raises:
+        UsageError: The file is damaged.
+    """
+    if not path.exists():
+        return ()
+    try:
+        with path.open(newline="", encoding="utf-8") as rows:
+            return tuple(
+                EpochMetrics(int(row.pop("epoch")), **{name: float(cell) for name, cell in row.items()})
+                for row in csv.DictReader(rows, strict=True)
+            )
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UsageError(f"Cannot read {path}: {describe_error(error)}. Train again.") from error
 
 
 def read_predictions(folder: Path | str) -> StoredPredictions:

@@ -40,7 +40,7 @@ def write_checkpoint(state: State, path: Path) -> None:
     write_bytes(path, safetensors.torch.save(tensors, {"state": json.dumps(values)}))
 
 
-def read_history(path: Path) -> tuple[EpochMetrics, ...]:
+def checkpoint_history(path: Path) -> tuple[EpochMetrics, ...]:
     """Return the completed epochs of a checkpoint without its tensors; none if the file does not exist.
 
     Raises:

@@ -10,7 +10,7 @@ from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
-from belvedere.evaluation.run_folder import unreadable_warning, write_results
+from belvedere.evaluation.run_folder import read_history, unreadable_warning, write_results
 from belvedere.evaluation.run_results import RunResults
 from belvedere.images.decode import read_image
 from belvedere.inference.model import Model, load_model
@@ -18,7 +18,7 @@ from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.progress import LoggedProgress, Progress, choose_progress
 from belvedere.training.callbacks import Callback, CallbackRunner, TrainingContext, check_callbacks, early_stopping
-from belvedere.training.checkpoint import read_history
+from belvedere.training.checkpoint import checkpoint_history
 from belvedere.training.custom_augment import Augment, check_augment
 from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
@@ -145,7 +145,8 @@ def _run(
     if run is None:  # the main process has written it
         metrics = json.loads((options.out / "metrics.json").read_text(encoding="utf-8"))
         evaluation = _evaluate(config_of_run.split, load_model(options.out), Progress())
-        return Run(options.out, evaluation, metrics, is_main_process=False)
+        history = read_history(options.out / "history.csv")
+        return Run(options.out, evaluation, metrics, is_main_process=False, history=history)
     callbacks.on_train_end(run)
     return run
 
@@ -183,7 +184,7 @@ def _describe(folder: Path, out: Path, config: RunConfig, runtime: Runtime) -> T
         device=runtime.device.description,
         class_names=config.dataset.class_names,
         num_images=counts,
-        history=read_history(folder / CHECKPOINT),
+        history=checkpoint_history(folder / CHECKPOINT),
     )
 
 
@@ -294,7 +295,7 @@ def _write_run(
         config=settings,
         spreadsheet=options.spreadsheet,
     )
-    return Run(out, evaluation, write_results(folder, results))
+    return Run(out, evaluation, write_results(folder, results), history=results.history)
 
 
 def _reported(split: DataSplit) -> tuple[Sample, ...]:

@@ -1,8 +1,12 @@
 """Results of an audit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from belvedere.types.data import DataWarning
+from belvedere.types.result import Result, short_repr, to_plain
 
 AUDIT, ISSUES = "audit.json", "issues.csv"  # files of an audit
 
@@ -74,13 +78,23 @@ class AuditNetwork:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    """Issues of a labeled dataset."""
+class CheckSummary:
+    """Result of one check for a whole dataset."""
+
+    issue_type: str  # name of the check
+    title: str
+    num_flagged: int  # images, or classes
+    example: str  # the issue with the highest score
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Audit(Result):
+    """Issues of a labeled dataset. In a notebook, it shows them with their images."""
 
     data: str  # folder or table, as given
     class_names: tuple[str, ...]
     num_images: int
-    issues: tuple[Issue, ...] = field(repr=False)  # by check, highest score first
+    issues: tuple[Issue, ...]  # by check, highest score first
     groups: tuple[DuplicateGroup, ...]  # split leaks first, then conflicting labels
     class_issues: tuple[ClassIssue, ...]
     label_issue_method: str  # source of the out-of-fold predictions; empty where labels were not checked
@@ -88,8 +102,37 @@ class Audit:
     total_seconds: float
     corrections: str | None = None  # full path of the corrections that were applied to the labels
     network: AuditNetwork | None = None  # None where labels were not checked
+    checks: tuple[CheckSummary, ...] = ()  # that were run, most important first
+    num_images_by_split: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)  # and by class
+    paths: Mapping[str, Path] = field(default_factory=dict, compare=False)  # files of images with another name
+
+    def __repr__(self) -> str:
+        return short_repr(self, data=self.data, num_images=self.num_images, num_flagged=self.num_flagged)
 
     @property
     def num_flagged(self) -> int:
         """Number of images with an issue."""
         return len({issue.image for issue in self.issues if issue.is_issue})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the audit ready for JSON: the keys of audit.json, and `issues` with the columns of issues.csv."""
+        return {
+            "data": self.data,
+            "corrections": self.corrections,
+            "class_names": list(self.class_names),
+            "num_images": self.num_images,
+            "num_flagged": self.num_flagged,
+            "checks": {each.issue_type: {"title": each.title, "num_flagged": each.num_flagged} for each in self.checks},
+            "num_images_by_split": to_plain(self.num_images_by_split),
+            "class_issues": to_plain(self.class_issues),
+            "groups": [
+                to_plain(group)
+                | {"is_split_leak": group.is_split_leak, "has_conflicting_labels": group.has_conflicting_labels}
+                for group in self.groups
+            ],
+            "label_issue_method": self.label_issue_method or None,
+            "network": to_plain(self.network),
+            "warnings": to_plain(self.warnings),
+            "total_seconds": self.total_seconds,
+            "issues": to_plain(self.issues),
+        }

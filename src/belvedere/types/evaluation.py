@@ -1,8 +1,16 @@
 """Results of an evaluation, and the metrics of training epochs."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.errors import find_named
 from belvedere.types.prediction import Prediction
+from belvedere.types.result import Result, short_repr, to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +100,9 @@ class Confusion:
     fraction: float  # of the images with this label
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Metrics of a model on labeled images."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Result):
+    """Metrics of a model on labeled images. In a notebook, it shows its tables and most confident mistakes."""
 
     class_names: tuple[str, ...]
     num_images: int  # without unreadable ones
@@ -104,7 +112,7 @@ class Evaluation:
     log_loss: float  # nats
     ece: float  # expected calibration error, 15 equal bins
     per_class: tuple[ClassMetrics, ...]
-    confusion_matrix: tuple[tuple[int, ...], ...]  # (K, K): rows labels, columns predictions
+    confusion_matrix: NDArray[np.int64] = field(compare=False)  # (K, K), read-only: rows labels, columns predictions
     confusions: tuple[Confusion, ...]  # most frequent first
     reliability_bins: tuple[ReliabilityBin, ...]
     predictions: tuple[Prediction, ...] = field(repr=False)  # with labels, one for each image
@@ -115,6 +123,39 @@ class Evaluation:
     prediction_sets: PredictionSetMetrics | None = None
     tags: TagMetrics | None = None  # where the images have several labels
     ood: OODMetrics | None = None
+    paths: Mapping[str, Path] = field(default_factory=dict, compare=False)  # files of images with another name
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.confusion_matrix, np.int64)
+        matrix.flags.writeable = False
+        object.__setattr__(self, "confusion_matrix", matrix)
+
+    def __repr__(self) -> str:
+        return short_repr(
+            self, split=self.split, num_images=self.num_images, accuracy=self.accuracy, macro_f1=self.macro_f1
+        )
+
+    def normalized_confusion_matrix(self, normalize: Literal["true", "pred", "all"] = "true") -> NDArray[np.float64]:
+        """Return the confusion matrix as fractions, as scikit-learn's `confusion_matrix(normalize=...)`.
+
+        Args:
+            normalize: What adds up to 1: "true", each row, so that the diagonal is the recall; "pred", each column, so
+                that the diagonal is the precision; "all", the matrix. Rows and columns without images stay 0.
+
+        Returns:
+            The fractions, (K, K).
+
+        Raises:
+            UnknownNameError: `normalize` is none of these.
+        """
+        axis = find_named("normalization", normalize, {"true": 1, "pred": 0, "all": None})
+        totals = self.confusion_matrix.sum(axis=axis, keepdims=True)
+        return np.asarray(self.confusion_matrix / np.maximum(totals, 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics ready for JSON, with the keys of metrics.json; without the predictions."""
+        left_out = ("predictions", "paths")
+        return {field.name: to_plain(getattr(self, field.name)) for field in fields(self) if field.name not in left_out}
 
 
 @dataclass(frozen=True, slots=True)

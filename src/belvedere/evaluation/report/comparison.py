@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from belvedere.errors import InvalidImageError
-from belvedere.evaluation.comparison import Comparison, Pair, find_file, to_json
+from belvedere.evaluation.comparison import Comparison, Pair, find_file
 from belvedere.evaluation.report.pages import TEMPLATES, EmbeddedImage, embed_image, percent, points, write_page
 from belvedere.evaluation.significance import CONFIDENCE, PairedComparison
 from belvedere.images.encode import thumbnail
@@ -30,7 +30,7 @@ def write_comparison(folder: Path, comparison: Comparison, *, overwrite: bool, i
         OutputExistsError: It exists and may not be replaced.
     """
     with atomic_folder(folder, overwrite=overwrite, inputs=inputs) as unfinished:
-        write_json(unfinished / "comparison.json", to_json(comparison))
+        write_json(unfinished / "comparison.json", comparison.to_dict())
         rows = sorted(comparison.per_class.items())
         intervals = [comparison.overall, *comparison.per_class.values()]
         sections = [

@@ -91,7 +91,7 @@ def _embed(tiles: Sequence[Tile]) -> list[EmbeddedImage]:
 
 
 def _summary(evaluation: Evaluation) -> str:
-    correct = sum(row[index] for index, row in enumerate(evaluation.confusion_matrix))
+    correct = int(evaluation.confusion_matrix.trace())
     images = f"{evaluation.num_images:,} {SPLIT_IMAGES[evaluation.split]}"
     return f"{correct:,} of {images} correct: {percent(evaluation.accuracy)}."
 
@@ -128,7 +128,7 @@ def _cautions(run: RunResults) -> list[str]:
 def _headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """Return name, value and meaning of the large numbers at the top of the page."""
     num_classes = len(evaluation.class_names)
-    majority = percent(max(map(sum, evaluation.confusion_matrix)) / evaluation.num_images)
+    majority = percent(int(evaluation.confusion_matrix.sum(axis=1).max()) / evaluation.num_images)
     return [
         (
             "Accuracy",

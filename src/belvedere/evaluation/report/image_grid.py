@@ -148,11 +148,3 @@ def _draw_prediction(axes: Axes, prediction: Prediction, class_names: Sequence[s
     elif len(prediction.tags) > 1:
         tags = ", ".join(f"{tag.name} {tag.area_fraction:.0%}" for tag in prediction.tags)
         axes.text(0, 4.95, truncate_middle(tags, 34), fontsize=7, color=COLORS["muted"])
-
-
-def describe_prediction(prediction: Prediction) -> list[str]:
-    """Return the lines of a caption; "none of these" is followed by the most probable class."""
-    confidence = f"{prediction.confidence or 0.0:.1%}"
-    if prediction.none_of_these:
-        return [f"predicted {NONE_OF_THESE}", f"(most probable: {prediction.predicted_label} {confidence})"]
-    return [f"predicted {prediction.answer} {confidence}"]

@@ -148,8 +148,7 @@ def draw_confusion(evaluation: Evaluation, *, normalize: bool) -> Figure:
     Returns:
         The figure; above `MAX_NUMBERED_CLASSES` classes, cells have colors only.
     """
-    counts = np.array(evaluation.confusion_matrix, dtype=np.int64)  # (K, K)
-    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (K, K)
+    counts, fractions = evaluation.confusion_matrix, evaluation.normalized_confusion_matrix()  # (K, K) each
     names = [truncate_middle(name, 22) for name in evaluation.class_names]
     if len(names) > MAX_NUMBERED_CLASSES:
         if normalize:

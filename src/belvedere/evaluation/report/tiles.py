@@ -6,7 +6,8 @@ from pathlib import Path
 from belvedere.errors import InvalidImageError
 from belvedere.evaluation.metrics import most_confident_errors
 from belvedere.evaluation.report.heatmap_figures import side_by_side
-from belvedere.evaluation.report.image_grid import Tile, describe_prediction
+from belvedere.evaluation.report.image_grid import Tile
+from belvedere.evaluation.report.text import describe_prediction
 from belvedere.images.encode import thumbnail
 from belvedere.inference.model import Model
 from belvedere.types.data import Sample

@@ -83,4 +83,4 @@ class BackgroundServer:
         if not self.is_running:
             return html.escape(repr(self))
         url = html.escape(self.url, quote=True)
-        return f'<iframe src="{url}" title="Belvedere" width="100%" height="{FRAME_HEIGHT}"></iframe>'
+        return f'<iframe src="{url}" title="Belvedere" width="100%" height="{FRAME_HEIGHT}" style="border: 0"></iframe>'

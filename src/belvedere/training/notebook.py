@@ -1,0 +1,29 @@
+"""HTML of a finished training for notebooks."""
+
+from belvedere.evaluation.report.notebook import evaluation_parts
+from belvedere.runtime import notebook
+from belvedere.training.train import Run
+
+
+def run_html(run: Run) -> str:
+    """Return a run: its training, the curve of the accuracy, and the evaluation."""
+    return notebook.block(notebook.title(f"Run: {run.folder}"), *run_parts(run))
+
+
+def run_parts(run: Run) -> list[str]:
+    """Return the parts of a run's HTML, for a larger output."""
+    made = run.metrics
+    interrupted = ", interrupted" if made["interrupted"] else ""
+    parts = [
+        notebook.line(
+            f"Recipe {made['recipe']!r}, seed {made['seed']}: {made['epochs']} epochs in "
+            f"{made['training_seconds']:.1f} s{interrupted}, best epoch {made['best_epoch']}. Report: {run.report}"
+        )
+    ]
+    if run.history:
+        series = (
+            ("validation", notebook.BLUE, [epoch.validation_accuracy for epoch in run.history]),
+            ("training", notebook.ORANGE, [epoch.accuracy for epoch in run.history]),
+        )
+        parts += [notebook.title("Accuracy"), notebook.curves(series)]
+    return [*parts, notebook.title("Evaluation"), *evaluation_parts(run.evaluation)]
