@@ -59,7 +59,7 @@ def audit(
     from belvedere.cli.tables import show_findings
 
     run_code(code)
-    progress = TrainingProgress()
+    progress = TrainingProgress("audit")
     dataset = belvedere.load_dataset(data, corrections, progress)
     found = belvedere.audit(
         dataset,

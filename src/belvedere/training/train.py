@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
@@ -103,7 +103,7 @@ def train(
     started, recipe = time.perf_counter(), choose_recipe(recipe, config, epochs, **changes)
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume, augment)
     runtime = Runtime(choose_device(device), init_distributed(device))
-    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    dataset = as_dataset(data)
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, _inputs(config, recipe, dataset)) as folder:
         if runtime.distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
