@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
@@ -122,7 +122,7 @@ def _run(
     data: Dataset | Path | str, recipe: Recipe, config: Path | str | None, options: _Options, runtime: Runtime
 ) -> Run:
     """Load the data, train into the run folder, and call the callbacks."""
-    dataset = data if isinstance(data, Dataset) else load_dataset(data, progress=runtime.progress)
+    dataset = as_dataset(data, progress=runtime.progress)
     callbacks, distributed = CallbackRunner(options.callbacks, runtime.distributed), runtime.distributed
     inputs = _input_files(config, recipe, dataset)
     with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
