@@ -89,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
         "load",
         "seconds",
         "max_minutes",
-    },  # history.csv; Run.load, as in pickle, torch and json; the unit of the limit
+    },  # Run.load, as in pickle; columns; the unit of a limit
     "files": {"seconds", "unreadable", "max_minutes"},  # duration of an epoch in history.csv; an audit check
     "options": {"max_minutes"},
 }

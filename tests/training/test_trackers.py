@@ -142,6 +142,7 @@ def values_of(items: Any) -> dict[str, Any]:
 
 def test_wandb(finished: Run, here: Path) -> None:
     log_run(open_tracker("wandb"), finished)
+    importlib.import_module("wandb").teardown()  # waits for its process, which writes the file
     [file] = here.glob("wandb/offline-run-*/run-*.wandb")
     records: dict[str, list[Any]] = {}
     for record in wandb_records(file):

@@ -120,7 +120,6 @@ def export(
         InvalidModelError: The model cannot be opened.
     """
     tolerance = find_named("format", format, TOLERANCES)
-    tolerance = tolerance if tta else NO_TTA
     original = as_model(model)
     out, source = Path(out), model_file(original.name)
     paths = _list_images(calibration_data)
@@ -136,7 +135,7 @@ def export(
         tta,
         original.fingerprint,
         *comparison,
-        tolerance=tolerance,
+        tolerance=tolerance if tta else NO_TTA,
         num_calibration_images=len(calibration) if format == "int8" else 0,
         size_bytes=len(content),
         original_size_bytes=source.stat().st_size,
