@@ -89,7 +89,6 @@ def train(
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
     from belvedere.cli.progress import TrainingProgress
-    from belvedere.cli.tables import show_evaluation
 
     run_code(code)
     recipe = recipe or _default_recipe(network, weights)
@@ -118,8 +117,13 @@ def train(
         progress=TrainingProgress(),
         **changes,
     )
-    if not run.is_main_process:
-        return  # one of several processes prints the result
+    if run.is_main_process:  # one of several processes prints the result
+        _print_run(run, as_json)
+
+
+def _print_run(run: belvedere.Run, as_json: bool) -> None:
+    from belvedere.cli.tables import show_evaluation
+
     if as_json:
         print_json(run.metrics)
     else:

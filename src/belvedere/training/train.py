@@ -90,8 +90,7 @@ def train(
 ) -> Run:
     """Train a classifier, evaluate it and write its run folder.
 
-    The best epoch is selected on the validation images; the test images are only reported. Ctrl-C ends the training
-    and keeps the best epoch so far; before the first epoch is completed, nothing is kept.
+    The best epoch is selected on the validation images; the test images are only reported. Ctrl-C keeps the best epoch.
 
     Args:
         data: Folder or table of labeled images, or a dataset from `load_dataset`.
@@ -119,10 +118,9 @@ def train(
     _check_arguments(chosen, seed, max_minutes, epochs, overwrite, resume, augment)
     called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
     options = _Options(Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, called, augment)
-    runtime = Runtime(choose_device(device), init_distributed(device))
-    if runtime.distributed.is_main:
-        runtime = replace(runtime, progress=choose_progress(progress))
-    return _run(data, chosen, config, options, runtime)
+    distributed = init_distributed(device)
+    shown = choose_progress(progress) if distributed.is_main else Progress()
+    return _run(data, chosen, config, options, Runtime(choose_device(device), distributed, shown))
 
 
 def _run(
