@@ -121,7 +121,7 @@ def train(
         _print_run(run, as_json)
 
 
-def _print_run(run: belvedere.Run, as_json: bool) -> None:
+def _print_run(run: "belvedere.Run", as_json: bool) -> None:
     from belvedere.cli.tables import show_evaluation
 
     if as_json:
