@@ -239,6 +239,8 @@ def show_card(console: "Console", card: ModelCard) -> None:
     }
     if "weights" in source:
         lines["weights"] = f"{made.network}, {source['weights']}, license {source.get('license', 'unknown')}"
+    if "run" in source:
+        lines["from run"] = source["run"]
     if "teacher" in source:
         lines["teacher"] = source["teacher"]
     for title, text in lines.items():

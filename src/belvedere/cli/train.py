@@ -49,6 +49,11 @@ Assignments = Annotated[
 MaxMinutes = Annotated[
     float | None, typer.Option("--max-minutes", help="Fit the training into this time.", show_default=False)
 ]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--start-from", help="Run folder whose weights to start from.", show_default=False),
+]
+Folds = Annotated[int | None, typer.Option("--folds", help="Cross-validate with this many folds.", show_default=False)]
 
 
 @command()
@@ -60,6 +65,8 @@ def train(
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     teacher: TeacherRun = None,
     unlabeled: UnlabeledFolder = None,
+    start_from: StartFrom = None,
+    folds: Folds = None,
     corrections: Corrections = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with keys of the recipe.", show_default=False)] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and exit.")] = False,
@@ -78,12 +85,15 @@ def train(
     from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation
 
-    recipe = recipe or ("probe" if network or weights else "standard")
+    if start_from is None:
+        recipe = recipe or ("probe" if network or weights else "standard")
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or ()) | {key: value for key, value in given.items() if value is not None}
     epochs = changes.pop("epochs", None) if epochs is None else epochs
     if print_config:
-        print(belvedere.recipe_to_toml(recipe, config, epochs, **changes), end="")  # noqa: T201
+        if recipe is None and config is None and start_from is not None:
+            config = start_from / "config.toml"
+        print(belvedere.recipe_to_toml(recipe or "standard", config, epochs, **changes), end="")  # noqa: T201
         return
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
@@ -100,6 +110,8 @@ def train(
         resume=resume,
         offline=offline,
         spreadsheet=spreadsheet,
+        start_from=start_from,
+        folds=folds,
         progress=TrainingProgress(),
         **changes,
     )

@@ -6,7 +6,8 @@ from PIL import Image, ImageOps
 
 from belvedere.types.model import Preprocess
 
-RESIZE_RULES = ("stretch", "crop")
+RESIZE_RULES = ("stretch", "crop", "letterbox")
+PADDING = 114  # gray level around a letterboxed image, as in YOLO
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 RGB = NDArray[np.uint8]
 
@@ -17,7 +18,8 @@ def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     Args:
         pixels: (H, W, 3).
         preprocess: The size, the interpolation and the rule. "stretch" scales both sides; "crop" scales until the
-            image covers the size, and keeps the center.
+            image covers the size, and keeps the center; "letterbox" scales until the image fits into the size, and
+            pads it with gray.
 
     Returns:
         (preprocess.height, preprocess.width, 3); the same array where it already has that size.
@@ -28,7 +30,19 @@ def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     image, interpolation = Image.fromarray(pixels), INTERPOLATIONS[preprocess.interpolation]
     if preprocess.resize == "crop":
         return np.array(ImageOps.fit(image, size, interpolation))
+    if preprocess.resize == "letterbox":
+        top, left, rows, columns = letterbox_region(*pixels.shape[:2], preprocess)
+        padded = np.full((preprocess.height, preprocess.width, 3), PADDING, np.uint8)
+        padded[top : top + rows, left : left + columns] = image.resize((columns, rows), interpolation)
+        return padded
     return np.array(image.resize(size, interpolation))
+
+
+def letterbox_region(height: int, width: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
+    """Return top, left, height and width, in pixels of a model's input, of a letterboxed image of a size."""
+    scale = min(preprocess.height / height, preprocess.width / width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    return (preprocess.height - rows) // 2, (preprocess.width - columns) // 2, rows, columns
 
 
 def shrink(pixels: RGB, max_size: int) -> RGB:

@@ -21,12 +21,14 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
+from belvedere.training.folds import check_folds, cross_validate, split_for_folds
 from belvedere.training.input_size import adapt_size_schedule, choose_image_size
 from belvedere.training.networks import architecture_for
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run_folder import RunConfig, open_run_folder, write_config, write_trained
+from belvedere.training.start_from import StartRun, check_start, leak_warnings, read_start, recipe_of
 from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import load_training_data
 from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
@@ -57,7 +59,7 @@ def train(
     data: Dataset | Path | str,
     *,
     out: Path | str,
-    recipe: Recipe | str = DEFAULT_RECIPE,
+    recipe: Recipe | str | None = None,
     config: Path | str | None = None,
     epochs: int | None = None,
     max_minutes: float | None = None,
@@ -67,6 +69,8 @@ def train(
     resume: bool = False,
     offline: bool = False,
     spreadsheet: bool = False,
+    start_from: Path | str | None = None,
+    folds: int | None = None,
     progress: Progress | None = None,
     **changes: object,
 ) -> Run:
@@ -78,7 +82,7 @@ def train(
     Args:
         data: Folder or table of labeled images, or a dataset from `load_dataset`.
         out: Run folder, complete when it appears; the work is done in `OUT.partial`.
-        recipe: Name of a recipe, or a recipe.
+        recipe: Name of a recipe, or a recipe. Default: "standard", or that of the run `start_from`.
         config: TOML file with recipe keys, which override the recipe.
         epochs: Number of epochs. Default: the recipe's.
         max_minutes: Time limit for everything, instead of epochs: the number of steps is adapted to it.
@@ -88,6 +92,8 @@ def train(
         resume: Whether to resume an interrupted training with the same arguments; without one, it starts.
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
+        start_from: Folder of an earlier run, whose weights the training starts from; new classes get new rows of the head.
+        folds: Number of folds of a cross-validation, instead of a test split; the metrics are of all images then.
         progress: Shows progress. Default: nothing is shown.
         **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.
 
@@ -95,9 +101,13 @@ def train(
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
     started = time.perf_counter()
-    recipe = choose_recipe(recipe, config, epochs, **changes)
+    start = None if start_from is None else read_start(start_from)
+    recipe = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
+    check_start(start, recipe)
     runtime = Runtime(choose_device(device), init_distributed(device))
+    excluded = {"max_minutes": max_minutes, "resume": resume, "start_from": start}
+    check_folds(folds, recipe, runtime.distributed.world_size, excluded)
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     inputs = _input_files(config, recipe, dataset)
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
@@ -106,22 +116,44 @@ def train(
         log = runtime.progress
         log.log(f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}")
         deadline = None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
-        run = _configure(recipe, seed, dataset, runtime, max_minutes, deadline)
+        run = _configure(recipe, seed, dataset, runtime, max_minutes, deadline, start, folds)
         settings = write_config(folder, run, runtime)
+        cross_validated = None
+        if folds is not None:
+            cross_validated = cross_validate(
+                run, folds, runtime, lambda each: _train(None, each, runtime, None, offline)
+            )
         trained = _train(folder, run, runtime, deadline, offline)
         if runtime.distributed.is_main:
             with log.stage("write"):
-                return _write_run(folder, Path(out), trained, run, runtime, settings, started, spreadsheet)
+                return _write_run(
+                    folder, Path(out), trained, run, runtime, settings, started, spreadsheet, cross_validated
+                )
     return _read_run(Path(out), run.split)
 
 
 def _configure(
-    recipe: Recipe, seed: int, dataset: Dataset, runtime: Runtime, max_minutes: float | None, deadline: float | None
+    recipe: Recipe,
+    seed: int,
+    dataset: Dataset,
+    runtime: Runtime,
+    max_minutes: float | None,
+    deadline: float | None,
+    start: StartRun | None,
+    folds: int | None,
 ) -> RunConfig:
     """Split the dataset, and adapt the recipe to the network and the time."""
-    split = _split(dataset, recipe, seed, runtime.progress)
+    if folds is None:
+        split = _split(dataset, recipe, seed, runtime.progress, start)
+    else:
+        split = split_for_folds(dataset, recipe, seed, runtime.progress)
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, deadline)
-    return RunConfig(recipe, seed, dataset, split, find_unlabeled(recipe, split, runtime.progress), max_minutes)
+    unlabeled = find_unlabeled(recipe, split, runtime.progress)
+    return RunConfig(recipe, seed, dataset, split, unlabeled, max_minutes, start, folds)
+
+
+def _default_recipe(start: StartRun | None) -> Recipe | str:
+    return DEFAULT_RECIPE if start is None else recipe_of(start)
 
 
 def _read_run(out: Path, split: DataSplit) -> Run:
@@ -130,19 +162,27 @@ def _read_run(out: Path, split: DataSplit) -> Run:
     return Run(out, _evaluate(split, load_model(out), Progress()), metrics, is_main_process=False)
 
 
-def _train(folder: Path, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool) -> TrainingOutput:
+def _train(
+    folder: Path | None, run: RunConfig, runtime: Runtime, deadline: float | None, offline: bool
+) -> TrainingOutput:
     """Run the stages of a training."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
-    weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
-    pretrained_from: dict[str, str] = {}
-    if weights is not None:
+    weights = None
+    if recipe.pretrained:
+        weights = load_weights(recipe, runtime.progress, offline) if run.start is None else run.start.backbone()
+    pretrained_from: dict[str, str] = {} if run.start is None else run.start.origin
+    if weights is not None and run.start is None:
         license_id = architecture_for(recipe).license
         pretrained_from = {"weights": weights.source, "sha256": weights.sha256, "license": license_id}
     if recipe.linear_probe_only and weights is not None:
+        if run.start is not None:
+            runtime.progress.log(
+                f"The backbone is that of the run {run.start.folder}; the linear probe is fitted again, to all images."
+            )
         trained = train_linear_probe(recipe, split, class_names, weights, run.seed, runtime)
         return replace(trained, pretrained_from=pretrained_from)
     data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
-    network = build_network(recipe, data, run.seed, runtime, weights)
+    network = build_network(recipe, data, run.seed, runtime, weights, run.start)
     result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline))
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
@@ -176,9 +216,12 @@ def _input_files(config: Path | str | None, recipe: Recipe, dataset: Dataset) ->
     yield from dataset.list_files()
 
 
-def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> DataSplit:
+def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress, start: StartRun | None) -> DataSplit:
     """Split a dataset; check that a test image can be read before the work begins."""
-    split, reason = split_dataset(dataset, recipe.split_fractions, seed, progress), ""
+    known = None if start is None else start.split_of
+    split, reason = split_dataset(dataset, recipe.split_fractions, seed, progress, known), ""
+    if start is not None:
+        split = replace(split, warnings=(*leak_warnings(split, start), *split.warnings))
     for sample in split.test:
         try:
             read_image(sample.path)
@@ -200,6 +243,7 @@ def _write_run(
     settings: str,
     started: float,
     spreadsheet: bool,
+    cross_validated: Evaluation | None,
 ) -> Run:
     """Write the model, evaluate it, and write the report into the folder that is renamed to `out` afterwards."""
     split, log = run.split, runtime.progress
@@ -207,10 +251,10 @@ def _write_run(
     card = write_trained(folder, trained, uncertainty, run, runtime)
     log.log("Evaluating the model")
     model, known = load_model(folder), None
-    if trained.embedding_key and not any(sample.extra_labels for sample in _reported(split)):
+    if not cross_validated and trained.embedding_key and not any(sample.extra_labels for sample in _reported(split)):
         log.log("Test predictions are computed from cached embeddings, without tags: `evaluate` computes tags.")
         known = predict_from_embeddings(split, model, trained, uncertainty.ood_scorer, log)
-    evaluation = _evaluate(split, model, log, known)
+    evaluation = cross_validated or _evaluate(split, model, log, known)
     log.log_warnings(unreadable_warning(evaluation))
     results = RunResults(
         title=str(out),
@@ -218,7 +262,7 @@ def _write_run(
         model_id=ModelId(f"{out.absolute().name}/{MODEL_NAME}", model.sha256),
         card=card,
         warnings=trained.warnings + unreadable_warning(evaluation),
-        samples={"Training images": split.train.samples, SPLIT_TITLES[evaluation.split]: _reported(split)},
+        samples=_shown_samples(split, evaluation),
         command=command_line(),
         total_seconds=time.perf_counter() - started,
         model=model,
@@ -227,6 +271,13 @@ def _write_run(
         spreadsheet=spreadsheet,
     )
     return Run(out, evaluation, write_results(folder, results))
+
+
+def _shown_samples(split: DataSplit, evaluation: Evaluation) -> dict[str, tuple[Sample, ...]]:
+    """Return the samples of the report, by the title of their grid."""
+    if evaluation.cross_validation is not None:
+        return {"Images": split.train.samples + split.validation.samples}
+    return {"Training images": split.train.samples, SPLIT_TITLES[evaluation.split]: _reported(split)}
 
 
 def _reported(split: DataSplit) -> tuple[Sample, ...]:

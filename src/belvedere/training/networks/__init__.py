@@ -34,13 +34,14 @@ def architecture_for(recipe: Recipe) -> ArchitectureSpec:
         UsageError: It does not accept the recipe's image size.
     """
     if recipe.pretrained:
-        return find_backbone(recipe.network, recipe.image_size)
+        return find_backbone(recipe.network, recipe.image_size).with_resize(recipe.resize)
     try:
         entry = find_network(recipe.network)
     except UnknownNameError as error:
         error.add_note("Networks of timm need a recipe that starts from pretrained weights: probe or finetune.")
         raise
-    return entry if recipe.image_size is None else entry.with_image_size(recipe.image_size)
+    entry = entry if recipe.image_size is None else entry.with_image_size(recipe.image_size)
+    return entry.with_resize(recipe.resize)
 
 
 def list_models() -> tuple[NetworkInfo, ...]:
