@@ -37,6 +37,7 @@ RUN_FILES = {
     "metrics.json",
     "history.csv",
     "predictions.csv",
+    "splits.csv",
     "config.toml",
     "report.html",
     "train.log",

@@ -93,9 +93,9 @@ def split_dataset(
             f"No images to evaluate on in {dataset.source}. "
             "Expected at least three in a class and a `test_fraction` over 0, or a test split."
         )
-    known = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
+    learned = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
     all_test = dataset.split("test") or test.samples
-    return DataSplit(rest, validation, all_test, test, tuple(warnings), fingerprint(known))
+    return DataSplit(rest, validation, all_test, test, tuple(warnings), fingerprint(learned))
 
 
 def _draw(

@@ -27,7 +27,8 @@ def class_weights(labels: NDArray[np.int64], num_classes: int, method: str) -> N
     counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
     numbers = counts if method == "balanced" else (1 - BETA**counts) / (1 - BETA)
     weights = 1 / numbers
-    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+    normalized: NDArray[np.float32] = (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+    return normalized
 
 
 def probe_weights(labels: NDArray[np.int64], num_classes: int, recipe: Recipe) -> NDArray[np.float32] | None:

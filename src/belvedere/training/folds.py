@@ -148,7 +148,7 @@ def cross_validate(
     metrics = summarize_folds(evaluations)
     runtime.progress.log(
         f"Cross-validation: accuracy {metrics.accuracy.mean:.4f} (standard deviation {metrics.accuracy.std:.4f} over "
-        f"{num_folds} folds). The model is trained on all images now."
+        f"{num_folds} folds). Training the model on all images"
     )
     return replace(pooled, cross_validation=metrics)
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,10 +97,8 @@ def read_start(run: Path | str) -> StartRun:
     except safetensors.SafetensorError as error:
         raise UsageError(f"The weights of the run {folder} cannot be read: {error}. Choose another run.") from error
     origin: Mapping[str, str] = {}
-    try:
+    with suppress(BelvedereError):  # the weights suffice
         origin = load_model(folder).card.provenance.pretrained_from
-    except BelvedereError:  # the weights suffice
-        pass
     sha256 = hashlib.sha256(content).hexdigest()
     return StartRun(folder, recipe, class_names, tensors, sha256, _read_splits(folder / SPLITS), origin)
 

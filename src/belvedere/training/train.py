@@ -92,7 +92,7 @@ def train(
         resume: Whether to resume an interrupted training with the same arguments; without one, it starts.
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
-        start_from: Folder of an earlier run, whose weights the training starts from; new classes get new rows of the head.
+        start_from: Folder of an earlier run, whose weights the training starts from.
         folds: Number of folds of a cross-validation, instead of a test split; the metrics are of all images then.
         progress: Shows progress. Default: nothing is shown.
         **changes: Recipe keys, such as network, weights, teacher or batch_size, which override `config`.

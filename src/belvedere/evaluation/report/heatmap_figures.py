@@ -46,4 +46,5 @@ def compute_cam(
     maps = model.class_activation_maps(resize_image(pixels, model.card.preprocess)[None], cancellation)[0]
     region = visible_region(pixels, model.card.preprocess)
     maps = softmax_over_classes(maps / model.card.uncertainty.temperature)
-    return shrink(region, max_size), without_padding(maps, *pixels.shape[:2], model.card.preprocess)
+    height, width = pixels.shape[:2]
+    return shrink(region, max_size), without_padding(maps, height, width, model.card.preprocess)

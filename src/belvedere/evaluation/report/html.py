@@ -124,10 +124,10 @@ def _cautions(run: RunResults) -> list[str]:
     if folds := run.evaluation.cross_validation:
         cautions.append(
             f"These metrics are of {folds.num_folds}-fold cross-validation: each image was predicted by a network that "
-            f"was trained on the other folds only. Accuracy of the folds: mean {percent(folds.accuracy.mean)}, standard "
-            f"deviation {percent(folds.accuracy.std)}. Macro F1: mean {percent(folds.macro_f1.mean)}, standard "
-            f"deviation {percent(folds.macro_f1.std)}. The model of this run was trained on all images afterwards, but "
-            "for those that selected its epoch."
+            f"was trained on the other folds only. Accuracy of the folds: mean {percent(folds.accuracy.mean)}, "
+            f"standard deviation {percent(folds.accuracy.std)}. Macro F1: mean {percent(folds.macro_f1.mean)}, "
+            f"standard deviation {percent(folds.macro_f1.std)}. The model of this run was trained afterwards, on all "
+            "images but those that selected its epoch."
         )
     if run.card.provenance.interrupted:
         epochs = count(run.card.provenance.epochs, "epoch")
