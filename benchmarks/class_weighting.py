@@ -9,13 +9,14 @@ on all images of the two classes in TEST, and on other images of DATA with the i
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import belvedere
 from belvedere.types.evaluation import Evaluation
 
-SETTINGS: dict[str, dict[str, str]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "balanced": {"class_weighting": "balanced"},
     "effective": {"class_weighting": "effective"},
@@ -78,7 +79,7 @@ def main() -> None:
                     for split in ("test", "same")
                     for figure in describe(belvedere.evaluate(model, folder / split), arguments.small)
                 ]
-                rows[setting].append([*found, float(run.metrics["training_seconds"])])  # type: ignore[arg-type]
+                rows[setting].append([*found, float(str(run.metrics["training_seconds"]))])
                 print(setting, seed, *(f"{value:.4f}" for value in rows[setting][-1]), flush=True)
     for setting, found_rows in rows.items():
         values = np.array(found_rows)

@@ -462,6 +462,16 @@ def test_letterbox_keeps_the_aspect_ratio_and_pads_with_gray() -> None:
     assert (fitted[11:21, 16:] == 255).all()
 
 
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40), st.integers(8, 40))
+def test_letterbox_is_that_of_pillow(height: int, width: int, rows: int, columns: int) -> None:
+    if min(height / width, width / height) < 0.1:  # Pillow may round a side to 0
+        return
+    pixels = odd_files.smooth_pixels(height, width)
+    padded = ImageOps.pad(Image.fromarray(pixels), (columns, rows), Image.Resampling.BICUBIC, (PADDING,) * 3)
+    fitted = resize_image(pixels, Preprocess(rows, columns, "letterbox", "bicubic"))
+    np.testing.assert_array_equal(fitted, padded)
+
+
 def test_shrinking_averages() -> None:
     board = np.indices((64, 64)).sum(0) % 2 * 255
     pixels = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)

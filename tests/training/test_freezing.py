@@ -1,6 +1,7 @@
 """Frozen blocks keep their weights and their batch-norm statistics."""
 
 import copy
+from typing import Any
 
 import pytest
 import timm
@@ -50,7 +51,7 @@ def test_a_copy_is_frozen_like_the_network() -> None:
 def test_blocks_of_a_pretrained_network_are_those_of_timm() -> None:
     spec = find_backbone("test_vit.r160_in1k", 32)
     network = spec.create(2)
-    model = timm.create_model("test_vit.r160_in1k", num_classes=0, img_size=32)
+    model: Any = timm.create_model("test_vit.r160_in1k", num_classes=0, img_size=32)
     num_blocks = max(network.block_numbers().values()) + 1
     assert num_blocks == len(model.blocks) + 1  # the embedding of patches is the first
     freeze_blocks(network, 3, spec.name)

@@ -5,6 +5,7 @@ import json
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def more(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def grown(run: Run, more: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Log]:
     log = Log()
     # With rates of almost 0, the weights stay where they start.
-    rates = {"learning_rate": 1e-30, "muon_learning_rate": 1e-30}
+    rates: dict[str, Any] = {"learning_rate": 1e-30, "muon_learning_rate": 1e-30}
     out = tmp_path_factory.mktemp("runs") / "second"
     return train(more, out=out, start_from=run.folder, epochs=1, progress=log, **rates), log
 
@@ -162,7 +163,7 @@ def test_a_run_without_weights_is_refused(run: Run, images: Path, tmp_path: Path
     "changes", [{"recipe": "article"}, {"recipe": "probe"}, {"recipe": "probe", "weights": "x.safetensors"}]
 )
 def test_a_network_that_does_not_fit_is_refused(
-    changes: dict[str, str], run: Run, images: Path, tmp_path: Path
+    changes: dict[str, Any], run: Run, images: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError):
         train(images, out=tmp_path / "run", start_from=run.folder, **changes)
@@ -185,7 +186,7 @@ def test_pretrained_networks_and_probes_go_on(images: Path, more: Path, tmp_path
     with torch.random.fork_rng():
         torch.manual_seed(1)
         safetensors.torch.save_model(timm.create_model(BACKBONE), str(file))
-    size = {"image_size": 32, "network": BACKBONE}
+    size: dict[str, Any] = {"image_size": 32, "network": BACKBONE}
     first = train(images, out=tmp_path / "probe", recipe="probe", weights=file, **size)
     log = Log()
     second = train(more, out=tmp_path / "again", start_from=first.folder, progress=log)

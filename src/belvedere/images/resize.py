@@ -31,18 +31,24 @@ def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     if preprocess.resize == "crop":
         return np.array(ImageOps.fit(image, size, interpolation))
     if preprocess.resize == "letterbox":
-        top, left, rows, columns = letterbox_region(*pixels.shape[:2], preprocess)
+        top, left, rows, columns = letterbox_region(image.height, image.width, preprocess)
         padded = np.full((preprocess.height, preprocess.width, 3), PADDING, np.uint8)
-        padded[top : top + rows, left : left + columns] = image.resize((columns, rows), interpolation)
+        padded[top : top + rows, left : left + columns] = np.array(image.resize((columns, rows), interpolation))
         return padded
     return np.array(image.resize(size, interpolation))
 
 
 def letterbox_region(height: int, width: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
-    """Return top, left, height and width, in pixels of a model's input, of a letterboxed image of a size."""
-    scale = min(preprocess.height / height, preprocess.width / width)
-    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    return (preprocess.height - rows) // 2, (preprocess.width - columns) // 2, rows, columns
+    """Return top, left, height and width, in pixels of a model's input, of a letterboxed image of a size.
+
+    They are those of `PIL.ImageOps.pad`, so that other programs can prepare the same pixels.
+    """
+    rows, columns = preprocess.height, preprocess.width
+    if width / height > columns / rows:
+        rows = max(1, round(height / width * columns))
+    else:
+        columns = max(1, round(width / height * rows))
+    return round((preprocess.height - rows) * 0.5), round((preprocess.width - columns) * 0.5), rows, columns
 
 
 def shrink(pixels: RGB, max_size: int) -> RGB:
