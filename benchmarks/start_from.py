@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 
 import belvedere
+from belvedere.training.recipes import RECIPES
+
+RATES = ("learning_rate", "muon_learning_rate")
 
 
 def link_images(sources: list[Path], folder: Path) -> None:
@@ -38,9 +41,10 @@ def main() -> None:
     parser.add_argument("others", type=Path)
     parser.add_argument("--each", type=int, default=250)
     parser.add_argument("--new", type=int, default=100)
-    parser.add_argument("--each-test", type=int, default=100)
+    parser.add_argument("--each-test", type=int, default=250)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--more-epochs", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=0.4, help="factor of the recipe's rates")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -56,6 +60,7 @@ def main() -> None:
         common: dict[str, Any] = {"test_fraction": 0.0, "validation_fraction": 0.15, "seed": seed}
         runs = {}
         going_on = {"start_from": folder / "six classes", "epochs": arguments.more_epochs, "sampling": "balanced"}
+        going_on |= {key: arguments.rate * getattr(RECIPES["quick"], key) for key in RATES}
         settings: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("six classes", "old", {"recipe": "quick", "epochs": arguments.epochs}),
             ("going on", "new", going_on),

@@ -174,14 +174,7 @@ class Recipe:
         return SplitFractions(self.test_fraction, self.validation_fraction, needs_validation=not self.linear_probe_only)
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        if self.mixup_prob + self.cutmix_prob > 1:
-            raise ValueError(
-                "mixup_prob and cutmix_prob are fractions of the same batches. "
-                f"Received: {self.mixup_prob} + {self.cutmix_prob}, over 1"
-            )
-        if not self.epochs and not self.pretrained:
-            raise ValueError("epochs must be 1 or more for a network that is not pretrained. Received: epochs = 0")
+    def _check_exclusions(self) -> Self:
         if self.sampling != "uniform" and self.class_weighting != "none":
             raise ValueError(
                 "sampling and class_weighting both correct unequal class sizes: set one of them. "
@@ -196,6 +189,17 @@ class Recipe:
                 "horizontal_flip = false excludes alternating_flip and flip_tta: leave them out, or set them to false. "
                 f"Received: alternating_flip = {self.alternating_flip}, flip_tta = {self.flip_tta}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.mixup_prob + self.cutmix_prob > 1:
+            raise ValueError(
+                "mixup_prob and cutmix_prob are fractions of the same batches. "
+                f"Received: {self.mixup_prob} + {self.cutmix_prob}, over 1"
+            )
+        if not self.epochs and not self.pretrained:
+            raise ValueError("epochs must be 1 or more for a network that is not pretrained. Received: epochs = 0")
         if self.weights and not self.pretrained:
             raise ValueError(
                 f"weights are for recipes that start from a pretrained network, such as 'probe'. "
