@@ -100,36 +100,44 @@ def train(
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
-    started = time.perf_counter()
-    start = None if start_from is None else read_start(start_from)
+    started, start = time.perf_counter(), None if start_from is None else read_start(start_from)
     recipe = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
-    check_start(start, recipe)
     runtime = Runtime(choose_device(device), init_distributed(device))
-    excluded = {"max_minutes": max_minutes, "resume": resume, "start_from": start}
-    check_folds(folds, recipe, runtime.distributed.world_size, excluded)
+    _check_start_and_folds(start, folds, recipe, max_minutes, resume, runtime)
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     inputs = _input_files(config, recipe, dataset)
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
-        if runtime.distributed.is_main:
-            runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", progress or Progress()))
+        runtime = _with_log(runtime, folder, progress or Progress())
         log = runtime.progress
         log.log(f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}")
         deadline = None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
         run = _configure(recipe, seed, dataset, runtime, max_minutes, deadline, start, folds)
-        settings = write_config(folder, run, runtime)
-        cross_validated = None
-        if folds is not None:
-            cross_validated = cross_validate(
-                run, folds, runtime, lambda each: _train(None, each, runtime, None, offline)
-            )
-        trained = _train(folder, run, runtime, deadline, offline)
-        if runtime.distributed.is_main:
-            with log.stage("write"):
-                return _write_run(
-                    folder, Path(out), trained, run, runtime, settings, started, spreadsheet, cross_validated
-                )
-    return _read_run(Path(out), run.split)
+        found = _train_and_write(folder, Path(out), run, runtime, deadline, offline, started, spreadsheet)
+    return found or _read_run(Path(out), run.split)
+
+
+def _train_and_write(
+    folder: Path,
+    out: Path,
+    run: RunConfig,
+    runtime: Runtime,
+    deadline: float | None,
+    offline: bool,
+    started: float,
+    spreadsheet: bool,
+) -> Run | None:
+    """Train, and write the run in the main process; return None in the others."""
+    settings, cross_validated = write_config(folder, run, runtime), None
+    if run.num_folds is not None:
+        cross_validated = cross_validate(
+            run, run.num_folds, runtime, lambda each: _train(None, each, runtime, None, offline)
+        )
+    trained = _train(folder, run, runtime, deadline, offline)
+    if not runtime.distributed.is_main:
+        return None
+    with runtime.progress.stage("write"):
+        return _write_run(folder, out, trained, run, runtime, settings, started, spreadsheet, cross_validated)
 
 
 def _configure(
@@ -150,6 +158,20 @@ def _configure(
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
     return RunConfig(recipe, seed, dataset, split, unlabeled, max_minutes, start, folds)
+
+
+def _with_log(runtime: Runtime, folder: Path, progress: Progress) -> Runtime:
+    if not runtime.distributed.is_main:
+        return runtime
+    return replace(runtime, progress=LoggedProgress(folder / "train.log", progress))
+
+
+def _check_start_and_folds(
+    start: StartRun | None, folds: int | None, recipe: Recipe, max_minutes: float | None, resume: bool, runtime: Runtime
+) -> None:
+    check_start(start, recipe)
+    excluded = {"max_minutes": max_minutes, "resume": resume, "start_from": start}
+    check_folds(folds, recipe, runtime.distributed.world_size, excluded)
 
 
 def _default_recipe(start: StartRun | None) -> Recipe | str:
