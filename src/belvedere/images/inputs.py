@@ -1,4 +1,4 @@
-"""Converts the inputs of `predict` to images: paths, bytes, arrays, Pillow images, files, iterables, names on stdin."""
+"""Converts the inputs of `predict` to images: paths, bytes, arrays, Pillow images, files, iterables, paths on stdin."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -132,4 +132,4 @@ def _read_blocks(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
 
 
 def _not_names() -> UsageError:
-    return UsageError("Not a list of names on stdin. Expected one per line, or names separated by NUL bytes.")
+    return UsageError("Not a list of paths on stdin. Expected one per line, or paths separated by NUL bytes.")

@@ -71,8 +71,8 @@ class Model:
             name: Name for messages.
 
         Raises:
-            InvalidModelError: The bytes are no ONNX graph, the graph has other inputs, outputs or shapes than the card
-                says, or holds something unsafe.
+            InvalidModelError: The bytes are no ONNX graph, the graph has other inputs, outputs or shapes than the card,
+                or unsafe content.
         """
         session = Session(content, name)
         if list(session.inputs) != [INPUT] or not set(OUTPUTS) <= set(session.outputs):
@@ -107,7 +107,7 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over metadata and accept rate: equal if the predictions are equal."""
+        """SHA-256 over metadata and accept rate; models with the same fingerprint give the same predictions."""
         metadata = {**self._session.metadata, "accept_rate": self.accept_rate}
         return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
@@ -146,7 +146,18 @@ class Model:
         return ModelOutputs(**self._run(OUTPUTS, images))
 
     def forward_all(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> ModelOutputs:
-        """Compute all outputs that the model has; see `forward`. A cancelled run raises InferenceError."""
+        """Compute all outputs that the model has.
+
+        Args:
+            images: (N, H, W, 3), RGB, of the model's input size.
+            cancellation: Stops the run.
+
+        Returns:
+            The outputs; those that the model does not have are None.
+
+        Raises:
+            InferenceError: The graph fails or returns invalid outputs, or the run was cancelled.
+        """
         names = [*OUTPUTS, *(name for name in OPTIONAL_OUTPUTS if name in self._session.outputs)]
         return ModelOutputs(**self._run(names, images, cancellation))
 
@@ -227,7 +238,15 @@ class Model:
         return chain.from_iterable(parallel_map(predict, batched(sources, BATCH_SIZE), PREFETCH_BATCHES))
 
     def predict_batch(self, sources: Sequence[Source], *, draft: bool = False) -> list[Prediction]:
-        """Predict a few images in the calling thread; see `predict_iter`."""
+        """Predict a few images in the calling thread, as one batch.
+
+        Args:
+            sources: Files or their bytes; folders are not expanded (see `iter_images`).
+            draft: Whether to decode JPEGs much larger than the input at a reduced scale (see `read_input`).
+
+        Returns:
+            One prediction per source, in order.
+        """
         outcomes = [(source_name(source), _read(source, self.card.preprocess, draft)) for source in sources]
         decoded = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, DecodedImage)]
         predictions = iter(self.predict_decoded([name for name, _ in decoded], [image for _, image in decoded]))
@@ -255,7 +274,16 @@ class Model:
     def to_predictions(
         self, outputs: ModelOutputs, names: Sequence[str], warnings: Sequence[tuple[str, ...]]
     ) -> list[Prediction]:
-        """Convert the outputs for N images to predictions, with N names and the N warnings of their decoding."""
+        """Convert outputs to predictions.
+
+        Args:
+            outputs: Outputs for N images.
+            names: N names, for the predictions.
+            warnings: N tuples with the warnings of each image's decoding.
+
+        Returns:
+            N predictions, in order.
+        """
         return to_predictions(outputs, self.card, names, warnings, self.accept_rate)
 
 

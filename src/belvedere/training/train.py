@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
@@ -105,7 +105,7 @@ def train(
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
     runtime = Runtime(choose_device(device), init_distributed(device))
     _check_start_and_folds(start, folds, recipe, max_minutes, resume, runtime)
-    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    dataset = as_dataset(data)
     inputs = _input_files(config, recipe, dataset)
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
         runtime = _with_log(runtime, folder, progress or Progress())
