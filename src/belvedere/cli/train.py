@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from belvedere.cli.app import (
     print_report_path,
 )
 from belvedere.errors import UsageError
+
+if TYPE_CHECKING:
+    from belvedere.training.train import Run
 
 RecipeName = Annotated[
     str | None,
@@ -83,17 +86,14 @@ def train(
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
     from belvedere.cli.progress import TrainingProgress
-    from belvedere.cli.tables import show_evaluation
 
-    if start_from is None:
-        recipe = recipe or ("probe" if network or weights else "standard")
+    if start_from is None and recipe is None:
+        recipe = "probe" if network or weights else "standard"
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or ()) | {key: value for key, value in given.items() if value is not None}
     epochs = changes.pop("epochs", None) if epochs is None else epochs
     if print_config:
-        if recipe is None and config is None and start_from is not None:
-            config = start_from / "config.toml"
-        print(belvedere.recipe_to_toml(recipe or "standard", config, epochs, **changes), end="")  # noqa: T201
+        _print_recipe(recipe, config, start_from, epochs, changes)
         return
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
@@ -115,13 +115,26 @@ def train(
         progress=TrainingProgress(),
         **changes,
     )
-    if not run.is_main_process:
-        return  # one of several processes prints the result
-    if as_json:
+    if run.is_main_process and as_json:  # one of several processes prints the result
         print_json(run.metrics)
-    else:
-        show_evaluation(console(), run.evaluation)
-        print_report_path(run.folder / "report.html")
+    elif run.is_main_process:
+        _show(run)
+
+
+def _show(run: "Run") -> None:
+    from belvedere.cli.tables import show_evaluation
+
+    show_evaluation(console(), run.evaluation)
+    print_report_path(run.folder / "report.html")
+
+
+def _print_recipe(
+    recipe: str | None, config: Path | None, start_from: Path | None, epochs: int | None, changes: dict[str, Any]
+) -> None:
+    """Print the recipe as TOML: by default that of the run to start from."""
+    if recipe is None and config is None and start_from is not None:
+        config = start_from / "config.toml"
+    print(belvedere.recipe_to_toml(recipe or "standard", config, epochs, **changes), end="")  # noqa: T201
 
 
 def _parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

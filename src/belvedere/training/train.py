@@ -111,9 +111,8 @@ def train(
         runtime = _with_log(runtime, folder, progress or Progress())
         log = runtime.progress
         log.log(f"Training with recipe {recipe.name!r} on {runtime.device.description}, seed {seed}, into {out}")
-        deadline = None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
-        run = _configure(recipe, seed, dataset, runtime, max_minutes, deadline, start, folds)
-        found = _train_and_write(folder, Path(out), run, runtime, deadline, offline, started, spreadsheet)
+        run = _configure(recipe, seed, dataset, runtime, max_minutes, _deadline(started, max_minutes), start, folds)
+        found = _train_and_write(folder, Path(out), run, runtime, offline, started, spreadsheet)
     return found or _read_run(Path(out), run.split)
 
 
@@ -122,7 +121,6 @@ def _train_and_write(
     out: Path,
     run: RunConfig,
     runtime: Runtime,
-    deadline: float | None,
     offline: bool,
     started: float,
     spreadsheet: bool,
@@ -133,7 +131,7 @@ def _train_and_write(
         cross_validated = cross_validate(
             run, run.num_folds, runtime, lambda each: _train(None, each, runtime, None, offline)
         )
-    trained = _train(folder, run, runtime, deadline, offline)
+    trained = _train(folder, run, runtime, _deadline(started, run.max_minutes), offline)
     if not runtime.distributed.is_main:
         return None
     with runtime.progress.stage("write"):
@@ -158,6 +156,10 @@ def _configure(
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
     return RunConfig(recipe, seed, dataset, split, unlabeled, max_minutes, start, folds)
+
+
+def _deadline(started: float, max_minutes: float | None) -> float | None:
+    return None if max_minutes is None else started + max_minutes * 60 - RESERVED_SECONDS
 
 
 def _with_log(runtime: Runtime, folder: Path, progress: Progress) -> Runtime:
