@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--each-test", type=int, default=250)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--more-epochs", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=0.4, help="factor of the recipe's rates")
+    parser.add_argument("--sampling", default="balanced")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor of the recipe's rates")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -59,7 +60,11 @@ def main() -> None:
         link_images(others[arguments.new :], folder / "test-others" / "others")
         common: dict[str, Any] = {"test_fraction": 0.0, "validation_fraction": 0.15, "seed": seed}
         runs = {}
-        going_on = {"start_from": folder / "six classes", "epochs": arguments.more_epochs, "sampling": "balanced"}
+        going_on = {
+            "start_from": folder / "six classes",
+            "epochs": arguments.more_epochs,
+            "sampling": arguments.sampling,
+        }
         going_on |= {key: arguments.rate * getattr(RECIPES["quick"], key) for key in RATES}
         settings: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("six classes", "old", {"recipe": "quick", "epochs": arguments.epochs}),
