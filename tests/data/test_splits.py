@@ -211,6 +211,30 @@ def test_splits_that_are_not_named_are_held_out_with_a_warning(tmp_path: Path) -
     assert split_of(tmp_path, seed=1).test != split.test
 
 
+def test_splits_of_an_earlier_run_stay_and_new_images_are_drawn(tmp_path: Path) -> None:
+    write_classes(tmp_path, 20)
+    first = split_of(tmp_path)
+    parts = {"train": first.train, "val": first.validation, "test": first.hashed_test}
+    known = {key: name for name, part in parts.items() for key in part.hashes}
+    for number in range(100, 110):
+        for name in ("blue", "green", "red"):
+            write_image(tmp_path / name / f"{number}.png", name, number)
+    second = split_dataset(load_dataset(tmp_path), FRACTIONS, 7, Progress(), known)
+    assert counts(second) == [dict.fromkeys(("blue", "green", "red"), each) for each in (18, 6, 6)]
+    assert names(first.test) < names(second.test)
+    assert names(first.validation.samples) < names(second.validation.samples)
+    assert names(first.train.samples) < names(second.train.samples)
+
+
+def test_a_split_that_an_earlier_run_did_not_have_is_drawn_from_all(tmp_path: Path) -> None:
+    write_classes(tmp_path, 20)
+    first = split_of(tmp_path, needs_validation=False)
+    known = dict.fromkeys(first.train.hashes, "train") | dict.fromkeys(first.hashed_test.hashes, "test")
+    second = split_dataset(load_dataset(tmp_path), FRACTIONS, 0, Progress(), known)
+    assert names(second.test) == names(first.test)
+    assert len(second.validation.samples) == 12
+
+
 def test_validation_is_held_out_from_train_and_never_from_test(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", 8)
     for number in range(5):

@@ -21,7 +21,7 @@ import odd_files
 from belvedere.errors import InvalidImageError
 from belvedere.images import decode
 from belvedere.images.listing import list_images
-from belvedere.images.resize import resize_image
+from belvedere.images.resize import PADDING, letterbox_region, resize_image
 from belvedere.runtime.parallel import PREFETCH
 from belvedere.types.model import Preprocess
 
@@ -425,18 +425,18 @@ def test_slow_path_runs_in_threads_side_by_side(monkeypatch: pytest.MonkeyPatch)
 # Fitting
 
 
-@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "letterbox"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (17, 3), (90, 40), (40, 90), (33, 32)])
 def test_image_is_fitted(resize: str, shape: tuple[int, int]) -> None:
     pixels = odd_files.smooth_pixels(*shape)
     fitted = resize_image(pixels, Preprocess(32, 48, resize))
     check_pixels(fitted)
     assert fitted.shape == (32, 48, 3)
-    assert fitted.min() >= pixels.min()
-    assert fitted.max() <= pixels.max()
+    assert fitted.min() >= min(pixels.min(), PADDING)
+    assert fitted.max() <= max(pixels.max(), PADDING)
 
 
-@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "letterbox"])
 def test_image_that_fits_is_left_alone(resize: str) -> None:
     pixels = odd_files.smooth_pixels(32, 48)
     assert resize_image(pixels, Preprocess(32, 48, resize)) is pixels
@@ -449,6 +449,27 @@ def test_stretch_keeps_everything_and_crop_the_middle() -> None:
     assert stretched[10, 0, 0] == 0
     assert stretched[10, 10, 0] == 255
     assert resize_image(pixels, Preprocess(20, 20, "crop")).min() == 255
+
+
+def test_letterbox_keeps_the_aspect_ratio_and_pads_with_gray() -> None:
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 30:] = 255
+    fitted = resize_image(pixels, Preprocess(32, 30, "letterbox"))
+    assert letterbox_region(20, 60, Preprocess(32, 30, "letterbox")) == (11, 0, 10, 30)
+    assert (fitted[:11] == PADDING).all()
+    assert (fitted[21:] == PADDING).all()
+    assert (fitted[11:21, :14] == 0).all()
+    assert (fitted[11:21, 16:] == 255).all()
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40), st.integers(8, 40))
+def test_letterbox_is_that_of_pillow(height: int, width: int, rows: int, columns: int) -> None:
+    if min(height / width, width / height) < 0.1:  # Pillow may round a side to 0
+        return
+    pixels = odd_files.smooth_pixels(height, width)
+    padded = ImageOps.pad(Image.fromarray(pixels), (columns, rows), Image.Resampling.BICUBIC, (PADDING,) * 3)
+    fitted = resize_image(pixels, Preprocess(rows, columns, "letterbox", "bicubic"))
+    np.testing.assert_array_equal(fitted, padded)
 
 
 def test_shrinking_averages() -> None:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from belvedere.images.heatmap import overlay, softmax_over_classes
+from belvedere.images.heatmap import overlay, softmax_over_classes, without_padding
+from belvedere.types.model import Preprocess
 
 
 def test_activation_is_shown_at_its_position() -> None:
@@ -46,3 +47,28 @@ def test_softmax_over_classes_sums_to_1_at_each_position() -> None:
     assert shares.shape == evidence.shape
     np.testing.assert_allclose(shares.sum(0), 1, atol=1e-6)
     assert (shares.argmax(0) == evidence.argmax(0)).all()
+
+
+def test_padding_of_a_letterboxed_image_is_cut_off() -> None:
+    maps = np.zeros((2, 8, 8), np.float32)
+    maps[0, 2:6, 4:] = 1  # the right half of an image that is twice as wide as high
+    maps[1] = 1 - maps[0]
+    cut = without_padding(maps, 50, 100, Preprocess(32, 32, "letterbox"))
+    assert cut.shape == (2, 4, 8)
+    assert (cut[0] == np.repeat([0.0, 1.0], 4)).all()
+    assert (cut.sum(0) == 1).all()
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+def test_other_rules_have_no_padding(resize: str) -> None:
+    maps = np.zeros((2, 8, 8), np.float32)
+    assert without_padding(maps, 50, 100, Preprocess(32, 32, resize)) is maps
+
+
+def test_padding_thinner_than_a_position_is_cut_off() -> None:
+    maps = np.arange(8, dtype=np.float32)[None, :, None].repeat(8, 2)
+    cut = without_padding(maps, 90, 100, Preprocess(100, 100, "letterbox"))
+    assert cut.shape == (1, 7, 8)
+    assert cut[0, :, 0] == pytest.approx(cut[0, ::-1, 0][::-1])
+    assert cut[0, 0, 0] > 0
+    assert cut[0, -1, 0] < 7

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from belvedere.errors import UnknownNameError, UsageError
 from belvedere.training.networks import BACKBONES, NETWORKS
-from belvedere.training.recipe_config import FIELDS, change_recipe, choose_recipe, read_config, recipe_to_toml
+from belvedere.training.recipe_config import FIELDS, change_recipe, choose_recipe, read_config, recipe_to_toml, to_toml
 from belvedere.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 QUICK = RECIPES["quick"]
@@ -69,6 +69,12 @@ def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None
         ("epochs = 2.5", ["epochs", "integer", "Received: 2.5"]),
         ("batch_size = 1", ["batch_size", "2"]),
         ("learning_rate = 0", ["learning_rate", "greater than 0"]),
+        ("class_weighting = 'some'", ["class_weighting", "'balanced' or 'effective'"]),
+        ("class_weighting = 'balanced'\nsampling = 'balanced'", ["sampling and class_weighting"]),
+        ("resize = 'fit'", ["resize", "'letterbox'"]),
+        ("freeze = -1", ["freeze", "greater than or equal to 0"]),
+        ("pretrained = true\nepochs = 0\nfreeze = 2", ["freeze", "epochs of 1 or more"]),
+        ("horizontal_flip = false\nflip_tta = true", ["horizontal_flip", "flip_tta = True"]),
         ("learning_rate = nan", ["learning_rate"]),
         ("muon_learning_rate = inf", ["muon_learning_rate", "finite"]),
         ("mixup_prob = 0.6\ncutmix_prob = 0.5", ["mixup_prob and cutmix_prob", "0.6 + 0.5, over 1"]),
@@ -157,3 +163,12 @@ def test_any_values_make_a_recipe_or_one_line(values: dict[str, object]) -> None
         assert isinstance(change_recipe(QUICK, values, "own.toml"), Recipe)
     except UsageError as error:
         assert str(error).startswith("own.toml: ")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_switch_turns_off_all_flips(name: str, file: Path) -> None:
+    file.write_text("[recipe]\nhorizontal_flip = false\n")
+    for recipe in (choose_recipe(name, horizontal_flip=False), choose_recipe(name, file)):
+        assert (recipe.horizontal_flip, recipe.alternating_flip, recipe.flip_tta) == (False, False, False)
+    file.write_text(to_toml(choose_recipe(name, horizontal_flip=False)))
+    assert choose_recipe("standard", file) == choose_recipe(name, horizontal_flip=False)

@@ -38,6 +38,7 @@ RUN_FILES = {
     "metrics.json",
     "history.csv",
     "predictions.csv",
+    "splits.csv",
     "config.toml",
     "report.html",
     "train.log",

@@ -156,6 +156,11 @@ def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
         f"macro F1 {evaluation.macro_f1:.1%}   log loss {evaluation.log_loss:.4f}   "
         f"calibration error {evaluation.ece:.1%}"
     )
+    if folds := evaluation.cross_validation:
+        console.print(
+            f"mean of {folds.num_folds} folds: accuracy {folds.accuracy.mean:.1%} ± {folds.accuracy.std:.1%}, "
+            f"macro F1 {folds.macro_f1.mean:.1%} ± {folds.macro_f1.std:.1%} (standard deviation)"
+        )
     if evaluation.num_unreadable:
         console.print(f"{count(evaluation.num_unreadable, 'image')} not counted: cannot be read", style="red")
     table = plain_table("class", right=("precision", "recall", "F1", "images"))
@@ -218,6 +223,8 @@ def show_card(console: "Console", card: ModelCard) -> None:
     }
     if "weights" in source:
         lines["weights"] = f"{made.network}, {source['weights']}, license {source.get('license', 'unknown')}"
+    if "run" in source:
+        lines["from run"] = source["run"]
     if "teacher" in source:
         lines["teacher"] = source["teacher"]
     for title, text in lines.items():

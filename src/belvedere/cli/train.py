@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from belvedere.cli.app import (
     run_code,
 )
 from belvedere.errors import UsageError
+
+if TYPE_CHECKING:
+    from belvedere.training.train import Run
 
 RecipeName = Annotated[
     str | None,
@@ -60,6 +63,11 @@ Trackers = Annotated[
 MaxMinutes = Annotated[
     float | None, typer.Option("--max-minutes", help="Fit the training into this time.", show_default=False)
 ]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--start-from", help="Run folder whose weights to start from.", show_default=False),
+]
+Folds = Annotated[int | None, typer.Option("--folds", help="Cross-validate with this many folds.", show_default=False)]
 
 
 @command()
@@ -71,6 +79,8 @@ def train(
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     teacher: TeacherRun = None,
     unlabeled: UnlabeledFolder = None,
+    start_from: StartFrom = None,
+    folds: Folds = None,
     corrections: Corrections = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with keys of the recipe.", show_default=False)] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and exit.")] = False,
@@ -91,12 +101,13 @@ def train(
     from belvedere.cli.progress import TrainingProgress
 
     run_code(code)
-    recipe = recipe or _default_recipe(network, weights)
+    if start_from is None and recipe is None:
+        recipe = _default_recipe(network, weights)
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or ()) | {key: value for key, value in given.items() if value is not None}
     epochs = changes.pop("epochs", None) if epochs is None else epochs
     if print_config:
-        print(belvedere.recipe_to_toml(recipe, config, epochs, **changes), end="")  # noqa: T201
+        _print_recipe(recipe, config, start_from, epochs, changes)
         return
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
@@ -114,21 +125,31 @@ def train(
         offline=offline,
         spreadsheet=spreadsheet,
         track=track or (),
+        start_from=start_from,
+        folds=folds,
         progress=TrainingProgress(),
         **changes,
     )
-    if run.is_main_process:  # one of several processes prints the result
-        _print_run(run, as_json)
+    if run.is_main_process and as_json:  # one of several processes prints the result
+        print_json(run.metrics)
+    elif run.is_main_process:
+        _show(run)
 
 
-def _print_run(run: "belvedere.Run", as_json: bool) -> None:
+def _show(run: "Run") -> None:
     from belvedere.cli.tables import show_evaluation
 
-    if as_json:
-        print_json(run.metrics)
-    else:
-        show_evaluation(console(), run.evaluation)
-        print_report_path(run.folder / "report.html")
+    show_evaluation(console(), run.evaluation)
+    print_report_path(run.folder / "report.html")
+
+
+def _print_recipe(
+    recipe: str | None, config: Path | None, start_from: Path | None, epochs: int | None, changes: dict[str, Any]
+) -> None:
+    """Print the recipe as TOML: by default that of the run to start from."""
+    if recipe is None and config is None and start_from is not None:
+        config = start_from / "config.toml"
+    print(belvedere.recipe_to_toml(recipe or "standard", config, epochs, **changes), end="")  # noqa: T201
 
 
 def _default_recipe(network: str | None, weights: Path | None) -> str:

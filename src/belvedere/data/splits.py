@@ -1,7 +1,7 @@
 """Splits a dataset into training, validation and test images."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,9 +36,16 @@ class SplitFractions:
     test: float  # of all images
     validation: float  # of the remaining ones
     needs_validation: bool = True  # whether to hold out validation images
+    needs_evaluation: bool = True  # whether to require test or validation images
 
 
-def split_dataset(dataset: Dataset, fractions: SplitFractions, seed: int, progress: Progress) -> DataSplit:
+def split_dataset(
+    dataset: Dataset,
+    fractions: SplitFractions,
+    seed: int,
+    progress: Progress,
+    known: Mapping[str, str] | None = None,
+) -> DataSplit:
     """Split a dataset.
 
     Splits that the dataset names are kept. A missing test split is drawn from the training images and those without a
@@ -49,6 +56,8 @@ def split_dataset(dataset: Dataset, fractions: SplitFractions, seed: int, progre
         fractions: Fractions to hold out.
         seed: Seed of the draws.
         progress: Reports the number of files read.
+        known: Splits of an earlier run, "train", "val" or "test" by SHA-256. A split that is drawn keeps its images
+            of that run, and the rest is drawn from those that the run did not have.
 
     Returns:
         The splits, with warnings on unreadable and identical files.
@@ -69,24 +78,43 @@ def split_dataset(dataset: Dataset, fractions: SplitFractions, seed: int, progre
         if not found.samples and (split == "train" or dataset.split(split)):
             raise DatasetError(f"None of the {name} images in {dataset.source} can be opened. Check their paths.")
     if not test.samples:
-        rest, test = stratified_group_split(rest, fractions.test, seed)
+        rest, test = _draw(rest, fractions.test, seed, "test", known or {})
         warnings += _held_out_warning("test", "for testing", test)
     if not validation.samples and fractions.needs_validation:
-        rest, validation = stratified_group_split(rest, fractions.validation, seed + 1)
+        rest, validation = _draw(rest, fractions.validation, seed + 1, "val", known or {})
         warnings += _held_out_warning("validation", "for validation", validation)
     if not validation.samples and fractions.needs_validation:
         raise DatasetError(
             f"Too few images in {dataset.source} to hold some out for validation. "
             "Expected at least four in each class, or a val split."
         )
-    if not (validation.samples or test.samples or dataset.split("test")):
+    if fractions.needs_evaluation and not (validation.samples or test.samples or dataset.split("test")):
         raise DatasetError(
             f"No images to evaluate on in {dataset.source}. "
             "Expected at least three in a class and a `test_fraction` over 0, or a test split."
         )
-    known = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
+    learned = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
     all_test = dataset.split("test") or test.samples
-    return DataSplit(rest, validation, all_test, test, tuple(warnings), fingerprint(known))
+    return DataSplit(rest, validation, all_test, test, tuple(warnings), fingerprint(learned))
+
+
+def _draw(
+    hashed: HashedSamples, fraction: float, seed: int, split: str, known: Mapping[str, str]
+) -> tuple[HashedSamples, HashedSamples]:
+    """Draw a split: what an earlier run had in it, and a fraction of the images that it did not have.
+
+    If the run had no such split, as a linear probe has no validation images, it is drawn from all its images.
+    """
+    if split not in known.values():
+        return stratified_group_split(hashed, fraction, seed)
+    new = hashed.select(index for index, key in enumerate(hashed.hashes) if key not in known)
+    drawn = {*stratified_group_split(new, fraction, seed)[1].hashes}
+    drawn |= {key for key in hashed.hashes if known.get(key) == split}
+    rows = range(len(hashed.samples))
+    return (
+        hashed.select(index for index in rows if hashed.hashes[index] not in drawn),
+        hashed.select(index for index in rows if hashed.hashes[index] in drawn),
+    )
 
 
 def _check_dataset(dataset: Dataset) -> None:

@@ -2,8 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from belvedere.images.resize import RGB, resize_image
+from belvedere.images.resize import RGB, letterbox_region, resize_image
 from belvedere.types.model import Preprocess
 
 OPACITY = 0.75  # at activation 1
@@ -35,6 +36,28 @@ def softmax_over_classes(activations: NDArray[np.float32]) -> NDArray[np.float32
     """Scale the activation maps of one image, (K, h, w), to probabilities that add up to 1 at each position."""
     powers = np.exp(activations - activations.max(0, keepdims=True))
     return np.asarray(powers / powers.sum(0, keepdims=True), np.float32)
+
+
+def without_padding(maps: NDArray[np.float32], height: int, width: int, preprocess: Preprocess) -> NDArray[np.float32]:
+    """Cut the padding of a letterboxed image off its maps, so that they cover the image as those of other rules do.
+
+    Args:
+        maps: (K, h, w) of the model's input.
+        height: Height of the image before it was resized, pixels.
+        width: Its width.
+        preprocess: The model's input.
+
+    Returns:
+        (K, h', w'), interpolated linearly; the given maps for other rules.
+    """
+    if preprocess.resize != "letterbox":
+        return maps
+    top, left, rows, columns = letterbox_region(height, width, preprocess)
+    down, across = maps.shape[1] / preprocess.height, maps.shape[2] / preprocess.width
+    box = (left * across, top * down, (left + columns) * across, (top + rows) * down)
+    size = (max(1, round(columns * across)), max(1, round(rows * down)))
+    cut = [Image.fromarray(each).resize(size, Image.Resampling.BILINEAR, box=box) for each in maps]
+    return np.stack([np.asarray(each, np.float32) for each in cut])
 
 
 def _upsample(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -6,7 +6,8 @@ from PIL import Image, ImageOps
 
 from belvedere.types.model import Preprocess
 
-RESIZE_RULES = ("stretch", "crop")
+RESIZE_RULES = ("stretch", "crop", "letterbox")
+PADDING = 114  # gray level around a letterboxed image, as in YOLO
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 RGB = NDArray[np.uint8]
 
@@ -17,7 +18,8 @@ def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     Args:
         pixels: (H, W, 3).
         preprocess: The size, the interpolation and the rule. "stretch" scales both sides; "crop" scales until the
-            image covers the size, and keeps the center.
+            image covers the size, and keeps the center; "letterbox" scales until the image fits into the size, and
+            pads it with gray.
 
     Returns:
         (preprocess.height, preprocess.width, 3); the same array where it already has that size.
@@ -28,7 +30,25 @@ def resize_image(pixels: RGB, preprocess: Preprocess) -> RGB:
     image, interpolation = Image.fromarray(pixels), INTERPOLATIONS[preprocess.interpolation]
     if preprocess.resize == "crop":
         return np.array(ImageOps.fit(image, size, interpolation))
+    if preprocess.resize == "letterbox":
+        top, left, rows, columns = letterbox_region(image.height, image.width, preprocess)
+        padded = np.full((preprocess.height, preprocess.width, 3), PADDING, np.uint8)
+        padded[top : top + rows, left : left + columns] = np.array(image.resize((columns, rows), interpolation))
+        return padded
     return np.array(image.resize(size, interpolation))
+
+
+def letterbox_region(height: int, width: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
+    """Return top, left, height and width, in pixels of a model's input, of a letterboxed image of a size.
+
+    They are those of `PIL.ImageOps.pad`, so that other programs can prepare the same pixels.
+    """
+    rows, columns = preprocess.height, preprocess.width
+    if width / height > columns / rows:
+        rows = max(1, round(height / width * columns))
+    else:
+        columns = max(1, round(width / height * rows))
+    return round((preprocess.height - rows) * 0.5), round((preprocess.width - columns) * 0.5), rows, columns
 
 
 def shrink(pixels: RGB, max_size: int) -> RGB:

@@ -58,7 +58,9 @@ class PreprocessResponse(_Response):
 
     height: int = described("Pixels.")
     width: int = described("Pixels.")
-    resize: Literal["stretch", "crop"] = described("`stretch`, or `crop` (center crop).")
+    resize: Literal["stretch", "crop", "letterbox"] = described(
+        "`stretch`, `crop` (center crop) or `letterbox` (padded; heatmaps include the padding)."
+    )
 
 
 class PredictResponse(_Response):

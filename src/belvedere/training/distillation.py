@@ -162,11 +162,16 @@ def load_teacher(recipe: Recipe, class_names: Sequence[str], device: Device) -> 
     if not recipe.teacher:
         return None
     run = Path(recipe.teacher)
-    teacher_recipe, names, weights = _read_run(run)
+    teacher_recipe, names, weights = read_run(run, "teacher")
     if names != tuple(class_names):
         raise UsageError(
             f"The teacher {run} has other classes: {', '.join(names)}. Expected: {', '.join(class_names)}. Train a "
             "teacher on the same classes."
+        )
+    if teacher_recipe.resize != recipe.resize:
+        raise UsageError(
+            f"The teacher {run} was trained with another `resize`: {teacher_recipe.resize!r}. "
+            f"Received: {recipe.resize!r}. Set `resize` to the teacher's."
         )
     spec = architecture_for(teacher_recipe)
     network, size = spec.create(len(names)).eval(), recipe.teacher_image_size or spec.preprocess.height
@@ -207,15 +212,19 @@ def weights_path(run: Path | str) -> Path:
     return Path(run) / "weights.safetensors"
 
 
-def _read_run(run: Path) -> tuple[Recipe, tuple[str, ...], bytes]:
-    """Return recipe, class names and weights of a run."""
+def read_run(run: Path, role: str) -> tuple[Recipe, tuple[str, ...], bytes]:
+    """Return recipe, class names and weights of a run, which errors name by its role.
+
+    Raises:
+        UsageError: It is not a run folder.
+    """
     config = run / "config.toml"
     try:
         values, weights = tomllib.loads(config.read_text(encoding="utf-8")), weights_path(run).read_bytes()
         names = tuple(map(str, values["run"]["class_names"]))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"The teacher {run} is not a run folder: {getattr(error, 'strerror', None) or error}. Expected config.toml "
+            f"The {role} {run} is not a run folder: {getattr(error, 'strerror', None) or error}. Expected config.toml "
             "and weights.safetensors. Choose the folder of a finished run."
         ) from error
     return read_config(config, RECIPES["article"]), names, weights  # a run's config sets every key

@@ -36,6 +36,7 @@ def fit_probe(
     num_classes: int,
     seed: int,
     targets: NDArray[np.float32] | None = None,
+    class_weights: NDArray[np.float32] | None = None,
 ) -> Probe:
     """Fit a probe with the penalty of the lowest out-of-fold log loss.
 
@@ -46,12 +47,17 @@ def fit_probe(
         num_classes: K.
         seed: Seed of the folds.
         targets: (N, K) probabilities to fit instead of the labels, such as those of several labels an image.
+        class_weights: (K,) weights of the images in the loss, by label; default: 1.
     """
     mean, std = embeddings.mean(0), embeddings.std(0) + 1e-6
     standardized = torch.from_numpy((embeddings - mean) / std)
     variances, directions = torch.linalg.eigh(standardized.T @ standardized / len(standardized))
     problem = _Problem(
-        standardized @ directions, torch.from_numpy(labels if targets is None else targets), variances, num_classes
+        standardized @ directions,
+        torch.from_numpy(labels if targets is None else targets),
+        variances,
+        num_classes,
+        None if class_weights is None else torch.from_numpy(class_weights[labels]),
     )
     folds = draw_folds(labels, groups, seed)
     penalty, held_out = DEFAULT_PENALTY, None
@@ -83,13 +89,23 @@ class _Problem:
     targets: Tensor  # (N,) labels or (N, K) probabilities
     variances: Tensor  # (D,) of the embeddings
     num_classes: int  # K
+    weights: Tensor | None = None  # (N,) of the images in the loss; None: 1
 
     def zeros(self) -> tuple[Tensor, Tensor]:
         """Return a layer of zeros."""
         return torch.zeros(self.num_classes, self.embeddings.shape[1]), torch.zeros(self.num_classes)
 
     def select(self, rows: Tensor) -> "_Problem":
-        return _Problem(self.embeddings[rows], self.targets[rows], self.variances, self.num_classes)
+        weights = None if self.weights is None else self.weights[rows]
+        return _Problem(self.embeddings[rows], self.targets[rows], self.variances, self.num_classes, weights)
+
+    def loss(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the mean cross-entropy of logits, (N, K), of all images or of those that a mask (N,) selects."""
+        problem = self if rows is None else self.select(rows)
+        logits = logits if rows is None else logits[rows]
+        if problem.weights is None:
+            return nn.functional.cross_entropy(logits, problem.targets)
+        return (nn.functional.cross_entropy(logits, problem.targets, reduction="none") * problem.weights).mean()
 
     def fit(self, penalty: float, start: tuple[Tensor, Tensor], tolerance: float) -> tuple[Tensor, Tensor]:
         """Minimize mean cross-entropy and penalty, a convex function, by L-BFGS."""
@@ -107,7 +123,7 @@ class _Problem:
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(nn.functional.linear(scaled, weight, bias), self.targets)
+            loss = self.loss(nn.functional.linear(scaled, weight, bias))
             loss = loss + penalty / 2 * (weight * scale).square().sum()
             torch.autograd.backward(loss)
             return loss
@@ -127,7 +143,7 @@ def _choose_penalty(problem: _Problem, folds: NDArray[np.intp]) -> tuple[float, 
             rows = torch.from_numpy(folds == fold)
             layers[fold] = problem.select(~rows).fit(penalty, layer, ROUGH_TOLERANCE)
             logits[rows] = nn.functional.linear(problem.embeddings[rows], *layers[fold])
-        loss = float(nn.functional.cross_entropy(logits[in_fold], problem.targets[in_fold]))
+        loss = float(problem.loss(logits, in_fold))
         if loss > best:
             break
         best, best_penalty, held_out = loss, penalty, logits.numpy()

@@ -18,6 +18,7 @@ from belvedere.errors import TrainingError
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
 from belvedere.runtime.progress import Task
 from belvedere.training.augment import augment, mixup_or_cutmix, sample_crops
+from belvedere.training.balancing import class_weights, epoch_order, weighted_mean
 from belvedere.training.callbacks import CallbackRunner
 from belvedere.training.checkpoint import State
 from belvedere.training.custom_augment import Augment, apply_augment
@@ -127,6 +128,8 @@ class Trainer:
         self._order = np.random.default_rng(config.seed)  # of the images in each epoch
         # Alternating flip (Jordan 2024, https://arxiv.org/abs/2404.00498).
         self._mirrored = np.random.default_rng((config.seed, 1)).random(len(train)) < 0.5
+        weights = class_weights(train.labels, network.classify.out_features, config.recipe.class_weighting)
+        self._class_weights = None if weights is None else torch.from_numpy(weights).to(self._device.torch_device)
         self._sums = torch.zeros(2, dtype=torch.float64, device=self._device.torch_device)  # loss, correct predictions
         self.best_weights: dict[str, Tensor] = {}
         self.state = State(total_steps=config.batches.total_steps, limit_seconds=config.limit_seconds)
@@ -148,7 +151,7 @@ class Trainer:
         """Train to the end of the epoch or of the time, validate, and write a checkpoint."""
         state, batches = self.state, self._config.batches
         epoch = state.step // batches.steps_per_epoch
-        rows = self._order.permutation(len(self._train))
+        rows = self._draw_order()
         started = shown = saved = time.perf_counter()
         metrics = ""
         self.network.train()
@@ -173,6 +176,10 @@ class Trainer:
                 saved = now
                 self._checkpoint()
         self._end_epoch(epoch + 1)
+
+    def _draw_order(self) -> NDArray[np.intp]:
+        """Return the rows of the next epoch."""
+        return epoch_order(self._order, self._train.labels, len(self._train), self._recipe.sampling)
 
     def _is_over_time(self, seconds: float) -> bool:
         limit = self._config.limit_seconds
@@ -201,7 +208,11 @@ class Trainer:
             logits = self._forward(pixels)
         targets = soft.targets if soft else self._train.load_targets(rows)
         smoothing = recipe.label_smoothing if targets is None else 0.0  # targets are smooth already
-        loss = _loss(logits.float(), labels if targets is None else targets, mix_weight, smoothing)
+        target = labels if targets is None else targets
+        if self._class_weights is None:
+            loss = _loss(logits.float(), target, mix_weight, smoothing)
+        else:
+            loss = _weighted_loss(logits.float(), target, mix_weight, smoothing, labels, self._class_weights)
         torch.autograd.backward(loss)
         self._optimizers.step(value_at(recipe.learning_rate_schedule, fraction))
         if self._average is not None and fraction >= recipe.ema_start:
@@ -280,7 +291,7 @@ class Trainer:
         self._sums.copy_(groups["loop"]["sums"])
         self.state = state
         for _ in range(state.step // self._config.batches.steps_per_epoch):
-            self._order.permutation(len(self._train))
+            self._draw_order()
 
 
 @dataclass(frozen=True)
@@ -345,6 +356,18 @@ def _loss(logits: Tensor, targets: Tensor, mix_weight: float, smoothing: float) 
         return loss
     other = nn.functional.cross_entropy(logits, targets.flip(0), label_smoothing=smoothing)
     return mix_weight * loss + (1 - mix_weight) * other
+
+
+def _weighted_loss(
+    logits: Tensor, targets: Tensor, mix_weight: float, smoothing: float, labels: Tensor, weights: Tensor
+) -> Tensor:
+    """Return `_loss` with the losses of the images weighted by class, (K,), of their labels, (n,)."""
+    losses = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    loss = weighted_mean(losses, labels, weights)
+    if mix_weight == 1:
+        return loss
+    others = nn.functional.cross_entropy(logits, targets.flip(0), label_smoothing=smoothing, reduction="none")
+    return mix_weight * loss + (1 - mix_weight) * weighted_mean(others, labels.flip(0), weights)
 
 
 @contextmanager

@@ -79,6 +79,16 @@ class Recipe:
     image_size: Annotated[
         int | None, Field(ge=32, le=MAX_IMAGE_SIZE, description="input size of the model, pixels; unset: the network's")
     ] = None
+    resize: Annotated[
+        Literal["stretch", "crop", "letterbox"],
+        Field(
+            description="fitting of images into a square: both sides stretched; the center, without what sticks out; "
+            "or the whole image on a gray ground"
+        ),
+    ] = "stretch"
+    freeze: Annotated[
+        int, Field(ge=0, description="first blocks of a pretrained network, or with start_from, that are not trained")
+    ] = 0
     layer_decay: Annotated[
         PositiveFraction,
         Field(description="factor of the learning rate from each block of a pretrained network to the one before"),
@@ -105,6 +115,17 @@ class Recipe:
     ] = 0.0
     l2_parameters: Annotated[tuple[str, ...], Field(description="names of parameters with an L2 penalty")] = ()
     label_smoothing: Annotated[Fraction, Field(description="fraction of a label that is spread over all classes")] = 0.0
+    class_weighting: Annotated[
+        Literal["none", "balanced", "effective"],
+        Field(
+            description="weights of the classes in the loss. balanced: inverse to their number of images; effective: "
+            "milder, for large classes"
+        ),
+    ] = "none"
+    sampling: Annotated[
+        Literal["uniform", "balanced"],
+        Field(description="images of an epoch: each once, or equally many of each class"),
+    ] = "uniform"
     whitened_stem: Annotated[
         bool, Field(description="whether the first convolution is a fixed whitening of patches of the images")
     ] = False
@@ -126,6 +147,10 @@ class Recipe:
         AfterValidator(_check_range),
         Field(description="smallest and largest aspect ratio of a crop, relative to the image's"),
     ] = (1.0, 1.0)
+    horizontal_flip: Annotated[
+        bool,
+        Field(description="whether a mirror image has the same label; false: neither alternating_flip nor flip_tta"),
+    ] = True
     alternating_flip: Annotated[bool, Field(description="whether each image is mirrored in every second epoch")] = False
     color_jitter: Annotated[Fraction, Field(description="range of brightness, contrast and saturation jitter")] = 0.0
     cutout_prob: Annotated[Fraction, Field(description="fraction of images with a gray square (Cutout)")] = 0.0
@@ -167,6 +192,24 @@ class Recipe:
     def split_fractions(self) -> SplitFractions:
         """Fractions of the images to hold out if a dataset has no such splits."""
         return SplitFractions(self.test_fraction, self.validation_fraction, needs_validation=not self.linear_probe_only)
+
+    @model_validator(mode="after")
+    def _check_exclusions(self) -> Self:
+        if self.sampling != "uniform" and self.class_weighting != "none":
+            raise ValueError(
+                "sampling and class_weighting both correct unequal class sizes: set one of them. "
+                f"Received: {self.sampling!r} and {self.class_weighting!r}"
+            )
+        if self.freeze and self.linear_probe_only:
+            raise ValueError(
+                f"freeze needs epochs of 1 or more: a linear probe trains no block. Received: {self.freeze}"
+            )
+        if not self.horizontal_flip and (self.alternating_flip or self.flip_tta):
+            raise ValueError(
+                "horizontal_flip = false excludes alternating_flip and flip_tta: leave them out, or set them to false. "
+                f"Received: alternating_flip = {self.alternating_flip}, flip_tta = {self.flip_tta}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

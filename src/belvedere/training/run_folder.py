@@ -30,12 +30,17 @@ from belvedere.training.onnx_export import export_graph, write_model
 from belvedere.training.recipe_config import to_toml
 from belvedere.training.recipes import Recipe
 from belvedere.training.results import TrainingOutput
+from belvedere.training.start_from import StartRun, write_splits
 from belvedere.training.training_data import NO_IMAGES
 from belvedere.training.transfer import cached_onnx_path
 from belvedere.types.model import ModelCard, Provenance
 
 CHECKPOINT = "checkpoint.safetensors"
-MAY_DIFFER = ("data", "corrections")  # names in config.toml, when a run is resumed: the content has a hash
+MAY_DIFFER = (
+    "data",
+    "corrections",
+    "start_from",
+)  # names in config.toml, when a run is resumed: the content has a hash
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 
 
@@ -50,6 +55,8 @@ class RunConfig:
     unlabeled: HashedSamples = NO_IMAGES
     max_minutes: float | None = None
     augment: Augment | None = None  # the user's
+    start: StartRun | None = None
+    num_folds: int | None = None
 
 
 @contextmanager
@@ -90,6 +97,8 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
             "world_size": runtime.distributed.world_size,
             **({} if config.max_minutes is None else {"max_minutes": config.max_minutes}),
             **({} if config.augment is None else {"augment": name_of_augment(config.augment)}),
+            **({} if config.num_folds is None else {"folds": config.num_folds}),
+            **_describe_start(config.start),
             **_hash_files(config.recipe),
         }
     }
@@ -99,6 +108,10 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
     if runtime.distributed.is_main:
         write_text(file, text)
     return text
+
+
+def _describe_start(start: StartRun | None) -> dict[str, object]:
+    return {} if start is None else {"start_from": str(start.folder), "start_from_sha256": start.sha256}
 
 
 def _hash_files(recipe: Recipe) -> dict[str, object]:
@@ -125,7 +138,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
 def write_trained(
     folder: Path, trained: TrainingOutput, uncertainty: FittedUncertainty, config: RunConfig, runtime: Runtime
 ) -> ModelCard:
-    """Write weights.safetensors and model.onnx.
+    """Write weights.safetensors, splits.csv and model.onnx.
 
     Raises:
         TrainingError: The outputs of model.onnx differ from those of the network.
@@ -133,6 +146,7 @@ def write_trained(
     result, preprocess = trained.fit, trained.preprocess
     # Written again: Ctrl-C may have come between the last epoch and its checkpoint.
     write_bytes(folder / "weights.safetensors", safetensors.torch.save(result.weights))
+    write_splits(folder, config.split)
     with runtime.progress.stage("export"):
         exported = export_graph(
             trained.network,

@@ -24,6 +24,7 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
+from belvedere.training.folds import check_folds, cross_validate, split_for_folds
 from belvedere.training.input_size import adapt_size_schedule, choose_image_size
 from belvedere.training.network_check import prepare_network
 from belvedere.training.networks import architecture_for
@@ -33,6 +34,7 @@ from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run import Run
 from belvedere.training.run_folder import CHECKPOINT, RunConfig, open_run_folder, write_config, write_trained
+from belvedere.training.start_from import StartRun, check_start, leak_warnings, read_start, recipe_of
 from belvedere.training.trackers import make_trackers
 from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import load_training_data
@@ -59,6 +61,8 @@ class _Options:
     spreadsheet: bool
     callbacks: tuple[Callback, ...]
     augment: Augment | None
+    start: StartRun | None
+    folds: int | None
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -72,7 +76,7 @@ def train(
     data: Dataset | Path | str,
     *,
     out: Path | str,
-    recipe: Recipe | str = DEFAULT_RECIPE,
+    recipe: Recipe | str | None = None,
     config: Path | str | None = None,
     epochs: int | None = None,
     max_minutes: float | None = None,
@@ -83,6 +87,8 @@ def train(
     offline: bool = False,
     spreadsheet: bool = False,
     augment: Augment | None = None,
+    start_from: Path | str | None = None,
+    folds: int | None = None,
     callbacks: Sequence[Callback] = (),
     track: str | Sequence[str] = (),
     progress: Progress | bool | None = None,
@@ -95,7 +101,7 @@ def train(
     Args:
         data: Folder or table of labeled images, or a dataset from `load_dataset`.
         out: Run folder, complete when it appears; the work is done in `OUT.partial`.
-        recipe: Name of a recipe, or a recipe.
+        recipe: Name of a recipe, or a recipe. Default: "standard", or that of the run `start_from`.
         config: TOML file with recipe keys, which override the recipe.
         epochs: Number of epochs. Default: the recipe's.
         max_minutes: Time limit for everything, instead of epochs: the number of steps is adapted to it.
@@ -106,6 +112,8 @@ def train(
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
         augment: Function of pixels, (N, 3, H, W), and a `torch.Generator`, after the recipe's augmentation.
+        start_from: Folder of an earlier run, whose weights the training starts from.
+        folds: Number of folds of a cross-validation, instead of a test split; the metrics are of all images then.
         callbacks: Objects whose methods are called during the training (see `Callback`).
         track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/callbacks.md).
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
@@ -114,10 +122,12 @@ def train(
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
-    chosen = choose_recipe(recipe, config, epochs, **changes)
-    _check_arguments(chosen, seed, max_minutes, epochs, overwrite, resume, augment)
+    start = None if start_from is None else read_start(start_from)
+    chosen = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)
     called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
-    options = _Options(Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, called, augment)
+    rest = (overwrite, resume, offline, spreadsheet, called, augment, start, folds)
+    options = _Options(Path(out), seed, max_minutes, *rest)
+    _check_arguments(chosen, epochs, options)
     distributed = init_distributed(device)
     shown = choose_progress(progress) if distributed.is_main else Progress()
     return _run(data, chosen, config, options, Runtime(choose_device(device), distributed, shown))
@@ -129,6 +139,8 @@ def _run(
     """Load the data, train into the run folder, and call the callbacks."""
     dataset = as_dataset(data, progress=runtime.progress)
     callbacks, distributed = CallbackRunner(options.callbacks, runtime.distributed), runtime.distributed
+    excluded = {"max_minutes": options.max_minutes, "resume": options.resume, "start_from": options.start}
+    check_folds(options.folds, recipe, distributed.world_size, excluded)
     inputs = _inputs(config, recipe, dataset)
     with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
         if distributed.is_main:
@@ -152,10 +164,16 @@ def _run(
 def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Runtime) -> RunConfig:
     """Split the dataset, and adapt the recipe to the network and the time."""
     recipe = prepare_network(recipe, len(dataset.class_names), options.seed, runtime.progress)
-    split = _split(dataset, recipe, options.seed, runtime.progress)
+    if options.folds is None:
+        split = _split(dataset, recipe, options.seed, runtime.progress, options.start)
+    else:
+        split = split_for_folds(dataset, recipe, options.seed, runtime.progress)
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, options.deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
-    return RunConfig(recipe, options.seed, dataset, split, unlabeled, options.max_minutes, options.augment)
+    return RunConfig(
+        *(recipe, options.seed, dataset, split, unlabeled, options.max_minutes),
+        *(options.augment, options.start, options.folds),
+    )
 
 
 def _train_and_write(
@@ -164,11 +182,16 @@ def _train_and_write(
     """Train, and write the run in the main process; return None in the others."""
     settings = write_config(folder, config, runtime)
     callbacks.on_train_begin(_describe(folder, options.out, config, runtime))
+    cross_validated = None
+    if config.num_folds is not None:
+        cross_validated = cross_validate(
+            config, config.num_folds, runtime, lambda each: run_stages(None, each, runtime, None, options.offline)
+        )
     trained = run_stages(folder, config, runtime, options.deadline, options.offline, callbacks)
     if not runtime.distributed.is_main:
         return None
     with runtime.progress.stage("write"):
-        return _write_run(folder, trained, config, options, runtime, settings)
+        return _write_run(folder, trained, config, options, runtime, settings, cross_validated)
 
 
 def _describe(folder: Path, out: Path, config: RunConfig, runtime: Runtime) -> TrainingContext:
@@ -187,25 +210,31 @@ def _describe(folder: Path, out: Path, config: RunConfig, runtime: Runtime) -> T
 
 
 def run_stages(
-    folder: Path,
+    folder: Path | None,
     run: RunConfig,
     runtime: Runtime,
     deadline: float | None,
     offline: bool,
     callbacks: CallbackRunner | None = None,
 ) -> TrainingOutput:
-    """Run the stages of a training, with its checkpoints in `folder`."""
+    """Run the stages of a training, with its checkpoints in `folder`, if there is one."""
     recipe, split, class_names = run.recipe, run.split, run.dataset.class_names
-    weights = load_weights(recipe, runtime.progress, offline) if recipe.pretrained else None
-    pretrained_from: dict[str, str] = {}
-    if weights is not None:
+    weights = None
+    if recipe.pretrained:
+        weights = load_weights(recipe, runtime.progress, offline) if run.start is None else run.start.backbone()
+    pretrained_from: dict[str, str] = {} if run.start is None else run.start.origin
+    if weights is not None and run.start is None:
         license_id = architecture_for(recipe).license
         pretrained_from = {"weights": weights.source, "sha256": weights.sha256, "license": license_id}
     if recipe.linear_probe_only and weights is not None:
+        if run.start is not None:
+            runtime.progress.log(
+                f"The backbone is that of the run {run.start.folder}; the linear probe is fitted again, to all images."
+            )
         trained = train_linear_probe(recipe, split, class_names, weights, run.seed, runtime)
         return replace(trained, pretrained_from=pretrained_from)
     data = load_training_data(split, recipe, class_names, runtime, unlabeled=run.unlabeled, deadline=deadline)
-    network = build_network(recipe, data, run.seed, runtime, weights)
+    network = build_network(recipe, data, run.seed, runtime, weights, run.start)
     result = fit(network, data, FitPlan(recipe, run.seed, runtime, folder, deadline, callbacks, run.augment))
     if result.interpolation is not None:
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
@@ -214,24 +243,21 @@ def run_stages(
     return replace(collect_output(network, data, result, runtime), pretrained_from=pretrained_from)
 
 
-def _check_arguments(
-    recipe: Recipe,
-    seed: int,
-    max_minutes: float | None,
-    epochs: int | None,
-    overwrite: bool,
-    resume: bool,
-    augment: Augment | None,
-) -> None:
-    if not 0 <= seed < MAX_SEED:
-        raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
-    if max_minutes is not None and not 0 < max_minutes < float("inf"):
-        raise UsageError(f"`max_minutes` must be over 0. Received: {max_minutes}.")
-    if max_minutes is not None and epochs is not None:
+def _default_recipe(start: StartRun | None) -> Recipe | str:
+    return DEFAULT_RECIPE if start is None else recipe_of(start)
+
+
+def _check_arguments(recipe: Recipe, epochs: int | None, options: _Options) -> None:
+    if not 0 <= options.seed < MAX_SEED:
+        raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {options.seed}.")
+    if options.max_minutes is not None and not 0 < options.max_minutes < float("inf"):
+        raise UsageError(f"`max_minutes` must be over 0. Received: {options.max_minutes}.")
+    if options.max_minutes is not None and epochs is not None:
         raise UsageError("`epochs` and `max_minutes` exclude each other. Leave one out.")
-    if overwrite and resume:
+    if options.overwrite and options.resume:
         raise UsageError("`overwrite` and `resume` exclude each other. Leave one out.")
-    check_augment(augment, recipe)
+    check_augment(options.augment, recipe)
+    check_start(options.start, recipe)
     spec = architecture_for(recipe)
     if (
         spec.any_size is False
@@ -250,9 +276,12 @@ def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iter
     yield from dataset.list_files()
 
 
-def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> DataSplit:
+def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress, start: StartRun | None) -> DataSplit:
     """Split a dataset; check that a test image can be read before the work begins."""
-    split, reason = split_dataset(dataset, recipe.split_fractions, seed, progress), ""
+    known = None if start is None else start.split_of
+    split, reason = split_dataset(dataset, recipe.split_fractions, seed, progress, known), ""
+    if start is not None:
+        split = replace(split, warnings=(*leak_warnings(split, start), *split.warnings))
     for sample in split.test:
         try:
             read_image(sample.path)
@@ -266,7 +295,13 @@ def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> D
 
 
 def _write_run(
-    folder: Path, trained: TrainingOutput, run: RunConfig, options: _Options, runtime: Runtime, settings: str
+    folder: Path,
+    trained: TrainingOutput,
+    run: RunConfig,
+    options: _Options,
+    runtime: Runtime,
+    settings: str,
+    cross_validated: Evaluation | None,
 ) -> Run:
     """Write the model, evaluate it, and write the report into the folder that is renamed to `out` afterwards."""
     split, log, out = run.split, runtime.progress, options.out
@@ -274,10 +309,10 @@ def _write_run(
     card = write_trained(folder, trained, uncertainty, run, runtime)
     log.log("Evaluating the model")
     model, known = load_model(folder), None
-    if trained.embedding_key and not any(sample.extra_labels for sample in _reported(split)):
+    if not cross_validated and trained.embedding_key and not any(sample.extra_labels for sample in _reported(split)):
         log.log("Test predictions are computed from cached embeddings, without tags: `evaluate` computes tags.")
         known = predict_from_embeddings(split, model, trained, uncertainty.ood_scorer, log)
-    evaluation = _evaluate(split, model, log, known)
+    evaluation = cross_validated or _evaluate(split, model, log, known)
     log.log_warnings(unreadable_warning(evaluation))
     results = RunResults(
         title=str(out),
@@ -285,7 +320,7 @@ def _write_run(
         model_id=ModelId(f"{out.absolute().name}/{MODEL_NAME}", model.sha256),
         card=card,
         warnings=trained.warnings + unreadable_warning(evaluation),
-        samples={"Training images": split.train.samples, SPLIT_TITLES[evaluation.split]: _reported(split)},
+        samples=_shown_samples(split, evaluation),
         command=command_line(),
         total_seconds=time.perf_counter() - options.started,
         model=model,
@@ -294,6 +329,13 @@ def _write_run(
         spreadsheet=options.spreadsheet,
     )
     return Run(out, evaluation, write_results(folder, results), history=results.history)
+
+
+def _shown_samples(split: DataSplit, evaluation: Evaluation) -> dict[str, tuple[Sample, ...]]:
+    """Return the samples of the report, by the title of their grid."""
+    if evaluation.cross_validation is not None:
+        return {"Images": split.train.samples + split.validation.samples}
+    return {"Training images": split.train.samples, SPLIT_TITLES[evaluation.split]: _reported(split)}
 
 
 def _reported(split: DataSplit) -> tuple[Sample, ...]:

@@ -18,15 +18,17 @@ from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoi
 from belvedere.training.custom_augment import Augment
 from belvedere.training.data_loader import ArrayLike, DataLoader
 from belvedere.training.device import Runtime
+from belvedere.training.freezing import freeze_blocks
 from belvedere.training.loop import FitResult, LoopConfig, copy_weights, run_loop
 from belvedere.training.networks import Network, architecture_for
 from belvedere.training.pretrained_weights import Weights
 from belvedere.training.recipes import Recipe
 from belvedere.training.run_folder import CHECKPOINT
 from belvedere.training.schedule import plan_batches, repeats_per_epoch, size_at
+from belvedere.training.start_from import StartRun, take_weights
 from belvedere.training.time_budget import steps_in_time
 from belvedere.training.training_data import TrainingData
-from belvedere.training.transfer import build_from_probe
+from belvedere.training.transfer import build_from_probe, open_backbone
 from belvedere.training.weight_interpolation import interpolate_weights
 
 BEST = "best/"  # prefix of the best weights in a checkpoint
@@ -47,18 +49,35 @@ class FitPlan:
 
 
 def build_network(
-    recipe: Recipe, data: TrainingData, seed: int, runtime: Runtime, weights: Weights | None = None
+    recipe: Recipe,
+    data: TrainingData,
+    seed: int,
+    runtime: Runtime,
+    weights: Weights | None = None,
+    start: StartRun | None = None,
 ) -> Network:
     """Build the network of a recipe: with fresh weights, or with pretrained `weights` and a linear probe as its head.
 
-    The seed is for the fresh weights or the folds of the probe.
+    With the run `start`, whose backbone `weights` are if the network is pretrained, its head is that of the run. The
+    seed is for the fresh weights or the folds of the probe.
 
     Raises:
+        UsageError: The recipe freezes more blocks than the network has, or the weights of the run do not fit.
         WeightsError: The weights are of another architecture.
     """
-    if weights is not None:
-        return build_from_probe(recipe, data.labeled, data.class_names, weights, seed, runtime)
-    return initialize_network(recipe, len(data.class_names), seed, data.train.images)
+    if weights is not None and start is None:
+        network = build_from_probe(recipe, data.labeled, data.class_names, weights, seed, runtime)
+    elif weights is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = open_backbone(architecture_for(recipe), weights, len(data.class_names), recipe, runtime.progress)
+        network.flip_tta = False
+    else:
+        network = initialize_network(recipe, len(data.class_names), seed, data.train.images)
+    if start is not None:
+        take_weights(network, start, data.class_names, runtime.progress)
+    freeze_blocks(network, recipe.freeze, recipe.network)
+    return network
 
 
 def initialize_network(recipe: Recipe, num_classes: int, seed: int, images: ArrayLike) -> Network:

@@ -22,6 +22,7 @@ from belvedere.inference.uncertainty.ood import OODScorer, ood_scores
 from belvedere.inference.uncertainty.temperature_scaling import log_loss
 from belvedere.runtime.environment import cache_folder
 from belvedere.runtime.progress import Progress
+from belvedere.training.balancing import probe_weights
 from belvedere.training.device import Runtime
 from belvedere.training.distillation import multilabel_targets
 from belvedere.training.embedders import NetworkEmbedder, SpatialEmbedder, embedding_key, onnx_name
@@ -78,7 +79,7 @@ def build_from_probe(
     network.flip_tta = False
     key = f"{embedding_key(replace(recipe, flip_tta=False), weights)}-{runtime.device.key}"
     train = _embed(labeled, _to_device(network, spec, key, runtime), runtime)
-    _set_head(network, _fit_probe(train, class_names, seed))
+    _set_head(network, _fit_probe(train, class_names, seed, recipe))
     return network
 
 
@@ -98,7 +99,7 @@ def train_linear_probe(
     train, validation = _embed(split.train, embedder, runtime), _embed(split.validation, embedder, runtime)
     warnings = split.warnings + read_warnings(train, validation)
     runtime.progress.log_warnings(warnings)
-    probe = _fit_probe(train, class_names, seed)
+    probe = _fit_probe(train, class_names, seed, recipe)
     _set_head(network, probe)
     seconds = time.perf_counter() - started
     labels = _labels(train, class_names)
@@ -169,11 +170,12 @@ def _labels(embeddings: Embeddings, class_names: tuple[str, ...]) -> NDArray[np.
     return np.array([class_names.index(sample.label) for sample in embeddings.samples], np.int64)
 
 
-def _fit_probe(train: Embeddings, class_names: tuple[str, ...], seed: int) -> Probe:
+def _fit_probe(train: Embeddings, class_names: tuple[str, ...], seed: int, recipe: Recipe) -> Probe:
     labels = _labels(train, class_names)
     check_classes(labels, class_names)
     targets = multilabel_targets(train.samples, class_names, 0.0)
-    return fit_probe(train.values, labels, train.hashes, len(class_names), seed, targets)
+    weights = probe_weights(labels, len(class_names), recipe)
+    return fit_probe(train.values, labels, train.hashes, len(class_names), seed, targets, weights)
 
 
 def _set_head(network: Network, probe: Probe) -> None:

@@ -100,6 +100,26 @@ class Confusion:
     fraction: float  # of the images with this label
 
 
+@dataclass(frozen=True, slots=True)
+class FoldStatistic:
+    """A metric of the folds of a cross-validation."""
+
+    mean: float
+    std: float  # standard deviation over the folds, with n - 1
+    folds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidationMetrics:
+    """Metrics of each fold of a cross-validation; each image is in one fold."""
+
+    num_folds: int
+    accuracy: FoldStatistic
+    macro_f1: FoldStatistic
+    log_loss: FoldStatistic  # nats
+    ece: FoldStatistic
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Evaluation(Result):
     """Metrics of a model on labeled images. In a notebook, it shows its tables and most confident mistakes."""
@@ -117,12 +137,13 @@ class Evaluation(Result):
     reliability_bins: tuple[ReliabilityBin, ...]
     predictions: tuple[Prediction, ...] = field(repr=False)  # with labels, one for each image
     uncalibrated: Reliability | None = None  # before temperature scaling
-    split: str = "test"  # "test", "val" or "all"
+    split: str = "test"  # "test", "val", "all", or "out_of_fold" of a cross-validation
     selective_accuracy: tuple[SelectivePoint, ...] = ()
     num_none_of_these: int | None = None  # None where the model has no OOD score
     prediction_sets: PredictionSetMetrics | None = None
     tags: TagMetrics | None = None  # where the images have several labels
     ood: OODMetrics | None = None
+    cross_validation: CrossValidationMetrics | None = None  # of a training with folds
     paths: Mapping[str, Path] = field(default_factory=dict, compare=False)  # files of images with another name
 
     def __post_init__(self) -> None:

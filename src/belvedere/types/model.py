@@ -10,7 +10,7 @@ class Preprocess:
 
     height: int
     width: int
-    resize: str = "stretch"  # "stretch": both sides; "crop": the shorter side, then a center crop
+    resize: str = "stretch"  # "stretch": both sides; "crop": the shorter side, then a center crop; "letterbox": padded
     interpolation: str = "bilinear"  # or "bicubic"; antialiased either way
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.images.decode import RGB, read_image
-from belvedere.images.heatmap import overlay, softmax_over_classes
+from belvedere.images.heatmap import overlay, softmax_over_classes, without_padding
 from belvedere.images.resize import resize_image, shrink, visible_region
 from belvedere.inference.model import Model
 from belvedere.inference.session import Cancellation
@@ -45,4 +45,6 @@ def compute_cam(
     """
     maps = model.class_activation_maps(resize_image(pixels, model.card.preprocess)[None], cancellation)[0]
     region = visible_region(pixels, model.card.preprocess)
-    return shrink(region, max_size), softmax_over_classes(maps / model.card.uncertainty.temperature)
+    maps = softmax_over_classes(maps / model.card.uncertainty.temperature)
+    height, width = pixels.shape[:2]
+    return shrink(region, max_size), without_padding(maps, height, width, model.card.preprocess)

@@ -24,7 +24,12 @@ from belvedere.evaluation.report.tiles import mistake_tiles, sample_tiles
 from belvedere.evaluation.run_results import RunResults
 from belvedere.types.evaluation import Evaluation
 
-SPLIT_IMAGES: Mapping[str, str] = {"test": "test images", "val": "validation images", "all": "images"}
+SPLIT_IMAGES: Mapping[str, str] = {
+    "test": "test images",
+    "val": "validation images",
+    "all": "images",
+    "out_of_fold": "images",
+}
 
 
 def write_report(folder: Path, run: RunResults) -> None:
@@ -115,6 +120,14 @@ def _cautions(run: RunResults) -> list[str]:
         cautions.append(
             "These metrics are on the validation images, which chose the epoch. They are optimistic: expect somewhat "
             "lower metrics on new images."
+        )
+    if folds := run.evaluation.cross_validation:
+        cautions.append(
+            f"These metrics are of {folds.num_folds}-fold cross-validation: each image was predicted by a network that "
+            f"was trained on the other folds only. Accuracy of the folds: mean {percent(folds.accuracy.mean)}, "
+            f"standard deviation {percent(folds.accuracy.std)}. Macro F1: mean {percent(folds.macro_f1.mean)}, "
+            f"standard deviation {percent(folds.macro_f1.std)}. The model of this run was trained afterwards, on all "
+            "images but those that selected its epoch."
         )
     if run.card.provenance.interrupted:
         epochs = count(run.card.provenance.epochs, "epoch")

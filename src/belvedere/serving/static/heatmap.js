@@ -8,7 +8,8 @@ const COLORS = [[70, 0, 110], [190, 30, 90], [255, 130, 30], [255, 240, 120]];
 
 /**
  * Draws a heatmap, rows of numbers from 0 to 1, over an image into a canvas.
- * `preprocess` is the model's {height, width, resize}: with "crop" the heatmap covers the center of the image.
+ * `preprocess` is the model's {height, width, resize}: with "crop" the heatmap covers the center of the image,
+ * with "letterbox" the image and its padding.
  */
 export function drawHeatmap(canvas, image, heatmap, preprocess) {
   const scale = Math.min(1, MAX_SIZE / Math.max(image.naturalWidth, image.naturalHeight));
@@ -35,9 +36,10 @@ export function drawHeatmap(canvas, image, heatmap, preprocess) {
 }
 
 function visibleRegion(width, height, preprocess) {
-  if (preprocess.resize !== "crop") return { left: 0, top: 0, width, height };
+  if (preprocess.resize === "stretch") return { left: 0, top: 0, width, height };
   const ratio = preprocess.width / preprocess.height;
-  const size = width / height > ratio ? { width: height * ratio, height } : { width, height: width / ratio };
+  const isCrop = preprocess.resize === "crop";
+  const size = width / height > ratio === isCrop ? { width: height * ratio, height } : { width, height: width / ratio };
   return { ...size, left: (width - size.width) / 2, top: (height - size.height) / 2 };
 }
 

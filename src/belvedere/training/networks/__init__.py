@@ -38,7 +38,7 @@ def architecture_for(recipe: Recipe) -> ArchitectureSpec:
     """
     if recipe.pretrained:
         try:
-            return find_backbone(recipe.network, recipe.image_size)
+            return find_backbone(recipe.network, recipe.image_size).with_resize(recipe.resize)
         except UnknownNameError as error:
             if recipe.network in NETWORKS:
                 error.add_note(
@@ -50,7 +50,8 @@ def architecture_for(recipe: Recipe) -> ArchitectureSpec:
     except UnknownNameError as error:
         error.add_note("Networks of timm need a recipe that starts from pretrained weights: probe or finetune.")
         raise
-    return entry if recipe.image_size is None else entry.with_image_size(recipe.image_size)
+    entry = entry if recipe.image_size is None else entry.with_image_size(recipe.image_size)
+    return entry.with_resize(recipe.resize)
 
 
 def list_models() -> tuple[NetworkInfo, ...]:

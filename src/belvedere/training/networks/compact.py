@@ -80,6 +80,12 @@ class CompactNetwork(Network):
         maps: Tensor = self.features[:-2](pixels)  # without pool and flatten
         return maps
 
+    def block_numbers(self) -> dict[str, int]:
+        """Return 0 for the stem with its norm, then the number of the residual block."""
+        layers = [name for name, layer in self.features.named_children() if any(True for _ in layer.parameters())]
+        number = {name: max(0, index - 1) for index, name in enumerate(layers)}  # stem, norm, stage1_1, ...
+        return {f"features.{name}": number[name.split(".")[0]] for name, _ in self.features.named_parameters()}
+
     @torch.no_grad()
     def init_whitening(self, pixels: Tensor) -> None:
         """Set the stem to the strongest principal components of its patches, at unit variance, and freeze it.

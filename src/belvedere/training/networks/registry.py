@@ -17,6 +17,7 @@ class Network(nn.Module):
     features: nn.Module  # (N, 3, H, W), RGB of 0 to 255, floating point -> embeddings (N, D)
     classify: nn.Linear  # (N, D) -> logits (N, K)
     max_table_depth: int | None = None  # depth of the modules that have a row in the layer table; None: all leaves
+    frozen_modules: tuple[nn.Module, ...] = ()  # stay in evaluation mode: their batch-norm statistics are fixed
     flip_tta = False  # whether evaluation averages the embeddings of an image and its mirror image
 
     def forward_embedding(self, pixels: Tensor) -> Tensor:
@@ -42,6 +43,17 @@ class Network(nn.Module):
         """Return the logits, (N, K), of pixels as in `forward_embedding`."""
         logits: Tensor = self.classify(self.forward_embedding(pixels))
         return logits
+
+    def train(self, mode: bool = True) -> "Network":
+        """Set the training or evaluation mode; frozen modules stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen_modules:
+            module.eval()
+        return self
+
+    def block_numbers(self) -> dict[str, int]:
+        """Return the number of the block of each parameter, from 0 at the input; empty for a network without blocks."""
+        return {}
 
     def lr_scales(self, layer_decay: float) -> dict[str, float]:  # noqa: ARG002 - for networks with blocks
         """Return a factor of the learning rate by parameter name; 1 where the name is missing."""
@@ -88,6 +100,12 @@ class ArchitectureSpec:
         preprocess = replace(size, height=image_size, width=image_size)
         create = self.create if self.create_for is None else self.create_for(preprocess)
         return replace(self, preprocess=preprocess, create=create)
+
+    def with_resize(self, resize: str) -> "ArchitectureSpec":
+        """Return the same architecture for images that are resized by another rule."""
+        if self.preprocess.resize == resize:
+            return self
+        return replace(self, preprocess=replace(self.preprocess, resize=resize))
 
 
 NETWORKS: Registry[ArchitectureSpec] = Registry("network", "networks")

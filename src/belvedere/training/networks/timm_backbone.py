@@ -119,16 +119,19 @@ class PretrainedNetwork(Network):
 
         timm's `group_matcher` defines the blocks.
         """
+        numbers = self.block_numbers()
+        num_blocks = max(numbers.values(), default=0) + 1
+        return {name: layer_decay ** (num_blocks - block) for name, block in numbers.items()}
+
+    def block_numbers(self) -> dict[str, int]:
+        """Return the number of timm's layer group of each parameter of the backbone, from 0 at the input."""
         from timm.models import group_parameters
 
         if not hasattr(self.backbone, "group_matcher"):
             return {}
         matcher = self.backbone.group_matcher(coarse=False)
-        groups = group_parameters(self.backbone, matcher, reverse=True)  # parameter name -> number of its block
-        num_blocks = max(groups.values()) + 1
-        return {
-            f"features.backbone.model.{name}": layer_decay ** (num_blocks - block) for name, block in groups.items()
-        }
+        groups = group_parameters(self.backbone, matcher, reverse=True)  # parameter name -> number of its group
+        return {f"features.backbone.model.{name}": block for name, block in groups.items()}
 
     def no_weight_decay(self) -> set[str]:
         """Return timm's names for the backbone, such as the position embeddings."""
