@@ -21,7 +21,8 @@ OWNERS = {  # library -> the packages or modules that may import it
     "uvicorn": {"reviewing", "serving", "runtime.http"},
     "filelock": {"data", "training"},
     "typer": {"cli"},
-    "pyarrow": {"data.label_tables", "inference.writers.parquet", "inference.ray_backend"},
+    "pandas": {"inference.predictions"},
+    "pyarrow": {"data.label_tables", "inference.predictions", "inference.writers.parquet", "inference.ray_backend"},
     "ray": {"inference.ray_backend"},
     "sklearn": set(),  # reference in tests only
     "scipy": set(),
