@@ -17,7 +17,7 @@ SIGNATURE_WIDTH = 88
 GROUPS = {
     "Data": ("load_dataset", "Dataset", "read_image", "make_synthetic_dataset"),
     "Training": ("train", "Run", "recipe_to_toml", "list_models", "describe_architecture"),
-    "Prediction": ("load_model", "Model", "predict", "Prediction", "export", "serve"),
+    "Prediction": ("load_model", "Model", "predict", "Predictions", "Prediction", "export", "serve"),
     "Evaluation": ("evaluate", "Evaluation", "calibrate", "Calibration", "compare", "Comparison"),
     "Label quality": ("audit", "Audit", "Issue", "review", "read_corrections"),
     "Progress and demo": ("Progress", "console_progress", "run_demo"),

@@ -71,9 +71,7 @@ def predict(
         raise UsageError("--json prints to stdout: leave out --format and --out, or leave out --json.")
     find_named("backend", backend, dict.fromkeys(("local", "ray")))
     chosen_format = _choose_format("json" if as_json else format, out)
-    chosen, named = choose_model(
-        images, model=model, accept_rate=accept_rate, device=device, threads=threads
-    )
+    chosen, named = choose_model(images, model=model, accept_rate=accept_rate, device=device, threads=threads)
     if STDIN in named and named != [STDIN]:
         raise UsageError("- reads the names of all images from stdin: give no others.")
     sources = read_paths(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named

@@ -78,21 +78,25 @@ def evaluate(
         warnings = dataset.warnings + unreadable_warning(evaluation)
         progress.log_warnings(warnings)
         if folder is not None:
-            images = {prediction.image for prediction in evaluation.predictions}
-            results = RunResults(
-                title=f"{model.name} on {dataset.source}",
-                evaluation=evaluation,
-                model_id=model.identity,
-                card=model.card,
-                warnings=warnings,
-                samples={"Images": [sample for sample in dataset.samples if sample.name in images]},
-                command=command_line(),
-                total_seconds=time.perf_counter() - started,
-                spreadsheet=spreadsheet,
-                model=model,
-            )
+            results = _collect_results(model, dataset, evaluation, warnings)
+            results = replace(results, total_seconds=time.perf_counter() - started, spreadsheet=spreadsheet)
             write_results(folder, results)
     return evaluation
+
+
+def _collect_results(model: Model, dataset: Dataset, evaluation: Evaluation, warnings: tuple[str, ...]) -> RunResults:
+    images = {prediction.image for prediction in evaluation.predictions}
+    return RunResults(
+        title=f"{model.name} on {dataset.source}",
+        evaluation=evaluation,
+        model_id=model.identity,
+        card=model.card,
+        warnings=warnings,
+        samples={"Images": [sample for sample in dataset.samples if sample.name in images]},
+        command=command_line(),
+        total_seconds=0.0,
+        model=model,
+    )
 
 
 def _evaluate_dataset(model: Model, dataset: Dataset, ood: Path | str | None, progress: Progress) -> Evaluation:

@@ -58,11 +58,11 @@ def _thumbnail_uri(source: Source | None) -> str:
     if source is None or isinstance(source, InvalidImageError):
         return ""
     try:
-        is_decoded = isinstance(source, DecodedImage)
-        pixels = shrink(source.pixels, THUMBNAIL_SIZE) if is_decoded else thumbnail(source, THUMBNAIL_SIZE)
+        if isinstance(source, DecodedImage):
+            return to_data_uri(shrink(source.pixels, THUMBNAIL_SIZE))
+        return to_data_uri(thumbnail(source, THUMBNAIL_SIZE))
     except InvalidImageError:
         return ""
-    return to_data_uri(pixels)
 
 
 def describe_model(card: ModelCard | None, sha256: str) -> str:

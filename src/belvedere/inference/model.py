@@ -180,6 +180,7 @@ class Model(ModelGraph):
     def _expand(self, images: object, channel_order: str) -> Iterator[Source]:
         return iter_images(refuse_models(to_sources(images, channel_order)))
 
+
 def load_model(
     path: Path | str = BUNDLED,
     *,
