@@ -19,8 +19,8 @@ from belvedere.images.inputs import Source
 from belvedere.images.listing import count_images, iter_images
 from belvedere.inference.embeddings import model_embedder
 from belvedere.inference.model import Model, load_model, open_model
-from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.inference.model_card import card_from_metadata, card_to_metadata
+from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.types.model import Preprocess
 from conftest import CARD, CLASS_NAMES, COLORS, make_pixels, model_bytes, write_classes, write_image
 

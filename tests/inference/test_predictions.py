@@ -101,7 +101,8 @@ def test_a_notebook_shows_images(opened: Model, tmp_path: Path) -> None:
 def test_embeddings_and_activation_maps(opened: Model, tmp_path: Path) -> None:
     file = write_image(tmp_path / "red.png", "red", side=20)
     found = opened.embed([file, make_pixels("red", 0, 20)])
-    assert (found.shape, found.dtype) == ((2, 3), np.float32)
+    assert found.shape == (2, 3)
+    assert found.dtype == np.float32
     assert (found[0] == found[1]).all()
     assert np.array_equal(opened.embed(BATCH), opened.forward(BATCH).embedding)
     assert opened.embed([]).shape == (0, 3)
@@ -174,7 +175,7 @@ def test_a_forked_process_predicts(parent: str, tiny_model: Path) -> None:
 
 
 def test_threads_share_a_model(opened: Model) -> None:
-    expected, found = opened.predict(BATCH), []
+    expected, found = opened.predict(BATCH), list[bool]()
 
     def work() -> None:
         found.extend(opened.predict(BATCH) == expected for _ in range(3))

@@ -8,7 +8,6 @@ import pytest
 
 import belvedere
 from belvedere.errors import UnknownNameError, UsageError
-from belvedere.inference import session
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.providers import CPU, CUDA, DeviceOptions
 from conftest import make_pixels
@@ -58,7 +57,7 @@ def test_impossible_options_are_refused(options: dict[str, object], tiny_model: 
 def test_an_open_model_keeps_its_device(opened: Model) -> None:
     for options in ({"device": "cpu"}, {"threads": 2}, {"providers": [CPU]}):
         with pytest.raises(UsageError):
-            belvedere.predict(opened, [], **options)  # type: ignore[call-overload]
+            belvedere.predict(opened, [], **options)
 
 
 def test_functions_take_a_device(tiny_model: Path) -> None:
@@ -85,17 +84,21 @@ class WithoutGpu:
 
 @pytest.mark.parametrize("raises", [True, False])
 def test_without_a_gpu(raises: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
-    monkeypatch.setattr(session.onnxruntime, "InferenceSession", WithoutGpu(raises=raises))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", WithoutGpu(raises=raises))
     assert load_model(tiny_model).providers == (CPU,)
     with pytest.raises((UsageError, belvedere.InvalidModelError)):
         load_model(tiny_model, device="cuda")
 
 
+def max_workers(model: Model) -> int | None:
+    executor = model._pool._executor
+    return None if executor is None else executor._max_workers
+
+
 def test_threads_of_a_model(tiny_model: Path) -> None:
     with load_model(tiny_model, threads=3) as model:
         expected = model.predict(np.stack([make_pixels("red")] * 70))
-        assert model._pool._executor is not None
-        assert model._pool._executor._max_workers == 3
-    assert model._pool._executor is None
+        assert max_workers(model) == 3
+    assert max_workers(model) is None
     assert model.predict(np.stack([make_pixels("red")] * 70)) == expected  # starts them again

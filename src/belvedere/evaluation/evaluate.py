@@ -24,7 +24,7 @@ from belvedere.runtime.environment import command_line
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count
-from belvedere.types.data import Sample
+from belvedere.types.data import DataWarning, Sample
 from belvedere.types.evaluation import Evaluation, OODMetrics, TagMetrics
 from belvedere.types.prediction import Prediction
 
@@ -84,7 +84,9 @@ def evaluate(
     return evaluation
 
 
-def _collect_results(model: Model, dataset: Dataset, evaluation: Evaluation, warnings: tuple[str, ...]) -> RunResults:
+def _collect_results(
+    model: Model, dataset: Dataset, evaluation: Evaluation, warnings: tuple[DataWarning, ...]
+) -> RunResults:
     images = {prediction.image for prediction in evaluation.predictions}
     return RunResults(
         title=f"{model.name} on {dataset.source}",

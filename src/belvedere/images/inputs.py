@@ -109,9 +109,12 @@ def _read_all(read: Callable[[int], object]) -> Source | None:
     """Read a file to its end; return None if it is not binary. Raw files, such as pipes, return less than asked."""
     content = bytearray()
     try:
-        while len(content) <= MAX_BYTES and (block := read(MAX_BYTES + 1 - len(content))):
+        while len(content) <= MAX_BYTES:
+            block = read(MAX_BYTES + 1 - len(content))
             if not isinstance(block, bytes | bytearray | memoryview):
                 return None
+            if not block:
+                break
             content += block
     except (OSError, ValueError) as error:
         return InvalidImageError(IN_MEMORY, f"the file cannot be read: {describe_error(error)}")

@@ -34,8 +34,8 @@ from belvedere.types.prediction import Prediction
 class Model(ModelGraph):
     """A trained model, opened with `load_model`.
 
-    It may be used in several threads at a time, after a fork, and in `asyncio.to_thread`; it can be pickled. Its threads
-    start when they are first needed, and end with `close`, at the end of a `with` block, or with the model.
+    It may be used in several threads at a time, after a fork, and in `asyncio.to_thread`; it can be pickled. Its own
+    threads start when they are first needed, and end with `close`, at the end of a `with` block, or with the model.
 
     Attributes:
         name: Path of the file, for messages.

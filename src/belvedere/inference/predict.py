@@ -82,7 +82,8 @@ def predict(
         number of images and of unreadable ones.
 
     Raises:
-        UsageError: An object is no image, there are no images, the file cannot be written, or the device cannot be used.
+        UsageError: An object is no image, there are no images, the file cannot be written, or the device cannot be
+            used.
         OutputExistsError: The file exists and may not be replaced.
         MissingDependencyError: The format is "parquet" and pyarrow is not installed.
     """

@@ -8,35 +8,38 @@ from belvedere.runtime.terminal import printable
 
 BLUE, ORANGE, GREEN = "#2f7fb5", "#c9622f", "#2f8a61"  # legible on white and on black
 MAX_NAME_LENGTH = 40
-_STYLE = f"""
-.belvedere {{ font-size: 13px; line-height: 1.45; color: inherit; max-width: 70rem; }}
-.belvedere p {{ margin: .25rem 0; }}
-.belvedere .title {{ font-weight: 600; margin: 1rem 0 .3rem; }}
-.belvedere > .title:first-of-type {{ font-size: 15px; margin-top: .2rem; }}
-.belvedere .quiet {{ opacity: .7; }}
-.belvedere .row {{ display: flex; flex-wrap: wrap; gap: .3rem 2.5rem; align-items: flex-start; }}
-.belvedere .scroll {{ overflow-x: auto; max-width: 100%; }}
-.belvedere table {{ border-collapse: collapse; border: 0; margin: 0; font-size: 13px; font-variant-numeric: tabular-nums;
-  width: auto; display: table; }}
-.belvedere tr, .belvedere tbody tr:nth-child(odd), .belvedere tbody tr:hover {{ background: none !important; }}
-.belvedere th, .belvedere td {{ padding: .22rem .9rem .22rem 0; border: 0; border-bottom: 1px solid rgba(128,128,128,.3);
+_STYLE = """
+.belvedere { font-size: 13px; line-height: 1.45; color: inherit; max-width: 70rem; }
+.belvedere p { margin: .25rem 0; }
+.belvedere .title { font-weight: 600; margin: 1rem 0 .3rem; }
+.belvedere > .title:first-of-type { font-size: 15px; margin-top: .2rem; }
+.belvedere .quiet { opacity: .7; }
+.belvedere .row { display: flex; flex-wrap: wrap; gap: .3rem 2.5rem; align-items: flex-start; }
+.belvedere .scroll { overflow-x: auto; max-width: 100%; }
+.belvedere table { border-collapse: collapse; border: 0; margin: 0; width: auto; display: table;
+  font-size: 13px; font-variant-numeric: tabular-nums; }
+.belvedere tr, .belvedere tbody tr:nth-child(odd), .belvedere tbody tr:hover { background: none !important; }
+.belvedere th, .belvedere td { padding: .22rem .9rem .22rem 0; border: 0;
+  border-bottom: 1px solid rgba(128,128,128,.3);
   text-align: right; vertical-align: baseline; max-width: 28rem; overflow-wrap: anywhere; white-space: normal;
-  background: none; color: inherit; font-weight: 400; }}
-.belvedere th[scope=row], .belvedere td.text, .belvedere th.text {{ text-align: left; }}
-.belvedere thead th {{ opacity: .7; white-space: nowrap; }}
-.belvedere table.matrix td {{ padding: .22rem .5rem; text-align: center; min-width: 2.2rem; }}
-.belvedere table.matrix thead th {{ padding: .22rem .3rem; text-align: center; max-width: 6.5rem; overflow: hidden;
-  text-overflow: ellipsis; }}
-.belvedere table.vertical thead th {{ writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }}
-.belvedere .images {{ display: flex; flex-wrap: wrap; gap: .8rem; }}
-.belvedere figure {{ margin: 0; width: 128px; }}
-.belvedere figure img, .belvedere .missing {{ display: block; width: 128px; height: 104px; object-fit: contain; margin: 0;
-  background: rgba(128,128,128,.12); border-radius: 3px; }}
-.belvedere .missing {{ line-height: 104px; text-align: center; opacity: .7; }}
-.belvedere figcaption {{ font-size: 11.5px; line-height: 1.35; margin-top: .2rem; overflow-wrap: anywhere; }}
-.belvedere figcaption span {{ display: block; opacity: .7; }}
-.belvedere figcaption span:first-child {{ opacity: 1; }}
-.belvedere svg text {{ fill: currentColor; opacity: .7; font-size: 11px; }}
+  background: none; color: inherit; font-weight: 400; }
+.belvedere th[scope=row], .belvedere td.text, .belvedere th.text { text-align: left; }
+.belvedere thead th { opacity: .7; white-space: nowrap; }
+.belvedere table.matrix td { padding: .22rem .5rem; text-align: center; min-width: 2.2rem; }
+.belvedere table.matrix thead th { padding: .22rem .3rem; text-align: center; max-width: 6.5rem; overflow: hidden;
+  text-overflow: ellipsis; }
+.belvedere table.vertical thead th:not(.text) { writing-mode: vertical-rl; transform: rotate(180deg);
+  text-align: left; }
+.belvedere table.matrix thead th.text { text-align: left; max-width: none; padding-left: 0; }
+.belvedere .images { display: flex; flex-wrap: wrap; gap: .8rem; }
+.belvedere figure { margin: 0; width: 128px; }
+.belvedere figure img, .belvedere .missing { display: block; width: 128px; height: 104px; margin: 0;
+  object-fit: contain; background: rgba(128,128,128,.12); border-radius: 3px; }
+.belvedere .missing { line-height: 104px; text-align: center; opacity: .7; }
+.belvedere figcaption { font-size: 11.5px; line-height: 1.35; margin-top: .2rem; overflow-wrap: anywhere; }
+.belvedere figcaption span { display: block; opacity: .7; }
+.belvedere figcaption span:first-child { opacity: 1; }
+.belvedere svg text { fill: currentColor; opacity: .7; font-size: 11px; }
 """
 
 

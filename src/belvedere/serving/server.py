@@ -111,21 +111,13 @@ def serve(
 
     Raises:
         InvalidModelError: The model cannot be used.
-        UsageError: An argument is invalid, the device cannot be used, or `block` is true outside the main thread or in a running event loop.
+        UsageError: An argument is invalid, or `block` is true outside the main thread or in a running event loop.
     """
-    if isinstance(model, Model):
-        accept_rate = model.accept_rate if accept_rate is None else accept_rate
-        if (device, providers) == ("auto", None):
-            device, providers = model.options.device, model.options.providers
-        threads = model.options.threads if threads is None else threads
-        model = model.name
-    options = DeviceOptions(device, providers, threads)
     if block:
-        check_main_thread("serve", "belvedere", "serve", str(model))
+        check_main_thread("serve", "belvedere", "serve", model.name if isinstance(model, Model) else str(model))
     _check_token(token)
     limits, metrics, origins = limits or Limits(), Metrics(), Origins(cors_origins)
-    watch = ModelWatch(model, partial(_log_reload, metrics), accept_rate, options)
-    metrics.show_model(watch.current.name, watch.current.sha256)
+    watch, threads = _open_model(model, metrics, accept_rate, DeviceOptions(device, providers, threads))
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         only_local = is_local(address_of(listener))
@@ -140,6 +132,21 @@ def serve(
         with json_log():
             server.run(sockets=[listener])
     return None
+
+
+def _open_model(
+    model: Model | Path | str, metrics: Metrics, accept_rate: float | None, options: DeviceOptions
+) -> tuple[ModelWatch, int | None]:
+    """Return the watch of a model, and the number of threads; options that are not given are those of the model."""
+    if isinstance(model, Model):
+        accept_rate = model.accept_rate if accept_rate is None else accept_rate
+        device, providers, threads = options.device, options.providers, options.threads or model.options.threads
+        if options == DeviceOptions(threads=options.threads):
+            device, providers = model.options.device, model.options.providers
+        options, model = DeviceOptions(device, providers, threads), model.name
+    watch = ModelWatch(model, partial(_log_reload, metrics), accept_rate, options)
+    metrics.show_model(watch.current.name, watch.current.sha256)
+    return watch, options.threads
 
 
 def _check_token(token: str | None) -> None:
