@@ -10,12 +10,18 @@ from conftest import new_id
 HASH = "ab" * 32
 
 
-def make_decision(action: str = "keep", *to: str, image: str = "sea/1.jpg", about: str = "label") -> Decision:
+def make_decision(action: str = "keep", *to: str, image: str = "sea/1.jpg", about: str = "label_issue") -> Decision:
     return Decision(new_id(), utc_now(), "Ana", HASH, image, action, "sea", to, issue_type=about)
 
 
 def decide(
-    journal: Path, image: Path, action: str, *to: str, given: str = "", about: str = "label", part: str | None = None
+    journal: Path,
+    image: Path,
+    action: str,
+    *to: str,
+    given: str = "",
+    about: str = "label_issue",
+    part: str | None = None,
 ) -> Decision:
     content = image.read_bytes()
     decision = Decision(

@@ -241,6 +241,7 @@ def test_headings_and_code_of_the_pages(page: Path) -> None:
 REPLACED_IN_PROSE = (
     r"photographs?(?!/)|(?<!multi-)pictures?|colours?|grey|neighbours?|licences?|optimisers?|unlabelled|labelled|learnt"
     r"|kept back|surest|likeliest|strangers|whoever|lest|the figures flatter|is told|are told|knows nothing"
+    r"|(?<!systemd[ \n])journal|parity|remarks?"
 )
 PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "benchmarks" / "results").glob("*.md"))]
 
@@ -248,3 +249,27 @@ PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "benchmarks" / "resul
 @pytest.mark.parametrize("page", [page for page in PROSE if page.name != "experiments.md"], ids=lambda page: page.name)
 def test_prose_of_the_pages(page: Path) -> None:
     assert re.findall(rf"\b(?:{REPLACED_IN_PROSE})\b", page.read_text("utf-8"), re.IGNORECASE) == []
+
+
+# The demo paints: its scenes have colors and views of their own.
+PACKAGE = ROOT / "src" / "belvedere"
+SOURCES = sorted(
+    path
+    for path in PACKAGE.rglob("*")
+    if path.suffix in {".py", ".html", ".js"} and PACKAGE / "demo" / "scenes" not in path.parents
+)
+# Names that clients of the review page use stay: the routes /doubts, the attribute data-doubt and the JSON key "doubt".
+KEPT = re.compile(
+    r"/doubts/|data-doubt|dataset\.doubt|(content|request|response)\.doubt|\bdoubt: |\"doubt\": |\[data-doubt\]"
+)
+
+
+def test_there_are_sources() -> None:
+    assert {".py", ".html", ".js"} == {path.suffix for path in SOURCES}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_prose_of_the_sources(source: Path) -> None:
+    """Comments, docstrings and messages, and identifiers that are such a word."""
+    text = KEPT.sub("", source.read_text("utf-8"))
+    assert re.findall(rf"\b(?:{REPLACED_IN_PROSE}|doubt\w*)\b", text, re.IGNORECASE) == []

@@ -113,7 +113,7 @@ def main() -> None:
     )
     quantiles = fit_quantiles(ood_scores(score, embeddings, logits))
     uncertainty = replace(uncertainty, ood_score_quantiles=tuple(round(value, 3) for value in quantiles))
-    exported = export_graph(network, card.preprocess, images, uncertainty.temperature, outliers=score)
+    exported = export_graph(network, card.preprocess, images, uncertainty.temperature, ood_scorer=score)
     graph = to_float16_weights(exported.graph)
     onnx.helper.set_model_props(graph, card_to_metadata(replace(card, uncertainty=uncertainty)))
     onnx.checker.check_model(graph, full_check=True)

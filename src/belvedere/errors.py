@@ -134,7 +134,7 @@ class ExportError(BelvedereError, ValueError):
 
 
 class CalibrationError(BelvedereError, ValueError):
-    """Calibration makes figures worse on held-out images."""
+    """Calibration makes metrics worse on held-out images."""
 
 
 class DistributedError(BelvedereError, RuntimeError):

@@ -359,7 +359,7 @@ def test_progress_ends_where_it_was_to_end(data: Path, opened: Model) -> None:
 def test_labels_of_which_there_is_one_image_are_left_out(data: Path, opened: Model) -> None:
     save(data / "train" / "lichen" / "only.jpg", draw_texture(9, moss=True))
     found = belvedere.audit(data, model=opened)
-    assert any("1 labels not checked" in note.message for note in found.warnings)
+    assert any("1 label not checked" in note.message for note in found.warnings)
     assert "only.jpg" not in {Path(issue.image).name for issue in found.issues if issue.issue_type == "label_issue"}
 
 

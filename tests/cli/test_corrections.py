@@ -57,17 +57,6 @@ def test_evaluate_by_corrected_labels(tmp_path: Path, tiny_model: Path) -> None:
     assert json.loads(after.stdout)["num_images"] == 8
 
 
-def test_compare(tmp_path: Path) -> None:
-    write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red"), ("green", "red", "green")])
-    done = belvedere("compare", "a", "b", "--out", "out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    verdict = " ".join(done.stdout.split())  # folded where the terminal is narrow
-    assert re.search(r"\+33\.3\b.*\b1 to 2 of 3\b", verdict)
-    assert "Report: out/report.html" in done.stderr
-    told = json.loads(belvedere("compare", "a", "b", "--json", cwd=tmp_path).stdout)
-    assert (told["num_gained"], told["num_lost"]) == (2, 1)
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -2,12 +2,12 @@
 
 import pytest
 
-from belvedere.cli.progress import ReviewProgress
+from belvedere.cli.progress import CommandProgress
 from belvedere.types.data import DataWarning
 
 
 def test_messages_name_options(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = ReviewProgress()
+    progress = CommandProgress("review")
     progress.log("Give it as `data`.")
     progress.log_warnings([DataWarning("1 image not found. Give the dataset as `data`", ("`model`.jpg",))])
     assert capsys.readouterr().err.splitlines() == [

@@ -72,7 +72,7 @@ def test_moved_folders_and_renamed_files_are_found(photos: Path, journal: Path, 
 def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "old" / "train", 2).parent
     write_classes(photos / "test", 2)  # the same contents: leaks
-    decide(tmp_path / "j.jsonl", photos / "train" / "red" / "0.png", "exclude", about="leak")
+    decide(tmp_path / "j.jsonl", photos / "train" / "red" / "0.png", "exclude", about="split_leak")
     moved = tmp_path / "new"
     shutil.move(photos, moved)
 
@@ -81,7 +81,7 @@ def test_of_identical_files_the_recorded_copy_is_left_out(tmp_path: Path) -> Non
     assert len(dataset.split("train")) == 5
     assert len(dataset.split("test")) == 6
     both = CorrectionsFile(tmp_path / "j.jsonl")
-    decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="leak")
+    decide(both.path, moved / "test" / "red" / "0.png", "exclude", about="split_leak")
     assert len(load_dataset(moved, corrections=both.path).samples) == 10
 
 
@@ -128,7 +128,7 @@ def test_of_one_file_in_two_parts_the_row_of_its_part_is_left_out(tmp_path: Path
     write_classes(tmp_path, 2)
     rows = [f"{name}/{number}.png,{name},train" for name in ("blue", "red") for number in range(2)]
     (tmp_path / "table.csv").write_text("\n".join(["image,label,split", "red/0.png,red,test", *rows]) + "\n")
-    decide(tmp_path / "j.jsonl", tmp_path / "red" / "0.png", "exclude", about="leak", part=part)
+    decide(tmp_path / "j.jsonl", tmp_path / "red" / "0.png", "exclude", about="split_leak", part=part)
     dataset = load_dataset(tmp_path / "table.csv", corrections=tmp_path / "j.jsonl")
     assert [s.split for s in dataset.samples if s.path == tmp_path / "red" / "0.png"] == [left]
 

@@ -249,7 +249,7 @@ def test_rulings() -> None:
     assert resolve([make_decision("tag", "sea"), make_decision("tag")])[HASH] == Resolution(None, ())
     two = [make_decision("exclude", image="a/1.jpg"), make_decision("exclude", image="b/1.jpg")]
     assert resolve(two)[HASH].copies == (CopyResolution("a/1.jpg", None, True), CopyResolution("b/1.jpg", None, True))
-    kept = resolve([*two, make_decision("keep", image="a/1.jpg", about="leak")])[HASH].copies
+    kept = resolve([*two, make_decision("keep", image="a/1.jpg", about="split_leak")])[HASH].copies
     assert kept == (CopyResolution("b/1.jpg", None, True), CopyResolution("a/1.jpg", None, False))
 
 

@@ -74,10 +74,11 @@ def test_what_is_ignored_is_named_by_kind(tmp_path: Path) -> None:
     assert dataset.class_names == ("sea", "wood")
     assert len(dataset.samples) == 2
     assert notes(dataset) == {
-        "1 entry skipped: image outside the class folders": ["astray.png"],
-        "2 entries skipped: hidden": [".git", ".DS_Store"],
-        "2 entries skipped: not an image": ["Thumbs.db", "notes.txt"],
-        "3 entries skipped: made by a program": ["__MACOSX", "run", "@eaDir"],
+        "1 file skipped: image outside the class folders": ["astray.png"],
+        "1 file skipped: hidden": [".DS_Store"],
+        "1 folder skipped: hidden": [".git"],
+        "2 files skipped: not an image": ["Thumbs.db", "notes.txt"],
+        "3 folders skipped: made by a program": ["__MACOSX", "run", "@eaDir"],
     }
 
 
@@ -92,8 +93,8 @@ def test_links_in_circles_are_not_followed(tmp_path: Path) -> None:
     assert dataset.class_names == ("sea", "wood")
     assert [Path(sample.name).name for sample in dataset.samples] == ["1.png", "self.png", "1.png"]
     assert notes(dataset) == {
-        "2 entries skipped: link to a folder": ["here", "up"],
-        "2 entries skipped: not an image": ["left", "right"],
+        "2 folders skipped: symbolic link": ["here", "up"],
+        "2 files skipped: not an image": ["left", "right"],
     }
 
 
@@ -195,8 +196,8 @@ def test_class_called_test_with_folders_in_it_is_a_class(tmp_path: Path) -> None
 def test_folders_beside_the_parts_are_named(tmp_path: Path) -> None:
     make(tmp_path, "seg_train/seg_train/sea/1.png", "seg_train/left.txt", "seg_pred/1.png", "readme.md")
     assert notes(load_dataset(tmp_path)) == {
-        "1 entry skipped: folder beside the splits": ["seg_pred"],
-        "2 entries skipped: not an image": ["readme.md", "left.txt"],
+        "1 folder skipped: beside the splits": ["seg_pred"],
+        "2 files skipped: not an image": ["readme.md", "left.txt"],
     }
 
 

@@ -40,7 +40,7 @@ def test_mcnemar_known_values() -> None:
     assert time.perf_counter() - started < 10  # one step a count, not one binomial coefficient from scratch
 
 
-def test_the_interval_is_that_of_resampled_images() -> None:
+def test_interval_equals_that_of_resampled_images() -> None:
     random = np.random.default_rng(1)
     gained, lost, images = 30, 12, 400
     changes = np.array([1] * gained + [-1] * lost + [0] * (images - gained - lost))
@@ -51,7 +51,7 @@ def test_the_interval_is_that_of_resampled_images() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=50))
-def test_figures_hold_together(pairs: list[tuple[bool, bool]]) -> None:
+def test_metrics_are_consistent(pairs: list[tuple[bool, bool]]) -> None:
     before, after = (np.array(column) for column in zip(*pairs, strict=True))
     paired = compare_paired(before, after)
     assert paired.num_correct_after - paired.num_correct_before == paired.num_gained - paired.num_lost
@@ -61,7 +61,7 @@ def test_figures_hold_together(pairs: list[tuple[bool, bool]]) -> None:
     assert 0 < paired.p_value <= 1
 
 
-def test_who_changed_sides(tmp_path: Path) -> None:
+def test_changed_predictions(tmp_path: Path) -> None:
     said = [
         ("blue", "blue", "blue"),
         ("blue", "red", "blue"),
@@ -82,7 +82,7 @@ def test_who_changed_sides(tmp_path: Path) -> None:
     assert "Not statistically significant" in describe_change(comparison)
 
 
-def test_images_are_matched_by_content_where_paths_differ(tmp_path: Path) -> None:
+def test_images_are_matched_by_content_if_paths_differ(tmp_path: Path) -> None:
     run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red"), ("green", "green", "green")])
     moved = tmp_path / "moved"
     shutil.copytree(tmp_path / "photos", moved)
@@ -92,7 +92,7 @@ def test_images_are_matched_by_content_where_paths_differ(tmp_path: Path) -> Non
     assert (comparison.overall.num_images, comparison.overall.num_gained, comparison.overall.num_lost) == (3, 1, 1)
 
 
-def test_what_does_not_match_is_reported(tmp_path: Path) -> None:
+def test_unmatched_images_are_reported(tmp_path: Path) -> None:
     run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red")])
     lines = (run_b / "predictions.csv").read_text().splitlines()
     lines[2] = lines[2].replace(",red,", ",green,", 1)  # a corrected label
@@ -107,7 +107,7 @@ def test_what_does_not_match_is_reported(tmp_path: Path) -> None:
     assert comparison.per_class["green"].num_correct_after == 0
 
 
-def test_runs_without_a_common_image_are_refused(tmp_path: Path) -> None:
+def test_runs_without_a_common_image_raise(tmp_path: Path) -> None:
     run_a, _ = write_both(tmp_path / "one", [("blue", "blue", "red")])
     run_b = write_run(tmp_path / "two", [make_prediction("other.png", "red", *SURE["red"])])
     with pytest.raises(UsageError, match=f"{re.escape(str(run_a))}.*{re.escape(str(run_b))}"):
@@ -117,7 +117,7 @@ def test_runs_without_a_common_image_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [None, b"", b"image,label\n", b"image,prediction,confidence,a,tags,error,label\nx\n"]
 )
-def test_a_folder_without_a_run_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_folder_without_a_run_raises(tmp_path: Path, content: bytes | None) -> None:
     (tmp_path / "run").mkdir()
     if content is not None:
         (tmp_path / "run" / "predictions.csv").write_bytes(content)
@@ -126,7 +126,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, content: bytes | None
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=4, unique=True), st.text(min_size=1, max_size=9))
-def test_predictions_are_read_back(tmp_path: Path, names: list[str], image: str) -> None:
+def test_predictions_round_trip(tmp_path: Path, names: list[str], image: str) -> None:
     names = [name for name in names if name.encode(errors="replace").decode() == name] + ["image", "tags"]
     if image.encode(errors="replace").decode() != image:
         return
@@ -141,7 +141,7 @@ def test_predictions_are_read_back(tmp_path: Path, names: list[str], image: str)
     assert list(read.predictions) == written
 
 
-def test_the_page_stands_alone(tmp_path: Path) -> None:
+def test_page_is_self_contained(tmp_path: Path) -> None:
     run_a, run_b = write_both(tmp_path, [("blue", "blue", "red"), ("red", "blue", "red"), ("green", "red", "blue")])
     (tmp_path / "photos" / "green" / "2.png").unlink()
     page = write_comparison(tmp_path / "out", compare(run_a, run_b), overwrite=False).read_text()
@@ -153,8 +153,8 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
         write_comparison(tmp_path / "out", compare(run_a, run_b), overwrite=False)
 
 
-def test_the_page_shows_what_stands_beside_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their paths are relative to the folder that both were made in, which is not the one of today."""
+def test_page_finds_images_relative_to_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are relative to the working folder of the runs, which is not the current one."""
     for run in write_both(tmp_path / "job", [("blue", "blue", "red"), ("red", "blue", "red")]):
         table = run / "predictions.csv"
         table.write_text(table.read_text().replace(f"{tmp_path / 'job'}{os.sep}", ""))
@@ -169,7 +169,7 @@ def test_the_page_shows_what_stands_beside_the_runs(tmp_path: Path, monkeypatch:
     assert write_comparison(tmp_path / "out", comparison, overwrite=True).read_text() == page
 
 
-def test_names_of_a_user_are_escaped(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     names = ("<b>", "x")
     for run, said in (("a", (0.9, 0.1)), ("b", (0.1, 0.9))):
         write_run(tmp_path / run, [make_prediction("<img src=x>.png", "<b>", *said, names=names)], names)

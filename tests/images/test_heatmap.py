@@ -4,7 +4,7 @@ import pytest
 from belvedere.images.heatmap import overlay, softmax_over_classes
 
 
-def test_evidence_shows_where_it_is() -> None:
+def test_activation_is_shown_at_its_position() -> None:
     pixels = np.full((60, 90, 3), 120, np.uint8)
     evidence = np.zeros((2, 3), np.float32)
     evidence[1, 2] = 1
@@ -38,7 +38,7 @@ def test_colors_of_the_overlay(pixel: tuple[int, int, int], evidence: float, exp
     assert (shown == expected).all()
 
 
-def test_relative_evidence_is_a_fraction_of_each_place() -> None:
+def test_softmax_over_classes_sums_to_1_at_each_position() -> None:
     evidence = np.random.default_rng(0).normal(0, 5, (4, 3, 2)).astype(np.float32)
 
     shares = softmax_over_classes(evidence)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from belvedere.data.dataset import load_dataset
 from belvedere.errors import ExportError, InferenceError, InvalidModelError, UnknownNameError, UsageError
 from belvedere.images.decode import DecodedImage
 from belvedere.inference import export as exporting
@@ -101,6 +102,12 @@ def photos(tmp_path: Path) -> Path:
 
 def pictures() -> NDArray[np.uint8]:
     return np.stack([make_pixels(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
+
+
+def test_a_dataset_is_its_images(original: Path, photos: Path, tmp_path: Path) -> None:
+    by_folder = export(original, tmp_path / "a.onnx", "nchw", calibration_data=photos)
+    by_dataset = export(original, tmp_path / "b.onnx", "nchw", calibration_data=load_dataset(photos))
+    assert by_folder == by_dataset
 
 
 @pytest.mark.parametrize("form", ["int8", "float16-weights"])

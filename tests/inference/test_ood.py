@@ -205,7 +205,7 @@ def test_graph_scores_as_numpy_does(count: int) -> None:
         values = network.forward_embedding(pictures.permute(0, 3, 1, 2).float())
         logits = network.classify(values)
         rule = fit_ood_scorer(values.numpy(), np.arange(60) % 3, values.numpy(), logits.numpy(), count)
-    exported = export_graph(network, Preprocess(48, 48, "stretch"), pictures.numpy(), outliers=rule)
+    exported = export_graph(network, Preprocess(48, 48, "stretch"), pictures.numpy(), ood_scorer=rule)
     score = Model.from_bytes(exported.graph.SerializeToString(), None).forward_all(pictures.numpy()).ood_score
     assert score == pytest.approx(ood_scores(rule, values.numpy(), logits.numpy()), rel=1e-3, abs=1e-2)
     assert len(rule.reference_embeddings) == min(count, 60)

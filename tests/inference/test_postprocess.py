@@ -104,6 +104,6 @@ def test_mistakes_and_changes_are_told_by_the_answer(tmp_path: Path) -> None:
 
 
 def test_review_says_what_the_model_said() -> None:
-    doubt = ReviewItem("1.png", Path("1.png"), "label", "red", "blue", {"blue": 0.9}, 0.9, none_of_these=True)
+    doubt = ReviewItem("1.png", Path("1.png"), "label_issue", "red", "blue", {"blue": 0.9}, 0.9, none_of_these=True)
     assert NONE_OF_THESE in describe_reason(Entry("0", doubt, "0" * 64, 1))
     assert NONE_OF_THESE not in describe_reason(Entry("0", replace(doubt, none_of_these=False), "0" * 64, 1))

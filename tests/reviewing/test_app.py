@@ -60,7 +60,7 @@ PATIENCE = 60  # seconds; far more than anything here takes
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run with six mistakes, and right answers that are in no doubt."""
+    """A run with six errors, and correct predictions that need no review."""
     answers = []
     for number in range(9):
         name = CLASS_NAMES[number % 3]
@@ -98,7 +98,7 @@ def stems(entries: Any) -> list[str]:
 
 
 def list_images(page: str) -> list[str]:
-    """The numbers of the pictures on a page, each once."""
+    """The numbers of the images on a page, each once."""
     return list(dict.fromkeys(re.findall(r"/images/(\d+)/", page)))
 
 
@@ -107,14 +107,14 @@ def decide(client: TestClient, doubt: str, action: str = "keep", **values: Any) 
     return client.post("/decisions", json=body | {"doubt": doubt, "action": action} | values)
 
 
-def test_a_runs_surest_mistakes_come_first(scene: ReviewContext) -> None:
+def test_most_confident_errors_of_a_run_come_first(scene: ReviewContext) -> None:
     assert stems(scene.queue.entries.values()) == ["0", "1", "2", "3", "4", "5"]
     first = next(iter(scene.queue.entries.values()))
     assert (first.item.label, first.item.suggested_label) == ("blue", "green")
     assert describe_question(first) == "blue, or green?"
 
 
-def test_photographs_that_moved_are_found(run: Path, tmp_path: Path) -> None:
+def test_moved_images_are_found(run: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "moved")
     lost = read_items(run)
     assert (len(lost.items), len(lost.missing)) == (0, 6)
@@ -123,8 +123,8 @@ def test_photographs_that_moved_are_found(run: Path, tmp_path: Path) -> None:
     assert (len(found.items), len(found.missing)) == (6, 0)
 
 
-def test_a_missing_photograph_is_not_taken_for_another_of_its_name(run: Path, tmp_path: Path) -> None:
-    """Neither one of another class, nor one of another part."""
+def test_missing_image_is_not_replaced_by_another_of_its_name(run: Path, tmp_path: Path) -> None:
+    """Neither by one of another class nor by one of another split."""
     photos = tmp_path / "photos"
     (photos / "blue" / "0.png").rename(photos / "red" / "0.png")
     found = read_items(run, load_dataset(photos))
@@ -164,8 +164,8 @@ def write_audit(folder: Path, issues: Sequence[dict[str, Any]], groups: Sequence
     return folder
 
 
-def test_an_audits_photographs_are_told_by_their_content(tmp_path: Path) -> None:
-    """One that is gone is not taken for its namesake, nor one that was changed for what it was."""
+def test_images_of_an_audit_are_identified_by_content(tmp_path: Path) -> None:
+    """Neither a missing image nor a changed one is matched by name."""
     photos = write_classes(tmp_path / "photos", 3)
     files = [photos / "blue" / f"{number}.png" for number in range(3)]
     issues = [
@@ -181,7 +181,7 @@ def test_an_audits_photographs_are_told_by_their_content(tmp_path: Path) -> None
     assert found.missing == (str(files[0]), str(files[1]))
 
 
-def test_an_audit_says_how_likely_the_given_label_is(tmp_path: Path) -> None:
+def test_label_probability_of_an_audit(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos", 1)
     issue = {"image": str(photos / "blue" / "0.png"), "label": "blue", "label_probability": 0.0625}
     [doubt] = read_items(write_audit(tmp_path / "audit", [issue])).items
@@ -189,14 +189,14 @@ def test_an_audit_says_how_likely_the_given_label_is(tmp_path: Path) -> None:
 
 
 def write_table(tmp_path: Path) -> Path:
-    """The photographs of the run as a table, the first with two further labels, one of which is no class."""
+    """The images of the run as a table, the first with two extra labels, one of which is no class."""
     rows = [(str(path), path.parent.name, "") for path in sorted((tmp_path / "photos").rglob("*.png"))]
     rows[0] = (rows[0][0], "blue|red|fog", "train")
     write_csv(tmp_path / "photos.csv", ("image", "label", "split"), rows)
     return tmp_path / "photos.csv"
 
 
-def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path) -> None:
+def test_extra_labels_of_a_table_are_shown_and_kept(run: Path, tmp_path: Path) -> None:
     entries, _ = list_entries(found := read_items(run, load_dataset(write_table(tmp_path))), Progress())
     scene = create_context(run, found, Queue(entries, CorrectionsFile(run.parent / "j.jsonl")), None, "Ana")
     assert (entries[0].item.extra_labels, entries[0].item.split) == (("red", "fog"), "train")
@@ -212,32 +212,30 @@ def test_further_labels_of_a_table_are_shown_and_stay(run: Path, tmp_path: Path)
         assert tagged() == ["green", "fog"]
         decide(client, entries[0].id, "tag", to=[])
     assert tagged() == []
-    assert [each.split for each in scene.queue.journal.decisions] == ["train", "train"]
+    assert [each.split for each in scene.queue.corrections_file.decisions] == ["train", "train"]
 
 
 def make_copies(folder: Path, labels: Sequence[str], parts: Sequence[str]) -> list[Entry]:
-    """The doubts of a group of identical pictures."""
+    """The items of a group of identical images."""
     images = [write_image(folder / f"{number}.png", "red") for number in range(len(labels))]
     group = {"images": list(map(str, images)), "labels": labels, "splits": parts, "similarity": 1.0}
     return list_entries(read_items(write_audit(folder / "audit", [], [group])), Progress())[0]
 
 
 @pytest.mark.parametrize("parts", [["train", "test"], ["", ""]])
-def test_a_class_is_not_taken_for_leaving_copies_as_they_are(tmp_path: Path, parts: list[str]) -> None:
+def test_relabeling_a_copy_is_not_keep(tmp_path: Path, parts: list[str]) -> None:
     entries = make_copies(tmp_path, ["red", "red"], parts)
     queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
     scene = create_context(tmp_path, read_items(tmp_path / "audit"), queue, None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
         decide(client, entries[0].id, "relabel", to=["red"])
-    [decision] = queue.journal.decisions
+    [decision] = queue.corrections_file.decisions
     assert (decision.action, decision.to) == ("relabel", ("red",))
-    assert (queue.decision_on(entries[0]) is None) == (entries[0].item.issue_type == "leak")
+    assert (queue.decision_on(entries[0]) is None) == (entries[0].item.issue_type == "split_leak")
 
 
-def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_excluded_copy_is_closed_for_any_spelling_of_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     entries = make_copies(tmp_path, ["red", "blue", "green"], [""] * 3)
     for image in (entries[1].item.image, Path(entries[1].item.image).name):
@@ -249,7 +247,7 @@ def test_of_copies_the_one_that_was_left_out_is_closed_however_its_path_is_spelt
         assert [queue.decision_on(entry) is not None for entry in entries] == [False, True, False]
 
 
-def test_of_many_copies_a_few_are_shown(tmp_path: Path) -> None:
+def test_number_of_shown_copies_is_limited(tmp_path: Path) -> None:
     entries = make_copies(tmp_path, [*["red"] * 29, "blue"], ["train"] * 30)
     assert len({id(entry.item.group) for entry in entries}) == 1
     queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
@@ -266,7 +264,7 @@ def write_config(run: Path, photos: Path, labels: Path) -> None:
     (run / "config.toml").write_text(f'[run]\ndata = "{photos}"\ncorrections = "{labels}"\n')
 
 
-def test_a_second_round_goes_on_with_the_journal_of_the_first(
+def test_second_review_continues_the_corrections_file_of_the_first(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = next(iter(make_scene(run).queue.entries.values()))
@@ -296,7 +294,7 @@ def test_a_second_round_goes_on_with_the_journal_of_the_first(
     assert [len(each.samples) for each in told if each] == [8, 8]
 
 
-def test_the_end_names_the_journal_in_full(tmp_path: Path, run: Path) -> None:
+def test_last_page_shows_the_full_path_of_the_corrections_file(tmp_path: Path, run: Path) -> None:
     found, place = read_items(run), tmp_path / "a folder" / "j.jsonl"
     place.parent.mkdir()
     scene = create_context(run, found, Queue([], CorrectionsFile(place)), None, "Ana")
@@ -305,8 +303,8 @@ def test_the_end_names_the_journal_in_full(tmp_path: Path, run: Path) -> None:
     assert f"--corrections &#39;{place}&#39; --out" in page
 
 
-def test_neighbours_are_gathered_beside_the_page(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a large data set only those that are kept are hashed, and not before the page is there."""
+def test_neighbors_are_computed_in_the_background(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the subsample of a large dataset is hashed, after the page is available."""
     hashed: list[tuple[str, int]] = []
     main = threading.current_thread()
 
@@ -333,14 +331,14 @@ def test_neighbours_are_gathered_beside_the_page(run: Path, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("name", [None, "audit.json"])
-def test_no_run_and_no_audit(tmp_path: Path, name: str | None) -> None:
+def test_folder_without_run_or_audit_raises(tmp_path: Path, name: str | None) -> None:
     if name:
         (tmp_path / name).write_text('{"groups": 3}')
     with pytest.raises(UsageError, match=re.escape(str(tmp_path))):
         read_items(tmp_path)
 
 
-def test_an_audits_doubts(tmp_path: Path) -> None:
+def test_items_of_an_audit(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     for part in ("train", "test"):
         write_classes(photos / part, 3)
@@ -382,10 +380,10 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
     found = read_items(tmp_path / "audit")
     told = [(each.issue_type, str(Path(each.image).relative_to(photos))) for each in found.items]
     assert told == [
-        ("leak", "train/red/0.png"),  # the copy in test stays
+        ("split_leak", "train/red/0.png"),  # the copy in test stays
         ("duplicate", "train/blue/1.png"),
         ("duplicate", "train/green/1.png"),
-        ("label", "train/red/1.png"),
+        ("label_issue", "train/red/1.png"),
         ("duplicate", "train/blue/0.png"),  # one of two is enough
     ]
     assert found.items[3].probabilities == {"blue": 0.8}
@@ -410,7 +408,7 @@ def test_an_audits_doubts(tmp_path: Path) -> None:
     assert (len(corrected.split("train")), len(corrected.split("test"))) == (8, 9)
 
 
-def test_every_tab_gets_its_own(run: Path) -> None:
+def test_each_tab_gets_another_item(run: Path) -> None:
     now = [0.0]
     entries, _ = list_entries(read_items(run), Progress())
     queue = Queue(entries, CorrectionsFile(run.parent / "j.jsonl"), lambda: now[0])
@@ -428,9 +426,9 @@ def test_every_tab_gets_its_own(run: Path) -> None:
     assert queue.count("a", Filter()).skipped == 0
 
 
-def test_choices(scene: ReviewContext) -> None:
+def test_filters(scene: ReviewContext) -> None:
     values = list_filters(scene.queue)
-    assert values[0][1:] == ("Labels", 6)
+    assert values[0][1:] == ("Label issues", 6)
     assert ("labeled blue, suggested green", 2) in [(text, left) for _, text, left in values]
     for value, _, left in values:
         choice = read_filter(value)
@@ -444,7 +442,7 @@ def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: Review
         told = decide(client, first, "relabel", to=["green"], comment=" looks green ", annotator="Ben").json()
         assert told["recorded"]
         assert not told["previous"]
-    [decision] = read_corrections(scene.queue.journal.path).decisions
+    [decision] = read_corrections(scene.queue.corrections_file.path).decisions
     assert (decision.annotator, decision.action, decision.old_label, decision.to) == (
         "Ben",
         "relabel",
@@ -457,7 +455,7 @@ def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: Review
     assert "Decided by Ana" in client.get(f"/doubts/{first}?tab={TAB}").text
 
 
-def test_what_nobody_can_see_is_not_decided_on(client: TestClient, scene: ReviewContext) -> None:
+def test_missing_image_gets_no_decision(client: TestClient, scene: ReviewContext) -> None:
     [first, second, *_] = scene.queue.entries.values()
     said = decide(client, first.id, "relabel", to=["green"]).json()
     first.item.path.unlink()
@@ -468,10 +466,10 @@ def test_what_nobody_can_see_is_not_decided_on(client: TestClient, scene: Review
         assert client.get(f"/doubts/{entry.id}?tab={TAB}").text.count("disabled") == 3 + len(CLASS_NAMES) + 1
         assert client.post("/skip", json={"id": "ab" * 12, "tab": TAB, "doubt": entry.id}).status_code == 200
     assert decide(client, first.id, "relabel", to=["green"]).json() == said  # sent again: it counted while it was there
-    assert len(scene.queue.journal.decisions) == 1
+    assert len(scene.queue.corrections_file.decisions) == 1
 
 
-def test_a_class_is_new_only_where_that_is_said(client: TestClient, scene: ReviewContext) -> None:
+def test_class_is_new_only_if_declared(client: TestClient, scene: ReviewContext) -> None:
     [first, second, *_] = scene.queue.entries
     for to, new in (
         (["fjord"], []),
@@ -489,12 +487,12 @@ def test_a_class_is_new_only_where_that_is_said(client: TestClient, scene: Revie
     assert scene.queue.new_classes(CLASS_NAMES) == ["fjord"]
 
 
-def test_the_label_it_has_is_kept(client: TestClient, scene: ReviewContext) -> None:
+def test_relabeling_to_the_same_label_is_keep(client: TestClient, scene: ReviewContext) -> None:
     decide(client, next(iter(scene.queue.entries)), "relabel", to=["blue"])
-    assert scene.queue.journal.decisions[0].action == "keep"
+    assert scene.queue.corrections_file.decisions[0].action == "keep"
 
 
-def test_another_process_has_decided(client: TestClient, scene: ReviewContext, run: Path) -> None:
+def test_decisions_of_another_process_are_read(client: TestClient, scene: ReviewContext, run: Path) -> None:
     other = make_scene(run)
     [first, *_] = other.queue.entries.values()
     with TestClient(create_app(other, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as elsewhere:
@@ -504,7 +502,7 @@ def test_another_process_has_decided(client: TestClient, scene: ReviewContext, r
     assert scene.queue.decision_on(scene.queue.entries[first.id]) is not None
 
 
-def test_the_end(client: TestClient, scene: ReviewContext) -> None:
+def test_last_page(client: TestClient, scene: ReviewContext) -> None:
     for entry in scene.queue.entries:
         decide(client, entry, "exclude")
     page = client.get(f"/doubts/next?tab={TAB}").text
@@ -527,15 +525,15 @@ def test_the_end(client: TestClient, scene: ReviewContext) -> None:
         {"action": "keep", "annotator": "x" * 61},
     ],
 )
-def test_what_is_no_decision_is_refused(client: TestClient, scene: ReviewContext, body: dict[str, object]) -> None:
+def test_invalid_decision_is_rejected(client: TestClient, scene: ReviewContext, body: dict[str, object]) -> None:
     whole = {"id": "ab" * 12, "tab": TAB, "doubt": next(iter(scene.queue.entries))}
     answered = client.post("/decisions", json=whole | body)
     assert 400 <= answered.status_code < 500
     assert set(answered.json()["error"]) == {"code", "message"}
-    assert scene.queue.journal.decisions == ()
+    assert scene.queue.corrections_file.decisions == ()
 
 
-def test_only_the_page_itself_decides(client: TestClient, scene: ReviewContext) -> None:
+def test_other_origins_are_rejected(client: TestClient, scene: ReviewContext) -> None:
     body = {"id": "ab" * 12, "tab": TAB, "doubt": next(iter(scene.queue.entries)), "action": "keep"}
     content = json.dumps(body)
     for headers, code in (
@@ -551,10 +549,10 @@ def test_only_the_page_itself_decides(client: TestClient, scene: ReviewContext) 
     assert client.get("/", headers={"host": "localhost:8642"}).status_code == 200
     for host in ("[", "[::1", ""):
         assert client.get("/", headers={"host": host}).status_code == 421, host
-    assert scene.queue.journal.decisions == ()
+    assert scene.queue.corrections_file.decisions == ()
 
 
-def test_elsewhere_a_token_is_demanded(scene: ReviewContext) -> None:
+def test_other_machines_need_a_token(scene: ReviewContext) -> None:
     guard = RequestGuard("0.0.0.0")  # noqa: S104 - nothing listens
     assert guard.token
     app = create_app(scene, guard, None)
@@ -573,8 +571,8 @@ def test_elsewhere_a_token_is_demanded(scene: ReviewContext) -> None:
     assert RequestGuard("127.0.0.1").token is None
 
 
-def test_a_name_of_this_machine_is_as_good_as_its_address(scene: ReviewContext) -> None:
-    """What is listened on decides, however it is spelt: no token, and only local names are answered."""
+def test_local_name_needs_no_token(scene: ReviewContext) -> None:
+    """Any spelling of a local address: no token, and only local names are accepted."""
     with listen("127.1", 0) as listening:
         guard = RequestGuard(address_of(listening), "127.1")
         assert url_of(listening, "127.1").startswith("http://127.1:")
@@ -585,12 +583,12 @@ def test_a_name_of_this_machine_is_as_good_as_its_address(scene: ReviewContext) 
 
 
 @pytest.mark.parametrize(("host", "port"), [("a..b", 0), ("x" * 64, 0), ("", 0), ("127.0.0.1", 70_000)])
-def test_what_can_not_be_listened_on_is_a_usage_error(host: str, port: int) -> None:
+def test_unavailable_address_raises_usage_error(host: str, port: int) -> None:
     with pytest.raises(UsageError, match=f"Cannot listen on {host}, port {port}: "):
         listen(host, port)
 
 
-def test_where_every_address_is_listened_on_the_one_to_open_is_said() -> None:
+def test_url_if_listening_on_all_addresses() -> None:
     with listen("0.0.0.0", 0) as listening:  # noqa: S104 - that is what is tried here
         assert url_of(listening, "0.0.0.0") == f"http://127.0.0.1:{listening.getsockname()[1]}"  # noqa: S104
 
@@ -622,14 +620,14 @@ def test_other_addresses(host: str) -> None:
         "/doubts/next?tab=x",
     ],
 )
-def test_no_path_reaches_the_disk(client: TestClient, path: str) -> None:
+def test_path_traversal_is_rejected(client: TestClient, path: str) -> None:
     client.get(f"/doubts/next?tab={TAB}")
     answered = client.get(path)
     assert 400 <= answered.status_code < 500
     assert answered.headers["content-security-policy"]
 
 
-def test_pictures_are_decoded_anew_and_only_as_listed(client: TestClient, scene: ReviewContext) -> None:
+def test_images_are_reencoded_only_if_unchanged(client: TestClient, scene: ReviewContext) -> None:
     [number, *_] = list_images(client.get(f"/doubts/next?tab={TAB}").text)
     answered = client.get(f"/images/{number}/large")
     assert answered.headers["content-type"] == "image/jpeg"
@@ -642,8 +640,8 @@ def test_pictures_are_decoded_anew_and_only_as_listed(client: TestClient, scene:
     assert "changed" in changed.json()["error"]["message"]
 
 
-def test_no_number_of_an_earlier_process_comes_again(client: TestClient, run: Path) -> None:
-    """Else a browser that kept a picture would show it in the place of another, and the decision be about that."""
+def test_image_numbers_differ_between_processes(client: TestClient, run: Path) -> None:
+    """Otherwise a browser could show a cached image in place of another."""
     before = list_images(client.get(f"/doubts/next?tab={TAB}").text)
     with TestClient(create_app(make_scene(run), RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as later:
         after = list_images(later.get(f"/doubts/next?tab={TAB}").text)
@@ -652,8 +650,8 @@ def test_no_number_of_an_earlier_process_comes_again(client: TestClient, run: Pa
         assert later.get(f"/images/{after[0]}/large").status_code == 200
 
 
-def test_names_that_are_no_text_do_not_stop_a_review(tmp_path: Path) -> None:
-    """A copy and its folder are named in another encoding than UTF-8; the audit keeps their bytes."""
+def test_undecodable_names_do_not_stop_a_review(tmp_path: Path) -> None:
+    """The names of a copy and its folder are not UTF-8; the audit keeps their bytes."""
     folder = tmp_path / "caf\udce9"
     images = [str(write_image(folder / f"{number}\udce9.png", "red")) for number in range(2)]
     group = {"images": images, "labels": ["red", "red"], "splits": ["train", "test"], "similarity": 1.0}
@@ -693,7 +691,7 @@ def read_embeddings_by(model: Model, contents: HashedSamples, progress: Progress
     return read_embeddings(contents, model_embedder(model), progress)
 
 
-def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
+def test_neighbors_of_each_class(tmp_path: Path, opened: Model) -> None:
     dataset = load_dataset(write_classes(tmp_path / "photos", 6))
     contents = hash_samples(dataset.samples, Progress())
     neighbours = NeighborIndex()
@@ -710,8 +708,8 @@ def test_neighbours_are_of_each_class(tmp_path: Path, opened: Model) -> None:
         assert likenesses == sorted(likenesses, reverse=True)
 
 
-def test_describing_ends_when_it_shall(tmp_path: Path, opened: Model) -> None:
-    """At the next picture, and before it has begun; what was described stays in the cache."""
+def test_embedding_stops_on_request(tmp_path: Path, opened: Model) -> None:
+    """At the next image, and before the start; finished embeddings stay in the cache."""
     contents = hash_samples(load_dataset(write_classes(tmp_path / "photos", 20)).samples, Progress())
     asked: list[int] = []
 
@@ -730,8 +728,8 @@ def test_describing_ends_when_it_shall(tmp_path: Path, opened: Model) -> None:
     assert len(asked) <= 1
 
 
-def test_ctrl_c_while_neighbours_are_found(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process crashes that ends while a thread is in a model's code: so none is left."""
+def test_ctrl_c_during_neighbor_search(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is left in native code, where it would crash the end of the process."""
     monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
     model = tmp_path / "model.onnx"
     model.write_bytes(model_bytes(card_to_metadata(CARD)))
@@ -763,7 +761,7 @@ def test_ctrl_c_ends_with_exit_code_0(tmp_path: Path) -> None:
 
 
 class _Seeing(Model):
-    """The tiny model, with evidence: the left half is blue, the right half green, beyond doubt."""
+    """The tiny model with activation maps: the left half is blue, the right half green."""
 
     has_activation_maps = True
 
@@ -793,12 +791,12 @@ def test_heatmaps(run: Path, opened: Model) -> None:
 
 
 class _Placed(Model):
-    """A model that says that it has evidence."""
+    """A model with activation maps."""
 
     has_activation_maps = True
 
 
-def test_a_heatmap_that_never_ends_is_given_up(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_heatmap_times_out(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "HEATMAP_SECONDS", 0.2)
     (tmp_path / "endless.onnx").write_bytes(endless_model())
     endless = load_model(tmp_path / "endless.onnx")
@@ -812,7 +810,7 @@ def test_a_heatmap_that_never_ends_is_given_up(run: Path, tmp_path: Path, monkey
     assert running_threads(PATIENCE) == []
 
 
-def test_keys_are_no_commands_and_no_doubles() -> None:
+def test_class_keys_are_unique_and_no_commands() -> None:
     assert len(set(CLASS_KEYS)) == len(CLASS_KEYS)
     assert not set(CLASS_KEYS) & set("hkstuwx")
 
@@ -833,7 +831,7 @@ def test_more_classes_than_keys(tmp_path: Path) -> None:
     assert page.count('class="class"') == 40
 
 
-def test_a_doubt_keeps_its_name(run: Path) -> None:
+def test_item_ids_are_stable(run: Path) -> None:
     first, second = (list_entries(read_items(run), Progress())[0] for _ in range(2))
     assert [entry.id for entry in first] == [entry.id for entry in second]
     assert isinstance(first[0], Entry)

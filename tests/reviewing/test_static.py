@@ -220,7 +220,7 @@ def test_undo_after_a_restart_with_another_journal(browser: Any, server: Server)
     page.reload()
     settle(page)
     press(page, "u")
-    assert page.locator("#status").inner_text() == "There is no such decision to undo."
+    assert page.locator("#status").inner_text() == "There is no such decision to undo. Reload the page."
     press(page, "u")
     assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
 

@@ -36,7 +36,7 @@ def model(tiny_model: Path, tmp_path: Path) -> Model:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_older_answers_are_replaced_and_other_files_only_when_asked(
+def test_older_predictions_are_replaced_and_other_files_only_with_overwrite(
     form: str, model: Model, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / f"answers.{form}"
@@ -53,12 +53,12 @@ def test_older_answers_are_replaced_and_other_files_only_when_asked(
     assert is_predictions_file(out, form)
 
 
-def test_an_empty_file_holds_nothing_to_lose(model: Model, photos: Path, tmp_path: Path) -> None:
+def test_empty_file_is_replaced(model: Model, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "new.csv").touch()
     assert predict_files(model, [photos], "csv", out=tmp_path / "new.csv").num_images == 6
 
 
-def test_what_else_belvedere_wrote_is_no_older_answer(model: Model, photos: Path, tmp_path: Path) -> None:
+def test_other_files_of_belvedere_are_no_older_predictions(model: Model, photos: Path, tmp_path: Path) -> None:
     evaluate(model, photos, out=tmp_path / "run")
     files = (("predictions.csv", "csv"), ("metrics.json", "json"))
     figure = next((tmp_path / "run").rglob("*.png"))
@@ -70,7 +70,7 @@ def test_what_else_belvedere_wrote_is_no_older_answer(model: Model, photos: Path
         assert kept.read_bytes() == before
 
 
-def test_an_older_sheet_is_replaced_and_another_image_only_when_asked(
+def test_older_contact_sheet_is_replaced_and_another_image_only_with_overwrite(
     model: Model, photos: Path, tmp_path: Path
 ) -> None:
     sheet = tmp_path / "sheet.png"
@@ -86,7 +86,7 @@ def test_an_older_sheet_is_replaced_and_another_image_only_when_asked(
 @pytest.mark.parametrize("option", ["out", "sheet"])
 @pytest.mark.parametrize("make", [None, os.link, os.symlink], ids=["itself", "hard link", "link"])
 @pytest.mark.parametrize("read", ["model.onnx", "photos/red/0.png", "names.txt"])
-def test_what_is_read_is_never_replaced(
+def test_inputs_are_never_replaced(
     option: str, make: Callable[[Path, Path], None] | None, read: str, model: Model, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "names.txt").write_text(str(photos / "red/0.png"))
@@ -111,14 +111,14 @@ def test_what_is_read_is_never_replaced(
     assert place.read_bytes() == before
 
 
-def test_places_are_different(model: Model, photos: Path, tmp_path: Path) -> None:
+def test_outputs_must_differ(model: Model, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(UsageError):
         predict_files(model, [photos], "csv", out=tmp_path / "x.png", sinks=sheets(tmp_path / "link/x.png"))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_file_that_came_meanwhile_is_not_replaced(form: str, model: Model, photos: Path, tmp_path: Path) -> None:
+def test_file_created_meanwhile_is_not_replaced(form: str, model: Model, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / f"answers.{form}"
 
     def pictures() -> Iterator[Path]:
@@ -138,7 +138,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced(form: str, model: Model, pho
         assert predict_files(model, [photos / "red/0.png"], form, out=out, resume=True).num_images == 1
 
 
-def test_a_model_that_came_to_the_place_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_model_created_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     out, read = tmp_path / "out", tmp_path / "read"
     read.write_text("mine")
     file = OutputFile(out, overwrite=True, inputs=lambda: [read])

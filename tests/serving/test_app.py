@@ -48,7 +48,7 @@ def server(model_file: Path) -> Iterator[Server]:
         yield running
 
 
-def test_one_picture_as_it_is(server: Server) -> None:
+def test_bytes_of_one_image(server: Server) -> None:
     reply = server.post_raw(png("red"))
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
@@ -67,7 +67,7 @@ def test_one_picture_as_it_is(server: Server) -> None:
     )
 
 
-def test_the_answers_are_those_of_the_model_alone(server: Server, model_file: Path) -> None:
+def test_predictions_equal_those_of_the_library(server: Server, model_file: Path) -> None:
     import belvedere
 
     pictures = [png(name, variant) for variant in range(4) for name in CLASS_NAMES]
@@ -77,7 +77,7 @@ def test_the_answers_are_those_of_the_model_alone(server: Server, model_file: Pa
         assert said["probabilities"] == pytest.approx(one.probabilities, abs=1e-6)
 
 
-def test_a_broken_picture_among_good_ones_has_its_reason(server: Server) -> None:
+def test_invalid_image_in_a_form_has_an_error(server: Server) -> None:
     reply = server.post_form([("ä .png", png("green")), ("torn.jpg", b"\xff\xd8\xff"), ("", png("red"))])
     assert reply.status == 200
     first, torn, third = reply.json["predictions"]
@@ -88,7 +88,7 @@ def test_a_broken_picture_among_good_ones_has_its_reason(server: Server) -> None
     assert (third["image"], third["predicted_label"]) == ("image 3", "red")
 
 
-def test_heatmaps_are_shares_of_every_place(server: Server) -> None:
+def test_heatmaps_are_class_fractions_per_position(server: Server) -> None:
     reply = server.post_form([("a.png", png("red")), ("b.png", b"broken")], "/predict?heatmaps=true")
     good, broken = reply.json["predictions"]
     assert broken["heatmap"] is None
@@ -118,7 +118,7 @@ def test_heatmaps_are_shares_of_every_place(server: Server) -> None:
         (415, "unsupported_media_type", b"{}", "application/json"),
     ],
 )
-def test_what_can_not_be_answered_is_refused(server: Server, status: int, code: str, body: bytes, kind: str) -> None:
+def test_invalid_requests_are_rejected(server: Server, status: int, code: str, body: bytes, kind: str) -> None:
     reply = server.ask("POST", "/predict", body, {"Content-Type": kind})
     assert (reply.status, reply.code) == (status, code)
 
@@ -139,7 +139,7 @@ def test_what_can_not_be_answered_is_refused(server: Server, status: int, code: 
         ("GET", "/", {"X-Long": "x" * 50_000}, 431, "headers_too_large"),
     ],
 )
-def test_every_refusal_has_one_shape(
+def test_errors_have_one_format(
     server: Server, method: str, path: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     reply = server.ask(method, path, None, headers)
@@ -147,11 +147,11 @@ def test_every_refusal_has_one_shape(
     assert reply.headers["content-type"] == "application/json"
 
 
-def test_a_405_says_what_is_allowed(server: Server) -> None:
+def test_status_405_lists_allowed_methods(server: Server) -> None:
     assert server.get("/predict").headers["allow"] == "POST"
 
 
-def test_what_is_no_http_is_refused_in_the_same_shape(server: Server) -> None:
+def test_invalid_http_has_the_same_error_format(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(b"good day\r\n\r\n")
         head_, _, body = receive_all(connection).partition(b"\r\n\r\n")
@@ -159,7 +159,7 @@ def test_what_is_no_http_is_refused_in_the_same_shape(server: Server) -> None:
     assert json.loads(body)["error"]["code"] == "bad_request"
 
 
-def test_a_body_without_length_is_counted_as_it_comes(server: Server) -> None:
+def test_chunked_body_is_counted(server: Server) -> None:
     chunk = b"20000\r\n" + bytes(0x20000) + b"\r\n"
     with server.connect() as connection:
         connection.sendall(CHUNKED)
@@ -174,7 +174,7 @@ def test_a_body_without_length_is_counted_as_it_comes(server: Server) -> None:
     [b"0\r\n" + b"a: b\r\n" * 20_000, b"0\r\n" + b"a" * 600_000, b"8;" + b"a" * 600_000],
     ids=["many-trailers", "a-long-trailer", "a-long-extension"],
 )
-def test_what_is_said_beside_the_chunks_is_counted(server: Server, piece: bytes) -> None:
+def test_chunk_extensions_and_trailers_are_counted(server: Server, piece: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(CHUNKED)
         reply = b""
@@ -185,14 +185,14 @@ def test_what_is_said_beside_the_chunks_is_counted(server: Server, piece: bytes)
     assert server.post_raw(png("red")).status == 200
 
 
-def test_a_refusal_arrives_where_more_was_sent_than_is_read(server: Server) -> None:
-    """A connection that is closed on unread bytes is reset, and what was answered on it may be lost."""
+def test_error_arrives_before_unread_bytes(server: Server) -> None:
+    """A connection closed with unread bytes is reset, and its response may be lost."""
     with server.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 3_000_000)
         assert receive_all(connection).startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_last_answer_arrives_before_requests_that_are_not_read(server: Server) -> None:
+def test_last_response_arrives_before_unread_requests(server: Server) -> None:
     closes = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with server.connect() as connection:
         connection.sendall(closes + b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nX: a\r\n\r\n" * 30_000)
@@ -201,8 +201,8 @@ def test_a_last_answer_arrives_before_requests_that_are_not_read(server: Server)
     assert reply.count(b"HTTP/1.1") == 1
 
 
-def test_a_body_in_small_chunks_is_taken(server: Server) -> None:
-    """What stands between the chunks may be more than a head's bytes together."""
+def test_body_in_small_chunks_is_accepted(server: Server) -> None:
+    """Chunk headers may total more bytes than the limit of a header."""
     picture = png("red", side=60)
     chunks = b"".join(b"1;a=b\r\n" + picture[place : place + 1] + b"\r\n" for place in range(len(picture)))
     padding = b"1;" + b"a" * 1000 + b"\r\nx\r\n"  # after the picture's end, where readers stop
@@ -212,7 +212,7 @@ def test_a_body_in_small_chunks_is_taken(server: Server) -> None:
         assert receive_reply(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_slow_body_is_cut_off_and_holds_up_nobody(server: Server) -> None:
+def test_slow_body_times_out_without_blocking_others(server: Server) -> None:
     began = time.monotonic()
     with server.connect() as slow:
         slow.sendall(head("/predict", 1000) + b"a few bytes")
@@ -223,7 +223,7 @@ def test_a_slow_body_is_cut_off_and_holds_up_nobody(server: Server) -> None:
     assert 1.5 < time.monotonic() - began < PATIENCE
 
 
-def test_a_sender_that_goes_away_is_no_error_of_the_servers(server: Server) -> None:
+def test_client_disconnect_is_no_server_error(server: Server) -> None:
     before = sum(line.get("status") == 499 for line in server.log())
     with server.connect() as connection:
         connection.sendall(head("/predict", 1000) + b"a few bytes")
@@ -232,7 +232,7 @@ def test_a_sender_that_goes_away_is_no_error_of_the_servers(server: Server) -> N
     assert not any(line.get("status") == 500 for line in server.log())
 
 
-def test_a_model_that_fails_is_told_in_the_same_shape(tmp_path: Path) -> None:
+def test_model_failure_has_the_same_error_format(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(failing_model())
     with serve(tmp_path) as server:
         reply = server.post_form([("a.png", png("red")), ("b.png", png("blue"))])
@@ -256,8 +256,8 @@ app._predict_response = fail
 """
 
 
-def test_an_error_of_the_servers_has_the_same_shape(tiny_model: Path) -> None:
-    """A mistake of the program: the reply names the line of the log that has the reason."""
+def test_internal_error_has_the_same_error_format(tiny_model: Path) -> None:
+    """The response has the id of the log line with the reason."""
     with serve(tiny_model, before=BROKEN) as server:
         reply = server.post_form([("a.png", png("red")), ("b.png", png("blue"))])
         assert (reply.status, reply.code) == (500, "internal_error")
@@ -273,7 +273,7 @@ def test_an_error_of_the_servers_has_the_same_shape(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"", b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"])
-def test_a_head_that_does_not_come_is_cut_off(server: Server, beginning: bytes) -> None:
+def test_incomplete_header_times_out(server: Server, beginning: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(beginning)
         reply = receive_all(connection)
@@ -292,7 +292,7 @@ def test_health_readiness_and_model(server: Server) -> None:
     assert not model["name"].startswith("/")
 
 
-def test_the_page_and_the_manual_fetch_nothing_from_elsewhere(server: Server) -> None:
+def test_page_and_api_docs_load_nothing_external(server: Server) -> None:
     for path in ("/", "/docs"):
         page = server.get(path)
         assert page.status == 200
@@ -309,14 +309,14 @@ def test_the_page_and_the_manual_fetch_nothing_from_elsewhere(server: Server) ->
     assert "/predict" in server.get("/docs").content.decode()
 
 
-def test_the_openapi_document_describes_the_answer(server: Server) -> None:
+def test_openapi_describes_the_response(server: Server) -> None:
     document = server.get("/openapi.json").json
     described = document["paths"]["/predict"]["post"]["responses"]
     assert described["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictResponse")
     assert set(described) == {"200", "400", "401", "403", "408", "413", "415", "421", "422", "503"}
 
 
-def test_the_responses_fit_their_models(server: Server) -> None:
+def test_responses_match_their_schema(server: Server) -> None:
     """The routes write JSON themselves, for speed: here it is validated."""
     files = [("a.png", png("red")), ("b.png", b"broken")]
     for path in ("/predict", "/predict?heatmaps=true"):
@@ -327,7 +327,7 @@ def test_the_responses_fit_their_models(server: Server) -> None:
     schema.ErrorResponse.model_validate_json(server.get("/nowhere").content)
 
 
-def test_what_is_counted(server: Server) -> None:
+def test_metrics(server: Server) -> None:
     before = {name: server.metric(name) for name in COUNTED}
     server.post_form([("a.png", png("red")), ("b.png", b"broken")])
     server.get("/nowhere/at/all")
@@ -380,7 +380,7 @@ def test_connections_stay_open_between_requests(server: Server) -> None:
             replies += connection.recv(65_536)
 
 
-def test_a_token_is_asked_for(model_file: Path, tmp_path: Path) -> None:
+def test_token_is_required(model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     with serve(model_file, "--token-file", tmp_path / "token") as server:
         for path in ("/model", "/metrics"):
@@ -400,8 +400,8 @@ def test_a_token_is_asked_for(model_file: Path, tmp_path: Path) -> None:
         assert server.get("/model").status == 401
 
 
-def test_without_a_token_only_names_of_this_machine_are_answered(server: Server, model_file: Path) -> None:
-    """Else another site could give its own name this address, and have its visitors' browsers ask here."""
+def test_without_a_token_only_local_names_are_accepted(server: Server, model_file: Path) -> None:
+    """Otherwise DNS rebinding lets another site send requests here."""
     for name in ("localhost", f"127.0.0.1:{server.port}", "[::1]:80"):
         assert server.get("/model", Host=name).status == 200
     for name in ("elsewhere.example", "127.0.0.1.elsewhere.example:80", "203.0.113.1", "[::1", ""):
@@ -419,7 +419,7 @@ def test_without_a_token_only_names_of_this_machine_are_answered(server: Server,
         assert "Everybody" not in near.log_file.read_text()
 
 
-def test_an_empty_token_is_refused(model_file: Path) -> None:
+def test_empty_token_is_rejected(model_file: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "belvedere", "serve", model_file, "--port", "0"],
         env=os.environ | {"BELVEDERE_TOKEN": ""},
@@ -432,7 +432,7 @@ def test_an_empty_token_is_refused(model_file: Path) -> None:
     assert "8 or more" in done.stderr
 
 
-def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
+def test_full_queue_returns_503_and_recovers(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(slow_model())
     with serve(file, "--max-queue", 2, "--max-batch-size", 1, "--max-files", 2) as server:
@@ -474,7 +474,7 @@ def test_a_full_queue_says_so_and_recovers(tmp_path: Path) -> None:
         (["--port", "taken"], "Cannot listen on 127.0.0.1"),
     ],
 )
-def test_bad_calls_get_one_line(arguments: list[str], words: str) -> None:
+def test_invalid_arguments_get_one_line(arguments: list[str], words: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         given = [str(taken.getsockname()[1]) if each == "taken" else each for each in arguments]
         command = [sys.executable, "-m", "belvedere", "serve", *given]
@@ -485,7 +485,7 @@ def test_bad_calls_get_one_line(arguments: list[str], words: str) -> None:
     assert words in line
 
 
-def test_the_server_needs_nothing_heavy() -> None:
+def test_server_imports_nothing_heavy() -> None:
     code = (
         "import sys, belvedere.serving.server\n"
         "print(sorted({'torch', 'scipy', 'sklearn', 'matplotlib', 'onnx', 'pyarrow'} & set(sys.modules)))"
@@ -495,7 +495,7 @@ def test_the_server_needs_nothing_heavy() -> None:
 
 
 def receive_all(connection: socket.socket) -> bytes:
-    """Everything until the other side hangs up."""
+    """Everything until the other side closes the connection."""
     received = b""
     while piece := connection.recv(65_536):
         received += piece
@@ -503,7 +503,7 @@ def receive_all(connection: socket.socket) -> bytes:
 
 
 def receive_reply(connection: socket.socket) -> bytes:
-    """One answer with a stated length."""
+    """One response with a content length."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += connection.recv(65_536)

@@ -12,14 +12,14 @@ from belvedere.training.schedule import SIZE_MULTIPLE, BatchPlan, plan_batches, 
 RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8)
 
 
-def test_a_plan_runs_straight_between_its_points_and_stays_outside() -> None:
+def test_schedule_is_linear_between_points_and_constant_outside() -> None:
     plan = ((0.2, 1.0), (0.6, 3.0), (0.8, 0.0))
     places = 0, 0.2, 0.4, 0.6, 0.7, 0.8, 1
     assert [value_at(plan, place) for place in places] == pytest.approx([1, 1, 2, 3, 1.5, 0, 0])
     assert value_at(((0.0, 1.0),), 0.5) == 1
 
 
-def test_sides_are_multiples_that_the_networks_can_halve() -> None:
+def test_image_sizes_are_multiples_of_the_stride() -> None:
     plan = ((0.0, 48.0), (1.0, 112.0))
     sides = [size_at(plan, share / 100) for share in range(101)]
     assert (sides[0], sides[-1]) == (48, 112)
@@ -33,7 +33,7 @@ def test_sides_are_multiples_that_the_networks_can_halve() -> None:
     size=st.integers(2, 64),
     processes=st.integers(1, 4),
 )
-def test_every_picture_is_in_one_batch_and_none_is_left_alone(images: int, size: int, processes: int) -> None:
+def test_every_image_is_in_one_batch_of_more_than_one(images: int, size: int, processes: int) -> None:
     steps = plan_batches(images, replace(RECIPE, batch_size=size), processes)
     rows = [row for first, behind in steps.bounds for row in range(first, behind)]
     assert rows == list(range(images))
@@ -82,7 +82,7 @@ def test_size_is_rounded_to_a_multiple_of_16(value: float, size: int) -> None:
     assert size_at(((0.0, value),), 0.3) == size
 
 
-def test_pictures_are_counted_from_the_start() -> None:
+def test_images_seen_are_cumulative() -> None:
     steps = BatchPlan(((0, 8), (8, 16), (16, 25)), 7)
     assert [steps.images_seen(step) for step in range(8)] == [0, 8, 16, 25, 33, 41, 50, 58]
     assert (steps.steps_per_epoch, steps.epochs) == (3, 3)  # the third is not whole

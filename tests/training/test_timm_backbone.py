@@ -62,7 +62,7 @@ def test_it_conforms_and_exports(name: str) -> None:
     assert len(layers) < 40  # blocks, not what is in them
     pictures = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3)).astype(np.uint8)
     exported = export_graph(network, size, pictures)
-    assert exported.parity < 1e-4
+    assert exported.max_relative_error < 1e-4
     model = Model.from_bytes(exported.graph.SerializeToString(), None)
     evidence = model.class_activation_maps(pictures)
     assert evidence.shape[2] == evidence.shape[3] > 1
@@ -154,7 +154,7 @@ def test_the_kept_graph_is_taken_with_another_last_layer(tmp_path: Path) -> None
         assert export_graph(network, size, pictures, 2.5, kept).graph == second.graph
         assert kept.stat().st_size > len(content)
     other = make(VIT, 32)
-    assert export_graph(other, size, pictures, cached=kept).parity < 1e-4
+    assert export_graph(other, size, pictures, cached=kept).max_relative_error < 1e-4
 
 
 def test_weights_in_half_precision_are_taken_in_full(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ METRICS = {
 
 
 def draw_colours(folder: Path, count: int, *, colours: dict[str, tuple[int, int, int]]) -> None:
-    """Pictures that only their colour tells apart, the same in any order of rows and columns."""
+    """Images that differ only in color, the same in any order of rows and columns."""
     random = np.random.default_rng(len(str(folder.name)))
     for name, colour in colours.items():
         (folder / name).mkdir(parents=True)
@@ -78,7 +78,7 @@ def run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(photographs, out=tmp_path_factory.mktemp("runs") / "run", recipe="article", epochs=6)
 
 
-def test_the_run_folder_is_whole(run: Run, photographs: Path) -> None:
+def test_run_folder_is_complete(run: Run, photographs: Path) -> None:
     assert {path.name for path in run.folder.iterdir()} == RUN_FILES
     assert not list(run.folder.parent.glob("*.partial"))
     metrics = json.loads((run.folder / "metrics.json").read_text())
@@ -99,7 +99,7 @@ def test_the_run_folder_is_whole(run: Run, photographs: Path) -> None:
     assert "broken.jpg" in (run.folder / "report.html").read_text()
 
 
-def test_the_model_knows_where_it_comes_from(run: Run) -> None:
+def test_provenance_of_the_model(run: Run) -> None:
     card = run.load().card
     assert card.class_names == ("blue", "red")
     assert sum(layer.parameters for layer in card.layers) == 135_942 - 4 * 65
@@ -108,8 +108,8 @@ def test_the_model_knows_where_it_comes_from(run: Run) -> None:
     assert card.provenance.versions["torch"]
 
 
-def test_reading_is_the_same_in_training_and_in_use(run: Run, photographs: Path, tmp_path: Path) -> None:
-    """The article trained on BGR and predicted on RGB: here swapping red and blue must change the answer."""
+def test_preprocessing_is_the_same_in_training_and_prediction(run: Run, photographs: Path, tmp_path: Path) -> None:
+    """The article trained on BGR and predicted on RGB: here swapping red and blue must change the prediction."""
     assert run.metrics["accuracy"] == 1.0
     model = run.load()
     for file in sorted((photographs / "test" / "red").iterdir()):
@@ -121,8 +121,8 @@ def test_reading_is_the_same_in_training_and_in_use(run: Run, photographs: Path,
         assert (original.predicted_label, other.predicted_label) == ("red", "blue")
 
 
-def test_what_training_saw_is_what_the_model_is_given(photographs: Path) -> None:
-    """Byte for byte: the pixels of training are those that a prediction reads."""
+def test_training_pixels_equal_prediction_pixels(photographs: Path) -> None:
+    """Byte for byte."""
     from belvedere.data.dataset import load_dataset
     from belvedere.images.decode import read_input
     from belvedere.training.networks import find_network
@@ -141,7 +141,7 @@ def test_the_same_seed_gives_the_same_model(run: Run, photographs: Path, tmp_pat
     assert (again.folder / "weights.safetensors").read_bytes() == (run.folder / "weights.safetensors").read_bytes()
 
 
-def test_an_existing_folder_is_refused_and_named_with_the_ways_out(run: Run, photographs: Path) -> None:
+def test_existing_folder_raises(run: Run, photographs: Path) -> None:
     before = (run.folder / "model.onnx").read_bytes()
     with pytest.raises(OutputExistsError):
         train(photographs, out=run.folder, epochs=1)
@@ -151,7 +151,7 @@ def test_an_existing_folder_is_refused_and_named_with_the_ways_out(run: Run, pho
     assert len(list((photographs / "train" / "red").iterdir())) == 41
 
 
-def test_class_folders_alone_are_divided_and_say_so(tmp_path: Path) -> None:
+def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:
     draw_colours(tmp_path / "photographs", 20, colours={"blue": BLUE, "red": RED})
     run = train(tmp_path / "photographs", out=tmp_path / "run", recipe="article", epochs=1)
     assert run.load().card.provenance.num_images == {"train": 30, "validation": 4, "test": 6}
@@ -188,7 +188,7 @@ class InterruptsFirstBatch(Progress):
         yield Raises()
 
 
-def test_ended_before_the_first_epoch_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
+def test_interruption_before_the_first_epoch_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as ended:
         train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=InterruptsFirstBatch())
     assert ended.value.__notes__ == [
@@ -198,7 +198,7 @@ def test_ended_before_the_first_epoch_leaves_nothing(photographs: Path, tmp_path
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_a_command_writes_its_results_in_spite_of_one_control_c(photographs: Path, tmp_path: Path) -> None:
+def test_one_control_c_does_not_stop_writing_the_results(photographs: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
     class Presses(TrainingProgress):
@@ -222,14 +222,14 @@ class FailsToEvaluate(Progress):
         yield Task()
 
 
-def test_a_failure_after_training_says_where_the_model_is(photographs: Path, tmp_path: Path) -> None:
+def test_failure_after_training_names_the_model(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No space left") as caught:
         train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=FailsToEvaluate())
     assert (tmp_path / "run.partial" / "model.onnx").is_file()
     assert "run.partial" in str(caught.value)
 
 
-def test_an_unreadable_test_part_is_refused_before_the_work(photographs: Path, tmp_path: Path) -> None:
+def test_unreadable_test_split_raises_before_training(photographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     shutil.copytree(photographs, folder)
     for file in (folder / "test").rglob("*.*"):
@@ -239,7 +239,7 @@ def test_an_unreadable_test_part_is_refused_before_the_work(photographs: Path, t
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_a_signal_to_the_real_process_ends_it_in_order(photographs: Path, tmp_path: Path) -> None:
+def test_signal_ends_the_process_with_a_usable_run(photographs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -256,7 +256,7 @@ def test_a_signal_to_the_real_process_ends_it_in_order(photographs: Path, tmp_pa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_a_killed_training_leaves_its_history_and_is_named(photographs: Path, tmp_path: Path) -> None:
+def test_killed_training_leaves_its_history(photographs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stderr=subprocess.DEVNULL)
     partial = tmp_path / "run.partial"
@@ -279,7 +279,7 @@ def test_a_killed_training_leaves_its_history_and_is_named(photographs: Path, tm
     assert {path.name for path in run.folder.iterdir()} == RUN_FILES
 
 
-def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_raise_before_training(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'article'"):
         train(photographs, out=tmp_path / "run", recipe="artikel")
     with pytest.raises(UsageError, match="epochs"):
@@ -296,7 +296,7 @@ def test_wrong_arguments_are_refused_before_any_work(photographs: Path, tmp_path
     assert list(tmp_path.iterdir()) == [tmp_path / "own.toml"]
 
 
-def test_a_class_without_a_readable_photograph_is_an_error(tmp_path: Path) -> None:
+def test_class_without_a_readable_image_raises(tmp_path: Path) -> None:
     draw_colours(tmp_path / "photographs", 8, colours={"blue": BLUE, "red": RED})
     for file in (tmp_path / "photographs" / "red").iterdir():
         file.write_bytes(b"not a picture")
@@ -305,7 +305,7 @@ def test_a_class_without_a_readable_photograph_is_an_error(tmp_path: Path) -> No
     assert not (tmp_path / "run.partial").exists()
 
 
-def test_the_public_face_trains_too(photographs: Path) -> None:
+def test_public_api_trains(photographs: Path) -> None:
     assert belvedere.train is train
     assert belvedere.load_dataset(photographs).class_names == ("blue", "red")
 
@@ -364,7 +364,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
     assert timeless(found) == timeless(expected)
 
 
-def test_the_first_layer_is_whitened_and_stays(uninterrupted: Run) -> None:
+def test_first_layer_is_whitened_and_frozen(uninterrupted: Run) -> None:
     stem = safetensors.numpy.load_file(uninterrupted.folder / "weights.safetensors")["features.stem.weight"]
     np.testing.assert_array_equal(stem[16:], -stem[:16])
     [row] = [layer for layer in uninterrupted.load().card.layers if "stem" in layer.name]
@@ -376,7 +376,7 @@ class KilledError(Exception):
 
 
 class Kills(Progress):
-    """Ends training when so many batches are done."""
+    """Ends training after a number of batches."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -395,7 +395,7 @@ class Kills(Progress):
         yield Counts()
 
 
-def test_cut_off_at_any_batch_it_goes_on_exactly(
+def test_resume_after_any_batch_gives_the_same_weights(
     few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
@@ -411,10 +411,8 @@ def test_cut_off_at_any_batch_it_goes_on_exactly(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_killed_again_and_again_the_process_gives_the_same_weights(
-    few: Path, uninterrupted: Run, tmp_path: Path
-) -> None:
-    """Before the first checkpoint, right behind one, and a while after another; each time it is resumed."""
+def test_repeatedly_killed_training_gives_the_same_weights(few: Path, uninterrupted: Run, tmp_path: Path) -> None:
+    """Before the first checkpoint, directly after one, and some time after another; resumed each time."""
     out, partial = tmp_path / "run", tmp_path / "run.partial"
     command = [sys.executable, "-m", "belvedere", "train", str(few), "--recipe", "quick", "--seed", "5", "--resume"]
     command += ["--config", str(few / "own.toml"), "--out", str(out)]
@@ -441,7 +439,7 @@ def test_killed_again_and_again_the_process_gives_the_same_weights(
     assert_same_run(out, uninterrupted.folder)
 
 
-def test_killed_before_its_first_checkpoint_it_begins_again(few: Path, uninterrupted: Run, tmp_path: Path) -> None:
+def test_resume_before_the_first_checkpoint_starts_again(few: Path, uninterrupted: Run, tmp_path: Path) -> None:
     partial = partial_path(tmp_path / "run")
     partial.mkdir()
     (partial / MARKER_FILE).write_text("0")
@@ -451,7 +449,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(few: Path, uninterru
     assert_same_run(learn_own(few, tmp_path / "run", resume=True).folder, uninterrupted.folder)
 
 
-def test_weights_that_run_away_are_no_model(few: Path, tmp_path: Path) -> None:
+def test_diverged_weights_raise(few: Path, tmp_path: Path) -> None:
     (tmp_path / "wild.toml").write_text(OWN + "learning_rate = 1e30\nmuon_learning_rate = 1e30\n")
     with pytest.raises(TrainingError, match="NaN after every epoch"):
         train(few, out=tmp_path / "run", recipe="quick", config=tmp_path / "wild.toml", epochs=1)
@@ -459,7 +457,7 @@ def test_weights_that_run_away_are_no_model(few: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a training was cut off within its first epoch."""
+    """Run folder of a training that was interrupted in its first epoch."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with pytest.raises(KilledError):
         learn_own(few, tmp_path / "run", progress=Kills(1))
@@ -467,7 +465,7 @@ def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
-def test_resume_with_other_arguments_is_refused_and_names_the_key(few: Path, cut: Path) -> None:
+def test_resume_with_other_arguments_names_the_key(few: Path, cut: Path) -> None:
     before = (partial_path(cut) / CHECKPOINT).read_bytes()
     with pytest.raises(UsageError, match="seed = 5, not 6"):
         learn_own(few, cut, resume=True, seed=6)
@@ -482,9 +480,7 @@ def test_resume_with_other_arguments_is_refused_and_names_the_key(few: Path, cut
     assert (partial_path(cut) / CHECKPOINT).read_bytes() == before
 
 
-def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
-    few: Path, cut: Path, uninterrupted: Run, tmp_path: Path
-) -> None:
+def test_resume_needs_the_same_images_at_any_path(few: Path, cut: Path, uninterrupted: Run, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(few, moved)
     extra = moved / "train" / "red" / "extra.png"
@@ -501,7 +497,7 @@ def test_resume_on_other_photographs_is_refused_but_not_for_their_place(
     assert (resumed / "weights.safetensors").read_bytes() == expected.read_bytes()
 
 
-def test_resume_with_other_photographs_without_labels_is_refused(
+def test_resume_needs_the_same_unlabeled_images(
     few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more, out = tmp_path / "unlabeled", tmp_path / "run"
@@ -531,7 +527,7 @@ def test_resume_with_other_photographs_without_labels_is_refused(
     assert len(told["unlabeled_sha256"]) == 64
 
 
-def test_a_damaged_checkpoint_is_named_and_overwrite_starts_anew(few: Path, cut: Path) -> None:
+def test_damaged_checkpoint_is_named_and_overwrite_starts_again(few: Path, cut: Path) -> None:
     checkpoint = partial_path(cut) / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="checkpoint"):

@@ -19,7 +19,7 @@ from belvedere.auditing.label_checks import LabelCheckResult, check_labels
 from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method
 from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.data.array_cache import CachedArray
-from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.inference.model import Model
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
@@ -70,7 +70,7 @@ def audit(
         require("report", "A report")
     started, progress = time.perf_counter(), progress or Progress()
     method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
-    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    dataset = as_dataset(data)
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if method is not None and folder is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from belvedere.runtime.terminal import count
 from belvedere.types.audit import ClassIssue
 from belvedere.types.data import Sample
 
@@ -21,12 +22,12 @@ def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> tupl
     median = float(np.median([counts[name] for name in class_names]))
     issues = []
     for name in class_names:
-        count = counts[name]
-        images = f"{count} image{'' if count == 1 else 's'}"
-        ratio = max(count, 1) / max(median, 1)
-        if count < MIN_CLASS_SIZE:
-            issues.append(ClassIssue(name, SMALL_CLASS, count, f"{images}, fewer than {MIN_CLASS_SIZE}"))
+        size = counts[name]
+        images = count(size, "image")
+        ratio = max(size, 1) / max(median, 1)
+        if size < MIN_CLASS_SIZE:
+            issues.append(ClassIssue(name, SMALL_CLASS, size, f"{images}, fewer than {MIN_CLASS_SIZE}"))
         if not 1 / MAX_IMBALANCE < ratio < MAX_IMBALANCE:
             message = f"{images}, {ratio:.1f} times the median class size"
-            issues.append(ClassIssue(name, IMBALANCE, count, message))
+            issues.append(ClassIssue(name, IMBALANCE, size, message))
     return tuple(issues)

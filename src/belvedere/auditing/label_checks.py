@@ -23,6 +23,7 @@ from belvedere.data.hashing import HashedSamples
 from belvedere.data.splits import stratified_group_folds
 from belvedere.errors import MissingDependencyError
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.types.audit import AuditNetwork, DuplicateGroup, Issue
 from belvedere.types.data import DataWarning, Sample
 
@@ -77,7 +78,7 @@ def check_labels(
     try:
         predictions = out_of_fold_predictions(reduced, images.contents, images.folds, method, seed, progress)
     except MissingDependencyError as error:
-        warning = DataWarning(f"Labels were not checked. {error} Or set `model`.")
+        warning = DataWarning(f"Labels were not checked. {error}, or set `model`.")
         return LabelCheckResult(warnings=(warning, *images.warnings))
     samples = [images.contents.samples[row] for row in predictions.rows.tolist()]
     issues = (*_label_issues(samples, predictions, images.class_names), *_outliers(samples, predictions))
@@ -96,13 +97,13 @@ def _label_issues(
     for row, sample in enumerate(samples):
         suggestion, suggested_probability = class_names[found.suggestions[row]], float(found.probabilities[row])
         label_probability = float(probabilities[row, labels[row]])
-        given = "|".join((sample.label, *sample.extra_labels))
+        labels_text = "|".join((sample.label, *sample.extra_labels))
         yield Issue(
             sample.name,
             LABEL_ISSUE,
             round(float(found.scores[row]), 6),
             bool(found.flagged[row]),
-            f"suggested: {suggestion} ({suggested_probability:.1%}) instead of {given} ({label_probability:.1%})",
+            f"suggested: {suggestion} ({suggested_probability:.1%}) instead of {labels_text} ({label_probability:.1%})",
             label=sample.label,
             suggested_label=suggestion,
             suggested_probability=round(suggested_probability, 4),
@@ -121,7 +122,7 @@ def _outliers(samples: Sequence[Sample], predictions: OutOfFoldPredictions) -> I
 def _changed_files_warning(contents: HashedSamples, rows: Rows) -> tuple[DataWarning, ...]:
     missing = sorted(set(range(len(contents.samples))).difference(rows.tolist()))
     names = tuple(contents.samples[row].name for row in missing)
-    warning = DataWarning(f"{len(names)} labels not checked: their files changed during the audit", names)
+    warning = DataWarning(f"{count(len(names), 'label')} not checked: file changed during the audit", names)
     return (warning,) if names else ()
 
 
@@ -135,7 +136,7 @@ def assign_folds(
     names = tuple(name for index, name in enumerate(class_names) if num_folds[index] > 1)
     rows = [row for row, sample in enumerate(contents.samples) if sample.label in names]
     others = tuple(sample.name for sample in contents.samples if sample.label not in names)
-    warning = DataWarning(f"{len(others)} labels not checked: their classes have too few different images", others)
+    warning = DataWarning(f"{count(len(others), 'label')} not checked: too few different images in the class", others)
     _, renumbered = np.unique(folds[rows], return_inverse=True)
     return FoldedImages(contents.select(rows), renumbered.astype(np.intp), names, (warning,) if others else ())
 

@@ -147,7 +147,7 @@ def check_model(model: Model, contents: HashedSamples, class_names: tuple[str, .
 
 
 def _is_probably_of(origin: Provenance, trainable: HashedSamples, same_classes: bool) -> bool:
-    """Whether a model without a MinHash of its training data was probably trained on these images."""
+    """Return whether a model without a MinHash of its training data was probably trained on these images."""
     counts = origin.num_images
     sizes = [sum(counts.get(split, 0) for split in ("train", "validation")), sum(counts.values())]
     has_no_splits = any(sample.split is None for sample in trainable.samples)  # some were held out as test images

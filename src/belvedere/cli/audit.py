@@ -55,7 +55,7 @@ def audit(
     from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_findings
 
-    progress = TrainingProgress()
+    progress = TrainingProgress("audit")
     dataset = belvedere.load_dataset(data, corrections, progress)
     found = belvedere.audit(
         dataset,

@@ -21,10 +21,12 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit MODEL's temperature, prediction sets, threshold of none of these, and tags to held-out labeled DATA."""
+    from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_calibration
-    from belvedere.runtime.progress import console_progress
 
-    result = belvedere.calibrate(model, data, out=out, force=force, overwrite=overwrite, progress=console_progress())
+    result = belvedere.calibrate(
+        model, data, out=out, force=force, overwrite=overwrite, progress=CommandProgress("calibrate")
+    )
     if as_json:
         print_json(dataclasses.asdict(result) | {"path": str(result.path)})
         return

@@ -19,11 +19,11 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare RUN_A and RUN_B on the same images: accuracy, each class, and images whose prediction changed."""
+    from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_comparison
     from belvedere.evaluation.comparison import to_json
-    from belvedere.runtime.progress import console_progress
 
-    progress = console_progress()
+    progress = CommandProgress("compare")
     comparison = belvedere.compare(run_a, run_b, out=out, overwrite=overwrite, progress=progress)
     progress.log_warnings(comparison.warnings)
     if as_json:

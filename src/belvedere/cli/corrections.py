@@ -25,9 +25,9 @@ def corrections(
     as_json: AsJson = False,
 ) -> None:
     """Count CORRECTIONS, write them as CSV, or write DATA corrected, as a table or a folder of links."""
+    from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_corrections
     from belvedere.data.export import check_output, export_decisions, export_folder, export_table, summarize
-    from belvedere.runtime.progress import console_progress
 
     is_table = out is not None and out.suffix.lower() == ".csv"
     if data is not None and out is None:
@@ -40,7 +40,7 @@ def corrections(
     if out is not None:
         check_output(out, [file] if data is None else [file, data], is_table=is_table, overwrite=overwrite)
     if data is not None and out is not None:
-        progress = console_progress()
+        progress = CommandProgress("corrections")
         dataset = belvedere.load_dataset(data, file, progress)
         progress.log_warnings(dataset.warnings)
         if is_table:

@@ -14,7 +14,7 @@ def demo(
     from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_evaluation, show_predictions
 
-    result = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=TrainingProgress())
+    result = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=TrainingProgress("demo"))
     if as_json:
         scores = {one.name: {"precision": one.precision, "recall": one.recall} for one in result.scores}
         found = {"report": str(result.report), "fjord": result.fjord.answer, "audit": scores}

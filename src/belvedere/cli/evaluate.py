@@ -44,13 +44,13 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate MODEL on DATA (its test split): accuracy, confusion matrix, calibration, tags, none of these."""
+    from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_evaluation
     from belvedere.evaluation.run_folder import collect_metrics
-    from belvedere.runtime.progress import console_progress
 
     if spreadsheet and out is None:
         raise UsageError("--spreadsheet is for the table that --out FOLDER writes: add it, or leave --spreadsheet out.")
-    started, progress = time.perf_counter(), console_progress()
+    started, progress = time.perf_counter(), CommandProgress("evaluate")
     loaded = belvedere.load_model(model, accept_rate=accept_rate, device=device, threads=threads)
     dataset = belvedere.load_dataset(data, corrections, progress)
     evaluation = belvedere.evaluate(

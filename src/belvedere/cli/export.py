@@ -28,7 +28,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write MODEL in another format if its predictions stay close to the original's."""
-    from belvedere.runtime.progress import console_progress
+    from belvedere.cli.progress import CommandProgress
 
     result = belvedere.export(
         model,
@@ -38,7 +38,7 @@ def export(
         tta=not no_tta,
         force=force,
         overwrite=overwrite,
-        progress=console_progress(),
+        progress=CommandProgress("export"),
     )
     if as_json:
         print_json(asdict(result) | {"within_tolerance": result.within_tolerance, "file": str(out)})

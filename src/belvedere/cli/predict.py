@@ -17,7 +17,7 @@ Images = Annotated[
     list[Path],
     typer.Argument(
         show_default=False,
-        help="Images and folders of images, or - for names on stdin; a model.onnx or a run folder may come first. "
+        help="Images and folders of images, or - for paths on stdin; a model.onnx or a run folder may come first. "
         "Default model: the bundled one.",
     ),
 ]
@@ -30,7 +30,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the same interr
 Backend = Annotated[
     str, typer.Option("--backend", help="local, or ray: many machines, into a folder of Parquet files.")
 ]
-NullSeparated = Annotated[bool, typer.Option("-0", "--null", help="Names on stdin end with NUL, as of find -print0.")]
+NullSeparated = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, as of find -print0.")]
 ContactSheetFile = Annotated[
     Path | None, typer.Option("--contact-sheet", help="PNG with the images and their predictions.")
 ]
@@ -59,12 +59,12 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify IMAGES with MODEL: probabilities, tags, none of these; as table, CSV, JSON, JSON lines or Parquet."""
+    from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import TableWriter
     from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
     from belvedere.images.inputs import read_paths
     from belvedere.inference.batch import STDIN, choose_model, predict_files
     from belvedere.inference.writers.text import WRITERS
-    from belvedere.runtime.progress import console_progress
 
     WRITERS["table"] = TableWriter
     if as_json and (format or out):
@@ -73,7 +73,7 @@ def predict(
     chosen_format = _choose_format("json" if as_json else format, out)
     chosen, named = choose_model(images, model=model, accept_rate=accept_rate, device=device, threads=threads)
     if STDIN in named and named != [STDIN]:
-        raise UsageError("- reads the names of all images from stdin: give no others.")
+        raise UsageError("- reads the paths of all images from stdin: give no others.")
     sources = read_paths(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
     if backend == "ray":
         if (
@@ -84,15 +84,15 @@ def predict(
             raise UsageError("--backend ray writes a folder: give --out predictions.parquet and no other outputs.")
         from belvedere.inference.ray_backend import predict_at_scale  # Ray is optional, and its import takes seconds
 
-        summary = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=console_progress())
+        summary = predict_at_scale(chosen.name, sources, out, overwrite=overwrite, progress=CommandProgress("predict"))
     else:
         sinks: list[Sink] = [] if heatmaps is None else [Heatmaps(heatmaps, overwrite=overwrite)]
         if contact_sheet is not None:
-            sinks.insert(0, ContactSheet(contact_sheet, overwrite=overwrite, progress=console_progress()))
+            sinks.insert(0, ContactSheet(contact_sheet, overwrite=overwrite, progress=CommandProgress("predict")))
         options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "spreadsheet": spreadsheet}
         options["inputs"] = [STDIN_DESCRIPTOR] if named == [STDIN] else []
         summary = predict_files(
-            chosen, sources, chosen_format, out=out, sinks=sinks, **options, progress=console_progress()
+            chosen, sources, chosen_format, out=out, sinks=sinks, **options, progress=CommandProgress("predict")
         )
     if summary.num_unreadable:
         print_error(f"belvedere: {summary.num_unreadable:,} of {count(summary.num_images, 'file')} could not be read")

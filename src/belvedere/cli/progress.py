@@ -1,4 +1,4 @@
-"""Progress of commands: the console, with what training and reviewing add."""
+"""Progress of commands: the console, with options in messages, and the stages of a training."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,11 +11,28 @@ from belvedere.runtime.signals import defer_interrupt
 from belvedere.types.data import DataWarning
 
 
-class TrainingProgress(ForwardedProgress):
+class CommandProgress(ForwardedProgress):
+    """The console, which shows arguments in messages, as in `data`, as options of the command."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(console_progress())
+        self._command = command
+
+    def log(self, message: str) -> None:
+        """Show a message, with options."""
+        super().log(name_options(message, [self._command]))
+
+    def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
+        """Show warnings, with options; names of files are not changed."""
+        command = [self._command]
+        super().log_warnings([replace(each, message=name_options(each.message, command)) for each in warnings])
+
+
+class TrainingProgress(CommandProgress):
     """Sets the allocator and Ctrl-C of the process for each stage of a training."""
 
-    def __init__(self) -> None:
-        super().__init__(console_progress())
+    def __init__(self, command: str = "train") -> None:
+        super().__init__(command)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -29,18 +46,3 @@ class TrainingProgress(ForwardedProgress):
         else:
             yield
             trim_memory()
-
-
-class ReviewProgress(ForwardedProgress):
-    """Shows arguments in messages, as in `data`, as options of the command."""
-
-    def __init__(self) -> None:
-        super().__init__(console_progress())
-
-    def log(self, message: str) -> None:
-        """Show a message, with options."""
-        super().log(name_options(message, ["review"]))
-
-    def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
-        """Show warnings, with options."""
-        super().log_warnings([replace(each, message=name_options(each.message, ["review"])) for each in warnings])

@@ -44,7 +44,7 @@ def review(
     ] = None,
 ) -> None:
     """Review label issues, duplicates and split leaks on a local web page, with the keyboard."""
-    from belvedere.cli.progress import ReviewProgress
+    from belvedere.cli.progress import CommandProgress
 
     result = belvedere.review(
         source,
@@ -54,7 +54,7 @@ def review(
         host=host,
         port=port,
         annotator=annotator,
-        progress=ReviewProgress(),
+        progress=CommandProgress("review"),
     )
     decisions, left = count(result.num_decisions, "decision"), count(result.num_left, "item")
     print_error(f"{decisions} in {result.corrections}, {left} left.")

@@ -186,7 +186,7 @@ def _describe_uncertainty(evaluation: Evaluation) -> list[str]:
     if (ood := evaluation.ood) is not None:
         lines.append(
             f"none of these: AUROC {ood.auroc:.3f}, {ood.fpr_at_95_tpr:.1%} false positives at 95% true positives "
-            f"(largest probability: {ood.msp_auroc:.3f}, {ood.msp_fpr_at_95_tpr:.1%})"
+            f"(maximum softmax probability: {ood.msp_auroc:.3f}, {ood.msp_fpr_at_95_tpr:.1%})"
         )
     return lines
 

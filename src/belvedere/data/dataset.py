@@ -183,12 +183,12 @@ def _walk(folder: Path, ignored: list[Path]) -> Iterator[Path]:
 
 
 def _ignored_warnings(ignored: Iterable[Path]) -> list[DataWarning]:
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, str], list[str]] = {}
     for path in (path for path in ignored if path.name != MARKER_FILE):
-        kinds.setdefault(_ignored_kind(path), []).append(str(path))
+        kinds.setdefault((_ignored_kind(path), "folder" if path.is_dir() else "file"), []).append(str(path))
     return [
-        DataWarning(f"{count(len(names), 'entry', 'entries')} skipped: {kind}", tuple(names))
-        for kind, names in sorted(kinds.items())
+        DataWarning(f"{count(len(names), noun)} skipped: {kind}", tuple(names))
+        for (kind, noun), names in sorted(kinds.items())
     ]
 
 
@@ -196,8 +196,8 @@ def _ignored_kind(path: Path) -> str:
     if path.name.startswith("."):
         return "hidden"
     if path.is_dir():
-        kind = "made by a program" if _is_ignored_folder(path) else "folder beside the splits"
-        return "link to a folder" if path.is_symlink() else kind
+        kind = "made by a program" if _is_ignored_folder(path) else "beside the splits"
+        return "symbolic link" if path.is_symlink() else kind
     return "image outside the class folders" if path.suffix.lower() in IMAGE_SUFFIXES else "not an image"
 
 

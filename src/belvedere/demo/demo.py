@@ -112,9 +112,9 @@ def compare_with_truth(found: Audit, truth: GroundTruth, data: Path) -> tuple[De
     leaks = {group for group in duplicates if len({image.split("/")[0] for image in group}) > 1}
     found_leaks = {members for members, group in groups.items() if group.is_split_leak}
     wrong, unreadable = {one.image for one in truth.wrong_labels}, set(truth.unreadable)
-    doubted, broken = flagged(LABEL_ISSUE), flagged("unreadable", "truncated")
+    flagged_labels, broken = flagged(LABEL_ISSUE), flagged("unreadable", "truncated")
     return (
-        DetectionScore("wrong labels", len(wrong), len(doubted), len(wrong & doubted)),
+        DetectionScore("wrong labels", len(wrong), len(flagged_labels), len(wrong & flagged_labels)),
         DetectionScore("groups of duplicates", len(duplicates), len(groups), len(duplicates & groups.keys())),
         DetectionScore("split leaks", len(leaks), len(found_leaks), len(leaks & found_leaks)),
         DetectionScore("unreadable files", len(unreadable), len(broken), len(unreadable & broken)),

@@ -163,7 +163,7 @@ def _run_model(
     for sample, reason in unreadable:
         progress.log(f"Image skipped: {sample.name}: {reason}")
     if first_batch is None:
-        raise DatasetError("None of the images can be decoded.")
+        raise DatasetError("None of the images can be decoded. Give another `data`.")
     return _concatenate(outputs), hashed.select(decoded), first_batch
 
 

@@ -48,7 +48,7 @@ def compute_metrics(
     """
     readable = [prediction for prediction in predictions if prediction.error is None]
     if not readable:
-        raise DatasetError(f"None of the {len(predictions)} images to evaluate could be read.")
+        raise DatasetError(f"None of the {len(predictions)} images to evaluate could be read. Give another `data`.")
     check_labels((str(prediction.label) for prediction in readable), class_names)
     index = {name: k for k, name in enumerate(class_names)}
     labels = np.array([index[str(prediction.label)] for prediction in readable])  # (N,)

@@ -1,4 +1,4 @@
-"""Converts images to one form: paths, bytes, arrays, tensors, Pillow images, files, iterables, names on stdin."""
+"""Converts images to one form: paths, bytes, arrays, tensors, Pillow images, files, iterables, paths on stdin."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -246,4 +246,4 @@ def _read_blocks(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
 
 
 def _not_names() -> UsageError:
-    return UsageError("Not a list of names on stdin. Expected one per line, or names separated by NUL bytes.")
+    return UsageError("Not a list of paths on stdin. Expected one per line, or paths separated by NUL bytes.")

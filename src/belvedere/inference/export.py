@@ -1,7 +1,7 @@
 """Exports of a model in other formats, checked against the predictions of the original."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.dataset import Dataset
 from belvedere.errors import BelvedereError, ExportError, UsageError, find_named
 from belvedere.images.decode import DecodedImage, read_inputs
 from belvedere.images.listing import iter_images
@@ -30,7 +31,7 @@ from belvedere.inference.onnx_transforms import (
 from belvedere.inference.postprocess import ModelOutputs
 from belvedere.inference.session import Session
 from belvedere.runtime.files import write_bytes
-from belvedere.runtime.output_file import Input, OutputFile
+from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess
@@ -91,7 +92,7 @@ def export(
     out: Path | str,
     format: str,
     *,
-    calibration_data: Path | str,
+    calibration_data: Dataset | Path | str,
     tta: bool = True,
     force: bool = False,
     overwrite: bool = False,
@@ -104,8 +105,8 @@ def export(
         out: The file to write.
         format: "int8": static quantization; "float16-weights": weights stored in float16; "nchw": input float32
             (N, 3, H, W), RGB from 0 to 255, for other runtimes.
-        calibration_data: Folder of images like those the model is for, such as its training images: a fifth to
-            calibrate int8, the others to compare predictions.
+        calibration_data: Folder of images like those the model is for, such as its training images, or a dataset: a
+            fifth to calibrate int8, the others to compare predictions.
         tta: Whether to keep the test-time augmentation of the model; without it, inference takes half the time.
         force: Whether to write the file even if the predictions differ too much.
         overwrite: Whether to replace an existing file.
@@ -123,8 +124,10 @@ def export(
     tolerance = tolerance if tta else NO_TTA
     original = as_model(model)
     out, source = Path(out), model_file(original.name)
-    file = OutputFile(out, overwrite=overwrite, inputs=partial(_list_inputs, source, Path(calibration_data)))
-    images = _read_images(Path(calibration_data), original.card.preprocess, progress or Progress())
+    paths = _list_images(calibration_data)
+    file = OutputFile(out, overwrite=overwrite, inputs=lambda: [source, *paths])
+    name = calibration_data.source if isinstance(calibration_data, Dataset) else str(calibration_data)
+    images = _read_images(paths, name, original.card.preprocess, progress or Progress())
     is_calibration = np.arange(len(images)) % 5 == 0
     calibration, validation = images[is_calibration], images[~is_calibration]
     original.forward(validation[:1])  # raises for a model that cannot be run
@@ -179,14 +182,14 @@ def _refusal(result: Export) -> str:
     )
 
 
-def _list_inputs(source: Path, calibration_data: Path) -> Iterator[Input]:
-    yield source
-    yield from (each for each in iter_images([calibration_data]) if isinstance(each, Path | str))
+def _list_images(data: Dataset | Path | str) -> list[Path | str]:
+    if isinstance(data, Dataset):
+        return [sample.path for sample in data.samples]
+    return [each for each in iter_images(refuse_models([Path(data)])) if isinstance(each, Path | str)]
 
 
-def _read_images(folder: Path, preprocess: Preprocess, progress: Progress) -> Images:
-    """Read evenly spaced images of a folder."""
-    paths = list(iter_images(refuse_models([folder])))
+def _read_images(paths: Sequence[Path | str], name: str, preprocess: Preprocess, progress: Progress) -> Images:
+    """Read evenly spaced images."""
     count = min(len(paths), NUM_CALIBRATION_IMAGES + NUM_VALIDATION_IMAGES)
     chosen = [paths[number * len(paths) // count] for number in range(count)]
     images = []
@@ -197,8 +200,8 @@ def _read_images(folder: Path, preprocess: Preprocess, progress: Progress) -> Im
             task.advance(1)
     if len(images) < MIN_IMAGES:
         raise UsageError(
-            f"Too few readable images in {folder}: {len(images)}, expected {MIN_IMAGES} or more, and better "
-            f"{NUM_CALIBRATION_IMAGES + NUM_VALIDATION_IMAGES}. Give a folder of images like those the model is for."
+            f"Too few readable images in {name}: {len(images)}, expected {MIN_IMAGES} or more, and better "
+            f"{NUM_CALIBRATION_IMAGES + NUM_VALIDATION_IMAGES}. Give images like those the model is for."
         )
     return np.stack(images)
 

@@ -61,8 +61,8 @@ class ModelGraph:
             options: Device and threads; default: the CPU, one thread per CPU that the process may use.
 
         Raises:
-            InvalidModelError: The bytes are no ONNX graph, the graph has other inputs, outputs or shapes than the card
-                says, or holds something unsafe.
+            InvalidModelError: The bytes are no ONNX graph, the graph has other inputs, outputs or shapes than the card,
+                or unsafe content.
         """
         session = Session(content, name, options)
         if list(session.inputs) != [INPUT] or not set(OUTPUTS) <= set(session.outputs):
@@ -86,7 +86,7 @@ class ModelGraph:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over metadata and accept rate: equal if the predictions are equal."""
+        """SHA-256 over metadata and accept rate; models with the same fingerprint give the same predictions."""
         metadata = {**self._session.metadata, "accept_rate": self.accept_rate}
         return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
@@ -125,7 +125,18 @@ class ModelGraph:
         return ModelOutputs(**self._run(OUTPUTS, images))
 
     def forward_all(self, images: NDArray[np.uint8], cancellation: Cancellation | None = None) -> ModelOutputs:
-        """Compute all outputs that the model has; see `forward`. A cancelled run raises InferenceError."""
+        """Compute all outputs that the model has.
+
+        Args:
+            images: (N, H, W, 3), RGB, of the model's input size.
+            cancellation: Stops the run.
+
+        Returns:
+            The outputs; those that the model does not have are None.
+
+        Raises:
+            InferenceError: The graph fails or returns invalid outputs, or the run was cancelled.
+        """
         names = [*OUTPUTS, *(name for name in OPTIONAL_OUTPUTS if name in self._session.outputs)]
         return ModelOutputs(**self._run(names, images, cancellation))
 
@@ -207,7 +218,15 @@ class ModelGraph:
             yield from parallel_map(function, chain(first, batches), PREFETCH_BATCHES, pool=self._pool)
 
     def predict_batch(self, sources: Sequence[Source], *, draft: bool = False) -> list[Prediction]:
-        """Predict a few images in the calling thread; see `predict_sources`."""
+        """Predict a few images in the calling thread, as one batch.
+
+        Args:
+            sources: Files, their bytes or pixels; folders are not expanded (see `iter_images`).
+            draft: Whether to decode JPEGs much larger than the input at a reduced scale (see `read_input`).
+
+        Returns:
+            One prediction per source, in order.
+        """
         preprocess = self._require_card().preprocess
         outcomes = [(source_name(source), read_source(source, preprocess, draft=draft)) for source in sources]
         decoded = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, DecodedImage)]
@@ -238,7 +257,16 @@ class ModelGraph:
     def to_predictions(
         self, outputs: ModelOutputs, names: Sequence[str], warnings: Sequence[tuple[str, ...]]
     ) -> list[Prediction]:
-        """Convert the outputs for N images to predictions, with N names and the N warnings of their decoding."""
+        """Convert outputs to predictions.
+
+        Args:
+            outputs: Outputs for N images.
+            names: N names, for the predictions.
+            warnings: N tuples with the warnings of each image's decoding.
+
+        Returns:
+            N predictions, in order.
+        """
         return to_predictions(outputs, self._require_card(), names, warnings, self.accept_rate)
 
 

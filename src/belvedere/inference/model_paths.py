@@ -134,8 +134,8 @@ def _explain_folder(path: Path) -> str:
         return f"{path} holds results without a {MODEL_NAME}. Give the run folder of the model."
     if holds(*TRAINING_FILES):
         return (
-            f"{path} is a run folder without {MODEL_NAME}: its training was interrupted, or is still running. Continue "
-            "the training with `resume`, or give another model."
+            f"{path} is a run folder without {MODEL_NAME}: its training was interrupted, or is still running. Resume "
+            "its training, or give another model."
         )
     return ""
 

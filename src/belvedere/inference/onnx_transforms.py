@@ -316,7 +316,7 @@ def _fold(graph: onnx.ModelProto, disabled: Sequence[str] = ()) -> onnx.ModelPro
 
 
 def _keep_used_domains(model: onnx.ModelProto) -> None:
-    """Remove unused operator domains: ONNX Runtime writes all that it knows, and older versions know fewer."""
+    """Remove unused operator domains: ONNX Runtime lists all that it supports, older versions fewer."""
     used = {node.domain.removeprefix("ai.onnx") for node in model.graph.node}
     versions = {each.domain: each.version for each in model.opset_import if each.domain in used}
     del model.opset_import[:]

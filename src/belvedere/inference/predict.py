@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
 from belvedere.images.inputs import to_sources
 from belvedere.inference.batch import PredictionSummary, predict_files
@@ -64,7 +65,8 @@ def predict(
 
     Args:
         model: A model (`load_model` sets its accept rate), its model.onnx, or a run folder.
-        data: Paths of files or folders, or images in memory, as `Model.predict` takes them. With `out`, paths only.
+        data: Paths of files or folders, a dataset, or images in memory, as `Model.predict` takes them. With `out`, no
+            images in memory.
         out: File to write, in memory that does not grow with the number of images; default: none.
         format: "csv", "jsonl", "json" or "parquet"; default: the suffix of `out`.
         overwrite: Whether any existing file but the inputs may be replaced; older predictions always are.
@@ -78,7 +80,7 @@ def predict(
         progress: Receives messages and progress; default: none.
 
     Returns:
-        One prediction per image, in order, in which `error` tells why an image cannot be decoded; with `out`, the
+        One prediction per image, in order, with `error` if an image cannot be decoded; with `out`, the
         number of images and of unreadable ones.
 
     Raises:
@@ -88,6 +90,7 @@ def predict(
         MissingDependencyError: The format is "parquet" and pyarrow is not installed.
     """
     opened = as_model(model, device=device, providers=providers, threads=threads)
+    data = [sample.path for sample in data.samples] if isinstance(data, Dataset) else data
     if out is None:
         return opened.predict(data, channel_order=channel_order, draft=draft)
     sources = list(to_sources(data))

@@ -103,7 +103,9 @@ def _predict(images: Iterator[Source], folder: Path, model: tuple[bytes, ModelId
         )
         predictions.write_parquet(str(folder))
     except ray.exceptions.RayError as error:
-        raise DistributedError(f"The Ray cluster failed: {' '.join(str(error).split())[-300:]}") from error
+        raise DistributedError(
+            f"The Ray cluster failed: {' '.join(str(error).split())[-300:]}. Check its machines."
+        ) from error
     return sum(count for _, count in tables)
 
 
@@ -122,7 +124,7 @@ def _path_tables(images: Iterator[Source]) -> Iterator[pa.Table]:
     """Yield tables of paths, as the bytes that the file system holds."""
     for paths in batched(images, PATHS_PER_TABLE):
         if not all(isinstance(path, Path | str) for path in paths):
-            raise UsageError("The backend ray predicts files and folders, not images in memory.")
+            raise UsageError("The backend ray predicts files and folders, not images in memory. Give their paths.")
         yield pa.table({"name": pa.array([os.fsencode(str(path)) for path in paths], pa.binary())})
 
 
@@ -134,7 +136,9 @@ def _cluster() -> Iterator[int]:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise DistributedError(f"No Ray cluster is available: {describe_error(error)}") from error
+            raise DistributedError(
+                f"No Ray cluster is available: {describe_error(error)}. Check RAY_ADDRESS."
+            ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from belvedere.data.corrections.class_names import check_new_class
-from belvedere.data.corrections.corrections_file import utc_now
+from belvedere.data.corrections.corrections_file import LABEL_ISSUE, utc_now
 from belvedere.errors import InferenceError, InvalidImageError, UsageError
 from belvedere.evaluation.report.pages import open_templates
 from belvedere.inference.model import Model
@@ -50,7 +50,7 @@ MAX_HEATMAPS = 2  # at the same time
 CHANGED = "The image is missing, or changed since it was listed. Nothing was recorded. Skip it, or restore the file."
 
 Tab = Annotated[str, Query(pattern=r"^[0-9a-f]{8,64}$")]
-Wanted = Annotated[str, Query(alias="filter")]
+Selection = Annotated[str, Query(alias="filter")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 
@@ -146,10 +146,10 @@ def _add_pages(app: FastAPI, context: ReviewContext) -> None:
         html = templates.get_template(template).render(values)
         return HTMLResponse(escape_surrogates(html), headers=NOT_CACHED)
 
-    def show(entry: Entry | None, tab: str, wanted: Filter) -> HTMLResponse:
+    def show(entry: Entry | None, tab: str, selection: Filter) -> HTMLResponse:
         if entry is not None:
-            return render("item.html", describe_item(context, entry, tab, wanted))
-        counts, recent = context.queue.count(tab, wanted), describe_recent(context.queue)
+            return render("item.html", describe_item(context, entry, tab, selection))
+        counts, recent = context.queue.count(tab, selection), describe_recent(context.queue)
         return render("end.html", {"context": context, "counts": counts, "recent": recent})
 
     @app.get("/")
@@ -163,13 +163,13 @@ def _add_pages(app: FastAPI, context: ReviewContext) -> None:
         return Response(files[name], media_type=STATIC[name], headers={"Cache-Control": "no-cache"})
 
     @app.get("/doubts/next")
-    def next_item(tab: Tab, wanted: Wanted = "") -> HTMLResponse:
-        chosen = read_filter(wanted)
+    def next_item(tab: Tab, selection: Selection = "") -> HTMLResponse:
+        chosen = read_filter(selection)
         return show(context.queue.next(tab, chosen), tab, chosen)
 
     @app.get("/doubts/{item_id}")
-    def item(item_id: str, tab: Tab, wanted: Wanted = "") -> HTMLResponse:
-        return show(_known(context, context.queue.show(tab, item_id)), tab, read_filter(wanted))
+    def item(item_id: str, tab: Tab, selection: Selection = "") -> HTMLResponse:
+        return show(_known(context, context.queue.show(tab, item_id)), tab, read_filter(selection))
 
     @app.get("/filters")
     def filters() -> JSONResponse:
@@ -220,7 +220,7 @@ def _add_changes(app: FastAPI, context: ReviewContext) -> None:
     def undo(request: UndoRequest) -> dict[str, object]:
         target = queue.find_decision(request.decision)
         if target is None:
-            raise UsageError("There is no such decision to undo.")
+            raise UsageError("There is no such decision to undo. Reload the page.")
         decision = Decision(
             *(request.id, utc_now(), request.annotator or context.annotator, target.sha256, target.image, "undo"),
             *(target.old_label, (target.id,)),
@@ -254,10 +254,10 @@ def _to_decision(context: ReviewContext, entry: Entry, request: DecisionRequest)
     known = list_classes(context, item, context.queue.resolution_of(entry.sha256).extra_labels or ())
     for name in set(request.to) - set(known):
         if name not in request.new or check_new_class(name, known) != name:
-            raise UsageError(f"There is no class {name}.")
+            raise UsageError(f"There is no class {name}. Reload the page.")
     if request.action == "relabel" and len(request.to) != 1:
         raise UsageError("An image has one label. Add further ones as tags.")
-    keeps = request.action == "relabel" and request.to == [item.label] and item.issue_type == "label"
+    keeps = request.action == "relabel" and request.to == [item.label] and item.issue_type == LABEL_ISSUE
     return Decision(
         id=request.id,
         timestamp=utc_now(),

@@ -51,7 +51,7 @@ class RequestGuard:
     def log_in(self, token: str) -> Response:
         """Return the redirect to the page that sets the cookie; raises HTTPError for a wrong token."""
         if self.token is not None and not _is_equal(token, self.token):
-            raise HTTPError(401, "This token is not the one that the server printed.")
+            raise HTTPError(401, "Wrong token. Open the address with the token that the server printed.")
         response = RedirectResponse("/", 303)
         if self.token is not None:
             response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")

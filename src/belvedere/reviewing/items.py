@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.data.corrections.corrections_file import common_suffix_length
+from belvedere.data.corrections.corrections_file import LABEL_ISSUE, SPLIT_LEAK, common_suffix_length
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import hash_file
 from belvedere.errors import InvalidImageError
@@ -39,7 +39,7 @@ class ReviewItem:
 
     image: str  # path in the run or audit
     path: Path  # current path
-    issue_type: str  # "label", "duplicate" or "leak"
+    issue_type: str  # "label_issue", "split_leak" or "duplicate" (of any kind)
     label: str
     suggested_label: str | None  # None for duplicates and leaks
     probabilities: Mapping[str, float]  # by class; may be empty
@@ -135,7 +135,15 @@ def sort_items(items: Iterable[ReviewItem]) -> tuple[ReviewItem, ...]:
     """Sort items, without repetitions: leaks, conflicting labels, labels, other copies; high scores first."""
 
     def rank(item: ReviewItem) -> tuple[int, float, str]:
-        order = 0 if item.issue_type == "leak" else 2 if item.issue_type == "label" else 1 if item.has_conflict else 3
+        order = (
+            0
+            if item.issue_type == SPLIT_LEAK
+            else 2
+            if item.issue_type == LABEL_ISSUE
+            else 1
+            if item.has_conflict
+            else 3
+        )
         return order, -item.score, item.image
 
     unique = {(item.issue_type, item.image): item for item in sorted(items, key=rank, reverse=True)}

@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from belvedere.data.corrections.corrections_file import CorrectionsFile, active_decisions, find_copy, resolve
+from belvedere.data.corrections.corrections_file import (
+    LABEL_ISSUE,
+    SPLIT_LEAK,
+    CorrectionsFile,
+    active_decisions,
+    find_copy,
+    resolve,
+)
 from belvedere.reviewing.items import ReviewItem
 from belvedere.types.data import Decision, Resolution
 
@@ -68,10 +75,10 @@ class Queue:
     """Items in order, with the decisions on them."""
 
     def __init__(
-        self, entries: Sequence[Entry], journal: CorrectionsFile, clock: Callable[[], float] = time.monotonic
+        self, entries: Sequence[Entry], corrections_file: CorrectionsFile, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.entries = {entry.id: entry for entry in entries}
-        self.journal = journal
+        self.corrections_file = corrections_file
         self._clock = clock
         self._lock = threading.RLock()
         self._tabs: defaultdict[str, _Tab] = defaultdict(_Tab)
@@ -84,7 +91,7 @@ class Queue:
             self._by_file[entry.sha256, entry.item.image].append(entry)
         self._rebuild()
 
-    def next(self, tab: str, wanted: Filter) -> Entry | None:
+    def next(self, tab: str, selection: Filter) -> Entry | None:
         """Return the item of a page: its current one while undecided, else the next free one; None at the end.
 
         Items open on other pages come last, so that nobody waits.
@@ -92,7 +99,7 @@ class Queue:
         with self._lock:
             self._refresh()
             here = self._tabs[tab]
-            left = [entry for entry in self._undecided(wanted) if entry.id not in here.skipped]
+            left = [entry for entry in self._undecided(selection) if entry.id not in here.skipped]
             locked = self._locked_by_others(tab)
             own = [entry for entry in left if entry.id == here.entry_id]
             free = (entry for entry in left if entry.id not in locked)
@@ -127,7 +134,7 @@ class Queue:
             UsageError: It cannot be written.
         """
         with self._lock:
-            is_new = self.journal.append(decision)
+            is_new = self.corrections_file.append(decision)
             self._rebuild()
             if decision.action in CLOSING:
                 self._open(tab, "")
@@ -151,13 +158,13 @@ class Queue:
     def new_classes(self, class_names: Sequence[str]) -> list[str]:
         """Return the classes that decisions added to those of the dataset, in the order of the decisions."""
         with self._lock:
-            given = (name for each in active_decisions(self.journal.decisions) for name in each.to)
-            return [name for name in dict.fromkeys(given) if name not in class_names]
+            names = (name for each in active_decisions(self.corrections_file.decisions) for name in each.to)
+            return [name for name in dict.fromkeys(names) if name not in class_names]
 
     def find_decision(self, decision_id: str) -> Decision | None:
         """Return a decision by its id."""
         with self._lock:
-            return next((each for each in self.journal.decisions if each.id == decision_id), None)
+            return next((each for each in self.corrections_file.decisions if each.id == decision_id), None)
 
     def find_entry_of(self, decision: Decision) -> Entry | None:
         """Return the item of a decision."""
@@ -169,12 +176,12 @@ class Queue:
     def last_decisions(self, count: int) -> list[Decision]:
         """Return the latest active decisions, newest first."""
         with self._lock:
-            return active_decisions(self.journal.decisions)[::-1][:count]
+            return active_decisions(self.corrections_file.decisions)[::-1][:count]
 
-    def count(self, tab: str, wanted: Filter) -> Counts:
+    def count(self, tab: str, selection: Filter) -> Counts:
         """Count the selected items of a page."""
         with self._lock:
-            chosen = [entry for entry in self.entries.values() if wanted.matches(entry.item)]
+            chosen = [entry for entry in self.entries.values() if selection.matches(entry.item)]
             left = [entry for entry in chosen if entry.id not in self._decided]
             skipped = sum(entry.id in self._tabs[tab].skipped for entry in left)
             return Counts(len(chosen), len(left), skipped)
@@ -186,13 +193,13 @@ class Queue:
             for entry in self._undecided(Filter()):
                 item = entry.item
                 counts[Filter(item.issue_type)] += 1
-                if item.issue_type == "label":
+                if item.issue_type == LABEL_ISSUE:
                     counts[Filter(item.issue_type, item.label, item.suggested_label or "")] += 1
             return counts
 
-    def _undecided(self, wanted: Filter) -> list[Entry]:
+    def _undecided(self, selection: Filter) -> list[Entry]:
         entries = self.entries.values()
-        return [entry for entry in entries if entry.id not in self._decided and wanted.matches(entry.item)]
+        return [entry for entry in entries if entry.id not in self._decided and selection.matches(entry.item)]
 
     def _open(self, tab: str, entry_id: str) -> None:
         self._tabs[tab].entry_id, self._tabs[tab].since = entry_id, self._clock()
@@ -203,13 +210,13 @@ class Queue:
 
     def _refresh(self) -> None:
         """Read decisions of other processes."""
-        if self.journal.read_new():
+        if self.corrections_file.read_new():
             self._rebuild()
 
     def _rebuild(self) -> None:
-        self._resolutions = resolve(self.journal.decisions)
+        self._resolutions = resolve(self.corrections_file.decisions)
         self._decided = {}
-        for decision in active_decisions(self.journal.decisions):
+        for decision in active_decisions(self.corrections_file.decisions):
             if decision.action in CLOSING:
                 self._decided |= {entry.id: decision for entry in self._closed_by(decision)}
 
@@ -224,7 +231,7 @@ class Queue:
             return [entry for entry in same if index is not None and entry.item.image == images[index]]
         closed = {decision.issue_type}
         if decision.action == "relabel":
-            closed = (closed | {"label"}) - {"leak"}  # another label does not resolve a leak
+            closed = (closed | {LABEL_ISSUE}) - {SPLIT_LEAK}  # another label does not resolve a leak
         return [entry for entry in same if entry.item.issue_type in closed]
 
 

@@ -119,13 +119,13 @@ def review(
     if block:
         check_main_thread("review", "belvedere", "review", str(source))
     folder, progress = Path(source), progress or Progress()
-    journal, applied = _open_journal(folder, corrections)
+    corrections_file, applied = _open_corrections(folder, corrections)
     dataset = _load_data(folder, data, applied, progress)
     found = read_items(folder, dataset)
     models = find_models(folder, model, found.class_names, progress)
     entries, warnings = list_entries(found, progress)
-    progress.log_warnings(warnings + damaged_lines_warning(journal.path, journal.damaged))
-    context = create_context(folder, found, Queue(entries, journal), models.model, annotator or _user_name())
+    progress.log_warnings(warnings + damaged_lines_warning(corrections_file.path, corrections_file.damaged))
+    context = create_context(folder, found, Queue(entries, corrections_file), models.model, annotator or _user_name())
     with ExitStack() as stack:
         if block:
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
@@ -174,7 +174,7 @@ def _use_models(
 def summarize(queue: Queue) -> ReviewSummary:
     """Count the decisions of a review."""
     num_left = sum(queue.decision_on(each) is None for each in queue.entries.values())
-    return ReviewSummary(queue.journal.path, len(queue.journal.decisions), num_left)
+    return ReviewSummary(queue.corrections_file.path, len(queue.corrections_file.decisions), num_left)
 
 
 def list_entries(found: ReviewItems, progress: Progress) -> tuple[list[Entry], list[DataWarning]]:
@@ -210,11 +210,11 @@ def create_context(
         heatmap_classes=frozenset(model.class_names if model is not None and not no_heatmap else ()),
         no_heatmap=no_heatmap,
         annotator=annotator,
-        corrections=str(queue.journal.path.absolute()),
+        corrections=str(queue.corrections_file.path.absolute()),
     )
 
 
-def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[CorrectionsFile, Path | None]:
+def _open_corrections(folder: Path, corrections: Path | str | None) -> tuple[CorrectionsFile, Path | None]:
     """Open the given corrections file, else that of the run, else one beside the folder.
 
     Returns:
@@ -224,8 +224,8 @@ def _open_journal(folder: Path, corrections: Path | str | None) -> tuple[Correct
     if corrections is None and applied is not None and not Path(applied).is_file():
         raise UsageError(f"Missing corrections file of {folder}: {applied}. Give its new path as `corrections`.")
     path = folder.resolve()
-    journal = CorrectionsFile(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
-    return journal, journal.path if applied is not None and journal.path.is_file() else None
+    corrections_file = CorrectionsFile(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
+    return corrections_file, corrections_file.path if applied is not None and corrections_file.path.is_file() else None
 
 
 def _load_data(

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from belvedere.data.corrections.apply import EVALUATION_SPLITS
+from belvedere.data.corrections.corrections_file import DUPLICATE, LABEL_ISSUE, SPLIT_LEAK
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
 from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
 from belvedere.reviewing.items import DuplicateImage, Group, ImageFinder, ReviewItem, ReviewItems, sort_items
 from belvedere.runtime.serialization import unescape_formula
 from belvedere.types.audit import AUDIT, ISSUES
-
-LABEL_ISSUE = "label_issue"
 
 
 def read_items(source: Path, dataset: Dataset | None = None) -> ReviewItems:
@@ -41,7 +40,7 @@ def _read_run(source: Path, dataset: Dataset | None) -> ReviewItems:
         ReviewItem(
             image=prediction.image,
             path=sample.path,
-            issue_type="label",
+            issue_type=LABEL_ISSUE,
             label=sample.label,
             suggested_label=prediction.predicted_label,
             probabilities=prediction.probabilities,
@@ -90,7 +89,7 @@ def _label_item(issue: Mapping[str, str], finder: ImageFinder) -> ReviewItem | N
     return ReviewItem(
         image=issue["image"],
         path=sample.path,
-        issue_type="label",
+        issue_type=LABEL_ISSUE,
         label=label,
         suggested_label=suggested,
         probabilities={name: float(value) for name, value in probabilities.items() if name and value},
@@ -115,9 +114,9 @@ def _group_items(group: Mapping[str, Any], hashes: Mapping[str, str], finder: Im
     held_out = next((split for split in EVALUATION_SPLITS if split in splits), None)
     is_leak, score = len(splits) > 1, float(group["similarity"])
     for position, (sample, split, _) in enumerate(found):
-        issue_types = ["leak"] if is_leak and split != held_out else []
+        issue_types = [SPLIT_LEAK] if is_leak and split != held_out else []
         if len(copies) > 1 and (shared.has_conflict or (position > 0 and not is_leak)):
-            issue_types.append("duplicate")
+            issue_types.append(DUPLICATE)
         for issue_type in issue_types:
             yield ReviewItem(
                 *(sample.name, sample.path, issue_type, sample.label, None, {}, score),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from belvedere.data.corrections.corrections_file import DUPLICATE, LABEL_ISSUE, SPLIT_LEAK
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.items import ReviewItem, is_unchanged
 from belvedere.reviewing.neighbors import NeighborIndex
@@ -33,7 +34,7 @@ class ReviewContext:
     corrections: str  # full path of the corrections file
 
 
-def describe_item(context: ReviewContext, entry: Entry, tab: str, wanted: Filter) -> dict[str, object]:
+def describe_item(context: ReviewContext, entry: Entry, tab: str, selection: Filter) -> dict[str, object]:
     """Return the values of the template of one item."""
     item = entry.item
     tags = context.queue.resolution_of(entry.sha256).extra_labels
@@ -60,7 +61,7 @@ def describe_item(context: ReviewContext, entry: Entry, tab: str, wanted: Filter
         "copies": copies,
         "num_unavailable": sum(not copy["is_available"] for copy in copies),
         "num_copies": _count_other_copies(item),
-        "counts": context.queue.count(tab, wanted),
+        "counts": context.queue.count(tab, selection),
         "decided": None if decision is None else describe_decision(decision),
         "decided_by": "" if decision is None else decision.annotator,
         "heatmaps": [name for name in (item.suggested_label, item.label) if name in context.heatmap_classes],
@@ -115,7 +116,7 @@ def describe_recent(queue: Queue) -> list[dict[str, str]]:
 
 def list_filters(queue: Queue) -> list[tuple[str, str, int]]:
     """Return value, text and number of undecided items of each filter: issue types, then the most frequent pairs."""
-    titles = {"leak": "Leaks", "duplicate": "Duplicates", "label": "Labels"}
+    titles = {SPLIT_LEAK: "Split leaks", DUPLICATE: "Duplicates", LABEL_ISSUE: "Label issues"}
     counts = queue.count_filters()
     types = [(name, title, counts[Filter(name)]) for name, title in titles.items() if counts[Filter(name)]]
     pairs = [
@@ -126,9 +127,9 @@ def list_filters(queue: Queue) -> list[tuple[str, str, int]]:
     return types + pairs
 
 
-def write_filter(wanted: Filter) -> str:
+def write_filter(selection: Filter) -> str:
     """Encode a filter as a string."""
-    return _SEPARATOR.join((wanted.issue_type, wanted.label, wanted.suggested_label))
+    return _SEPARATOR.join((selection.issue_type, selection.label, selection.suggested_label))
 
 
 def read_filter(value: str) -> Filter:
@@ -139,9 +140,9 @@ def read_filter(value: str) -> Filter:
 def describe_question(entry: Entry) -> str:
     """Return the heading of an item."""
     item = entry.item
-    if item.issue_type == "label":
+    if item.issue_type == LABEL_ISSUE:
         return f"{item.label}, or {item.suggested_label}?" if item.suggested_label else f"Is this {item.label}?"
-    if item.issue_type == "leak":
+    if item.issue_type == SPLIT_LEAK:
         return "The same image in two splits"
     return "Copies with different labels" if item.has_conflict else "Copies of one image"
 
@@ -149,7 +150,7 @@ def describe_question(entry: Entry) -> str:
 def describe_reason(entry: Entry) -> str:
     """Return one or two sentences on why an item needs review."""
     item = entry.item
-    if item.issue_type == "label":
+    if item.issue_type == LABEL_ISSUE:
         probability = item.probabilities.get(item.suggested_label or "")
         percent = "" if probability is None else f" ({probability:.1%})"
         if item.none_of_these:
@@ -159,7 +160,7 @@ def describe_reason(entry: Entry) -> str:
         return f"Labeled {item.label}; predicted {item.suggested_label}{percent}."
     count = _count_other_copies(item)
     copies = f"There {'is 1 other copy' if count == 1 else f'are {count:,} other copies'} of this image."
-    if item.issue_type == "leak":
+    if item.issue_type == SPLIT_LEAK:
         return f"{copies} Test scores are too high if a model was trained on one of them: exclude one."
     return f"{copies} Choose the right label, or exclude the surplus ones."
 
@@ -167,7 +168,7 @@ def describe_reason(entry: Entry) -> str:
 def describe_decision(decision: Decision) -> str:
     """Return a few words on a decision."""
     texts = {
-        "keep": f"kept as {decision.old_label}" if decision.issue_type == "label" else "not changed",
+        "keep": f"kept as {decision.old_label}" if decision.issue_type == LABEL_ISSUE else "not changed",
         "relabel": f"{decision.old_label} to {next(iter(decision.to), '')}",
         "tag": f"also {', '.join(decision.to)}" if decision.to else "no extra labels",
         "exclude": "excluded",

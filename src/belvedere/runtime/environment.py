@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 CACHE_DIR_ENV = "BELVEDERE_CACHE"
 PRIVATE = 0o700
-CACHE_TAG = "CACHEDIR.TAG"  # tells backups to skip the folder: https://bford.info/cachedir/
+CACHE_TAG = "CACHEDIR.TAG"  # excludes the folder from backups: https://bford.info/cachedir/
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Belvedere: belvedere cache --clear deletes it.\n"
 TELEMETRY_OFF = {  # docs/privacy.md lists what each dependency could send
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.29 and later
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub and hf-xet, which timm imports
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-# For FastAPI(telemetry=...): otherwise FastAPI sends traces where FASTAPI_OTEL_AUTO_CONFIGURE and OTEL_* say so.
+# For FastAPI(telemetry=...): otherwise FASTAPI_OTEL_AUTO_CONFIGURE and OTEL_* make FastAPI send traces.
 FASTAPI_TELEMETRY_OFF: "TelemetryConfig" = {
     "tracing": False,
     "metrics": False,

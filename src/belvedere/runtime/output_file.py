@@ -22,7 +22,7 @@ class OutputFile:
         *,
         overwrite: bool,
         inputs: Callable[[], Iterable[Input]] = tuple,
-        is_older: Callable[[Path], bool] = lambda path: False,  # noqa: ARG005
+        is_older: Callable[[Path], bool] = lambda _: False,
     ) -> None:
         """Check the path.
 

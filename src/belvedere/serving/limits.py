@@ -1,6 +1,7 @@
 """Limits of the service."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from belvedere.errors import UsageError
 from belvedere.images.decode import MAX_PIXELS
@@ -11,6 +12,8 @@ from belvedere.runtime.http.limits import RequestLimits
 @dataclass(frozen=True, slots=True)
 class Limits(RequestLimits):
     """Limits of one service; requests over them are rejected."""
+
+    MAY_BE_ZERO: ClassVar[tuple[str, ...]] = ("drain_seconds",)
 
     max_pixels: int = 50_000_000  # height times width of one image
     max_files: int = 32  # per request

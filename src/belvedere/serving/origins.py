@@ -38,7 +38,7 @@ class Origins:
         )
 
     def is_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the page that sent a request may do so; true for programs, which are no browsers.
+        """Return whether the page that sent a request may do so; true for programs, which are no browsers.
 
         Browsers send Sec-Fetch-Site to addresses that they trust. Elsewhere the Origin must match the Host, or the
         X-Forwarded-Host of a proxy; a page can set none of these headers.

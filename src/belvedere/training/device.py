@@ -10,6 +10,7 @@ from torch import nn
 from belvedere.errors import UsageError
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.training.distributed import Distributed
 
 
@@ -44,8 +45,7 @@ class Device:
         if self.torch_device.type == "cuda":
             return f"cuda ({torch.cuda.get_device_name(self.torch_device)})"
         name = _cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-        threads = torch.get_num_threads()
-        return f"cpu ({name}, {threads} thread{'s' * (threads > 1)})"
+        return f"cpu ({name}, {count(torch.get_num_threads(), 'thread')})"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from belvedere.inference.embeddings import read_embeddings
 from belvedere.inference.tags import multi_hot
 from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
 from belvedere.training.augment import CropBoxes, crop_resize, sample_crops
 from belvedere.training.data_loader import SoftTargets
 from belvedere.training.device import Device
@@ -258,7 +259,7 @@ def list_unlabeled(folder: str, progress: Progress) -> HashedSamples:
 def unlabeled_warnings(unlabeled: HashedSamples) -> tuple[DataWarning, ...]:
     """Return a warning about unlabeled images that cannot be opened."""
     names = tuple(f"{sample.name}: {reason}" for sample, reason in unlabeled.unreadable)
-    return (DataWarning(f"{len(names)} unlabeled left out: cannot be opened", names),) if names else ()
+    return (DataWarning(f"{count(len(names), 'unlabeled image')} left out: cannot be opened", names),) if names else ()
 
 
 def multilabel_targets(

@@ -40,7 +40,7 @@ class Exported:
     """An ONNX graph without metadata, and its largest deviation from the network."""
 
     graph: onnx.ModelProto
-    parity: float  # largest relative difference of an output between torch and ONNX Runtime
+    max_relative_error: float  # largest relative difference of an output between torch and ONNX Runtime
 
 
 def export_graph(
@@ -49,7 +49,7 @@ def export_graph(
     sample: NDArray[np.uint8],
     temperature: float = 1.0,
     cached: Path | None = None,
-    outliers: OODScorer | None = None,
+    ood_scorer: OODScorer | None = None,
 ) -> Exported:
     """Export a network on the CPU, in float32, and compare it with the original on sample images, (N, H, W, 3).
 
@@ -60,18 +60,18 @@ def export_graph(
         TrainingError: The network cannot be exported, or the error is over `MAX_RELATIVE_ERROR`.
     """
     network.eval()
-    scorer = outliers or OODScorer.null(*network.classify.weight.shape)
+    scorer = ood_scorer or OODScorer.null(*network.classify.weight.shape)
     backbone = _read_cached(cached)
     if backbone is not None:
         exported = _assemble(backbone, network, sample[:NUM_CACHED_SAMPLES], temperature, scorer)
-        if exported.parity <= MAX_RELATIVE_ERROR:
+        if exported.max_relative_error <= MAX_RELATIVE_ERROR:
             return exported
     backbone = _export_backbone(network, preprocess)
     exported = _assemble(backbone, network, sample, temperature, scorer)
-    if not exported.parity <= MAX_RELATIVE_ERROR:
+    if not exported.max_relative_error <= MAX_RELATIVE_ERROR:
         raise TrainingError(
-            f"The exported graph differs from the trained network by {exported.parity:.2g}, over the bound of "
-            f"{MAX_RELATIVE_ERROR:g}: it was not written. The weights are in weights.safetensors."
+            f"The exported graph differs from the trained network by {exported.max_relative_error:.2g}, over the bound "
+            f"of {MAX_RELATIVE_ERROR:g}: it was not written. The weights are in weights.safetensors."
         )
     if cached is not None:
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class _Backbone(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, D, h, w)."""
+        """Return the feature map, (N, D, h, w), of images (N, H, W, 3), uint8."""
         return self.network.feature_map_tta(images.permute(0, 3, 1, 2).float())
 
 
@@ -236,7 +236,7 @@ def _add_ood_score(graph: _GraphBuilder, scorer: OODScorer) -> None:
 
 
 def strip_debug_info(graph: onnx.ModelProto) -> None:
-    """Remove the exporter's notes on the origin of nodes: half of their bytes, and paths of this machine."""
+    """Remove the exporter's comments on nodes: half of their bytes, and paths of this machine."""
     for each in (*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output, graph.graph):
         each.ClearField("metadata_props")
         each.ClearField("doc_string")

@@ -47,7 +47,7 @@ class Recipe:
     """Settings of a training run. A run's config.toml lists all of them, and a TOML file can set any."""
 
     name: Annotated[str, Field(description="name of the recipe")]
-    network: Annotated[str, Field(description="architecture that `belvedere show` lists; pretrained: a timm model")]
+    network: Annotated[str, Field(description="one of Belvedere's networks, or with `pretrained` any timm model")]
     epochs: Annotated[int, Field(ge=0, description="passes over the training images; pretrained, 0: linear probe only")]
     batch_size: Annotated[int, Field(ge=2, description="images per step")]
     optimizer: Annotated[

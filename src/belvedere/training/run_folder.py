@@ -139,7 +139,9 @@ def write_trained(
             cached_onnx_path(trained),
             uncertainty.ood_scorer,
         )
-        runtime.progress.log(f"Exported to ONNX: outputs differ from the network's by at most {exported.parity:.1e}.")
+        runtime.progress.log(
+            f"Exported to ONNX: outputs differ from the network's by at most {exported.max_relative_error:.1e}."
+        )
         provenance = Provenance(
             recipe=config.recipe.name,
             network=config.recipe.network,
@@ -154,7 +156,7 @@ def write_trained(
             training_seconds=sum(row.seconds for row in result.history),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=list_versions(*PACKAGES),
-            onnx_max_relative_error=exported.parity,
+            onnx_max_relative_error=exported.max_relative_error,
             pretrained_from=trained.pretrained_from,
             data_minhash=minhash(config.split.train.hashes + config.split.validation.hashes),
         )

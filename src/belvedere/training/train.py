@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
@@ -98,7 +98,7 @@ def train(
     recipe = choose_recipe(recipe, config, epochs, **changes)
     _check_arguments(recipe, seed, max_minutes, epochs, overwrite, resume)
     runtime = Runtime(choose_device(device), init_distributed(device))
-    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    dataset = as_dataset(data)
     inputs = _input_files(config, recipe, dataset)
     with open_run_folder(Path(out), overwrite, resume, runtime.distributed, inputs) as folder:
         if runtime.distributed.is_main:

@@ -12,6 +12,7 @@ from belvedere.data.hashing import HashedSamples
 from belvedere.data.image_cache import CachedImages, ImageArray, read_image_array
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
+from belvedere.runtime.terminal import count
 from belvedere.training.data_loader import ArrayDataset
 from belvedere.training.device import Runtime
 from belvedere.training.distillation import UNLABELED, Teacher, load_teacher, multilabel_targets, unlabeled_warnings
@@ -87,11 +88,11 @@ def load_training_data(
 
 
 def read_warnings(*splits: CachedImages) -> tuple[DataWarning, ...]:
-    """Return warnings about images that cannot be read and about those read with a remark."""
+    """Return warnings about images that cannot be read and about those read with a warning."""
     unreadable = tuple(f"{sample.name}: {reason}" for split in splits for sample, reason in split.unreadable)
     others = tuple(f"{sample.name}: {warning}" for split in splits for sample, warning in split.with_warnings)
-    warnings = {f"{len(unreadable)} left out: cannot be read": unreadable}
-    warnings[f"{len(others)} image{'s' * (len(others) != 1)} read with a remark"] = others
+    warnings = {f"{count(len(unreadable), 'image')} left out: cannot be read": unreadable}
+    warnings[f"{count(len(others), 'image')} read with a warning"] = others
     return tuple(DataWarning(message, names) for message, names in warnings.items() if names)
 
 

@@ -32,7 +32,7 @@ class DuplicateGroup:
     kind: str  # "duplicate_file", "duplicate_pixels" or "near_duplicate"
     images: tuple[str, ...]  # M, sorted
     labels: tuple[str, ...]  # M
-    splits: tuple[str | None, ...]  # M: "train", "val", "test"; None: the dataset does not say
+    splits: tuple[str | None, ...]  # M: "train", "val", "test"; None: unassigned
     similarity: float  # of the least similar pair that was compared, 0 to 1
     extra_labels: tuple[tuple[str, ...], ...] = ()  # M
 

@@ -13,7 +13,7 @@ class Sample:
     path: Path  # path of the file
     name: str  # path as it was given or found, for messages
     label: str  # class; the first label where a table gives several
-    split: str | None  # "train", "val" or "test"; None: the dataset does not say
+    split: str | None  # "train", "val" or "test"; None: unassigned
     extra_labels: tuple[str, ...] = ()  # further labels of a table cell (`a|b`)
     area_fractions: tuple[float, ...] = ()  # fraction of the image for each label, if given (`a:0.6|b:0.3`)
 
@@ -67,7 +67,7 @@ class Decision:
     old_label: str | None = None
     to: tuple[str, ...] = ()  # new label, extra labels, or the id of the decision to undo
     comment: str = ""
-    issue_type: str = "label"  # "label", "duplicate" or "leak"
+    issue_type: str = "label_issue"  # "label_issue", "split_leak" or "duplicate" (of any kind)
     size_bytes: int | None = None  # of the file
     split: str | None = None  # of the image at that time; None: unknown or none
 

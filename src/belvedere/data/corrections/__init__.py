@@ -1,1 +1,1 @@
-"""The journal of decisions on labels, and how it is applied."""
+"""Corrections files: decisions on labels, and how they are applied."""

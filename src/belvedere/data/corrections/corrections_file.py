@@ -5,7 +5,7 @@ by a power failure, are skipped and reported. Images are identified by the SHA-2
 identical files apart.
 
     {"id": "...", "timestamp": "...", "annotator": "Ana", "sha256": "...", "size_bytes": 9173,
-     "image": "train/sea/1.jpg", "action": "relabel", "old_label": "sea", "to": "glacier", "issue_type": "label",
+     "image": "train/sea/1.jpg", "action": "relabel", "old_label": "sea", "to": "glacier", "issue_type": "label_issue",
      "comment": "", "split": "train"}
 """
 
@@ -27,7 +27,7 @@ from belvedere.runtime.terminal import count, describe_error
 from belvedere.types.data import CopyResolution, DataWarning, Decision, Resolution
 
 ACTIONS = ("keep", "relabel", "tag", "exclude", "undo")
-ISSUE_TYPES = ("label", "duplicate", "leak")
+ISSUE_TYPES = (LABEL_ISSUE, DUPLICATE, SPLIT_LEAK) = "label_issue", "duplicate", "split_leak"
 LOCK_SUFFIX = ".lock"  # of the lock file beside a corrections file
 _FIELDS = {field.name for field in fields(Decision)}
 _OPTIONAL_TEXTS = {"old_label", "split"}
@@ -92,7 +92,7 @@ class CorrectionsFile:
         """
         line = to_line(decision)
         if parse_line(line) != decision:
-            raise UsageError(f"Invalid decision: {line.decode()}")
+            raise UsageError(f"Invalid decision: {line.decode()}. Check its fields, such as `action` and `issue_type`.")
         with self._locked():
             _end_last_line(self.path)
             self.read_new()
@@ -224,7 +224,7 @@ def resolve(decisions: Sequence[Decision]) -> dict[str, Resolution]:
         else:
             after = replace(before, copies=_resolve_copies(before.copies, decision))
         if decision.action in ("keep", "relabel"):
-            confirmed = decision.old_label if decision.issue_type == "label" else before.label
+            confirmed = decision.old_label if decision.issue_type == LABEL_ISSUE else before.label
             after = replace(after, label=decision.to[0] if decision.action == "relabel" else confirmed)
         resolutions[decision.sha256] = after
     return resolutions

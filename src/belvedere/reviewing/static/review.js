@@ -158,10 +158,10 @@ function decide(action, to = []) {
     if (!here) return;
     const comment = document.getElementById("comment").value;
     const fresh = to.filter((name) => added.includes(name));
-    const answer = await sendDecision({ doubt: here.dataset.doubt, action, to, new: fresh, comment });
-    done.push(answer.id);
+    const response = await sendDecision({ doubt: here.dataset.doubt, action, to, new: fresh, comment });
+    done.push(response.id);
     saveDone();
-    showStatus(answer.previous ? `${answer.message} ${answer.previous}` : answer.message);
+    showStatus(response.previous ? `${response.message} ${response.previous}` : response.message);
     await (action === "tag" ? show(here.dataset.doubt) : show());
   });
 }
@@ -201,9 +201,9 @@ function undo(id) {
     }
     done = done.filter((each) => each !== decision); // also on an error, which would recur
     saveDone();
-    const answer = await send("/undo", { decision });
-    showStatus(answer.message);
-    await show(answer.doubt || "next");
+    const response = await send("/undo", { decision });
+    showStatus(response.message);
+    await show(response.doubt || "next");
   });
 }
 

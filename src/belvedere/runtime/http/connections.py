@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
 
 
 class _Transport:
-    """The transport that uvicorn's protocol sees: writes and the close go through the connection."""
+    """The transport of uvicorn's protocol: writes and the close go through the connection."""
 
     def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -165,7 +165,7 @@ def configure(app: ASGIApp, limits: RequestLimits, **options: Any) -> tuple[uvic
             return
         connection.begin_request()
         await app(scope, receive, send)
-        connection.end_request()  # not after an exception: uvicorn answers that one and closes the connection
+        connection.end_request()  # not after an exception: then uvicorn sends a response and closes the connection
 
     config = uvicorn.Config(
         tracked,

@@ -1,6 +1,7 @@
 """Limits of one request: bytes and seconds."""
 
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from belvedere.errors import UsageError
 
@@ -8,6 +9,8 @@ from belvedere.errors import UsageError
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
     """Limits of one request. A request over a limit is rejected."""
+
+    MAY_BE_ZERO: ClassVar[tuple[str, ...]] = ()  # names of limits
 
     max_body_bytes: int = 32_000_000
     body_seconds: float = 30.0  # from the end of the header to the end of the body
@@ -19,7 +22,7 @@ class RequestLimits:
     def __post_init__(self) -> None:
         """Check the values; raises UsageError."""
         for field in fields(self):
-            value, minimum = getattr(self, field.name), 0 if field.name == "drain_seconds" else 1e-3
+            value, minimum = getattr(self, field.name), 0 if field.name in self.MAY_BE_ZERO else 1e-3
             if not minimum <= value < float("inf"):
                 raise UsageError(f"Limit {field.name} is not a number above 0: {value}. Give another value.")
         if self.max_body_bytes > self.max_buffered_bytes:

@@ -28,9 +28,9 @@ export class Card {
     this.shown = make("div", { className: "shown" }, this.image);
     this.image.addEventListener("error", () => this.image.replaceWith(
       make("p", { className: "quiet no-view", textContent: "This browser cannot show images of this format." })));
-    this.photo = make("figure", { className: "photo" }, this.shown, make("figcaption", { textContent: this.name }));
+    this.figure = make("figure", { className: "figure" }, this.shown, make("figcaption", { textContent: this.name }));
     this.result = make("div", { className: "result" });
-    this.element = make("li", { className: "card" }, this.photo, this.result);
+    this.element = make("li", { className: "card" }, this.figure, this.result);
     this.showPending();
   }
 
@@ -47,7 +47,7 @@ export class Card {
     this.response = response;
     this.element.setAttribute("aria-busy", "false");
     const ranked = Object.entries(prediction.probabilities).sort((one, other) => other[1] - one[1]);
-    this.element.classList.toggle("unlike", prediction.none_of_these === true);
+    this.element.classList.toggle("none-of-these", prediction.none_of_these === true);
     this.result.replaceChildren(...[
       verdict(prediction),
       this.rows(ranked, prediction),
@@ -136,7 +136,7 @@ export class Card {
     const drawChosen = () => draw(this.result.querySelector("input[type=radio]:checked").value);
     const show = () => {
       this.shown.append(canvas);
-      this.photo.append(make("div", { className: "slider" }, make("label", { htmlFor: id, textContent: "Heatmap" }), slider));
+      this.figure.append(make("div", { className: "slider" }, make("label", { htmlFor: id, textContent: "Heatmap" }), slider));
       drawChosen();
     };
     if (this.image.complete && this.image.naturalWidth) show();
@@ -149,7 +149,7 @@ function verdict(prediction) {
     return make("div", {}, make("h3", { className: "verdict", textContent: "None of these" }),
       make("p", { className: "caution", textContent: `This image is none of the classes of the model (out of distribution). The most probable class is ${prediction.predicted_label}.` }));
   }
-  return make("h3", { className: "verdict" }, prediction.predicted_label, " ", make("span", { className: "sure", textContent: percent(prediction.confidence) }));
+  return make("h3", { className: "verdict" }, prediction.predicted_label, " ", make("span", { className: "confidence", textContent: percent(prediction.confidence) }));
 }
 
 function tags(prediction) {

@@ -66,5 +66,5 @@ def describe_architecture(name: str, num_classes: int) -> tuple[ArchitectureSpec
     Raises:
         UnknownNameError: There is no network of that name.
     """
-    entry = find_network(name)
-    return entry, list_layers(entry.create(num_classes), entry.preprocess)
+    spec = find_network(name)
+    return spec, list_layers(spec.create(num_classes), spec.preprocess)

@@ -18,7 +18,7 @@ from belvedere.types.model import Preprocess
 class ArticleNetwork(Network):
     """135,942 parameters for six classes, 128 of which are batch-norm statistics."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.features = nn.Sequential(
             OrderedDict(
@@ -40,7 +40,7 @@ class ArticleNetwork(Network):
                 dropout2=nn.Dropout(0.2),
             )
         )
-        self.classify = nn.Linear(64, classes)
+        self.classify = nn.Linear(64, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 nn.init.xavier_uniform_(module.weight)

@@ -1,4 +1,4 @@
-"""Selected pretrained backbones, from small and fast to large; `benchmarks/backbones.py` measures their figures."""
+"""Selected pretrained backbones, from small and fast to large; `benchmarks/backbones.py` measures their speed."""
 
 from belvedere.types.model import NetworkInfo
 

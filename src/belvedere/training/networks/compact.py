@@ -43,7 +43,7 @@ class Residual(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return the feature map of one: (N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
         branch = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(maps)))))
         out: Tensor = self.relu2(branch + self.short(maps))
         return out
@@ -54,7 +54,7 @@ class CompactNetwork(Network):
 
     features: nn.Sequential
 
-    def __init__(self, classes: int, *, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
+    def __init__(self, num_classes: int, *, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             scale=Scale(),
@@ -70,7 +70,7 @@ class CompactNetwork(Network):
         layers["pool"] = nn.AdaptiveAvgPool2d(1)
         layers["flatten"] = nn.Flatten()
         self.features = nn.Sequential(layers)
-        self.classify = nn.Linear(inputs, classes)
+        self.classify = nn.Linear(inputs, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

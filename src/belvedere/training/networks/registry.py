@@ -151,7 +151,7 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
 
 
 def _has_row(name: str, module: nn.Module, depth: int | None, lists: set[str]) -> bool:
-    """Whether a module is at the depth, or above it and a leaf; the items of a list are at the depth of the list."""
+    """Return whether a module is at the depth, or above it and a leaf; items of a list are at the depth of the list."""
     level = name.count(".") + 1 - (name.rpartition(".")[0] in lists)
     if name in lists:
         return False

@@ -49,7 +49,7 @@ class Pool(nn.Module):
         self.channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(N, T, C), (N, C, h, w) or (N, h, w, C) -> (N, D)."""
+        """Return the embeddings, (N, D), of outputs (N, T, C), (N, C, h, w) or (N, h, w, C)."""
         if outputs.ndim == 4:
             return outputs.mean((1, 2)) if self.channels_last else outputs.mean((2, 3))
         mean = outputs[:, self.num_prefix_tokens :].mean(1)

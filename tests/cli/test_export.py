@@ -1,0 +1,36 @@
+"""The command export."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command_line import assert_one_line, belvedere
+
+
+def test_export_prints_the_comparison(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "half.onnx"
+    done = belvedere(
+        *("export", "run", "--format", "float16-weights", "--calibration-data", "photographs/train"),
+        *("--out", out, "--json"),
+        cwd=trained,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["format"] == "float16-weights"
+    assert 0 < found["size_bytes"] < found["original_size_bytes"]
+    assert out.stat().st_size >= found["size_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "word"),
+    [
+        ({"--format": "int9"}, 2, "int8"),
+        ({"--calibration-data": "nowhere"}, 2, "nowhere"),
+        ({"--out": "bad.toml"}, 2, "bad.toml"),
+    ],
+)
+def test_bad_arguments_are_one_line(trained: Path, changes: dict[str, str], code: int, word: str) -> None:
+    options = {"--format": "nchw", "--calibration-data": "photographs/train", "--out": "new.onnx"} | changes
+    assert_one_line(belvedere("export", "run", *sum(options.items(), ()), cwd=trained), code, word)
+    assert not (trained / "new.onnx").exists()
