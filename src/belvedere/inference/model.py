@@ -112,7 +112,8 @@ class Model(ModelGraph):
             UnsupportedInputError: An object is of another kind.
             UsageError: There are no images, a path is a model, or a run folder.
         """
-        self._require_activation_maps()
+        if CLASS_ACTIVATION_MAPS not in self._session.outputs:
+            raise self._no_activation_maps()
         found = self._compute(CLASS_ACTIVATION_MAPS, self._expand(images, channel_order), draft)
         if not found:
             raise UsageError("No images. Give one or more.")

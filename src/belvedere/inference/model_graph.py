@@ -168,12 +168,13 @@ class ModelGraph:
         Raises:
             InvalidModelError: The model has no class activation maps.
         """
-        self._require_activation_maps()
-        return self._run((CLASS_ACTIVATION_MAPS,), images, cancellation)[CLASS_ACTIVATION_MAPS]
+        maps = self.forward_all(images, cancellation).class_activation_maps
+        if maps is None:
+            raise self._no_activation_maps()
+        return maps
 
-    def _require_activation_maps(self) -> None:
-        if CLASS_ACTIVATION_MAPS not in self._session.outputs:
-            raise InvalidModelError(f"{self.name} has no class activation maps. Train it again.")
+    def _no_activation_maps(self) -> InvalidModelError:
+        return InvalidModelError(f"{self.name} has no class activation maps. Train it again.")
 
     def _compute(self, output: str, sources: Iterable[Source], draft: bool) -> list[NDArray[np.float32]]:
         """Return an output for all images, batch by batch; raise InvalidImageError for one that cannot be read."""
