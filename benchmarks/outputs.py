@@ -43,7 +43,7 @@ def read(model: Model, paths: list[Path]) -> tuple[NDArray[np.uint8], list[int]]
 def activation_maps(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Compute class activation maps."""
     return np.concatenate(
-        [model.class_activation_maps(images[start : start + 64]) for start in range(0, len(images), 64)]
+        [model.forward_activation_maps(images[start : start + 64]) for start in range(0, len(images), 64)]
     )
 
 

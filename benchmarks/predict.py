@@ -67,7 +67,8 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 from belvedere.images.decode import read_input
-from belvedere.inference.model import BATCH_SIZE, load_model
+from belvedere.inference.model import load_model
+from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.runtime.parallel import batched, parallel_map
 model = load_model(sys.argv[1])
 files = sorted(Path(sys.argv[2]).iterdir())

@@ -113,7 +113,7 @@ def hold_out_scratch(train: Embeddings, given: NDArray[np.int64], classes: tuple
             ]
             write_csv(Path(folder) / "fold.csv", ["image", "label", "split"], rows)
             run = belvedere.train(Path(folder) / "fold.csv", out=Path(folder) / "run", recipe="quick")
-        held_out[folds == fold] = [prediction.probabilities for prediction in run.evaluation.predictions]
+        held_out[folds == fold] = [prediction.probability_values for prediction in run.evaluation.predictions]
         print(f"fold {fold + 1} of {NUM_FOLDS}", flush=True)
     return held_out
 

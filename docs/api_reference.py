@@ -18,7 +18,7 @@ GROUPS = {
     "Data": ("load_dataset", "Dataset", "read_image", "make_synthetic_dataset"),
     "Training": ("train", "Run", "recipe_to_toml", "list_models", "describe_architecture"),
     "Callbacks": ("Callback", "EarlyStopping", "TrainingContext", "EpochMetrics", "StopTraining"),
-    "Prediction": ("load_model", "Model", "predict", "Prediction", "export", "serve"),
+    "Prediction": ("load_model", "Model", "predict", "Predictions", "Prediction", "export", "serve"),
     "Evaluation": ("evaluate", "Evaluation", "calibrate", "Calibration", "compare", "Comparison"),
     "Label quality": ("audit", "Audit", "Issue", "review", "read_corrections"),
     "Plug-ins": ("register_network", "register_recipe", "register_optimizer", "register_check", "register_writer"),

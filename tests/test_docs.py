@@ -38,6 +38,23 @@ def test_python_of_the_readme_runs(
     assert printed[2].startswith("holiday/torn.jpg")
 
 
+def test_python_of_the_page_about_python_runs(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "model.onnx").write_bytes(tiny_model.read_bytes())
+    Image.new("RGB", (40, 30), "blue").save(tmp_path / "holiday" / "harbor.jpg")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text("utf-8"), flags=re.DOTALL)
+    exec(compile("\n".join(blocks), "python.md", "exec"), {})  # noqa: S102 - our own page
+    printed = capsys.readouterr().out.splitlines()
+    assert len({*printed[:4]}) == 1
+    assert printed[0].startswith("blue 0.")
+    assert printed[4] == "2 blue"
+    assert printed[5].startswith("Prediction('holiday/harbor.jpg', 'blue', 0.")
+    assert printed[-1] == "blue"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_have_targets(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):

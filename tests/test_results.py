@@ -15,7 +15,7 @@ import belvedere
 from belvedere.demo.demo import DetectionScore
 from belvedere.evaluation.calibrate import CalibrationMetrics
 from belvedere.evaluation.metrics import compute_metrics
-from belvedere.training.train import Run
+from belvedere.training.run import Run
 from belvedere.types.audit import Audit
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.model import Uncertainty

@@ -18,9 +18,9 @@ from belvedere.auditing.checks import CHECKS
 from belvedere.cli.app import app
 from belvedere.data.array_cache import KINDS
 from belvedere.inference.export import TOLERANCES
-from belvedere.inference.model import OPTIONAL_OUTPUTS, OUTPUTS, Model
+from belvedere.inference.model import Model
 from belvedere.inference.model_card import card_to_metadata
-from belvedere.inference.writers.text import to_json
+from belvedere.inference.model_graph import OPTIONAL_OUTPUTS, OUTPUTS
 from belvedere.serving import schema
 from belvedere.serving.metrics import Metrics
 from belvedere.training.recipes import RECIPES, Recipe
@@ -168,8 +168,11 @@ def test_keys_and_columns_of_files(opened: Model, trained: Path, tmp_path: Path)
             names |= {*walk_keys(tomllib.loads(path.read_text("utf-8")))}
         elif path.suffix == ".csv":
             names |= {*path.read_text("utf-8").splitlines()[0].split(",")}
-    prediction = Prediction("1", "red", 1.0, (1.0,), tags=(Tag("red", 1.0, 1.0),), tag_probabilities=(1.0,))
-    names |= {*walk_keys(to_json(prediction, ["red"]))}
+    tags, names_of_classes = (Tag("red", 1.0, 1.0),), ("red",)
+    prediction = Prediction(
+        "1", "red", 1.0, (1.0,), tags=tags, tag_probability_values=(1.0,), class_names=names_of_classes
+    )
+    names |= {*walk_keys(prediction.to_dict())}
     for name, value in card_to_metadata(CARD).items():
         names.add(name)
         try:

@@ -87,7 +87,9 @@ def main() -> None:
     after = evaluate(Model.from_bytes(content, original.card), dataset, progress=progress)
     pairs = list(zip(before.predictions, after.predictions, strict=True))
     agreement = sum(one.predicted_label == other.predicted_label for one, other in pairs) / len(pairs)
-    changes = [abs(a - b) for one, other in pairs for a, b in zip(one.probabilities, other.probabilities, strict=True)]
+    changes = [
+        abs(value - other.probabilities[name]) for one, other in pairs for name, value in one.probabilities.items()
+    ]
     figures = (
         f"accuracy {after.accuracy:.4f} ({round(after.accuracy * after.num_images):,} of {after.num_images:,}), "
         f"macro F1 {after.macro_f1:.4f}, log loss {after.log_loss:.4f}, calibration error {after.ece:.4f}"

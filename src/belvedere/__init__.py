@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from belvedere.inference.export import export
     from belvedere.inference.model import Model, load_model
     from belvedere.inference.predict import predict
+    from belvedere.inference.predictions import Predictions
     from belvedere.inference.writers.register import register_writer
     from belvedere.reviewing.server import review
     from belvedere.runtime.progress import Progress, console_progress
@@ -99,6 +100,7 @@ _HOMES = {
     "WeightsError": "errors",
     "evaluate": "evaluation.evaluate",
     "predict": "inference.predict",
+    "Predictions": "inference.predictions",
     "export": "inference.export",
     "read_image": "images.decode",
     "Model": "inference.model",
@@ -157,6 +159,7 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Dataset",
     "Run",
     "Model",
+    "Predictions",
     "Prediction",
     "Evaluation",
     "Comparison",

@@ -206,12 +206,12 @@ def fake_model(
 ) -> Model:
     """A model that has these predictions by file name."""
 
-    def predict_iter(paths: Iterable[Path]) -> Iterator[Prediction]:
+    def predict_sources(paths: Iterable[Path]) -> Iterator[Prediction]:
         return (predictions[Path(path).name] for path in paths)
 
     card = replace(CARD, uncertainty=uncertainty)
     fake = SimpleNamespace(
-        name="fake.onnx", class_names=CLASS_NAMES, card=card, accept_rate=accept_rate, predict_iter=predict_iter
+        name="fake.onnx", class_names=CLASS_NAMES, card=card, accept_rate=accept_rate, predict_sources=predict_sources
     )
     return cast(Model, fake)
 
@@ -224,7 +224,7 @@ def tagged(image: str, *probabilities: float, areas: Mapping[str, float], none: 
     """Blue is the most probable class; the tags are those with an area."""
     tags = tuple(Tag(name, area, 0.9) for name, area in areas.items())
     plain = make_prediction(image, None, 0.5, 0.3, 0.2)
-    return replace(plain, tags=tags, tag_probabilities=probabilities, none_of_these=none)
+    return replace(plain, tags=tags, tag_probability_values=probabilities, none_of_these=none)
 
 
 def test_tags_are_measured_by_hand() -> None:

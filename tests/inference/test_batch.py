@@ -157,7 +157,7 @@ def test_nothing_to_answer_for_is_refused(opened: Model, tmp_path: Path) -> None
 def test_place_that_must_not_be_written_is_refused_before_the_work(
     option: str, place: str, expected: str, photos: Path, opened: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Model, "predict_iter", None)  # no work may be done
+    monkeypatch.setattr(Model, "predict_sources", None)  # no work may be done
     (tmp_path / "link.png").symlink_to(photos / "red/0.png")
     before = (photos / "red/0.png").read_bytes()
     with pytest.raises(UsageError, match=expected):

@@ -232,7 +232,7 @@ def test_the_page_answers_as_predict_without_belvedere(tmp_path: Path) -> None:
         exec(program, held)  # noqa: S102 - ours
         [expected] = model.predict(file)
         assert tuple(held["probabilities"]) == model.class_names
-        assert list(held["probabilities"].values()) == pytest.approx(expected.probabilities, abs=1e-4)
+        assert held["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
 
 
 @pytest.mark.parametrize("library", ["openvino", "cv2"])

@@ -242,7 +242,7 @@ def failing(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", NODES)
 def test_a_model_that_fails_or_returns_no_numbers_is_an_error_of_the_library(kind: str) -> None:
-    model = Model(Session(failing(kind), "bad.onnx"), CARD, "bad.onnx", "")
+    model = Model(Session(failing(kind), "bad.onnx"), CARD, b"")
     with pytest.raises(InferenceError, match=NODES[kind][1]) as caught:
         model.forward_all(IMAGES)
     assert caught.value.name == "bad.onnx"

@@ -18,8 +18,9 @@ from belvedere.errors import InvalidModelError, UsageError
 from belvedere.images.inputs import Source
 from belvedere.images.listing import count_images, iter_images
 from belvedere.inference.embeddings import model_embedder
-from belvedere.inference.model import BATCH_SIZE, Model, load_model, open_model
+from belvedere.inference.model import Model, load_model, open_model
 from belvedere.inference.model_card import card_from_metadata, card_to_metadata
+from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.types.model import Preprocess
 from conftest import CARD, CLASS_NAMES, COLORS, make_pixels, model_bytes, write_classes, write_image
 
@@ -163,9 +164,9 @@ def test_file_bytes_and_folder_get_the_same_answer(name: str, opened: Model, tmp
     path = write_image(tmp_path / "in/deep/x.png", name, side=20)
     answers = [opened.predict(source)[0] for source in (path, str(path), path.read_bytes(), tmp_path, [tmp_path])]
     assert {answer.predicted_label for answer in answers} == {name}
-    assert len({answer.probabilities for answer in answers}) == 1
+    assert len({answer.probability_values for answer in answers}) == 1
     assert [answer.image for answer in answers] == [str(path), str(path), "image", str(path), str(path)]
-    assert answers[0].confidence == max(answers[0].probabilities)
+    assert answers[0].confidence == max(answers[0].probability_values)
     assert answers[0].error is None
 
 
@@ -199,7 +200,9 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
     assert [(a.image, a.predicted_label, a.error) for a in answers] == [
         (a.image, a.predicted_label, a.error) for a in alone
     ]
-    assert all(np.allclose(a.probabilities, b.probabilities, atol=1e-6) for a, b in zip(answers, alone, strict=True))
+    assert all(
+        np.allclose(a.probability_values, b.probability_values, atol=1e-6) for a, b in zip(answers, alone, strict=True)
+    )
     assert {answer.error for answer in answers} == {
         None,
         "empty file",
@@ -207,7 +210,7 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
         "no such file",
     }
     for answer in answers:
-        assert (answer.predicted_label is None) == (answer.error is not None) == (answer.probabilities == ())
+        assert (answer.predicted_label is None) == (answer.error is not None) == (answer.probabilities == {})
 
 
 @pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1])

@@ -49,13 +49,13 @@ def cut_off(model: Model, photos: Path, form: str, out: Path, after: int, monkey
     """Leaves what a process that was killed behind so many rows leaves."""
 
     def stop(sources: Iterator[Path], **_: object) -> Iterator[object]:
-        for number, each in enumerate(Model.predict_iter(model, sources)):
+        for number, each in enumerate(Model.predict_sources(model, sources)):
             if number == after:
                 raise Killed
             yield each
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "predict_iter", stop)
+        patch.setattr(model, "predict_sources", stop)
         with pytest.raises(Killed) as raised:
             predict_files(model, [photos], form, out=out)
     assert "resume" in "".join(getattr(raised.value, "__notes__", ()))
@@ -81,11 +81,11 @@ def test_a_job_goes_on_where_it_was_cut_off(
 
     def count(sources: Iterator[Path], **_: object) -> Iterator[object]:
         nonlocal asked
-        for each in Model.predict_iter(opened, sources):
+        for each in Model.predict_sources(opened, sources):
             asked += 1
             yield each
 
-    monkeypatch.setattr(opened, "predict_iter", count)
+    monkeypatch.setattr(opened, "predict_sources", count)
     assert predict_files(opened, [photos], form, out=out, resume=True) == done
     assert asked == 60 - after
     assert content(out) == content(whole)
@@ -132,7 +132,7 @@ from belvedere.inference.writers import parquet, resumable
 from belvedere.inference import batch
 from belvedere.inference.model import Model, load_model
 parquet.ROWS_PER_PART = 4
-stream, write = Model.predict_iter, resumable.ResumableLines.write
+stream, write = Model.predict_sources, resumable.ResumableLines.write
 def wait(self, sources, **options):
     for each in stream(self, sources, **options):
         print("next", flush=True)
@@ -141,7 +141,7 @@ def wait(self, sources, **options):
 def write_through(self, answer):
     write(self, answer)
     self._file.flush()
-Model.predict_iter, resumable.ResumableLines.write = wait, write_through
+Model.predict_sources, resumable.ResumableLines.write = wait, write_through
 model, photos, form, out = sys.argv[1:]
 batch.predict_files(load_model(model), [Path(photos)], form, out=Path(out), resume=True)
 """

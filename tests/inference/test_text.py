@@ -24,7 +24,6 @@ from belvedere.evaluation.metrics import compute_metrics
 from belvedere.inference.writers.text import (
     CsvWriter,
     open_writer,
-    to_json,
     write_predictions,
 )
 from belvedere.runtime.console import PlainConsole
@@ -76,7 +75,7 @@ def test_labels_stand_beside_the_answer_where_there_are_some(tmp_path: Path) -> 
 
 def test_no_class_has_the_name_of_another_column() -> None:
     names = ("prob_image", "error", "image", "label", "answer")
-    row = replace(GOOD, predicted_label="image", probabilities=(0.1, 0.2, 0.4, 0.2, 0.1))
+    row = replace(GOOD, predicted_label="image", probability_values=(0.1, 0.2, 0.4, 0.2, 0.1))
     header, cells = csv_rows([row], names)
     assert header == [*FIXED, *(f"prob_{name}" for name in names), *LAST]
     assert cells[1:3] == ["image", "image"]
@@ -114,7 +113,7 @@ def test_every_form_for_programs_parses_back(
             "answer": each.answer,
             "predicted_label": each.predicted_label,
             "confidence": each.confidence,
-            "probabilities": dict(zip(names, each.probabilities, strict=True)) if each.error is None else None,
+            "probabilities": each.probabilities or None,
             "tags": [],
             "tag_probabilities": None,
             "prediction_set": [],
@@ -388,11 +387,11 @@ def test_csv_holds_tags_with_shares_and_none_of_these() -> None:
 
 
 def test_json_holds_tags_with_confidence_and_the_set() -> None:
-    found = to_json(tagged(), CLASS_NAMES)
+    found = tagged().to_dict()
     assert found["tags"][1] == {"name": "green", "area_fraction": 0.42, "confidence": 0.8}  # type: ignore[index]
     assert found["prediction_set"] == ["blue", "green"]
     assert (found["answer"], found["none_of_these"]) == ("blue", False)
-    assert to_json(fjord(), CLASS_NAMES)["answer"] == "none of these"
+    assert fjord().to_dict()["answer"] == "none of these"
 
 
 def test_a_table_says_below_it_what_the_probabilities_do_not() -> None:

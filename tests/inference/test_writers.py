@@ -31,15 +31,25 @@ PLAIN = Prediction(
     prediction_set=("green", "blue"),
     none_of_these=False,
     none_of_these_score=0.375,
+    class_names=CLASS_NAMES,
 )
 NONE = Prediction(
-    "images/2.png", "red", 0.5, (0.25, 0.25, 0.5), none_of_these=True, none_of_these_score=1.0, prediction_set=("red",)
+    "images/2.png",
+    "red",
+    0.5,
+    (0.25, 0.25, 0.5),
+    none_of_these=True,
+    none_of_these_score=1.0,
+    prediction_set=("red",),
+    class_names=CLASS_NAMES,
 )
-UNKNOWN = Prediction("images/3.png", "blue", 1.0, (1.0, 0.0, 0.0))  # of a model without uncertainty
+UNKNOWN = Prediction(
+    "images/3.png", "blue", 1.0, (1.0, 0.0, 0.0), class_names=CLASS_NAMES
+)  # of a model without uncertainty
 UNREADABLE = Prediction("images/4.png", error="empty file")
 SURROGATE = Prediction("images/caf\udce9.png", error="no such file: caf\udce9.png")
 ODD = [
-    Prediction(f"{name}.png", "red", 0.5, (0.25, 0.25, 0.5))
+    Prediction(f"{name}.png", "red", 0.5, (0.25, 0.25, 0.5), class_names=CLASS_NAMES)
     for name in ("a,b", 'q"uote', "two\nlines", "a\r\nb", "=1+1", "naïve", "\u2028")
 ]
 
@@ -115,7 +125,7 @@ def expected(prediction: Prediction) -> Row:
         "answer": prediction.answer,
         "predicted_label": prediction.predicted_label,
         "confidence": prediction.confidence,
-        "probabilities": list(prediction.probabilities) or None,
+        "probabilities": list(prediction.probability_values) or None,
         "tags": [(tag.name, tag.area_fraction) for tag in prediction.tags],
         "prediction_set": list(prediction.prediction_set),
         "none_of_these": prediction.none_of_these,
@@ -144,7 +154,9 @@ def test_values_round_trip(format: str, predictions: Sequence[Prediction], tmp_p
 @pytest.mark.parametrize("format", FORMATS)
 def test_probabilities_keep_six_digits(format: str, tmp_path: Path) -> None:
     values = (0.123456, 0.876543, 0.000001)
-    path = write(format, [Prediction("a.png", "green", values[1], values)], tmp_path / f"out.{format}")
+    path = write(
+        format, [Prediction("a.png", "green", values[1], values, class_names=CLASS_NAMES)], tmp_path / f"out.{format}"
+    )
     [row] = READERS[format](path)
     assert row["probabilities"] == pytest.approx(values, abs=5e-7)
     assert row["confidence"] == pytest.approx(values[1], abs=5e-7)

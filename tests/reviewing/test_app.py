@@ -720,7 +720,7 @@ def test_embedding_stops_on_request(tmp_path: Path, opened: Model) -> None:
             return super().forward(images)
 
     neighbours = NeighborIndex()
-    slow = Slow(opened._session, opened.card, opened.name, opened.sha256)
+    slow = Slow(opened._session, opened.card, opened._content)
     neighbours.start(lambda _: contents, partial(read_embeddings_by, slow), Progress())
     neighbours.stop()
     assert not neighbours.is_ready
@@ -765,14 +765,14 @@ class _Seeing(Model):
 
     has_activation_maps = True
 
-    def class_activation_maps(self, images: Any, cancellation: Cancellation | None = None) -> Any:
+    def forward_activation_maps(self, images: Any, cancellation: Cancellation | None = None) -> Any:
         evidence = np.zeros((len(images), 3, 4, 4), np.float32)
         evidence[:, 0, :, :2] = evidence[:, 1, :, 2:] = 50
         return evidence
 
 
 def test_heatmaps(run: Path, opened: Model) -> None:
-    seeing = _Seeing(opened._session, opened.card, opened.name, opened.sha256)
+    seeing = _Seeing(opened._session, opened.card, opened._content)
     scene = make_scene(run, seeing)
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), seeing), base_url=ORIGIN) as client:
         page = client.get(f"/doubts/next?tab={TAB}").text
@@ -800,7 +800,7 @@ def test_endless_heatmap_times_out(run: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(images, "HEATMAP_SECONDS", 0.2)
     (tmp_path / "endless.onnx").write_bytes(endless_model())
     endless = load_model(tmp_path / "endless.onnx")
-    placed = _Placed(endless._session, endless.card, endless.name, endless.sha256)
+    placed = _Placed(endless._session, endless.card, endless._content)
     scene = make_scene(run, placed)
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), placed), base_url=ORIGIN) as client:
         place = f"/heatmaps/{list_images(client.get(f'/doubts/next?tab={TAB}').text)[0]}"

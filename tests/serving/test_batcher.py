@@ -275,7 +275,7 @@ def test_jpegs_are_read_as_predict_reads_them(gated: Gated) -> None:
     Image.fromarray(noise).save(file, "JPEG")
     gated.open.set()
     [expected] = gated.model.predict([file.getvalue()])
-    [in_full] = gated.model.predict_iter([file.getvalue()])
+    [in_full] = gated.model.predict_sources([file.getvalue()])
     assert in_full.probabilities != expected.probabilities
 
     async def work(batcher: Batcher) -> None:

@@ -16,7 +16,8 @@ from belvedere.evaluation.run_folder import read_predictions
 from belvedere.runtime.progress import Progress
 from belvedere.training.folds import draw_fold_splits, summarize_folds
 from belvedere.training.recipes import RECIPES
-from belvedere.training.train import Run, train
+from belvedere.training.run import Run
+from belvedere.training.train import train
 from belvedere.types.evaluation import Evaluation
 from conftest import CLASS_NAMES, make_prediction, write_classes, write_image
 

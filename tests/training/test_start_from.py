@@ -16,8 +16,9 @@ from PIL import Image
 
 from belvedere.errors import UsageError
 from belvedere.runtime.progress import Progress
+from belvedere.training.run import Run
 from belvedere.training.start_from import read_start
-from belvedere.training.train import Run, train
+from belvedere.training.train import train
 
 COLORS = {"blue": (60, 80, 160), "green": (60, 160, 70), "red": (160, 80, 60)}
 BACKBONE = "test_vit.r160_in1k"

@@ -65,6 +65,16 @@ AcceptRate = Annotated[
         show_default=False,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto (a GPU if ONNX Runtime has CUDA), cpu or cuda."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Threads that run the model. Default: the CPUs it may use.", show_default=False
+    ),
+]
 Corrections = Annotated[
     Path | None,
     typer.Option("--corrections", help="File of corrections from belvedere review.", show_default=False),

@@ -12,9 +12,11 @@ from belvedere.cli.app import (
     AsJson,
     Corrections,
     Data,
+    Device,
     ModelPath,
     Overwrite,
     Spreadsheet,
+    Threads,
     command,
     console,
     print_json,
@@ -35,6 +37,8 @@ def evaluate(
         typer.Option("--ood", help="Folder of images of none of the classes, to measure how many are rejected."),
     ] = None,
     accept_rate: AcceptRate = None,
+    device: Device = "auto",
+    threads: Threads = None,
     overwrite: Overwrite = False,
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
@@ -47,7 +51,7 @@ def evaluate(
     if spreadsheet and out is None:
         raise UsageError("--spreadsheet is for the table that --out FOLDER writes: add it, or leave --spreadsheet out.")
     started, progress = time.perf_counter(), CommandProgress("evaluate")
-    loaded = belvedere.load_model(model, accept_rate=accept_rate)
+    loaded = belvedere.load_model(model, accept_rate=accept_rate, device=device, threads=threads)
     dataset = belvedere.load_dataset(data, corrections, progress)
     evaluation = belvedere.evaluate(
         loaded, dataset, out=out, ood=ood, overwrite=overwrite, spreadsheet=spreadsheet, progress=progress

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from belvedere.cli.app import AcceptRate, AsJson, Code, Overwrite, Spreadsheet, command, run_code
+from belvedere.cli.app import AcceptRate, AsJson, Code, Device, Overwrite, Spreadsheet, Threads, command, run_code
 from belvedere.errors import UsageError, find_named
 from belvedere.runtime.terminal import count, print_error
 
@@ -55,6 +55,8 @@ def predict(
     contact_sheet: ContactSheetFile = None,
     heatmaps: HeatmapFolder = None,
     accept_rate: AcceptRate = None,
+    device: Device = "auto",
+    threads: Threads = None,
     spreadsheet: Spreadsheet = False,
     code: Code = None,
     as_json: AsJson = False,
@@ -71,7 +73,7 @@ def predict(
         raise UsageError("--json prints to stdout: leave out --format and --out, or leave out --json.")
     find_named("backend", backend, dict.fromkeys(("local", "ray")))
     chosen_format = _choose_format("json" if as_json else format, out)
-    chosen, named = choose_model(images, model=model, accept_rate=accept_rate)
+    chosen, named = choose_model(images, model=model, accept_rate=accept_rate, device=device, threads=threads)
     if STDIN in named and named != [STDIN]:
         raise UsageError("- reads the paths of all images from stdin: give no others.")
     sources = read_paths(sys.stdin.buffer, b"\0" if null else b"\n") if named == [STDIN] else named
@@ -79,7 +81,7 @@ def predict(
         if (
             out is None
             or chosen_format != "parquet"
-            or any((resume, contact_sheet, heatmaps, accept_rate, spreadsheet))
+            or any((resume, contact_sheet, heatmaps, accept_rate, spreadsheet, threads, device != "auto"))
         ):
             raise UsageError("--backend ray writes a folder: give --out predictions.parquet and no other outputs.")
         from belvedere.inference.ray_backend import predict_at_scale  # Ray is optional, and its import takes seconds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from belvedere.cli.app import AcceptRate, AsJson, command, print_json
+from belvedere.cli.app import AcceptRate, AsJson, Device, command, print_json
 
 if TYPE_CHECKING:
     from belvedere.serving.model_watch import LoadedModel
@@ -47,6 +47,7 @@ def serve(
     keep_alive: Annotated[float, typer.Option(help="Seconds to keep an idle connection open.")] = 5,
     cors_origins: CorsOrigins = None,
     accept_rate: AcceptRate = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Serve MODEL over HTTP, with a page to drop images on, until Ctrl-C or SIGTERM."""
@@ -73,6 +74,7 @@ def serve(
         threads=threads,
         token=token,
         accept_rate=accept_rate,
+        device=device,
         cors_origins=cors_origins or (),
         started=partial(_announce, as_json, token is not None),
     )

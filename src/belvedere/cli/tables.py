@@ -126,12 +126,12 @@ def describe_extras(prediction: Prediction) -> list[str]:
 def _all_classes(prediction: Prediction, class_names: Sequence[str]) -> "list[Text]":
     return [
         plain_text(f"{value:.1%}", style=_style(prediction, name))
-        for name, value in zip(class_names, prediction.probabilities, strict=True)
+        for name, value in zip(class_names, prediction.probability_values, strict=True)
     ]
 
 
 def _top_classes(prediction: Prediction, class_names: Sequence[str]) -> "list[Text]":
-    ranked = sorted(zip(prediction.probabilities, class_names, strict=True), key=lambda pair: -pair[0])
+    ranked = sorted(zip(prediction.probability_values, class_names, strict=True), key=lambda pair: -pair[0])
     # The number comes first, so that a folded name never splits it.
     return [
         plain_text(f"{value:.1%} {name}", style=_style(prediction, name)) for value, name in ranked[:NUM_CLASSES_SHOWN]

@@ -1,6 +1,6 @@
 """The command `train`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +27,7 @@ from belvedere.cli.app import (
 from belvedere.errors import UsageError
 
 if TYPE_CHECKING:
-    from belvedere.training.train import Run
+    from belvedere.training.run import Run
 
 RecipeName = Annotated[
     str | None,
@@ -104,7 +104,7 @@ def train(
     if start_from is None and recipe is None:
         recipe = _default_recipe(network, weights)
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
-    changes = _parse_assignments(assignments or ()) | {key: value for key, value in given.items() if value is not None}
+    changes = _parse_assignments(assignments or (), given)
     epochs = changes.pop("epochs", None) if epochs is None else epochs
     if print_config:
         _print_recipe(recipe, config, start_from, epochs, changes)
@@ -130,17 +130,18 @@ def train(
         progress=TrainingProgress(),
         **changes,
     )
-    if run.is_main_process and as_json:  # one of several processes prints the result
-        print_json(run.metrics)
-    elif run.is_main_process:
-        _show(run)
+    if run.is_main_process:  # one of several processes prints the result
+        _print_run(run, as_json)
 
 
-def _show(run: "Run") -> None:
+def _print_run(run: "Run", as_json: bool) -> None:
     from belvedere.cli.tables import show_evaluation
 
-    show_evaluation(console(), run.evaluation)
-    print_report_path(run.folder / "report.html")
+    if as_json:
+        print_json(run.metrics)
+    else:
+        show_evaluation(console(), run.evaluation)
+        print_report_path(run.folder / "report.html")
 
 
 def _print_recipe(
@@ -163,8 +164,8 @@ def _default_recipe(network: str | None, weights: Path | None) -> str:
     return "standard" if network in NETWORKS else "probe"
 
 
-def _parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """Parse KEY=VALUE; a value that is not TOML is a string."""
+def _parse_assignments(assignments: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse KEY=VALUE, where a value that is not TOML is a string; options that are given override them."""
     import tomllib
 
     values = {}
@@ -177,4 +178,4 @@ def _parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             parsed = {}
         values[key.strip()] = parsed["value"] if len(parsed) == 1 else value.strip()
-    return values
+    return values | {key: value for key, value in given.items() if value is not None}

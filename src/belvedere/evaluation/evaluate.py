@@ -17,13 +17,14 @@ from belvedere.images.inputs import Source
 from belvedere.images.listing import iter_images
 from belvedere.inference.model import Model, as_model
 from belvedere.inference.model_paths import refuse_models
+from belvedere.inference.providers import Provider
 from belvedere.inference.tags import TAG_THRESHOLD, is_multilabel_data, multi_hot
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.environment import command_line
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import count
-from belvedere.types.data import Sample
+from belvedere.types.data import DataWarning, Sample
 from belvedere.types.evaluation import Evaluation, OODMetrics, TagMetrics
 from belvedere.types.prediction import Prediction
 
@@ -36,6 +37,9 @@ def evaluate(
     ood: Path | str | None = None,
     overwrite: bool = False,
     spreadsheet: bool = False,
+    device: str = "auto",
+    providers: Sequence[Provider] | None = None,
+    threads: int | None = None,
     progress: Progress | bool | None = None,
 ) -> Evaluation:
     """Evaluate a model on the test split, else the validation split, or on all images of a dataset without splits.
@@ -47,6 +51,9 @@ def evaluate(
         ood: Folder of out-of-distribution images, to measure their detection; default: none.
         overwrite: Whether to replace an older results folder.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet would run as formulas.
+        device: See `load_model`; for the path of a model.
+        providers: See `load_model`; for the path of a model.
+        threads: See `load_model`; for the path of a model.
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
@@ -54,7 +61,7 @@ def evaluate(
 
     Raises:
         UnknownNameError: A label is not a class of the model.
-        UsageError: The model has no out-of-distribution score, or `ood` has no images.
+        UsageError: The model has no out-of-distribution score, `ood` has no images, or the device cannot be used.
         DatasetError: No image of a test or validation split can be read.
         OutputExistsError: `out` exists and may not be replaced.
         MissingDependencyError: `out` is given, and the packages of the extra `report` are not installed.
@@ -62,7 +69,8 @@ def evaluate(
     if out is not None:
         require("report", "A report")
     started, progress = time.perf_counter(), choose_progress(progress)
-    model, dataset = as_model(model), as_dataset(data, progress=progress)
+    model = as_model(model, device=device, providers=providers, threads=threads)
+    dataset = as_dataset(data, progress=progress)
     progress.log(f"Model: {model.identity}")
     inputs = (model.name, *([] if ood is None else [ood]), *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=inputs) as folder:
@@ -70,21 +78,27 @@ def evaluate(
         warnings = dataset.warnings + unreadable_warning(evaluation)
         progress.log_warnings(warnings)
         if folder is not None:
-            images = {prediction.image for prediction in evaluation.predictions}
-            results = RunResults(
-                title=f"{model.name} on {dataset.source}",
-                evaluation=evaluation,
-                model_id=model.identity,
-                card=model.card,
-                warnings=warnings,
-                samples={"Images": [sample for sample in dataset.samples if sample.name in images]},
-                command=command_line(),
-                total_seconds=time.perf_counter() - started,
-                spreadsheet=spreadsheet,
-                model=model,
-            )
+            results = _collect_results(model, dataset, evaluation, warnings)
+            results = replace(results, total_seconds=time.perf_counter() - started, spreadsheet=spreadsheet)
             write_results(folder, results)
     return evaluation
+
+
+def _collect_results(
+    model: Model, dataset: Dataset, evaluation: Evaluation, warnings: tuple[DataWarning, ...]
+) -> RunResults:
+    images = {prediction.image for prediction in evaluation.predictions}
+    return RunResults(
+        title=f"{model.name} on {dataset.source}",
+        evaluation=evaluation,
+        model_id=model.identity,
+        card=model.card,
+        warnings=warnings,
+        samples={"Images": [sample for sample in dataset.samples if sample.name in images]},
+        command=command_line(),
+        total_seconds=0.0,
+        model=model,
+    )
 
 
 def _evaluate_dataset(model: Model, dataset: Dataset, ood: Path | str | None, progress: Progress) -> Evaluation:
@@ -120,7 +134,7 @@ def evaluate_samples(
     check_labels((sample.label for sample in samples), model.class_names, model.name)
     predictions = []
     with progress.task("Evaluating", len(samples)) as task:
-        new = model.predict_iter(sample.path for sample in samples if sample.name not in known)
+        new = model.predict_sources(sample.path for sample in samples if sample.name not in known)
         for sample in samples:
             prediction = known[sample.name] if sample.name in known else next(new)
             predictions.append(replace(prediction, image=sample.name, label=sample.label))
@@ -137,7 +151,7 @@ def _evaluate_tags(
     """Return multi-label metrics; None unless images have several labels and the model predicts tags."""
     pairs = [pair for pair in zip(predictions, samples, strict=True) if pair[0].error is None]
     present = multi_hot([sample for _, sample in pairs], class_names)
-    if not is_multilabel_data(present) or not all(prediction.tag_probabilities for prediction, _ in pairs):
+    if not is_multilabel_data(present) or not all(prediction.tag_probability_values for prediction, _ in pairs):
         return None
     index = {name: k for k, name in enumerate(class_names)}
     areas, true_areas = np.zeros(present.shape), np.zeros(present.shape)
@@ -150,7 +164,7 @@ def _evaluate_tags(
         for name, area in zip((sample.label, *sample.extra_labels), sample.area_fractions, strict=True):
             if name in index:
                 true_areas[row, index[name]] = area
-    probabilities = np.array([prediction.tag_probabilities for prediction, _ in pairs])  # (N, K)
+    probabilities = np.array([prediction.tag_probability_values for prediction, _ in pairs])  # (N, K)
     tagged = probabilities >= TAG_THRESHOLD  # also for "none of these", whose most probable class is counted above
     tagged[range(len(pairs)), [index[str(prediction.predicted_label)] for prediction, _ in pairs]] = True
     return tag_metrics(tagged, probabilities, areas, present, true_areas)
@@ -167,7 +181,7 @@ def _list_ood_images(model: Model, folder: Path | str) -> list[Path | str]:
 def _evaluate_ood(model: Model, evaluation: Evaluation, images: Sequence[Source], progress: Progress) -> OODMetrics:
     with progress.task("Evaluating OOD images", len(images)) as task:
         predictions = []
-        for prediction in model.predict_iter(images):
+        for prediction in model.predict_sources(images):
             predictions.append(prediction)
             task.advance(1)
     inside, outside = (

@@ -51,7 +51,7 @@ def compute_metrics(
     check_labels((str(prediction.label) for prediction in readable), class_names)
     index = {name: k for k, name in enumerate(class_names)}
     labels = np.array([index[str(prediction.label)] for prediction in readable])  # (N,)
-    probabilities = np.array([prediction.probabilities for prediction in readable])  # (N, K)
+    probabilities = np.array([prediction.probability_values for prediction in readable])  # (N, K)
     predicted = probabilities.argmax(1)  # (N,)
     matrix = np.zeros((len(class_names), len(class_names)), np.intp)
     np.add.at(matrix, (labels, predicted), 1)

@@ -116,7 +116,7 @@ def read_predictions(folder: Path | str) -> StoredPredictions:
             end = header.index(_AFTER_CLASSES)
             positions = {name: header.index(name) for name in _COLUMNS}
             class_names = tuple(name.removeprefix(CLASS_PREFIX) for name in header[positions["confidence"] + 1 : end])
-            predictions = tuple(_read_row(row, len(class_names), positions) for row in reader)
+            predictions = tuple(_read_row(row, class_names, positions) for row in reader)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -131,16 +131,22 @@ def candidate_paths(folder: Path, image: str) -> tuple[Path, Path]:
     return Path(image), folder.parent / image
 
 
-def _read_row(row: list[str], num_classes: int, positions: dict[str, int]) -> Prediction:
+def _read_row(row: list[str], class_names: tuple[str, ...], positions: dict[str, int]) -> Prediction:
     cells = {name: row[position] for name, position in positions.items()}
     image, label, error = cells["image"], cells["label"], cells["error"]
     if error:
         return Prediction(image, error=error, label=label)
     first = positions["confidence"] + 1
-    probabilities = tuple(float(cell) for cell in row[first : first + num_classes])
+    probabilities = tuple(float(cell) for cell in row[first : first + len(class_names)])
     none = {"true": True, "false": False}.get(cells["none_of_these"])
     return Prediction(
-        image, cells["predicted_label"], float(cells["confidence"]), probabilities, label=label, none_of_these=none
+        image,
+        cells["predicted_label"],
+        float(cells["confidence"]),
+        probabilities,
+        label=label,
+        none_of_these=none,
+        class_names=class_names,
     )
 
 

@@ -1,5 +1,6 @@
 """Suppresses Pillow's warnings, from any number of threads."""
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,16 @@ class PillowWarnings:
     def __init__(self) -> None:
         self._lock, self._threads = threading.Lock(), 0
         self._caught: warnings.catch_warnings[None] | None = None
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._end)
+
+    def _end(self) -> None:
+        """In a forked process, end what threads of its parent began."""
+        self._threads = 0
+        if self._caught is not None:
+            self._caught.__exit__(None, None, None)
+            self._caught = None
+        self._lock.release()
 
     @contextmanager
     def ignored(self) -> Iterator[None]:

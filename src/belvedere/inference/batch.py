@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from belvedere.errors import UsageError
-from belvedere.images.inputs import Source
+from belvedere.images.inputs import Source, source_name
 from belvedere.images.listing import count_images, iter_images
-from belvedere.inference.model import Model, load_model, source_name
+from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import BUNDLED, explain_missing, is_model_path, refuse_models
 from belvedere.inference.writers.detect import is_predictions_file
 from belvedere.inference.writers.resumable import RESUMABLE, ResumableWriter, open_resumable
@@ -50,7 +50,12 @@ class Sink(Protocol):
 
 
 def choose_model(
-    paths: Sequence[Path], *, model: Path | None = None, accept_rate: float | None = None
+    paths: Sequence[Path],
+    *,
+    model: Path | None = None,
+    accept_rate: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> tuple[Model, list[Path]]:
     """Open `model`, else the model that is the first path, else the bundled model; return it with the images.
 
@@ -58,6 +63,8 @@ def choose_model(
         paths: Images and folders, optionally after a model.
         model: A model; all paths are images then.
         accept_rate: See `load_model`.
+        device: See `load_model`.
+        threads: See `load_model`.
 
     Raises:
         InvalidModelError: The file is not a model of Belvedere.
@@ -69,7 +76,7 @@ def choose_model(
     elif model is None and images and images[0] != STDIN and (missing := explain_missing(images[0])):
         raise UsageError(f"{missing} Give a model or images first.")
     images = list(refuse_models(images))
-    return load_model(chosen or BUNDLED, accept_rate=accept_rate), images
+    return load_model(chosen or BUNDLED, accept_rate=accept_rate, device=device, threads=threads), images
 
 
 def predict_files(
@@ -123,7 +130,7 @@ def predict_files(
         with progress.task("Predicting", total or 0) as task:
             num_images, num_unreadable = _skip(images, rows, str(out))
             task.resume_at(num_images)
-            for prediction in _with_progress(model.predict_iter(images, draft=True), task):
+            for prediction in _with_progress(model.predict_sources(images, draft=True), task):
                 for each in (writer, *sinks):
                     each.write(prediction)
                 num_images += 1

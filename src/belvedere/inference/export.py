@@ -14,8 +14,9 @@ from belvedere.data.dataset import Dataset
 from belvedere.errors import BelvedereError, ExportError, UsageError, find_named
 from belvedere.images.decode import DecodedImage, read_inputs
 from belvedere.images.listing import iter_images
-from belvedere.inference.model import INPUT, Model, as_model
+from belvedere.inference.model import Model, as_model
 from belvedere.inference.model_card import NCHW_FORMAT, card_to_metadata
+from belvedere.inference.model_graph import INPUT
 from belvedere.inference.model_paths import model_file, refuse_models
 from belvedere.inference.onnx_transforms import (
     Images,

@@ -4,6 +4,7 @@ A path that was meant to be a model is refused with a reason, so that no other m
 """
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from itertools import islice
@@ -27,6 +28,7 @@ TRAINING_FILES = ("train.log", "history.csv", "checkpoint.safetensors", "weights
 RESULT_FILES = ("metrics.json", "audit.json", "comparison.json")
 ONNX_STARTS = frozenset(b"\x12\x1a\x22\x28\x32\x3a\x42\x72")  # second field of an ONNX file, after its version
 HINT = "Give a model.onnx that Belvedere wrote, or its folder."
+MAX_FILE_BYTES = (1 << 31) - 1  # of a model, as of protocol buffers
 MAX_NAMES = 2000  # of a folder, among which the closest is looked for
 
 Given = TypeVar("Given")
@@ -45,6 +47,16 @@ def is_model_path(path: Path) -> bool:
 def model_file(path: Path | str) -> Path:
     """Return the model file of a path: itself, or the one in a run folder."""
     return Path(path) / MODEL_NAME if Path(path).is_dir() else Path(path)
+
+
+def read_model_file(file: Path) -> bytes:
+    """Read a regular file of limited size: a pipe or device may be endless."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{file.name} has {status.st_size:,} bytes, and a model at most {MAX_FILE_BYTES:,}")
+    return file.read_bytes()
 
 
 def name_model(file: Path | str) -> str:

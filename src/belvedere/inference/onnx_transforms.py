@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from belvedere.errors import MissingDependencyError, UsageError
-from belvedere.inference.model import INPUT
+from belvedere.inference.model_graph import INPUT
 
 try:
     import onnx

@@ -60,10 +60,11 @@ def to_predictions(
             tuple(probabilities),
             warnings=warning,
             tags=() if none_of_these else tags,
-            tag_probabilities=tag_probabilities,
+            tag_probability_values=tag_probabilities,
             prediction_set=prediction_set,
             none_of_these=none_of_these,
             none_of_these_score=score,
+            class_names=card.class_names,
         )
         for name, warning, k, probabilities, tags, tag_probabilities, prediction_set, score in rows
         for none_of_these in (None if score is None else score > threshold,)

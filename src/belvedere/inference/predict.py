@@ -1,5 +1,6 @@
 """Predictions for images in memory, files and folders: the function `belvedere.predict`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
@@ -8,12 +9,23 @@ from belvedere.errors import UsageError
 from belvedere.images.inputs import to_sources
 from belvedere.inference.batch import PredictionSummary, predict_files
 from belvedere.inference.model import Model, as_model
+from belvedere.inference.predictions import Predictions
+from belvedere.inference.providers import Provider
 from belvedere.runtime.progress import Progress
-from belvedere.types.prediction import Prediction
 
 
 @overload
-def predict(model: Model | Path | str, data: object, *, out: None = None) -> list[Prediction]: ...
+def predict(
+    model: Model | Path | str,
+    data: object,
+    *,
+    out: None = None,
+    channel_order: str = "RGB",
+    draft: bool = True,
+    device: str = "auto",
+    providers: Sequence[Provider] | None = None,
+    threads: int | None = None,
+) -> Predictions: ...
 
 
 @overload
@@ -26,6 +38,9 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     spreadsheet: bool = False,
+    device: str = "auto",
+    providers: Sequence[Provider] | None = None,
+    threads: int | None = None,
     progress: Progress | bool | None = None,
 ) -> PredictionSummary: ...
 
@@ -39,8 +54,13 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     spreadsheet: bool = False,
+    channel_order: str = "RGB",
+    draft: bool = True,
+    device: str = "auto",
+    providers: Sequence[Provider] | None = None,
+    threads: int | None = None,
     progress: Progress | bool | None = None,
-) -> list[Prediction] | PredictionSummary:
+) -> Predictions | PredictionSummary:
     """Classify images: return the predictions, or write them to a file as they come.
 
     Args:
@@ -52,6 +72,11 @@ def predict(
         overwrite: Whether any existing file but the inputs may be replaced; older predictions always are.
         resume: Whether to continue an interrupted call with the same arguments.
         spreadsheet: Whether CSV cells that a spreadsheet would run as formulas are escaped.
+        channel_order: "RGB" or "BGR", of arrays and tensors; see `Model.predict`.
+        draft: Whether to decode large JPEG files at a reduced scale; see `Model.predict`. With `out`, they always are.
+        device: See `load_model`; for the path of a model.
+        providers: See `load_model`; for the path of a model.
+        threads: See `load_model`; for the path of a model.
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
@@ -59,14 +84,15 @@ def predict(
         number of images and of unreadable ones.
 
     Raises:
-        UsageError: An object is no image, there are no images, or the file cannot be written.
+        UsageError: An object is no image, there are no images, the file cannot be written, or the device cannot be
+            used.
         OutputExistsError: The file exists and may not be replaced.
         MissingDependencyError: The format is "parquet" and pyarrow is not installed.
     """
-    opened = as_model(model)
+    opened = as_model(model, device=device, providers=providers, threads=threads)
     data = [sample.path for sample in data.samples] if isinstance(data, Dataset) else data
     if out is None:
-        return opened.predict(data)
+        return opened.predict(data, channel_order=channel_order, draft=draft)
     sources = list(to_sources(data))
     if not all(isinstance(each, Path | str) for each in sources):
         raise UsageError("Only predictions for files can be written. Give paths as `data`, or leave out `out`.")

@@ -14,7 +14,8 @@ from belvedere.errors import DistributedError, MissingDependencyError, UsageErro
 from belvedere.images.inputs import Source
 from belvedere.images.listing import iter_images
 from belvedere.inference.batch import PredictionSummary, require_nonempty
-from belvedere.inference.model import BATCH_SIZE, Model, open_model
+from belvedere.inference.model import Model, open_model
+from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.inference.model_paths import model_file
 from belvedere.inference.writers.parquet import to_table
 from belvedere.runtime.output_folder import atomic_folder

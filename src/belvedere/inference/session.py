@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from belvedere.errors import InferenceError, InvalidModelError
 from belvedere.inference.graph_checks import Shape, check_graph
 from belvedere.inference.model_paths import HINT
+from belvedere.inference.providers import CPU, CUDA, DeviceOptions, Provider, no_cuda
 from belvedere.runtime.memory import memory_left
 from belvedere.runtime.terminal import MAX_REASON
 
@@ -43,33 +44,44 @@ class Cancellation:
 class Session:
     """An opened graph that computes in the calling thread.
 
-    One thread per batch is a third faster than several threads per layer.
+    On a CPU, one thread per batch is a third faster than several threads per layer.
 
     Attributes:
         name: Name of the file, for messages.
         inputs: Name -> shape, in order.
         outputs: Name -> shape, in order.
         metadata: Metadata of the file.
+        providers: Execution providers in use, in order of preference.
     """
 
-    def __init__(self, content: bytes, name: str) -> None:
+    def __init__(self, content: bytes, name: str, options: DeviceOptions | None = None) -> None:
         """Open a graph from the bytes of its file.
+
+        Args:
+            content: The file.
+            name: Its name, for messages.
+            options: Device or execution providers; default: the CPU.
 
         Raises:
             InvalidModelError: The file is not an ONNX model, cannot be run, or is unsafe (see `graph_checks`).
+            UnknownNameError: A provider is not available.
+            UsageError: ONNX Runtime cannot use the device.
         """
         self.name = name
         self._options = _run_options()
+        options = options or DeviceOptions("cpu")
+        providers = options.choose_providers(onnxruntime.get_available_providers())
         try:
             check_graph(content)
-            self._session = onnxruntime.InferenceSession(
-                content, _session_options(), providers=["CPUExecutionProvider"]
-            )
+            self._session = _open(content, providers, is_optional=options.device == "auto" and not options.providers)
+            self.providers: tuple[str, ...] = tuple(self._session.get_providers())
             self.inputs: Mapping[str, Shape] = {each.name: tuple(each.shape) for each in self._session.get_inputs()}
             self.outputs: Mapping[str, Shape] = {each.name: tuple(each.shape) for each in self._session.get_outputs()}
             self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:
             raise InvalidModelError(f"{name} is not an ONNX model that can be run: {_reason(error)}. {HINT}") from error
+        if options.device == "cuda" and CUDA not in self.providers:
+            raise no_cuda("its CUDA libraries or the GPU are missing")
 
     def run(
         self,
@@ -89,6 +101,16 @@ class Session:
         except Exception as error:
             raise InferenceError(self.name, f"it cannot be run on {_describe(inputs)}: {_reason(error)}") from error
         return computed
+
+
+def _open(content: bytes, providers: list[Provider], *, is_optional: bool) -> onnxruntime.InferenceSession:
+    """Open a session; where CUDA is optional and fails, on the CPU."""
+    try:  # without the fallback of ONNX Runtime, which prints to stdout
+        return onnxruntime.InferenceSession(content, _session_options(), providers, enable_fallback=0)
+    except Exception:
+        if not (is_optional and CUDA in providers):
+            raise
+        return onnxruntime.InferenceSession(content, _session_options(), [CPU], enable_fallback=0)
 
 
 @cache

@@ -43,7 +43,7 @@ def _read_run(source: Path, dataset: Dataset | None) -> ReviewItems:
             issue_type=LABEL_ISSUE,
             label=sample.label,
             suggested_label=prediction.predicted_label,
-            probabilities=dict(zip(stored.class_names, prediction.probabilities, strict=True)),
+            probabilities=prediction.probabilities,
             score=prediction.confidence or 0.0,
             split=sample.split,
             extra_labels=sample.extra_labels,

@@ -8,11 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from belvedere.runtime.cpus import num_usable_cpus
+from belvedere.runtime.thread_pool import ThreadPool
 
 PREFETCH = 128
 
@@ -21,7 +22,11 @@ Result = TypeVar("Result")
 
 
 def parallel_map(
-    function: Callable[[Item], Result], items: Iterable[Item], prefetch: int = PREFETCH, chunk_size: int = 1
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    prefetch: int = PREFETCH,
+    chunk_size: int = 1,
+    pool: ThreadPool | None = None,
 ) -> Iterator[Result]:
     """Call a function for each item in threads.
 
@@ -30,24 +35,29 @@ def parallel_map(
         items: The items, consumed lazily.
         prefetch: Number of results that are computed ahead.
         chunk_size: Number of items per task of a thread: more than 1 where scheduling costs as much as the work.
+        pool: Threads, which stay; default: threads of this call.
 
     Yields:
         The result of each item, in order.
     """
     chunks = batched(items, min(chunk_size, prefetch))
     running: deque[Future[list[Result]]] = deque()
-    pool = ThreadPoolExecutor(num_usable_cpus())
+    threads = pool or ThreadPool()
     try:
         while True:
             wanted = max(1, prefetch // chunk_size) - len(running)
-            running.extend(
-                pool.submit(lambda chunk: list(map(function, chunk)), chunk) for chunk in islice(chunks, wanted)
-            )
+            running.extend(threads.submit(partial(_map_chunk, function, chunk)) for chunk in islice(chunks, wanted))
             if not running:
                 return
             yield from running.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        wait([future for future in running if not future.cancel()])
+        if pool is None:
+            threads.close()
+
+
+def _map_chunk(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+    return list(map(function, chunk))
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -220,7 +220,7 @@ class _NotebookTask(Task):
 
         self._description, self._images, self._unit = description, images, unit
         self.resume_at(0)
-        self._handle = display(self._draw(""), raw=True, display_id=True)
+        self._handle = display(self._draw(""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def resume_at(self, images: int) -> None:
         self._done = self._skipped = images

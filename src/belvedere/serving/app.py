@@ -17,7 +17,6 @@ from starlette.types import Receive
 
 import belvedere
 from belvedere.errors import InferenceError
-from belvedere.inference.writers.text import to_json
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
 from belvedere.runtime.http.errors import ClientDisconnectedError, HTTPError, ServiceUnavailableError, error_body
 from belvedere.runtime.serialization import dump_json
@@ -241,7 +240,7 @@ def _predict_response(loaded: LoadedModel, results: Sequence[PredictionResult]) 
         "class_names": names,
         "predictions": [
             {
-                **to_json(each.prediction, names),
+                **each.prediction.to_dict(),
                 "heatmap": None if each.heatmap is None else each.heatmap.round(HEATMAP_DECIMALS).tolist(),
             }
             for each in results

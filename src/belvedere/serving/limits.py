@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from belvedere.errors import UsageError
 from belvedere.images.decode import MAX_PIXELS
-from belvedere.inference.model import BATCH_SIZE
+from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.runtime.http.limits import RequestLimits
 
 

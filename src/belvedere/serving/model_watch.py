@@ -15,6 +15,7 @@ import numpy as np
 from belvedere.errors import InvalidModelError
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import model_file, name_model
+from belvedere.inference.providers import DeviceOptions
 from belvedere.inference.session import Cancellation
 from belvedere.runtime.parallel import BackgroundThread, call_with_timeout
 
@@ -44,13 +45,20 @@ class LoadedModel:
 class ModelWatch:
     """Holds the model in use, and loads a new file in its place."""
 
-    def __init__(self, path: Path | str, on_reload: ReloadCallback, accept_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        on_reload: ReloadCallback,
+        accept_rate: float | None = None,
+        options: DeviceOptions | None = None,
+    ) -> None:
         """Load the model.
 
         Args:
             path: Model file or run folder.
             on_reload: Called with "loaded", "rejected" or "missing", the model in use, and the error or None.
             accept_rate: See `belvedere.load_model`; also applied to new files.
+            options: Device, for new files too; default: that of `load_model`.
 
         Raises:
             InvalidModelError: The model cannot be used.
@@ -58,8 +66,11 @@ class ModelWatch:
         """
         self._path = Path(path)
         self._on_reload = on_reload
-        self._accept_rate = accept_rate
-        self.current, self._signature = _load(self._path, accept_rate)
+        options = options or DeviceOptions()
+        self._open = partial(
+            load_model, self._path, accept_rate=accept_rate, device=options.device, providers=options.providers
+        )
+        self.current, self._signature = _load(self._path, self._open)
         self.error: str | None = None  # why the present file is not in use
         self._rejected: Signature | None = None
         self._last: Signature | None = self._signature
@@ -95,7 +106,7 @@ class ModelWatch:
 
     def _reload(self, signature: Signature | None) -> None:
         try:
-            loaded, self._signature = _load(self._path, self._accept_rate)
+            loaded, self._signature = _load(self._path, self._open)
         except Exception as error:  # noqa: BLE001 - any failure rejects the file; the watch continues
             file = model_file(self._path)
             self.error, self._rejected = str(error).replace(str(file), name_model(file)), signature
@@ -109,12 +120,12 @@ class ModelWatch:
             self.check()
 
 
-def _load(path: Path, accept_rate: float | None) -> tuple[LoadedModel, Signature]:
+def _load(path: Path, open_file: Callable[[], Model]) -> tuple[LoadedModel, Signature]:
     """Load and try a model; its file must not change in the meantime."""
     signature = _signature(path)
     file = model_file(path)
     try:
-        model = call_with_timeout(partial(load_model, path, accept_rate=accept_rate), LOAD_SECONDS, "model-load")
+        model = call_with_timeout(open_file, LOAD_SECONDS, "model-load")
     except TimeoutError:
         raise InvalidModelError(f"{file} was not loaded within {LOAD_SECONDS:g} s. Choose another model.") from None
     _warm_up(model, file)

@@ -17,6 +17,7 @@ import uvicorn
 from belvedere.errors import UsageError
 from belvedere.inference.model import Model
 from belvedere.inference.model_paths import BUNDLED
+from belvedere.inference.providers import DeviceOptions, Provider
 from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServer
 from belvedere.runtime.http.connections import configure
 from belvedere.runtime.network import BACKLOG, address_of, check_main_thread, is_local, listen, stop_connecting, url_of
@@ -45,6 +46,8 @@ def serve(
     threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
+    device: str = "auto",
+    providers: Sequence[Provider] | None = None,
     cors_origins: Sequence[str] = (),
     started: Callable[[str, LoadedModel, bool], None] | None = None,
     block: Literal[True] = True,
@@ -61,6 +64,8 @@ def serve(
     threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
+    device: str = "auto",
+    providers: Sequence[Provider] | None = None,
     cors_origins: Sequence[str] = (),
     started: Callable[[str, LoadedModel, bool], None] | None = None,
     block: Literal[False],
@@ -76,6 +81,8 @@ def serve(
     threads: int | None = None,
     token: str | None = None,
     accept_rate: float | None = None,
+    device: str = "auto",
+    providers: Sequence[Provider] | None = None,
     cors_origins: Sequence[str] = (),
     started: Callable[[str, LoadedModel, bool], None] | None = None,
     block: bool = True,
@@ -93,6 +100,8 @@ def serve(
         threads: Threads that run the model, and as many that decode. Default: one per core that the process may use.
         token: Bearer token that requests must send. Default: no token, every client is served.
         accept_rate: See `belvedere.load_model`.
+        device: See `belvedere.load_model`. Default: that of the model.
+        providers: See `belvedere.load_model`. Default: those of the model.
         cors_origins: Origins whose pages may send requests, such as "https://example.com", or "*" for every one.
         started: Called with the address of the server, the model, and whether only this machine reaches the server.
         block: Whether to serve until SIGTERM or Ctrl-C. False serves in a thread, and logs no JSON lines to stderr.
@@ -104,15 +113,11 @@ def serve(
         InvalidModelError: The model cannot be used.
         UsageError: An argument is invalid, or `block` is true outside the main thread or in a running event loop.
     """
-    if isinstance(model, Model):
-        accept_rate = model.accept_rate if accept_rate is None else accept_rate
-        model = model.name
     if block:
-        check_main_thread("serve", "belvedere", "serve", str(model))
+        check_main_thread("serve", "belvedere", "serve", model.name if isinstance(model, Model) else str(model))
     _check_token(token)
     limits, metrics, origins = limits or Limits(), Metrics(), Origins(cors_origins)
-    watch = ModelWatch(model, partial(_log_reload, metrics), accept_rate)
-    metrics.show_model(watch.current.name, watch.current.sha256)
+    watch, threads = _open_model(model, metrics, accept_rate, DeviceOptions(device, providers, threads))
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         only_local = is_local(address_of(listener))
@@ -127,6 +132,21 @@ def serve(
         with json_log():
             server.run(sockets=[listener])
     return None
+
+
+def _open_model(
+    model: Model | Path | str, metrics: Metrics, accept_rate: float | None, options: DeviceOptions
+) -> tuple[ModelWatch, int | None]:
+    """Return the watch of a model, and the number of threads; options that are not given are those of the model."""
+    if isinstance(model, Model):
+        accept_rate = model.accept_rate if accept_rate is None else accept_rate
+        device, providers, threads = options.device, options.providers, options.threads or model.options.threads
+        if options == DeviceOptions(threads=options.threads):
+            device, providers = model.options.device, model.options.providers
+        options, model = DeviceOptions(device, providers, threads), model.name
+    watch = ModelWatch(model, partial(_log_reload, metrics), accept_rate, options)
+    metrics.show_model(watch.current.name, watch.current.sha256)
+    return watch, options.threads
 
 
 def _check_token(token: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from belvedere.evaluation.report.notebook import evaluation_parts
 from belvedere.runtime import notebook
-from belvedere.training.train import Run
+from belvedere.training.run import Run
 
 
 def run_html(run: Run) -> str:

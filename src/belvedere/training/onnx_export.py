@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from belvedere.errors import InferenceError, TrainingError
-from belvedere.inference.model import CLASS_ACTIVATION_MAPS, INPUT, OOD_SCORE, OPTIONAL_OUTPUTS, OUTPUTS, Model
+from belvedere.inference.model import Model
 from belvedere.inference.model_card import card_to_metadata
+from belvedere.inference.model_graph import CLASS_ACTIVATION_MAPS, INPUT, OOD_SCORE, OPTIONAL_OUTPUTS, OUTPUTS
 from belvedere.inference.uncertainty.ood import NUM_NEIGHBORS, OODScorer, ood_scores
 from belvedere.runtime.files import write_bytes
 from belvedere.training.held_out import spatial_logits

@@ -43,7 +43,7 @@ def compute_cam(
     Returns:
         Image (h, w, 3), and maps (K, h', w') that add up to 1 over the classes at each position.
     """
-    maps = model.class_activation_maps(resize_image(pixels, model.card.preprocess)[None], cancellation)[0]
+    maps = model.forward_activation_maps(resize_image(pixels, model.card.preprocess)[None], cancellation)[0]
     region = visible_region(pixels, model.card.preprocess)
     maps = softmax_over_classes(maps / model.card.uncertainty.temperature)
     height, width = pixels.shape[:2]

@@ -133,9 +133,9 @@ def _draw_prediction(axes: Axes, prediction: Prediction, class_names: Sequence[s
     first = 1 if prediction.none_of_these else 0  # line of the most probable class
     if prediction.none_of_these:
         axes.text(0, 0.55, NONE_OF_THESE, fontsize=8, weight="bold", va="bottom", color=COLORS["contrast"])
-    order = np.argsort(np.negative(prediction.probabilities), kind="stable")[: 4 - first]
+    order = np.argsort(np.negative(prediction.probability_values), kind="stable")[: 4 - first]
     for line, index in enumerate(order, first):
-        name, probability = truncate_middle(class_names[index], 16), prediction.probabilities[index]
+        name, probability = truncate_middle(class_names[index], 16), prediction.probability_values[index]
         weight, color = ("bold", "accent") if line == 0 else ("normal", "muted")
         axes.text(0, line + 0.55, name, fontsize=8, weight=weight, va="bottom")
         axes.text(1, line + 0.55, f"{probability:.1%}", fontsize=8, weight=weight, va="bottom", ha="right")

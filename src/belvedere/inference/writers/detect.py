@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from belvedere.errors import MissingDependencyError
-from belvedere.inference.writers.text import FIRST_COLUMNS, LAST_COLUMNS, to_json
+from belvedere.inference.writers.text import FIRST_COLUMNS, LAST_COLUMNS
 from belvedere.types.prediction import Prediction
 
 CONTACT_SHEET_TITLE = "Contact sheet of Belvedere"  # in the metadata of a PNG
@@ -47,7 +47,7 @@ def _is_csv(line: str) -> bool:
 
 def _is_json_lines(line: str) -> bool:
     row = json.loads(line)
-    return isinstance(row, dict) and row.keys() == {*to_json(Prediction("", error=""), ()), "model"}
+    return isinstance(row, dict) and row.keys() == {*Prediction("", error="").to_dict(), "model"}
 
 
 def _is_json(line: str) -> bool:

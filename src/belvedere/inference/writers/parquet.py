@@ -61,7 +61,7 @@ def to_table(predictions: Sequence[Prediction], class_names: Sequence[str], mode
             each.answer,
             each.predicted_label,
             each.confidence,
-            *(each.probabilities or [None] * len(class_names)),
+            *(each.probability_values or [None] * len(class_names)),
             [asdict(tag) for tag in each.tags],
             list(each.prediction_set),
             each.none_of_these,

@@ -75,7 +75,7 @@ class CsvWriter(Writer):
         cells: list[object] = [prediction.image, *[prediction.label] * self._labels]
         cells += [prediction.answer, prediction.predicted_label]
         if prediction.error is None:
-            cells += [_six(prediction.confidence or 0.0), *map(_six, prediction.probabilities)]
+            cells += [_six(prediction.confidence or 0.0), *map(_six, prediction.probability_values)]
         else:
             cells += [None] * (1 + self._num_classes)
         cells += ["|".join(f"{tag.name}:{tag.area_fraction:.2f}" for tag in prediction.tags)]
@@ -87,14 +87,13 @@ class CsvWriter(Writer):
 class JsonLinesWriter(Writer):
     """Write one JSON object a line and image."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
+    def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:  # noqa: ARG002
         self._file = file
-        self._class_names = class_names
         self._model = model.short
 
     def write(self, prediction: Prediction) -> None:
         """Write one line."""
-        row = to_json(prediction, self._class_names) | {"model": self._model}
+        row = prediction.to_dict() | {"model": self._model}
         self._file.write(_json_text(row) + "\n")
 
 
@@ -103,14 +102,13 @@ class JsonWriter(Writer):
 
     def __init__(self, file: TextIO, class_names: Sequence[str], model: ModelId) -> None:
         self._file = file
-        self._class_names = class_names
         self._separator = "\n"
         head = _json_text({"model": asdict(model), "class_names": list(class_names)})
         file.write(f'{head.removesuffix("}")}, "predictions": [')
 
     def write(self, prediction: Prediction) -> None:
         """Write one element of the list."""
-        self._file.write(self._separator + _json_text(to_json(prediction, self._class_names)))
+        self._file.write(self._separator + _json_text(prediction.to_dict()))
         self._separator = ",\n"
 
     def close(self, error: str | None = None) -> None:
@@ -135,28 +133,6 @@ WRITERS.add("csv", WriterSpec(CsvWriter))
 WRITERS.add("jsonl", WriterSpec(JsonLinesWriter))
 WRITERS.add("json", WriterSpec(JsonWriter))
 WRITERS.add("parquet", WriterSpec(None, is_binary=True))
-
-
-def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, object]:
-    """Return a prediction as a JSON object; unknown values are null."""
-
-    def by_class(values: Sequence[float]) -> dict[str, float] | None:
-        return dict(zip(class_names, values, strict=True)) if values else None
-
-    return {
-        "image": prediction.image,
-        "answer": prediction.answer,
-        "predicted_label": prediction.predicted_label,
-        "confidence": prediction.confidence,
-        "probabilities": by_class(prediction.probabilities),
-        "tags": [asdict(tag) for tag in prediction.tags],
-        "tag_probabilities": by_class(prediction.tag_probabilities),
-        "prediction_set": list(prediction.prediction_set),
-        "none_of_these": prediction.none_of_these,
-        "none_of_these_score": prediction.none_of_these_score,
-        "warnings": list(prediction.warnings),
-        "error": prediction.error,
-    }
 
 
 def _json_text(value: object) -> str:
