@@ -80,12 +80,10 @@ def predict(
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Returns:
-        One prediction per image, in order, with `error` if an image cannot be decoded; with `out`, the
-        number of images and of unreadable ones.
+        One prediction per image, in order, with `error` if it cannot be decoded; with `out`, the number of images.
 
     Raises:
-        UsageError: An object is no image, there are no images, the file cannot be written, or the device cannot be
-            used.
+        UsageError: An object is no image, there are none, the file cannot be written, or the device cannot be used.
         OutputExistsError: The file exists and may not be replaced.
         MissingDependencyError: The format is "parquet" and pyarrow is not installed.
     """
