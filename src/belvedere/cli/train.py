@@ -101,8 +101,7 @@ def train(
     from belvedere.cli.progress import TrainingProgress
 
     run_code(code)
-    if start_from is None and recipe is None:
-        recipe = _default_recipe(network, weights)
+    recipe = recipe or _default_recipe(network, weights, start_from)
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or (), given)
     epochs = changes.pop("epochs", None) if epochs is None else epochs
@@ -153,8 +152,10 @@ def _print_recipe(
     print(belvedere.recipe_to_toml(recipe or "standard", config, epochs, **changes), end="")  # noqa: T201
 
 
-def _default_recipe(network: str | None, weights: Path | None) -> str:
-    """Return the recipe for a network: `probe` if it is pretrained."""
+def _default_recipe(network: str | None, weights: Path | None, start_from: Path | None) -> str | None:
+    """Return the recipe for a network: `probe` if it is pretrained; None for that of the run to start from."""
+    if start_from is not None:
+        return None
     if weights is not None:
         return "probe"
     if network is None:
