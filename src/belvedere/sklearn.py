@@ -126,11 +126,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             UnsupportedInputError: X is no collection of images.
         """
         check_is_fitted(self, "model_bytes_")
-        predictions = list(self.model_.predict_iter(_read_images(X), draft=True))
+        predictions = list(self.model_.predict_sources(_read_images(X), draft=True))
         for prediction in predictions:
             if prediction.error is not None:
                 raise InvalidImageError(prediction.image, prediction.error)
-        return np.array([prediction.probabilities for prediction in predictions])
+        return np.array([prediction.probability_values for prediction in predictions])
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the most probable class of each image, (n,), in the type of y."""

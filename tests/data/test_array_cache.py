@@ -388,7 +388,7 @@ def test_what_was_decoded_stays_when_it_is_cut_off(
 ) -> None:
     monkeypatch.setattr(image_cache, "CHUNK_SIZE", 2)
     monkeypatch.setattr(image_cache, "num_usable_cpus", lambda: 1)
-    monkeypatch.setattr("belvedere.runtime.parallel.num_usable_cpus", lambda: 1)
+    monkeypatch.setattr("belvedere.runtime.thread_pool.num_usable_cpus", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         read_image_array(contents_of(photos), SIZE, Interrupts())
     decoded.clear()

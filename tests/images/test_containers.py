@@ -283,4 +283,4 @@ def test_no_damaged_image_does_more_than_be_refused() -> None:
     command = [sys.executable, str(script), "--images", "1500", "--seed", "1000000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "1,500 pictures" in done.stdout
+    assert "1,500 images" in done.stdout

@@ -86,7 +86,7 @@ def test_a_run_that_was_cut_off_is_neither_model_nor_images(left: str) -> None:
     cut(Path("cut.partial"), left)
     for told in (refusal("cut.partial", "holiday"), refusal("holiday", "cut.partial"), refusal("cut", "holiday")):
         assert "cut.partial is a run folder without model.onnx" in told
-        assert "resume" in told
+        assert "resume" in told.lower()
     for path in ("cut", "cut.partial"):
         with pytest.raises(InvalidModelError):
             load_model(path)

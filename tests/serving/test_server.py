@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -262,8 +263,8 @@ def test_a_file_that_comes_while_another_is_opened_is_met_at_the_next_look(
     file.write_bytes(activation_map_model())
     watch = ModelWatch(file, lambda what, served, _: heard.append((what, served.model.class_names)))
 
-    def load_and_replace(path: Path, accept_rate: float | None) -> Model:
-        loaded = load_model(path, accept_rate=accept_rate)
+    def load_and_replace(path: Path, **options: Any) -> Model:
+        loaded = load_model(path, **options)
         renamed_over(file, last)
         monkeypatch.undo()
         return loaded

@@ -147,7 +147,9 @@ def test_every_network_exports(name: str) -> None:
     exported = export_graph(network, size, pictures)
     assert exported.max_relative_error < 1e-4
     model = Model.from_bytes(exported.graph.SerializeToString(), None)
-    assert model.class_activation_maps(pictures).mean((2, 3)) == pytest.approx(model.forward(pictures).logits, abs=1e-4)
+    assert model.forward_activation_maps(pictures).mean((2, 3)) == pytest.approx(
+        model.forward(pictures).logits, abs=1e-4
+    )
     with torch.no_grad():
         logits = network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
     assert model.forward(pictures).logits == pytest.approx(logits.numpy(), abs=1e-4)
@@ -170,7 +172,7 @@ def test_a_flexible_network_takes_pictures_of_the_side_that_a_recipe_names() -> 
     entry = architecture_for(replace(RECIPES["standard"], image_size=80))
     pictures = torch.randint(0, 256, (2, 80, 80, 3), dtype=torch.uint8).numpy()
     model = Model.from_bytes(export_graph(entry.create(3), entry.preprocess, pictures).graph.SerializeToString(), None)
-    assert model.class_activation_maps(pictures).shape == (2, 3, 5, 5)
+    assert model.forward_activation_maps(pictures).shape == (2, 3, 5, 5)
     with pytest.raises(UsageError, match=r"150 x 150.*112"):
         architecture_for(replace(RECIPES["article"], image_size=112))
 

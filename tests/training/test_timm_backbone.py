@@ -64,7 +64,7 @@ def test_it_conforms_and_exports(name: str) -> None:
     exported = export_graph(network, size, pictures)
     assert exported.max_relative_error < 1e-4
     model = Model.from_bytes(exported.graph.SerializeToString(), None)
-    evidence = model.class_activation_maps(pictures)
+    evidence = model.forward_activation_maps(pictures)
     assert evidence.shape[2] == evidence.shape[3] > 1
     assert evidence.mean((2, 3)) == pytest.approx(model.forward(pictures).logits, abs=1e-4)
 

@@ -120,10 +120,10 @@ class Registry(Mapping[str, Value]):
 
 
 def warn(message: str) -> None:
-    """Log a warning of one line; Python prints it to stderr unless the host has configured logging."""
+    """Log a warning of one line, which commands print to stderr."""
     import logging
 
-    logging.getLogger("belvedere").warning("%s", printable(message))
+    logging.getLogger(__name__).warning("%s", printable(message))
 
 
 def _describe(plugin: "EntryPoint") -> str:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +66,8 @@ class ModelWatch:
         self._path = Path(path)
         self._on_reload = on_reload
         options = options or DeviceOptions()
-        self._open = partial(
-            load_model, self._path, accept_rate=accept_rate, device=options.device, providers=options.providers
+        self._open = lambda: load_model(
+            self._path, accept_rate=accept_rate, device=options.device, providers=options.providers
         )
         self.current, self._signature = _load(self._path, self._open)
         self.error: str | None = None  # why the present file is not in use
