@@ -69,10 +69,10 @@ def test_the_rows_are_those_of_the_local_engine(tiny_model: Path, photos: Path, 
 
 def test_a_worker_keeps_to_its_core(tiny_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many rows are answered for in the thread that is asked, without a pool of more."""
-    from belvedere.inference import model
     from belvedere.inference.ray_backend import Predictor
+    from belvedere.runtime import thread_pool
 
-    monkeypatch.setattr(model, "parallel_map", None)
+    monkeypatch.setattr(thread_pool, "ThreadPoolExecutor", None)
     names = sorted(str(file) for file in photos.glob("*/*"))[:100]
     answers = Predictor(tiny_model.read_bytes(), MODEL)(pa.table({"name": [os.fsencode(name) for name in names]}))
     assert answers["image"].to_pylist() == names
