@@ -127,7 +127,7 @@ def make_prediction(
 ) -> Prediction:
     """Return a prediction with these probabilities; without any, that of an unreadable image."""
     if not probabilities:
-        return Prediction(image, error="empty file", label=label)
+        return Prediction(image, error="empty file", label=label, class_names=tuple(names))
     best = max(range(len(names)), key=lambda index: probabilities[index])
     return Prediction(image, names[best], probabilities[best], probabilities, label=label, class_names=tuple(names))
 

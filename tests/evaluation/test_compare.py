@@ -132,7 +132,10 @@ def test_predictions_round_trip(tmp_path: Path, names: list[str], image: str) ->
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     probabilities = [0.5, 0.5, *([0.0] * (len(set(names)) - 2))]
     names = list(dict.fromkeys(names))
-    written = [make_prediction(image, names[0], *probabilities, names=names), make_prediction("torn", names[1])]
+    written = [
+        make_prediction(image, names[0], *probabilities, names=names),
+        make_prediction("torn", names[1], names=names),
+    ]
     run = write_run(tmp_path / "run", written, names)
     (run / "metrics.json").write_text(json.dumps({"class_names": names}))
     read = read_predictions(run)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from belvedere.cli.tables import register_table
 from belvedere.errors import OutputExistsError, UnknownNameError, UsageError
 from belvedere.evaluation.report.sinks import MAX_SHEET_IMAGES, ContactSheet
 from belvedere.images.inputs import MAX_NAME_BYTES, read_paths
@@ -31,6 +32,12 @@ def photos(tmp_path: Path) -> Path:
     folder = write_classes(tmp_path / "photos", 1)
     (folder / "green/broken.png").write_text("no picture")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _with_tables() -> None:
+    """Register the format of tables, as the command line does."""
+    register_table()
 
 
 def names(folder: Path) -> list[str]:

@@ -404,7 +404,7 @@ def test_figures_beside_the_bar_are_means_over_the_epoch_so_far(monkeypatch: pyt
 
     def line(epoch: int, first: int, stop: int) -> str:
         loss, accuracy = means(batches[first:stop])
-        return f"epoch {epoch}/2 loss {loss:.3f} accuracy {accuracy:.3f}"
+        return f"epoch {epoch}/2 loss {loss:.3f} accuracy {accuracy:.1%}"
 
     assert [row[3] for row in shown] == [
         *["", "", line(1, 0, 2), line(1, 0, 2), line(1, 0, 4)],
@@ -448,8 +448,8 @@ def test_line_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     [row] = run(replace(RECIPE, epochs=1), progress=Lines()).history
     assert lines == [
-        f"epoch   1/1     2.0 s      13 images/s  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
-        "validation loss 0.1235  validation accuracy 0.7500"
+        f"epoch   1/1     2.0 s      13 images/s  loss {row.loss:.4f}  accuracy {row.accuracy:6.1%}  "
+        "validation loss 0.1235  validation accuracy  75.0%"
     ]
 
 

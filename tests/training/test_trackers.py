@@ -4,7 +4,7 @@ import importlib
 import json
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,15 @@ class Broken(Tracker):
     def start(self, context: TrainingContext) -> None:
         print("hello")
         raise ValueError("no server\nat all")
+
+    def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Never reached."""
+
+    def finish(self, folder: Path, values: Mapping[str, float]) -> None:
+        """Never reached."""
+
+    def abort(self) -> None:
+        """Never reached."""
 
 
 def test_an_error_of_a_tracker_is_one_line(finished: Run, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,12 +14,12 @@ from belvedere.auditing.checks import priorities, summarize
 from belvedere.auditing.class_checks import check_classes
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
 from belvedere.auditing.duplicates.near import find_near_duplicates
-from belvedere.auditing.image_checks import FLAGGED, IMAGE_CHECKS, LISTED, dataset_medians
+from belvedere.auditing.image_checks import FLAGGED, IMAGE_CHECKS, LISTED, ImageCheck, dataset_medians
 from belvedere.auditing.image_statistics import THUMBNAIL_SIZE, ImageStatistics, read_statistics
 from belvedere.auditing.label_checks import LabelCheckResult, check_labels
 from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method
 from belvedere.auditing.output import NETWORK, write_audit
-from belvedere.auditing.register import pixel_functions, registered_checks
+from belvedere.auditing.register import RegisteredCheck, pixel_functions, registered_checks
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
 from belvedere.inference.model import Model
@@ -143,25 +143,20 @@ def _check_images(
     samples: Sequence[Sample], statistics: Sequence[ImageStatistics]
 ) -> tuple[list[Issue], tuple[DataWarning, ...]]:
     """Return the issues of single images, and a warning about each registered check that failed."""
-    medians, registered = dataset_medians(statistics), registered_checks()
+    medians = dataset_medians(statistics)
+    checks: dict[str, ImageCheck | RegisteredCheck] = {**IMAGE_CHECKS, **registered_checks()}
     issues: list[Issue] = []
     failures: dict[str, tuple[str, list[str]]] = {}  # first error and images of each check
     for sample, each in zip(samples, statistics, strict=True):
-        found = {
-            name: (score, check.message(each, medians))
-            for name, check in IMAGE_CHECKS.items()
-            if (score := check.score(each, medians)) >= LISTED
-        }
-        for name, own in registered.items():
-            result = own.score_statistics(each, medians)
+        for name, check in checks.items():
+            result = check.evaluate(each, medians)
             if result.error:
                 failures.setdefault(name, (result.error, []))[1].append(sample.name)
             elif result.score >= LISTED:
-                found[name] = result.score, result.message
-        issues += (
-            Issue(sample.name, name, round(score, 4), score >= FLAGGED, message, label=sample.label)
-            for name, (score, message) in found.items()
-        )
+                is_issue = result.score >= FLAGGED
+                issues.append(
+                    Issue(sample.name, name, round(result.score, 4), is_issue, result.message, label=sample.label)
+                )
     return issues, tuple(
         DataWarning(f"{len(names)} of {len(samples)} images not checked. {error}", tuple(names))
         for error, names in failures.values()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from belvedere.auditing.image_statistics import ImageStatistics
+from belvedere.auditing.image_statistics import CheckScore, ImageStatistics
 
 LISTED, FLAGGED = 0.25, 0.5  # scores from which an issue is listed, and flagged
 EXIF_SCORE = 0.4  # listed, not flagged
@@ -45,9 +45,10 @@ class ImageCheck:
     message: Callable[[ImageStatistics, DatasetMedians], str]
     is_of_files: bool = False
 
-    def score(self, image: ImageStatistics, medians: DatasetMedians) -> float:
-        """Return the score of an image, 0 to 1."""
-        return self.measure(image, medians) if image.readable or self.is_of_files else 0.0
+    def evaluate(self, image: ImageStatistics, medians: DatasetMedians) -> CheckScore:
+        """Return the score of an image, with a message if it is to be listed."""
+        score = self.measure(image, medians) if image.readable or self.is_of_files else 0.0
+        return CheckScore(score, self.message(image, medians) if score >= LISTED else "")
 
 
 def dataset_medians(statistics: Sequence[ImageStatistics]) -> DatasetMedians:

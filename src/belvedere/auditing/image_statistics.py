@@ -35,15 +35,15 @@ _MAGIC = {  # first bytes -> format and its extensions
 
 
 @dataclass(frozen=True, slots=True)
-class PixelScore:
-    """Result of a registered check for one image."""
+class CheckScore:
+    """Result of a check for one image."""
 
     score: float = 0.0  # 0 to 1; 1: certainly an issue
     message: str = ""
     error: str = ""  # why there is no score
 
 
-PixelFunctions = Mapping[str, Callable[[RGB], PixelScore]]  # by the names of the checks
+PixelFunctions = Mapping[str, Callable[[RGB], CheckScore]]  # by the names of the checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ImageStatistics:
     entropy: float = 0.0  # of the luminance in 64 levels, bits
     blur: float = 0.0  # 0 sharp to 1 blurred
     high_frequency_ratio: float = 0.0  # power of the highest frequencies relative to high ones, common logarithm
-    pixel_scores: Mapping[str, PixelScore] = field(default_factory=dict)  # of registered checks of pixels
+    pixel_scores: Mapping[str, CheckScore] = field(default_factory=dict)  # of registered checks of pixels
 
     @property
     def readable(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from belvedere.auditing.checks import CHECKS, Check
 from belvedere.auditing.image_checks import LISTED, DatasetMedians
-from belvedere.auditing.image_statistics import ImageStatistics, PixelScore
+from belvedere.auditing.image_statistics import CheckScore, ImageStatistics
 from belvedere.errors import PluginError, UsageError, find_named
 from belvedere.images.decode import RGB
 from belvedere.runtime.registry import plugin_errors
@@ -26,19 +26,19 @@ class RegisteredCheck(Check):
     message: MessageFunction | None
     on: str  # one of `SOURCES`
 
-    def score_statistics(self, image: ImageStatistics, medians: DatasetMedians) -> PixelScore:
+    def evaluate(self, image: ImageStatistics, medians: DatasetMedians) -> CheckScore:
         """Return the score of an image whose pixels are gone; 0 if it cannot be read."""
         if self.on == "pixels" or not image.readable:
-            return image.pixel_scores.get(self.name, PixelScore())
+            return image.pixel_scores.get(self.name, CheckScore())
         return self._score(image, medians)
 
-    def score_pixels(self, pixels: RGB) -> PixelScore:
+    def score_pixels(self, pixels: RGB) -> CheckScore:
         """Return the score of the pixels of an image, (H, W, 3), which stay unchanged."""
         view = pixels.view()
         view.flags.writeable = False
         return self._score(view)
 
-    def _score(self, *inputs: object) -> PixelScore:
+    def _score(self, *inputs: object) -> CheckScore:
         try:
             with plugin_errors(f"The check {self.name!r}"):
                 score = float(self.function(*inputs))
@@ -48,8 +48,8 @@ class RegisteredCheck(Check):
                 if self.message is not None and score >= LISTED:
                     text = str(self.message(*inputs))
         except PluginError as error:
-            return PixelScore(error=str(error))
-        return PixelScore(score, text)
+            return CheckScore(error=str(error))
+        return CheckScore(score, text)
 
 
 def register_check(
@@ -96,6 +96,6 @@ def registered_checks() -> Mapping[str, RegisteredCheck]:
     return {name: check for name, check in CHECKS.items() if isinstance(check, RegisteredCheck)}
 
 
-def pixel_functions() -> Mapping[str, Callable[[RGB], PixelScore]]:
+def pixel_functions() -> Mapping[str, Callable[[RGB], CheckScore]]:
     """Return the functions of those checks that need the pixels, by name."""
     return {name: check.score_pixels for name, check in registered_checks().items() if check.on == "pixels"}

@@ -62,12 +62,13 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify IMAGES with MODEL: probabilities, tags, none of these; as table, CSV, JSON, JSON lines or Parquet."""
-    import belvedere.cli.tables  # noqa: F401 - registers the format `table`
     from belvedere.cli.progress import CommandProgress
+    from belvedere.cli.tables import register_table
     from belvedere.evaluation.report.sinks import ContactSheet, Heatmaps
     from belvedere.images.inputs import read_paths
     from belvedere.inference.batch import STDIN, choose_model, predict_files
 
+    register_table()
     run_code(code)
     if as_json and (format or out):
         raise UsageError("--json prints to stdout: leave out --format and --out, or leave out --json.")

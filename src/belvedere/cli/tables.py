@@ -52,7 +52,9 @@ class TableWriter:
             self._predictions.clear()
 
 
-WRITERS.add("table", WriterSpec(TableWriter))
+def register_table() -> None:
+    """Register the format `table`, which only commands have."""
+    WRITERS.add("table", WriterSpec(TableWriter), overwrite=True)
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> "Table":

@@ -135,7 +135,7 @@ def _read_row(row: list[str], class_names: tuple[str, ...], positions: dict[str,
     cells = {name: row[position] for name, position in positions.items()}
     image, label, error = cells["image"], cells["label"], cells["error"]
     if error:
-        return Prediction(image, error=error, label=label)
+        return Prediction(image, error=error, label=label, class_names=class_names)
     first = positions["confidence"] + 1
     probabilities = tuple(float(cell) for cell in row[first : first + len(class_names)])
     none = {"true": True, "false": False}.get(cells["none_of_these"])

@@ -134,7 +134,7 @@ def review(
         url = url_of(listener, host) + (f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/")
         _log_address(url, guard, progress, block)
         stack.callback(context.neighbors.stop)
-        _use_models(context, models, partial(_hash_images, entries, dataset), progress)
+        _use_models(context, models, partial(_hash_images, entries, dataset), progress, block)
         server = make_server(create_app(context, guard, models.model), guard.limits)
         if not block:
             stack.pop_all()  # the thread closes the socket and stops the search
@@ -163,12 +163,17 @@ class BackgroundReview(BackgroundServer):
 
 
 def _use_models(
-    context: ReviewContext, models: ReviewModels, hash_images: Callable[[Progress], HashedSamples], progress: Progress
+    context: ReviewContext,
+    models: ReviewModels,
+    hash_images: Callable[[Progress], HashedSamples],
+    progress: Progress,
+    block: bool,
 ) -> None:
     if models.model is not None:
         progress.log(f"Model for heatmaps and neighbors: {models.model.identity}")
     if models.embed is not None:
-        context.neighbors.start(hash_images, models.embed, progress)
+        # A bar from a thread would appear in whichever cell of a notebook runs then.
+        context.neighbors.start(hash_images, models.embed, progress if block else Progress())
 
 
 def summarize(queue: Queue) -> ReviewSummary:

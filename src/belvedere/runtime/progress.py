@@ -43,9 +43,7 @@ class Progress:
     def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
         """Show warnings about data, a line each with the first few names."""
         for warning in warnings:
-            more = f" and {len(warning.names) - MAX_NAMES} more" if len(warning.names) > MAX_NAMES else ""
-            names = ": " + ", ".join(warning.names[:MAX_NAMES]) + more if warning.names else ""
-            self.log(f"{WARNING_PREFIX}{warning.message}{names}")
+            self.log(WARNING_PREFIX + describe_warning(warning))
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
@@ -65,6 +63,12 @@ class Progress:
     def stage(self, name: str) -> Iterator[None]:
         """Run a stage of a training: "fit", "export" or "write"; a program may prepare its process for it."""
         yield
+
+
+def describe_warning(warning: DataWarning) -> str:
+    """Return a warning in one line, with its first few names."""
+    more = f" and {len(warning.names) - MAX_NAMES} more" if len(warning.names) > MAX_NAMES else ""
+    return warning.message + (": " + ", ".join(warning.names[:MAX_NAMES]) + more if warning.names else "")
 
 
 class ForwardedProgress(Progress):
@@ -129,12 +133,14 @@ class LoggerProgress(ForwardedProgress):
     def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
         warnings = tuple(warnings)
         for warning in warnings:
-            LOGGER.warning("%s", printable(": ".join([warning.message, ", ".join(warning.names)]).removesuffix(": ")))
+            LOGGER.warning("%s", printable(describe_warning(warning)))
         super().log_warnings(warnings)
 
 
-class _LineTask(Task):
-    """Prints a line every ten seconds."""
+class _TimedTask(Task):
+    """Shows the state of a job from time to time."""
+
+    interval: float  # seconds between two states
 
     def __init__(self, description: str, images: int, unit: str) -> None:
         self._description, self._images, self._unit = description, images, unit
@@ -147,13 +153,23 @@ class _LineTask(Task):
     def advance(self, images: int, metrics: str = "") -> None:
         self._done += images
         now = time.monotonic()
-        if now - self._last >= LINE_INTERVAL_SECONDS:
+        if now - self._last >= self.interval:
             self._last = now
-            rate = (self._done - self._skipped) / (now - self._start)
             total = f"/{self._images}" if self._images else ""
-            left = f", {(self._images - self._done) / rate if rate else 0:.0f} s left" if self._images else ""
-            speed = f"{rate:.0f} {self._unit}/s{left}"
-            print_error(f"{self._description}: {self._done}{total} {self._unit}, {speed} {metrics}".rstrip())
+            self._show(f"{self._done}{total}", (self._done - self._skipped) / (now - self._start), metrics)
+
+    def _show(self, done: str, rate: float, metrics: str) -> None:
+        """Show how many images are done, such as "10/25", and the images per second."""
+
+
+class _LineTask(_TimedTask):
+    """Prints a line every ten seconds."""
+
+    interval = LINE_INTERVAL_SECONDS
+
+    def _show(self, done: str, rate: float, metrics: str) -> None:
+        left = f", {(self._images - self._done) / rate if rate else 0:.0f} s left" if self._images else ""
+        print_error(f"{self._description}: {done} {self._unit}, {rate:.0f} {self._unit}/s{left} {metrics}".rstrip())
 
 
 class LineProgress(Progress):
@@ -212,30 +228,19 @@ class TerminalProgress(Progress):
             yield BarTask()
 
 
-class _NotebookTask(Task):
+class _NotebookTask(_TimedTask):
     """Draws a bar into an output of the current cell."""
+
+    interval = REDRAW_SECONDS
 
     def __init__(self, description: str, images: int, unit: str) -> None:
         from IPython.display import display
 
-        self._description, self._images, self._unit = description, images, unit
-        self.resume_at(0)
+        super().__init__(description, images, unit)
         self._handle = display(self._draw(""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
-    def resume_at(self, images: int) -> None:
-        self._done = self._skipped = images
-        self._start = self._last = time.monotonic()
-
-    def advance(self, images: int, metrics: str = "") -> None:
-        self._done += images
-        now = time.monotonic()
-        if now - self._last >= REDRAW_SECONDS:
-            self._last = now
-            rate = (self._done - self._skipped) / (now - self._start)
-            total = f"/{self._images}" if self._images else ""
-            self._handle.update(
-                self._draw(f"{self._done}{total}, {rate:.0f} {self._unit}/s {metrics}".rstrip()), raw=True
-            )
+    def _show(self, done: str, rate: float, metrics: str) -> None:
+        self._handle.update(self._draw(f"{done}, {rate:.0f} {self._unit}/s {metrics}".rstrip()), raw=True)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -140,14 +140,14 @@ def cross_validate(
     for number, fold in enumerate(draw_fold_splits(pool, num_folds, run.recipe, run.seed), 1):
         runtime.progress.log(f"Fold {number} of {num_folds}: {len(fold.train.samples)} images to train on")
         evaluation = _evaluate_fold(replace(run, split=fold), runtime, train)
-        runtime.progress.log(f"Fold {number} of {num_folds}: accuracy {evaluation.accuracy:.4f}")
+        runtime.progress.log(f"Fold {number} of {num_folds}: accuracy {evaluation.accuracy:.1%}")
         evaluations.append(evaluation)
     predictions = {each.image: each for evaluation in evaluations for each in evaluation.predictions}
     in_order = [predictions[sample.name] for sample in run.dataset.samples if sample.name in predictions]
     pooled = compute_metrics(in_order, run.dataset.class_names, split=OUT_OF_FOLD)
     metrics = summarize_folds(evaluations)
     runtime.progress.log(
-        f"Cross-validation: accuracy {metrics.accuracy.mean:.4f} (standard deviation {metrics.accuracy.std:.4f} over "
+        f"Cross-validation: accuracy {metrics.accuracy.mean:.1%} (standard deviation {metrics.accuracy.std:.1%} over "
         f"{num_folds} folds). Training the model on all images"
     )
     return replace(pooled, cross_validation=metrics)

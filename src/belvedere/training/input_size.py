@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from belvedere.data.splits import DataSplit
@@ -13,7 +12,7 @@ from belvedere.training.device import Device, Runtime
 from belvedere.training.networks import architecture_for
 from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.recipes import MAX_IMAGE_SIZE, Recipe
-from belvedere.training.schedule import NUM_SAMPLES, size_at
+from belvedere.training.schedule import sizes_of
 
 SMALLER_SIZES = (6 / 7, 5 / 7, 4 / 7, 3 / 7)  # of the network's own: 192, 160, 128 and 96 for 224 pixels
 SIZE_MULTIPLE = 32  # pixels
@@ -33,19 +32,19 @@ def adapt_size_schedule(recipe: Recipe, progress: Progress) -> Recipe:
     own = spec.preprocess.height
     scale = own / recipe.image_size_schedule[-1][1]
     schedule = tuple((at, min(max(1.0, size * scale), MAX_IMAGE_SIZE)) for at, size in recipe.image_size_schedule)
-    sizes = {size_at(schedule, fraction) for fraction in np.linspace(0, 1, NUM_SAMPLES)}
     network = spec.create(2).eval()
-    if all(_accepts_size(network, size) for size in sizes):
+    if all(accepts_size(network, size) for size in sizes_of(schedule)):
         return replace(recipe, image_size_schedule=schedule)
     progress.log(f"{recipe.network} accepts images of {own} x {own} pixels only: it is trained without crops.")
     return replace(recipe, image_size_schedule=())
 
 
-def _accepts_size(network: Network, size: int) -> bool:
+def accepts_size(network: Network, size: int) -> bool:
+    """Return whether a network, in evaluation mode, accepts images of a size, pixels."""
     try:
         with torch.inference_mode():
             network.forward_embedding(torch.zeros(1, 3, size, size))
-    except (RuntimeError, AssertionError, ValueError):
+    except Exception:  # noqa: BLE001 - whatever a module raises for a size that it is not made for
         return False
     return True
 

@@ -165,7 +165,7 @@ class Trainer:
             if now - shown >= SECONDS_BETWEEN_METRICS:
                 shown = now
                 loss, accuracy = self._epoch_metrics()
-                metrics = f"epoch {epoch + 1}/{batches.epochs} loss {loss:.3f} accuracy {accuracy:.3f}"
+                metrics = f"epoch {epoch + 1}/{batches.epochs} loss {loss:.3f} accuracy {accuracy:.1%}"
             task.advance(stop - first, metrics)
             state.epoch_seconds, started = state.epoch_seconds + now - started, now
             if self._is_over_time(state.seconds + state.epoch_seconds):
@@ -381,6 +381,6 @@ def _seeded(seed: int, device: Device) -> Iterator[None]:
 def _line(metrics: EpochMetrics, epochs: int) -> str:
     return (
         f"epoch {metrics.epoch:3d}/{epochs}  {metrics.seconds:6.1f} s  {metrics.images_per_second:6.0f} images/s  "
-        f"loss {metrics.loss:.4f}  accuracy {metrics.accuracy:.4f}  "
-        f"validation loss {metrics.validation_loss:.4f}  validation accuracy {metrics.validation_accuracy:.4f}"
+        f"loss {metrics.loss:.4f}  accuracy {metrics.accuracy:6.1%}  "
+        f"validation loss {metrics.validation_loss:.4f}  validation accuracy {metrics.validation_accuracy:6.1%}"
     )

@@ -10,14 +10,13 @@ from torch import Tensor
 from belvedere.errors import TrainingError, UsageError
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.registry import plugin_errors
+from belvedere.training.input_size import accepts_size
 from belvedere.training.networks import architecture_for
 from belvedere.training.networks.registry import ArchitectureSpec, Network
 from belvedere.training.networks.wrapped import TOLERANCE, check_logits, random_pixels
 from belvedere.training.onnx_export import export_graph
 from belvedere.training.recipes import Recipe, Schedule
-from belvedere.training.schedule import size_at
-
-NUM_SAMPLES = 50  # positions of the image size schedule
+from belvedere.training.schedule import size_at, sizes_of
 
 
 def prepare_network(recipe: Recipe, num_classes: int, seed: int, progress: Progress) -> Recipe:
@@ -52,8 +51,8 @@ def prepare_network(recipe: Recipe, num_classes: int, seed: int, progress: Progr
 
 def _adapt_schedule(schedule: Schedule, network: Network, spec: ArchitectureSpec, progress: Progress) -> Schedule:
     """Return the schedule; for a network of one size, that size, or no crops if crops cannot have it."""
-    sizes = {size_at(schedule, fraction) for fraction in np.linspace(0, 1, NUM_SAMPLES)} if schedule else set()
-    if not sizes or (spec.any_size is not False and all(_accepts_size(network, size) for size in sizes)):
+    sizes = sizes_of(schedule)
+    if not sizes or (spec.any_size is not False and all(accepts_size(network, size) for size in sizes)):
         return schedule
     size = spec.preprocess.height
     fixed = ((0.0, float(size)),)
@@ -102,12 +101,3 @@ def _check_export(network: Network, spec: ArchitectureSpec) -> None:
         raise UsageError(
             f"The network {spec.name!r} cannot be exported to ONNX, so it is not trained. {error}"
         ) from error
-
-
-def _accepts_size(network: Network, size: int) -> bool:
-    try:
-        with torch.no_grad():
-            network(torch.zeros(2, 3, size, size))
-    except Exception:  # noqa: BLE001 - whatever a module raises for a size that it is not made for
-        return False
-    return True

@@ -22,6 +22,11 @@ def size_at(schedule: Schedule, fraction: float) -> int:
     return max(2, round(value_at(schedule, fraction) / SIZE_MULTIPLE)) * SIZE_MULTIPLE
 
 
+def sizes_of(schedule: Schedule) -> set[int]:
+    """Return the image sizes that a schedule has; empty without one."""
+    return {size_at(schedule, fraction) for fraction in np.linspace(0, 1, NUM_SAMPLES)} if schedule else set()
+
+
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
     """Batches of a training: the same ones in every epoch; the last epoch may be incomplete."""

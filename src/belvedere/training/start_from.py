@@ -51,10 +51,10 @@ class StartRun:
     @property
     def origin(self) -> dict[str, str]:
         """The run and the pretrained weights that it started from, for the model card."""
-        kept = {
+        known = {
             key: self.pretrained_from[key] for key in ("weights", "sha256", "license") if key in self.pretrained_from
         }
-        return {**kept, "run": self.name}
+        return {**known, "run": self.name}
 
     def backbone(self) -> Weights:
         """Return the weights of a pretrained backbone.
@@ -125,8 +125,8 @@ def check_start(start: StartRun | None, recipe: Recipe) -> None:
 
 def write_splits(folder: Path, split: DataSplit) -> None:
     """Write splits.csv: the hash and the split of each image of a run."""
-    parts = {"train": split.train, "val": split.validation, "test": split.hashed_test}
-    write_csv(folder / SPLITS, COLUMNS, [(key, name) for name, part in parts.items() for key in part.hashes])
+    splits = {"train": split.train, "val": split.validation, "test": split.hashed_test}
+    write_csv(folder / SPLITS, COLUMNS, [(key, name) for name, hashed in splits.items() for key in hashed.hashes])
 
 
 def _read_splits(file: Path) -> dict[str, str]:
@@ -147,14 +147,14 @@ def leak_warnings(split: DataSplit, start: StartRun) -> tuple[DataWarning, ...]:
                 "metrics be optimistic"
             ),
         )
-    parts: dict[str, HashedSamples] = {"test": split.hashed_test, "validation": split.validation}
+    held_out: dict[str, HashedSamples] = {"test": split.hashed_test, "validation": split.validation}
     found = {
         title: tuple(
             sample.name
-            for sample, key in zip(part.samples, part.hashes, strict=True)
+            for sample, key in zip(hashed.samples, hashed.hashes, strict=True)
             if start.split_of.get(key) == "train"
         )
-        for title, part in parts.items()
+        for title, hashed in held_out.items()
     }
     return tuple(
         DataWarning(
@@ -188,17 +188,17 @@ def take_weights(network: Network, start: StartRun, class_names: tuple[str, ...]
             "of this recipe. Leave `recipe` and `network` out, to go on with those of the run."
         )
     network.load_state_dict(fitting, strict=False)
-    kept = [name for name in class_names if name in start.class_names]
+    common = [name for name in class_names if name in start.class_names]
     has_head = _grow_head(network, start, class_names)
-    new = [name for name in class_names if name not in kept]
-    dropped = [name for name in start.class_names if name not in kept]
-    num_taken = len(fitting) + (len(HEAD) if has_head and kept else 0)
+    new = [name for name in class_names if name not in common]
+    dropped = [name for name in start.class_names if name not in common]
+    num_taken = len(fitting) + (len(HEAD) if has_head and common else 0)
     others = [key for key in expected if key not in fitting]
     missing = f"; initialized: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}" if others else ""
     head = "" if has_head else " The head has another width, and is initialized."
     progress.log(
         f"Started from the run {start.folder}: {num_taken} of {len(own)} tensors taken{missing}. "
-        f"Classes: {len(kept)} kept, {_names(new, 'new')}, {_names(dropped, 'dropped')}.{head}"
+        f"Classes: {len(common)} kept, {_names(new, 'new')}, {_names(dropped, 'dropped')}.{head}"
     )
 
 

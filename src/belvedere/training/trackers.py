@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields
@@ -40,7 +41,7 @@ MAX_PARAMETER_LENGTH = 500  # characters; MLflow accepts 6,000
 Parameters = dict[str, str | int | float | bool]
 
 
-class Tracker(Callback):
+class Tracker(Callback, ABC):
     """Base class of trackers: collects parameters, curves, metrics and files, and explains errors in one line."""
 
     title: ClassVar[str]
@@ -64,21 +65,21 @@ class Tracker(Callback):
         """Return the modules that must be installed."""
         return [self.package]
 
+    @abstractmethod
     def start(self, context: TrainingContext) -> None:
         """Begin a run of the tracker with the parameters of the training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Log a point of each curve."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, folder: Path, values: Mapping[str, float]) -> None:
         """Log final metrics and the files of the run folder, and end the run of the tracker."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abort(self) -> None:
         """End the run of the tracker as failed, or as `interrupted`."""
-        raise NotImplementedError
 
     def on_train_begin(self, context: TrainingContext) -> None:
         """Begin a run; of a training that is resumed, log the completed epochs."""

@@ -124,9 +124,10 @@ def train(
     """
     start = None if start_from is None else read_start(start_from)
     chosen = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)
-    called = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
-    rest = (overwrite, resume, offline, spreadsheet, called, augment, start, folds)
-    options = _Options(Path(out), seed, max_minutes, *rest)
+    hooks = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
+    options = _Options(
+        Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, hooks, augment, start, folds
+    )
     _check_arguments(chosen, epochs, options)
     distributed = init_distributed(device)
     shown = choose_progress(progress) if distributed.is_main else Progress()
@@ -137,10 +138,10 @@ def _run(
     data: Dataset | Path | str, recipe: Recipe, config: Path | str | None, options: _Options, runtime: Runtime
 ) -> Run:
     """Load the data, train into the run folder, and call the callbacks."""
-    dataset = as_dataset(data, progress=runtime.progress)
     callbacks, distributed = CallbackRunner(options.callbacks, runtime.distributed), runtime.distributed
     excluded = {"max_minutes": options.max_minutes, "resume": options.resume, "start_from": options.start}
     check_folds(options.folds, recipe, distributed.world_size, excluded)
+    dataset = as_dataset(data, progress=runtime.progress)
     inputs = _inputs(config, recipe, dataset)
     with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
         if distributed.is_main:
@@ -171,8 +172,15 @@ def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Run
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, options.deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
     return RunConfig(
-        *(recipe, options.seed, dataset, split, unlabeled, options.max_minutes),
-        *(options.augment, options.start, options.folds),
+        recipe,
+        options.seed,
+        dataset,
+        split,
+        unlabeled,
+        max_minutes=options.max_minutes,
+        augment=options.augment,
+        start=options.start,
+        num_folds=options.folds,
     )
 
 

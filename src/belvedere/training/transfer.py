@@ -108,9 +108,9 @@ def train_linear_probe(
     held_out = _held_out(network, probe, train, validation, class_names, maps)
     metrics = (*_metrics(_head_logits(network, train.values), labels), *_metrics(held_out.logits, held_out.labels))
     row = EpochMetrics(1, seconds, len(labels) / seconds, 0.0, *metrics)  # a probe has no learning rate
-    held_out_accuracy = f", {row.validation_accuracy:.4f} on held-out images" if len(held_out.labels) else ""
+    held_out_accuracy = f", {row.validation_accuracy:.1%} on held-out images" if len(held_out.labels) else ""
     runtime.progress.log(
-        f"Linear probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.4f}{held_out_accuracy}"
+        f"Linear probe with penalty {probe.penalty:.2g}: accuracy {row.accuracy:.1%}{held_out_accuracy}"
     )
     return TrainingOutput(
         network,
