@@ -220,8 +220,8 @@ def test_tags_doubts_and_none_of_these_are_said(open_page: Opener, server: Serve
     page.set_input_files("#files", [file_of("a.png", png("red"))])
     answered(page, 1)
     text = page.locator(".card").first.inner_text()
-    assert "red 70.0%" in text
-    assert "<b> 30.0%" in text
+    assert "red 70%" in text
+    assert "<b> 30%" in text
     assert "Prediction set: red, blue." in text
     said["none_of_these"] = True
     page.set_input_files("#files", [file_of("b.png", png("red"))])

@@ -160,8 +160,8 @@ def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
     )
     if folds := evaluation.cross_validation:
         console.print(
-            f"mean of {folds.num_folds} folds: accuracy {folds.accuracy.mean:.1%} ± {folds.accuracy.std:.1%}, "
-            f"macro F1 {folds.macro_f1.mean:.1%} ± {folds.macro_f1.std:.1%} (standard deviation)"
+            f"{folds.num_folds} folds, mean ± standard deviation: accuracy {folds.accuracy.mean:.1%} ± "
+            f"{folds.accuracy.std:.1%}, macro F1 {folds.macro_f1.mean:.1%} ± {folds.macro_f1.std:.1%}"
         )
     if evaluation.num_unreadable:
         console.print(f"{count(evaluation.num_unreadable, 'image')} not counted: cannot be read", style="red")

@@ -85,7 +85,7 @@ def draw_tags(model: Model, prediction: Prediction) -> Figure:
         caption = f"most probable: {label}" if prediction.none_of_these else label
         tiles.append(Tile(overlay(pixels, maps[model.class_names.index(label)]), caption))
     for tag in prediction.tags[:MAX_TAGS]:
-        caption = f"{tag.name} {tag.area_fraction:.0%}\n{tag.confidence:.0%} confident"
+        caption = f"{tag.name} {tag.area_fraction:.0%}\n{tag.confidence:.1%} confident"
         tiles.append(Tile(overlay(pixels, maps[model.class_names.index(tag.name)]), caption))
     title = "None of these" if prediction.none_of_these else f"{label} {prediction.confidence:.1%}"
     return draw_grid(tiles, title, columns=len(tiles))

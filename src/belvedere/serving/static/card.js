@@ -154,7 +154,7 @@ function verdict(prediction) {
 
 function tags(prediction) {
   if (!prediction.tags.length) return null;
-  const items = prediction.tags.map((tag) => make("li", { className: "tag" }, make("b", { textContent: tag.name }), ` ${percent(tag.area_fraction)}`));
+  const items = prediction.tags.map((tag) => make("li", { className: "tag" }, make("b", { textContent: tag.name }), ` ${(tag.area_fraction * 100).toFixed(0)}%`));
   return make("ul", { className: "tags" }, make("li", { className: "title", textContent: "In the image" }), ...items);
 }
 
