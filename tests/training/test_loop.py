@@ -1,27 +1,32 @@
 """Training loop: optimization, selection of the best epoch, limits, and exact resuming."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from belvedere.errors import StopTraining, TrainingError
 from belvedere.runtime.progress import Progress, Task
 from belvedere.training import loop
+from belvedere.training.augment import CropBoxes, augment
+from belvedere.training.callbacks import Callback, CallbackRunner
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
-from belvedere.training.data_loader import ArrayDataset, DataLoader
+from belvedere.training.custom_augment import Augment, apply_augment
+from belvedere.training.data_loader import ArrayDataset, DataLoader, SoftTargets
 from belvedere.training.device import Device, Runtime
 from belvedere.training.distributed import Distributed
 from belvedere.training.loop import FitResult, LoopConfig, ValidationResult, run_loop, validate
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import plan_batches
+from belvedere.types.evaluation import EpochMetrics
 
 CPU = Device(torch.device("cpu"), torch.float32)
 RECIPE = replace(
@@ -92,12 +97,14 @@ def run(
     distributed: Distributed | None = None,
     limit_seconds: float = float("inf"),
     data: tuple[DataLoader, DataLoader] | None = None,
+    augment: Augment | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     torch.manual_seed(1)
     train, validation = data or loaders()
     runtime = Runtime(CPU, distributed or Distributed(), progress or Progress())
-    config = LoopConfig(recipe, plan_batches(len(train), recipe), seed, runtime, limit_seconds)
-    return run_loop(Tiny(), config, train, validation, kept, state)
+    config = LoopConfig(recipe, plan_batches(len(train), recipe), seed, runtime, limit_seconds, augment)
+    return run_loop(Tiny(), config, train, validation, kept, state, CallbackRunner(callbacks))
 
 
 def assert_same(first: FitResult, other: FitResult) -> None:
@@ -298,10 +305,9 @@ def test_choice_of_the_checkpoint(
 
     outcome = run(replace(RECIPE, epochs=2, checkpoint_metric=metric), kept=keep)
     assert outcome.best_epoch == best
-    assert [(row.validation_loss, row.validation_accuracy) for row in outcome.history] == [
-        (1.0, found[0][0]),
-        (2.0, found[1][0]),
-    ]
+    assert [
+        (row.validation_loss, row.validation_accuracy, row.calibrated_validation_loss) for row in outcome.history
+    ] == [(1.0, *found[0]), (2.0, *found[1])]
     for name, weights in outcome.weights.items():
         assert torch.equal(weights, states[best - 1][f"network/{name}"])
 
@@ -564,3 +570,133 @@ def test_weights_are_copied() -> None:
             weights += 1
     assert all(torch.equal(copied[name], before[name]) for name in copied)
     assert all(tensor.is_contiguous() and not tensor.requires_grad for tensor in copied.values())
+
+
+@pytest.mark.parametrize(("smoothing", "certain", "wrong"), [(0.0, 1.0, 0.0), (0.2, 0.9, 0.1)])
+def test_loss_with_class_weights_by_hand(smoothing: float, certain: float, wrong: float) -> None:
+    """Probabilities 3/4 and 1/4, and twice 1/2; the weights are 2 and 1."""
+    logits, labels = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]]), torch.tensor([0, 1])
+    right = (2 * (certain * math.log(4 / 3) + wrong * math.log(4)) + math.log(2)) / 2
+    swapped = (certain * math.log(4) + wrong * math.log(4 / 3) + 2 * math.log(2)) / 2
+    for share in (1.0, 0.75, 0.0):
+        found = loop._weighted_loss(logits, labels, share, smoothing, labels, torch.tensor([2.0, 1.0]))
+        assert float(found) == pytest.approx(share * right + (1 - share) * swapped)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_step_weights_the_classes_of_the_training_images(soft: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 images of one class and 8 of the other: the weights are 2/3 and 2."""
+    random, labels = np.random.default_rng(3), np.repeat([0, 1], [24, 8]).astype(np.int64)
+    images = random.integers(0, 255, (32, 8, 8, 3)).astype(np.uint8)
+    targets = np.where(labels[:, None] == [0, 1], np.float32(0.75), np.float32(0.25)) if soft else None
+    train = DataLoader(ArrayDataset(images, labels, targets), CPU)
+    seen: list[torch.Tensor] = []
+    forward = Tiny.forward
+
+    def watched(network: Tiny, pixels: torch.Tensor) -> torch.Tensor:
+        logits = forward(network, pixels)
+        if network.training:
+            seen.append(logits.detach().clone())
+        return logits
+
+    monkeypatch.setattr(Tiny, "forward", watched)
+    recipe = replace(RECIPE, epochs=1, batch_size=32, class_weighting="balanced", label_smoothing=0.5)
+    [row] = run(recipe, data=(train, loaders()[1]), seed=4).history
+    rows = np.random.default_rng(4).permutation(32)
+    logarithms = torch.log_softmax(seen[0].double(), 1).numpy()
+    right, wrong = (logarithms[np.arange(32), each] for each in (labels[rows], 1 - labels[rows]))
+    weights = np.where(labels[rows] == 0, 2 / 3, 2)
+    assert row.loss == pytest.approx(float(-(weights * (0.75 * right + 0.25 * wrong)).mean()), rel=1e-5)
+
+
+def test_a_teacher_gives_crops_and_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two crops of each image, each with its target, in turn."""
+    random, labels = np.random.default_rng(3), (np.arange(8) % 2).astype(np.int64)
+    images = random.integers(0, 255, (8, 8, 12, 3)).astype(np.uint8)
+    share = random.random((8, 2, 1), np.float32)
+    crops = random.uniform(0.1, 0.5, (8, 2, 4)).astype(np.float32)
+    soft = SoftTargets(crops, np.concatenate([share, 1 - share], 2))
+    train = DataLoader(ArrayDataset(images, labels, soft_targets=soft), CPU)
+    boxes: list[CropBoxes] = []
+
+    def watched(pixels: torch.Tensor, given: CropBoxes, *rest: Any) -> torch.Tensor:
+        boxes.append(given)
+        return augment(pixels, given, *rest)
+
+    def loss(logits: torch.Tensor, given: torch.Tensor, *_: float) -> torch.Tensor:
+        targets.append(given)
+        return logits.sum()
+
+    targets: list[torch.Tensor] = []
+    monkeypatch.setattr(loop, "augment", watched)
+    monkeypatch.setattr(loop, "_loss", loss)
+    recipe = replace(RICH, epochs=4, batch_size=8, mixup_prob=0.0, cutmix_prob=0.0, label_smoothing=0.1)
+    run(recipe, data=(train, loaders()[1]), seed=6)
+    order = np.random.default_rng(6)
+    for epoch in range(4):
+        rows = order.permutation(8)
+        view = (rows + epoch // 2) % 2
+        assert np.allclose(boxes[epoch].top, crops[rows, view, 0] * 8)
+        assert np.allclose(boxes[epoch].width, crops[rows, view, 3] * 12)
+        assert np.array_equal(targets[epoch].numpy(), soft.targets[rows, view])
+
+
+def test_the_users_augmentation_draws_from_seed_and_step() -> None:
+    drawn: list[float] = []
+
+    def draw(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        drawn.append(float(torch.rand((), generator=generator)))
+        return pixels
+
+    run(replace(RECIPE, epochs=1), seed=9, augment=draw)
+    steps, drawn[:] = list(drawn), []
+    for step in range(len(steps)):
+        apply_augment(draw, torch.zeros(1, 3, 4, 4), (9, 3, step, 0))
+    assert steps == drawn
+    assert len(set(steps)) == 4
+
+
+@pytest.mark.parametrize(("epoch", "early"), [(1, True), (2, True), (3, False)])
+def test_a_callback_receives_the_metrics_and_ends_the_loop(epoch: int, early: bool) -> None:
+    class Stop(Callback):
+        def on_epoch_end(self, metrics: EpochMetrics) -> None:
+            received.append(metrics)
+            if metrics.epoch == epoch:
+                raise StopTraining("enough")
+
+    received: list[EpochMetrics] = []
+    outcome = run(callbacks=[Stop()])
+    assert outcome.history == tuple(received)
+    assert len(received) == epoch
+    assert outcome.stopped_early is early
+    assert not outcome.interrupted
+    assert outcome.interpolation is None
+
+
+def test_statistics_of_both_networks_are_averaged_over_the_processes() -> None:
+    """The sums and the batch-norm statistics of the network, then those of the average, after every epoch."""
+
+    class Recording(Distributed):
+        def all_reduce_mean(self, tensors: Iterable[torch.Tensor]) -> None:
+            shapes.append([tuple(tensor.shape) for tensor in tensors])
+
+    shapes: list[list[tuple[int, ...]]] = []
+    run(replace(RECIPE, epochs=1), distributed=Recording())
+    statistics = [(4,), (4,)]  # mean and variance of the batch norm
+    assert shapes == [[(2,), *statistics], [(26, 2)]]
+    shapes.clear()
+    run(replace(RECIPE, epochs=1, ema_decay=0.5, ema_start=0.0), distributed=Recording())
+    assert shapes == [[(2,), *statistics], statistics, [(26, 2)]]
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    run(replace(RECIPE, epochs=1), kept=kept)
+    state = read_checkpoint(kept.files[0])
+    assert state.total_steps == 4
+    state.tensors = {f"{name}s" if "conv1" in name else name: tensor for name, tensor in state.tensors.items()}
+    with pytest.raises(TrainingError) as raised:
+        run(replace(RECIPE, epochs=1), state=state)
+    assert str(raised.value.__cause__).split()[0] in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300
