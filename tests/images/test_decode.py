@@ -1,5 +1,6 @@
 import os
 import resource
+import struct
 import subprocess
 import sys
 import threading
@@ -83,9 +84,9 @@ def test_damaged_or_foreign_file_is_refused_by_name(name: str, tmp_path: Path) -
     ("name", "reason"),
     [
         ("empty.jpg", "empty file"),
-        ("text.jpg", "not an image in a supported format"),
-        ("web_page.png", "not an image in a supported format"),
-        ("postscript.jpg", "not an image in a supported format"),
+        ("text.jpg", "text instead of an image: get the file again"),
+        ("web_page.png", "a web page (HTML) instead of an image: download the image itself"),
+        ("postscript.jpg", "PostScript (EPS) is not supported: render it to PNG"),
         ("huge_header.png", "far more pixels than the limit of 100,000,000"),
         ("large_header.png", "12,000 x 10,000 pixels, over the limit of 100,000,000"),
         ("floating_point.tif", "floating-point pixels are not supported: value range unknown"),
@@ -622,3 +623,35 @@ def test_a_large_file_that_only_a_slow_decoder_reads_is_refused(head: bytes, mon
 def test_a_large_file_that_a_quick_decoder_reads_is_read() -> None:
     assert decode.read_image(b"P6 2000 1000 255\n" + bytes(6_000_000)).shape == (1000, 2000, 3)
     assert decode.read_image(b"P3 100 100 255\n" + b"9 " * 30_000).max() == 9
+
+
+# BMP
+
+
+def bmp(alpha: int, head_size: int, compression: int = 3) -> bytes:
+    """Return a BMP of 32 bits with the alpha mask of version 4 (108 bytes) or 5 (124)."""
+    pixels = odd_files.smooth_pixels()
+    height, width = pixels.shape[:2]
+    rows = np.dstack((pixels[::-1, :, ::-1], np.full((height, width), alpha, np.uint8))).tobytes()
+    head = struct.pack("<IiiHHIIiiII", head_size, width, height, 1, 32, compression, len(rows), 0, 0, 0, 0)
+    head += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs"
+    head = head.ljust(head_size, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(rows), 0, 0, 14 + len(head)) + head + rows
+
+
+@pytest.mark.parametrize("head_size", [108, 124])
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_bmp_whose_alpha_is_empty_is_opaque(head_size: int, alpha: int) -> None:
+    content = bmp(alpha, head_size)
+    np.testing.assert_array_equal(decode.read_image(content), odd_files.smooth_pixels())
+    with Image.open(BytesIO(content)) as image:
+        np.testing.assert_array_equal(decode.decode_pillow(image).pixels, odd_files.smooth_pixels())
+
+
+def test_the_padding_of_a_bmp_is_no_alpha() -> None:
+    np.testing.assert_array_equal(decode.read_image(bmp(0, 108, compression=0)), odd_files.smooth_pixels())
+
+
+def test_alpha_of_a_bmp_is_over_white() -> None:
+    pixels = odd_files.smooth_pixels().astype(int)
+    assert difference(decode.read_image(bmp(51, 108)), np.round(pixels * 0.2 + 255 * 0.8).astype(np.uint8)) <= 1

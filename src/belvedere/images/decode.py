@@ -1,8 +1,9 @@
 """Decodes image files to RGB uint8 pixels.
 
-simplejpeg (libjpeg-turbo) decodes JPEGs; Pillow decodes all other formats, and JPEGs that are unusual or damaged. Both
-decode a JPEG to the same pixels within `JPEG_AGREEMENT` levels. Color profiles are not applied. 16-bit gray becomes
-8-bit by v / 257, rounded; 16-bit color keeps its high byte, which is all that Pillow provides.
+simplejpeg (libjpeg-turbo) decodes JPEGs, pillow-heif decodes HEIF, and Pillow decodes all other formats, and JPEGs that
+are unusual or damaged. The two JPEG decoders give the same pixels within `JPEG_AGREEMENT` levels. Color profiles are
+not applied. 16-bit gray becomes 8-bit by v / 257, rounded; 16-bit color keeps its high byte, which is all that Pillow
+provides.
 """
 
 import math
@@ -11,7 +12,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -23,14 +24,17 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from belvedere.errors import InvalidImageError
 from belvedere.images.containers import (
-    MAX_SEGMENTS,
     check_container,
     check_exif,
     check_fill_bytes,
     check_text_exif,
     count_frames,
 )
+from belvedere.images.formats import describe_format, describe_raw, is_heif
+from belvedere.images.heif import open_heif
+from belvedere.images.jpeg_headers import END_MARKER, describe_frame, has_all_coefficients, may_have_exif
 from belvedere.images.limits import BoundedFile, ImageRejectedError, check_decoder, check_pixels, check_scans
+from belvedere.images.png_chunks import PNG_HEAD, keep_pixels
 from belvedere.images.quiet import pillow_warnings
 from belvedere.images.resize import RGB as RGB
 from belvedere.images.resize import resize_image
@@ -44,14 +48,15 @@ JPEG_AGREEMENT = 0  # largest difference between the two JPEG decoders, in level
 MAX_PIXELS = 100_000_000  # per image: 300 MB decoded
 MAX_BYTES = 200_000_000  # per file
 LARGE_PIXELS = 50_000_000  # larger images are decoded one at a time, since Pillow needs several copies
-DECODER_VERSION = 1  # increased when the pixels of a file change, which invalidates caches
+DECODER_VERSION = 2  # increased when the pixels of a file change, which invalidates caches
 DRAFT_FACTOR = 3.0  # smallest size of an image decoded at reduced scale, relative to the model's input
 IN_MEMORY = "image"  # name of an image without a path
 
 _ORIENTATION_TAG = 0x0112
 _large_image_lock = threading.Lock()
-_APPLICATION_1, _START_OF_SCAN = b"\xff\xe1", b"\xff\xda"  # JPEG segments: EXIF or XMP; pixels
 _ORIENTATION_MARKS = (b"Exif\x00\x00", b"tiff:Orientation")  # EXIF; XMP, which Pillow reads if EXIF has none
+# Messages of libjpeg-turbo: the end marker is missing; a lossless JPEG, whose colors are not converted.
+_NO_END_MARKER, _LOSSLESS = "Premature end of JPEG file", "Unsupported color conversion request"
 # Errors that Pillow's parsers raise on malformed files.
 _DECODE_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
@@ -216,24 +221,42 @@ def _decode_jpeg(content: bytes, max_pixels: int, min_size: int) -> DecodedImage
     damage = ""
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        colors = ""
+    if colors:
         check_pixels(width, height, max_pixels, len(content))
         check_scans(content, width * height)
+        scale = {"min_height": min_size, "min_width": min_size, "min_factor": 2} if min_size else {}
         try:
-            if colors in ("YCbCr", "Gray", "RGB"):
-                scale = {"min_height": min_size, "min_width": min_size, "min_factor": 2} if min_size else {}
-                pixels: RGB = simplejpeg.decode_jpeg(content, colorspace="RGB", **scale)
-                return _apply_orientation(pixels, _jpeg_orientation(content))
-            simplejpeg.decode_jpeg(content, colorspace="CMYK")  # only to detect damage: Pillow converts the colors
+            return _decode_whole_jpeg(content, max_pixels, colors, scale)
         except ValueError as error:
             damage = describe_error(error)
-    except ValueError:
-        pass
+        if damage.startswith(_NO_END_MARKER) and has_all_coefficients(content):
+            with suppress(ValueError):  # pixels are missing too
+                decoded = _decode_whole_jpeg(content + END_MARKER, max_pixels, colors, scale)
+                return DecodedImage(decoded.pixels, (*decoded.warnings, "JPEG without an end marker"))
+    if reason := describe_frame(content):
+        raise ImageRejectedError(reason)
     decoded = _decode_with_pillow(content, max_pixels)
     return DecodedImage(decoded.pixels, (*decoded.warnings, f"damaged JPEG data: {damage}")) if damage else decoded
 
 
+def _decode_whole_jpeg(content: bytes, max_pixels: int, colors: str, scale: dict[str, int]) -> DecodedImage:
+    """Decode a JPEG; raise `ValueError` if it is damaged."""
+    if colors in ("YCbCr", "Gray", "RGB"):
+        try:
+            pixels: RGB = simplejpeg.decode_jpeg(content, colorspace="RGB", **scale)
+            return _apply_orientation(pixels, _jpeg_orientation(content))
+        except ValueError as error:
+            if str(error) != _LOSSLESS:
+                raise
+    # Pillow converts the colors; this only detects damage.
+    simplejpeg.decode_jpeg(content, colorspace="Gray" if colors == "Gray" else "CMYK")
+    return _decode_with_pillow(content, max_pixels)
+
+
 def _jpeg_orientation(content: bytes) -> int:
-    if not (_may_have_exif(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
+    if not (may_have_exif(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
         return 1
     with pillow_warnings.ignored():
         try:
@@ -244,20 +267,8 @@ def _jpeg_orientation(content: bytes) -> int:
             return _orientation(image)
 
 
-def _may_have_exif(content: bytes) -> bool:
-    """Return whether a JPEG has an EXIF or XMP segment, or an irregular one; reads segment headers only."""
-    position = 2
-    for _ in range(MAX_SEGMENTS):
-        marker = content[position : position + 2]
-        if marker == _START_OF_SCAN:
-            return False
-        if marker == _APPLICATION_1 or marker[:1] != b"\xff":
-            return True
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-    return True
-
-
 def _decode_with_pillow(content: bytes, max_pixels: int) -> DecodedImage:
+    content, damage = keep_pixels(content) if content.startswith(PNG_HEAD) else (content, ())
     with pillow_warnings.ignored(), _open(content) as image:
         check_pixels(*image.size, max_pixels, len(content))
         check_decoder(image, len(content))
@@ -271,14 +282,16 @@ def _decode_with_pillow(content: bytes, max_pixels: int) -> DecodedImage:
             raise ImageRejectedError(_reason(error)) from error
         decoded = _apply_orientation(pixels, _orientation(image))  # read after decoding: Pillow rotates TIFFs itself
         warnings = _frame_warnings(image, content)
-    return DecodedImage(decoded.pixels, warnings + decoded.warnings)
+    return DecodedImage(decoded.pixels, damage + warnings + decoded.warnings)
 
 
 def _open(content: bytes) -> ImageFile.ImageFile:
+    if raw := describe_raw(content):
+        raise ImageRejectedError(raw)
     try:
-        return Image.open(BoundedFile(content), formats=PILLOW_FORMATS)
+        return open_heif(content) if is_heif(content) else Image.open(BoundedFile(content), formats=PILLOW_FORMATS)
     except UnidentifiedImageError:
-        raise ImageRejectedError("not an image in a supported format") from None
+        raise ImageRejectedError(describe_format(content)) from None
     except _DECODE_ERRORS as error:
         raise ImageRejectedError(_reason(error)) from error
 
@@ -293,6 +306,8 @@ def _reason(error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "HEIF":  # is upright by properties of its own, which the decoder applies
+        return 1
     try:
         if isinstance(exif := image.info.get("exif"), bytes):
             check_exif(exif)
@@ -311,7 +326,8 @@ def _frame_warnings(image: Image.Image, content: bytes) -> tuple[str, ...]:
     frames = count_frames(content) if image.format in ("GIF", "TIFF") else int(getattr(image, "n_frames", 1))
     if frames is None:
         return ("first of several frames",)
-    return (f"first of {frames} frames",) if frames > 1 else ()
+    name = "primary image" if image.format == "HEIF" else "first"
+    return (f"{name} of {frames} frames",) if frames > 1 else ()
 
 
 def _to_rgb(image: Image.Image) -> RGB:
@@ -323,6 +339,8 @@ def _to_rgb(image: Image.Image) -> RGB:
             kind = "floating-point" if image.mode == "F" else "32-bit"
             raise ImageRejectedError(f"{kind} pixels are not supported: value range unknown")
         return _gray16_to_rgb(values.astype(np.uint32))
+    if image.format in ("BMP", "DIB") and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        image = image.convert("RGB")  # many Windows programs leave alpha empty
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         background = Image.new("RGB", rgba.size, "white")
