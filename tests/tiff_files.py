@@ -4,14 +4,17 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+Order = Literal["<", ">"]
+ORDERS: tuple[Order, ...] = ("<", ">")
 Values = NDArray[np.generic]  # (H, W, samples)
 BITS, COMPRESSION, PHOTOMETRIC, PLANES, FORMAT, EXTRA = 258, 259, 262, 284, 339, 338
-PACK: dict[int, Callable[[bytes], bytes]] = {
+PACK: dict[int, Callable[[bytes], bytes | bytearray]] = {
     1: bytes,
     5: imagecodecs.lzw_encode,
     8: zlib.compress,
@@ -33,7 +36,7 @@ class Layout:
     sample_format: int = 1
     compression: int = 1
     extra: tuple[int, ...] = ()
-    order: str = "<"
+    order: Order = "<"
     is_big: bool = False
     predictor: int = 1
     fill_order: int = 1
@@ -91,7 +94,7 @@ def _block(values: Values, tall: int, wide: int, layout: Layout) -> bytes:
         shifts = np.arange(layout.bits)[::-1].astype(np.uint16)
         bits = (values.astype(np.uint16)[..., None] >> shifts & 1).reshape(len(values), -1)
         raw = np.packbits(bits.astype(np.uint8), axis=1).tobytes()
-    packed = PACK[layout.compression](raw)
+    packed = bytes(PACK[layout.compression](raw))
     return bytes(imagecodecs.bitorder_encode(packed)) if layout.fill_order == 2 else packed
 
 

@@ -22,6 +22,7 @@ from belvedere.errors import InvalidImageError
 from belvedere.images import decode
 from belvedere.images.limits import MAX_PIXELS
 from belvedere.images.listing import list_images
+from belvedere.images.pixels import to_rgb
 from belvedere.images.resize import PADDING, letterbox_region, resize_image
 from belvedere.runtime.parallel import PREFETCH
 from belvedere.types.model import Preprocess
@@ -412,7 +413,7 @@ def test_many_threads_read_the_same_and_leave_the_warnings_alone() -> None:
 
 def test_slow_path_runs_in_threads_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     meeting = threading.Barrier(2, timeout=10)
-    original: Callable[[Image.Image], NDArray[np.uint8]] = decode.to_rgb
+    original: Callable[[Image.Image], NDArray[np.uint8]] = to_rgb
 
     def wait(image: Image.Image) -> NDArray[np.uint8]:
         meeting.wait()

@@ -1,5 +1,7 @@
 """Warnings of 16-bit images that hold fewer bits."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from belvedere.images.decode import decode_image
 from odd_files import deep_rows, encode, png
 from tiff_files import Layout, write_tiff
 
+Writer = Callable[[NDArray[np.uint16]], bytes]
+
 
 def gray_png(values: NDArray[np.uint16]) -> bytes:
     return png(values.shape[1], values.shape[0], 16, 0, deep_rows(values))
@@ -17,7 +21,7 @@ def gray_png(values: NDArray[np.uint16]) -> bytes:
 def color_png(values: NDArray[np.uint16], color_type: int = 2) -> bytes:
     channels = [values] * (3 if color_type == 2 else 1)
     if color_type != 2:
-        channels += [np.full_like(values, 65_535)] * 1
+        channels.append(np.full_like(values, 65_535))
     return png(values.shape[1], values.shape[0], 16, color_type, deep_rows(np.dstack(channels)))
 
 
@@ -35,18 +39,15 @@ def planes_tiff(values: NDArray[np.uint16]) -> bytes:
 
 @pytest.mark.parametrize("write", [gray_png, color_png, gray_tiff, color_tiff, planes_tiff])
 @pytest.mark.parametrize(("bits", "factor"), [(8, 256), (10, 64), (12, 16), (14, 4)])
-def test_fewer_bits_are_named(write: object, bits: int, factor: int) -> None:
-    assert callable(write)
+def test_fewer_bits_are_named(write: Writer, bits: int, factor: int) -> None:
     values = np.array([[0, (1 << bits) - 1]], np.uint16)
-    text = (
-        f"dark: no value over {(1 << bits) - 1:,} of 65,535. If these are {bits}-bit values, multiply them by {factor}"
-    )
-    assert decode_image(write(values)).warnings == (text,)
+    shown, advice = f"no value over {(1 << bits) - 1:,} of 65,535", f"multiply them by {factor}"
+    [warning] = decode_image(write(values)).warnings
+    assert warning == f"dark: {shown}. If these are {bits}-bit values, {advice}"
 
 
 @pytest.mark.parametrize("write", [gray_png, color_png, gray_tiff, color_tiff, planes_tiff])
-def test_more_bits_are_not_named(write: object) -> None:
-    assert callable(write)
+def test_more_bits_are_not_named(write: Writer) -> None:
     assert decode_image(write(np.array([[0, 1 << 14]], np.uint16))).warnings == ()
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import decode_image, read_image
 from odd_files import encode, encode_jpeg, smooth_pixels
-from tiff_files import PACK, Layout, Values, write_directory, write_tiff
+from tiff_files import ORDERS, PACK, Layout, Values, write_directory, write_tiff
 
 HEIGHT, WIDTH = 21, 19
 WHITE_IS_ZERO, GRAY, COLOR, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
@@ -74,7 +74,7 @@ def expected_pixels(values: Values, layout: Layout) -> NDArray[np.uint8]:
 
 def variants(layout: Layout) -> Iterator[Layout]:
     """Yield a layout in all compressions, byte orders, predictors, fill orders, and in strips and tiles."""
-    for compression, order, is_big in itertools.product(PACK, "<>", (False, True)):
+    for compression, order, is_big in itertools.product(PACK, ORDERS, (False, True)):
         stored = replace(layout, compression=compression, order=order, is_big=is_big)
         yield from (stored, replace(stored, tile=16))
         if layout.bits in (8, 16) and compression not in (1, 32773):
@@ -119,7 +119,7 @@ def test_other_bits_are_refused(kind: tuple[int, tuple[int, ...]], bits: int, pl
     layout = Layout(kind[0], bits, planes, extra=kind[1])
     if bits in READ.get(kind, ()):
         return
-    for compression, order in itertools.product((1, 5), "<>"):
+    for compression, order in itertools.product((1, 5), ORDERS):
         content = write_tiff(random_values(layout), replace(layout, compression=compression, order=order))
         with pytest.raises(InvalidImageError, match=rf"Unsupported TIFF: ({bits} bits|\d+ bands)"):
             read_image(content)
@@ -131,7 +131,7 @@ def test_palette(bits: int) -> None:
     layout = Layout(PALETTE, bits, tags=((320, 3, tuple(colors.ravel().tolist())),))
     values = random_values(layout)
     expected = colors.T[values[:, :, 0]] >> 8
-    for compression, order, tile in itertools.product(PACK, "<>", (0, 16)):
+    for compression, order, tile in itertools.product(PACK, ORDERS, (0, 16)):
         content = write_tiff(values, replace(layout, compression=compression, order=order, tile=tile))
         np.testing.assert_array_equal(read_image(content), expected)
     dark = replace(layout, tags=((320, 3, tuple((colors.ravel() >> 8).tolist())),))
