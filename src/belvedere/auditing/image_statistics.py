@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.errors import InvalidImageError
-from belvedere.images.decode import RGB, decode_image, read_content
+from belvedere.images.content import read_content
+from belvedere.images.decode import RGB, decode_image
 from belvedere.images.formats import is_avif, is_heif
 from belvedere.images.resize import resize_image, shrink
 from belvedere.runtime.parallel import parallel_map
