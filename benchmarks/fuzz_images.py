@@ -1,9 +1,9 @@
 """Fuzz `read_image` with mutated images: no crash, no hang over a second, no memory growth.
 
-Run as `python benchmarks/fuzz_images.py [--images 100000] [--seed 0]`. Images of all formats and many kinds are
-damaged by flipped bits, truncation, foreign headers, duplicated and missing pieces, and extreme field values. A child
-process reads them, so that a crash is detected; its seed is printed and the next one is taken. Exits with 1 if
-anything was found.
+Run as `python benchmarks/fuzz_images.py [--images 100000] [--seed 0] [--megabytes 2000]`. Images of all formats and
+many kinds are damaged by flipped bits, truncation, foreign headers and pieces, duplicated and missing pieces, and
+extreme field values. A child process with limited memory reads them, so that a crash is detected; its seed is printed
+and the next one is taken. Exits with 1 if anything was found. HEIF is among them if pillow-heif is installed.
 """
 
 import argparse
@@ -16,8 +16,11 @@ import resource
 import sys
 import time
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -30,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # also 
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import read_image
 
+HAS_HEIF = find_spec("pillow_heif") is not None
 LONGEST_SECONDS = 1.0  # of the processor
 EXTREMES = (b"\x00\x00", b"\xff\xff", b"\x7f\xff", b"\x27\x10", b"\x10\x27", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f")
 
@@ -63,15 +67,56 @@ def make_images() -> dict[str, bytes]:
         "webp lossless": (soft.convert("RGBA"), "WEBP", {"lossless": True}),
         "webp moving": (soft, "WEBP", {"save_all": True, "append_images": [soft.rotate(9)]}),
         "avif": (soft, "AVIF", {"speed": 10}),
+        "avif alpha": (soft.convert("RGBA"), "AVIF", {"speed": 10, "exif": exif}),
         "ppm": (soft, "PPM", {}),
         "pgm": (gray, "PPM", {}),
+        "jpeg restarts": (soft, "JPEG", {"restart_marker_blocks": 2, "progressive": True}),
+        "png profile": (soft, "PNG", {"icc_profile": noise.bytes(3000), "exif": exif}),
+        "tiff planes": (soft, "TIFF", {"tiffinfo": {284: 2}}),
+        "tiff raw": (soft, "TIFF", {"tiffinfo": {271: "NIKON", 330: 8, 50706: b"\1\4\0\0"}}),
     }
-    written = {}
-    for name, (image, form, options) in made.items():
-        file = io.BytesIO()
-        image.save(file, form, **options)
-        written[name] = file.getvalue()
+    if HAS_HEIF:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        made |= {
+            "heif": (soft, "HEIF", {"exif": exif.tobytes()}),
+            "heif alpha": (soft.convert("RGBA"), "HEIF", {}),
+            "heif gray": (gray, "HEIF", {"quality": -1}),
+            "heif tiles": (soft, "HEIF", {"tile_size": 64}),
+            "heif images": (soft, "HEIF", {"save_all": True, "append_images": [gray, soft]}),
+        }
+    written = {name: encode(*each) for name, each in made.items()}
+    written["png texts"] = with_texts(written["png"])
+    written["bmp alpha"] = encode(soft.convert("RGBA"), "BMP", {})
     return written
+
+
+def encode(image: Image.Image, form: str, options: dict[str, object]) -> bytes:
+    """Write an image file."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def with_texts(png: bytes) -> bytes:
+    """Return a PNG with texts that may hold an orientation."""
+    exif = b"\n\nexif\n8\n" + b"MM\0*\0\0\0\x08".hex().encode()
+    texts = {
+        b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b'tiff:Orientation="3"'),
+        b"zTXt": b"Raw profile type exif\0\0" + zlib.compress(exif),
+        b"tEXt": b"Raw profile type exif\0" + exif,
+    }
+    for kind, text in texts.items():
+        png = (
+            png[:33]
+            + len(text).to_bytes(4, "big")
+            + kind
+            + text
+            + zlib.crc32(kind + text).to_bytes(4, "big")
+            + png[33:]
+        )
+    return png
 
 
 def mutate(content: bytes, other: bytes, chance: random.Random) -> bytes:
@@ -87,7 +132,7 @@ def _damage(damaged: bytearray, other: bytes, chance: random.Random) -> None:
     # Heads decide how the rest is read: every second time the damage is there.
     position = chance.randrange(min(len(damaged), 64) if chance.random() < 0.5 else len(damaged))
     length = chance.randint(1, 200)
-    match chance.randrange(8):
+    match chance.randrange(9):
         case 0:
             damaged[position] ^= 1 << chance.randrange(8)
         case 1:
@@ -104,8 +149,11 @@ def _damage(damaged: bytearray, other: bytes, chance: random.Random) -> None:
             damaged[position:position] = damaged[position : position + length] * chance.randint(1, 20)
         case 6:
             del damaged[position : position + length]
-        case _:
+        case 7:
             damaged[position:position] = chance.randbytes(length)
+        case _:
+            start = chance.randrange(len(other))
+            damaged[position : position + length] = other[start : start + length]
 
 
 def bomb(chance: random.Random) -> bytes:
@@ -153,8 +201,9 @@ def image_of(seed: int, made: dict[str, bytes]) -> tuple[str, bytes]:
     return name, mutate(made[name], made[chance.choice(sorted(made))], chance)
 
 
-def work(first: int, last: int, sender: Connection) -> None:
+def work(first: int, last: int, megabytes: int, sender: Connection) -> None:
     """Read the images of the seeds; report before and after each."""
+    resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
     warnings.simplefilter("error")  # a warning that comes through would be one that users see
     made = make_images()
     for seed in range(first, last):
@@ -164,8 +213,8 @@ def work(first: int, last: int, sender: Connection) -> None:
         try:
             read_image(content)
             outcome = "read"
-        except InvalidImageError:
-            outcome = "refused"
+        except InvalidImageError as error:
+            outcome = error.reason if "not enough memory" in error.reason else "refused"
         except BaseException as error:  # noqa: BLE001 - this is what is looked for
             outcome = f"{type(error).__name__}: {error}"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -181,14 +230,14 @@ def _resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def run(num_images: int, seed: int, report: Callable[[str], None]) -> int:
+def run(num_images: int, seed: int, megabytes: int, report: Callable[[str], None]) -> int:
     """Read images in child processes; return the number of findings."""
     found, longest, peak, resident = 0, 0.0, 0.0, []
     outcomes: Counter[str] = Counter()
     first, last = seed, seed + num_images
     while first < last:
         receiver, sender = multiprocessing.Pipe(duplex=False)
-        child = multiprocessing.get_context("spawn").Process(target=work, args=(first, last, sender))
+        child = multiprocessing.get_context("spawn").Process(target=work, args=(first, last, megabytes, sender))
         child.start()
         sender.close()
         try:
@@ -222,9 +271,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--megabytes", type=int, default=2000, help="Address space of the process that reads.")
     options = parser.parse_args()
-    print(f"{platform.system()}, Python {platform.python_version()}, Pillow {PIL.__version__}")
-    return 1 if run(options.images, options.seed, lambda line: print(line, flush=True)) else 0
+    heif = f", pillow-heif {version('pillow-heif')}" if HAS_HEIF else ""
+    print(f"{platform.system()}, Python {platform.python_version()}, Pillow {PIL.__version__}{heif}")
+    return 1 if run(options.images, options.seed, options.megabytes, lambda line: print(line, flush=True)) else 0
 
 
 if __name__ == "__main__":

@@ -153,7 +153,6 @@ def readable_files() -> dict[str, bytes]:
 def unreadable_files() -> dict[str, bytes]:
     """Return names and contents of files that must be rejected."""
     image = Image.fromarray(smooth_pixels(64, 64))
-    bomb = zlib.compress(bytes(50_000_000), 9)
     row = b"\x00\xff\x00\x00"
     files = {
         "empty.jpg": b"",
@@ -175,8 +174,6 @@ def unreadable_files() -> dict[str, bytes]:
         + b"\xff" * 4
         + b"\x00\x02\x02\x4c\x01\x00;",
         "huge_header.ppm": b"P6 60000 60000 255\n\x00\x00\x00",
-        "bomb_profile.png": png(1, 1, 8, 2, row, (b"iCCP", b"profile\x00\x00" + bomb)),
-        "bomb_text.png": png(1, 1, 8, 2, row, (b"zTXt", b"Comment\x00\x00" + bomb)),
         "wrong_checksum.png": encode(image, "PNG").replace(b"IDAT", b"IDAT\x55", 1),
     }
     for kind, suffix in (("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("GIF", "gif"), ("TIFF", "tif")):

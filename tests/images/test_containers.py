@@ -226,8 +226,6 @@ SLOW_FOR_SURE = (
     "avif: references",
     "bmp: ends of rows",
     "bmp: ends of long rows",
-    "png: color profiles",
-    "png: compressed texts without a name",
     "png: empty blocks in the pixels",
     "tiff: a strip of empty blocks",
     "tiff: a tile larger than the image",

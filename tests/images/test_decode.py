@@ -1,5 +1,6 @@
 import os
 import resource
+import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ from PIL import Image, ImageOps
 import odd_files
 from belvedere.errors import InvalidImageError
 from belvedere.images import decode
+from belvedere.images.limits import MAX_PIXELS
 from belvedere.images.listing import list_images
+from belvedere.images.pixels import to_rgb
 from belvedere.images.resize import PADDING, letterbox_region, resize_image
 from belvedere.runtime.parallel import PREFETCH
 from belvedere.types.model import Preprocess
@@ -83,12 +86,12 @@ def test_damaged_or_foreign_file_is_refused_by_name(name: str, tmp_path: Path) -
     ("name", "reason"),
     [
         ("empty.jpg", "empty file"),
-        ("text.jpg", "not an image in a supported format"),
-        ("web_page.png", "not an image in a supported format"),
-        ("postscript.jpg", "not an image in a supported format"),
+        ("text.jpg", "text instead of an image: get the file again"),
+        ("web_page.png", "a web page (HTML) instead of an image: download the image itself"),
+        ("postscript.jpg", "PostScript (EPS) is not supported: render it to PNG"),
         ("huge_header.png", "far more pixels than the limit of 100,000,000"),
         ("large_header.png", "12,000 x 10,000 pixels, over the limit of 100,000,000"),
-        ("floating_point.tif", "floating-point pixels are not supported: value range unknown"),
+        ("floating_point.tif", "Unsupported TIFF: floating-point samples. Save it as 8-bit gray or RGB."),
     ],
 )
 def test_reason(name: str, reason: str) -> None:
@@ -143,7 +146,7 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode.decode_image(path, max_pixels=pixels, max_bytes=len(content)).pixels.size == pixels * 3
     for name in ("lossless.webp", "progressive.jpg", "cmyk.jpg"):
         with pytest.raises(InvalidImageError, match="24 x 16 pixels, over the limit of 383"):
-            decode.decode_image(READABLE[name], max_pixels=pixels - 1)
+            decode.decode_image(READABLE[name], max_pixels=pixels - 1, reduce=False)
     with pytest.raises(InvalidImageError, match="bytes, over the limit of 10"):
         decode.decode_image(content, max_bytes=10)
     monkeypatch.setattr(Path, "read_bytes", refuse)
@@ -348,7 +351,7 @@ def test_both_paths_agree(height: int, width: int, quality: int, subsampling: st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode, "_decode_with_pillow", refuse)
         fast = decode.read_image(content)
-    slow = decode._decode_with_pillow(content, decode.MAX_PIXELS).pixels
+    slow = decode._decode_with_pillow(content, MAX_PIXELS).pixels
     assert difference(fast, slow) <= decode.JPEG_AGREEMENT
 
 
@@ -411,13 +414,13 @@ def test_many_threads_read_the_same_and_leave_the_warnings_alone() -> None:
 
 def test_slow_path_runs_in_threads_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     meeting = threading.Barrier(2, timeout=10)
-    original: Callable[[Image.Image], NDArray[np.uint8]] = decode._to_rgb
+    original: Callable[[Image.Image], NDArray[np.uint8]] = to_rgb
 
     def wait(image: Image.Image) -> NDArray[np.uint8]:
         meeting.wait()
         return original(image)
 
-    monkeypatch.setattr(decode, "_to_rgb", wait)
+    monkeypatch.setattr(decode, "to_rgb", wait)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(decode.read_image, [READABLE["rgba.png"]] * 2))
 
@@ -592,7 +595,7 @@ def many_scans(scans: int, side: int = 16) -> bytes:
 def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decode.read_image(many_scans(60))  # quick, since it is small
     monkeypatch.setattr("simplejpeg.decode_jpeg", refuse)
-    monkeypatch.setattr(decode, "_to_rgb", refuse)
+    monkeypatch.setattr(decode, "to_rgb", refuse)
     for content in (many_scans(5000), many_scans(40, 5000), many_scans(2000).replace(b"\xff\xc2", b"\xff\xff\xc2", 1)):
         with pytest.raises(InvalidImageError, match=r"JPEG of more than \d+ scans"):
             decode.read_image(content)
@@ -612,7 +615,7 @@ def test_what_only_looks_like_scans_is_no_reason_to_refuse() -> None:
     "head", [b"P1 2000 2000\n", b"P2 1000 1000 255\n", b"P3 800 800 255\n", b"P5 3000 3000 9\n", b"P6 2000 2000 999\n"]
 )
 def test_a_large_file_that_only_a_slow_decoder_reads_is_refused(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_to_rgb", refuse)
+    monkeypatch.setattr(decode, "to_rgb", refuse)
     with pytest.raises(
         InvalidImageError, match=r"bytes of PPM in an encoding that is slow to decode, .*: save it as PNG"
     ):
@@ -622,3 +625,35 @@ def test_a_large_file_that_only_a_slow_decoder_reads_is_refused(head: bytes, mon
 def test_a_large_file_that_a_quick_decoder_reads_is_read() -> None:
     assert decode.read_image(b"P6 2000 1000 255\n" + bytes(6_000_000)).shape == (1000, 2000, 3)
     assert decode.read_image(b"P3 100 100 255\n" + b"9 " * 30_000).max() == 9
+
+
+# BMP
+
+
+def bmp(alpha: int, head_size: int, compression: int = 3) -> bytes:
+    """Return a BMP of 32 bits with the alpha mask of version 4 (108 bytes) or 5 (124)."""
+    pixels = odd_files.smooth_pixels()
+    height, width = pixels.shape[:2]
+    rows = np.dstack((pixels[::-1, :, ::-1], np.full((height, width), alpha, np.uint8))).tobytes()
+    head = struct.pack("<IiiHHIIiiII", head_size, width, height, 1, 32, compression, len(rows), 0, 0, 0, 0)
+    head += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs"
+    head = head.ljust(head_size, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(rows), 0, 0, 14 + len(head)) + head + rows
+
+
+@pytest.mark.parametrize("head_size", [108, 124])
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_bmp_whose_alpha_is_empty_is_opaque(head_size: int, alpha: int) -> None:
+    content = bmp(alpha, head_size)
+    np.testing.assert_array_equal(decode.read_image(content), odd_files.smooth_pixels())
+    with Image.open(BytesIO(content)) as image:
+        np.testing.assert_array_equal(decode.decode_pillow(image).pixels, odd_files.smooth_pixels())
+
+
+def test_the_padding_of_a_bmp_is_no_alpha() -> None:
+    np.testing.assert_array_equal(decode.read_image(bmp(0, 108, compression=0)), odd_files.smooth_pixels())
+
+
+def test_alpha_of_a_bmp_is_over_white() -> None:
+    pixels = odd_files.smooth_pixels().astype(int)
+    assert difference(decode.read_image(bmp(51, 108)), np.round(pixels * 0.2 + 255 * 0.8).astype(np.uint8)) <= 1

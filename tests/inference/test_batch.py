@@ -52,7 +52,7 @@ def test_csv_holds_a_row_a_file(photos: Path, opened: Model, tmp_path: Path) -> 
     assert [(row["image"], row["predicted_label"], row["error"]) for row in rows] == [
         (str(photos / "blue/0.png"), "blue", ""),
         (str(photos / "green/0.png"), "green", ""),
-        (str(photos / "green/broken.png"), "", "not an image in a supported format"),
+        (str(photos / "green/broken.png"), "", "text instead of an image: get the file again"),
         (str(photos / "red/0.png"), "red", ""),
         ("gone.png", "", "no such file"),
     ]

@@ -206,7 +206,7 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
     assert {answer.error for answer in answers} == {
         None,
         "empty file",
-        "not an image in a supported format",
+        "text instead of an image: get the file again",
         "no such file",
     }
     for answer in answers:

@@ -244,8 +244,8 @@ def test_large_pictures_are_decoded_one_at_a_time(gated: Gated, monkeypatch: pyt
     gated.open.set()
     free, readers = threading.Event(), set()
 
-    def read(content: bytes, preprocess: Preprocess, *, draft: bool, max_pixels: int) -> DecodedImage:
-        decoded = read_input(content, preprocess, draft=draft, max_pixels=max_pixels)
+    def read(content: bytes, preprocess: Preprocess, *, draft: bool, max_pixels: int, reduce: bool) -> DecodedImage:
+        decoded = read_input(content, preprocess, draft=draft, max_pixels=max_pixels, reduce=reduce)
         if max_pixels > 100:
             readers.add(threading.current_thread().name)
             free.wait(60)

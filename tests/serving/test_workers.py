@@ -34,11 +34,13 @@ class Hanging:
     def __init__(self) -> None:
         self.free = threading.Event()
 
-    def read(self, content: bytes, preprocess: Preprocess, *, draft: bool, max_pixels: int) -> DecodedImage:
+    def read(
+        self, content: bytes, preprocess: Preprocess, *, draft: bool, max_pixels: int, reduce: bool
+    ) -> DecodedImage:
         if content == HANGS:
             self.free.wait(PATIENCE)
             content = png("red")
-        return read_input(content, preprocess, draft=draft, max_pixels=max_pixels)
+        return read_input(content, preprocess, draft=draft, max_pixels=max_pixels, reduce=reduce)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.errors import InvalidImageError
-from belvedere.images.decode import RGB, decode_image, read_content
+from belvedere.images.content import read_content
+from belvedere.images.decode import RGB, decode_image
+from belvedere.images.formats import is_avif, is_heif
 from belvedere.images.resize import resize_image, shrink
 from belvedere.runtime.parallel import parallel_map
 from belvedere.types.model import Preprocess
@@ -122,8 +124,10 @@ def detect_format(content: bytes, extension: str) -> tuple[str, bool]:
     """Return the format of a file by its first bytes, and whether its extension fits."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WEBP", extension.lower() == ".webp"
-    if content[4:12] in (b"ftypavif", b"ftypavis"):
+    if is_avif(content):
         return "AVIF", extension.lower() == ".avif"
+    if is_heif(content):
+        return "HEIF", extension.lower() in (".heic", ".heif", ".hif")
     for magic, (name, extensions) in _MAGIC.items():
         if content.startswith(magic):
             return name, extension.lower() in extensions

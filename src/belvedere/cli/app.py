@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from belvedere.runtime.environment import cache_folder, make_cache_folder
 from belvedere.runtime.serialization import dump_json
@@ -36,6 +36,28 @@ class _Command(TyperCommand):
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
+class _ImageCommand(_Command):
+    """A command that reads image files, with an option that limits their size."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        limit = TyperOption(
+            param_decls=["--max-megapixels"],
+            type=float,
+            help="Size of an image, megapixels; larger JPEGs are decoded at a reduced scale. Default: 100.",
+            callback=_limit_pixels,
+            expose_value=False,
+        )
+        self.params.append(limit)
+
+
+def _limit_pixels(context: Any, option: Any, max_megapixels: float | None) -> None:  # noqa: ARG001 - arguments of click
+    if max_megapixels is not None:
+        from belvedere.images.limits import set_max_megapixels
+
+        set_max_megapixels(max_megapixels)
+
+
 app = typer.Typer(
     name="belvedere",
     help="From a folder of labeled images to an image classifier you can trust.",
@@ -45,6 +67,7 @@ app = typer.Typer(
 )
 
 command = partial(app.command, cls=_Command)
+image_command = partial(app.command, cls=_ImageCommand)
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or a run folder.")]
 DATA_HELP = "Labeled images: a folder of class folders, perhaps with train and test above, or a table."
 Data = Annotated[Path, typer.Argument(help=DATA_HELP)]

@@ -17,8 +17,8 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    command,
     console,
+    image_command,
     print_json,
     print_report_path,
     run_code,
@@ -26,7 +26,7 @@ from belvedere.cli.app import (
 from belvedere.runtime.terminal import print_error
 
 
-@command()
+@image_command()
 def audit(
     data: Data,
     model: Annotated[

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, ModelPath, Overwrite, command, console, print_json
+from belvedere.cli.app import AsJson, ModelPath, Overwrite, console, image_command, print_json
 from belvedere.runtime.terminal import count, print_error
 
 
-@command()
+@image_command()
 def calibrate(
     model: ModelPath,
     data: Annotated[Path, typer.Argument(help="Labeled images that MODEL was not trained on: a folder or a table.")],

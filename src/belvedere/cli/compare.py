@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, Overwrite, command, console, print_json, print_report_path
+from belvedere.cli.app import AsJson, Overwrite, console, image_command, print_json, print_report_path
 from belvedere.runtime.terminal import print_error
 
 
-@command()
+@image_command()
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Folder of train, or of evaluate --out: before.")],
     run_b: Annotated[Path, typer.Argument(help="The other folder: after.")],

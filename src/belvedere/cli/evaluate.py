@@ -17,8 +17,8 @@ from belvedere.cli.app import (
     Overwrite,
     Spreadsheet,
     Threads,
-    command,
     console,
+    image_command,
     print_json,
     print_report_path,
 )
@@ -26,7 +26,7 @@ from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error
 
 
-@command()
+@image_command()
 def evaluate(
     model: ModelPath,
     data: Data,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from belvedere.cli.app import AcceptRate, AsJson, Code, Device, Overwrite, Spreadsheet, Threads, command, run_code
+from belvedere.cli.app import AcceptRate, AsJson, Code, Device, Overwrite, Spreadsheet, Threads, image_command, run_code
 from belvedere.errors import UsageError, find_named
 from belvedere.runtime.terminal import count, print_error
 
@@ -40,7 +40,7 @@ HeatmapFolder = Annotated[
 STDIN_DESCRIPTOR = 0
 
 
-@command()
+@image_command()
 def predict(
     images: Images,
     model: NamedModel = None,

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import command
+from belvedere.cli.app import image_command
 from belvedere.runtime.terminal import count, print_error
 
 
-@command()
+@image_command()
 def review(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of train, evaluate --out or audit.")],
     data: Annotated[

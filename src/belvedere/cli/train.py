@@ -18,8 +18,8 @@ from belvedere.cli.app import (
     Seed,
     Spreadsheet,
     WeightsFile,
-    command,
     console,
+    image_command,
     print_json,
     print_report_path,
     run_code,
@@ -70,7 +70,7 @@ StartFrom = Annotated[
 Folds = Annotated[int | None, typer.Option("--folds", help="Cross-validate with this many folds.", show_default=False)]
 
 
-@command()
+@image_command()
 def train(
     data: Annotated[Path | None, typer.Argument(help=DATA_HELP)] = None,
     recipe: RecipeName = None,

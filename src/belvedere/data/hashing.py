@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.errors import InvalidImageError
-from belvedere.images.decode import read_content
+from belvedere.images.content import read_content
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count

@@ -10,7 +10,8 @@ import numpy as np
 from belvedere.data.array_cache import ArrayCache, CachedArray, NewRow
 from belvedere.data.hashing import HashedSamples
 from belvedere.errors import InvalidImageError
-from belvedere.images.decode import DECODER_VERSION, DecodedImage, read_content, read_input
+from belvedere.images.content import read_content
+from belvedere.images.decode import DECODER_VERSION, DecodedImage, read_input
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress, Task

@@ -8,8 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+from belvedere.images.formats import is_avif, is_heif
 from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejectedError
-from belvedere.images.tiff_directories import Directories, check_directories, check_tiff
+from belvedere.images.tiff_directories import TIFF_MARKS, Directories, check_directories, check_tiff
 
 # JPEG
 SMALL_BYTES = 65_536  # smaller files take a decoder a tenth of a second at limit
@@ -20,10 +21,6 @@ MAX_PHOTOSHOP_RESOURCES = 10_000  # in all segments; about 30 are usual
 MAX_STRAY_BYTES = 100_000  # between segments, or of consecutive fill bytes between pixels
 # PNG
 MAX_CHUNKS, BYTES_PER_CHUNK = 40_000, 8192  # and one more chunk for so many bytes, as libpng writes
-MAX_KEYWORD = 81  # bytes of a text's name, its end and a flag
-MAX_METADATA_BYTES = 20_000_000  # per text or EXIF chunk; drawings and workflows have some megabytes
-MAX_COMPRESSED_BYTES, MAX_UNPACKED_BYTES = 4_000_000, 64_000_000  # of all texts and color profiles
-MAX_UNPACKED_BY_PILLOW, DEFLATE_RATIO = 1_000_000, 1032  # bytes per chunk; largest expansion of a packed byte
 PNG_PIXEL_BYTES = 9  # at limit: four channels of 16 bits, and the overhead of packing
 # GIF
 GIF_PIXEL_BYTES = 2  # at limit: 12 bits
@@ -31,11 +28,13 @@ MAX_GIF_COMMENT_BLOCKS = 2000  # of 255 bytes; Pillow's time grows with the squa
 MAX_GIF_BLOCKS = 20_000  # before the first frame, such as XMP
 MAX_FRAME_BLOCKS = 1_000_000  # of the first frame: 255 MB
 MAX_COUNTED_FRAMES, MAX_COUNTED_BLOCKS = 1000, 100_000  # when frames are counted; also TIFF pages
-# WebP, AVIF, PPM
+# WebP, AVIF, HEIF, PPM
 MAX_WEBP_CHUNKS = 100_000  # two or three per frame of an animation
-MAX_AVIF_BOXES = 10_000  # about twenty are usual
-MAX_ITEM_TABLE_BYTES = 32_768  # of an AVIF: a thousand tiles; decoding time grows with the square of their number
-MAX_EXIF_BYTES = 1_000_000  # of an AVIF, or of a text in a PNG; cameras write less than 65,536
+MAX_BOXES = 10_000  # about twenty are usual
+MAX_ITEM_TABLE_BYTES = (
+    32_768  # of an AVIF or HEIF: a thousand tiles; decoding time grows with the square of their number
+)
+MAX_EXIF_BYTES = 1_000_000  # of an AVIF or HEIF, or of a text in a PNG; cameras write less than 65,536
 MAX_HEADER_BYTES = 65_536  # of a PPM, including comments
 MAX_PPM_COMMENTS = 1000  # in plain text; each makes Pillow copy the rest
 
@@ -48,8 +47,7 @@ _NEXT_MARKER = re.compile(rb"[^\xff]*+\xff++(?s:.)")
 _MAX_PARSED = {"Photoshop": MAX_PHOTOSHOP_RESOURCES} | dict.fromkeys(
     ("EXIF", "frame", "quantization table", "multi-picture"), MAX_PARSED_SEGMENTS
 )
-_PLAIN_CHUNKS = (b"tEXt", b"iTXt", b"eXIf")
-_COMPRESSED_CHUNKS, _PACKED_PIXELS = (b"iCCP", b"zTXt"), (b"IDAT", b"DDAT", b"fdAT")
+_PACKED_PIXELS = (b"IDAT", b"DDAT", b"fdAT")
 _CONTAINER_BOXES = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # boxes that contain others, after so many bytes
 _ITEM_TABLES = (b"iloc", b"iinf", b"iref", b"ipma", b"grpl")
 _TIFF_HEAD = re.compile(rb"II[*+]\x00|MM\x00[*+]")
@@ -155,7 +153,7 @@ def _parsed_segment(kind: int, head: bytes) -> str:
 
 def _check_png(content: bytes) -> None:
     limit = MAX_CHUNKS + len(content) // BYTES_PER_CHUNK
-    position, compressed, unpacked, packed, pixels = 8, 0, 0, 0, 0
+    position, packed, pixels = 8, 0, 0
     for _ in range(limit):
         length, kind = int.from_bytes(content[position : position + 4], "big"), content[position + 4 : position + 8]
         start, position = position + 8, position + 12 + length
@@ -168,24 +166,7 @@ def _check_png(content: bytes) -> None:
         elif kind in _PACKED_PIXELS:
             packed += length
             _check_packed(packed, pixels * PNG_PIXEL_BYTES)
-        elif kind in _COMPRESSED_CHUNKS or (kind == b"iTXt" and _is_compressed(content[start : start + MAX_KEYWORD])):
-            compressed += length
-            unpacked += min(MAX_UNPACKED_BY_PILLOW, DEFLATE_RATIO * length)
-            if compressed > MAX_COMPRESSED_BYTES or unpacked > MAX_UNPACKED_BYTES:
-                raise ImageRejectedError(
-                    f"a PNG with {compressed:,} bytes or more of compressed texts and color profiles"
-                )
-        elif kind in _PLAIN_CHUNKS and length > MAX_METADATA_BYTES:
-            raise ImageRejectedError(
-                f"a PNG with {length:,} bytes of {kind.decode()}, over the limit of {MAX_METADATA_BYTES:,}"
-            )
     raise ImageRejectedError(f"a PNG with more than {limit:,} chunks in {len(content):,} bytes")
-
-
-def _is_compressed(text: bytes) -> bool:
-    """Return whether an iTXt chunk is compressed, by the flag after its keyword."""
-    end = text.find(b"\0")
-    return text[end + 1 : end + 2] != b"\0"
 
 
 def _num_pixels(sizes: bytes) -> int:
@@ -211,28 +192,28 @@ def _check_webp(content: bytes) -> None:
     raise ImageRejectedError(f"a WebP with more than {MAX_WEBP_CHUNKS:,} chunks")
 
 
-def _check_avif(content: bytes) -> None:
-    if content[4:8] != b"ftyp":
+def _check_heif(content: bytes) -> None:
+    if not (is_avif(content) or is_heif(content)):
         return
     positions, boxes = [(0, len(content))], 0
     for start, end in positions:  # grows while it is read
-        for kind, inner, after in _avif_boxes(content, start, end):
+        for kind, inner, after in find_boxes(content, start, end):
             boxes += 1
-            if boxes > MAX_AVIF_BOXES:
-                raise ImageRejectedError(f"an AVIF with more than {MAX_AVIF_BOXES:,} boxes")
+            if boxes > MAX_BOXES:
+                raise ImageRejectedError(f"an AVIF or HEIF with more than {MAX_BOXES:,} boxes")
             if kind in _ITEM_TABLES and after - inner > MAX_ITEM_TABLE_BYTES:
                 size = f"{after - inner:,} bytes of {kind.decode()}"
-                raise ImageRejectedError(f"an AVIF with {size}, over the limit of {MAX_ITEM_TABLE_BYTES:,}")
+                raise ImageRejectedError(f"an AVIF or HEIF with {size}, over the limit of {MAX_ITEM_TABLE_BYTES:,}")
             if kind in _CONTAINER_BOXES:
                 positions.append((inner + _CONTAINER_BOXES[kind], after))
     for number, found in enumerate(_TIFF_HEAD.finditer(content)):
         if number == MAX_PARSED_SEGMENTS:
-            raise ImageRejectedError(f"an AVIF with EXIF data in more than {MAX_PARSED_SEGMENTS} places")
+            raise ImageRejectedError(f"an AVIF or HEIF with EXIF data in more than {MAX_PARSED_SEGMENTS} places")
         check_directories(content[found.start() : found.start() + MAX_EXIF_BYTES])
 
 
-def _avif_boxes(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each box: its kind, and the start and end of its content."""
+def find_boxes(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each box of an ISO media file: its kind, and the start and end of its content."""
     while position + 8 <= end:
         size, head = int.from_bytes(content[position : position + 4], "big"), 8
         kind = content[position + 4 : position + 8]
@@ -311,9 +292,9 @@ _CHECKS: Mapping[bytes, Callable[[bytes], None]] = {
     b"\xff\xd8\xff": _check_jpeg,
     b"\x89PNG\r\n\x1a\n": _check_png,
     b"RIFF": _check_webp,
-    b"\x00\x00": _check_avif,  # the size of its first box
+    b"\x00\x00": _check_heif,  # the size of its first box
     b"GIF87a": _check_gif,
     b"GIF89a": _check_gif,
-    **dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), check_tiff),
+    **dict.fromkeys(TIFF_MARKS, check_tiff),
     **{b"P%c" % letter: _check_ppm for letter in b"0123456fFy"},
 }

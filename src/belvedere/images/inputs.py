@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.errors import InvalidImageError, UnsupportedInputError, UsageError, find_named
-from belvedere.images.decode import IN_MEMORY, MAX_BYTES, DecodedImage, decode_pillow, is_pillow, read_input
+from belvedere.images.content import IN_MEMORY, MAX_BYTES
+from belvedere.images.decode import DecodedImage, decode_pillow, is_pillow, read_input
 from belvedere.images.resize import resize_image
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess

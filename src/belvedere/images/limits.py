@@ -1,12 +1,17 @@
 """Rejects images that would take a decoder very long, before they are decoded."""
 
+import os
 import re
+from functools import cache
 from io import BytesIO
 
 from PIL import ImageFile
 
-from belvedere.errors import ImageTooLargeError, InvalidImageError
+from belvedere.errors import ImageTooLargeError, InvalidImageError, UsageError
 
+MAX_PIXELS = 100_000_000  # per decoded image, by default: 300 MB
+MAX_MEGAPIXELS_VARIABLE = "BELVEDERE_MAX_MEGAPIXELS"  # environment variable with another limit
+HIGHEST_MEGAPIXELS = 178  # Pillow rejects images of more pixels
 # An image with more pixels than both is a decompression bomb; a PNG of one color has 344 pixels per byte.
 MAX_SPARSE_PIXELS, MAX_PIXELS_PER_BYTE = 20_000_000, 2000
 # Scans of a JPEG: progressive ones have about ten. Small images may have more, up to MAX_SCANNED_PIXELS in total.
@@ -53,6 +58,38 @@ class BoundedFile(BytesIO):
         return super().read(size)
 
 
+@cache
+def default_max_pixels() -> int:
+    """Return the limit of pixels per decoded image: `MAX_PIXELS`, or that of the environment.
+
+    Raises:
+        UsageError: The variable is not a number of megapixels.
+    """
+    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE)
+    return _to_pixels(MAX_MEGAPIXELS_VARIABLE, text) if text else MAX_PIXELS
+
+
+def set_max_megapixels(megapixels: float) -> None:
+    """Set the limit of this process and those that it starts.
+
+    Raises:
+        UsageError: It is not above 0, or more than Pillow reads.
+    """
+    _to_pixels("`max_megapixels`", megapixels)
+    os.environ[MAX_MEGAPIXELS_VARIABLE] = str(megapixels)
+    default_max_pixels.cache_clear()
+
+
+def _to_pixels(name: str, megapixels: float | str) -> int:
+    try:
+        pixels = float(megapixels) * 1_000_000
+    except ValueError:
+        pixels = 0
+    if not 1 <= pixels <= HIGHEST_MEGAPIXELS * 1_000_000:
+        raise UsageError(f"{name} is not a number of megapixels up to {HIGHEST_MEGAPIXELS}: {megapixels}.")
+    return round(pixels)
+
+
 def check_pixels(width: int, height: int, max_pixels: int, size_bytes: int) -> None:
     """Raise `ImageRejectedError` for an image of too many pixels, or of many in very few bytes."""
     if width * height > max_pixels:
@@ -65,12 +102,12 @@ def check_scans(content: bytes, pixels: int) -> None:
     """Raise `ImageRejectedError` for a JPEG of too many scans, each of which passes over all pixels."""
     limit = min(MAX_SCANS, max(TYPICAL_SCANS, MAX_SCANNED_PIXELS // max(1, pixels)))
     # The count is an upper bound: previews and motion photos contain such bytes too. The markers tell exactly.
-    if content.count(b"\xff\xda") > limit and _has_more_scans(content, limit):
+    if content.count(b"\xff\xda") > limit and has_more_scans(content, limit):
         raise ImageRejectedError(f"a JPEG of more than {limit} scans, far more than the usual ten")
 
 
-def _has_more_scans(content: bytes, limit: int) -> bool:
-    """Count scans from marker to marker, up to the end of the first image, as a decoder does."""
+def has_more_scans(content: bytes, limit: int) -> bool:
+    """Return whether a JPEG has more scans than a limit, from marker to marker up to its end, as a decoder does."""
     position = scans = 0
     for _ in range(MAX_MARKERS):
         found = _MARKER.search(content, position)

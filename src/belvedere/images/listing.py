@@ -12,7 +12,7 @@ from belvedere.runtime.terminal import describe_error
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
-    ".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg",
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg",
     ".png", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 ))
 # fmt: on

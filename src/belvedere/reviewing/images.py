@@ -12,7 +12,8 @@ from pathlib import Path
 
 from belvedere.errors import InferenceError, InvalidImageError
 from belvedere.evaluation.report.heatmap_figures import compute_cam
-from belvedere.images.decode import RGB, read_content, read_image
+from belvedere.images.content import read_content
+from belvedere.images.decode import RGB, read_image
 from belvedere.images.encode import to_jpeg
 from belvedere.images.heatmap import overlay
 from belvedere.images.resize import shrink

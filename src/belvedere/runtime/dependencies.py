@@ -8,6 +8,7 @@ from belvedere.errors import MissingDependencyError
 REPORT = ("jinja2", "matplotlib")
 TRAIN = ("torch", "timm", "huggingface_hub", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w", *REPORT)
 EXTRAS = {  # of pyproject.toml, by the names of their modules
+    "heif": ("pillow_heif",),
     "pandas": ("pandas",),
     "report": REPORT,
     "serve": ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn"),

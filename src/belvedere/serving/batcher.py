@@ -88,8 +88,8 @@ class Batcher:
         self._ready: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         threads, seconds = threads or num_usable_cpus(), limits.decode_seconds
-        decode = partial(self._decode_from, self._inbox, min(limits.max_pixels, LARGE_PIXELS))
-        decode_large = partial(self._decode_from, self._large, limits.max_pixels)
+        decode = partial(self._decode_from, self._inbox, False)
+        decode_large = partial(self._decode_from, self._large, True)
         self._decoders = [
             WorkerPool("decoder", threads, seconds, decode, partial(self._inbox.put, None)),
             WorkerPool("large-decoder", 1, LARGE_TIME_FACTOR * seconds, decode_large, partial(self._large.put, None)),
@@ -165,25 +165,26 @@ class Batcher:
         return [request.future for request in requests]
 
     def _decode_from(
-        self, source: "queue.SimpleQueue[_Request | None]", max_pixels: int, worker: Worker[_Request]
+        self, source: "queue.SimpleQueue[_Request | None]", takes_large: bool, worker: Worker[_Request]
     ) -> None:
         while not worker.is_replaced and (request := source.get()) is not None:
             with worker.working_on(request):
-                self._decode(request, max_pixels)
+                self._decode(request, takes_large)
 
-    def _decode(self, request: _Request, max_pixels: int) -> None:
+    def _decode(self, request: _Request, takes_large: bool) -> None:
         started = time.perf_counter()
+        max_pixels = self._limits.max_pixels if takes_large else min(self._limits.max_pixels, LARGE_PIXELS)
         content = request.content  # before the check: cancelling empties it at any moment
         try:
             if request.future.done():
                 self._deliver([request], [CANCELLED])
                 return
             preprocess = request.loaded.model.card.preprocess
-            request.decoded = read_input(content, preprocess, draft=True, max_pixels=max_pixels)
+            request.decoded = read_input(content, preprocess, draft=True, max_pixels=max_pixels, reduce=takes_large)
             request.content = b""
             self._ready.put(request)
         except InvalidImageError as error:
-            if isinstance(error, ImageTooLargeError) and max_pixels < self._limits.max_pixels:
+            if isinstance(error, ImageTooLargeError) and not takes_large:
                 self._large.put(request)
                 return
             self._deliver([request], [PredictionResult(Prediction(request.name, error=error.reason))])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from belvedere.errors import UsageError
-from belvedere.images.decode import MAX_PIXELS
+from belvedere.images.limits import MAX_PIXELS
 from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.runtime.http.limits import RequestLimits
 

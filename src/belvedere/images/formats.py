@@ -1,0 +1,248 @@
+"""Names the format of a file that is not read, by its content, and says what to do about it."""
+
+import re
+import zlib
+from collections.abc import Iterable
+from itertools import islice
+
+from belvedere.images.tiff_directories import MAX_TAGS, Directories
+
+CONVERT, EXPORT = "convert the file to 8-bit JPEG or PNG", "export it from a raw converter as JPEG or TIFF"
+PAGES, FRAMES, UNPACK = "export its pages as PNG", "extract its frames as JPEG or PNG", "unpack it"
+RENDER, AGAIN, TONE_MAP = "render it to PNG", "get the file again", "convert the values to 8 bits and save them as PNG"
+UNKNOWN = "not an image in a supported format"
+
+MAX_BRANDS_BYTES = 256  # of an ISO media file
+MAX_DIRECTORIES = 32  # of a TIFF: pages and sub-images in which raw pixels are looked for
+TEXT_BYTES = 4096  # read to recognize text
+_HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
+_AVIF = frozenset((b"avif", b"avis"))
+
+_TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_MAKE, _COMPRESSION, _PHOTOMETRIC, _SUB_IMAGES, _DNG_VERSION = 271, 259, 262, 330, 50706
+_SENSOR_PHOTOMETRICS = frozenset((32803, 34892))  # color filter array, linear raw
+_SENSOR_COMPRESSIONS = frozenset((32767, 32769, 32770, 32772, 34713, 65535))  # Sony, Epson, Samsung, Nikon, Pentax
+_RAW_OF_MAKE = {"NIKON": "NEF", "SONY": "ARW", "CANON": "CR2", "PENTAX": "PEF", "SAMSUNG": "SRW", "HASSELBLAD": "3FR"}
+
+# Position and content of a signature, name, and what to do. The first that matches is taken.
+_IMAGES = (
+    (0, b"\xff\x0a", "JPEG XL", CONVERT),
+    (4, b"JXL \r\n\x87\n", "JPEG XL", CONVERT),
+    (4, b"jP  \r\n\x87\n", "JPEG 2000", CONVERT),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000", CONVERT),
+    (0, b"II\xbc", "JPEG XR", CONVERT),
+    (8, b"crx ", "a raw camera file (CR3)", EXPORT),
+    (0, b"II\x1a\x00\x00\x00HEAPCCDR", "a raw camera file (CRW)", EXPORT),
+    (0, b"FUJIFILMCCD-RAW", "a raw camera file (RAF)", EXPORT),
+    (0, b"IIRO", "a raw camera file (ORF)", EXPORT),
+    (0, b"IIRS", "a raw camera file (ORF)", EXPORT),
+    (0, b"MMOR", "a raw camera file (ORF)", EXPORT),
+    (0, b"IIU\x00", "a raw camera file (RW2)", EXPORT),
+    (0, b"\x00MRM", "a raw camera file (MRW)", EXPORT),
+    (0, b"FOVb", "a raw camera file (X3F)", EXPORT),
+    (0, b"8BPS", "Photoshop (PSD)", CONVERT),
+    (0, b"gimp xcf", "GIMP (XCF)", CONVERT),
+    (0, b"%PDF-", "PDF", PAGES),
+    (0, b"%!PS", "PostScript (EPS)", RENDER),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS)", RENDER),
+    (0, b"AT&TFORM", "DjVu", PAGES),
+    (0, b"\xd7\xcd\xc6\x9a", "Windows Metafile (WMF)", RENDER),
+    (40, b" EMF", "Windows Metafile (EMF)", RENDER),
+    (0, b"\x00\x00\x01\x00", "an icon (ICO)", CONVERT),
+    (0, b"icns", "an icon (ICNS)", CONVERT),
+    (0, b"v/1\x01", "OpenEXR", TONE_MAP),
+    (0, b"#?R", "Radiance HDR", TONE_MAP),
+    (128, b"DICM", "DICOM", TONE_MAP),
+    (344, b"n+1\x00", "NIfTI", TONE_MAP),
+    (344, b"ni1\x00", "NIfTI", TONE_MAP),
+    (4, b"n+2\x00", "NIfTI", TONE_MAP),
+    (0, b"SIMPLE  =", "FITS", TONE_MAP),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5", TONE_MAP),
+    (0, b"CDF\x01", "NetCDF", TONE_MAP),
+    (0, b"CDF\x02", "NetCDF", TONE_MAP),
+    (0, b"\x93NUMPY", "a NumPy array (npy)", TONE_MAP),
+    (0, b"MATLAB 5.0 MAT-file", "MATLAB", TONE_MAP),
+    (0, b"BPG\xfb", "BPG", CONVERT),
+    (0, b"qoif", "QOI", CONVERT),
+    (0, b"FLIF", "FLIF", CONVERT),
+    (0, b"DDS ", "DDS", CONVERT),
+    (0, b"\x8aMNG", "MNG", FRAMES),
+    (0, b"\x59\xa6\x6a\x95", "Sun raster", CONVERT),
+    (0, b"\x01\xda", "SGI", CONVERT),
+    (0, b"P7\n", "PAM", CONVERT),
+    (12, b"CgBI", "a PNG packed for iOS (CgBI)", CONVERT),
+)
+_OTHERS = (
+    (8, b"M4A ", "an audio file", AGAIN),
+    (4, b"ftyp", "a video (MP4 or MOV)", FRAMES),
+    (4, b"moov", "a video (MOV)", FRAMES),
+    (4, b"mdat", "a video (MOV)", FRAMES),
+    (4, b"wide", "a video (MOV)", FRAMES),
+    (0, b"\x1aE\xdf\xa3", "a video (WebM or Matroska)", FRAMES),
+    (8, b"AVI ", "a video (AVI)", FRAMES),
+    (0, b"FLV\x01", "a video (FLV)", FRAMES),
+    (0, b"\x30\x26\xb2\x75", "a video (WMV)", FRAMES),
+    (0, b"\x00\x00\x01\xba", "a video (MPEG)", FRAMES),
+    (0, b"\x00\x00\x01\xb3", "a video (MPEG)", FRAMES),
+    (0, b"OggS", "an audio or video file (Ogg)", FRAMES),
+    (8, b"WAVE", "an audio file", AGAIN),
+    (0, b"ID3", "an audio file", AGAIN),
+    (0, b"fLaC", "an audio file", AGAIN),
+    (0, b"\xd0\xcf\x11\xe0", "an older Office document, or Thumbs.db", "export its images"),
+    (0, b"{\\rtf", "an RTF document", "export its images"),
+    (0, b"BZh", "an archive (bzip2)", UNPACK),
+    (0, b"\xfd7zXZ\x00", "an archive (xz)", UNPACK),
+    (0, b"\x28\xb5\x2f\xfd", "an archive (Zstandard)", UNPACK),
+    (0, b"7z\xbc\xaf\x27\x1c", "an archive (7z)", UNPACK),
+    (0, b"Rar!", "an archive (RAR)", UNPACK),
+    (257, b"ustar", "an archive (tar)", UNPACK),
+    (0, b"PAR1", "a Parquet table", "export its images to files"),
+    (0, b"SQLite format 3\x00", "an SQLite database", "export its images to files"),
+    (0, b"L\x00\x00\x00\x01\x14\x02\x00", "a Windows shortcut", "copy the file that it points to"),
+    (0, b"\x00\x05\x16\x07", "metadata of macOS (AppleDouble)", "delete it"),
+    (0, b"bplist00", "a property list of macOS", AGAIN),
+    (0, b"MZ", "a Windows program", AGAIN),
+    (0, b"\x7fELF", "a Linux program", AGAIN),
+)
+_ZIP_CONTENTS = (  # found near the start or in the list of files at the end
+    (b"word/", "a Word document", "export its images"),
+    (b"xl/", "an Excel workbook", "export its images"),
+    (b"ppt/", "a PowerPoint presentation", "export its images"),
+    (b"mimetypeapplication/vnd.oasis.opendocument", "an OpenDocument file", "export its images"),
+    (b"mimetypeimage/openraster", "OpenRaster (ORA)", "export it as PNG"),
+    (b"mimetypeapplication/x-krita", "a Krita document", "export it as PNG"),
+    (b".npy", "NumPy arrays (npz)", TONE_MAP),
+)
+_UNSUPPORTED = (
+    *((start, signature, f"{name} is not supported: {advice}") for start, signature, name, advice in _IMAGES),
+    *((start, signature, f"{name} instead of an image: {advice}") for start, signature, name, advice in _OTHERS),
+)
+_DAMAGED = tuple(  # of a supported format, but Pillow finds no image
+    (start, signature, f"damaged: no image in this {name}")
+    for start, signature, name in (
+        (0, b"\xff\xd8\xff", "JPEG"),
+        (0, b"\x89PNG\r\n", "PNG"),
+        (0, b"GIF8", "GIF"),
+        (8, b"WEBP", "WebP"),
+        (0, b"BM", "BMP"),
+        *((0, head, "TIFF") for head in _TIFF_HEADS),
+    )
+)
+_PROLOG = rb"(?>(?><\?xml[^>]*+>)|(?><!--.*?-->)|\s)*+"  # of HTML and XML
+_TEXTS = (  # patterns of the start, in lower case
+    (rb"version https://git-lfs\.", "a Git LFS pointer instead of the image: run `git lfs pull`"),
+    (
+        _PROLOG + rb"(<!doctype html|<html|<head|<body)",
+        "a web page (HTML) instead of an image: download the image itself",
+    ),
+    (_PROLOG + rb"(<!doctype svg|<(\w+:)?svg\b)", f"SVG is not supported: {RENDER}"),
+    (rb"<[?!a-z]", "XML instead of an image: download the image itself"),
+    (rb"data:image/|/9j/|ivborw0kgg", "an image as base64 text: decode the text"),
+    (rb"/\* xpm \*/|#define \S+_width", f"an image as C source (XPM or XBM) is not supported: {CONVERT}"),
+    (rb"[\[{]", f"JSON text instead of an image: {AGAIN}"),
+)
+
+
+def is_avif(content: bytes) -> bool:
+    """Return whether a file has a brand of AVIF."""
+    return not _AVIF.isdisjoint(_brands(content))
+
+
+def is_heif(content: bytes) -> bool:
+    """Return whether a file is HEIF, such as the HEIC of phones, and no AVIF."""
+    brands = _brands(content)
+    return not _HEIF.isdisjoint(brands) and _AVIF.isdisjoint(brands)
+
+
+def _brands(content: bytes) -> tuple[bytes, ...]:
+    """Return the brands of an ISO media file; none for other files."""
+    if content[4:8] != b"ftyp":
+        return ()
+    end = min(int.from_bytes(content[:4], "big"), MAX_BRANDS_BYTES, len(content))
+    return (content[8:12], *(content[start : start + 4] for start in range(16, end - 3, 4)))
+
+
+def describe_raw(content: bytes) -> str:
+    """Return why a TIFF is not read if it holds the pixels of a sensor, of which Pillow decodes a preview; else ""."""
+    if not content.startswith(_TIFF_HEADS):
+        return ""
+    if content[8:10] == b"CR":
+        return _raw("CR2")
+    layout = Directories.open(content)
+    pages = list(islice(layout.chain(), MAX_DIRECTORIES))
+    make, is_raw = b"", False
+    for position in pages:  # grows while it is read
+        for tag in islice(layout.tags(position), MAX_TAGS):
+            if tag.number == _DNG_VERSION:
+                return _raw("DNG")
+            if tag.number == _MAKE:
+                make = make or content[tag.value : tag.value + min(tag.size, 20)]
+            elif tag.number == _SUB_IMAGES and tag.values <= MAX_DIRECTORIES - len(pages):
+                pages += layout.numbers(tag)
+            elif tag.values == 1 and tag.number in (_PHOTOMETRIC, _COMPRESSION):
+                known = _SENSOR_PHOTOMETRICS if tag.number == _PHOTOMETRIC else _SENSOR_COMPRESSIONS
+                is_raw |= not known.isdisjoint(layout.numbers(tag))
+    name = make.decode("latin-1").upper()
+    return _raw(next((raw for maker, raw in _RAW_OF_MAKE.items() if maker in name), "TIFF")) if is_raw else ""
+
+
+def _raw(kind: str) -> str:
+    return f"a raw camera file ({kind}) is not supported: {EXPORT}"
+
+
+def describe_format(content: bytes) -> str:
+    """Return why a file is not read that no decoder takes: what it is, and what to do.
+
+    Args:
+        content: The bytes of the file.
+    """
+    if not content.strip(b"\x00"):
+        return f"only zeros, such as an incomplete copy or download: {AGAIN}"
+    if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _describe_zip(content)
+    if content.startswith(b"\x1f\x8b"):
+        return _describe_gzip(content)
+    reason = _find(_UNSUPPORTED, content) or _describe_text(content) or _find(_DAMAGED, content)
+    return reason or (f"TGA is not supported: {CONVERT}" if _is_tga(content) else UNKNOWN)
+
+
+def _find(signatures: Iterable[tuple[int, bytes, str]], content: bytes) -> str:
+    return next((reason for start, signature, reason in signatures if content.startswith(signature, start)), "")
+
+
+def _describe_zip(content: bytes) -> str:
+    for mark, name, advice in _ZIP_CONTENTS:
+        if mark in content[:TEXT_BYTES] or mark in content[-TEXT_BYTES:]:
+            return f"{name} instead of an image: {advice}"
+    return f"an archive (ZIP) instead of an image: {UNPACK}"
+
+
+def _describe_gzip(content: bytes) -> str:
+    try:
+        inner = zlib.decompressobj(31).decompress(content[:TEXT_BYTES], TEXT_BYTES)
+    except zlib.error:
+        inner = b""
+    if inner[344:348] == b"n+1\x00":
+        return f"NIfTI (nii.gz) is not supported: {TONE_MAP}"
+    return f"an archive (gzip) instead of an image: {UNPACK}"
+
+
+def _describe_text(content: bytes) -> str:
+    """Return what a text is; empty for other content."""
+    start = content[:TEXT_BYTES]
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16
+        start = start[2:].replace(b"\x00", b"")
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start or re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", start):
+        return ""
+    for pattern, reason in _TEXTS:
+        if re.match(pattern, start.lower(), re.DOTALL):
+            return reason
+    return f"text instead of an image: {AGAIN}"
+
+
+def _is_tga(content: bytes) -> bool:
+    if content.endswith(b"TRUEVISION-XFILE.\x00"):
+        return True
+    head = content[:18].ljust(18, b"\x00")
+    return head[1] in (0, 1) and head[2] in (1, 2, 3, 9, 10, 11) and head[16] in (8, 16, 24, 32) and any(head[12:16])
