@@ -118,25 +118,10 @@ def train(
     dataset: Path | belvedere.Dataset = data
     if corrections is not None or root is not None or layout != "auto":
         dataset = belvedere.load_dataset(data, corrections, progress, root=root, layout=layout)
-    run = belvedere.train(
-        dataset,
-        out=out,
-        recipe=recipe,
-        config=config,
-        epochs=epochs,
-        max_minutes=max_minutes,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
-        resume=resume,
-        offline=offline,
-        spreadsheet=spreadsheet,
-        track=track or (),
-        start_from=start_from,
-        folds=folds,
-        progress=progress,
-        **changes,
-    )
+    options: dict[str, Any] = {"max_minutes": max_minutes, "seed": seed, "device": device, "offline": offline}
+    options |= {"overwrite": overwrite, "resume": resume, "spreadsheet": spreadsheet, "track": track or ()}
+    options |= {"start_from": start_from, "folds": folds, "progress": progress}
+    run = belvedere.train(dataset, out=out, recipe=recipe, config=config, epochs=epochs, **options, **changes)
     if run.is_main_process:  # one of several processes prints the result
         _print_run(run, as_json)
 

@@ -54,6 +54,7 @@ def load_dataset(
     *,
     root: Path | str | None = None,
     layout: str = "auto",
+    group_column: str | None = None,
 ) -> Dataset:
     """Read a dataset: a folder of class folders, such a folder for each split, or a table.
 
@@ -63,6 +64,7 @@ def load_dataset(
         progress: Reports the search for the corrected images.
         root: Folder that the image paths of a table are relative to; default: that of the table.
         layout: "auto", or "classes": every folder in `data` is a class, whatever its name.
+        group_column: Column of a table with the groups of the images; default: `group`, if it has one.
 
     Returns:
         The samples, sorted by path (those of a table in its order), and the sorted class names.
@@ -71,7 +73,7 @@ def load_dataset(
         DatasetError: It does not exist, cannot be read, has no classes or an empty class, spells one class in two ways,
             or a class occurs in another split but not in the training split. Its folders do not seem to be classes,
             or no image of a table is found.
-        UnknownNameError: A table names an unknown split, or the layout is another one.
+        UnknownNameError: A table names an unknown split, or has no `group_column`, or the layout is another one.
         UsageError: The corrections file does not exist, or `root` or `layout` do not apply.
         MissingDependencyError: The package for Parquet or Excel is not installed.
     """
@@ -87,7 +89,7 @@ def load_dataset(
         if path.is_dir():
             samples, warnings = read_folder(path, only_classes=only_classes)
         else:
-            samples, warnings = read_table(path, None if root is None else Path(root))
+            samples, warnings = read_table(path, None if root is None else Path(root), group_column)
     except OSError as error:
         raise DatasetError(
             f"Cannot read {error.filename or data}: {describe_error(error)}. Check the path and its permissions."
@@ -104,14 +106,18 @@ def load_dataset(
 
 
 def as_dataset(
-    data: Dataset | Path | str, corrections: Path | str | None = None, progress: Progress | bool | None = None
+    data: Dataset | Path | str,
+    corrections: Path | str | None = None,
+    progress: Progress | bool | None = None,
+    *,
+    group_column: str | None = None,
 ) -> Dataset:
     """Return a dataset, read as `load_dataset` if a path is given."""
     if isinstance(data, Dataset):
         if corrections is not None:
             raise UsageError("`corrections` is for a folder or table, not for a Dataset. Give it to load_dataset.")
         return data
-    return load_dataset(data, corrections, progress)
+    return load_dataset(data, corrections, progress, group_column=group_column)
 
 
 def renamed_paths(samples: Iterable[Sample]) -> dict[str, Path]:

@@ -5,7 +5,7 @@ Every error says how to go on. `layout` "classes" turns these checks off.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ from pathlib import Path
 from belvedere.data.label_tables import TABLE_SUFFIXES
 from belvedere.data.split_names import find_splits, is_filler, split_of
 from belvedere.errors import DatasetError
-from belvedere.images.listing import SkippedFiles
+from belvedere.images.listing import SkippedFiles, is_image
+from belvedere.runtime.terminal import count
 from belvedere.types.data import Sample
 
 MAX_SHOWN = 5  # names in a message
@@ -48,6 +49,11 @@ class ClassFolder:
         parts = (sample.name[start:].partition(os.sep) for sample in self.samples)
         return Counter(first if rest else "" for first, _, rest in parts)
 
+    def outside(self, names: Iterable[str]) -> Iterator[Path]:
+        """Yield the images that are not below one of these folders."""
+        depth, known = len(self.path.parts), frozenset(names)
+        return (path for path in (sample.path for sample in self.samples) if path.parts[depth] not in known)
+
     @property
     def is_divided(self) -> bool:
         """Whether most images are in folders below."""
@@ -66,10 +72,10 @@ def check_class_folders(folder: Path, classes: Sequence[ClassFolder], ignored: I
         DatasetError: They do not seem to be classes; the message has the way out.
     """
     filled = [each for each in classes if each.samples]
-    tables = [path for path in ignored if path.suffix.lower() in TABLE_SUFFIXES]
     places = {folder, *(each.path for each in classes)}
-    tables = [path for path in tables if path.parent in places]
-    _check_table(folder, filled, tables)
+    tables = [path for path in ignored if path.suffix.lower() in TABLE_SUFFIXES and path.parent in places]
+    has_images = bool(filled) or any(is_image(path) for path in ignored if path.parent == folder)
+    _check_table(folder, filled, sorted(tables, key=_likelihood), has_images)
     _check_wrapper(folder, filled)
     check_filled(classes)
     _check_inner_splits(filled)
@@ -113,11 +119,11 @@ def check_split_folders(
             f"If {split.name} is a class like them, give `layout` classes. If it is a split, move the others away."
         )
     [first, *rest] = classes
-    if {each.path.name for each in rest} <= {first.path.name} and first.is_divided and len(first.subfolders) > 1:
+    name = first.path.name
+    if {each.path.name for each in rest} <= {name} and first.is_divided and len(first.subfolders) > 1:
         raise DatasetError(
-            f"Every split in {folder} holds only the folder {first.path.name}, with the folders "
-            f"{_list(first.subfolders)}. If these are the classes, move them up, to {first.path.parent}. "
-            f"If {first.path.name} is a class, give `layout` classes."
+            f"The splits in {folder} hold only the folder {name}, with the folders {_list(first.subfolders)}. "
+            f"If these are the classes, move them up, out of {name}. If {name} is a class, give `layout` classes."
         )
 
 
@@ -128,20 +134,24 @@ def find_inner_splits(classes: Sequence[ClassFolder]) -> dict[str, str]:
     return found if names == found.keys() and len({*found.values()}) > 1 else {}
 
 
-def _check_table(folder: Path, classes: Sequence[ClassFolder], tables: Sequence[Path]) -> None:
+def _likelihood(table: Path) -> tuple[bool, bool, Path]:
+    """Return a key by which the table that seems to hold the labels is the first."""
+    name = f"{table.parent.name}/{table.name}".lower()
+    return "submission" in name or "test" in name, not any(word in name for word in ("train", "label", "meta")), table
+
+
+def _check_table(folder: Path, classes: Sequence[ClassFolder], tables: Sequence[Path], has_images: bool) -> None:
     names = [each.path.name for each in classes]
     if not tables or (len(names) > 1 and not all(is_filler(name) or split_of(name) for name in names)):
         return
-    beside = f"beside {_list(names)}" if names else "beside images"
-    wrapped = _wrapped(classes)
+    beside = f"beside {_list(names)}" if names else "beside images" if has_images else "and no images"
+    way_out = "If the folders are classes, give `layout` classes." if names else ""
+    if wrapped := _wrapped(classes):
+        way_out = f"If the names of folders are the labels, give {wrapped}."
+    listed = _list(path.relative_to(folder).as_posix() for path in tables)
     raise DatasetError(
-        f"{folder} holds the table {_list(path.relative_to(folder).as_posix() for path in tables)} {beside}. "
-        f"If it holds the labels, give it instead: {tables[0]}. "
-        + (
-            f"If the folders below hold them, give {wrapped}."
-            if wrapped
-            else "If the folders are classes, give `layout` classes."
-        )
+        f"{folder} holds {count(len(tables), 'table')} ({listed}) {beside}. "
+        f"If a table holds the labels, give it instead of the folder: {tables[0]}. {way_out}".rstrip()
     )
 
 
@@ -149,7 +159,7 @@ def _check_wrapper(folder: Path, classes: Sequence[ClassFolder]) -> None:
     if wrapped := _wrapped(classes):
         inner = wrapped.relative_to(folder).parts[0]
         raise DatasetError(
-            f"{folder} holds only the folder {inner}. Did you mean {wrapped}, with the folders "
+            f"The folder {inner} in {folder} does not seem to be a class. Did you mean {wrapped}, with the folders "
             f"{_list(_below(classes, wrapped))}? If {inner} is a class, give `layout` classes."
         )
 
@@ -176,9 +186,11 @@ def _check_inner_splits(classes: Sequence[ClassFolder]) -> None:
     for each in classes:
         found = find_splits(each.subfolders)
         if len({*found.values()}) > 1:
+            outside = next(path.parent for other in classes for path in other.outside(found))
             raise DatasetError(
-                f"{each.path} holds {_list(found)}, named like splits, but there are images in other places too. "
-                "Put each class into the splits (train/cat, test/cat), or give `layout` classes to ignore these names."
+                f"{each.path} holds {_list(found)}, named like splits, but there are images outside such folders, as "
+                f"in {outside}. Make folders train and test with the class folders in them, or give `layout` classes "
+                "to ignore these names."
             )
 
 

@@ -11,7 +11,7 @@ from belvedere.data.folder_checks import (
     check_split_folders,
     find_inner_splits,
 )
-from belvedere.data.label_tables import TABLE_SUFFIXES
+from belvedere.data.label_tables import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
 from belvedere.data.labels import compose
 from belvedere.data.split_names import find_splits, is_filler, split_of
 from belvedere.errors import DatasetError
@@ -126,21 +126,22 @@ def _read_classes(folder: Path, split: str | None, ignored: list[Path]) -> list[
         files: list[Path] = []
         label = compose(path.name)
         samples = [Sample(image, str(image), label, split) for image in _walk(path, files)]
-        skipped = SkippedFiles()
-        for file in files:
-            if not file.is_dir():
-                skipped.add(file.name)
+        skipped = SkippedFiles(file.name for file in files if not file.is_dir())
         classes.append(ClassFolder(path, samples, skipped))
         ignored += files
     return classes
 
 
 def _nothing_found(folder: Path, ignored: Iterable[Path]) -> DatasetError:
-    kinds = [warning.message.replace(" skipped: ", ", ") for warning in _ignored_warnings(ignored)]
-    held = f" It holds {'; '.join(kinds)}." if kinds else " It is empty."
+    files = [path for path in ignored if not path.is_dir() and not path.name.startswith(".")]
+    others = [path for path in files if not is_image(path)]
+    found = [count(len(files) - len(others), "image")] * (len(files) > len(others))
+    found += [str(SkippedFiles(path.name for path in others))] * bool(others)
+    held = f"no class folders, only {' and '.join(found)}" if found else "it is empty"
+    unpack = " Unpack archives first." if any(path.suffix.lower() in ARCHIVE_SUFFIXES for path in others) else ""
     return DatasetError(
-        f"No labeled images in {folder}.{held} Expected one folder of images per class (or train/ and test/ with such "
-        "folders), or a table with the columns image and label."
+        f"No labeled images in {folder}: {held}.{unpack} Expected one folder of images per class (or train/ and test/ "
+        "with such folders), or a table with the columns image and label."
     )
 
 
@@ -182,12 +183,7 @@ def _ignored_warnings(ignored: Iterable[Path]) -> list[DataWarning]:
         kinds.setdefault((_ignored_kind(path), "folder" if path.is_dir() else "file"), []).append(path)
     warnings = []
     for (kind, noun), paths in sorted(kinds.items()):
-        suffixes = ""
-        if kind == NO_IMAGE:
-            skipped = SkippedFiles()
-            for path in paths:
-                skipped.add(path.name)
-            suffixes = f" ({skipped})"
+        suffixes = f" ({SkippedFiles(path.name for path in paths).suffixes})" if kind == NO_IMAGE else ""
         warnings.append(DataWarning(f"{count(len(paths), noun)} skipped: {kind}{suffixes}", tuple(map(str, paths))))
     return warnings
 

@@ -12,7 +12,7 @@ from belvedere.images.listing import IMAGE_SUFFIXES
 
 MAX_SHOWN = 20  # columns in a message
 MAX_NAME = 80  # characters of a name in a message
-# Names without case, spaces and signs, the likeliest first.
+# Names without case, spaces and signs, the most likely first.
 # fmt: off
 _IMAGE = (
     "image", "images", "imagepath", "imagepaths", "filepath", "filepaths", "path", "paths", "imagefile",
@@ -28,6 +28,9 @@ _LABEL = (
 )
 _SPLIT = ("split", "splits", "set", "subset", "dataset", "partition", "phase", "usage", "teilmenge", "datensatz", "jeu")
 _GROUP = ("group", "groupid")
+_GROUPING = (
+    "patient", "subject", "person", "camera", "burst", "video", "scene", "site", "location", "sequence", "session",
+)
 # fmt: on
 _UNNAMED = re.compile(r"|unnamed\d*|index")  # such as the numbers of rows that pandas writes
 
@@ -37,7 +40,7 @@ class Columns:
     """Columns of a table by their meaning, as indices."""
 
     image: int
-    labels: tuple[int, ...]  # that may be the label, the likeliest first; none: perhaps one column per class
+    labels: tuple[int, ...]  # that may be the label, the most likely first; none: perhaps one column per class
     split: int | None
     is_split_sure: bool  # otherwise it is a split if its values are names of splits
     group: int | None
@@ -56,9 +59,10 @@ def choose_columns(path: Path, names: Sequence[str], group_column: str | None = 
         DatasetError: There is no header, or no column for the images or the labels, or two with one name.
         UnknownNameError: There is no such `group_column`.
     """
-    if row := [name for name in names if Path(name.strip().lower()).suffix in IMAGE_SUFFIXES]:
+    if first := next((name for name in names if _names_image(name)), None):
+        commas = " and separate the cells by commas" if len(names) == 1 else ""
         raise DatasetError(
-            f"No header in {path}: its first line holds {row[0][:MAX_NAME]!r}. Add a first line such as image,label."
+            f"No header in {path}: its first line holds {first[:MAX_NAME]!r}. Add a first line image,label{commas}."
         )
     plain = [_plain(name) for name in names]
     counts = Counter(plain)
@@ -69,7 +73,8 @@ def choose_columns(path: Path, names: Sequence[str], group_column: str | None = 
     if group_column is not None:
         groups = [find_named("column", group_column, {name: index for index, name in enumerate(names)})]
     if not images:
-        raise column_error(path, names, "No column of images")
+        pixels = "Pixels in a table are not read: save them as image files. " if "pixel0" in indices else ""
+        raise column_error(path, names, f"{pixels}No column of images")
     if not labels and len(names) < 3:
         raise column_error(path, names, "No column of labels")
     image, group = images[0], groups[0] if groups else None
@@ -86,6 +91,11 @@ def is_exact(name: str, meaning: str) -> bool:
     return name.strip().strip("\ufeff").casefold() == meaning
 
 
+def is_grouping(name: str) -> bool:
+    """Return whether a column seems to name what several images share, such as a patient."""
+    return _plain(name).removesuffix("id").removesuffix("name") in _GROUPING
+
+
 def column_error(path: Path, names: Sequence[str], problem: str) -> DatasetError:
     """Return the error for columns that are missing or unclear."""
     hidden = len(names) - MAX_SHOWN
@@ -98,6 +108,10 @@ def column_error(path: Path, names: Sequence[str], problem: str) -> DatasetError
 
 def _find(indices: Mapping[str, int], known: Sequence[str]) -> list[int]:
     return [indices[name] for name in known if name in indices]
+
+
+def _names_image(name: str) -> bool:
+    return any(word.lower().endswith(tuple(IMAGE_SUFFIXES)) for word in name[: 4 * MAX_NAME].split())
 
 
 def _plain(name: str) -> str:

@@ -103,15 +103,15 @@ def _read(table: Table, indices: Sequence[int]) -> Iterator[tuple[str, list[str]
     """Yield the rows in which a cell of these columns is filled."""
     for position, cells in table.rows(indices):
         filled = [cell or "" for cell in cells]
-        if any(cell.strip() for cell in filled):
+        if "".join(filled).strip():
             yield position, filled
 
 
 def _to_row(columns: Columns, position: str, cells: Sequence[str], label: str, start: int) -> Row:
     """Return a row, for cells of which the first is the image; split and group begin at `start`."""
-    rest = iter(cells[start:])
-    split = next(rest) if columns.split is not None else ""
-    return Row(position, cells[0], label, split.strip(), (next(rest) if columns.group is not None else "").strip())
+    split = cells[start].strip() if columns.split is not None else ""
+    group = cells[start + (columns.split is not None)].strip() if columns.group is not None else ""
+    return Row(position, cells[0], label, split, group)
 
 
 def _choose_label(path: Path, names: Sequence[str], labels: Sequence[int], cells: list[list[str]]) -> int:
@@ -173,17 +173,17 @@ def _read_one_hot(path: Path, table: Table, columns: Columns) -> LabelTable:
         used.update(ones)
         rows.append(_to_row(columns, position, cells, "", 1))
     classes = [index for index in binary if index in used]
+    is_class = frozenset(classes)
     if len(classes) < 2:
-        raise column_error(path, names, "No column of labels")
+        raise column_error(path, names, "No column of labels, and none of 0 and 1 for each class,")
     for place, (row, ones) in enumerate(zip(rows, ones_of, strict=True)):
-        labels = [names[index] for index in ones if index in binary]
+        labels = [names[index] for index in ones if index in is_class]
         if not labels:
             raise DatasetError(f"{path}, {row.position}: no class has a 1. Fill one of the columns of classes.")
         rows[place] = replace(row, label="|".join(labels))
     shown = ", ".join(names[index][:MAX_NAME] for index in classes[:MAX_SHOWN])
-    return _finish(
-        table, columns, rows, [f"one column per class ({shown})"], [i for i in columns.others if i not in binary]
-    )
+    unused = [index for index in columns.others if index not in is_class]
+    return _finish(table, columns, rows, [f"one column per class ({shown})"], unused)
 
 
 def _finish(table: Table, columns: Columns, rows: list[Row], guesses: list[str], unused: list[int]) -> LabelTable:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from belvedere.errors import DatasetError
 
@@ -26,13 +27,13 @@ def has_fractions(cell: str) -> bool:
     return SEPARATOR in cell and _LABEL_WITH_FRACTION.search(cell) is not None
 
 
-def parse_labels(cell: str, with_fractions: bool, position: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+@lru_cache(maxsize=1000)  # each row of a table has one
+def parse_labels(cell: str, with_fractions: bool) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Return the distinct labels of a cell, and the area fraction of each if given.
 
     Args:
         cell: One cell of a table.
         with_fractions: Whether a cell of the table `has_fractions`.
-        position: Table and row, for messages.
 
     Raises:
         DatasetError: Some labels lack a fraction, or the fractions do not add up.
@@ -44,12 +45,10 @@ def parse_labels(cell: str, with_fractions: bool, position: str) -> tuple[tuple[
         return tuple(dict.fromkeys(entries)), ()
     if not all(is_pair):
         raise DatasetError(
-            f"{position}: some labels have no area fraction. Give one to every label, such as sea:0.6|forest:0.4, or "
-            f"to none. Received: {cell[:200]!r}."
+            "some labels have no area fraction. Give one to every label, such as sea:0.6|forest:0.4, or to none. "
+            f"Received: {cell[:200]!r}."
         )
     fractions = {name.strip(): float(number) for name, _, number in pairs if float(number)}
     if not fractions or sum(fractions.values()) > 1 + _TOLERANCE:
-        raise DatasetError(
-            f"{position}: area fractions must be over 0 and add up to 1 at most. Received: {cell[:200]!r}."
-        )
+        raise DatasetError(f"area fractions must be over 0 and add up to 1 at most. Received: {cell[:200]!r}.")
     return tuple(fractions), tuple(fractions.values())

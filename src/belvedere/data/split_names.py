@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 
 SPLITS = ("train", "val", "test")
 _WORDS = {
@@ -31,6 +32,7 @@ _ONLY_FILLER = re.compile(rf"{_FILLER}++")
 _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
+@lru_cache(maxsize=1000)  # each row of a table may have one
 def split_of(name: str) -> str | None:
     """Return "train", "val" or "test" for the name of a split, such as "Train_data", "test2017" or "Testdaten"."""
     split, rest = _parse(name)

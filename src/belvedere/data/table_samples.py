@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from belvedere.data.image_paths import ImagePaths
-from belvedere.data.label_columns import MAX_SHOWN
+from belvedere.data.label_columns import MAX_SHOWN, is_grouping
 from belvedere.data.label_tables import Row, read_label_table
 from belvedere.data.labels import has_fractions, parse_labels
 from belvedere.data.split_names import SPLITS, split_of
@@ -37,7 +37,10 @@ def read_table(
     warnings = [DataWarning(f"Read from the table: {', '.join(table.guesses)}")] if table.guesses else []
     if unused := list(dict.fromkeys(table.unused)):
         more = f" and {len(unused) - MAX_SHOWN:,} more" if len(unused) > MAX_SHOWN else ""
-        warnings.append(DataWarning(f"Columns that are not used: {', '.join(unused[:MAX_SHOWN])}{more}"))
+        group = next(
+            (f"; name {each} group to keep its images in one split" for each in unused if is_grouping(each)), ""
+        )
+        warnings.append(DataWarning(f"Columns that are not used: {', '.join(unused[:MAX_SHOWN])}{more}{group}"))
     warnings += images.check() if samples else []
     unassigned = tuple(sample.name for sample in samples if sample.split is None)
     if 0 < len(unassigned) < len(samples):
@@ -47,7 +50,10 @@ def read_table(
 
 
 def _to_sample(row: Row, images: ImagePaths, with_fractions: bool, position: str) -> Sample:
-    labels, fractions = parse_labels(unescape_formula(row.label), with_fractions, position)
+    try:
+        labels, fractions = parse_labels(unescape_formula(row.label), with_fractions)
+    except DatasetError as error:
+        raise DatasetError(f"{position}: {error}") from error
     if not row.image.strip() or not all(labels):
         raise DatasetError(
             f"{position}: the cells image and label must both be filled. "

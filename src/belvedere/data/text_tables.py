@@ -26,8 +26,7 @@ class CsvTable:
         with self._open() as file:
             stated = _SEPARATOR_LINE.fullmatch(file.readline(10))
         self._num_skipped = 1 if stated else 0
-        headers = {each: self._header(each) for each in ([stated[1]] if stated else SEPARATORS)}
-        self._separator, self.columns = max(headers.items(), key=lambda item: len(item[1]))  # the first of equals
+        self._separator, self.columns = self._find_header([stated[1]] if stated else [*SEPARATORS])
         self._separator_name = SEPARATORS.get(self._separator, self._separator)
         self.guesses = [] if self._separator == "," else [f"separator {self._separator_name}"]
         if self._encoding == "cp1252":
@@ -49,13 +48,17 @@ class CsvTable:
     def _open(self) -> TextIO:
         return self._path.open(newline="", encoding=self._encoding)
 
-    def _header(self, separator: str) -> list[str]:
-        try:
-            return next(self._read(separator), (0, []))[1]
-        except DatasetError:
-            if separator == ",":
-                raise
-            return []
+    def _find_header(self, separators: Sequence[str]) -> tuple[str, list[str]]:
+        """Return the separator with the most columns, the first of equals, and the columns."""
+        headers, error = [], None
+        for separator in separators:
+            try:
+                headers.append((separator, next(self._read(separator), (0, []))[1]))
+            except DatasetError as failure:  # such as a quote before another separator
+                error = error or failure
+        if not headers and error is not None:
+            raise error
+        return max(headers, key=lambda each: len(each[1]))
 
     def _read(self, separator: str) -> Iterator[tuple[int, list[str]]]:
         """Yield the rows that are not empty, header included, with the number of their last line."""
@@ -66,7 +69,7 @@ class CsvTable:
                 # Strict: otherwise an unclosed quote would swallow all further rows.
                 reader = csv.reader(file, delimiter=separator, strict=True)
                 for cells in reader:
-                    if any(cell.strip() for cell in cells):
+                    if "".join(cells).strip():
                         yield reader.line_num + self._num_skipped, cells
         except (UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"Not a CSV table: {self._path} ({error}). Save it as one, in UTF-8.") from error

@@ -28,8 +28,10 @@ Given = TypeVar("Given")
 class SkippedFiles:
     """Counts files that are no images, by suffix; as text, such as "3 files (2 .txt, 1 without suffix)"."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str] = ()) -> None:
         self._counts: Counter[str] = Counter()
+        for name in names:
+            self.add(name)
 
     def add(self, name: str) -> None:
         """Count a file."""
@@ -40,10 +42,21 @@ class SkippedFiles:
         return bool(self._counts)
 
     def __str__(self) -> str:
+        return f"{count(self.total, 'file')} ({self.suffixes})"
+
+    @property
+    def total(self) -> int:
+        """Number of files."""
+        return self._counts.total()
+
+    @property
+    def suffixes(self) -> str:
+        """The most frequent suffixes, with their numbers if there are several."""
         shown = self._counts.most_common(MAX_SHOWN)
-        parts = [f"{number:,} {suffix}" for suffix, number in shown]
-        rest = self._counts.total() - sum(number for _, number in shown)
-        return f"{count(self._counts.total(), 'file')} ({', '.join([*parts, *([f'{rest:,} others'] if rest else [])])})"
+        if len(shown) == 1:
+            return shown[0][0]
+        rest = self.total - sum(number for _, number in shown)
+        return ", ".join([*(f"{number:,} {suffix}" for suffix, number in shown), *([f"{rest:,} others"] * bool(rest))])
 
 
 def is_image(path: Path | str) -> bool:

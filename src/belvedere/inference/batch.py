@@ -19,7 +19,7 @@ from belvedere.inference.writers.text import WRITERS, Writer, open_writer
 from belvedere.runtime.files import always
 from belvedere.runtime.output_file import Input, OutputFile
 from belvedere.runtime.progress import Progress, Task, choose_progress
-from belvedere.runtime.terminal import escape_surrogates
+from belvedere.runtime.terminal import count, escape_surrogates
 from belvedere.types.data import DataWarning
 from belvedere.types.prediction import Prediction, ResumedRow
 
@@ -218,7 +218,9 @@ def require_nonempty(images: Iterator[Source], sources: Iterable[Source], skippe
 def log_skipped(skipped: SkippedFiles, progress: Progress) -> None:
     """Say which files of folders were skipped, if there are any."""
     if skipped:
-        progress.log_warnings([DataWarning(f"Skipped, not an image: {skipped}")])
+        progress.log_warnings(
+            [DataWarning(f"{count(skipped.total, 'file')} skipped: not an image ({skipped.suffixes})")]
+        )
 
 
 def _skip(images: Iterator[Source], rows: Iterable[ResumedRow], out: str) -> tuple[int, int]:
