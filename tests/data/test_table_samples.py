@@ -183,7 +183,7 @@ def test_tables_that_cannot_be_read_say_why(text: str, message: str, folder: Pat
     [
         ("images\\1.jpg", "images\\2.jpg"),
         ("C:\\Users\\Anna\\pets\\images\\1.jpg", "C:\\Users\\Anna\\pets\\images\\2.jpg"),
-        ("/home/anna/pets/images/1.jpg", "/home/anna/pets/images/2.jpg"),
+        ("/mnt/anna/pets/images/1.jpg", "/mnt/anna/pets/images/2.jpg"),
         ("data/pets/images/1.jpg", "data/pets/images/2.jpg"),
         ("images/1", "images/2"),
         ("images/1.JPG", "images/2.JPG"),
