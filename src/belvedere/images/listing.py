@@ -30,24 +30,22 @@ class SkippedFiles:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._counts: Counter[str] = Counter()
+        self.total = 0
         for name in names:
             self.add(name)
 
     def add(self, name: str) -> None:
         """Count a file."""
         suffix = os.path.splitext(name)[1].lower()[:MAX_SUFFIX_LENGTH] or "without suffix"  # noqa: PTH122
-        self._counts[suffix if suffix in self._counts or len(self._counts) < MAX_SUFFIXES else "others"] += 1
+        self.total += 1
+        if suffix in self._counts or len(self._counts) < MAX_SUFFIXES:  # the memory stays bounded
+            self._counts[suffix] += 1
 
     def __bool__(self) -> bool:
-        return bool(self._counts)
+        return bool(self.total)
 
     def __str__(self) -> str:
         return f"{count(self.total, 'file')} ({self.suffixes})"
-
-    @property
-    def total(self) -> int:
-        """Number of files."""
-        return self._counts.total()
 
     @property
     def suffixes(self) -> str:
