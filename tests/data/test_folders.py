@@ -117,6 +117,12 @@ def test_a_class_called_train_is_not_taken_for_a_split(others: tuple[str, ...], 
     assert load_dataset(tmp_path, layout="classes").class_names == tuple(sorted((*others, "train")))
 
 
+def test_two_classes_called_train_and_test_are_not_taken_for_splits(tmp_path: Path) -> None:
+    make_classes(tmp_path, "train", names="steam electric")
+    make(make_classes(tmp_path, "test", names="crash dummy"), "car/1.jpg")
+    assert "beside car" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize("folder", ["images", "train", "pets"])
 @pytest.mark.parametrize("table", ["labels.csv", "metadata.jsonl", "train.xlsx", "t.parquet"])
 def test_a_table_beside_the_images_is_pointed_to(folder: str, table: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -211,6 +212,14 @@ def test_all_names_lose_the_same_folders(folder: Path) -> None:
     assert said(dataset)[-1].startswith(f"1 image not found, tried {folder / 'x/y/2.jpg'}")
 
 
+def test_long_names_and_many_missing_images_take_no_long_time(folder: Path) -> None:
+    rows = [f"images/{number},cat\n" for number in range(1, 20_000)]
+    start = time.process_time()
+    dataset = load(folder, f"image,label\n{'a/' * 20_000},cat\n{''.join(rows)}")
+    assert time.process_time() - start < 30
+    assert f"{len(rows) - 1:,} images not found" in said(dataset)[-1]
+
+
 def test_a_name_in_another_unicode_form_is_found(folder: Path) -> None:
     make(folder, unicodedata.normalize("NFD", "images/é.jpg"))
     [sample] = load(folder, "image,label\nimages/é.jpg,cat\n").samples
@@ -296,8 +305,9 @@ def test_cells_are_kept_with_any_separator_and_encoding(
     tmp_path: Path, rows: list[tuple[str, str]], separator: str, encoding: str, quoted: bool
 ) -> None:
     text = io.StringIO()
-    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
-    csv.writer(text, delimiter=separator, quoting=quoting).writerows([("image", "label"), *rows])
+    csv.writer(text, delimiter=separator, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL).writerows(
+        [("image", "label"), *rows]
+    )
     (tmp_path / "t.csv").write_bytes(text.getvalue().encode(encoding))
     assert [(row.image, row.label) for row in read_label_table(tmp_path / "t.csv").rows] == rows
 

@@ -20,18 +20,11 @@ from belvedere.types.data import Sample
 MAX_SHOWN = 5  # names in a message
 # Parts of the names of folders that are no classes, and of those that stand beside splits.
 _NO_CLASSES = ("anno", "label", "mask", "groundtruth", "ground_truth", "thumb", "xml")
+# fmt: off
 _BESIDE_SPLITS = (
-    *_NO_CLASSES,
-    "pred",
-    "extra",
-    "submission",
-    "sample",
-    "result",
-    "output",
-    "query",
-    "gallery",
-    "unsup",
+    *_NO_CLASSES, "pred", "extra", "submission", "sample", "result", "output", "query", "gallery", "unsup", "unlabel",
 )
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ def check_split_folders(
     names = [{each.path.name for each in classes if each.path.parent == path} for path in splits.values()]
     is_sure = len(names) > 1 and any(first & second for first in names for second in names if first is not second)
     others = [path for path in others if split_of(path.name) is None and not _contains(path.name, _BESIDE_SPLITS)]
-    if others and not is_sure and (len(splits) == 1 or len(others) > len(splits)):
+    if others and not is_sure:
         split, beside = next(iter(splits.values())), _list(path.name for path in others)
         raise DatasetError(
             f"{folder} holds {split.name}, with the folders {_list(names[0])}, beside {beside}. "

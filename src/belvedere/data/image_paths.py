@@ -13,6 +13,7 @@ from belvedere.images.listing import IMAGE_SUFFIXES
 from belvedere.types.data import DataWarning
 
 MAX_LEARNED = 100  # names that are looked for in every way
+MAX_NAME, MAX_DROPPED = 4096, 32  # characters of a name, and folders that it may lose
 MAX_SHOWN = 3  # of the paths that were tried
 MAX_SEARCHED = 1000  # folders that are looked into for a hint
 _WEB_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -81,11 +82,13 @@ class ImagePaths:
         return [*warnings, DataWarning(f"{files} not found, tried {tried}", names)]
 
     def _candidates(self, name: str) -> Iterator[tuple[int, Path]]:
+        if len(name) > MAX_NAME:
+            return
         spellings = dict.fromkeys((name.strip(), name.strip().replace("\\", "/")))
         forms = dict.fromkeys(unicodedata.normalize(form, each) for each in spellings for form in ("NFC", "NFD"))
         for each in dict.fromkeys((*spellings, *forms)):
             parts = [part for part in each.split("/") if part not in ("", ".")]
-            counts = range(len(parts)) if self._dropped is None else dict.fromkeys((0, self._dropped))
+            counts = range(min(len(parts), MAX_DROPPED)) if self._dropped is None else dict.fromkeys((0, self._dropped))
             for dropped in counts:
                 if dropped >= len(parts):
                     continue
@@ -96,7 +99,8 @@ class ImagePaths:
         """Yield a name, then with its suffix in another case or, if it has none, with those of images."""
         stem, suffix = os.path.splitext(name)  # noqa: PTH122 - also for a name such as ".."
         has_suffix = suffix.lower() in IMAGE_SUFFIXES
-        variants = (stem + suffix.lower(), stem + suffix.upper()) if has_suffix else (name + s for s in self._suffixes)
+        suffixes = self._suffixes if len(self._missing) <= MAX_LEARNED else self._suffixes[:1]
+        variants = (stem + suffix.lower(), stem + suffix.upper()) if has_suffix else (name + each for each in suffixes)
         yield from dict.fromkeys((name, *variants))
 
     def _describe_tried(self, name: str) -> str:

@@ -23,7 +23,7 @@ _IMAGE = (
 _LABEL = (
     "label", "labels", "class", "classes", "classname", "classnames", "labelname", "labelnames", "category",
     "categories", "categoryname", "target", "targets", "targetname", "species", "speciesname", "breed", "diagnosis",
-    "dx", "groundtruth", "y", "tag", "tags", "klasse", "klassen", "kategorie", "etikett", "art", "classe", "categorie",
+    "dx", "groundtruth", "tag", "tags", "klasse", "klassen", "kategorie", "etikett", "art", "classe", "categorie",
     "etiquette", "espece", "classid", "classindex", "labelid", "labelindex", "labelidx", "categoryid", "targetid",
 )
 _SPLIT = ("split", "splits", "set", "subset", "dataset", "partition", "phase", "usage", "teilmenge", "datensatz", "jeu")
