@@ -73,7 +73,7 @@ def test_splits_inside_the_classes(train: str, test: str, tmp_path: Path) -> Non
 
 
 def _said(train: str, test: str) -> list[str]:
-    return [f"{train} as train", f"{test} as test"]
+    return [name if name == split else f"{name} as {split}" for name, split in ((train, "train"), (test, "test"))]
 
 
 def test_splits_in_some_classes_only_are_refused(tmp_path: Path) -> None:

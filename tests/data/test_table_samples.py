@@ -165,10 +165,11 @@ def test_other_files_are_named(name: str, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("image,label\n3.jpg,cat\n4.jpg,dog\n", "line 2: '3.jpg', tried"),
-        ("image,label\nhttps://a.org/1.jpg,cat\n", "web address"),
+        ("image,label\nhttps://a.org/1.jpg,cat\n", "not a path but an address"),
         ("image,cat,dog\nimages/1.jpg,0.3,0.7\n", "No column of labels, and none of 0 and 1 for each class"),
         ("image,cat,dog\nimages/1.jpg,1,0\nimages/2.jpg,0,0\nimages/2.jpg,0,1\n", "line 3: no class has a 1"),
         ("label,pixel0,pixel1\n1,0,0\n", "Pixels in a table are not read"),
+        ("image label\nimages/1.jpg cat\n", "Separate the columns by commas"),
         ("image,file name,label,Label\n1.jpg,1.jpg,cat,dog\n", "Two columns label"),
     ],
 )

@@ -106,10 +106,10 @@ def check_split_folders(
     is_sure = len(names) > 1 and any(first & second for first in names for second in names if first is not second)
     others = [path for path in others if split_of(path.name) is None and not _contains(path.name, _BESIDE_SPLITS)]
     if others and not is_sure:
-        split, beside = next(iter(splits.values())), _list(path.name for path in others)
+        named, beside = _list(path.name for path in splits.values()), _list(path.name for path in others)
         raise DatasetError(
-            f"{folder} holds {split.name}, with the folders {_list(names[0])}, beside {beside}. "
-            f"If {split.name} is a class like them, give `layout` classes. If it is a split, move the others away."
+            f"{folder} holds {named}, with the folders {_list(set.union(*names))}, beside {beside}. If all of them are "
+            f"classes, give `layout` classes. If {named} are splits, move the others away."
         )
     [first, *rest] = classes
     name = first.path.name

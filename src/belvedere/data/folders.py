@@ -56,7 +56,7 @@ def read_folder(folder: Path, *, only_classes: bool = False) -> tuple[list[Sampl
         return _samples(classes), warnings
     inner = find_inner_splits(classes)
     if inner:
-        named = ", ".join(f"{name} as {split}" for name, split in sorted(inner.items()))
+        named = ", ".join(name if name == split else f"{name} as {split}" for name, split in sorted(inner.items()))
         return _divide(classes, inner), [DataWarning(f"Splits inside the class folders: {named}"), *warnings]
     return _samples(classes), warnings + _split_name_warnings(classes)
 

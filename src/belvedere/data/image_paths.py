@@ -16,7 +16,7 @@ MAX_LEARNED = 100  # names that are looked for in every way
 MAX_NAME, MAX_DROPPED = 4096, 32  # characters of a name, and folders that it may lose
 MAX_SHOWN = 3  # of the paths that were tried
 MAX_SEARCHED = 1000  # folders that are looked into for a hint
-_WEB_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _USUAL = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 _SUFFIXES = (*_USUAL, *sorted(IMAGE_SUFFIXES - set(_USUAL)))
 
@@ -46,8 +46,8 @@ class ImagePaths:
         if os.path.isfile(os.path.join(self._root, name)):  # noqa: PTH113, PTH118 - a tenth of the time
             self._num_found += 1
             return self._root / name
-        if _WEB_ADDRESS.match(name):
-            raise DatasetError(f"{position}: the image is a web address, {name[:200]!r}. Download the images first.")
+        if _ADDRESS.match(name):
+            raise DatasetError(f"{position}: not a path but an address, {name[:200]!r}. Download the images first.")
         self._tries += 1
         if self._dropped is not None or self._tries <= MAX_LEARNED:
             for dropped, path in self._candidates(name):

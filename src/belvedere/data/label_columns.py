@@ -100,9 +100,10 @@ def column_error(path: Path, names: Sequence[str], problem: str) -> DatasetError
     """Return the error for columns that are missing or unclear."""
     hidden = len(names) - MAX_SHOWN
     received = ", ".join(name[:MAX_NAME] for name in names[:MAX_SHOWN]) or "no columns"
+    separate = "" if len(names) > 1 else "Separate the columns by commas, semicolons, tabs or |. "
     return DatasetError(
         f"{problem} in {path}: {received}{f' and {hidden:,} more' if hidden > 0 else ''}. "
-        "Expected image and label and, optionally, split and group, each once."
+        f"{separate}Expected image and label and, optionally, split and group, each once."
     )
 
 

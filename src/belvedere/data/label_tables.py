@@ -174,7 +174,7 @@ def _read_one_hot(path: Path, table: Table, columns: Columns) -> LabelTable:
         rows.append(_to_row(columns, position, cells, "", 1))
     classes = [index for index in binary if index in used]
     is_class = frozenset(classes)
-    if len(classes) < 2:
+    if len(binary) < 2 or not classes:
         raise column_error(path, names, "No column of labels, and none of 0 and 1 for each class,")
     for place, (row, ones) in enumerate(zip(rows, ones_of, strict=True)):
         labels = [names[index] for index in ones if index in is_class]

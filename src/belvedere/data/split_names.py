@@ -9,7 +9,18 @@ from functools import lru_cache
 SPLITS = ("train", "val", "test")
 _WORDS = {
     "train": ("train", "training", "trainings", "trn", "lern", "apprentissage", "entrainement"),
-    "val": ("val", "valid", "validation", "validate", "validierung", "validierungs", "dev", "development"),
+    "val": (
+        "val",
+        "valid",
+        "validation",
+        "validate",
+        "validierung",
+        "validierungs",
+        "dev",
+        "development",
+        "tune",
+        "tuning",
+    ),
     "test": ("test", "testing", "tests", "eval", "evaluation", "holdout", "heldout", "pruf", "pruef"),
 }
 _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
@@ -18,7 +29,7 @@ _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
 _FILLERS = (
     "datasets?", "data", "sets?", "subset", "split", "partition", "folder", "seg", "samples?",
     "images?", "imgs?", "photos?", "pic(?:ture)?s?", "jpe?g", "png",
-    "datensatz", "daten", "bilder", "bild", "fotos?", "menge", "ordner", "donnees", "ensemble", "jeu",
+    "datensatz", "daten", "satz", "bilder", "bild", "fotos?", "menge", "ordner", "donnees", "ensemble", "jeu",
 )
 _SMALL_WORDS = frozenset((  # never joined
     "the", "of", "for", "my", "new", "de", "d", "des", "du", "le", "la", "les", "l", "und", "zum", "zur", "fur", "fuer",
