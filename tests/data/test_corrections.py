@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -310,3 +311,25 @@ def test_decisions_as_csv_and_counted(journal: Path, tmp_path: Path) -> None:
     told = summarize(journal)
     assert (told["num_decisions"], told["num_active"], told["num_images"]) == (5, 3, 3)
     assert told["annotators"] == {"Ana": 3}
+
+
+def test_a_decision_in_another_unicode_form_names_the_same_class(photos: Path, tmp_path: Path) -> None:
+    (photos / "blue").rename(photos / "caf\u00e9")
+    decide(tmp_path / "j.jsonl", photos / "red" / "0.png", "relabel", "cafe\u0301")
+    decide(tmp_path / "j.jsonl", photos / "red" / "1.png", "tag", "cafe\u0301")
+    dataset = load_dataset(photos, corrections=tmp_path / "j.jsonl")
+    assert dataset.class_names == ("caf\u00e9", "green", "red")
+    assert labels(dataset)["red/0.png"] == "caf\u00e9"
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_table_with_fractions_is_written_so_that_it_reads_back(tmp_path: Path) -> None:
+    text = "image,label\nphotos/red/0.png,red:0.6|blue:0.4\nphotos/blue/0.png,blue:0.5\n"
+    (tmp_path / "t.csv").write_text(text)
+    dataset = load_dataset(tmp_path / "t.csv")
+    for samples in (dataset.samples, dataset.samples[1:]):
+        export_table(replace(dataset, samples=samples), tmp_path / "out.csv", overwrite=True)
+        again = load_dataset(tmp_path / "out.csv").samples
+        assert [(each.label, each.extra_labels) for each in again] == [
+            (each.label, each.extra_labels) for each in samples
+        ]

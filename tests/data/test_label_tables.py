@@ -101,6 +101,7 @@ def test_a_table_that_unpacks_to_gigabytes_is_refused(make: object, tmp_path: Pa
 
 def test_a_wide_table_takes_no_room_for_columns_that_nobody_reads(tmp_path: Path) -> None:
     path = wide_csv(tmp_path / "t")
+    (tmp_path / "a.png").touch()
     data = load_dataset(path)
     assert (len(data.samples), data.class_names) == (100_000, ("sea",))
 
@@ -116,6 +117,7 @@ def test_a_usual_table_is_read(tmp_path: Path) -> None:
     """Names one after the other pack to a two hundredth."""
     count = 100_000
     names = pyarrow.array([f"photographs/sea/{number:06}.jpg" for number in range(count)])
+    write_image(tmp_path / names[0].as_py(), "red")
     write_parquet(tmp_path / "t.parquet", names, repeat("sea", count))
     data = load_dataset(tmp_path / "t.parquet")
     assert (len(data.samples), data.samples[-1].path.name) == (count, f"{count - 1:06}.jpg")

@@ -405,6 +405,7 @@ def test_a_model_without_places_draws_none(tiny_model: Path, tmp_path: Path) -> 
 
 
 def test_a_table_names_fractions(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
     (tmp_path / "t.csv").write_text(
         "image,label\na.png,sea:0.6|mountain:0.3\nb.png,sea\nc.png,a:b|sea:1.5\nd.png,sea:1|forest:0\n"
     )

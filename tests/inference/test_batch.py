@@ -235,3 +235,19 @@ def test_the_benchmark_runs_without_the_article(tiny_model: Path, tmp_path: Path
     assert "of the slower limit" in done.stdout
     assert "one image, cold" in done.stdout
     assert "article" not in done.stdout
+
+
+def test_skipped_files_are_named_by_suffix(photos: Path, opened: Model, tmp_path: Path) -> None:
+    class Heard(Progress):
+        def log(self, message: str) -> None:
+            heard.append(message)
+
+    heard: list[str] = []
+    for name in ("a.mov", "b.mov", "c.txt"):
+        (photos / name).touch()
+    predict_files(opened, [photos], "csv", out=tmp_path / "a.csv", progress=Heard())
+    assert heard[-1] == "Warning: 3 files skipped: not an image (2 .mov, 1 .txt)"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.mov").touch()
+    with pytest.raises(UsageError, match=r"No images in .*empty, only 1 file \(\.mov\)"):
+        predict_files(opened, [tmp_path / "empty"], "csv", out=tmp_path / "b.csv")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
+from belvedere.data.labels import compose
 from belvedere.errors import InvalidModelError, UsageError
 from belvedere.images.inputs import Source
 from belvedere.images.listing import count_images, iter_images
@@ -64,10 +65,15 @@ def test_embeddings_of_another_file_with_the_same_card_are_kept_apart(tmp_path: 
     assert one.name == model_embedder(open_model((tmp_path / "one.onnx").read_bytes(), "renamed.onnx")).name
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(compose), min_size=1, unique=True))
 def test_any_class_names_survive(names: list[str]) -> None:
     card = replace(CARD, class_names=tuple(names))
     assert card_from_metadata(card_to_metadata(card), "m") == card
+
+
+def test_class_names_are_in_unicode_form_nfc_as_labels_are() -> None:
+    card = replace(CARD, class_names=("cafe\u0301", "green", "red"))
+    assert card_from_metadata(card_to_metadata(card), "m").class_names == ("caf\u00e9", "green", "red")
 
 
 def test_card_is_in_the_file(tiny_model: Path) -> None:

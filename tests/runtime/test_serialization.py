@@ -161,6 +161,7 @@ def test_a_corrected_table_is_read_back(spreadsheet: bool, tmp_path: Path) -> No
         for name, label in zip(names, [*names[1:], names[0]], strict=True)
     )
     data = Dataset("photos", tuple(sorted(names)), samples, ())
+    samples[0].path.touch()
     export_table(data, tmp_path / "out.csv", spreadsheet=spreadsheet)
     read = load_dataset(tmp_path / "out.csv")
     assert [(sample.path, sample.label) for sample in read.samples] == [(s.path, s.label) for s in samples]

@@ -71,6 +71,15 @@ image_command = partial(app.command, cls=_ImageCommand)
 ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or a run folder.")]
 DATA_HELP = "Labeled images: a folder of class folders, perhaps with train and test above, or a table."
 Data = Annotated[Path, typer.Argument(help=DATA_HELP)]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        help="Folder that the paths in a table are relative to. Default: that of the table.",
+        show_default=False,
+    ),
+]
+Layout = Annotated[str, typer.Option("--layout", help="auto, or classes: every folder in DATA is a class.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing results, or any existing file that is not read.")

@@ -11,9 +11,11 @@ from belvedere.cli.app import (
     Code,
     Corrections,
     Data,
+    Layout,
     NetworkName,
     Out,
     Overwrite,
+    Root,
     Seed,
     Spreadsheet,
     WeightsFile,
@@ -29,6 +31,8 @@ from belvedere.runtime.terminal import print_error
 @image_command()
 def audit(
     data: Data,
+    root: Root = None,
+    layout: Layout = "auto",
     model: Annotated[
         Path | None,
         typer.Option("--model", help="Model to find label issues with; it must not be trained on DATA."),
@@ -59,7 +63,7 @@ def audit(
 
     run_code(code)
     progress = TrainingProgress("audit")
-    dataset = belvedere.load_dataset(data, corrections, progress)
+    dataset = belvedere.load_dataset(data, corrections, progress, root=root, layout=layout)
     found = belvedere.audit(
         dataset,
         out=out,

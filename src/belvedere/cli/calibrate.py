@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, ModelPath, Overwrite, console, image_command, print_json
+from belvedere.cli.app import AsJson, Layout, ModelPath, Overwrite, Root, console, image_command, print_json
 from belvedere.runtime.terminal import count, print_error
 
 
@@ -14,6 +14,8 @@ from belvedere.runtime.terminal import count, print_error
 def calibrate(
     model: ModelPath,
     data: Annotated[Path, typer.Argument(help="Labeled images that MODEL was not trained on: a folder or a table.")],
+    root: Root = None,
+    layout: Layout = "auto",
     out: Annotated[Path | None, typer.Option("--out", help="File to write. Default: MODEL itself.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write it although metrics get worse.")] = False,
     overwrite: Overwrite = False,
@@ -23,9 +25,9 @@ def calibrate(
     from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_calibration
 
-    result = belvedere.calibrate(
-        model, data, out=out, force=force, overwrite=overwrite, progress=CommandProgress("calibrate")
-    )
+    progress = CommandProgress("calibrate")
+    dataset = belvedere.load_dataset(data, progress=progress, root=root, layout=layout)
+    result = belvedere.calibrate(model, dataset, out=out, force=force, overwrite=overwrite, progress=progress)
     if as_json:
         print_json(result.to_dict())
         return

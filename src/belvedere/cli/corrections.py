@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import AsJson, Overwrite, Spreadsheet, command, console, print_json
+from belvedere.cli.app import AsJson, Layout, Overwrite, Root, Spreadsheet, command, console, print_json
 from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error
 
@@ -15,6 +15,8 @@ from belvedere.runtime.terminal import print_error
 def corrections(
     file: Annotated[Path, typer.Argument(metavar="CORRECTIONS", help="File of corrections from belvedere review.")],
     data: Annotated[Path | None, typer.Argument(help="Dataset to correct.")] = None,
+    root: Root = None,
+    layout: Layout = "auto",
     out: Annotated[
         Path | None,
         typer.Option("--out", help="NAME.csv for a table; with DATA, also a folder.", show_default=False),
@@ -41,7 +43,7 @@ def corrections(
         check_output(out, [file] if data is None else [file, data], is_table=is_table, overwrite=overwrite)
     if data is not None and out is not None:
         progress = CommandProgress("corrections")
-        dataset = belvedere.load_dataset(data, file, progress)
+        dataset = belvedere.load_dataset(data, file, progress, root=root, layout=layout)
         progress.log_warnings(dataset.warnings)
         if is_table:
             export_table(dataset, out, overwrite=overwrite, spreadsheet=spreadsheet)

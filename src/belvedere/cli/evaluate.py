@@ -13,8 +13,10 @@ from belvedere.cli.app import (
     Corrections,
     Data,
     Device,
+    Layout,
     ModelPath,
     Overwrite,
+    Root,
     Spreadsheet,
     Threads,
     console,
@@ -30,6 +32,8 @@ from belvedere.runtime.terminal import print_error
 def evaluate(
     model: ModelPath,
     data: Data,
+    root: Root = None,
+    layout: Layout = "auto",
     corrections: Corrections = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a report, plots and tables.")] = None,
     ood: Annotated[
@@ -52,7 +56,7 @@ def evaluate(
         raise UsageError("--spreadsheet is for the table that --out FOLDER writes: add it, or leave --spreadsheet out.")
     started, progress = time.perf_counter(), CommandProgress("evaluate")
     loaded = belvedere.load_model(model, accept_rate=accept_rate, device=device, threads=threads)
-    dataset = belvedere.load_dataset(data, corrections, progress)
+    dataset = belvedere.load_dataset(data, corrections, progress, root=root, layout=layout)
     evaluation = belvedere.evaluate(
         loaded, dataset, out=out, ood=ood, overwrite=overwrite, spreadsheet=spreadsheet, progress=progress
     )

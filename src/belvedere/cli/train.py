@@ -12,9 +12,11 @@ from belvedere.cli.app import (
     AsJson,
     Code,
     Corrections,
+    Layout,
     NetworkName,
     Out,
     Overwrite,
+    Root,
     Seed,
     Spreadsheet,
     WeightsFile,
@@ -73,6 +75,8 @@ Folds = Annotated[int | None, typer.Option("--folds", help="Cross-validate with 
 @image_command()
 def train(
     data: Annotated[Path | None, typer.Argument(help=DATA_HELP)] = None,
+    root: Root = None,
+    layout: Layout = "auto",
     recipe: RecipeName = None,
     network: NetworkName = None,
     weights: WeightsFile = None,
@@ -101,6 +105,7 @@ def train(
     from belvedere.cli.progress import TrainingProgress
 
     run_code(code)
+    progress = TrainingProgress()
     recipe = recipe or _default_recipe(network, weights, start_from)
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or (), given)
@@ -110,25 +115,13 @@ def train(
         return
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
-    run = belvedere.train(
-        data if corrections is None else belvedere.load_dataset(data, corrections, TrainingProgress()),
-        out=out,
-        recipe=recipe,
-        config=config,
-        epochs=epochs,
-        max_minutes=max_minutes,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
-        resume=resume,
-        offline=offline,
-        spreadsheet=spreadsheet,
-        track=track or (),
-        start_from=start_from,
-        folds=folds,
-        progress=TrainingProgress(),
-        **changes,
-    )
+    dataset: Path | belvedere.Dataset = data
+    if corrections is not None or root is not None or layout != "auto":
+        dataset = belvedere.load_dataset(data, corrections, progress, root=root, layout=layout)
+    options: dict[str, Any] = {"max_minutes": max_minutes, "seed": seed, "device": device, "offline": offline}
+    options |= {"overwrite": overwrite, "resume": resume, "spreadsheet": spreadsheet, "track": track or ()}
+    options |= {"start_from": start_from, "folds": folds, "progress": progress}
+    run = belvedere.train(dataset, out=out, recipe=recipe, config=config, epochs=epochs, **options, **changes)
     if run.is_main_process:  # one of several processes prints the result
         _print_run(run, as_json)
 

@@ -68,7 +68,11 @@ def export_table(dataset: Dataset, out: Path, *, overwrite: bool = False, spread
     """
     file = OutputFile(out, overwrite=overwrite, inputs=dataset.list_files)
     folder = out.resolve().parent
-    rows = [(_image_cell(sample, folder), _label_cell(sample), sample.split) for sample in dataset.samples]
+    # Without a row of several labels, the number after a colon would belong to the name of the label.
+    with_fractions = any(sample.extra_labels for sample in dataset.samples)
+    rows = [
+        (_image_cell(sample, folder), _label_cell(sample, with_fractions), sample.split) for sample in dataset.samples
+    ]
     if not spreadsheet:  # `load_dataset` removes the apostrophe of a label that looks escaped
         rows = [(image, escape_formula(label) if label[0] == "'" else label, split) for image, label, split in rows]
     write_csv(out, ("image", "label", "split"), rows, file.check, spreadsheet=spreadsheet)
@@ -123,9 +127,9 @@ def summarize(corrections: Path | str) -> dict[str, object]:
     }
 
 
-def _label_cell(sample: Sample) -> str:
+def _label_cell(sample: Sample, with_fractions: bool) -> str:
     labels = (sample.label, *sample.extra_labels)
-    if len(sample.area_fractions) == len(labels):
+    if with_fractions and len(sample.area_fractions) == len(labels):
         fractions = (np.format_float_positional(fraction, trim="0") for fraction in sample.area_fractions)
         labels = tuple(f"{label}:{fraction}" for label, fraction in zip(labels, fractions, strict=True))
     return "|".join(labels)

@@ -1,128 +1,199 @@
-"""Reads tables of images and labels, CSV or Parquet; rejects small files that unpack to far more than their size."""
+"""Reads tables of images and labels: finds the columns, and says what was guessed."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from belvedere.errors import DatasetError, MissingDependencyError
+from belvedere.data.binary_tables import ExcelTable, ParquetTable
+from belvedere.data.class_lists import read_class_list
+from belvedere.data.label_columns import MAX_NAME, MAX_SHOWN, Columns, choose_columns, column_error, is_exact
+from belvedere.data.split_names import split_of
+from belvedere.data.text_tables import CsvTable, JsonLinesTable
+from belvedere.errors import DatasetError
+from belvedere.images.listing import IMAGE_SUFFIXES
 
-if TYPE_CHECKING:
-    import pyarrow
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".ndjson", ".parquet", ".pq")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_OTHER_FORMATS = (".xls", ".ods", ".numbers", ".json", ".yaml", ".yml", ".xml", ".npz", ".npy", ".pkl", ".mat", ".h5")
+_YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no", ""))
 
-REQUIRED, OPTIONAL = ("image", "label"), ("split",)
-MAX_SHOWN_COLUMNS = 20  # in a message
-# Parquet packs equal values: a million names in a row take half a megabyte. The larger of both limits applies.
-MAX_EXPANDED_BYTES, MAX_EXPANSION = 256_000_000, 20
-ROW_BYTES = 128  # counted per row beside its cells
-BATCH_ROWS = 1024
-MAX_CELL_BYTES = 1 << 16
-
-Row = Mapping[str, str | None]
+Cells = Sequence[str | None]
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Read a table row by row.
+class Table(Protocol):
+    """An open table."""
+
+    columns: list[str]
+    guesses: list[str]  # how the file is read, where it could be read otherwise
+
+    def rows(self, indices: Sequence[int]) -> Iterator[tuple[str, Cells]]:
+        """Yield the position of each row, such as "line 2", and its cells of these columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table; a missing cell is empty."""
+
+    position: str  # such as "line 2"
+    image: str
+    label: str
+    split: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """The rows of a table, and what to say about it."""
+
+    rows: list[Row]
+    guesses: list[str]  # such as "filename as image"; empty for a CSV table with the columns image, label and split
+    unused: list[str]  # names of columns
+
+
+def read_label_table(path: Path, group_column: str | None = None) -> LabelTable:
+    """Read a table of images and labels.
 
     Args:
-        path: Parquet file (by its suffix) or CSV file.
-
-    Yields:
-        The position of the row, such as "line 2", and its cells image, label and, if present, split.
+        path: Table; its suffix names the format, other suffixes than `TABLE_SUFFIXES` are read as CSV.
+        group_column: Column of the groups; default: `group` or `group_id`, if there is one.
 
     Raises:
-        DatasetError: The table is damaged, lacks a column, or unpacks to far more than its size.
-        MissingDependencyError: The table is a Parquet file and pyarrow is not installed.
+        DatasetError: It is no table, is damaged, lacks a column, has several that could be the label, or unpacks to
+            far more than its size.
+        UnknownNameError: There is no such `group_column`.
+        MissingDependencyError: The package for Parquet or Excel is not installed.
     """
-    yield from _parquet_rows(path) if path.suffix.lower() in (".parquet", ".pq") else _csv_rows(path)
+    table = _open(path)
+    names = table.columns
+    columns = choose_columns(path, names, group_column)
+    if not columns.labels:
+        return _read_one_hot(path, table, columns)
+    chosen = [columns.image, *columns.labels, *_optional(columns)]
+    found = list(_read(table, chosen))
+    label = _choose_label(path, names, columns.labels, [cells[1 : 1 + len(columns.labels)] for _, cells in found])
+    place = chosen.index(label)
+    rows = [_to_row(columns, position, cells, cells[place], 1 + len(columns.labels)) for position, cells in found]
+    guesses = [f"{names[label].strip()[:MAX_NAME]} as label"] if not is_exact(names[label], "label") else []
+    rows, more = _name_numbers(path, rows)
+    unused = [*columns.others, *(index for index in columns.labels if index != label)]
+    return _finish(table, columns, rows, [*guesses, *more], unused)
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)  # otherwise an unclosed quote would swallow all further rows
-            header = next(reader, [])
-            columns = [(name, header.index(name)) for name in _choose_columns(path, header)]
-            for cells in filter(None, reader):
-                if any(cells[len(header) :]):
-                    raise DatasetError(
-                        f"More cells than columns: {path}, line {reader.line_num}. Quote cells that contain commas."
-                    )
-                row = {name: cells[index] if index < len(cells) else None for name, index in columns}
-                yield f"line {reader.line_num}", row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"Not a CSV table in UTF-8: {path} ({error}). Save it as one.") from error
+def _open(path: Path) -> Table:
+    suffix = path.suffix.lower()
+    if suffix in ARCHIVE_SUFFIXES:
+        raise DatasetError(f"{path} is an archive. Unpack it, and give the folder.")
+    if suffix in IMAGE_SUFFIXES:
+        raise DatasetError(f"{path} is an image. Give a folder of class folders, or a table.")
+    if suffix in _OTHER_FORMATS:
+        raise DatasetError(f"{path} is not read as a table. Save it as .csv, .xlsx, .jsonl or .parquet.")
+    if suffix in (".parquet", ".pq"):
+        return ParquetTable(path)
+    if suffix in (".xlsx", ".xlsm"):
+        return ExcelTable(path)
+    return JsonLinesTable(path) if suffix in (".jsonl", ".ndjson") else CsvTable(path)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("A Parquet table", "pyarrow", "parquet") from error
-    try:
-        schema = pyarrow.parquet.read_schema(path)
-        columns = _choose_columns(path, schema.names)
-        texts = [name for name in columns if _is_text(path, schema.field(name))]
-        limit = max(MAX_EXPANDED_BYTES, MAX_EXPANSION * path.stat().st_size)
-        # Dictionary encoding stores equal cells once, so that they are counted before they are expanded.
-        with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            _check_expanded(path, _stated_bytes(file, columns), limit)
-            number = expanded = 0
-            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-                lists = [_cells(path, batch.column(name)) for name in columns]
-                for cells in zip(*lists, strict=True):
-                    number += 1
-                    expanded += ROW_BYTES + sum(len(cell) for cell in cells if cell is not None)
-                    _check_expanded(path, expanded, limit)
-                    yield f"row {number}", dict(zip(columns, cells, strict=True))
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        raise DatasetError(f"Not a Parquet table: {path} ({error}). Save it as one.") from error
+def _optional(columns: Columns) -> list[int]:
+    return [index for index in (columns.split, columns.group) if index is not None]
 
 
-def _choose_columns(path: Path, columns: Sequence[str]) -> list[str]:
-    if any(columns.count(name) != 1 for name in REQUIRED) or any(columns.count(name) > 1 for name in OPTIONAL):
-        hidden = len(columns) - MAX_SHOWN_COLUMNS
-        received = ", ".join(name[:80] for name in columns[:MAX_SHOWN_COLUMNS]) or "no columns"
-        raise DatasetError(
-            f"Wrong columns in {path}: {received}{f' and {hidden:,} more' if hidden > 0 else ''}. "
-            "Expected image and label and, optionally, split, each once."
-        )
-    return [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
+def _read(table: Table, indices: Sequence[int]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the rows in which a cell of these columns is filled."""
+    for position, cells in table.rows(indices):
+        filled = [cell or "" for cell in cells]
+        if "".join(filled).strip():
+            yield position, filled
 
 
-def _is_text(path: Path, field: "pyarrow.Field") -> bool:
-    """Return whether a column holds text; integers are accepted as well, other types are not."""
-    from pyarrow import types
-
-    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-    if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind) or types.is_null(kind)):
-        raise DatasetError(f"Column {field.name} is not text in {path}: {str(field.type)[:80]}. Save it as text.")
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+def _to_row(columns: Columns, position: str, cells: Sequence[str], label: str, start: int) -> Row:
+    """Return a row, for cells of which the first is the image; split and group begin at `start`."""
+    split = cells[start].strip() if columns.split is not None else ""
+    group = cells[start + (columns.split is not None)].strip() if columns.group is not None else ""
+    return Row(position, cells[0], label, split, group)
 
 
-def _stated_bytes(file: "pyarrow.parquet.ParquetFile", columns: Sequence[str]) -> int:
-    """Return the unpacked size of columns that the file states."""
-    groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-    chunks = (group.column(index) for group in groups for index in range(group.num_columns))
-    sizes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
-    return int(sizes + ROW_BYTES * file.metadata.num_rows)
+def _choose_label(path: Path, names: Sequence[str], labels: Sequence[int], cells: list[list[str]]) -> int:
+    """Return the column of the labels; a column of numbers gives way to one with their names.
+
+    Raises:
+        DatasetError: Several columns could be it.
+    """
+    if len(labels) == 1:
+        return labels[0]
+    values = {index: [row[place].strip() for row in cells] for place, index in enumerate(labels)}
+    texts = [index for index in labels if not all(value.isdecimal() for value in values[index] if value)]
+    first = labels[0]
+    if first in texts and is_exact(names[first], "label"):
+        return first
+    if first not in texts and texts:
+        same = [index for index in texts if _is_one_to_one(values[first], values[index])]
+        texts = same or (texts if not is_exact(names[first], "label") else [first])
+    candidates = texts or list(labels)
+    if len(candidates) > 1:
+        unclear = " and ".join(names[index].strip()[:MAX_NAME] for index in candidates[:3])
+        raise column_error(path, names, f"The label could be {unclear}: rename one to label. Columns")
+    return candidates[0]
 
 
-def _cells(path: Path, column: "pyarrow.Array") -> list[str | None]:
-    from pyarrow import compute, types
-
-    if types.is_dictionary(column.type):
-        if not types.is_integer(column.type.value_type):
-            longest = compute.max(compute.binary_length(column.dictionary)).as_py() or 0
-            if longest > MAX_CELL_BYTES:
-                raise DatasetError(f"Cell too long in {path}: {longest:,} bytes. Give at most {MAX_CELL_BYTES:,}.")
-        column = column.dictionary_decode()
-    return [None if value is None else str(value) for value in column.to_pylist()]
+def _is_one_to_one(one: Sequence[str], other: Sequence[str]) -> bool:
+    pairs = set(zip(one, other, strict=True))
+    return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
 
-def _check_expanded(path: Path, size: int, limit: int) -> None:
-    if size > limit:
-        raise DatasetError(
-            f"{path} unpacks to more than {limit:,} bytes, far more than its size. Save its columns as CSV."
-        )
+def _name_numbers(path: Path, rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Replace labels that are numbers by names, if a list of classes is beside the table."""
+    numbers = {row.label.strip() for row in rows}
+    if not numbers or not all(number.isdecimal() and number.isascii() and len(number) < 10 for number in numbers):
+        return rows, []
+    found = read_class_list(path.parent, numbers)
+    if found is None:
+        return rows, []
+    source, named = found
+    return [replace(row, label=named[row.label.strip()]) for row in rows], [f"names of labels from {source.name}"]
+
+
+def _read_one_hot(path: Path, table: Table, columns: Columns) -> LabelTable:
+    """Read a table with one column per class that holds 0 or 1."""
+    names = [name.strip() for name in table.columns]
+    optional = _optional(columns)
+    start = 1 + len(optional)
+    ones_of: list[list[int]] = []
+    binary, rows, used = dict.fromkeys(columns.others), [], set[int]()
+    for position, cells in _read(table, [columns.image, *optional, *columns.others]):
+        ones = []
+        for index, cell in zip(columns.others, cells[start:], strict=True):
+            value = cell.strip().lower()
+            if value in _YES:
+                ones.append(index)
+            elif value not in _NO:
+                binary.pop(index, None)
+        ones_of.append(ones)
+        used.update(ones)
+        rows.append(_to_row(columns, position, cells, "", 1))
+    classes = [index for index in binary if index in used]
+    is_class = frozenset(classes)
+    if len(binary) < 2 or not classes:
+        raise column_error(path, names, "No column of labels, and none of 0 and 1 for each class,")
+    for place, (row, ones) in enumerate(zip(rows, ones_of, strict=True)):
+        labels = [names[index] for index in ones if index in is_class]
+        if not labels:
+            raise DatasetError(f"{path}, {row.position}: no class has a 1. Fill one of the columns of classes.")
+        rows[place] = replace(row, label="|".join(labels))
+    shown = ", ".join(names[index][:MAX_NAME] for index in classes[:MAX_SHOWN])
+    unused = [index for index in columns.others if index not in is_class]
+    return _finish(table, columns, rows, [f"one column per class ({shown})"], unused)
+
+
+def _finish(table: Table, columns: Columns, rows: list[Row], guesses: list[str], unused: list[int]) -> LabelTable:
+    """Drop splits that are none, and list the guesses and the unused columns."""
+    names = [name.strip()[:MAX_NAME] for name in table.columns]
+    said = [] if is_exact(names[columns.image], "image") else [f"{names[columns.image]} as image"]
+    said += guesses
+    if columns.split is not None and not columns.is_split_sure:
+        if all(split_of(row.split) for row in rows if row.split) and any(row.split for row in rows):
+            said.append(f"{names[columns.split]} as split")
+        else:
+            rows, unused = [replace(row, split="") for row in rows], [*unused, columns.split]
+    return LabelTable(rows, [*said, *table.guesses], [names[index] for index in sorted(unused)])

@@ -14,7 +14,7 @@ from belvedere.evaluation.metrics import check_labels, compute_metrics, ood_metr
 from belvedere.evaluation.run_folder import unreadable_warning, write_results
 from belvedere.evaluation.run_results import RunResults
 from belvedere.images.inputs import Source
-from belvedere.images.listing import iter_images
+from belvedere.images.listing import SkippedFiles, iter_images
 from belvedere.inference.model import Model, as_model
 from belvedere.inference.model_paths import refuse_models
 from belvedere.inference.providers import Provider
@@ -173,8 +173,10 @@ def _evaluate_tags(
 def _list_ood_images(model: Model, folder: Path | str) -> list[Path | str]:
     if not model.card.uncertainty.ood_score_quantiles:
         raise UsageError(f"{model.name} has no out-of-distribution score. Train it again, or leave `ood` out.")
-    if not (images := list(iter_images(refuse_models([folder])))):
-        raise UsageError(f"No images in {folder}. Give a folder of images that show none of the classes.")
+    skipped = SkippedFiles()
+    if not (images := list(iter_images(refuse_models([folder]), skipped))):
+        found = f", only {skipped}" if skipped else ""
+        raise UsageError(f"No images in {folder}{found}. Give a folder of images that show none of the classes.")
     return images
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from belvedere.errors import UsageError
 from belvedere.images.inputs import Source, source_name
-from belvedere.images.listing import count_images, iter_images
+from belvedere.images.listing import SkippedFiles, count_images, iter_images
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import BUNDLED, explain_missing, is_model_path, refuse_models
 from belvedere.inference.writers.detect import is_predictions_file
@@ -19,7 +19,8 @@ from belvedere.inference.writers.text import WRITERS, Writer, open_writer
 from belvedere.runtime.files import always
 from belvedere.runtime.output_file import Input, OutputFile
 from belvedere.runtime.progress import Progress, Task, choose_progress
-from belvedere.runtime.terminal import escape_surrogates
+from belvedere.runtime.terminal import count, escape_surrogates
+from belvedere.types.data import DataWarning
 from belvedere.types.prediction import Prediction, ResumedRow
 
 STDIN = Path("-")  # instead of images: their paths are read from stdin
@@ -117,12 +118,12 @@ def predict_files(
     _check_options(format, out, outputs, resume, spreadsheet)
     list_inputs, is_older = partial(_list_inputs, model, sources, inputs), partial(is_predictions_file, format=format)
     file = None if out is None else OutputFile(out, overwrite=overwrite, inputs=list_inputs, is_older=is_older)
-    model_line = f"Model: {model.identity}"
+    skipped, model_line = SkippedFiles(), f"Model: {model.identity}"
     with ExitStack() as stack:
         for sink in sinks:
             others = [path for path in outputs if path != sink.path]
             stack.enter_context(sink.open(model, partial(_list_inputs, model, sources, [*others, *inputs])))
-        images = require_nonempty(_refuse_outputs(iter_images(sources), (*filter(None, [file]), *sinks)), sources)
+        images = _list_images(sources, (*filter(None, [file]), *sinks), skipped)
         if out is not None:
             progress.log(model_line)
         writer, rows = stack.enter_context(_open(model, format, file, resume, spreadsheet))
@@ -137,6 +138,7 @@ def predict_files(
                 num_unreadable += prediction.error is not None
     if out is None:  # after the output on stdout
         progress.log(model_line)
+    log_skipped(skipped, progress)
     return PredictionSummary(num_images, num_unreadable)
 
 
@@ -156,6 +158,12 @@ def _list_inputs(model: Model, sources: Iterable[Source], inputs: Sequence[Input
     yield from (model.name, *inputs)
     if isinstance(sources, Sequence):
         yield from (source for source in iter_images(sources) if isinstance(source, Path | str))
+
+
+def _list_images(
+    sources: Iterable[Source], outputs: Sequence[OutputFile | Sink], skipped: SkippedFiles
+) -> Iterator[Source]:
+    return require_nonempty(_refuse_outputs(iter_images(sources, skipped), outputs), sources, skipped)
 
 
 def _refuse_outputs(images: Iterator[Source], outputs: Sequence[OutputFile | Sink]) -> Iterator[Source]:
@@ -197,13 +205,22 @@ def _open(
             yield opened
 
 
-def require_nonempty(images: Iterator[Source], sources: Iterable[Source]) -> Iterator[Source]:
-    """Return the images, or raise UsageError if there are none."""
+def require_nonempty(images: Iterator[Source], sources: Iterable[Source], skipped: SkippedFiles) -> Iterator[Source]:
+    """Return the images, or raise UsageError, with what was skipped, if there are none."""
     first = next(images, None)
     if first is None:
         where = f" in {', '.join(map(str, sources))}" if isinstance(sources, Sequence) and sources else ""
-        raise UsageError(f"No images{where}. Give image files, or folders with some.")
+        found = f", only {skipped}" if skipped else ""
+        raise UsageError(f"No images{where}{found}. Give image files, or folders with some.")
     return chain([first], images)
+
+
+def log_skipped(skipped: SkippedFiles, progress: Progress) -> None:
+    """Say which files of folders were skipped, if there are any."""
+    if skipped:
+        progress.log_warnings(
+            [DataWarning(f"{count(skipped.total, 'file')} skipped: not an image ({skipped.suffixes})")]
+        )
 
 
 def _skip(images: Iterator[Source], rows: Iterable[ResumedRow], out: str) -> tuple[int, int]:

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from belvedere.data.labels import compose
 from belvedere.errors import InvalidModelError
 from belvedere.images.resize import INTERPOLATIONS, RESIZE_RULES
 from belvedere.runtime.terminal import describe_error
@@ -57,6 +58,7 @@ def card_from_metadata(metadata: Mapping[str, str], name: str) -> ModelCard:
     try:
         values = {field.name: _parse(metadata[field.name]) for field in fields(ModelCard)}
         card: ModelCard = _read_value("card", ModelCard, values)
+        card = replace(card, class_names=tuple(map(compose, card.class_names)))  # as the labels of datasets
         _check_values(card)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InvalidModelError(f"{name} has damaged metadata ({describe_error(error)}). Train it again.") from error

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from belvedere.errors import DistributedError, MissingDependencyError, UsageError
 from belvedere.images.inputs import Source
-from belvedere.images.listing import iter_images
-from belvedere.inference.batch import PredictionSummary, require_nonempty
+from belvedere.images.listing import SkippedFiles, iter_images
+from belvedere.inference.batch import PredictionSummary, log_skipped, require_nonempty
 from belvedere.inference.model import Model, open_model
 from belvedere.inference.model_graph import BATCH_SIZE
 from belvedere.inference.model_paths import model_file
@@ -65,13 +65,15 @@ def predict_at_scale(
     file = model_file(model)
     content = file.read_bytes()
     opened = open_model(content, str(file))
-    images = require_nonempty(iter_images(sources), sources)
+    skipped, progress = SkippedFiles(), choose_progress(progress)
+    images = require_nonempty(iter_images(sources, skipped), sources, skipped)
     listed = sources if isinstance(sources, Sequence) else ()
     inputs = (file, *(each for each in listed if isinstance(each, Path | str)))
     with atomic_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         with _cluster() as num_workers:
-            choose_progress(progress).log(f"Model: {opened.identity}. Up to {num_workers} workers predict")
+            progress.log(f"Model: {opened.identity}. Up to {num_workers} workers predict")
             num_images = _predict(images, folder, (content, opened.identity), num_workers)
+        log_skipped(skipped, progress)
         return _check(folder, num_images, opened)
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.labels import compose
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError, UsageError
-from belvedere.images.listing import list_images
+from belvedere.images.listing import SkippedFiles, list_images
 from belvedere.inference.embeddings import read_embeddings
 from belvedere.inference.tags import multi_hot
 from belvedere.runtime.output_folder import MARKER_FILE
@@ -221,7 +222,7 @@ def read_run(run: Path, role: str) -> tuple[Recipe, tuple[str, ...], bytes]:
     config = run / "config.toml"
     try:
         values, weights = tomllib.loads(config.read_text(encoding="utf-8")), weights_path(run).read_bytes()
-        names = tuple(map(str, values["run"]["class_names"]))
+        names = tuple(compose(str(name)) for name in values["run"]["class_names"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(
             f"The {role} {run} is not a run folder: {getattr(error, 'strerror', None) or error}. Expected config.toml "
@@ -255,13 +256,15 @@ def list_unlabeled(folder: str, progress: Progress) -> HashedSamples:
     root = Path(folder)
     try:
         results = {mark.parent for mark in root.rglob(MARKER_FILE)} - {root}
-        paths = [path for path in list_images(root) if results.isdisjoint(path.parents)]
+        skipped = SkippedFiles()
+        paths = [path for path in list_images(root, skipped) if results.isdisjoint(path.parents)]
     except OSError as error:
         raise UsageError(
             f"Cannot read the unlabeled images {folder}: {error.strerror}. Choose another folder."
         ) from error
     if not paths:
-        raise UsageError(f"No unlabeled images in {folder}. Choose another folder.")
+        found = f", only {skipped}" if skipped else ""
+        raise UsageError(f"No unlabeled images in {folder}{found}. Choose another folder.")
     return hash_samples([Sample(path, str(path), UNLABELED, "train") for path in paths], progress)
 
 

@@ -13,6 +13,7 @@ from belvedere.data.corrections.corrections_file import (
     resolve,
 )
 from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.labels import compose
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import count
@@ -112,8 +113,8 @@ def _drop_untrainable(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[list[Samp
 
 
 def _correct(sample: Sample, resolution: Resolution) -> Sample:
-    label = resolution.label or sample.label
-    extra_labels = sample.extra_labels if resolution.extra_labels is None else resolution.extra_labels
+    label = compose(resolution.label or sample.label)
+    extra_labels = sample.extra_labels if resolution.extra_labels is None else map(compose, resolution.extra_labels)
     labels = tuple(dict.fromkeys((label, *extra_labels)))
     known = dict(zip((sample.label, *sample.extra_labels), sample.area_fractions, strict=False))
     fractions = tuple(known[name] for name in labels if name in known)

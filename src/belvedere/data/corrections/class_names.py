@@ -4,13 +4,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from belvedere.data.dataset import IGNORED_FOLDERS, SPLIT_ALIASES, normalize_label
+from belvedere.data.folders import IGNORED_FOLDERS
+from belvedere.data.labels import normalize_label
+from belvedere.data.split_names import split_of
 from belvedere.errors import UsageError
 from belvedere.types.data import NONE_OF_THESE
 
 MAX_NAME_BYTES = 200  # in UTF-8; folder names may have 255
 SEPARATORS = "|/\\"  # of labels in a table, and of folders
-RESERVED = {NONE_OF_THESE, *IGNORED_FOLDERS, *(alias for aliases in SPLIT_ALIASES.values() for alias in aliases)}
+RESERVED = {NONE_OF_THESE, *IGNORED_FOLDERS}
 _FRACTION = re.compile(r":\s*[\d.]*$")  # sea:0.6 in a table is a label with its area fraction
 _CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # of Unicode
 
@@ -50,4 +52,4 @@ def _find_problem(name: str) -> str:
         return "a number after a colon means an area fraction"
     if name.startswith("."):
         return "a name that begins with a dot is hidden"
-    return "it has another meaning" if name.casefold() in RESERVED else ""
+    return "it has another meaning" if name.casefold() in RESERVED or split_of(name) else ""
