@@ -11,6 +11,7 @@ from belvedere.cli.app import (
     Code,
     Corrections,
     Data,
+    GroupBy,
     NetworkName,
     Out,
     Overwrite,
@@ -42,6 +43,7 @@ def audit(
     skip_near_duplicates: Annotated[
         bool, typer.Option("--skip-near-duplicates", help="Do not look for near duplicates.")
     ] = False,
+    group_by: GroupBy = None,
     out: Out = Path("audit"),
     seed: Seed = 0,
     fail_on_issues: Annotated[
@@ -56,10 +58,11 @@ def audit(
     from belvedere.auditing.output import to_json
     from belvedere.cli.progress import TrainingProgress
     from belvedere.cli.tables import show_findings
+    from belvedere.data.groups import group_column
 
     run_code(code)
     progress = TrainingProgress("audit")
-    dataset = belvedere.load_dataset(data, corrections, progress)
+    dataset = belvedere.load_dataset(data, corrections, progress, group_column=group_column(group_by))
     found = belvedere.audit(
         dataset,
         out=out,
@@ -68,6 +71,7 @@ def audit(
         weights=weights,
         label_issues=not skip_label_issues,
         near_duplicates=not skip_near_duplicates,
+        group_by=group_by,
         seed=seed,
         overwrite=overwrite,
         spreadsheet=spreadsheet,

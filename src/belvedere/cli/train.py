@@ -12,6 +12,7 @@ from belvedere.cli.app import (
     AsJson,
     Code,
     Corrections,
+    GroupBy,
     NetworkName,
     Out,
     Overwrite,
@@ -27,6 +28,7 @@ from belvedere.cli.app import (
 from belvedere.errors import UsageError
 
 if TYPE_CHECKING:
+    from belvedere.data.dataset import Dataset
     from belvedere.training.run import Run
 
 RecipeName = Annotated[
@@ -81,6 +83,7 @@ def train(
     unlabeled: UnlabeledFolder = None,
     start_from: StartFrom = None,
     folds: Folds = None,
+    group_by: GroupBy = None,
     corrections: Corrections = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with keys of the recipe.", show_default=False)] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and exit.")] = False,
@@ -111,7 +114,7 @@ def train(
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
     run = belvedere.train(
-        data if corrections is None else belvedere.load_dataset(data, corrections, TrainingProgress()),
+        data if corrections is None else _correct(data, corrections, group_by),
         out=out,
         recipe=recipe,
         config=config,
@@ -126,11 +129,19 @@ def train(
         track=track or (),
         start_from=start_from,
         folds=folds,
+        group_by=group_by,
         progress=TrainingProgress(),
         **changes,
     )
     if run.is_main_process:  # one of several processes prints the result
         _print_run(run, as_json)
+
+
+def _correct(data: Path, corrections: Path, group_by: str | None) -> "Dataset":
+    from belvedere.cli.progress import TrainingProgress
+    from belvedere.data.groups import group_column
+
+    return belvedere.load_dataset(data, corrections, TrainingProgress(), group_column=group_column(group_by))
 
 
 def _print_run(run: "Run", as_json: bool) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.data.corrections.apply import apply_corrections
-from belvedere.data.label_tables import read_rows
+from belvedere.data.label_tables import GROUP, read_rows
 from belvedere.errors import DatasetError, UnknownNameError, UsageError
 from belvedere.images.listing import IMAGE_SUFFIXES
 from belvedere.runtime.output_folder import MARKER_FILE
@@ -59,7 +59,11 @@ class Dataset:
 
 
 def load_dataset(
-    data: Path | str, corrections: Path | str | None = None, progress: Progress | bool | None = None
+    data: Path | str,
+    corrections: Path | str | None = None,
+    progress: Progress | bool | None = None,
+    *,
+    group_column: str | None = None,
 ) -> Dataset:
     """Read a dataset: a folder of class folders, such a folder for each split, or a table.
 
@@ -67,6 +71,7 @@ def load_dataset(
         data: Folder, or CSV or Parquet file.
         corrections: Corrections file. Its decisions replace the labels found; no file changes.
         progress: Reports the search for the corrected images.
+        group_column: Column of a table with the groups of the images. Default: `group`, if it has one.
 
     Returns:
         The samples, sorted by path (those of a table in its order), and the sorted class names.
@@ -82,7 +87,7 @@ def load_dataset(
     try:
         if not path.is_dir() and not path.is_file():
             raise DatasetError(f"No such folder or table: {path}. Give a folder of class folders, or a CSV table.")
-        samples, warnings = _read_folder(path) if path.is_dir() else _read_table(path)
+        samples, warnings = _read_folder(path) if path.is_dir() else _read_table(path, group_column)
     except OSError as error:
         raise DatasetError(
             f"Cannot read {error.filename or data}: {describe_error(error)}. Check the path and its permissions."
@@ -102,14 +107,18 @@ def load_dataset(
 
 
 def as_dataset(
-    data: Dataset | Path | str, corrections: Path | str | None = None, progress: Progress | bool | None = None
+    data: Dataset | Path | str,
+    corrections: Path | str | None = None,
+    progress: Progress | bool | None = None,
+    *,
+    group_column: str | None = None,
 ) -> Dataset:
     """Return a dataset, read as `load_dataset` if a path is given."""
     if isinstance(data, Dataset):
         if corrections is not None:
             raise UsageError("`corrections` is for a folder or table, not for a Dataset. Give it to load_dataset.")
         return data
-    return load_dataset(data, corrections, progress)
+    return load_dataset(data, corrections, progress, group_column=group_column)
 
 
 def renamed_paths(samples: Iterable[Sample]) -> dict[str, Path]:
@@ -212,8 +221,8 @@ def _ignored_kind(path: Path) -> str:
     return "image outside the class folders" if path.suffix.lower() in IMAGE_SUFFIXES else "not an image"
 
 
-def _read_table(path: Path) -> tuple[list[Sample], list[DataWarning]]:
-    samples, rows = [], list(read_rows(path))
+def _read_table(path: Path, group_column: str | None) -> tuple[list[Sample], list[DataWarning]]:
+    samples, rows = [], list(read_rows(path, group_column))
     has_fractions = any(LABEL_WITH_FRACTION.search(row["label"] or "") for _, row in rows)
     for position, row in rows:
         image = row["image"] or ""
@@ -223,8 +232,9 @@ def _read_table(path: Path) -> tuple[list[Sample], list[DataWarning]]:
                 f"{path}, {position}: the cells image and label must both be filled. "
                 f"Received: image {image[:80]!r}, label {(row['label'] or '')[:80]!r}."
             )
-        split = _parse_split(row, f"{path}, {position}")
-        samples.append(Sample(path.parent / image, str(path.parent / image), labels[0], split, labels[1:], fractions))
+        split, group = _parse_split(row, f"{path}, {position}"), (row.get(group_column or GROUP) or "").strip() or None
+        file = path.parent / image
+        samples.append(Sample(file, str(file), labels[0], split, labels[1:], fractions, group))
     unassigned = tuple(sample.name for sample in samples if sample.split is None)
     if 0 < len(unassigned) < len(samples):
         rows_have = count(len(unassigned), "row has", "rows have")

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from belvedere.errors import DatasetError, MissingDependencyError
+from belvedere.errors import DatasetError, MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:
     import pyarrow
 
-REQUIRED, OPTIONAL = ("image", "label"), ("split",)
+REQUIRED, OPTIONAL, GROUP = ("image", "label"), ("split",), "group"
 MAX_SHOWN_COLUMNS = 20  # in a message
 # Parquet packs equal values: a million names in a row take half a megabyte. The larger of both limits applies.
 MAX_EXPANDED_BYTES, MAX_EXPANSION = 256_000_000, 20
@@ -21,28 +21,30 @@ MAX_CELL_BYTES = 1 << 16
 Row = Mapping[str, str | None]
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def read_rows(path: Path, group_column: str | None = None) -> Iterator[tuple[str, Row]]:
     """Read a table row by row.
 
     Args:
         path: Parquet file (by its suffix) or CSV file.
+        group_column: Column that is needed besides; default: `group`, if there is one.
 
     Yields:
-        The position of the row, such as "line 2", and its cells image, label and, if present, split.
+        The position of the row, such as "line 2", and its cells image, label and, if present, split and group column.
 
     Raises:
         DatasetError: The table is damaged, lacks a column, or unpacks to far more than its size.
         MissingDependencyError: The table is a Parquet file and pyarrow is not installed.
     """
-    yield from _parquet_rows(path) if path.suffix.lower() in (".parquet", ".pq") else _csv_rows(path)
+    is_parquet = path.suffix.lower() in (".parquet", ".pq")
+    yield from _parquet_rows(path, group_column) if is_parquet else _csv_rows(path, group_column)
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _csv_rows(path: Path, group_column: str | None) -> Iterator[tuple[str, Row]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)  # otherwise an unclosed quote would swallow all further rows
             header = next(reader, [])
-            columns = [(name, header.index(name)) for name in _choose_columns(path, header)]
+            columns = [(name, header.index(name)) for name in _choose_columns(path, header, group_column)]
             for cells in filter(None, reader):
                 if any(cells[len(header) :]):
                     raise DatasetError(
@@ -54,7 +56,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
         raise DatasetError(f"Not a CSV table in UTF-8: {path} ({error}). Save it as one.") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(path: Path, group_column: str | None) -> Iterator[tuple[str, Row]]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -62,7 +64,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
         raise MissingDependencyError("A Parquet table", "pyarrow", "parquet") from error
     try:
         schema = pyarrow.parquet.read_schema(path)
-        columns = _choose_columns(path, schema.names)
+        columns = _choose_columns(path, schema.names, group_column)
         texts = [name for name in columns if _is_text(path, schema.field(name))]
         limit = max(MAX_EXPANDED_BYTES, MAX_EXPANSION * path.stat().st_size)
         # Dictionary encoding stores equal cells once, so that they are counted before they are expanded.
@@ -80,7 +82,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
         raise DatasetError(f"Not a Parquet table: {path} ({error}). Save it as one.") from error
 
 
-def _choose_columns(path: Path, columns: Sequence[str]) -> list[str]:
+def _choose_columns(path: Path, columns: Sequence[str], group_column: str | None) -> list[str]:
+    if group_column is not None and columns.count(group_column) != 1:
+        raise UnknownNameError(f"column of {path}", group_column, columns[:MAX_SHOWN_COLUMNS])
     if any(columns.count(name) != 1 for name in REQUIRED) or any(columns.count(name) > 1 for name in OPTIONAL):
         hidden = len(columns) - MAX_SHOWN_COLUMNS
         received = ", ".join(name[:80] for name in columns[:MAX_SHOWN_COLUMNS]) or "no columns"
@@ -88,7 +92,7 @@ def _choose_columns(path: Path, columns: Sequence[str]) -> list[str]:
             f"Wrong columns in {path}: {received}{f' and {hidden:,} more' if hidden > 0 else ''}. "
             "Expected image and label and, optionally, split, each once."
         )
-    return [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
+    return [name for name in (*REQUIRED, *OPTIONAL, group_column or GROUP) if name in columns]
 
 
 def _is_text(path: Path, field: "pyarrow.Field") -> bool:

@@ -16,6 +16,7 @@ class Sample:
     split: str | None  # "train", "val" or "test"; None: unassigned
     extra_labels: tuple[str, ...] = ()  # further labels of a table cell (`a|b`)
     area_fractions: tuple[float, ...] = ()  # fraction of the image for each label, if given (`a:0.6|b:0.3`)
+    group: str | None = None  # images of one group are never divided between splits
 
 
 @dataclass(frozen=True, slots=True)
