@@ -67,8 +67,7 @@ def audit(
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
-        UsageError: The model was trained on these images, or arguments exclude each other.
-        OutputExistsError: `out` exists and may not be replaced.
+        UsageError: The model was trained on these images, arguments exclude each other, or `out` may not be replaced.
         MissingDependencyError: The packages of an extra are not installed: `report` for `out`, `train` for `network`.
         BelvedereError: Images, model or weights cannot be read.
     """

@@ -22,6 +22,7 @@ from belvedere.training.callbacks import Callback, CallbackRunner, TrainingConte
 from belvedere.training.checkpoint import checkpoint_history
 from belvedere.training.custom_augment import Augment, check_augment
 from belvedere.training.device import Runtime, choose_device
+from belvedere.training.direction import direction_warnings
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
@@ -41,7 +42,7 @@ from belvedere.training.trackers import make_trackers
 from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import load_training_data
 from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
-from belvedere.types.data import ModelId, Sample
+from belvedere.types.data import DataWarning, ModelId, Sample
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.prediction import Prediction
 
@@ -265,7 +266,12 @@ def run_stages(
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
     if data.teacher:
         pretrained_from["teacher"] = data.teacher
-    return replace(collect_output(network, data, result, runtime), pretrained_from=pretrained_from)
+    found: tuple[DataWarning, ...] = ()
+    if folder is not None and deadline is None and not result.interrupted:
+        found = direction_warnings(network, data, recipe, run.seed, runtime)
+        runtime.progress.log_warnings(found)
+    trained = collect_output(network, data, result, runtime)
+    return replace(trained, warnings=trained.warnings + found, pretrained_from=pretrained_from)
 
 
 def _default_recipe(start: StartRun | None) -> Recipe | str:
