@@ -1,10 +1,11 @@
 """Test accuracy on bursts, with and without groups, against the accuracy on images of other scenes.
 
-python benchmarks/bursts.py DATA [--classes glacier mountain] [--draws 60] [--ungrouped 10]
+python benchmarks/bursts.py DATA [--classes glacier mountain] [--draws 100] [--ungrouped 10]
 
 Each draw takes 6 images of each class of DATA as scenes, and cuts 8 shots from each: shifted by up to a tenth, a little
-lighter or darker. A network is trained on them with the column `group` of the table, and in the first draws also
-without it. Each reports its test accuracy, and is evaluated on a shot of each of 100 other images of each class.
+lighter or darker. The stages of `train` hold out test images and train a network, with the column `group` of the table,
+and in the first draws also without it. The network is evaluated on the test images, as `train` reports it, and on a
+shot of each of 100 other images of each class.
 """
 
 import argparse
@@ -15,7 +16,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-import belvedere
+from belvedere.data.dataset import load_dataset
+from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.image_cache import read_image_array
+from belvedere.data.splits import split_dataset
+from belvedere.runtime.progress import Progress
+from belvedere.training.data_loader import ArrayDataset, DataLoader
+from belvedere.training.device import Runtime, choose_device
+from belvedere.training.distributed import init_distributed
+from belvedere.training.loop import predict_logits
+from belvedere.training.recipe_config import choose_recipe
+from belvedere.training.recipes import Recipe
+from belvedere.training.trainer import FitPlan, build_network, fit
+from belvedere.training.training_data import load_training_data
 
 SCENES, SHOTS, OTHERS = 6, 8, 100  # scenes of a class, shots of a scene, images of other scenes of a class
 SHIFT = 0.1  # of the sides
@@ -56,10 +69,21 @@ def draw(data: Path, classes: list[str], seed: int, folder: Path) -> tuple[Path,
     return grouped, plain, other
 
 
-def measure(table: Path, others: Path, out: Path, seed: int, options: argparse.Namespace) -> tuple[float, float]:
-    """Train; return the reported test accuracy and the accuracy on other scenes."""
-    run = belvedere.train(table, out=out, recipe=options.recipe, epochs=options.epochs, seed=seed, progress=False)
-    return run.evaluation.accuracy, belvedere.evaluate(run.load(), others, progress=False).accuracy
+def measure(table: Path, others: Path, seed: int, recipe: Recipe, runtime: Runtime) -> tuple[float, float]:
+    """Train; return the accuracy on the test images that were held out, and that on other scenes."""
+    dataset = load_dataset(table)
+    split = split_dataset(dataset, recipe.split_fractions, seed, runtime.progress)
+    data = load_training_data(split, recipe, dataset.class_names, runtime)
+    network = build_network(recipe, data, seed, runtime)
+    fit(network, data, FitPlan(recipe, seed, runtime))
+
+    def accuracy(contents: HashedSamples) -> float:
+        found = read_image_array(contents, data.preprocess, runtime.progress)
+        labels = np.array([dataset.class_names.index(sample.label) for sample in found.samples], np.int64)
+        loader = DataLoader(ArrayDataset(found.images, labels), runtime.device)
+        return float((predict_logits(network, loader, runtime).argmax(1) == labels).mean())
+
+    return accuracy(split.hashed_test), accuracy(hash_samples(load_dataset(others).samples, runtime.progress))
 
 
 def main() -> None:
@@ -67,18 +91,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--classes", nargs="+", default=["glacier", "mountain"])
-    parser.add_argument("--draws", type=int, default=60)
+    parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--ungrouped", type=int, default=10)
     parser.add_argument("--recipe", default="quick")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=15)
     options = parser.parse_args()
+    recipe = choose_recipe(options.recipe, epochs=options.epochs)
+    runtime = Runtime(choose_device("auto"), init_distributed("auto"), Progress())
     found: dict[str, list[tuple[float, float]]] = {"grouped": [], "plain": []}
     for seed in range(options.draws):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             grouped, plain, others = draw(options.data, options.classes, seed, folder)
             for table in (grouped, plain) if seed < options.ungrouped else (grouped,):
-                found[table.stem].append(measure(table, others, folder / f"run-{table.stem}", seed, options))
+                found[table.stem].append(measure(table, others, seed, recipe, runtime))
                 print(seed, table.stem, *(f"{value:.4f}" for value in found[table.stem][-1]), flush=True)
     for kind, pairs in found.items():
         values = np.array(pairs)

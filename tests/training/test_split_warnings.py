@@ -60,8 +60,8 @@ def test_imbalance_is_named_with_its_key() -> None:
     assert "'b' (11)" in message
     assert "'c'" not in message
     assert "`class_weighting`" in message
-    for change in ({"class_weighting": "balanced"}, {"sampling": "balanced"}):
-        assert messages(split, replace(QUICK, **change)) == []
+    for corrected in (replace(QUICK, class_weighting="balanced"), replace(QUICK, sampling="balanced")):
+        assert messages(split, corrected) == []
 
 
 @pytest.fixture
@@ -101,5 +101,6 @@ def test_given_splits_are_not_searched(bursts: Path) -> None:
     named = replace(dataset, samples=samples)
     split = split_dataset(named, RECIPES["probe"].split_fractions, 0, Progress())
     assert not any(
-        "near duplicates" in each.message for each in split_warnings(split, dataset.class_names, QUICK, None, Progress())
+        "near duplicates" in each.message
+        for each in split_warnings(split, dataset.class_names, QUICK, None, Progress())
     )

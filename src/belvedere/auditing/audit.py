@@ -24,6 +24,7 @@ from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
 from belvedere.data.duplicates.descriptors import THUMBNAIL_SIZE
 from belvedere.data.groups import group_column
+from belvedere.errors import UsageError
 from belvedere.inference.model import Model
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
@@ -67,12 +68,15 @@ def audit(
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
-        UsageError: The model was trained on these images, arguments exclude each other, or `out` may not be replaced.
+        UsageError: The model was trained on these images, or arguments exclude each other.
+        OutputExistsError: `out` exists and may not be replaced.
         MissingDependencyError: The packages of an extra are not installed: `report` for `out`, `train` for `network`.
         BelvedereError: Images, model or weights cannot be read.
     """
     if out is not None:
         require("report", "A report")
+    if group_by is not None and not label_issues:
+        raise UsageError("`group_by` is for the check of labels, which is left out. Leave out `group_by` too.")
     started, progress = time.perf_counter(), choose_progress(progress)
     method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
     dataset = as_dataset(data, progress=progress, group_column=group_column(group_by))

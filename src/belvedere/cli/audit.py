@@ -1,7 +1,7 @@
 """The command `audit`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from belvedere.cli.app import (
     run_code,
 )
 from belvedere.runtime.terminal import print_error
+
+if TYPE_CHECKING:
+    from belvedere.types.audit import Audit
 
 
 @command()
@@ -57,7 +60,6 @@ def audit(
     """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
     from belvedere.auditing.output import to_json
     from belvedere.cli.progress import TrainingProgress
-    from belvedere.cli.tables import show_findings
     from belvedere.data.groups import group_column
 
     run_code(code)
@@ -81,11 +83,17 @@ def audit(
     if as_json:
         print_json(to_json(found))
     else:
-        checks = found.checks
-        show_findings(console(), [(one.title, one.num_flagged, one.example) for one in checks if one.num_flagged])
-        print_error(f"{sum(not one.num_flagged for one in checks)} of {len(checks)} checks found nothing.")
-        if found.label_issue_method:
-            print_error(f"Label issues found by {found.label_issue_method}.")
+        _show_checks(found)
         print_report_path(out / "report.html")
     if fail_on_issues and (found.num_flagged or found.class_issues):
         raise typer.Exit(1)
+
+
+def _show_checks(found: "Audit") -> None:
+    from belvedere.cli.tables import show_findings
+
+    checks = found.checks
+    show_findings(console(), [(one.title, one.num_flagged, one.example) for one in checks if one.num_flagged])
+    print_error(f"{sum(not one.num_flagged for one in checks)} of {len(checks)} checks found nothing.")
+    if found.label_issue_method:
+        print_error(f"Label issues found by {found.label_issue_method}.")

@@ -26,6 +26,7 @@ from belvedere.types.data import DataWarning
 
 MIN_IMAGES = 8  # of two classes, among the validation images
 MAX_PAIR_ACCURACY = 0.75  # of two classes that are confused
+FEW_IMAGES, MAX_PAIR_ACCURACY_OF_FEW = 30, 0.85  # the best epoch is selected on them, so that few look better
 MAX_P_VALUE = 0.01
 MIN_STEPS, FRACTION = 100, 0.5  # of the training without mirroring: least steps, and fraction of the training
 
@@ -79,7 +80,8 @@ def confused_pairs(predicted: Labels, labels: Labels) -> list[tuple[int, int]]:
         for second in range(first + 1, len(matrix)):
             right, wrong = matrix[first, first] + matrix[second, second], matrix[first, second] + matrix[second, first]
             of_both = matrix[[first, second]].sum()
-            if right + wrong >= max(MIN_IMAGES, of_both / 2) and right <= MAX_PAIR_ACCURACY * (right + wrong):
+            limit = MAX_PAIR_ACCURACY_OF_FEW if right + wrong < FEW_IMAGES else MAX_PAIR_ACCURACY
+            if right + wrong >= max(MIN_IMAGES, of_both / 2) and right <= limit * (right + wrong):
                 pairs.append((first, second))
     return pairs
 
