@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from belvedere.data.dataset import load_dataset
+from belvedere.data.groups import group_names
 from belvedere.data.hashing import (
     MINHASH_SIZE,
     HashedSamples,
@@ -94,6 +95,82 @@ def test_identical_files_with_different_labels_stay_together() -> None:
                 sides[content].add(name)
         assert all(len(names) == 1 for names in sides.values())
         assert Counter(sample.label for sample in held_out.samples) == {"a": 6, "b": 6}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12), st.integers(0, 30)), max_size=80),
+    FRACTION_VALUES,
+    st.integers(0, 3),
+)
+def test_groups_are_not_divided(rows: list[tuple[str, int, int]], fraction: float, seed: int) -> None:
+    """Rows have a label, a group and a content; group 0 stands for none."""
+    samples = tuple(
+        Sample(Path("x"), f"{i}", row[0], None, group=f"{row[1]}" if row[1] else None) for i, row in enumerate(rows)
+    )
+    stays, held_out = stratified_group_split(HashedSamples(samples, tuple(f"{row[2]}" for row in rows)), fraction, seed)
+    assert Counter(stays.samples + held_out.samples) == Counter(samples)
+    assert not set(group_names(stays)) & set(group_names(held_out))
+    assert not {sample.group for sample in stays.samples} & {sample.group for sample in held_out.samples} - {None}
+    assert {sample.label for sample in stays.samples} == {sample.label for sample in samples}
+
+
+def test_groups_larger_than_the_fraction_are_held_out_once() -> None:
+    sizes = {"a": [8] * 6, "b": [8] * 6, "c": [9, 9], "d": [40]}  # two groups are too few
+    names = [
+        (label, f"{label}{number}")
+        for label, groups in sizes.items()
+        for number, size in enumerate(groups)
+        for _ in range(size)
+    ]
+    samples = tuple(Sample(Path("x"), f"{i}", label, None, group=group) for i, (label, group) in enumerate(names))
+    whole = HashedSamples(samples, tuple(map(str, range(len(names)))))
+    for seed in range(5):
+        _, held_out = stratified_group_split(whole, 0.15, seed)
+        assert Counter(sample.label for sample in held_out.samples) == {"a": 8, "b": 8}
+        assert len({sample.group for sample in held_out.samples}) == 2
+
+
+def test_a_group_of_several_classes_is_held_out_if_each_keeps_two() -> None:
+    groups = {"p": "aaab", "q": "aaab", "r": "aaab", "s": "aaa", "t": "aaa"}
+    samples = tuple(
+        Sample(Path("x"), f"{g}{i}", label, None, group=g)
+        for g, labels in groups.items()
+        for i, label in enumerate(labels)
+    )
+    _, held_out = stratified_group_split(HashedSamples(samples, tuple(each.name for each in samples)), 0.1, 0)
+    assert len({sample.group for sample in held_out.samples}) == 2
+    assert Counter(sample.label for sample in held_out.samples) == {"a": 6, "b": 1}
+
+
+def test_new_images_follow_the_known_ones_of_their_group(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        for group in range(8):
+            for number in range(3):
+                write_image(tmp_path / label / f"{group}" / f"{number}.png", "red", hash_number(label, group, number))
+    first = split_dataset(load_dataset(tmp_path), FRACTIONS, 0, Progress(), group_by="folder")
+    splits = {"train": first.train, "val": first.validation, "test": first.hashed_test}
+    known = {key: name for name, part in splits.items() for key, sample in zip(part.hashes, part.samples, strict=True)}
+    partly = {key: name for number, (key, name) in enumerate(sorted(known.items())) if number % 2}
+    second = split_dataset(load_dataset(tmp_path), FRACTIONS, 5, Progress(), partly, "folder")
+    again = {"train": second.train, "val": second.validation, "test": second.hashed_test}
+    assert all(partly.get(key, name) == name for name, part in again.items() for key in part.hashes)
+    groups = [{sample.group for sample in part.samples} for part in again.values()]
+    assert not groups[0] & groups[1] | groups[1] & groups[2] | groups[0] & groups[2]
+
+
+def hash_number(label: str, group: int, number: int) -> int:
+    return group * 10 + number + (100 if label == "dog" else 0)
+
+
+def test_groups_in_two_given_splits_are_counted(tmp_path: Path) -> None:
+    for number, file in enumerate(
+        ("train/cat/p", "train/dog/q", "train/dog/r", "test/cat/p", "test/dog/s", "val/dog/r", "val/cat/t")
+    ):
+        write_image(tmp_path / file / "1.png", "red", number)
+    warnings = split_dataset(load_dataset(tmp_path), FRACTIONS, 0, Progress(), group_by="folder").warnings
+    (divided,) = [warning for warning in warnings if "more than one split" in warning.message]
+    assert divided.message.startswith("2 groups")
+    assert divided.names == ("p", "r")
 
 
 def test_fingerprint_changes_with_a_label_or_a_content() -> None:

@@ -78,14 +78,14 @@ def test_calibration_error_is_that_worked_out_by_hand() -> None:
     assert filled[10].confidence == pytest.approx(0.7)
 
 
-def test_class_that_is_answered_but_not_there_is_precise_never() -> None:
+def test_class_without_images_has_no_metrics() -> None:
     figures = compute_metrics(
         [make_prediction("1", "blue", 0.1, 0.9, 0.0), make_prediction("2", "red", 0.0, 0.0, 1.0)],
         CLASS_NAMES,
         split="val",
     )
     blue, green, _ = figures.per_class
-    assert (green.precision, green.recall) == (0.0, None)
+    assert (green.precision, green.recall, green.f1) == (None, None, None)
     assert (blue.precision, blue.recall, blue.f1) == (None, 0.0, 0.0)
     assert figures.macro_f1 == 0.5  # over blue and red: no image shows green
 
@@ -159,6 +159,15 @@ def test_split_to_report_on_is_chosen(parts: Sequence[str], measured: str, opene
         write_classes(tmp_path / part, number + 1)
     figures = evaluate(opened, load_dataset(tmp_path))
     assert (figures.split, figures.num_images) == (measured, 3 * len(parts))
+
+
+def test_classes_without_images_are_named(opened: Model, tmp_path: Path) -> None:
+    log = Recorded()
+    evaluate(opened, write_classes(tmp_path / "some", 2, ("red", "blue")), progress=log)
+    evaluate(opened, write_classes(tmp_path / "all", 2), progress=log)
+    assert [message for message in log.lines if "No image of" in message] == [
+        "Warning: No image of 1 of the 3 classes of the model, which have no metrics: green"
+    ]
 
 
 def test_training_split_alone_is_refused(opened: Model, tmp_path: Path) -> None:

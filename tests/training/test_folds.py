@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_folds_cover_all_images_and_keep_copies_together(recipe: str, images: Pa
         assert not parts[1] & (parts[0] | parts[2])
         assert bool(parts[1]) == (recipe == "quick")
         assert {sample.label for sample in fold.train.samples} == {"blue", "green", "red"}
+
+
+def test_groups_are_in_one_fold(images: Path) -> None:
+    contents = pool(images)
+    samples = tuple(replace(each, group=f"{int(each.path.stem[-1]) // 2}") for each in contents.samples)
+    grouped = replace(contents, samples=samples)
+    folds = draw_fold_splits(grouped, 3, RECIPES["quick"], 0)
+    assert sum(len(fold.test) for fold in folds) == len(samples)
+    for fold in folds:
+        parts = [{each.group for each in part.samples} for part in (fold.train, fold.validation, fold.hashed_test)]
+        assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
+    one = replace(contents, samples=tuple(replace(each, group=each.label) for each in samples))
+    with pytest.raises(DatasetError, match="one fold"):
+        draw_fold_splits(one, 3, RECIPES["quick"], 0)
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:

@@ -118,6 +118,20 @@ def test_what_is_no_state_dict_is_refused(content: object, tmp_path: Path) -> No
         read(tmp_path / "odd.pth")
 
 
+def test_the_weights_of_a_run_are_named(tmp_path: Path) -> None:
+    tensors = {
+        "classify.weight": torch.zeros(2, 3),
+        "classify.bias": torch.zeros(2),
+        "features.stem.weight": torch.zeros(1),
+    }
+    file = tmp_path / "run" / "weights.safetensors"
+    file.parent.mkdir()
+    safetensors.torch.save_file(tensors, file)
+    with pytest.raises(WeightsError, match="`start_from`") as raised:
+        load_pretrained_weights("", str(file), "", Progress())
+    assert str(file.parent) in str(raised.value)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"Cannot read the weights .*none\.safetensors: No such file"):
         read(tmp_path / "none.safetensors")

@@ -172,3 +172,10 @@ def test_one_switch_turns_off_all_flips(name: str, file: Path) -> None:
         assert (recipe.horizontal_flip, recipe.alternating_flip, recipe.flip_tta) == (False, False, False)
     file.write_text(to_toml(choose_recipe(name, horizontal_flip=False)))
     assert choose_recipe("standard", file) == choose_recipe(name, horizontal_flip=False)
+
+
+def test_a_recipe_without_flips_in_training_has_none_in_prediction(file: Path) -> None:
+    file.write_text("[recipe]\nalternating_flip = false\n")
+    for recipe in (choose_recipe("standard", alternating_flip=False), choose_recipe("standard", file)):
+        assert (recipe.horizontal_flip, recipe.alternating_flip, recipe.flip_tta) == (True, False, False)
+    assert choose_recipe("standard", alternating_flip=False, flip_tta=True).flip_tta

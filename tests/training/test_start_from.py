@@ -129,6 +129,20 @@ def test_images_that_the_run_was_trained_on_are_counted_if_they_are_held_out(
     assert f"{len(trained)} test images" in (second.folder / "report.html").read_text()
 
 
+def test_groups_are_those_of_the_run(tmp_path: Path) -> None:
+    images = draw(tmp_path / "images", ("blue", "red"), 24)
+    for file in list(images.glob("*/*.*")):
+        folder = file.parent / f"{int(file.stem.split('-')[-1]) % 6}"
+        folder.mkdir(exist_ok=True)
+        file.rename(folder / file.name)
+    first = train(images, out=tmp_path / "first", recipe="quick", epochs=1, batch_size=16, group_by="folder")
+    start = read_start(first.folder)
+    assert start.group_by == "folder"
+    assert tomllib.loads((first.folder / "config.toml").read_text())["run"]["group_by"] == "folder"
+    tested = {Path(each.image).parent for each in first.evaluation.predictions}
+    assert first.evaluation.num_images == 4 * len(tested)
+
+
 def test_classes_are_dropped(run: Run, tmp_path: Path) -> None:
     log = Log()
     draw(tmp_path / "images", ("red", "green"), 12)

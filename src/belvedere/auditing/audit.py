@@ -15,13 +15,16 @@ from belvedere.auditing.class_checks import check_classes
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
 from belvedere.auditing.duplicates.near import find_near_duplicates
 from belvedere.auditing.image_checks import FLAGGED, IMAGE_CHECKS, LISTED, ImageCheck, dataset_medians
-from belvedere.auditing.image_statistics import THUMBNAIL_SIZE, ImageStatistics, read_statistics
+from belvedere.auditing.image_statistics import ImageStatistics, read_statistics
 from belvedere.auditing.label_checks import LabelCheckResult, check_labels
 from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method
 from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.auditing.register import RegisteredCheck, pixel_functions, registered_checks
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
+from belvedere.data.duplicates.descriptors import THUMBNAIL_SIZE
+from belvedere.data.groups import group_column
+from belvedere.errors import UsageError
 from belvedere.inference.model import Model
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
@@ -39,6 +42,7 @@ def audit(
     weights: Path | str | None = None,
     label_issues: bool = True,
     near_duplicates: bool = True,
+    group_by: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     spreadsheet: bool = False,
@@ -57,27 +61,30 @@ def audit(
         weights: File with its weights; default: downloaded.
         label_issues: Whether to find label issues and outliers.
         near_duplicates: Whether to find near duplicates, besides identical files and pixels.
+        group_by: Groups of images that share a fold when labels are checked, as in `train`.
         seed: Seed for the folds and the training runs.
         overwrite: Whether to replace an older results folder.
         spreadsheet: Whether to escape cells of issues.csv that a spreadsheet would run as formulas.
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
     Raises:
-        UsageError: The model was trained on these images, or both `model` and `network` are given.
+        UsageError: The model was trained on these images, or arguments exclude each other.
         OutputExistsError: `out` exists and may not be replaced.
         MissingDependencyError: The packages of an extra are not installed: `report` for `out`, `train` for `network`.
         BelvedereError: Images, model or weights cannot be read.
     """
     if out is not None:
         require("report", "A report")
+    if group_by is not None and not label_issues:
+        raise UsageError("`group_by` is for the check of labels, which is left out. Leave out `group_by` too.")
     started, progress = time.perf_counter(), choose_progress(progress)
     method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
-    dataset = as_dataset(data, progress=progress)
+    dataset = as_dataset(data, progress=progress, group_column=group_column(group_by))
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if method is not None and folder is not None:
             method = replace(method, network_path=folder / NETWORK)
-        result = _audit(dataset, near_duplicates, method, seed, progress)
+        result = _audit(dataset, near_duplicates, method, group_by, seed, progress)
         result = replace(result, checks=summarize(result), total_seconds=round(time.perf_counter() - started, 1))
         if folder is not None:
             write_audit(folder, result, dataset.samples, spreadsheet=spreadsheet)
@@ -85,12 +92,17 @@ def audit(
 
 
 def _audit(
-    dataset: Dataset, near_duplicates: bool, method: LabelIssueMethod | None, seed: int, progress: Progress
+    dataset: Dataset,
+    near_duplicates: bool,
+    method: LabelIssueMethod | None,
+    group_by: str | None,
+    seed: int,
+    progress: Progress,
 ) -> Audit:
     statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
     labels = LabelCheckResult()
     if method is not None:
-        labels = check_labels(dataset, statistics, groups, method, seed, progress)
+        labels = check_labels(dataset, statistics, groups, method, seed, progress, group_by)
     image_issues, warnings = _check_images(dataset.samples, statistics)
     issues = [*list_issues(groups), *image_issues, *labels.issues]
     hashes = {sample.name: each.sha256 for sample, each in zip(dataset.samples, statistics, strict=True)}

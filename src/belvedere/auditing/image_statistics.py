@@ -9,21 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.duplicates.descriptors import THUMBNAIL_SIZE
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
 from belvedere.images.decode import RGB, decode_image
 from belvedere.images.formats import is_avif, is_heif
+from belvedere.images.gray import Gray, to_gray
 from belvedere.images.resize import resize_image, shrink
 from belvedere.runtime.parallel import parallel_map
 from belvedere.types.model import Preprocess
 
-Gray = NDArray[np.float32]
-
-THUMBNAIL_SIZE = 32  # pixels, of the grayscale thumbnail for duplicate detection
 STATISTICS_SIZE = 128  # longer side for light and color, pixels
 SHARPNESS_SIZE = 256  # center crop at full resolution, pixels
 CHUNK_SIZE = 8  # files a thread takes at once
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _THUMBNAIL = Preprocess(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
 _BLUR_WINDOW = 9  # pixels
 _MAGIC = {  # first bytes -> format and its extensions
@@ -139,12 +137,6 @@ def hash_pixels(pixels: RGB) -> bytes:
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
-
-
-def to_gray(pixels: RGB) -> Gray:
-    """Return the luminance, (H, W), 0 to 255."""
-    gray: Gray = pixels.astype(np.float32) @ LUMINANCE
-    return gray
 
 
 def _center_crop(pixels: RGB, size: int) -> RGB:

@@ -19,6 +19,7 @@ from belvedere.auditing.out_of_fold import (
 )
 from belvedere.auditing.outliers import OUTLIER, find_outliers
 from belvedere.data.dataset import Dataset
+from belvedere.data.groups import assign_groups, connect_equal
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.splits import stratified_group_folds
 from belvedere.errors import MissingDependencyError
@@ -57,8 +58,11 @@ def check_labels(
     method: LabelIssueMethod,
     seed: int,
     progress: Progress,
+    group_by: str | None = None,
 ) -> LabelCheckResult:
-    """Find label issues and outliers; duplicates share a fold, and the seed is for the folds and the training runs.
+    """Find label issues and outliers; the seed is for the folds and the training runs.
+
+    Duplicates, and images of a group, share a fold.
 
     Raises:
         UsageError: The model was trained on these images.
@@ -69,7 +73,9 @@ def check_labels(
     description = method.description
     if method.model is not None:
         description = f"{description}, {check_model(method.model, contents, dataset.class_names)}"
+    contents, warnings = assign_groups(contents, dataset, group_by, progress)
     images = assign_folds(contents, dataset.class_names, groups, seed)
+    warnings += images.warnings
     if len(images.class_names) < 2 or len(images.contents.samples) < MIN_IMAGES:
         return LabelCheckResult(
             warnings=(DataWarning("Labels were not checked: too few images of two or more classes"),)
@@ -79,11 +85,11 @@ def check_labels(
         predictions = out_of_fold_predictions(reduced, images.contents, images.folds, method, seed, progress)
     except MissingDependencyError as error:
         warning = DataWarning(f"Labels were not checked. {error}, or set `model`.")
-        return LabelCheckResult(warnings=(warning, *images.warnings))
+        return LabelCheckResult(warnings=(warning, *warnings))
     samples = [images.contents.samples[row] for row in predictions.rows.tolist()]
     issues = (*_label_issues(samples, predictions, images.class_names), *_outliers(samples, predictions))
-    warnings = images.warnings + _changed_files_warning(images.contents, predictions.rows)
-    return LabelCheckResult(issues, description, warnings, method.network())
+    warnings += _changed_files_warning(images.contents, predictions.rows)
+    return LabelCheckResult(issues, description, tuple(warnings), method.network())
 
 
 def _label_issues(
@@ -129,7 +135,7 @@ def _changed_files_warning(contents: HashedSamples, rows: Rows) -> tuple[DataWar
 def assign_folds(
     contents: HashedSamples, class_names: Sequence[str], groups: Sequence[DuplicateGroup], seed: int
 ) -> FoldedImages:
-    """Draw folds in which duplicates share one, and leave out classes whose images are all in one fold."""
+    """Draw folds in which duplicates and groups share one, and leave out classes whose images are all in one fold."""
     labels = np.array([class_names.index(sample.label) for sample in contents.samples], np.int64)
     folds = stratified_group_folds(labels, _group_names(contents, groups), seed)
     num_folds = Counter(label for label, _ in set(zip(labels.tolist(), folds.tolist(), strict=True)))
@@ -141,9 +147,10 @@ def assign_folds(
     return FoldedImages(contents.select(rows), renumbered.astype(np.intp), names, (warning,) if others else ())
 
 
-def _group_names(contents: HashedSamples, groups: Sequence[DuplicateGroup]) -> list[str]:
-    """Return a name for each image that it shares with its exact and near duplicates."""
-    names: dict[str, str] = {}
+def _group_names(contents: HashedSamples, groups: Sequence[DuplicateGroup]) -> list[int]:
+    """Return a number for each image that it shares with its exact and near duplicates and the images of its group."""
+    numbers: dict[str, int] = {}
     for group in sorted(groups, key=lambda group: group.kind == NEAR_DUPLICATE):  # the widest group last
-        names |= dict.fromkeys(group.images, f"group {group.number}")
-    return [names.get(sample.name, key) for sample, key in zip(contents.samples, contents.hashes, strict=True)]
+        numbers |= dict.fromkeys(group.images, group.number)
+    samples = contents.samples
+    return connect_equal([numbers.get(sample.name) for sample in samples], [sample.group for sample in samples])

@@ -111,6 +111,14 @@ Corrections = Annotated[
     Path | None,
     typer.Option("--corrections", help="File of corrections from belvedere review.", show_default=False),
 ]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        help="Never divide groups of images: folder, exif-day, near-duplicates, or a column of the table.",
+        show_default=False,
+    ),
+]
 NetworkName = Annotated[
     str | None,
     typer.Option(

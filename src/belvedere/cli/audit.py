@@ -1,7 +1,7 @@
 """The command `audit`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from belvedere.cli.app import (
     Code,
     Corrections,
     Data,
+    GroupBy,
     Layout,
     NetworkName,
     Out,
@@ -26,6 +27,9 @@ from belvedere.cli.app import (
     run_code,
 )
 from belvedere.runtime.terminal import print_error
+
+if TYPE_CHECKING:
+    from belvedere.types.audit import Audit
 
 
 @image_command()
@@ -46,6 +50,7 @@ def audit(
     skip_near_duplicates: Annotated[
         bool, typer.Option("--skip-near-duplicates", help="Do not look for near duplicates.")
     ] = False,
+    group_by: GroupBy = None,
     out: Out = Path("audit"),
     seed: Seed = 0,
     fail_on_issues: Annotated[
@@ -59,11 +64,13 @@ def audit(
     """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
     from belvedere.auditing.output import to_json
     from belvedere.cli.progress import TrainingProgress
-    from belvedere.cli.tables import show_findings
+    from belvedere.data.groups import group_column
 
     run_code(code)
     progress = TrainingProgress("audit")
-    dataset = belvedere.load_dataset(data, corrections, progress, root=root, layout=layout)
+    dataset = belvedere.load_dataset(
+        data, corrections, progress, root=root, layout=layout, group_column=group_column(group_by)
+    )
     found = belvedere.audit(
         dataset,
         out=out,
@@ -72,6 +79,7 @@ def audit(
         weights=weights,
         label_issues=not skip_label_issues,
         near_duplicates=not skip_near_duplicates,
+        group_by=group_by,
         seed=seed,
         overwrite=overwrite,
         spreadsheet=spreadsheet,
@@ -81,11 +89,17 @@ def audit(
     if as_json:
         print_json(to_json(found))
     else:
-        checks = found.checks
-        show_findings(console(), [(one.title, one.num_flagged, one.example) for one in checks if one.num_flagged])
-        print_error(f"{sum(not one.num_flagged for one in checks)} of {len(checks)} checks found nothing.")
-        if found.label_issue_method:
-            print_error(f"Label issues found by {found.label_issue_method}.")
+        _show_checks(found)
         print_report_path(out / "report.html")
     if fail_on_issues and (found.num_flagged or found.class_issues):
         raise typer.Exit(1)
+
+
+def _show_checks(found: "Audit") -> None:
+    from belvedere.cli.tables import show_findings
+
+    checks = found.checks
+    show_findings(console(), [(one.title, one.num_flagged, one.example) for one in checks if one.num_flagged])
+    print_error(f"{sum(not one.num_flagged for one in checks)} of {len(checks)} checks found nothing.")
+    if found.label_issue_method:
+        print_error(f"Label issues found by {found.label_issue_method}.")

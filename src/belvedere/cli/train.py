@@ -12,6 +12,7 @@ from belvedere.cli.app import (
     AsJson,
     Code,
     Corrections,
+    GroupBy,
     Layout,
     NetworkName,
     Out,
@@ -29,6 +30,7 @@ from belvedere.cli.app import (
 from belvedere.errors import UsageError
 
 if TYPE_CHECKING:
+    from belvedere.data.dataset import Dataset
     from belvedere.training.run import Run
 
 RecipeName = Annotated[
@@ -85,6 +87,7 @@ def train(
     unlabeled: UnlabeledFolder = None,
     start_from: StartFrom = None,
     folds: Folds = None,
+    group_by: GroupBy = None,
     corrections: Corrections = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with keys of the recipe.", show_default=False)] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the recipe as TOML and exit.")] = False,
@@ -103,6 +106,7 @@ def train(
 ) -> None:
     """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
     from belvedere.cli.progress import TrainingProgress
+    from belvedere.data.groups import group_column
 
     run_code(code)
     progress = TrainingProgress()
@@ -115,12 +119,13 @@ def train(
         return
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
-    dataset: Path | belvedere.Dataset = data
+    dataset: Path | Dataset = data
     if corrections is not None or root is not None or layout != "auto":
-        dataset = belvedere.load_dataset(data, corrections, progress, root=root, layout=layout)
+        column = group_column(group_by)
+        dataset = belvedere.load_dataset(data, corrections, progress, root=root, layout=layout, group_column=column)
     options: dict[str, Any] = {"max_minutes": max_minutes, "seed": seed, "device": device, "offline": offline}
     options |= {"overwrite": overwrite, "resume": resume, "spreadsheet": spreadsheet, "track": track or ()}
-    options |= {"start_from": start_from, "folds": folds, "progress": progress}
+    options |= {"start_from": start_from, "folds": folds, "group_by": group_by, "progress": progress}
     run = belvedere.train(dataset, out=out, recipe=recipe, config=config, epochs=epochs, **options, **changes)
     if run.is_main_process:  # one of several processes prints the result
         _print_run(run, as_json)

@@ -38,20 +38,23 @@ class ImageArray(CachedImages):
     images: CachedArray  # (N, H, W, 3) uint8
 
 
-def read_image_array(hashed: HashedSamples, preprocess: Preprocess, progress: Progress) -> ImageArray:
+def read_image_array(
+    hashed: HashedSamples, preprocess: Preprocess, progress: Progress, *, draft: bool = False
+) -> ImageArray:
     """Decode the images that the cache lacks, and open it for all readable ones, in the given order.
 
-    An interrupted call keeps what was decoded. Several processes may fill the cache at once.
+    An interrupted call keeps what was decoded. Several processes may fill the cache at once. With `draft`, for
+    thumbnails, large JPEGs are decoded at a reduced scale.
 
     Raises:
         CacheError: The cache cannot be written, or the disk is full.
     """
-    cache = open_image_cache(preprocess)
+    cache = open_image_cache(preprocess, draft=draft)
     paths = {key: sample.path for key, sample in zip(hashed.hashes, hashed.samples, strict=True)}
     with progress.task("Reading", len(paths)) as task:
         missing = cache.find_missing(paths)
         task.advance(len(paths) - len(missing))
-        errors = _fill(cache, [(key, paths[key]) for key in missing], preprocess, task)
+        errors = _fill(cache, [(key, paths[key]) for key in missing], preprocess, task, draft)
     cached, rows = open_cached(hashed, cache, errors)
     return ImageArray(cached.samples, cached.hashes, cached.unreadable, cached.with_warnings, rows)
 
@@ -84,19 +87,22 @@ def preprocess_key(preprocess: Preprocess) -> str:
     return f"{size}-{resize}-{DECODER_VERSION}"
 
 
-def open_image_cache(preprocess: Preprocess) -> ArrayCache:
+def open_image_cache(preprocess: Preprocess, *, draft: bool = False) -> ArrayCache:
     """Open the cache of images decoded with a preprocessing."""
-    return ArrayCache("images", preprocess_key(preprocess), (preprocess.height, preprocess.width, 3), np.uint8)
+    key = preprocess_key(preprocess) + ("-draft" if draft else "")
+    return ArrayCache("images", key, (preprocess.height, preprocess.width, 3), np.uint8)
 
 
-def _fill(cache: ArrayCache, files: Sequence[tuple[str, Path]], preprocess: Preprocess, task: Task) -> dict[str, str]:
+def _fill(
+    cache: ArrayCache, files: Sequence[tuple[str, Path]], preprocess: Preprocess, task: Task, draft: bool
+) -> dict[str, str]:
     """Decode images and add them, in threads; return the reasons of the unreadable ones by hash."""
     errors: dict[str, str] = {}
     threads = num_usable_cpus()
     chunks = batched(files, min(CHUNK_SIZE, -(-len(files) // (2 * threads))))  # work for every thread
 
     def decode_and_add(chunk: list[tuple[str, Path]]) -> tuple[int, dict[str, str]]:
-        outcomes = [(key, read_verified(key, path, preprocess)) for key, path in chunk]
+        outcomes = [(key, read_verified(key, path, preprocess, draft=draft)) for key, path in chunk]
         decoded = [(key, image) for key, image in outcomes if isinstance(image, DecodedImage)]
         cache.add([NewRow(key, np.ascontiguousarray(image.pixels), image.warnings) for key, image in decoded])
         return len(chunk), {key: reason for key, reason in outcomes if isinstance(reason, str)}
@@ -107,12 +113,12 @@ def _fill(cache: ArrayCache, files: Sequence[tuple[str, Path]], preprocess: Prep
     return errors
 
 
-def read_verified(key: str, path: Path, preprocess: Preprocess) -> DecodedImage | str:
+def read_verified(key: str, path: Path, preprocess: Preprocess, *, draft: bool = False) -> DecodedImage | str:
     """Read an image as `read_input` if the SHA-256 of its file is still `key`; else return the reason."""
     try:
         content = read_content(path)
         if hashlib.sha256(content).hexdigest() != key:
             return "changed while it was read"
-        return read_input(content, preprocess)
+        return read_input(content, preprocess, draft=draft)
     except InvalidImageError as error:
         return error.reason

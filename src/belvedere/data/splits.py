@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.dataset import Dataset
+from belvedere.data.groups import assign_groups, group_names
 from belvedere.data.hashing import HashedSamples, duplicate_warnings, fingerprint, hash_samples
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
@@ -45,11 +46,13 @@ def split_dataset(
     seed: int,
     progress: Progress,
     known: Mapping[str, str] | None = None,
+    group_by: str | None = None,
 ) -> DataSplit:
     """Split a dataset.
 
     Splits that the dataset names are kept. A missing test split is drawn from the training images and those without a
-    split, then a missing validation split from the rest. Both draws are stratified, and keep identical files together.
+    split, then a missing validation split from the rest. Both draws are stratified, and keep identical files and groups
+    together.
 
     Args:
         dataset: Dataset.
@@ -58,17 +61,20 @@ def split_dataset(
         progress: Reports the number of files read.
         known: Splits of an earlier run, "train", "val" or "test" by SHA-256. A split that is drawn keeps its images
             of that run, and the rest is drawn from those that the run did not have.
+        group_by: Groups of images that the draws do not divide, as for `assign_groups`.
 
     Returns:
-        The splits, with warnings on unreadable and identical files.
+        The splits, with warnings on unreadable and identical files, and on groups in several splits.
 
     Raises:
-        DatasetError: There is one class only, no training split, a split without readable files, or too few images to
-            hold some out.
+        DatasetError: There is one class only, no training split, a split without readable files, no group, or too few
+            images to hold some out.
+        UsageError: `group_by` names a column that the table does not have.
     """
     _check_dataset(dataset)
     hashed = hash_samples(dataset.samples, progress)
-    warnings = [*duplicate_warnings(hashed), *dataset.warnings, *_multilabel_warnings(dataset)]
+    hashed, group_warnings = assign_groups(hashed, dataset, group_by, progress)
+    warnings = [*duplicate_warnings(hashed), *dataset.warnings, *_multilabel_warnings(dataset), *group_warnings]
     # Evaluation reports unreadable test images.
     failed = tuple(f"{sample.name}: {reason}" for sample, reason in hashed.unreadable if sample.split != "test")
     if failed:
@@ -83,19 +89,27 @@ def split_dataset(
     if not validation.samples and fractions.needs_validation:
         rest, validation = _draw(rest, fractions.validation, seed + 1, "val", known or {})
         warnings += _held_out_warning("validation", "for validation", validation)
+    _require_held_out(dataset, fractions, validation, test)
+    learned = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
+    all_test = dataset.split("test") or test.samples
+    warnings += _divided_group_warnings(rest, validation, test)
+    return DataSplit(rest, validation, all_test, test, tuple(warnings), fingerprint(learned))
+
+
+def _require_held_out(
+    dataset: Dataset, fractions: SplitFractions, validation: HashedSamples, test: HashedSamples
+) -> None:
     if not validation.samples and fractions.needs_validation:
         raise DatasetError(
-            f"Too few images in {dataset.source} to hold some out for validation. "
-            "Expected at least four in each class, or a val split."
+            f"Too few images in {dataset.source} to hold some out for validation. Expected at least four in each class "
+            "(four groups, if they have groups), or a val split. Or set `recipe` to 'probe', which needs none."
         )
     if fractions.needs_evaluation and not (validation.samples or test.samples or dataset.split("test")):
         raise DatasetError(
             f"No images to evaluate on in {dataset.source}. "
-            "Expected at least three in a class and a `test_fraction` over 0, or a test split."
+            "Expected at least three in a class (three groups, if they have groups) and a `test_fraction` over 0, or a "
+            "test split. Or measure with `folds`."
         )
-    learned = HashedSamples(rest.samples + validation.samples, rest.hashes + validation.hashes)
-    all_test = dataset.split("test") or test.samples
-    return DataSplit(rest, validation, all_test, test, tuple(warnings), fingerprint(learned))
 
 
 def _draw(
@@ -103,18 +117,34 @@ def _draw(
 ) -> tuple[HashedSamples, HashedSamples]:
     """Draw a split: what an earlier run had in it, and a fraction of the images that it did not have.
 
-    If the run had no such split, as a linear probe has no validation images, it is drawn from all its images.
+    A new image is in the split of the known images of its group; if the run divided the group, in training. If the run
+    had no such split, as a linear probe has no validation images, it is drawn from all its images.
     """
     if split not in known.values():
         return stratified_group_split(hashed, fraction, seed)
-    new = hashed.select(index for index, key in enumerate(hashed.hashes) if key not in known)
+    groups, splits = group_names(hashed), defaultdict[str, set[str]](set)
+    for group, key in zip(groups, hashed.hashes, strict=True):
+        splits[group] |= {known[key]} if key in known else set()
+    new = hashed.select(index for index, group in enumerate(groups) if not splits[group])
     drawn = {*stratified_group_split(new, fraction, seed)[1].hashes}
-    drawn |= {key for key in hashed.hashes if known.get(key) == split}
+    drawn |= {
+        key
+        for group, key in zip(groups, hashed.hashes, strict=True)
+        if (known[key] == split if key in known else splits[group] == {split})
+    }
     rows = range(len(hashed.samples))
     return (
         hashed.select(index for index in rows if hashed.hashes[index] not in drawn),
         hashed.select(index for index in rows if hashed.hashes[index] in drawn),
     )
+
+
+def _divided_group_warnings(*splits: HashedSamples) -> list[DataWarning]:
+    """Report groups in several splits: those that the dataset names, or those of an earlier run."""
+    named = [{sample.group for sample in split.samples if sample.group is not None} for split in splits]
+    divided = sorted(group for group in set().union(*named) if sum(group in names for names in named) > 1)
+    message = f"{count(len(divided), 'group is', 'groups are')} in more than one split: test scores are optimistic"
+    return [DataWarning(message, tuple(divided))] if divided else []
 
 
 def _check_dataset(dataset: Dataset) -> None:
@@ -139,33 +169,60 @@ def _multilabel_warnings(dataset: Dataset) -> list[DataWarning]:
 
 
 def stratified_group_split(hashed: HashedSamples, fraction: float, seed: int) -> tuple[HashedSamples, HashedSamples]:
-    """Split samples in two, class by class; identical files stay together.
+    """Split samples in two, class by class; identical files and groups stay together.
 
     Args:
         hashed: Samples to split.
-        fraction: Fraction of each class to hold out, rounded; at least one image of a class with three or more.
+        fraction: Fraction of each class to hold out, rounded; at least one group of a class with three or more. An
+            image that shares neither its content nor its group is a group by itself.
         seed: Seed of the draw. The result depends on file contents, not on names.
 
     Returns:
         The samples that stay and those held out, each in the given order.
     """
     members: defaultdict[str, list[int]] = defaultdict(list)
-    for index, content_hash in enumerate(hashed.hashes):
-        members[content_hash].append(index)
+    for index, name in enumerate(group_names(hashed)):
+        members[name].append(index)
     sizes = Counter(sample.label for sample in hashed.samples)
     quota = {
         label: max(round(fraction * size), 1 if size >= 3 and fraction > 0 else 0) for label, size in sizes.items()
     }
     keys = sorted(members)
-    held_out: set[int] = set()
-    for position in np.random.default_rng(seed).permutation(len(keys)):
-        group = members[keys[position]]
-        wanted = Counter(hashed.samples[index].label for index in group)
+    groups = [members[keys[position]] for position in np.random.default_rng(seed).permutation(len(keys))]
+    labels = [Counter(hashed.samples[index].label for index in group) for group in groups]
+    chosen: set[int] = set()
+    for position, wanted in enumerate(labels):
         if all(quota[label] >= number for label, number in wanted.items()):
-            held_out.update(group)
+            chosen.add(position)
             for label, number in wanted.items():
                 quota[label] -= number
-    return hashed.select(i for i in range(len(hashed.samples)) if i not in held_out), hashed.select(sorted(held_out))
+    chosen |= _smallest_groups(labels, chosen) if fraction > 0 else set()
+    held_out = sorted(index for position in chosen for index in groups[position])
+    return hashed.select(sorted({*range(len(hashed.samples))} - {*held_out})), hashed.select(held_out)
+
+
+def _smallest_groups(labels: Sequence[Counter[str]], chosen: set[int]) -> set[int]:
+    """Return the smallest group of each class of which all groups are too large for its fraction.
+
+    Args:
+        labels: For each group, the number of images of each class.
+        chosen: Positions of the groups that are held out already.
+    """
+    num_groups = Counter(label for each in labels for label in each)
+    left = num_groups - Counter(label for position in chosen for label in labels[position])
+    added: set[int] = set()
+    for label in sorted(num_groups):
+        held_out = any(label in labels[position] for position in chosen | added)
+        fitting = [
+            position
+            for position, each in enumerate(labels)
+            if label in each and position not in chosen and all(left[other] >= 2 for other in each)
+        ]
+        if num_groups[label] >= 3 and not held_out and fitting:
+            smallest = min(fitting, key=lambda position: labels[position].total())
+            added.add(smallest)
+            left -= Counter(dict.fromkeys(labels[smallest], 1))
+    return added
 
 
 def stratified_group_folds(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.dataset import Dataset, as_dataset
+from belvedere.data.groups import group_names
 from belvedere.data.hashing import HashedSamples, estimate_overlap, hash_samples
 from belvedere.data.splits import NUM_FOLDS
 from belvedere.errors import (
@@ -190,8 +191,8 @@ def _fit(model: Model, outputs: ModelOutputs, hashed: HashedSamples) -> tuple[Ca
     """Fit what the images can fit, and describe what gets worse; the caller adds path, test images and overlap."""
     labels = np.array([model.class_names.index(sample.label) for sample in hashed.samples])
     is_single = np.array([not sample.extra_labels for sample in hashed.samples])
-    # Not stratified by class: the published metrics were measured on these folds. Identical files share one.
-    _, files = np.unique(hashed.hashes, return_inverse=True)
+    # Not stratified by class: the published metrics were measured on these folds. Identical files and groups share one.
+    _, files = np.unique(group_names(hashed), return_inverse=True)
     folds = np.random.default_rng(0).permutation(files.max() + 1)[files] % NUM_FOLDS
     fitted, before, after = model.card.uncertainty, CalibrationMetrics(), CalibrationMetrics()
     worse: list[str] = []

@@ -28,6 +28,8 @@ from belvedere.types.data import DataWarning, Sample
 from belvedere.types.evaluation import Evaluation, OODMetrics, TagMetrics
 from belvedere.types.prediction import Prediction
 
+MAX_ABSENT = 20  # classes named in a warning
+
 
 def evaluate(
     model: Model | Path | str,
@@ -75,7 +77,7 @@ def evaluate(
     inputs = (model.name, *([] if ood is None else [ood]), *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=inputs) as folder:
         evaluation = _evaluate_dataset(model, dataset, ood, progress)
-        warnings = dataset.warnings + unreadable_warning(evaluation)
+        warnings = dataset.warnings + unreadable_warning(evaluation) + _absent_class_warning(evaluation)
         progress.log_warnings(warnings)
         if folder is not None:
             results = _collect_results(model, dataset, evaluation, warnings)
@@ -143,6 +145,12 @@ def evaluate_samples(
     evaluation = compute_metrics(predictions, model.class_names, split=split, temperature=temperature)
     tags = _evaluate_tags(predictions, samples, model.class_names)
     return replace(evaluation, tags=tags, paths=renamed_paths(samples))
+
+
+def _absent_class_warning(evaluation: Evaluation) -> tuple[DataWarning, ...]:
+    absent = tuple(row.name for row in evaluation.per_class if not row.support)
+    no_image = f"No image of {len(absent)} of the {len(evaluation.class_names)} classes of the model"
+    return (DataWarning(f"{no_image}, which have no metrics: {', '.join(absent[:MAX_ABSENT])}"),) if absent else ()
 
 
 def _evaluate_tags(

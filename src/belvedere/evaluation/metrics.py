@@ -218,6 +218,8 @@ def _per_class(matrix: Indices, class_names: Sequence[str]) -> tuple[ClassMetric
             _ratio(2 * correct[k], support[k] + predicted[k]),
             int(support[k]),
         )
+        if support[k]
+        else ClassMetrics(name, None, None, None, 0)  # any precision would be 0, which says nothing about the class
         for k, name in enumerate(class_names)
     )
 

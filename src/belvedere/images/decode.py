@@ -330,15 +330,34 @@ def _reason(error: Exception) -> str:
     return text if "truncated" in text.lower() else f"damaged: {text}"
 
 
+def read_exif(source: Path | str | bytes, directory: int) -> Mapping[int, object]:
+    """Return a directory of an image's EXIF data; empty where it has none, or they cannot be read.
+
+    Raises:
+        InvalidImageError: The file cannot be opened.
+    """
+    content = read_content(source)
+    try:
+        check_container(content)
+        with pillow_warnings.ignored(), _open(content) as image:
+            return dict(_checked_exif(image).get_ifd(directory))
+    except (ImageRejectedError, *_DECODE_ERRORS):
+        return {}
+
+
+def _checked_exif(image: Image.Image) -> Image.Exif:
+    if isinstance(exif := image.info.get("exif"), bytes):
+        check_exif(exif)
+    elif isinstance(text := image.info.get("Raw profile type exif"), str):  # in a PNG
+        check_text_exif(text)
+    return image.getexif()
+
+
 def _orientation(image: Image.Image) -> int:
     if image.format == "HEIF":  # is upright by properties of its own, which the decoder applies
         return 1
     try:
-        if isinstance(exif := image.info.get("exif"), bytes):
-            check_exif(exif)
-        elif isinstance(text := image.info.get("Raw profile type exif"), str):  # in a PNG
-            check_text_exif(text)
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = _checked_exif(image).get(_ORIENTATION_TAG, 1)
     except _DECODE_ERRORS:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from belvedere.data.dataset import Dataset
+from belvedere.data.groups import group_names
 from belvedere.data.hashing import HashedSamples, fingerprint
 from belvedere.data.splits import (
     DataSplit,
@@ -62,14 +63,16 @@ def check_folds(num_folds: int | None, recipe: Recipe, world_size: int, others: 
         raise UsageError(f"`folds` needs one process. Received: {world_size}.")
 
 
-def split_for_folds(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress) -> DataSplit:
+def split_for_folds(
+    dataset: Dataset, recipe: Recipe, seed: int, progress: Progress, group_by: str | None = None
+) -> DataSplit:
     """Split a dataset for the final model of a cross-validation: training and validation images, no test images.
 
     Raises:
         DatasetError: As `split_dataset`.
     """
     fractions = SplitFractions(0.0, recipe.validation_fraction, not recipe.linear_probe_only, needs_evaluation=False)
-    split = split_dataset(dataset, fractions, seed, progress)
+    split = split_dataset(dataset, fractions, seed, progress, group_by=group_by)
     warnings = split.warnings
     if split.test:
         message = f"{count(len(split.test), 'test image')} left out of the cross-validation: see `evaluate`"
@@ -78,27 +81,28 @@ def split_for_folds(dataset: Dataset, recipe: Recipe, seed: int, progress: Progr
 
 
 def draw_fold_splits(pool: HashedSamples, num_folds: int, recipe: Recipe, seed: int) -> list[DataSplit]:
-    """Divide images into folds, stratified by class; identical files are in one fold.
+    """Divide images into folds, stratified by class; identical files, and the images of a group, are in one fold.
 
     Returns:
         For each fold, the training and validation images from the other folds, and its own as test images.
 
     Raises:
-        DatasetError: There are fewer different images than folds, or a class has one only.
+        DatasetError: There are fewer groups than folds (an image alone is one too), or those of a class are in one.
     """
-    different = {key: sample.label for key, sample in zip(reversed(pool.hashes), reversed(pool.samples), strict=True)}
-    sizes = {label: sum(each == label for each in different.values()) for label in set(different.values())}
-    scarce = [label for label in sorted({sample.label for sample in pool.samples}) if sizes.get(label, 0) < MIN_FOLDS]
-    if scarce:
+    groups = group_names(pool)
+    if len(set(groups)) < num_folds:
         raise DatasetError(
-            f"The class {scarce[0]!r} has fewer than two different images: it cannot be cross-validated. Add images, "
-            "or remove the class."
+            f"Only {len(set(groups))} different images, or groups of them, for {num_folds} folds. Lower `folds`."
         )
-    if len(different) < num_folds:
-        raise DatasetError(f"Only {len(different)} different images for {num_folds} folds. Lower `folds`.")
-    names = sorted(sizes)
+    names = sorted({sample.label for sample in pool.samples})
     labels = np.array([names.index(sample.label) for sample in pool.samples], np.int64)
-    folds = stratified_group_folds(labels, pool.hashes, seed, num_folds)
+    folds = stratified_group_folds(labels, groups, seed, num_folds)
+    for number, name in enumerate(names):
+        if len(np.unique(folds[labels == number])) < MIN_FOLDS:
+            raise DatasetError(
+                f"All images of the class {name!r} are in one fold: it cannot be cross-validated. It needs two "
+                "different images that share no group, better more. Add images, or remove the class."
+            )
     return [_fold_split(pool, folds == fold, recipe, seed + fold) for fold in range(num_folds)]
 
 

@@ -23,6 +23,7 @@ from belvedere.runtime.progress import Progress, Task
 
 HUB_FILE = "model.safetensors"
 WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")  # keys under which training scripts keep weights
+RUN_HEAD = {"classify.weight", "classify.bias"}  # that only networks of this package have
 PREFIXES = ("module.", "model.", "backbone.")  # before the parameter names in such files
 EMBEDDING_VERSION = 1  # of the pooling of a feature map or tokens
 CODE_SIGNS = ("GLOBAL ", "Can only create new object", "Can only build", "Trying to call reduce")  # code in a pickle
@@ -60,7 +61,13 @@ def load_pretrained_weights(
             f"{path} is another file than expected: expected the SHA-256 {sha256}. Received: {found}. "
             "Get the file again, or correct `weights_sha256`."
         )
-    return Weights(_unwrap(_parse(content, path), path), path.name if file else repository, found)
+    tensors = _unwrap(_parse(content, path), path)
+    if tensors.keys() >= RUN_HEAD:
+        raise WeightsError(
+            f"{path} contains the weights of a run, not those of a pretrained network. Leave `weights` out, and set "
+            f"`start_from` to the run folder: {path.parent}."
+        )
+    return Weights(tensors, path.name if file else repository, found)
 
 
 def download_weights(repository: str, progress: Progress, *, offline: bool = False) -> Path:

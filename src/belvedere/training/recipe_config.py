@@ -122,7 +122,9 @@ def change_recipe(base: Recipe, values: dict[str, object], source: str) -> Recip
     """
     try:
         if values.get("horizontal_flip") is False:  # of a recipe that flips
-            values = {"alternating_flip": False, "flip_tta": False} | values
+            values = {"alternating_flip": False} | values
+        if values.get("alternating_flip") is False:  # a network that saw no mirror image predicts none
+            values = {"flip_tta": False} | values
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
         return Recipe(**{**dataclasses.asdict(base), **plain})
     except ValidationError as error:

@@ -57,6 +57,7 @@ class RunConfig:
     augment: Augment | None = None  # the user's
     start: StartRun | None = None
     num_folds: int | None = None
+    group_by: str | None = None
 
 
 @contextmanager
@@ -98,6 +99,7 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
             **({} if config.max_minutes is None else {"max_minutes": config.max_minutes}),
             **({} if config.augment is None else {"augment": name_of_augment(config.augment)}),
             **({} if config.num_folds is None else {"folds": config.num_folds}),
+            **({} if config.group_by is None else {"group_by": config.group_by}),
             **_describe_start(config.start),
             **_hash_files(config.recipe),
         }

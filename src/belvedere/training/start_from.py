@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,7 @@ class StartRun:
     sha256: str  # of weights.safetensors
     split_of: Mapping[str, str]  # "train", "val" or "test" by SHA-256 of the image; empty if unknown
     pretrained_from: Mapping[str, str] = field(default_factory=dict)  # of its model card
+    group_by: str | None = None  # groups of its images
 
     @property
     def name(self) -> str:
@@ -100,7 +102,9 @@ def read_start(run: Path | str) -> StartRun:
     with suppress(BelvedereError):  # the weights suffice
         origin = load_model(folder).card.provenance.pretrained_from
     sha256 = hashlib.sha256(content).hexdigest()
-    return StartRun(folder, recipe, class_names, tensors, sha256, _read_splits(folder / SPLITS), origin)
+    config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    group_by = config["run"].get("group_by")
+    return StartRun(folder, recipe, class_names, tensors, sha256, _read_splits(folder / SPLITS), origin, group_by)
 
 
 def recipe_of(start: StartRun) -> Recipe:

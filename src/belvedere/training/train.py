@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from belvedere.data.dataset import Dataset, as_dataset
+from belvedere.data.groups import group_column
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
@@ -21,6 +22,7 @@ from belvedere.training.callbacks import Callback, CallbackRunner, TrainingConte
 from belvedere.training.checkpoint import checkpoint_history
 from belvedere.training.custom_augment import Augment, check_augment
 from belvedere.training.device import Runtime, choose_device
+from belvedere.training.direction import direction_warnings
 from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
@@ -34,12 +36,13 @@ from belvedere.training.recipes import DEFAULT_RECIPE, Recipe
 from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run import Run
 from belvedere.training.run_folder import CHECKPOINT, RunConfig, open_run_folder, write_config, write_trained
+from belvedere.training.split_warnings import split_warnings
 from belvedere.training.start_from import StartRun, check_start, leak_warnings, read_start, recipe_of
 from belvedere.training.trackers import make_trackers
 from belvedere.training.trainer import FitPlan, build_network, fit
 from belvedere.training.training_data import load_training_data
 from belvedere.training.transfer import load_weights, predict_from_embeddings, train_linear_probe
-from belvedere.types.data import ModelId, Sample
+from belvedere.types.data import DataWarning, ModelId, Sample
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.prediction import Prediction
 
@@ -63,7 +66,13 @@ class _Options:
     augment: Augment | None
     start: StartRun | None
     folds: int | None
+    group_by: str | None
     started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def groups(self) -> str | None:
+        """Groups of images, by default those of the run to start from."""
+        return self.group_by or (None if self.start is None else self.start.group_by)
 
     @property
     def deadline(self) -> float | None:
@@ -89,6 +98,7 @@ def train(
     augment: Augment | None = None,
     start_from: Path | str | None = None,
     folds: int | None = None,
+    group_by: str | None = None,
     callbacks: Sequence[Callback] = (),
     track: str | Sequence[str] = (),
     progress: Progress | bool | None = None,
@@ -114,6 +124,7 @@ def train(
         augment: Function of pixels, (N, 3, H, W), and a `torch.Generator`, after the recipe's augmentation.
         start_from: Folder of an earlier run, whose weights the training starts from.
         folds: Number of folds of a cross-validation, instead of a test split; the metrics are of all images then.
+        group_by: Groups that no split or fold divides: "folder", "exif-day", "near-duplicates", or a column of a table.
         callbacks: Objects whose methods are called during the training (see `Callback`).
         track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/callbacks.md).
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
@@ -126,12 +137,16 @@ def train(
     chosen = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)
     hooks = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
     options = _Options(
-        Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, hooks, augment, start, folds
+        Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, hooks, augment, start, folds, group_by
     )
     _check_arguments(chosen, epochs, options)
+    return _run(data, chosen, config, options, _open_runtime(device, progress))
+
+
+def _open_runtime(device: str, progress: Progress | bool | None) -> Runtime:
     distributed = init_distributed(device)
     shown = choose_progress(progress) if distributed.is_main else Progress()
-    return _run(data, chosen, config, options, Runtime(choose_device(device), distributed, shown))
+    return Runtime(choose_device(device), distributed, shown)
 
 
 def _run(
@@ -141,7 +156,7 @@ def _run(
     callbacks, distributed = CallbackRunner(options.callbacks, runtime.distributed), runtime.distributed
     excluded = {"max_minutes": options.max_minutes, "resume": options.resume, "start_from": options.start}
     check_folds(options.folds, recipe, distributed.world_size, excluded)
-    dataset = as_dataset(data, progress=runtime.progress)
+    dataset = as_dataset(data, progress=runtime.progress, group_column=group_column(options.groups))
     inputs = _inputs(config, recipe, dataset)
     with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
         if distributed.is_main:
@@ -166,9 +181,11 @@ def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Run
     """Split the dataset, and adapt the recipe to the network and the time."""
     recipe = prepare_network(recipe, len(dataset.class_names), options.seed, runtime.progress)
     if options.folds is None:
-        split = _split(dataset, recipe, options.seed, runtime.progress, options.start)
+        split = _split(dataset, recipe, options, runtime.progress)
     else:
-        split = split_for_folds(dataset, recipe, options.seed, runtime.progress)
+        split = split_for_folds(dataset, recipe, options.seed, runtime.progress, options.groups)
+    found = split_warnings(split, dataset.class_names, recipe, options.folds, runtime.progress)
+    split = replace(split, warnings=(*split.warnings, *found))
     recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, options.deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
     return RunConfig(
@@ -181,6 +198,7 @@ def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Run
         augment=options.augment,
         start=options.start,
         num_folds=options.folds,
+        group_by=options.groups,
     )
 
 
@@ -248,7 +266,12 @@ def run_stages(
         pretrained_from["tuned"] = f"{result.interpolation:.0%} of the way"
     if data.teacher:
         pretrained_from["teacher"] = data.teacher
-    return replace(collect_output(network, data, result, runtime), pretrained_from=pretrained_from)
+    found: tuple[DataWarning, ...] = ()
+    if folder is not None and deadline is None and not result.interrupted:
+        found = direction_warnings(network, data, recipe, run.seed, runtime)
+        runtime.progress.log_warnings(found)
+    trained = collect_output(network, data, result, runtime)
+    return replace(trained, warnings=trained.warnings + found, pretrained_from=pretrained_from)
 
 
 def _default_recipe(start: StartRun | None) -> Recipe | str:
@@ -284,10 +307,11 @@ def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iter
     yield from dataset.list_files()
 
 
-def _split(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress, start: StartRun | None) -> DataSplit:
+def _split(dataset: Dataset, recipe: Recipe, options: _Options, progress: Progress) -> DataSplit:
     """Split a dataset; check that a test image can be read before the work begins."""
+    start, reason = options.start, ""
     known = None if start is None else start.split_of
-    split, reason = split_dataset(dataset, recipe.split_fractions, seed, progress, known), ""
+    split = split_dataset(dataset, recipe.split_fractions, options.seed, progress, known, options.groups)
     if start is not None:
         split = replace(split, warnings=(*leak_warnings(split, start), *split.warnings))
     for sample in split.test:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from belvedere.data.groups import group_names
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
@@ -175,7 +176,8 @@ def _fit_probe(train: Embeddings, class_names: tuple[str, ...], seed: int, recip
     check_classes(labels, class_names)
     targets = multilabel_targets(train.samples, class_names, 0.0)
     weights = probe_weights(labels, len(class_names), recipe)
-    return fit_probe(train.values, labels, train.hashes, len(class_names), seed, targets, weights)
+    groups = group_names(HashedSamples(train.samples, train.hashes))
+    return fit_probe(train.values, labels, groups, len(class_names), seed, targets, weights)
 
 
 def _set_head(network: Network, probe: Probe) -> None:

@@ -15,7 +15,7 @@ from belvedere.types.result import Result, short_repr, to_plain
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """Metrics of one class; None where a denominator is 0."""
+    """Metrics of one class; None where a denominator is 0, and for a class without images."""
 
     name: str
     precision: float | None

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.image_statistics import THUMBNAIL_SIZE
-
+THUMBNAIL_SIZE = 32  # pixels, of the grayscale thumbnails
 NUM_FREQUENCIES = 8  # in each direction
 EMPHASIS = 0.375  # exponent of the frequency: weight of the higher ones, which separate similar scenes
 CROP = 0.1  # fraction of each side that a cropped view lacks

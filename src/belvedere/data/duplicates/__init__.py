@@ -1,0 +1,1 @@
+"""Parts of the search for near duplicates that training and audit share."""

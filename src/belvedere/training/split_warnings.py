@@ -1,0 +1,102 @@
+"""Warnings about a split before the training: small and unequal classes, and near duplicates that it divides."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from belvedere.data.duplicates.shifts import find_shifted_pairs
+from belvedere.data.groups import group_names
+from belvedere.data.hashing import HashedSamples
+from belvedere.data.splits import DataSplit
+from belvedere.runtime.progress import Progress
+from belvedere.runtime.terminal import count
+from belvedere.training.recipes import Recipe
+from belvedere.types.data import DataWarning
+
+MIN_TRAINING_IMAGES = 10  # of a class
+MAX_IMBALANCE = 10  # of the largest to the smallest class
+MAX_CLASSES = 20  # named in a warning
+
+
+def split_warnings(
+    split: DataSplit, class_names: Sequence[str], recipe: Recipe, num_folds: int | None, progress: Progress
+) -> tuple[DataWarning, ...]:
+    """Return warnings about small classes, unequal classes, and near duplicates in several splits or folds."""
+    return (
+        *_small_class_warnings(split, class_names, recipe, num_folds),
+        *_imbalance_warnings(split, class_names, recipe),
+        *_near_duplicate_warnings(split, num_folds, progress),
+    )
+
+
+def _count_labels(images: HashedSamples) -> Counter[str]:
+    return Counter(sample.label for sample in images.samples)
+
+
+def _small_class_warnings(
+    split: DataSplit, class_names: Sequence[str], recipe: Recipe, num_folds: int | None
+) -> list[DataWarning]:
+    """Name the classes with few training images, and those of which no image was drawn for a split."""
+    train = _count_labels(split.train)
+    drawn = {
+        title: _count_labels(images)
+        for title, images in (("validation", split.validation), ("test", split.hashed_test))
+        if any(sample.split in ("train", None) for sample in images.samples)
+    }
+    small = {}
+    for name in class_names:
+        without = [title for title, counts in drawn.items() if not counts[name]]
+        if without or train[name] < MIN_TRAINING_IMAGES:
+            none = f", none for {' or '.join(without)}" if without else ""
+            small[name] = f"{name!r} ({train[name]} for training{none})"
+    if not small:
+        return []
+    shown = ", ".join(list(small.values())[:MAX_CLASSES])
+    more = f" and {len(small) - MAX_CLASSES} more" if len(small) > MAX_CLASSES else ""
+    ways = "Add images" + ("" if recipe.linear_probe_only else ", set `recipe` to 'probe'")
+    ways += "" if num_folds else ", or measure with `folds`"
+    grouped = " An image of a group is held out with all others of it." if _has_groups(split) else ""
+    message = f"{count(len(small), 'class has', 'classes have')} few images: {shown}{more}.{grouped} {ways}"
+    return [DataWarning(message)]
+
+
+def _has_groups(split: DataSplit) -> bool:
+    return any(sample.group is not None for sample in split.train.samples)
+
+
+def _imbalance_warnings(split: DataSplit, class_names: Sequence[str], recipe: Recipe) -> list[DataWarning]:
+    counts = _count_labels(split.train)
+    if recipe.class_weighting != "none" or recipe.sampling != "uniform":
+        return []  # corrected
+    largest = max(class_names, key=lambda name: counts[name])
+    small = [name for name in class_names if counts[name] * MAX_IMBALANCE < counts[largest]]
+    if not small:
+        return []
+    shown = ", ".join(f"{name!r} ({counts[name]})" for name in small[:MAX_CLASSES])
+    more = f" and {len(small) - MAX_CLASSES} more" if len(small) > MAX_CLASSES else ""
+    message = (
+        f"{largest!r} has {counts[largest]} training images, more than {MAX_IMBALANCE} times as many as {shown}{more}. "
+        "If rare classes matter, set `class_weighting` to 'balanced'"
+    )
+    return [DataWarning(message)]
+
+
+def _near_duplicate_warnings(split: DataSplit, num_folds: int | None, progress: Progress) -> list[DataWarning]:
+    """Count the images of drawn splits or folds with near duplicates on the other side."""
+    held_out = [images for images in (split.validation, split.hashed_test) if images.samples]
+    if not num_folds and not any(sample.split in ("train", None) for each in held_out for sample in each.samples):
+        return []  # named by the dataset, as the user wants them
+    parts = (split.train, *held_out)
+    everything = HashedSamples(
+        tuple(sample for part in parts for sample in part.samples), tuple(key for part in parts for key in part.hashes)
+    )
+    num_train = len(split.train.samples)
+    sides = group_names(everything) if num_folds else [row < num_train for row in range(len(everything.samples))]
+    pairs = find_shifted_pairs(everything, progress, sides)
+    rows = sorted({int(row) for row in pairs.ravel() if num_folds or row >= num_train})
+    names = tuple(everything.samples[row].name for row in rows)
+    where = "images of other folds" if num_folds else "training images"
+    message = (
+        f"{count(len(names), 'held-out image is', 'held-out images are')} near duplicates of {where}: metrics are "
+        "optimistic. If they show one scene or object, set `group_by` to 'near-duplicates'"
+    )
+    return [DataWarning(message, names)] if names else []

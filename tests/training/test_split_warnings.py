@@ -1,0 +1,106 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from belvedere.data.dataset import load_dataset
+from belvedere.data.hashing import HashedSamples
+from belvedere.data.splits import DataSplit, split_dataset
+from belvedere.runtime.progress import Progress
+from belvedere.training.recipes import RECIPES, Recipe
+from belvedere.training.split_warnings import split_warnings
+from belvedere.training.training_data import NO_IMAGES
+from belvedere.types.data import Sample
+
+NAMES = ("a", "b", "c")
+QUICK = RECIPES["quick"]
+
+
+def part(counts: Mapping[str, int], split: str | None = None) -> HashedSamples:
+    names = [f"{label}{number}-{split}" for label, size in counts.items() for number in range(size)]
+    samples = tuple(Sample(Path(name), name, name[0], split) for name in names)  # no such files: no near duplicates
+    return HashedSamples(samples, tuple(names))
+
+
+def messages(split: DataSplit, recipe: Recipe = QUICK, num_folds: int | None = None) -> list[str]:
+    return [each.message for each in split_warnings(split, NAMES, recipe, num_folds, Progress())]
+
+
+def make_split(train: Mapping[str, int], validation: HashedSamples, test: HashedSamples) -> DataSplit:
+    return DataSplit(part(train), validation, test.samples, test, (), "")
+
+
+def test_small_classes_are_in_one_warning() -> None:
+    split = make_split({"a": 30, "b": 9, "c": 20}, part({"a": 3, "b": 1}), part({"a": 5, "c": 1}, "test"))
+    (message,) = messages(split)
+    assert "2 classes" in message
+    assert "'b' (9 for training)" in message  # the dataset names the test split, which load_dataset reports
+    assert "'c' (20 for training, none for validation)" in message
+    assert "'a'" not in message
+    assert "`recipe` to 'probe'" in message
+    assert "`folds`" in message
+    (message,) = messages(split, RECIPES["probe"], num_folds=5)
+    assert "'probe'" not in message
+    assert "`folds`" not in message
+
+
+def test_large_classes_are_silent() -> None:
+    counts = {"a": 100, "b": 10, "c": 10}
+    assert messages(make_split(counts, part(dict.fromkeys(NAMES, 1)), part(dict.fromkeys(NAMES, 1)))) == []
+    assert messages(make_split(counts, NO_IMAGES, NO_IMAGES)) == []
+
+
+def test_imbalance_is_named_with_its_key() -> None:
+    split = make_split({"a": 111, "b": 11, "c": 12}, NO_IMAGES, NO_IMAGES)
+    (message,) = messages(split)
+    assert "'a' has 111" in message
+    assert "'b' (11)" in message
+    assert "'c'" not in message
+    assert "`class_weighting`" in message
+    for corrected in (replace(QUICK, class_weighting="balanced"), replace(QUICK, sampling="balanced")):
+        assert messages(split, corrected) == []
+
+
+@pytest.fixture
+def bursts(tmp_path: Path) -> Path:
+    for seed in range(8):
+        few = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        scene = Image.fromarray(few).resize((120, 120), Image.Resampling.BICUBIC)
+        folder = tmp_path / ("cat" if seed % 2 else "dog") / f"{seed}"
+        folder.mkdir(parents=True)
+        for shift in range(10):
+            scene.crop((shift, 0, shift + 100, 100)).save(folder / f"{shift}.png")
+    return tmp_path
+
+
+def test_near_duplicates_across_a_drawn_split(bursts: Path) -> None:
+    dataset = load_dataset(bursts)
+    for group_by, num_folds, found in (
+        (None, None, True),
+        ("folder", None, False),
+        ("near-duplicates", None, False),
+        (None, 3, True),
+        ("folder", 3, False),
+    ):
+        split = split_dataset(dataset, QUICK.split_fractions, 0, Progress(), group_by=group_by)
+        warnings = split_warnings(split, dataset.class_names, QUICK, num_folds, Progress())
+        near = [each for each in warnings if "near duplicates" in each.message]
+        assert bool(near) == found
+        if near and not num_folds:
+            held_out = {sample.name for sample in split.test + split.validation.samples}
+            assert set(near[0].names) <= held_out
+            assert len(near[0].names) > len(held_out) / 2
+
+
+def test_given_splits_are_not_searched(bursts: Path) -> None:
+    dataset = load_dataset(bursts)
+    samples = tuple(replace(sample, split="test" if sample.path.stem == "0" else "train") for sample in dataset.samples)
+    named = replace(dataset, samples=samples)
+    split = split_dataset(named, RECIPES["probe"].split_fractions, 0, Progress())
+    assert not any(
+        "near duplicates" in each.message
+        for each in split_warnings(split, dataset.class_names, QUICK, None, Progress())
+    )
