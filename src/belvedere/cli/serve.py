@@ -42,7 +42,9 @@ def serve(
     ] = None,
     max_files: Annotated[int, typer.Option(min=1, help="Images per request.")] = 32,
     max_body_mb: Annotated[float, typer.Option(help="Size of a request, MB.")] = 32,
-    max_megapixels: Annotated[float, typer.Option(help="Size of an image, megapixels.")] = 50,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Size of an image, megapixels; larger JPEGs are decoded at a reduced scale.")
+    ] = 50,
     timeout: Annotated[float, typer.Option(help="Seconds to receive a request, and again to respond.")] = 30,
     keep_alive: Annotated[float, typer.Option(help="Seconds to keep an idle connection open.")] = 5,
     cors_origins: CorsOrigins = None,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from belvedere.images.formats import is_avif, is_heif
 from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejectedError
-from belvedere.images.tiff_directories import Directories, check_directories, check_tiff
+from belvedere.images.tiff_directories import TIFF_MARKS, Directories, check_directories, check_tiff
 
 # JPEG
 SMALL_BYTES = 65_536  # smaller files take a decoder a tenth of a second at limit
@@ -295,6 +295,6 @@ _CHECKS: Mapping[bytes, Callable[[bytes], None]] = {
     b"\x00\x00": _check_heif,  # the size of its first box
     b"GIF87a": _check_gif,
     b"GIF89a": _check_gif,
-    **dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), check_tiff),
+    **dict.fromkeys(TIFF_MARKS, check_tiff),
     **{b"P%c" % letter: _check_ppm for letter in b"0123456fFy"},
 }

@@ -2,8 +2,7 @@
 
 simplejpeg (libjpeg-turbo) decodes JPEGs, pillow-heif decodes HEIF, and Pillow decodes all other formats, and JPEGs that
 are unusual or damaged. The two JPEG decoders give the same pixels within `JPEG_AGREEMENT` levels. Color profiles are
-not applied. 16-bit gray becomes 8-bit by v / 257, rounded; 16-bit color keeps its high byte, which is all that Pillow
-provides.
+not applied.
 """
 
 import math
@@ -89,7 +88,7 @@ def read_image(source: Path | str | bytes) -> RGB:
         RGB pixels, (H, W, 3), upright by EXIF orientation; transparency is blended with white.
 
     Raises:
-        InvalidImageError: The image cannot be read, or exceeds `MAX_PIXELS` or `MAX_BYTES`.
+        InvalidImageError: The image cannot be read, or exceeds the limit of pixels or `MAX_BYTES`.
     """
     return decode_image(source).pixels
 

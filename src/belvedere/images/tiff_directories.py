@@ -10,6 +10,14 @@ from itertools import islice
 
 from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejectedError
 
+TIFF_MARKS = (
+    b"II*\x00",
+    b"MM\x00*",
+    b"II+\x00",
+    b"MM\x00+",
+    b"II\x00*",
+    b"MM*\x00",
+)  # Pillow reads the invalid last two
 MAX_TAGS = 1000  # per directory; camera files have less than 200
 MAX_VALUES = 200_000  # of all tags except bytes and strips; a transfer function has 196,608
 MAX_STRIPS = 65_536  # or tiles: an image of 100 million pixels has some thousand

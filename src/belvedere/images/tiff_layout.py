@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from belvedere.images.limits import ImageRejectedError
-from belvedere.images.tiff_directories import Directories
+from belvedere.images.tiff_directories import TIFF_MARKS, Directories
 
 WHITE_IS_ZERO, GRAY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-MARKS = (b"II*\x00", b"MM\x00*", b"II\x00*", b"MM*\x00", b"II+\x00", b"MM\x00+")  # with two invalid ones of Pillow's
 
 _BIG_ENDIAN_BIG_TIFF = b"MM\x00+"  # Pillow takes it for an older TIFF
 _FAX, _OLD_JPEG, _JPEG = (2, 3, 4), 6, 7
@@ -124,7 +123,7 @@ def read_layout(content: bytes) -> TiffLayout | None:
     Raises:
         ImageRejectedError: Images of this layout are not read; the message names what is unusual.
     """
-    if not content.startswith(MARKS):
+    if not content.startswith(TIFF_MARKS):
         return None
     directories = Directories.open(content)
     tags = (tag for tag in directories.tags(directories.first) if tag.number in _READ and tag.values)
