@@ -19,7 +19,8 @@ import PIL
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import slow_tables  # noqa: F401 - registers kinds
+import slow_heif  # noqa: F401 - registers kinds
+import slow_tables  # noqa: F401
 from slow_kinds import JPEG, KINDS
 
 READ = """

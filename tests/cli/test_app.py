@@ -1,5 +1,6 @@
 """The whole command line: help, bad input, closed or full streams; at most one line on stderr, and an exit code."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from belvedere import __version__
 from command_line import assert_one_line, belvedere
@@ -222,3 +224,15 @@ def test_a_reader_that_goes_away_is_no_disaster(trained: Path) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=trained, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def test_size_of_images_is_an_option(tiny_model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "large.jpg")
+    Image.new("RGB", (64, 64)).save(tmp_path / "large.png")
+    done = belvedere("predict", tiny_model, tmp_path, "--max-megapixels", 0.004, "--json")
+    small, refused = json.loads(done.stdout)["predictions"]
+    assert small["error"] is None
+    assert small["warnings"] == []
+    assert "over the limit of 4,000" in refused["error"]
+    for command in ("predict", "train", "evaluate", "audit", "calibrate", "compare", "review"):
+        assert_one_line(belvedere(command, "--max-megapixels", 500), 2, "--max-megapixels", "178", "500")

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterable
 from itertools import islice
 
-from belvedere.images.tiff_directories import MAX_TAGS, Directories
+from belvedere.images.tiff_directories import MAX_TAGS, TIFF_MARKS, Directories
 
 CONVERT, EXPORT = "convert the file to 8-bit JPEG or PNG", "export it from a raw converter as JPEG or TIFF"
 PAGES, FRAMES, UNPACK = "export its pages as PNG", "extract its frames as JPEG or PNG", "unpack it"
@@ -18,7 +18,6 @@ TEXT_BYTES = 4096  # read to recognize text
 _HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
 _AVIF = frozenset((b"avif", b"avis"))
 
-_TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _MAKE, _COMPRESSION, _PHOTOMETRIC, _SUB_IMAGES, _DNG_VERSION = 271, 259, 262, 330, 50706
 _SENSOR_PHOTOMETRICS = frozenset((32803, 34892))  # color filter array, linear raw
 _SENSOR_COMPRESSIONS = frozenset((32767, 32769, 32770, 32772, 34713, 65535))  # Sony, Epson, Samsung, Nikon, Pentax
@@ -125,7 +124,7 @@ _DAMAGED = tuple(  # of a supported format, but Pillow finds no image
         (0, b"GIF8", "GIF"),
         (8, b"WEBP", "WebP"),
         (0, b"BM", "BMP"),
-        *((0, head, "TIFF") for head in _TIFF_HEADS),
+        *((0, mark, "TIFF") for mark in TIFF_MARKS),
     )
 )
 _PROLOG = rb"(?>(?><\?xml[^>]*+>)|(?><!--.*?-->)|\s)*+"  # of HTML and XML
@@ -164,7 +163,7 @@ def _brands(content: bytes) -> tuple[bytes, ...]:
 
 def describe_raw(content: bytes) -> str:
     """Return why a TIFF is not read if it holds the pixels of a sensor, of which Pillow decodes a preview; else ""."""
-    if not content.startswith(_TIFF_HEADS):
+    if not content.startswith(TIFF_MARKS):
         return ""
     if content[8:10] == b"CR":
         return _raw("CR2")
