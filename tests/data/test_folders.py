@@ -7,6 +7,7 @@ import pytest
 
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.errors import DatasetError, UnknownNameError, UsageError
+from belvedere.runtime.output_folder import MARKER_FILE
 from conftest import write_image
 
 
@@ -115,6 +116,12 @@ def test_a_class_called_train_is_not_taken_for_a_split(others: tuple[str, ...], 
     message = refusal(tmp_path)
     assert all(name in message for name in ("train", *others))
     assert load_dataset(tmp_path, layout="classes").class_names == tuple(sorted((*others, "train")))
+
+
+def test_results_and_hidden_folders_beside_a_split_are_no_classes(tmp_path: Path) -> None:
+    make_classes(tmp_path, "train")
+    make(tmp_path, f"run/{MARKER_FILE}", "run/figures/1.png", ".cache/1.png")
+    assert splits(load_dataset(tmp_path)) == {"train": 2}
 
 
 def test_two_classes_called_train_and_test_are_not_taken_for_splits(tmp_path: Path) -> None:

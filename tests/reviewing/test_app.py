@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import belvedere
 from belvedere.data.corrections.corrections_file import CorrectionsFile, active_decisions, read_corrections, utc_now
 from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
@@ -32,7 +33,7 @@ from belvedere.reviewing.items import ReviewItems
 from belvedere.reviewing.models import Embed
 from belvedere.reviewing.neighbors import NeighborIndex
 from belvedere.reviewing.queue import LOCK_SECONDS, Entry, Filter, Queue
-from belvedere.reviewing.server import create_context, list_entries, review
+from belvedere.reviewing.server import _load_data, create_context, list_entries, review
 from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import (
     CLASS_KEYS,
@@ -121,6 +122,18 @@ def test_moved_images_are_found(run: Path, tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path / "moved")
     found = read_items(run, dataset)
     assert (len(found.items), len(found.missing)) == (6, 0)
+
+
+def test_the_dataset_is_read_as_the_audit_read_it(tmp_path: Path) -> None:
+    write_classes(tmp_path / "data" / "train", 2)  # a class, as those beside it
+    write_image(tmp_path / "data" / "car" / "1.png", "red", 9)
+    (tmp_path / "t.csv").write_text("image,label\n1.png,red\n")
+    dataset = load_dataset(tmp_path / "data", layout="classes")
+    table = load_dataset(tmp_path / "t.csv", root=tmp_path / "data" / "car")
+    for number, each in enumerate((dataset, table)):
+        out = tmp_path / f"audit{number}"
+        belvedere.audit(each, out=out, label_issues=False, near_duplicates=False)
+        assert _load_data(out, None, None, Progress()) == each
 
 
 def test_missing_image_is_not_replaced_by_another_of_its_name(run: Path, tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def _audit(
         warnings=dataset.warnings + warnings + labels.warnings,
         total_seconds=0.0,
         corrections=dataset.corrections,
+        root=dataset.root,
+        layout=dataset.layout,
         network=labels.network,
         num_images_by_split=_count_images(dataset),
         paths=renamed_paths(dataset.samples),

@@ -33,6 +33,8 @@ class Dataset:
     samples: tuple[Sample, ...]
     warnings: tuple[DataWarning, ...]  # ignored files and missing classes
     corrections: str | None = None  # full path of the corrections file that was applied
+    root: str | None = None  # folder of the images of a table, if given
+    layout: str = "auto"  # see `load_dataset`
 
     def __repr__(self) -> str:
         return short_repr(self, source=self.source, num_images=len(self.samples), num_classes=len(self.class_names))
@@ -102,7 +104,8 @@ def load_dataset(
     class_names = _class_names(samples, str(data))
     warnings += _extra_label_warnings(samples, class_names) + _missing_class_warnings(samples, class_names)
     applied_file = None if corrections is None else str(Path(corrections).resolve())
-    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), applied_file)
+    base = None if root is None else str(root)
+    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), applied_file, base, layout)
 
 
 def as_dataset(

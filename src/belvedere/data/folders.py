@@ -42,23 +42,21 @@ def read_folder(folder: Path, *, only_classes: bool = False) -> tuple[list[Sampl
     if splits:
         classes = [each for split, path in splits.items() for each in _read_classes(path, split, ignored)]
         beside = _list_beside(folder, splits)
-        check_split_folders(folder, splits, [path for path in beside if path.is_dir() and _has_image(path)], classes)
+        others = [path for path in _subfolders(folder) if path in beside and _has_image(path)]
+        check_split_folders(folder, splits, others, classes)
         return _samples(classes), _ignored_warnings([*ignored, *beside])
     classes = _read_classes(folder, None, ignored)
     if only_classes:
         check_filled(classes)
     else:
         check_class_folders(folder, classes, ignored)
-    warnings = _ignored_warnings(ignored)
     if not classes:
         raise _nothing_found(folder, ignored)
-    if only_classes:
-        return _samples(classes), warnings
-    inner = find_inner_splits(classes)
-    if inner:
+    warnings = _ignored_warnings(ignored)
+    if not only_classes and (inner := find_inner_splits(classes)):
         named = ", ".join(name if name == split else f"{name} as {split}" for name, split in sorted(inner.items()))
         return _divide(classes, inner), [DataWarning(f"Splits inside the class folders: {named}"), *warnings]
-    return _samples(classes), warnings + _split_name_warnings(classes)
+    return _samples(classes), warnings if only_classes else warnings + _split_name_warnings(classes)
 
 
 def _samples(classes: Iterable[ClassFolder]) -> list[Sample]:
@@ -66,9 +64,8 @@ def _samples(classes: Iterable[ClassFolder]) -> list[Sample]:
 
 
 def _divide(classes: Iterable[ClassFolder], splits: dict[str, str]) -> list[Sample]:
-    depth = {each.path: len(each.path.parts) for each in classes}
     return [
-        replace(sample, split=splits[sample.path.parts[depth[each.path]]])
+        replace(sample, split=splits[sample.path.parts[len(each.path.parts)]])
         for each in classes
         for sample in each.samples
     ]

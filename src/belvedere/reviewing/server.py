@@ -244,14 +244,15 @@ def _load_data(
     if (configured := _configured(folder, DATA_KEY)) is None:
         return None
     try:
-        return load_dataset(configured, corrections, progress)
+        root, layout = _configured(folder, "root"), _configured(folder, "layout") or "auto"
+        return load_dataset(configured, corrections, progress, root=root, layout=layout)
     except BelvedereError as error:
         progress.log(f"Warning: the dataset of {folder} was not read. {error} Give it as `data`.")
         return None
 
 
 def _configured(folder: Path, key: str) -> str | None:
-    """Return the path that a run or audit records of its dataset or corrections."""
+    """Return what a run or audit records of its dataset or corrections, such as a path."""
     try:
         if (folder / AUDIT).exists():
             value = json.loads((folder / AUDIT).read_text(encoding="utf-8"))[key]

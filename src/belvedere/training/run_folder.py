@@ -36,11 +36,8 @@ from belvedere.training.transfer import cached_onnx_path
 from belvedere.types.model import ModelCard, Provenance
 
 CHECKPOINT = "checkpoint.safetensors"
-MAY_DIFFER = (
-    "data",
-    "corrections",
-    "start_from",
-)  # names in config.toml, when a run is resumed: the content has a hash
+# Names in config.toml that may differ when a run is resumed: the content has a hash.
+MAY_DIFFER = ("data", "root", "layout", "corrections", "start_from")
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 
 
@@ -88,6 +85,8 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
     values: dict[str, dict[str, object]] = {
         "run": {
             "data": dataset.source,
+            **({} if dataset.root is None else {"root": dataset.root}),
+            **({} if dataset.layout == "auto" else {"layout": dataset.layout}),
             **({} if dataset.corrections is None else {"corrections": dataset.corrections}),
             "data_sha256": config.split.sha256,
             **({"unlabeled_sha256": fingerprint(config.unlabeled)} if config.recipe.unlabeled else {}),

@@ -101,6 +101,8 @@ class Audit(Result):
     warnings: tuple[DataWarning, ...]
     total_seconds: float
     corrections: str | None = None  # full path of the corrections that were applied to the labels
+    root: str | None = None  # of the dataset
+    layout: str = "auto"  # of the dataset
     network: AuditNetwork | None = None  # None where labels were not checked
     checks: tuple[CheckSummary, ...] = ()  # that were run, most important first
     num_images_by_split: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)  # and by class
@@ -119,6 +121,8 @@ class Audit(Result):
         return {
             "data": self.data,
             "corrections": self.corrections,
+            "root": self.root,
+            "layout": self.layout,
             "class_names": list(self.class_names),
             "num_images": self.num_images,
             "num_flagged": self.num_flagged,
