@@ -117,7 +117,7 @@ def describe_direction(
     message = (
         f"Direction matters for the classes {classes}: on their validation images, a network trained without mirroring "
         f"has an accuracy of {plain.mean():.1%}, and of {mirrored.mean():.1%} when they are mirrored; this one has "
-        f"{before.mean():.1%}. Set `horizontal_flip` to false"
+        f"{before.mean():.1%}. Use `horizontal_flip=false`"
     )
     return (DataWarning(message),)
 
