@@ -14,6 +14,11 @@ from belvedere.cli.ending import name_options
         ("Leave out `model`.", ["audit", "d"], "Leave out --model."),
         ("`null` names", ["predict", "-"], "--null names"),
         ("`no_such_argument` in `a b`", ["train"], "`no_such_argument` in `a b`"),
+        (
+            "Use `ema_decay=0` or `horizontal_flip=false`.",
+            ["train"],
+            "Use --set ema_decay=0 or --set horizontal_flip=false.",
+        ),
         ("`out`", [], "`out`"),
         ("`out`", ["unknown"], "`out`"),
     ],

@@ -49,7 +49,7 @@ def test_only_differences_beyond_chance_are_reported() -> None:
     (warning,) = describe_direction(half, right, wrong, labels, [(0, 1)], names)
     assert "left, right:" in warning.message
     assert "50.0%" in warning.message
-    assert "`horizontal_flip`" in warning.message
+    assert "`horizontal_flip=false`" in warning.message
     assert describe_direction(half, right, right, labels, [(0, 1)], names) == ()  # more training helped
     assert describe_direction(half, half, half, labels, [(0, 1)], names) == ()
     assert describe_direction(right, right, wrong, labels, [(0, 1)], names) == ()  # mirroring does no harm

@@ -59,7 +59,7 @@ def test_imbalance_is_named_with_its_key() -> None:
     assert "'a' has 111" in message
     assert "'b' (11)" in message
     assert "'c'" not in message
-    assert "`class_weighting`" in message
+    assert "`class_weighting=balanced`" in message
     for corrected in (replace(QUICK, class_weighting="balanced"), replace(QUICK, sampling="balanced")):
         assert messages(split, corrected) == []
 

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def name_options(message: str, arguments: Sequence[str]) -> str:
-    """Replace the names of arguments, as in `out`, by options of the command, as in --out."""
+    """Replace the names of arguments, as in `out`, by options of the command, as in --out; recipe keys by --set."""
     group: Any = typer.main.get_command(app)
     command = next((group.commands[word] for word in arguments if word in group.commands), group)
     shown = {
@@ -54,6 +54,7 @@ def name_options(message: str, arguments: Sequence[str]) -> str:
         else param.human_readable_name.removesuffix("...")
         for param in command.params
     }
+    message = re.sub(r"`(\w+=\w+)`", r"--set \1", message)
     return re.sub(r"`(\w+)`", lambda match: shown.get(match[1], match[0]), message)
 
 

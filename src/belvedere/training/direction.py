@@ -28,7 +28,7 @@ MIN_IMAGES = 8  # of two classes, among the validation images
 MAX_PAIR_ACCURACY = 0.75  # of two classes that are confused
 FEW_IMAGES, MAX_PAIR_ACCURACY_OF_FEW = 30, 0.85  # the best epoch is selected on them, so that few look better
 MAX_P_VALUE = 0.01
-MIN_STEPS, FRACTION = 100, 0.5  # of the training without mirroring: least steps, and fraction of the training
+MIN_STEPS, FRACTION = 300, 0.5  # of the training without mirroring: least steps, and fraction of the training
 
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int64]
@@ -117,7 +117,7 @@ def describe_direction(
     message = (
         f"Direction matters for the classes {classes}: on their validation images, a network trained without mirroring "
         f"has an accuracy of {plain.mean():.1%}, and of {mirrored.mean():.1%} when they are mirrored; this one has "
-        f"{before.mean():.1%}. Set `horizontal_flip` to false"
+        f"{before.mean():.1%}. Use `horizontal_flip=false`"
     )
     return (DataWarning(message),)
 

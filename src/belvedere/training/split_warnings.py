@@ -75,7 +75,7 @@ def _imbalance_warnings(split: DataSplit, class_names: Sequence[str], recipe: Re
     more = f" and {len(small) - MAX_CLASSES} more" if len(small) > MAX_CLASSES else ""
     message = (
         f"{largest!r} has {counts[largest]} training images, more than {MAX_IMBALANCE} times as many as {shown}{more}. "
-        "If rare classes matter, set `class_weighting` to 'balanced'"
+        "If rare classes matter, use `class_weighting=balanced`"
     )
     return [DataWarning(message)]
 
