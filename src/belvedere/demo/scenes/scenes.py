@@ -15,13 +15,21 @@ from belvedere.demo.scenes.drawing import CLASS_NAMES, Canvas, Generator, Light,
 from belvedere.demo.scenes.wilds import paint_fjord, paint_forest, paint_glacier, paint_mountain, paint_sea
 from belvedere.errors import find_named
 
+FJORD_FRACTION = 0.25  # of the images of the sea
+
 _Painter = Callable[[Canvas, Light, Generator], None]
+
+
+def _paint_coast(canvas: Canvas, light: Light, rng: Generator) -> None:
+    (paint_fjord if rng.random() < FJORD_FRACTION else paint_sea)(canvas, light, rng)
+
+
 _PAINTERS: Mapping[str, _Painter] = {
     "buildings": paint_buildings,
     "forest": paint_forest,
     "glacier": paint_glacier,
     "mountain": paint_mountain,
-    "sea": paint_sea,
+    "sea": _paint_coast,
     "street": paint_street,
 }
 MIN_FRACTION = 0.2  # of the area for the class of a scene
