@@ -13,15 +13,16 @@ import numpy as np
 from belvedere.auditing.checks import priorities, summarize
 from belvedere.auditing.class_checks import check_classes
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
-from belvedere.auditing.duplicates.near import find_near_duplicates
 from belvedere.auditing.image_checks import FLAGGED, IMAGE_CHECKS, LISTED, ImageCheck, dataset_medians
-from belvedere.auditing.image_statistics import THUMBNAIL_SIZE, ImageStatistics, read_statistics
+from belvedere.auditing.image_statistics import ImageStatistics, read_statistics
 from belvedere.auditing.label_checks import LabelCheckResult, check_labels
 from belvedere.auditing.out_of_fold import LabelIssueMethod, choose_method
 from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.auditing.register import RegisteredCheck, pixel_functions, registered_checks
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
+from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE
+from belvedere.data.near_duplicates.search import find_near_duplicates
 from belvedere.inference.model import Model
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder

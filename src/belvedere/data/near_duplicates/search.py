@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.auditing.duplicates.alignment import align_best, high_pass
-from belvedere.auditing.duplicates.ann_index import InvertedFileIndex
-from belvedere.auditing.duplicates.descriptors import VIEWS, WHOLE, View, describe
-from belvedere.auditing.image_statistics import to_gray
 from belvedere.data.array_cache import CachedArray
+from belvedere.data.near_duplicates.alignment import align_best, high_pass
+from belvedere.data.near_duplicates.ann_index import InvertedFileIndex
+from belvedere.data.near_duplicates.descriptors import VIEWS, WHOLE, View, describe
 from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.gray import to_gray
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
