@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
-from belvedere.auditing.duplicates.near import DuplicatePair
 from belvedere.auditing.image_statistics import ImageStatistics, compute_statistics, detect_format
-from belvedere.data.duplicates.alignment import align, high_pass, similarity, warp
-from belvedere.data.duplicates.ann_index import MIN_INDEXED, InvertedFileIndex
-from belvedere.data.duplicates.descriptors import VIEWS, WHOLE, describe
+from belvedere.data.near_duplicates.alignment import align, high_pass, similarity, warp
+from belvedere.data.near_duplicates.ann_index import MIN_INDEXED, InvertedFileIndex
+from belvedere.data.near_duplicates.descriptors import VIEWS, WHOLE, describe
+from belvedere.data.near_duplicates.search import DuplicatePair
 from belvedere.types.audit import DuplicateGroup
 from belvedere.types.data import Sample
 from textures import draw_texture

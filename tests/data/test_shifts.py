@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from belvedere.data.duplicates.alignment import high_pass
-from belvedere.data.duplicates.shifts import find_shifted_pairs, shifted_correlation
 from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.near_duplicates.alignment import high_pass
+from belvedere.data.near_duplicates.shifts import find_shifted_pairs, shifted_correlation
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 

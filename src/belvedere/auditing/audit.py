@@ -12,8 +12,7 @@ import numpy as np
 
 from belvedere.auditing.checks import priorities, summarize
 from belvedere.auditing.class_checks import check_classes
-from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
-from belvedere.auditing.duplicates.near import find_near_duplicates
+from belvedere.auditing.duplicates.groups import group_duplicates, is_common_layout, list_issues, unique_images
 from belvedere.auditing.image_checks import FLAGGED, IMAGE_CHECKS, LISTED, ImageCheck, dataset_medians
 from belvedere.auditing.image_statistics import ImageStatistics, read_statistics
 from belvedere.auditing.label_checks import LabelCheckResult, check_labels
@@ -22,8 +21,9 @@ from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.auditing.register import RegisteredCheck, pixel_functions, registered_checks
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
-from belvedere.data.duplicates.descriptors import THUMBNAIL_SIZE
 from belvedere.data.groups import group_column
+from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE
+from belvedere.data.near_duplicates.search import find_near_duplicates
 from belvedere.errors import UsageError
 from belvedere.inference.model import Model
 from belvedere.runtime.dependencies import require
@@ -100,6 +100,8 @@ def _audit(
     progress: Progress,
 ) -> Audit:
     statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
+    layouts = [group for group in groups if is_common_layout(group, len(dataset.samples))]
+    groups = tuple(group for group in groups if group not in layouts)
     labels = LabelCheckResult()
     if method is not None:
         labels = check_labels(dataset, statistics, groups, method, seed, progress, group_by)
@@ -117,7 +119,7 @@ def _audit(
         groups=groups,
         class_issues=check_classes(training, dataset.class_names),
         label_issue_method=labels.method,
-        warnings=dataset.warnings + warnings + labels.warnings,
+        warnings=dataset.warnings + _layout_warnings(layouts) + warnings + labels.warnings,
         total_seconds=0.0,
         corrections=dataset.corrections,
         root=dataset.root,
@@ -125,6 +127,13 @@ def _audit(
         network=labels.network,
         num_images_by_split=_count_images(dataset),
         paths=renamed_paths(dataset.samples),
+    )
+
+
+def _layout_warnings(layouts: Sequence[DuplicateGroup]) -> tuple[DataWarning, ...]:
+    return tuple(
+        DataWarning(f"{len(layout.images)} images have a common layout, and are not listed as copies", layout.images)
+        for layout in layouts
     )
 
 

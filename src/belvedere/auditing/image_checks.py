@@ -13,8 +13,8 @@ from belvedere.auditing.image_statistics import CheckScore, ImageStatistics
 
 LISTED, FLAGGED = 0.25, 0.5  # scores from which an issue is listed, and flagged
 EXIF_SCORE = 0.4  # listed, not flagged
-MIN_SIZE = 32  # shorter side, pixels
-MIN_SIZE_RATIO = 0.25  # of the median shorter side
+MIN_SIZE = 32  # shorter side, pixels; a smaller one is odd if the others are larger
+MIN_SIZE_RATIO, SMALLER_RATIO = 0.25, 0.7  # of the median shorter side
 MAX_ASPECT_RATIO = 2.0  # times the median aspect ratio
 DARK, LIGHT = 0.2, 0.75  # luminance: p95 of a dark image, p5 of a light one
 GRAYSCALE, COLORFUL = 0.01, 0.03  # colorfulness of a grayscale image, and median of a color dataset
@@ -79,7 +79,8 @@ def _blur_threshold(medians: DatasetMedians) -> float:
 
 
 def _odd_size(image: ImageStatistics, medians: DatasetMedians) -> float:
-    size, limit = min(image.width, image.height), max(MIN_SIZE, MIN_SIZE_RATIO * medians.shorter_side)
+    size = min(image.width, image.height)
+    limit = max(min(MIN_SIZE, SMALLER_RATIO * medians.shorter_side), MIN_SIZE_RATIO * medians.shorter_side)
     return sigmoid_score(-math.log2(max(size, 1)), -math.log2(limit), 1.0) if size < limit else 0.0
 
 
@@ -124,14 +125,6 @@ IMAGE_CHECKS: Mapping[str, ImageCheck] = {
         "Belvedere applies the EXIF orientation, some programs do not. Nothing has to be done.",
         lambda image, _: EXIF_SCORE * any("EXIF" in warning for warning in image.warnings),
         lambda image, _: next((warning for warning in image.warnings if "EXIF" in warning), ""),
-    ),
-    "grayscale": ImageCheck(
-        "Grayscale images in a color dataset",
-        "Check that they are not all of one class: models would learn the missing color.",
-        lambda image, medians: (
-            sigmoid_score(-image.colorfulness, -GRAYSCALE, 0.005) * (medians.colorfulness > COLORFUL)
-        ),
-        lambda image, medians: f"colorfulness {image.colorfulness:.3f}, median {medians.colorfulness:.3f}",
     ),
     "odd_size": ImageCheck(
         "Small images",
@@ -178,5 +171,13 @@ IMAGE_CHECKS: Mapping[str, ImageCheck] = {
         lambda image, medians: (
             f"high-frequency ratio 10^{image.high_frequency_ratio:.1f}, median 10^{medians.high_frequency_ratio:.1f}"
         ),
+    ),
+    "grayscale": ImageCheck(
+        "Grayscale images in a color dataset",
+        "Check that they are not all of one class: models would learn the missing color.",
+        lambda image, medians: (
+            sigmoid_score(-image.colorfulness, -GRAYSCALE, 0.005) * (medians.colorfulness > COLORFUL)
+        ),
+        lambda image, medians: f"colorfulness {image.colorfulness:.3f}, median {medians.colorfulness:.3f}",
     ),
 }

@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.duplicates.descriptors import THUMBNAIL_SIZE
+from belvedere.data.hashing import hash_pixels
+from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE, make_thumbnail
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
 from belvedere.images.decode import RGB, decode_image
 from belvedere.images.formats import is_avif, is_heif
 from belvedere.images.gray import Gray, to_gray
-from belvedere.images.resize import resize_image, shrink
+from belvedere.images.resize import shrink
 from belvedere.runtime.parallel import parallel_map
-from belvedere.types.model import Preprocess
 
 STATISTICS_SIZE = 128  # longer side for light and color, pixels
 SHARPNESS_SIZE = 256  # center crop at full resolution, pixels
 CHUNK_SIZE = 8  # files a thread takes at once
-_THUMBNAIL = Preprocess(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
 _BLUR_WINDOW = 9  # pixels
 _MAGIC = {  # first bytes -> format and its extensions
     b"\xff\xd8\xff": ("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif")),
@@ -115,7 +114,7 @@ def compute_statistics(
         high_frequency_ratio=high_frequency_ratio(center),
         pixel_scores={name: score(pixels) for name, score in (pixel_functions or {}).items()},
     )
-    return statistics, to_gray(resize_image(pixels, _THUMBNAIL)).round().astype(np.uint8)
+    return statistics, make_thumbnail(pixels)
 
 
 def detect_format(content: bytes, extension: str) -> tuple[str, bool]:
@@ -130,13 +129,6 @@ def detect_format(content: bytes, extension: str) -> tuple[str, bool]:
         if content.startswith(magic):
             return name, extension.lower() in extensions
     return "", True
-
-
-def hash_pixels(pixels: RGB) -> bytes:
-    """Return a BLAKE2b hash, 16 bytes, of decoded pixels and their shape."""
-    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.digest()
 
 
 def _center_crop(pixels: RGB, size: int) -> RGB:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from belvedere.data.dataset import Dataset
-from belvedere.data.duplicates.shifts import find_shifted_pairs
 from belvedere.data.hashing import CHUNK_SIZE, HashedSamples
 from belvedere.data.labels import normalize_label
+from belvedere.data.near_duplicates.shifts import find_shifted_pairs
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.images.exif import capture_day
 from belvedere.runtime.parallel import parallel_map

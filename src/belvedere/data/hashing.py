@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
 from belvedere.runtime.parallel import parallel_map
@@ -42,6 +45,13 @@ def hash_file(path: Path | str) -> str:
         InvalidImageError: The file cannot be read, is empty, or is over the size limit of an image.
     """
     return hashlib.sha256(read_content(path)).hexdigest()
+
+
+def hash_pixels(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a BLAKE2b hash, 16 bytes, of decoded pixels and their shape."""
+    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def hash_samples(samples: Sequence[Sample], progress: Progress) -> HashedSamples:

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from belvedere.data.duplicates.shifts import find_shifted_pairs
 from belvedere.data.groups import group_names
 from belvedere.data.hashing import HashedSamples
+from belvedere.data.near_duplicates.shifts import find_shifted_pairs
 from belvedere.data.splits import DataSplit
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
-from belvedere.auditing.duplicates.near import DuplicatePair
 from belvedere.auditing.image_statistics import ImageStatistics
+from belvedere.data.near_duplicates.grouping import connected_components
+from belvedere.data.near_duplicates.search import DuplicatePair
 from belvedere.types.audit import DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
 DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE = "duplicate_file", "duplicate_pixels", "near_duplicate"
 SPLIT_LEAK, CONFLICTING_LABELS = "split_leak", "conflicting_labels"
 MAX_NAMES = 3  # other members of a group in a message
+LAYOUT_SHARE, MIN_LAYOUT = 0.25, 20  # of the images, and images, from which near duplicates are a common layout
 
 Kind = TypeVar("Kind", bound=Hashable)
 
@@ -50,7 +52,7 @@ def group_duplicates(
         for members in by_pixels.values()
         if len({statistics[index].sha256 for index in members}) > 1
     ]
-    for members, similarity in _connected_components(pairs):
+    for members, similarity in connected_components(pairs):
         all_members = [copy for index in members for copy in by_pixels[statistics[index].pixels_hash]]
         groups.append(_group(NEAR_DUPLICATE, all_members, samples, similarity))
     kinds = (DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE)
@@ -59,6 +61,12 @@ def group_duplicates(
         return not group.is_split_leak, not group.has_conflicting_labels, kinds.index(group.kind), group.images
 
     return tuple(replace(group, number=number) for number, group in enumerate(sorted(groups, key=order), start=1))
+
+
+def is_common_layout(group: DuplicateGroup, num_images: int) -> bool:
+    """Return whether so many images are alike that this is their layout, such as that of forms or of a fixed camera."""
+    size = len(group.images)
+    return group.kind == NEAR_DUPLICATE and size >= max(MIN_LAYOUT, LAYOUT_SHARE * num_images)
 
 
 def list_issues(groups: Iterable[DuplicateGroup]) -> Iterator[Issue]:
@@ -111,25 +119,3 @@ def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similar
         extra_labels=tuple(sample.extra_labels for sample in chosen),
         similarity=round(similarity, 4),
     )
-
-
-def _connected_components(pairs: Iterable[DuplicatePair]) -> Iterator[tuple[list[int], float]]:
-    """Yield groups of connected images, each with the similarity of its least similar pair (union-find)."""
-    parent: dict[int, int] = {}
-    least: dict[int, float] = {}
-
-    def find(index: int) -> int:
-        while parent.setdefault(index, index) != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for pair in pairs:
-        first, second = find(pair.first), find(pair.second)
-        parent[second] = first
-        least[first] = min(pair.similarity, least.get(first, 1.0), least.get(second, 1.0))
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for index in sorted(parent):
-        members[find(index)].append(index)
-    for root, indices in members.items():
-        yield indices, least[root]

@@ -1,28 +1,34 @@
 """Near duplicates: copies that are resized, recompressed, slightly cropped, mirrored or brightened.
 
 Candidates are nearest neighbors by descriptor, view by view. Most non-duplicates are rejected by their thumbnails in
-two rounds; the rest are read again and aligned at twice the size.
+two rounds; the rest are read again and aligned at twice the size. Those that are alike there are compared in detail.
 """
 
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.array_cache import CachedArray
-from belvedere.data.duplicates.alignment import align_best, high_pass
-from belvedere.data.duplicates.ann_index import InvertedFileIndex
-from belvedere.data.duplicates.descriptors import VIEWS, WHOLE, View, describe
-from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.data.near_duplicates.alignment import align_best, high_pass
+from belvedere.data.near_duplicates.ann_index import InvertedFileIndex
+from belvedere.data.near_duplicates.confirmation import MAX_MISMATCH, Pyramid, detail_size, local_mismatch, pyramid
+from belvedere.data.near_duplicates.descriptors import VIEWS, WHOLE, View, describe
+from belvedere.errors import InvalidImageError
+from belvedere.images.decode import DecodedImage, read_image, read_inputs
 from belvedere.images.gray import to_gray
+from belvedere.images.resize import resize_image
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
 
 NUM_NEIGHBORS = 3  # of each view
+MAX_NEIGHBORS = 6  # of which the others are closer than this: documents of one layout crowd
+CROWDED_COSINE = 0.97
 MIN_COSINE = 0.82  # reached by 999 of 1000 copies whose sides are cropped by a tenth
 DESCRIBE_CHUNK = 4096  # thumbnails
 COMPARE_CHUNK = 256  # pairs a thread takes at once
@@ -32,6 +38,7 @@ COARSE_STEPS, CROP_STEPS, THUMBNAIL_STEPS, FINE_STEPS = 3, 2, 8, 4
 MIN_COARSE_SIMILARITY, MIN_THUMBNAIL_SIMILARITY = 0.2, 0.4  # after each round
 FINE_SIZE = 64  # pixels
 MIN_SIMILARITY = 0.7  # of a duplicate
+NUM_KEPT_IMAGES = 128
 
 _read_lock = threading.Lock()  # rows are read from one file by seeking
 
@@ -72,17 +79,61 @@ def find_near_duplicates(paths: Sequence[Path], thumbnails: CachedArray, progres
     candidates = find_candidates(thumbnails, progress)
     with progress.task("Comparing thumbnails", len(candidates), "pairs") as task:
         likely, windows = _compare_thumbnails(candidates, thumbnails, task)
-    duplicates: list[DuplicatePair] = []
+    similar, similarities = [np.empty(0, np.intp)], [np.empty(0, np.float32)]
     with progress.task("Comparing images", len(likely), "pairs") as task:
         for start in range(0, len(likely), COMPARE_CHUNK):
             rows = np.arange(start, min(start + COMPARE_CHUNK, len(likely)))
-            pairs = likely.select(rows)
-            found = _compare_files(pairs, windows[rows], paths)
-            for *pair, value in zip(pairs.firsts.tolist(), pairs.seconds.tolist(), found.tolist(), strict=True):
-                if value >= MIN_SIMILARITY:
-                    duplicates.append(DuplicatePair(min(pair), max(pair), min(1.0, value)))
+            values = _compare_files(likely.select(rows), windows[rows], paths)
+            similar.append(rows[values >= MIN_SIMILARITY])
+            similarities.append(values[values >= MIN_SIMILARITY])
             task.advance(len(rows))
-    return sorted(duplicates, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+    rows = np.concatenate(similar)
+    pairs = likely.select(rows)
+    confirmed = confirm(pairs, windows[rows], paths, progress)
+    return sorted(
+        (
+            DuplicatePair(min(pair), max(pair), min(1.0, value))
+            for *pair, value, same in zip(
+                *(column.tolist() for column in (pairs.firsts, pairs.seconds, np.concatenate(similarities), confirmed)),
+                strict=True,
+            )
+            if same
+        ),
+        key=lambda pair: (-pair.similarity, pair.first, pair.second),
+    )
+
+
+def confirm(pairs: Candidates, windows: Floats, paths: Sequence[Path], progress: Progress) -> NDArray[np.bool_]:
+    """Return which pairs, (P,), do not differ in detail; each image is read again at a larger size."""
+
+    @lru_cache(NUM_KEPT_IMAGES)  # the pairs are sorted by image
+    def read(position: int) -> NDArray[np.uint8] | None:
+        try:
+            pixels = read_image(paths[position])
+        except InvalidImageError:
+            return None
+        size = detail_size(*pixels.shape[:2])
+        return to_gray(resize_image(pixels, Preprocess(size, size))).round().astype(np.uint8)
+
+    @lru_cache(NUM_KEPT_IMAGES)
+    def resized(position: int, size: int) -> Pyramid:
+        image = read(position)
+        return () if image is None else pyramid(image, size)
+
+    def compare(row: int) -> bool:
+        positions = int(pairs.firsts[row]), int(pairs.seconds[row])
+        images = [image for position in positions if (image := read(position)) is not None]
+        if len(images) < 2:
+            return False
+        first, second = (resized(position, min(map(len, images))) for position in positions)
+        return local_mismatch(first, second, windows[row], VIEWS[pairs.views[row]].mirrored) <= MAX_MISMATCH
+
+    same = np.zeros(len(pairs), np.bool_)
+    with progress.task("Comparing details", len(pairs), "pairs") as task:
+        for row, result in enumerate(parallel_map(compare, range(len(pairs)))):
+            same[row] = result
+            task.advance(1)
+    return same
 
 
 def find_candidates(thumbnails: CachedArray, progress: Progress) -> Candidates:
@@ -94,7 +145,10 @@ def find_candidates(thumbnails: CachedArray, progress: Progress) -> Candidates:
             start = 0
             for chunk in _chunks(thumbnails, task):
                 own = np.arange(start, start + len(chunk))
-                queries, seconds, cosines = index.search(describe(chunk, view), own, NUM_NEIGHBORS, MIN_COSINE)
+                queries, seconds, cosines = index.search(describe(chunk, view), own, MAX_NEIGHBORS, MIN_COSINE)
+                rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
+                kept = (rank < NUM_NEIGHBORS) | (cosines >= CROWDED_COSINE)
+                queries, seconds, cosines = queries[kept], seconds[kept], cosines[kept]
                 found.append((own[queries], seconds, np.full(len(queries), number), cosines))
                 start += len(chunk)
     firsts, seconds, views, cosines = (np.concatenate(columns) for columns in zip(*found, strict=True))

@@ -94,9 +94,21 @@ def similarity(images: Floats, details: Floats) -> Floats:
 
 def high_pass(images: Floats) -> Floats:
     """Return images, (n, s, s), minus their blur, compressed, with mean 0 and length 1."""
-    details = images - _blur(images, _BINOMIAL)
+    details = images - blur(images)
     scale = np.maximum(np.abs(details).mean((1, 2), keepdims=True), 1e-3)
     return _unit(np.tanh(details / (2 * scale)))  # without compression, a black border would dominate
+
+
+def blur(images: Floats, weights: Sequence[float] = _BINOMIAL) -> Floats:
+    """Return images, (n, s, s), filtered by weights along both sides."""
+    size, margin = images.shape[1], len(weights) // 2
+    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    rows, blurred = np.zeros_like(padded[:, :size]), np.zeros_like(images)
+    for offset, weight in enumerate(weights):
+        rows += np.float32(weight) * padded[:, offset : offset + size]
+    for offset, weight in enumerate(weights):
+        blurred += np.float32(weight) * rows[:, :, offset : offset + size]
+    return blurred
 
 
 def _grid(size: int) -> Floats:
@@ -116,19 +128,8 @@ def _sampling_matrices(positions: Floats, size: int) -> Floats:
     return matrices
 
 
-def _blur(images: Floats, weights: Sequence[float]) -> Floats:
-    size, margin = images.shape[1], len(weights) // 2
-    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
-    rows, blurred = np.zeros_like(padded[:, :size]), np.zeros_like(images)
-    for offset, weight in enumerate(weights):
-        rows += np.float32(weight) * padded[:, offset : offset + size]
-    for offset, weight in enumerate(weights):
-        blurred += np.float32(weight) * rows[:, :, offset : offset + size]
-    return blurred
-
-
 def _remove_shade(images: Floats) -> Floats:
-    return np.subtract(images, _blur(images, [1 / SHADE_SIZE] * SHADE_SIZE))
+    return np.subtract(images, blur(images, [1 / SHADE_SIZE] * SHADE_SIZE))
 
 
 def _unit(images: Floats) -> Floats:

@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.duplicates.alignment import high_pass
-from belvedere.data.duplicates.ann_index import InvertedFileIndex
-from belvedere.data.duplicates.descriptors import THUMBNAIL_SIZE, describe
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.image_cache import read_image_array
+from belvedere.data.near_duplicates.alignment import high_pass
+from belvedere.data.near_duplicates.ann_index import InvertedFileIndex
+from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE, describe
 from belvedere.images.gray import to_gray
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-THUMBNAIL_SIZE = 32  # pixels, of the grayscale thumbnails
+from belvedere.images.gray import to_gray
+from belvedere.images.resize import resize_image
+from belvedere.types.model import Preprocess
+
+THUMBNAIL_SIZE = 32  # pixels
 NUM_FREQUENCIES = 8  # in each direction
 EMPHASIS = 0.375  # exponent of the frequency: weight of the higher ones, which separate similar scenes
 CROP = 0.1  # fraction of each side that a cropped view lacks
@@ -40,6 +44,12 @@ VIEWS = (
     *(View(top, left, 1 - CROP) for top in (0.0, CROP) for left in (0.0, CROP)),
     View(CROP / 2, CROP / 2, 1 - CROP),
 )
+
+
+def make_thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the grayscale thumbnail, (32, 32), of RGB pixels, (H, W, 3)."""
+    small = resize_image(pixels, Preprocess(THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    return to_gray(small).round().astype(np.uint8)
 
 
 def describe(thumbnails: NDArray[np.uint8], view: View = WHOLE) -> Floats:

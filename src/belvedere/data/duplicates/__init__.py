@@ -1,1 +1,0 @@
-"""Parts of the search for near duplicates that training and audit share."""
