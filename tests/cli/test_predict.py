@@ -43,4 +43,4 @@ def test_an_unreadable_file_has_its_own_row_and_the_exit_code_says_so(trained: P
     assert [bool(row["error"]) for row in rows] == [True, False, True]
     assert [bool(row["predicted_label"]) for row in rows] == [False, True, False]
     assert "no such file" in rows[2]["error"]
-    assert "2 of 3 files could not be read" in done.stderr
+    assert "2 of 3 files could not be read, such as " in done.stderr

@@ -8,7 +8,7 @@ import typer
 
 from belvedere.cli.app import AcceptRate, AsJson, Code, Device, Overwrite, Spreadsheet, Threads, image_command, run_code
 from belvedere.errors import UsageError, find_named
-from belvedere.runtime.terminal import count, print_error
+from belvedere.runtime.terminal import print_error
 
 if TYPE_CHECKING:
     from belvedere.inference.batch import Sink
@@ -98,7 +98,7 @@ def predict(
             chosen, sources, chosen_format, out=out, sinks=sinks, **options, progress=CommandProgress("predict")
         )
     if summary.num_unreadable:
-        print_error(f"belvedere: {summary.num_unreadable:,} of {count(summary.num_images, 'file')} could not be read")
+        print_error(f"belvedere: {summary}")
         raise typer.Exit(1)
 
 

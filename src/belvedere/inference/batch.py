@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,11 @@ class PredictionSummary:
 
     num_images: int
     num_unreadable: int
+    example: str = field(default="", compare=False)  # name of an unreadable image, and the reason
+
+    def __str__(self) -> str:
+        example = f", such as {self.example}" if self.example else ""
+        return f"{self.num_unreadable:,} of {count(self.num_images, 'file')} could not be read{example}"
 
 
 class Sink(Protocol):
@@ -129,17 +134,17 @@ def predict_files(
         writer, rows = stack.enter_context(_open(model, format, file, resume, spreadsheet))
         total = count_images(sources) if isinstance(sources, Sequence) else None
         with progress.task("Predicting", total or 0) as task:
-            num_images, num_unreadable = _skip(images, rows, str(out))
+            (num_images, num_unreadable), example = _skip(images, rows, str(out)), ""
             task.resume_at(num_images)
             for prediction in _with_progress(model.predict_sources(images, draft=True), task):
                 for each in (writer, *sinks):
                     each.write(prediction)
-                num_images += 1
-                num_unreadable += prediction.error is not None
+                num_images, num_unreadable = num_images + 1, num_unreadable + (prediction.error is not None)
+                example = example or (f"{prediction.image}: {prediction.error}" if prediction.error else "")
     if out is None:  # after the output on stdout
         progress.log(model_line)
     log_skipped(skipped, progress)
-    return PredictionSummary(num_images, num_unreadable)
+    return PredictionSummary(num_images, num_unreadable, example)
 
 
 def _with_progress(predictions: Iterable[Prediction], task: Task) -> Iterator[Prediction]:
