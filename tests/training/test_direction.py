@@ -77,7 +77,8 @@ def data() -> TrainingData:
     )
 
 
-def test_classes_that_are_mirror_images_of_each_other(data: TrainingData) -> None:
+def test_classes_that_are_mirror_images_of_each_other(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direction, "MIN_STEPS", 100)
     network = initialize_network(RECIPE, 2, 0, data.train.images)
     network.classify.weight.data.zero_()  # as confused as after a training with mirror images
     (warning,) = direction_warnings(network, data, RECIPE, 0, RUNTIME)

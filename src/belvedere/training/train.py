@@ -104,9 +104,7 @@ def train(
     progress: Progress | bool | None = None,
     **changes: object,
 ) -> Run:
-    """Train a classifier, evaluate it and write its run folder.
-
-    The best epoch is selected on the validation images; the test images are only reported. Ctrl-C keeps the best epoch.
+    """Train a classifier, evaluate it and write its run folder; Ctrl-C keeps the best epoch, by the validation images.
 
     Args:
         data: Folder or table of labeled images, or a dataset from `load_dataset`.
@@ -139,8 +137,7 @@ def train(
     options = _Options(
         Path(out), seed, max_minutes, overwrite, resume, offline, spreadsheet, hooks, augment, start, folds, group_by
     )
-    _check_arguments(chosen, epochs, options)
-    return _run(data, chosen, config, options, _open_runtime(device, progress))
+    return _run(data, _check_arguments(chosen, epochs, options), config, options, _open_runtime(device, progress))
 
 
 def _open_runtime(device: str, progress: Progress | bool | None) -> Runtime:
@@ -278,7 +275,8 @@ def _default_recipe(start: StartRun | None) -> Recipe | str:
     return DEFAULT_RECIPE if start is None else recipe_of(start)
 
 
-def _check_arguments(recipe: Recipe, epochs: int | None, options: _Options) -> None:
+def _check_arguments(recipe: Recipe, epochs: int | None, options: _Options) -> Recipe:
+    """Return the recipe if the arguments fit together."""
     if not 0 <= options.seed < MAX_SEED:
         raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {options.seed}.")
     if options.max_minutes is not None and not 0 < options.max_minutes < float("inf"):
@@ -300,6 +298,7 @@ def _check_arguments(recipe: Recipe, epochs: int | None, options: _Options) -> N
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
             f"`image_size_schedule` and `whitened_stem` must be unset. Choose 'article' instead of {recipe.name!r}."
         )
+    return recipe
 
 
 def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
