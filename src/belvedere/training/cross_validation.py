@@ -32,6 +32,7 @@ from belvedere.types.data import Sample
 from belvedere.types.model import Uncertainty
 
 RECIPE = "quick"
+MIN_STEPS = 60  # of a network; few images need no more steps than there are images
 MAX_TRAIN_EMBEDDINGS = 20_000  # per fold
 BATCH_SIZE = 64
 CHANGED = "Images were changed or removed during the audit. Start again."
@@ -72,7 +73,8 @@ def cross_val_predict(
         TrainingError: A class has no readable image.
     """
     runtime = Runtime(choose_device("auto"), init_distributed("auto"), progress)
-    recipe = replace(RECIPES[RECIPE], flip_tta=True)
+    recipe = RECIPES[RECIPE]
+    recipe = replace(recipe, flip_tta=True, min_steps=min(recipe.min_steps, max(MIN_STEPS, len(folds))))
     logits = np.empty((len(folds), len(dataset.class_names)), np.float32)
     results = []
     num_folds = int(folds.max()) + 1

@@ -79,6 +79,8 @@ def find_near_duplicates(paths: Sequence[Path], thumbnails: CachedArray, progres
     candidates = find_candidates(thumbnails, progress)
     with progress.task("Comparing thumbnails", len(candidates), "pairs") as task:
         likely, windows = _compare_thumbnails(candidates, thumbnails, task)
+    order = _order_by_component(likely, len(paths))
+    likely, windows = likely.select(order), windows[order]
     similar, similarities = [np.empty(0, np.intp)], [np.empty(0, np.float32)]
     with progress.task("Comparing images", len(likely), "pairs") as task:
         for start in range(0, len(likely), COMPARE_CHUNK):
@@ -101,6 +103,18 @@ def find_near_duplicates(paths: Sequence[Path], thumbnails: CachedArray, progres
         ),
         key=lambda pair: (-pair.similarity, pair.first, pair.second),
     )
+
+
+def _order_by_component(pairs: Candidates, num_images: int) -> Rows:
+    """Return an order of the pairs in which those of connected images follow one another: few are read twice."""
+    component, previous = np.arange(num_images), np.empty(0, np.intp)
+    while not np.array_equal(component, previous):
+        previous = component.copy()
+        lower = np.minimum(component[pairs.firsts], component[pairs.seconds])
+        np.minimum.at(component, pairs.firsts, lower)
+        np.minimum.at(component, pairs.seconds, lower)
+        component = component[component]
+    return np.lexsort((pairs.seconds, pairs.firsts, component[pairs.firsts]))
 
 
 def confirm(pairs: Candidates, windows: Floats, paths: Sequence[Path], progress: Progress) -> NDArray[np.bool_]:

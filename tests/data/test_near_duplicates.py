@@ -1,0 +1,60 @@
+"""Near duplicates: copies are found, and pages of one layout with other words are none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from belvedere.data.near_duplicates.confirmation import MAX_MISMATCH, detail_size, local_mismatch, pyramid
+from belvedere.data.near_duplicates.descriptors import WHOLE
+from belvedere.data.near_duplicates.grouping import group_near_duplicates
+from belvedere.runtime.progress import choose_progress
+from textures import draw_texture
+
+WORDS = ("alpha", "beta", "gamma", "delta", "total", "paid", "ship", "order", "claim", "name", "street", "amount")
+
+
+def draw_page(seed: int) -> Image.Image:
+    random = np.random.default_rng(seed)
+    page = Image.new("RGB", (256, 256), "white")
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((8, 8, 248, 40), "#4060a0")
+    for row in range(8):
+        draw.text((12, 52 + 24 * row), " ".join(random.choice(WORDS, 4)), "black", ImageFont.load_default(13))
+    return page
+
+
+def mismatch(first: Image.Image, second: Image.Image, *, mirrored: bool = False) -> float:
+    images = [pyramid(np.asarray(image.convert("L")), 256) for image in (first, second)]
+    return local_mismatch(images[0], images[1], np.array(WHOLE.window, np.float32), mirrored)
+
+
+def test_one_other_word_is_a_mismatch_and_brightness_a_crop_and_a_mirror_are_none() -> None:
+    page, other = draw_page(0), draw_page(0)
+    ImageDraw.Draw(other).rectangle((12, 148, 110, 168), "white")
+    ImageDraw.Draw(other).text((12, 148), "nothing else", "black", ImageFont.load_default(13))
+    assert mismatch(page, page) < 0.001
+    assert mismatch(page, page.point(lambda level: round(0.8 * level))) < 0.05
+    assert mismatch(page, page.crop((3, 2, 252, 253)).resize((256, 256))) < MAX_MISMATCH
+    assert mismatch(page.crop((3, 2, 252, 253)).resize((256, 256)), page) < MAX_MISMATCH
+    assert mismatch(page, page.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirrored=True) < 0.001
+    assert mismatch(page, other) > MAX_MISMATCH
+
+
+@pytest.mark.parametrize(("side", "size"), [(20, 64), (64, 64), (90, 80), (150, 128), (500, 448), (4000, 512)])
+def test_details_are_compared_at_the_shorter_side_in_whole_blocks(side: int, size: int) -> None:
+    assert detail_size(side, side + 30) == detail_size(side + 30, side) == size
+
+
+def test_groups_hold_copies_and_identical_files_but_no_other_pages(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, path in enumerate(paths):
+        draw_page(number).save(path)
+    copy, same, texture, broken = (tmp_path / name for name in ("copy.jpg", "same.png", "texture.png", "broken.png"))
+    draw_page(3).save(copy, quality=80)
+    draw_page(5).save(same)
+    Image.fromarray(draw_texture(1, moss=True)).save(texture)
+    broken.write_bytes(b"not an image")
+    groups = group_near_duplicates([*paths, copy, same, texture, broken], choose_progress(False))
+    assert groups == [[3, 8], [5, 9]]
