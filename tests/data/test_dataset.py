@@ -48,12 +48,12 @@ def labels(dataset: Dataset, part: str | None = None) -> list[str]:
 
 
 def test_class_folders_are_read_sorted_and_deep(tmp_path: Path) -> None:
-    make(tmp_path, "sea/2.JPG", "forest/deep/er/1.png", "sea/1.jpeg", "forest/a.webp", "naïve café/x.tif")
+    make(tmp_path, "sea/2.JPG", "forest/deep/er/1.png", "sea/1.jpeg", "forest/a.jpe", "naïve café/x.jpg")
     dataset = load_dataset(tmp_path)
     assert dataset.class_names == ("forest", "naïve café", "sea")
     assert [sample.name for sample in dataset.samples] == [
         str(tmp_path / name)
-        for name in ("forest/a.webp", "forest/deep/er/1.png", "naïve café/x.tif", "sea/1.jpeg", "sea/2.JPG")
+        for name in ("forest/a.jpe", "forest/deep/er/1.png", "naïve café/x.jpg", "sea/1.jpeg", "sea/2.JPG")
     ]
     assert labels(dataset) == ["forest", "forest", "naïve café", "sea", "sea"]
     assert dataset.warnings == ()
@@ -358,3 +358,23 @@ def test_parquet_may_hold_numbers_as_labels_but_no_structures(tmp_path: Path) ->
     assert load_dataset(path).class_names == ("3",)
     pyarrow.parquet.write_table(pyarrow.table({"image": [{"bytes": b""}], "label": ["sea"]}), path)
     assert "struct<bytes: binary>" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "expected"),
+    [
+        ({"cat": [".jpg"], "dog": [".JPEG"], "wolf": [".heic", ".HEIF"]}, ["wolf are .heic,"]),
+        ({"cat": [".jpg", ".png"], "dog": [".jpg"], "wolf": [".png", ".webp"]}, []),
+        ({"cat": [".jpg"], "dog": [".png", ".bmp"]}, ["cat are .jpg,", "dog are .bmp, .png,"]),
+    ],
+)
+def test_a_class_of_its_own_format_is_named(
+    suffixes: dict[str, list[str]], expected: list[str], tmp_path: Path
+) -> None:
+    for label, found in suffixes.items():
+        (tmp_path / label).mkdir()
+        for number, suffix in enumerate(found):
+            (tmp_path / label / f"{number}{suffix}").write_bytes(b"not read")
+    warnings = load_dataset(tmp_path).warnings
+    assert len(warnings) == len(expected)
+    assert all(part in warning.message for part, warning in zip(expected, warnings, strict=True))

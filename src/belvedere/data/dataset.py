@@ -7,6 +7,7 @@ DATA.csv                           or .tsv, .xlsx, .jsonl, .parquet: columns ima
                                    each covers
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import DataWarning, Sample
 from belvedere.types.result import short_repr
 
+SAME_FORMAT = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".heif": ".heic", ".hif": ".heic"}
 LAYOUTS = {"auto": False, "classes": True}  # whether every folder is a class
 
 
@@ -103,6 +105,7 @@ def load_dataset(
         warnings += applied
     class_names = _class_names(samples, str(data))
     warnings += _extra_label_warnings(samples, class_names) + _missing_class_warnings(samples, class_names)
+    warnings += _format_warnings(samples)
     applied_file = None if corrections is None else str(Path(corrections).resolve())
     base = None if root is None else str(root)
     return Dataset(str(data), class_names, tuple(samples), tuple(warnings), applied_file, base, layout)
@@ -156,6 +159,23 @@ def _extra_label_warnings(samples: Sequence[Sample], class_names: Sequence[str])
             tuple(sample.name for sample in samples if name in sample.extra_labels),
         )
         for name in unknown
+    ]
+
+
+def _format_warnings(samples: Sequence[Sample]) -> list[DataWarning]:
+    """Warn about classes that differ from all others by the format of their files, which a network can learn."""
+    suffixes: defaultdict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        suffix = sample.path.suffix.lower()
+        suffixes[sample.label].add(SAME_FORMAT.get(suffix, suffix))
+    classes_with = Counter(suffix for found in suffixes.values() for suffix in found)
+    return [
+        DataWarning(
+            f"All images of {label} are {', '.join(sorted(found))}, and those of the other classes are not: the network "
+            "may learn the file format"
+        )
+        for label, found in sorted(suffixes.items())
+        if len(suffixes) > 1 and all(suffix and classes_with[suffix] == 1 for suffix in found)
     ]
 
 
