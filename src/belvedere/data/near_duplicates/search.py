@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.near_duplicates.alignment import align_best, high_pass
 from belvedere.data.near_duplicates.ann_index import InvertedFileIndex
-from belvedere.data.near_duplicates.confirmation import MAX_MISMATCH, Pyramid, detail_size, local_mismatch, pyramid
+from belvedere.data.near_duplicates.confirmation import (
+    MAX_LAYOUT_MISMATCH,
+    MAX_MISMATCH,
+    Pyramid,
+    detail_size,
+    local_mismatch,
+    pyramid,
+)
 from belvedere.data.near_duplicates.descriptors import VIEWS, WHOLE, View, describe
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import DecodedImage, read_image, read_inputs
@@ -39,6 +46,7 @@ MIN_COARSE_SIMILARITY, MIN_THUMBNAIL_SIMILARITY = 0.2, 0.4  # after each round
 FINE_SIZE = 64  # pixels
 MIN_SIMILARITY = 0.7  # of a duplicate
 NUM_KEPT_IMAGES = 128
+CROWD = 5  # similar images, from which they probably have one layout, and more of the details must match
 
 _read_lock = threading.Lock()  # rows are read from one file by seeking
 
@@ -119,6 +127,7 @@ def _order_by_component(pairs: Candidates, num_images: int) -> Rows:
 
 def confirm(pairs: Candidates, windows: Floats, paths: Sequence[Path], progress: Progress) -> NDArray[np.bool_]:
     """Return which pairs, (P,), do not differ in detail; each image is read again at a larger size."""
+    num_similar = np.bincount(np.concatenate([pairs.firsts, pairs.seconds]), minlength=len(paths))
 
     @lru_cache(NUM_KEPT_IMAGES)  # the pairs are sorted by image
     def read(position: int) -> NDArray[np.uint8] | None:
@@ -140,7 +149,8 @@ def confirm(pairs: Candidates, windows: Floats, paths: Sequence[Path], progress:
         if len(images) < 2:
             return False
         first, second = (resized(position, min(map(len, images))) for position in positions)
-        return local_mismatch(first, second, windows[row], VIEWS[pairs.views[row]].mirrored) <= MAX_MISMATCH
+        mismatch = local_mismatch(first, second, windows[row], VIEWS[pairs.views[row]].mirrored)
+        return mismatch <= (MAX_LAYOUT_MISMATCH if num_similar[list(positions)].min() >= CROWD else MAX_MISMATCH)
 
     same = np.zeros(len(pairs), np.bool_)
     with progress.task("Comparing details", len(pairs), "pairs") as task:
