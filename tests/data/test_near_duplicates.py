@@ -1,15 +1,18 @@
 """Near duplicates: copies are found, and pages of one layout with other words are none."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from belvedere.data.array_cache import CachedArray
 from belvedere.data.near_duplicates.confirmation import MAX_MISMATCH, detail_size, local_mismatch, pyramid
-from belvedere.data.near_duplicates.descriptors import WHOLE
-from belvedere.data.near_duplicates.grouping import group_near_duplicates
-from belvedere.runtime.progress import choose_progress
+from belvedere.data.near_duplicates.descriptors import WHOLE, make_thumbnail
+from belvedere.data.near_duplicates.search import find_near_duplicates
+from belvedere.images.decode import read_image
+from belvedere.runtime.progress import Progress
 from textures import draw_texture
 
 WORDS = ("alpha", "beta", "gamma", "delta", "total", "paid", "ship", "order", "claim", "name", "street", "amount")
@@ -47,14 +50,13 @@ def test_details_are_compared_at_the_shorter_side_in_whole_blocks(side: int, siz
     assert detail_size(side, side + 30) == detail_size(side + 30, side) == size
 
 
-def test_groups_hold_copies_and_identical_files_but_no_other_pages(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{number}.png" for number in range(8)]
-    for number, path in enumerate(paths):
-        draw_page(number).save(path)
-    copy, same, texture, broken = (tmp_path / name for name in ("copy.jpg", "same.png", "texture.png", "broken.png"))
-    draw_page(3).save(copy, quality=80)
-    draw_page(5).save(same)
-    Image.fromarray(draw_texture(1, moss=True)).save(texture)
-    broken.write_bytes(b"not an image")
-    groups = group_near_duplicates([*paths, copy, same, texture, broken], choose_progress(False))
-    assert groups == [[3, 8], [5, 9]]
+def test_copies_are_found_and_no_other_pages(tmp_path: Path) -> None:
+    pages = [draw_page(number) for number in range(8)]
+    pages[3].save(tmp_path / "8.jpg", quality=80)
+    for number, page in enumerate(pages):
+        page.save(tmp_path / f"{number}.png")
+    Image.fromarray(draw_texture(1, moss=True)).save(tmp_path / "9.png")
+    paths = sorted(tmp_path.iterdir())
+    thumbnails = cast(CachedArray, np.stack([make_thumbnail(read_image(path)) for path in paths]))
+    [pair] = find_near_duplicates(paths, thumbnails, Progress())
+    assert (pair.first, pair.second) == (3, 8)

@@ -171,8 +171,8 @@ def _format_warnings(samples: Sequence[Sample]) -> list[DataWarning]:
     classes_with = Counter(suffix for found in suffixes.values() for suffix in found)
     return [
         DataWarning(
-            f"All images of {label} are {', '.join(sorted(found))}, and those of the other classes are not: the network "
-            "may learn the file format"
+            f"All images of {label} are {', '.join(sorted(found))}, and those of the other classes are not: "
+            "the network may learn the file format"
         )
         for label, found in sorted(suffixes.items())
         if len(suffixes) > 1 and all(suffix and classes_with[suffix] == 1 for suffix in found)

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TypeVar
 
 from belvedere.auditing.image_statistics import ImageStatistics
-from belvedere.data.near_duplicates.grouping import connected_components
 from belvedere.data.near_duplicates.search import DuplicatePair
 from belvedere.types.audit import DuplicateGroup, Issue
 from belvedere.types.data import Sample
@@ -52,7 +51,7 @@ def group_duplicates(
         for members in by_pixels.values()
         if len({statistics[index].sha256 for index in members}) > 1
     ]
-    for members, similarity in connected_components(pairs):
+    for members, similarity in _connected_components(pairs):
         all_members = [copy for index in members for copy in by_pixels[statistics[index].pixels_hash]]
         groups.append(_group(NEAR_DUPLICATE, all_members, samples, similarity))
     kinds = (DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE)
@@ -106,6 +105,28 @@ def _unequal_members(kinds: Sequence[Kind]) -> dict[Kind, _Members]:
         )
         for kind, count in Counter(kinds).items()
     }
+
+
+def _connected_components(pairs: Iterable[DuplicatePair]) -> Iterator[tuple[list[int], float]]:
+    """Yield groups of connected images, each with the similarity of its least similar pair (union-find)."""
+    parent: dict[int, int] = {}
+    least: dict[int, float] = {}
+
+    def find(index: int) -> int:
+        while parent.setdefault(index, index) != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for pair in pairs:
+        first, second = find(pair.first), find(pair.second)
+        parent[second] = first
+        least[first] = min(pair.similarity, least.get(first, 1.0), least.get(second, 1.0))
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for index in sorted(parent):
+        members[find(index)].append(index)
+    for root, indices in members.items():
+        yield indices, least[root]
 
 
 def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similarity: float) -> DuplicateGroup:
