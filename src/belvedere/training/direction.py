@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.evaluation.significance import mcnemar_exact
-from belvedere.runtime.progress import Progress
+from belvedere.runtime.progress import ForwardedProgress
 from belvedere.training.data_loader import ArrayDataset, ArrayLike, DataLoader
 from belvedere.training.device import Runtime
 from belvedere.training.loop import LoopConfig, predict_logits, run_loop
@@ -28,7 +28,7 @@ MIN_IMAGES = 8  # of two classes, among the validation images
 MAX_PAIR_ACCURACY = 0.75  # of two classes that are confused
 FEW_IMAGES, MAX_PAIR_ACCURACY_OF_FEW = 30, 0.85  # the best epoch is selected on them, so that few look better
 MAX_P_VALUE = 0.01
-MIN_STEPS, FRACTION = 300, 0.5  # of the training without mirroring: least steps, and fraction of the training
+MIN_STEPS, FRACTION = 300, 0.5  # of the training without mirroring, which never has more steps than the training
 
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int64]
@@ -122,6 +122,13 @@ def describe_direction(
     return (DataWarning(message),)
 
 
+class _Bars(ForwardedProgress):
+    """Shows the bar of a training, without a line for each epoch."""
+
+    def log(self, message: str) -> None:
+        pass
+
+
 def _predict(network: Network, dataset: ArrayDataset, runtime: Runtime) -> Labels:
     """Return the predicted classes of single views."""
     flip_tta, network.flip_tta = network.flip_tta, False
@@ -139,8 +146,9 @@ def _train_unmirrored(network: Network, data: TrainingData, recipe: Recipe, seed
     recipe = replace(recipe, alternating_flip=False, mixup_prob=0.0, cutmix_prob=0.0)
     train = DataLoader(data.train, runtime.device)
     batches = plan_batches(len(train), recipe)
-    steps = max(MIN_STEPS, round(FRACTION * max(batches.total_steps, recipe.min_steps)))
-    config = LoopConfig(recipe, replace(batches, total_steps=steps), seed, replace(runtime, progress=Progress()))
+    steps = max(min(MIN_STEPS, batches.total_steps), round(FRACTION * batches.total_steps))
+    runtime = replace(runtime, progress=_Bars(runtime.progress))
+    config = LoopConfig(recipe, replace(batches, total_steps=steps), seed, runtime)
     result = run_loop(trained, config, train, DataLoader(data.validation, runtime.device))
     trained.load_state_dict(result.weights or trained.state_dict())
     return trained
