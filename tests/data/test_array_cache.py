@@ -47,9 +47,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
     decode = image_cache.read_verified
 
-    def watched(key: str, path: Path, preprocess: Preprocess) -> object:
+    def watched(key: str, path: Path, preprocess: Preprocess, **options: bool) -> object:
         seen.append(path)
-        return decode(key, path, preprocess)
+        return decode(key, path, preprocess, **options)
 
     monkeypatch.setattr(image_cache, "read_verified", watched)
     return seen

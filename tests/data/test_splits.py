@@ -147,11 +147,11 @@ def test_new_images_follow_the_known_ones_of_their_group(tmp_path: Path) -> None
         for group in range(8):
             for number in range(3):
                 write_image(tmp_path / label / f"{group}" / f"{number}.png", "red", hash_number(label, group, number))
-    first = split_dataset(load_dataset(tmp_path), FRACTIONS, 0, Progress(), group_by="folder")
+    first = split_dataset(load_dataset(tmp_path, layout="classes"), FRACTIONS, 0, Progress(), group_by="folder")
     splits = {"train": first.train, "val": first.validation, "test": first.hashed_test}
     known = {key: name for name, part in splits.items() for key, sample in zip(part.hashes, part.samples, strict=True)}
     partly = {key: name for number, (key, name) in enumerate(sorted(known.items())) if number % 2}
-    second = split_dataset(load_dataset(tmp_path), FRACTIONS, 5, Progress(), partly, "folder")
+    second = split_dataset(load_dataset(tmp_path, layout="classes"), FRACTIONS, 5, Progress(), partly, "folder")
     again = {"train": second.train, "val": second.validation, "test": second.hashed_test}
     assert all(partly.get(key, name) == name for name, part in again.items() for key in part.hashes)
     groups = [{sample.group for sample in part.samples} for part in again.values()]

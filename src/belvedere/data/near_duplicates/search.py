@@ -34,7 +34,7 @@ from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
 
 NUM_NEIGHBORS = 3  # of each view
-MAX_NEIGHBORS = 6  # of which the others are closer than this: documents of one layout crowd
+MAX_NEIGHBORS = 10  # of which the others are closer than this: documents of one layout crowd
 CROWDED_COSINE = 0.97
 MIN_COSINE = 0.82  # reached by 999 of 1000 copies whose sides are cropped by a tenth
 DESCRIBE_CHUNK = 4096  # thumbnails
@@ -94,17 +94,20 @@ def find_near_duplicates(paths: Sequence[Path], thumbnails: CachedArray, progres
         for start in range(0, len(likely), COMPARE_CHUNK):
             rows = np.arange(start, min(start + COMPARE_CHUNK, len(likely)))
             values = _compare_files(likely.select(rows), windows[rows], paths)
-            similar.append(rows[values >= MIN_SIMILARITY])
-            similarities.append(values[values >= MIN_SIMILARITY])
+            # Copies of documents may be less similar at this size than other documents of their layout.
+            kept = (values >= MIN_SIMILARITY) | (likely.cosines[rows] >= CROWDED_COSINE)
+            similar.append(rows[kept])
+            similarities.append(values[kept])
             task.advance(len(rows))
     rows = np.concatenate(similar)
     pairs = likely.select(rows)
-    confirmed = confirm(pairs, windows[rows], paths, progress)
+    values = np.concatenate(similarities)
+    confirmed = confirm(pairs, windows[rows], values >= MIN_SIMILARITY, paths, progress)
     return sorted(
         (
             DuplicatePair(min(pair), max(pair), min(1.0, value))
             for *pair, value, same in zip(
-                *(column.tolist() for column in (pairs.firsts, pairs.seconds, np.concatenate(similarities), confirmed)),
+                *(column.tolist() for column in (pairs.firsts, pairs.seconds, values, confirmed)),
                 strict=True,
             )
             if same
@@ -125,9 +128,15 @@ def _order_by_component(pairs: Candidates, num_images: int) -> Rows:
     return np.lexsort((pairs.seconds, pairs.firsts, component[pairs.firsts]))
 
 
-def confirm(pairs: Candidates, windows: Floats, paths: Sequence[Path], progress: Progress) -> NDArray[np.bool_]:
-    """Return which pairs, (P,), do not differ in detail; each image is read again at a larger size."""
+def confirm(
+    pairs: Candidates, windows: Floats, similar: NDArray[np.bool_], paths: Sequence[Path], progress: Progress
+) -> NDArray[np.bool_]:
+    """Return which pairs, (P,), do not differ in detail; each image is read again at a larger size.
+
+    The limit is lower for pairs that were not `similar`, (P,), before, and among many similar images.
+    """
     num_similar = np.bincount(np.concatenate([pairs.firsts, pairs.seconds]), minlength=len(paths))
+    is_strict = ~similar | (np.minimum(num_similar[pairs.firsts], num_similar[pairs.seconds]) >= CROWD)
 
     @lru_cache(NUM_KEPT_IMAGES)  # the pairs are sorted by image
     def read(position: int) -> NDArray[np.uint8] | None:
@@ -150,7 +159,7 @@ def confirm(pairs: Candidates, windows: Floats, paths: Sequence[Path], progress:
             return False
         first, second = (resized(position, min(map(len, images))) for position in positions)
         mismatch = local_mismatch(first, second, windows[row], VIEWS[pairs.views[row]].mirrored)
-        return mismatch <= (MAX_LAYOUT_MISMATCH if num_similar[list(positions)].min() >= CROWD else MAX_MISMATCH)
+        return mismatch <= (MAX_LAYOUT_MISMATCH if is_strict[row] else MAX_MISMATCH)
 
     same = np.zeros(len(pairs), np.bool_)
     with progress.task("Comparing details", len(pairs), "pairs") as task:
