@@ -21,7 +21,8 @@ from belvedere.types.result import Result, short_repr
 
 TRAIN_PER_CLASS = 100
 TEST_PER_CLASS = 40
-EPOCHS = 30
+EPOCHS = 15
+VALIDATION_FRACTION = 0.2  # of few images: the limit of "none of these" is fitted to them
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def run_demo(
         )
         # The bundled model was not trained on these images, so it can find their wrong labels.
         found = audit(data, out=folder / "audit", model=load_model(), seed=seed, progress=progress)
-        run = train(data, out=folder / "run", recipe="quick", epochs=epochs, seed=seed, progress=progress)
+        options: dict[str, Any] = {"epochs": epochs, "validation_fraction": VALIDATION_FRACTION, "seed": seed}
+        run = train(data, out=folder / "run", recipe="quick", progress=progress, **options)
         model, fjord = run.model, data / FJORD
         [prediction] = model.predict(fjord)
         sheet = ContactSheet(folder / "fjord.png", progress=False)
