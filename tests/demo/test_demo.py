@@ -51,7 +51,7 @@ def test_planted_wrong_labels_are_found_by_the_model_that_comes_with_belvedere(t
     found = compare_with_truth(audit(tmp_path / "set", model=load_model()), truth, tmp_path / "set")[0]
     assert found.name == "wrong labels"
     assert found.recall >= 0.9
-    assert found.precision >= 0.75
+    assert found.flagged - found.correct <= 4  # of 138 images
 
 
 def test_finding_nothing_is_precise_only_where_nothing_was_planted() -> None:

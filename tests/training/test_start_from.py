@@ -135,7 +135,8 @@ def test_groups_are_those_of_the_run(tmp_path: Path) -> None:
         folder = file.parent / f"{int(file.stem.split('-')[-1]) % 6}"
         folder.mkdir(exist_ok=True)
         file.rename(folder / file.name)
-    first = train(images, out=tmp_path / "first", recipe="quick", epochs=1, batch_size=16, group_by="folder")
+    dataset = load_dataset(images, layout="classes")
+    first = train(dataset, out=tmp_path / "first", recipe="quick", epochs=1, batch_size=16, group_by="folder")
     start = read_start(first.folder)
     assert start.group_by == "folder"
     assert tomllib.loads((first.folder / "config.toml").read_text())["run"]["group_by"] == "folder"

@@ -12,7 +12,7 @@ import numpy as np
 
 from belvedere.auditing.checks import priorities, summarize
 from belvedere.auditing.class_checks import check_classes
-from belvedere.auditing.duplicates.groups import group_duplicates, is_common_layout, list_issues, unique_images
+from belvedere.auditing.duplicates.groups import NEAR_DUPLICATE, group_duplicates, list_issues, unique_images
 from belvedere.auditing.image_checks import FLAGGED, IMAGE_CHECKS, LISTED, ImageCheck, dataset_medians
 from belvedere.auditing.image_statistics import ImageStatistics, read_statistics
 from belvedere.auditing.label_checks import LabelCheckResult, check_labels
@@ -21,7 +21,7 @@ from belvedere.auditing.output import NETWORK, write_audit
 from belvedere.auditing.register import RegisteredCheck, pixel_functions, registered_checks
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.dataset import Dataset, as_dataset, renamed_paths
-from belvedere.data.groups import group_column
+from belvedere.data.groups import check_group_by, group_column, is_common_layout
 from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE
 from belvedere.data.near_duplicates.search import find_near_duplicates
 from belvedere.errors import UsageError
@@ -80,6 +80,7 @@ def audit(
     started, progress = time.perf_counter(), choose_progress(progress)
     method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
     dataset = as_dataset(data, progress=progress, group_column=group_column(group_by))
+    check_group_by(dataset, group_by)
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if method is not None and folder is not None:
@@ -100,7 +101,11 @@ def _audit(
     progress: Progress,
 ) -> Audit:
     statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
-    layouts = [group for group in groups if is_common_layout(group, len(dataset.samples))]
+    layouts = [
+        group
+        for group in groups
+        if group.kind == NEAR_DUPLICATE and is_common_layout(len(group.images), len(dataset.samples))
+    ]
     groups = tuple(group for group in groups if group not in layouts)
     labels = LabelCheckResult()
     if method is not None:

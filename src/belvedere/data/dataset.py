@@ -37,6 +37,7 @@ class Dataset:
     corrections: str | None = None  # full path of the corrections file that was applied
     root: str | None = None  # folder of the images of a table, if given
     layout: str = "auto"  # see `load_dataset`
+    group_column: str | None = None  # column of the groups, if given
 
     def __repr__(self) -> str:
         return short_repr(self, source=self.source, num_images=len(self.samples), num_classes=len(self.class_names))
@@ -108,7 +109,7 @@ def load_dataset(
     warnings += _format_warnings(samples)
     applied_file = None if corrections is None else str(Path(corrections).resolve())
     base = None if root is None else str(root)
-    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), applied_file, base, layout)
+    return Dataset(str(data), class_names, tuple(samples), tuple(warnings), applied_file, base, layout, group_column)
 
 
 def as_dataset(

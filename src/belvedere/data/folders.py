@@ -1,6 +1,6 @@
 """Reads class folders, alone, inside folders of splits, or with splits inside. `folder_checks` refuses unclear ones."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def read_folder(folder: Path, *, only_classes: bool = False) -> tuple[list[Sampl
     if not only_classes and (inner := find_inner_splits(classes)):
         named = ", ".join(name if name == split else f"{name} as {split}" for name, split in sorted(inner.items()))
         return _divide(classes, inner), [DataWarning(f"Splits inside the class folders: {named}"), *warnings]
-    return _samples(classes), warnings if only_classes else warnings + _split_name_warnings(classes)
+    return _samples(classes), warnings if only_classes else warnings + _split_name_warnings(folder, classes)
 
 
 def _samples(classes: Iterable[ClassFolder]) -> list[Sample]:
@@ -71,8 +71,14 @@ def _divide(classes: Iterable[ClassFolder], splits: dict[str, str]) -> list[Samp
     ]
 
 
-def _split_name_warnings(classes: Iterable[ClassFolder]) -> list[DataWarning]:
-    named = tuple(str(each.path) for each in classes if split_of(each.path.name))
+def _split_name_warnings(folder: Path, classes: Sequence[ClassFolder]) -> list[DataWarning]:
+    splits = find_splits(each.path.name for each in classes)
+    if len(splits) == len(classes) > 1:
+        raise DatasetError(
+            f"The folders {', '.join(sorted(splits))} in {folder} are named like splits and hold images, no class "
+            "folders. Sort the images into class folders. If these folders are the classes, give `layout` classes."
+        )
+    named = tuple(str(each.path) for each in classes if each.path.name in splits)
     folders = count(len(named), "folder read as a class", "folders read as classes")
     message = f"{folders}, although named like a split"
     return [DataWarning(message, named)] if named else []

@@ -8,6 +8,7 @@ from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import CHUNK_SIZE, HashedSamples
 from belvedere.data.labels import normalize_label
 from belvedere.data.near_duplicates.shifts import find_shifted_pairs
+from belvedere.data.split_names import split_of
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.images.exif import capture_day
 from belvedere.runtime.parallel import parallel_map
@@ -16,6 +17,8 @@ from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning, Sample
 
 FOLDER, EXIF_DAY, NEAR_DUPLICATES = "folder", "exif-day", "near-duplicates"
+LAYOUT_SHARE, MIN_LAYOUT = 0.25, 20  # of the images, and images, from which images that are alike share a layout
+AUTOMATIC_COLUMNS = ("group", "group_id")  # read from a table without `group_column`
 GROUP_KINDS = (FOLDER, EXIF_DAY, NEAR_DUPLICATES)
 
 
@@ -30,7 +33,15 @@ def check_group_by(dataset: Dataset, group_by: str | None) -> None:
     Raises:
         UsageError: `group_by` names a column, and no image has a group.
     """
-    if group_column(group_by) is not None and not any(sample.group for sample in dataset.samples):
+    column = group_column(group_by)
+    if column is None:
+        return
+    if column != dataset.group_column and (dataset.group_column or column.lower() not in AUTOMATIC_COLUMNS):
+        raise UsageError(
+            f"The groups of {dataset.source} are not those of `group_by`: {group_by!r}. "
+            "Load it with this `group_column`."
+        )
+    if not any(sample.group for sample in dataset.samples):
         raise UsageError(
             f"No image of {dataset.source} has a group by `group_by`: {group_by!r}. Choose a column of its table, or "
             f"one of {', '.join(GROUP_KINDS)}."
@@ -119,12 +130,17 @@ def connect_equal(*columns: Sequence[Hashable | None]) -> list[int]:
     return connect(len(columns[0]), pairs)
 
 
+def is_common_layout(size: int, num_images: int) -> bool:
+    """Return whether so many images are alike that this is their layout, such as that of forms or of a fixed camera."""
+    return size >= max(MIN_LAYOUT, LAYOUT_SHARE * num_images)
+
+
 def _folder_below_class(path: Path, source: Path, class_names: set[str]) -> str | None:
     """Return the folders between that of the class and the image; all of them where none is named like a class."""
     folder = path.parent
     parts = folder.relative_to(source).parts if folder.is_relative_to(source) else folder.parts
     last = max((i for i, part in enumerate(parts) if normalize_label(part) in class_names), default=-1)
-    return "/".join(parts[last + 1 :]) or None
+    return "/".join(part for part in parts[last + 1 :] if not split_of(part)) or None
 
 
 def _capture_day(sample: Sample) -> str | None:

@@ -43,7 +43,7 @@ def accepts_size(network: Network, size: int) -> bool:
     """Return whether a network, in evaluation mode, accepts images of a size, pixels."""
     try:
         with torch.inference_mode():
-            network.forward_embedding(torch.zeros(1, 3, size, size))
+            network(torch.zeros(1, 3, size, size))
     except Exception:  # noqa: BLE001 - whatever a module raises for a size that it is not made for
         return False
     return True

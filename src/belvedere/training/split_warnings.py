@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from belvedere.data.groups import group_names
+from belvedere.data.groups import connect, group_names, is_common_layout
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.near_duplicates.shifts import find_shifted_pairs
 from belvedere.data.splits import DataSplit
@@ -93,10 +93,20 @@ def _near_duplicate_warnings(split: DataSplit, num_folds: int | None, progress: 
     sides = group_names(everything) if num_folds else [row < num_train for row in range(len(everything.samples))]
     pairs = find_shifted_pairs(everything, progress, sides)
     rows = sorted({int(row) for row in pairs.ravel() if num_folds or row >= num_train})
-    names = tuple(everything.samples[row].name for row in rows)
+    members = connect(len(everything.samples), pairs.tolist())
+    sizes = Counter(members)
+    alike = {row for row in range(len(members)) if is_common_layout(sizes[members[row]], len(members))}
+    names = tuple(everything.samples[row].name for row in rows if row not in alike)
     where = "images of other folds" if num_folds else "training images"
     message = (
         f"{count(len(names), 'held-out image is', 'held-out images are')} near duplicates of {where}: metrics are "
         "optimistic. If they show one scene or object, set `group_by` to 'near-duplicates'"
     )
-    return [DataWarning(message, names)] if names else []
+    warnings = [DataWarning(message, names)] if names else []
+    if alike:
+        message = (
+            f"{count(len(alike), 'image looks', 'images look')} alike, as documents of one layout or frames of one "
+            "camera do. If they show few scenes, name the scenes in a column of a table, and give it as `group_by`"
+        )
+        warnings.append(DataWarning(message))
+    return warnings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from belvedere.data.dataset import Dataset, as_dataset
-from belvedere.data.groups import group_column
+from belvedere.data.groups import check_group_by, group_column
 from belvedere.data.splits import DataSplit, split_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.evaluate import evaluate_samples
@@ -154,6 +154,7 @@ def _run(
     excluded = {"max_minutes": options.max_minutes, "resume": options.resume, "start_from": options.start}
     check_folds(options.folds, recipe, distributed.world_size, excluded)
     dataset = as_dataset(data, progress=runtime.progress, group_column=group_column(options.groups))
+    check_group_by(dataset, options.groups)
     inputs = _inputs(config, recipe, dataset)
     with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
         if distributed.is_main:

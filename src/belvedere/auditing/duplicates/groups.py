@@ -14,7 +14,6 @@ from belvedere.types.data import Sample
 DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE = "duplicate_file", "duplicate_pixels", "near_duplicate"
 SPLIT_LEAK, CONFLICTING_LABELS = "split_leak", "conflicting_labels"
 MAX_NAMES = 3  # other members of a group in a message
-LAYOUT_SHARE, MIN_LAYOUT = 0.25, 20  # of the images, and images, from which near duplicates are a common layout
 
 Kind = TypeVar("Kind", bound=Hashable)
 
@@ -60,12 +59,6 @@ def group_duplicates(
         return not group.is_split_leak, not group.has_conflicting_labels, kinds.index(group.kind), group.images
 
     return tuple(replace(group, number=number) for number, group in enumerate(sorted(groups, key=order), start=1))
-
-
-def is_common_layout(group: DuplicateGroup, num_images: int) -> bool:
-    """Return whether so many images are alike that this is their layout, such as that of forms or of a fixed camera."""
-    size = len(group.images)
-    return group.kind == NEAR_DUPLICATE and size >= max(MIN_LAYOUT, LAYOUT_SHARE * num_images)
 
 
 def list_issues(groups: Iterable[DuplicateGroup]) -> Iterator[Issue]:

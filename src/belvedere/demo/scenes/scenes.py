@@ -15,7 +15,7 @@ from belvedere.demo.scenes.drawing import CLASS_NAMES, Canvas, Generator, Light,
 from belvedere.demo.scenes.wilds import paint_fjord, paint_forest, paint_glacier, paint_mountain, paint_sea
 from belvedere.errors import find_named
 
-FJORD_FRACTION = 0.25  # of the images of the sea
+FJORD_FRACTION = 0.15  # of the images of the sea
 
 _Painter = Callable[[Canvas, Light, Generator], None]
 
