@@ -14,6 +14,7 @@ import timm
 import torch
 from PIL import Image
 
+from belvedere.data.dataset import load_dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.progress import Progress
 from belvedere.training.run import Run
