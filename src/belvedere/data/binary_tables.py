@@ -1,11 +1,13 @@
 """Reads tables in binary files, Parquet and Excel; rejects small files that unpack to far more than their size."""
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from belvedere.data.text_tables import cell_text
 from belvedere.errors import DatasetError, MissingDependencyError
 from belvedere.runtime.terminal import describe_error
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 MAX_EXPANDED_BYTES, MAX_EXPANSION = 256_000_000, 20
 MAX_WORKBOOK_BYTES = 64_000_000  # unpacked; all texts of a workbook are in memory at once
 MAX_WORKBOOK_COLUMNS = 1000
+MAX_WORKBOOK_ROWS = 1_048_576  # those of Excel; openpyxl yields each row before the one that a file numbers
 ROW_BYTES = 128  # counted per row beside its cells
 BATCH_ROWS = 1024
 MAX_CELL_BYTES = 1 << 16
@@ -39,6 +42,8 @@ class ParquetTable:
         except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
             raise self._damaged(error) from error
         self.columns = list(self._schema.names)
+        if twice := next((name for name, number in Counter(self.columns).items() if number > 1), None):
+            raise DatasetError(f"Two columns {twice[:80]!r} in {path}. Rename one of them.")
 
     def rows(self, indices: Sequence[int]) -> Iterator[tuple[str, Cells]]:
         """Yield the position of each row, and its cells of these columns."""
@@ -101,7 +106,7 @@ def _cells(path: Path, column: "pyarrow.Array") -> list[str | None]:
             if longest > MAX_CELL_BYTES:
                 raise DatasetError(f"Cell too long in {path}: {longest:,} bytes. Give at most {MAX_CELL_BYTES:,}.")
         column = column.dictionary_decode()
-    return [None if value is None else str(value) for value in column.to_pylist()]
+    return [cell_text(value) for value in column.to_pylist()]
 
 
 def _check_expanded(path: Path, size: int, limit: int) -> None:
@@ -149,16 +154,14 @@ class ExcelTable:
                     self.guesses = [f"sheet {sheet.title}"]
                 sheet.reset_dimensions()
                 for number, values in enumerate(sheet.iter_rows(max_col=width, values_only=True), 1):
-                    cells = [_to_text(value) for value in values]
+                    if number > MAX_WORKBOOK_ROWS:
+                        raise DatasetError(f"More than {MAX_WORKBOOK_ROWS:,} rows in {self._path}. Save it as CSV.")
+                    cells = [cell_text(value) for value in values]
                     if any(cells):
                         yield number, cells
+        except DatasetError:
+            raise
         except Exception as error:
             raise DatasetError(
                 f"Not an Excel workbook: {self._path} ({describe_error(error)}). Save it as CSV."
             ) from error
-
-
-def _to_text(value: object) -> str | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return None if value is None or not str(value).strip() else str(value)

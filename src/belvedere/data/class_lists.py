@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
 from belvedere.errors import DatasetError
+from belvedere.images.listing import IMAGE_SUFFIXES
 
 _NAMES = (
     "classes",
@@ -19,6 +21,7 @@ _NAMES = (
     "cat_to_name",
 )
 MAX_BYTES = 10_000_000
+_IMAGE = re.compile(rf"({'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})(?!\w)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+)[\s,;:=]+(\S.*)")
 
 
@@ -29,7 +32,7 @@ def read_class_list(folder: Path, numbers: Collection[str]) -> tuple[Path, dict[
     first name is that of 0, or of 1 if the labels do not hold 0 but the number of names.
 
     Raises:
-        DatasetError: The list cannot be read, or has no name for a number.
+        DatasetError: The list cannot be read, has a name twice or one that is none, or has no name for a number.
     """
     paths = (folder / f"{name}{suffix}" for name in _NAMES for suffix in (".txt", ".json"))
     path = next((path for path in paths if path.is_file()), None)
@@ -40,6 +43,7 @@ def read_class_list(folder: Path, numbers: Collection[str]) -> tuple[Path, dict[
             raise ValueError(f"larger than {MAX_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8-sig")
         names = _parse_json(text) if path.suffix == ".json" else _parse_lines(text)
+        _check_names(names if isinstance(names, list) else names.values())
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"Not a list of classes: {path} ({error}). Write one name per line.") from error
     if isinstance(names, list):
@@ -50,6 +54,14 @@ def read_class_list(folder: Path, numbers: Collection[str]) -> tuple[Path, dict[
     if missing := sorted(set(numbers) - named.keys(), key=int):
         raise DatasetError(f"{path} has no name for the label {missing[0]}. Add it, or remove the file.")
     return path, named
+
+
+def _check_names(names: Collection[str]) -> None:
+    for name, number in Counter(name.strip() for name in names).items():
+        if number > 1:
+            raise ValueError(f"{name[:80]!r} occurs twice")
+        if "|" in name or _IMAGE.search(name):
+            raise ValueError(f"{name[:80]!r} is no name of a class")
 
 
 def _parse_lines(text: str) -> list[str] | dict[int, str]:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from belvedere.errors import DatasetError
 from belvedere.images.listing import IMAGE_SUFFIXES
@@ -37,12 +37,17 @@ class ImagePaths:
         self._dropped: int | None = None  # leading folders that names lose; None: not known yet
         self._suffixes: tuple[str, ...] = _SUFFIXES  # the last one that was found first
         self._tries = 0
+        self._folders: dict[Path, tuple[PurePosixPath, str]] = {}  # of names that lost folders, and the name
         self._missing: list[tuple[str, str]] = []  # position and name
         self._num_found = 0
         self.example: tuple[str, Path] | None = None  # a name that is not the path, and its path
 
     def find(self, name: str, position: str) -> Path:
-        """Return the path of a name; that below the root folder if there is no file."""
+        """Return the path of a name; that below the root folder if there is no file.
+
+        Raises:
+            DatasetError: The name is an address, or names in two folders are the same file without their folders.
+        """
         if os.path.isfile(os.path.join(self._root, name)):  # noqa: PTH113, PTH118 - a tenth of the time
             self._num_found += 1
             return self._root / name
@@ -52,6 +57,8 @@ class ImagePaths:
         if self._dropped is not None or self._tries <= MAX_LEARNED:
             for dropped, path in self._candidates(name):
                 if os.path.isfile(path):  # noqa: PTH113
+                    if dropped:
+                        self._check_folder(path, name, position)
                     self._dropped, self._num_found = dropped, self._num_found + 1
                     self._suffixes = tuple(dict.fromkeys((path.suffix, *self._suffixes)))
                     self.example = self.example or (name, path)
@@ -80,6 +87,15 @@ class ImagePaths:
         files = "1 image" if len(self._missing) == 1 else f"{len(self._missing):,} images"
         names = tuple(f"{each} ({where})" for where, each in self._missing)
         return [*warnings, DataWarning(f"{files} not found, tried {tried}", names)]
+
+    def _check_folder(self, path: Path, name: str, position: str) -> None:
+        folder = PurePosixPath(name.strip().replace("\\", "/")).parent
+        known, other = self._folders.setdefault(path, (folder, name))
+        if known != folder:
+            raise DatasetError(
+                f"{position}: {other[:200]!r} and {name[:200]!r} would both be read as {path}. "
+                "Give the folder that holds their folders as `root`."
+            )
 
     def _candidates(self, name: str) -> Iterator[tuple[int, Path]]:
         if len(name) > MAX_NAME:

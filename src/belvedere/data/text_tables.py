@@ -13,9 +13,17 @@ from belvedere.errors import DatasetError
 SEPARATORS = {",": "comma", ";": ";", "\t": "tab", "|": "|"}
 CHUNK_BYTES = 1 << 20
 MAX_COLUMNS = 100_000  # keys in a file of JSON lines
-_SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # the first line of some exports for Excel
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\s*")  # the first line of some exports for Excel
 
 Cells = Sequence[str | None]
+
+
+def cell_text(value: object) -> str | None:
+    """Return the text of a cell: whole numbers without decimals; None for a blank one and for NaN, a missing number."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_missing = value is None or value != value  # NaN
+    return None if is_missing or not str(value).strip() else str(value)
 
 
 class CsvTable:
@@ -27,7 +35,9 @@ class CsvTable:
             stated = _SEPARATOR_LINE.fullmatch(file.readline(10))
         self._num_skipped = 1 if stated else 0
         self._separator, self.columns = self._find_header([stated[1]] if stated else [*SEPARATORS])
-        self._separator_name = SEPARATORS.get(self._separator, self._separator)
+        if not self.columns:
+            raise DatasetError(f"Empty table: {path}. Expected a first line image,label and a line for each image.")
+        self._separator_name = SEPARATORS[self._separator]
         self.guesses = [] if self._separator == "," else [f"separator {self._separator_name}"]
         if self._encoding == "cp1252":
             self.guesses.append("encoding cp1252")
@@ -123,6 +133,8 @@ class JsonLinesTable:
                             f'{self._path}, line {number} is no JSON object. Expected {{"image": ..., "label": ...}}.'
                         )
                     yield number, row
+        except DatasetError:
+            raise
         except (ValueError, RecursionError) as error:  # JSON or its encoding
             raise DatasetError(f"Not a file of JSON lines: {self._path} ({error}). Save it as CSV.") from error
 
@@ -130,7 +142,7 @@ class JsonLinesTable:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return "|".join(value)
         if value is None or isinstance(value, str | int | float):
-            return None if value is None else str(value)
+            return cell_text(value)
         raise DatasetError(
             f"{self._path}, line {number}: {name[:80]} must be a text or a number. Received: {str(value)[:80]}."
         )
