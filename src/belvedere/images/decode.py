@@ -302,10 +302,15 @@ def _decode_with_pillow(content: bytes, max_pixels: int, reduce: bool = True) ->
 
 def _decode_planes(content: bytes, layout: TiffLayout, max_pixels: int) -> DecodedImage:
     """Decode each band of a TIFF as a gray image, and join them."""
-    bands = [_decode_with_pillow(each, max_pixels) for each in split(content, layout)]
-    gray = [255 - each.pixels[:, :, 0] if layout.is_inverted else each.pixels[:, :, 0].copy() for each in bands]
-    image = Image.merge(layout.mode, [Image.fromarray(each) for each in gray])
-    shared = [text for text in bands[0].warnings if all(text in each.warnings for each in bands)]
+    bands: list[Image.Image] = []
+    found: list[tuple[str, ...]] = []
+    for part in split(content, layout):  # one after the other, since each is decoded to three equal bands
+        decoded = _decode_with_pillow(part, max_pixels)
+        gray = decoded.pixels[:, :, 0]
+        bands.append(Image.fromarray(255 - gray if layout.is_inverted else gray.copy()))
+        found.append(decoded.warnings)
+    image = Image.merge(layout.mode, bands)
+    shared = [text for text in found[0] if all(text in each for each in found)]
     warnings = (*shared, *_first_of(count_frames(content)), *layout.warnings, *transparency_warnings(image))
     return DecodedImage(to_rgb(image), warnings)
 

@@ -6,7 +6,7 @@ gray image.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from belvedere.images.limits import ImageRejectedError
@@ -185,10 +185,10 @@ def _odd_combination(layout: TiffLayout, bits: int, compression: int) -> str:
     return ""
 
 
-def split(content: bytes, layout: TiffLayout) -> list[bytes]:
-    """Return each band that is read as a TIFF file of one gray band, in which 0 is black."""
+def split(content: bytes, layout: TiffLayout) -> Iterator[bytes]:
+    """Yield each band that is read as a TIFF file of one gray band, in which 0 is black."""
     bands = layout.bands - layout.extra.count(_IGNORED)
-    return [_one_band(content, layout, band) for band in range(bands)]
+    return (_one_band(content, layout, band) for band in range(bands))
 
 
 def _one_band(content: bytes, layout: TiffLayout, band: int) -> bytes:
