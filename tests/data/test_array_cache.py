@@ -515,3 +515,9 @@ def test_a_folder_that_the_user_named_keeps_its_permissions(monkeypatch: pytest.
     ArrayCache("images", "new", (2,), np.uint8)
     assert shared.stat().st_mode & 0o777 == 0o750
     assert (shared / "images").stat().st_mode & 0o777 == 0o700
+
+
+def test_another_limit_of_pixels_has_rows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = image_cache.preprocess_key(SIZE)
+    monkeypatch.setattr(image_cache, "default_max_pixels", lambda: 50_000_000)
+    assert image_cache.preprocess_key(SIZE) == f"{key}-50000000"

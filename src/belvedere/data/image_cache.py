@@ -12,6 +12,7 @@ from belvedere.data.hashing import HashedSamples
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
 from belvedere.images.decode import DECODER_VERSION, DecodedImage, read_input
+from belvedere.images.limits import MAX_PIXELS, default_max_pixels
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress, Task
@@ -84,7 +85,8 @@ def preprocess_key(preprocess: Preprocess) -> str:
     """Return the name of a preprocessing, with everything that determines the pixels of a file."""
     size, interpolation = f"{preprocess.height}x{preprocess.width}", preprocess.interpolation
     resize = preprocess.resize if interpolation == "bilinear" else f"{preprocess.resize}-{interpolation}"
-    return f"{size}-{resize}-{DECODER_VERSION}"
+    limit = default_max_pixels()  # larger JPEGs are decoded at a reduced scale
+    return f"{size}-{resize}-{DECODER_VERSION}" + ("" if limit == MAX_PIXELS else f"-{limit}")
 
 
 def open_image_cache(preprocess: Preprocess, *, draft: bool = False) -> ArrayCache:

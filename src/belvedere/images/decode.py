@@ -309,6 +309,7 @@ def _decode_planes(content: bytes, layout: TiffLayout, max_pixels: int) -> Decod
         gray = decoded.pixels[:, :, 0]
         bands.append(Image.fromarray(255 - gray if layout.is_inverted else gray.copy()))
         found.append(decoded.warnings)
+        del decoded, gray  # before the next band is decoded
     image = Image.merge(layout.mode, bands)
     shared = [text for text in found[0] if all(text in each for each in found)]
     warnings = (*shared, *_first_of(count_frames(content)), *layout.warnings, *transparency_warnings(image))
