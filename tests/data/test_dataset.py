@@ -316,7 +316,7 @@ def test_rows_without_a_split_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", ": no columns."),
+        ("", "Empty table"),
         ("a.png;sea\nb.png;wood\n", "No header"),
         ("a.png sea\n", "separate the cells by commas"),
         ("picture,label\na,sea\n", "No column of images"),
