@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
-from belvedere.auditing.image_statistics import ImageStatistics, compute_statistics, detect_format
+from belvedere.auditing.image_statistics import ImageStatistics, compute_statistics, extension_fits
 from belvedere.data.near_duplicates.alignment import align, high_pass, similarity, warp
 from belvedere.data.near_duplicates.ann_index import MIN_INDEXED, InvertedFileIndex
 from belvedere.data.near_duplicates.descriptors import VIEWS, WHOLE, describe
 from belvedere.data.near_duplicates.search import DuplicatePair
+from belvedere.images.formats import detect_format
 from belvedere.types.audit import DuplicateGroup
 from belvedere.types.data import Sample
 from textures import draw_texture
@@ -159,13 +160,16 @@ def test_a_placeholder_that_is_there_many_times_takes_no_time() -> None:
     [
         (b"\xff\xd8\xff\xe0", ".JPG", "JPEG", True),
         (b"\x89PNG\r\n", ".jpg", "PNG", False),
-        (b"RIFF\x00\x00\x00\x00WEBP", ".webp", "WEBP", True),
+        (b"RIFF\x00\x00\x00\x00WEBP", ".webp", "WebP", True),
         (b"\x00\x00\x00\x1cftypavif", ".png", "AVIF", False),
-        (b"P6 1 1", ".ppm", "", True),
+        (b"P6 1 1", ".ppm", "PPM", True),
+        (b"BM\x3a\0\0\0\0\0\0\0", ".dib", "BMP", True),
+        (b"BMW is a car", ".txt", "", True),
     ],
 )
 def test_kinds_are_reported_by_their_first_bytes(content: bytes, suffix: str, kind: str, fits: bool) -> None:
-    assert detect_format(content, suffix) == (kind, fits)
+    assert detect_format(content) == kind
+    assert extension_fits(kind, suffix) is fits
 
 
 def test_a_file_that_is_gone_is_unreadable(tmp_path: Path) -> None:

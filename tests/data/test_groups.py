@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,15 @@ import pytest
 from PIL import Image
 
 from belvedere.data.dataset import Dataset, load_dataset
-from belvedere.data.groups import assign_groups, connect, connect_equal, group_column, group_names
+from belvedere.data.groups import (
+    assign_groups,
+    check_group_by,
+    connect,
+    connect_equal,
+    group_column,
+    group_names,
+    is_common_layout,
+)
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import DatasetError, UsageError
 from belvedere.runtime.progress import Progress
@@ -130,3 +139,31 @@ def test_a_column_without_groups_is_an_error(tmp_path: Path) -> None:
     write_image(tmp_path / "dog" / "2.png", "blue")
     with pytest.raises(UsageError, match="patient"):
         groups_of(load_dataset(tmp_path), "patient")
+
+
+def test_folders_of_splits_inside_classes_are_no_groups(tmp_path: Path) -> None:
+    files = ["cat/test/p1/1.png", "cat/train/p2/2.png", "dog/test/3.png", "dog/train/4.png"]
+    for number, file in enumerate(files):
+        write_image(tmp_path / file, "red", number)
+    names, _ = groups_of(load_dataset(tmp_path), "folder")
+    assert names == dict(zip(files, ["p1", "p2", None, None], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("loaded", "group_by", "accepted"),
+    [(None, "group", True), (None, "patient", False), ("patient", "patient", True), ("patient", "group", False)],
+)
+def test_groups_of_another_column_are_refused(
+    loaded: str | None, group_by: str, accepted: bool, tmp_path: Path
+) -> None:
+    for number in range(2):
+        write_image(tmp_path / f"{number}.png", "red", number)
+    (tmp_path / "labels.csv").write_text("image,label,group,patient\n0.png,a,x,p\n1.png,b,y,q\n")
+    dataset = load_dataset(tmp_path / "labels.csv", group_column=loaded)
+    with nullcontext() if accepted else pytest.raises(UsageError, match="group_column"):
+        check_group_by(dataset, group_by)
+
+
+@pytest.mark.parametrize(("size", "total", "common"), [(19, 20, False), (20, 80, True), (20, 81, False)])
+def test_a_common_layout(size: int, total: int, common: bool) -> None:
+    assert is_common_layout(size, total) is common

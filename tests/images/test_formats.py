@@ -81,6 +81,9 @@ FOREIGN = {
     "zeros": (bytes(5000), "only zeros"),
     "PNG for iOS": (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0 \6" + bytes(50), "CgBI"),
     "damaged PNG": (b"\x89PNG\r\n\x1a\n" + bytes(20), "damaged"),
+    "text like a program": (b"MZ is an abbreviation", "text"),
+    "text like a sound": (b"ID3 tags are described here", "text"),
+    "start of a JPEG": (b"\xff\xd8", formats.UNKNOWN),
     "random bytes": (bytes(range(1, 100)), formats.UNKNOWN),
 }
 

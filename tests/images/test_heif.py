@@ -8,10 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from belvedere.auditing.image_statistics import detect_format
+from belvedere.auditing.image_statistics import extension_fits
 from belvedere.errors import ImageTooLargeError, InvalidImageError
 from belvedere.images import heif
 from belvedere.images.decode import decode_image, decode_pillow, read_image
+from belvedere.images.formats import detect_format
 from belvedere.images.listing import list_images
 from belvedere.runtime import dependencies
 from odd_files import encode, smooth_pixels
@@ -126,5 +127,6 @@ def test_pillow_itself_is_not_changed() -> None:
 
 
 def test_the_extension_of_heif() -> None:
-    assert detect_format(write(), ".HEIC") == ("HEIF", True)
-    assert detect_format(write(), ".jpg") == ("HEIF", False)
+    assert detect_format(write()) == "HEIF"
+    assert extension_fits("HEIF", ".HEIC")
+    assert not extension_fits("HEIF", ".jpg")

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from belvedere.images.listing import SkippedFiles, list_images
 from conftest import write_image
@@ -40,6 +41,13 @@ def test_other_files_are_counted_by_suffix(tmp_path: Path) -> None:
     skipped = SkippedFiles()
     assert [path.name for path in list_images(tmp_path, skipped)] == ["1.jpg", "image"]
     assert str(skipped) == "4 files (2 .heic_, 1 .txt, 1 without suffix)"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF"])
+def test_images_without_a_suffix_are_known_by_their_content(kind: str, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "image", kind)
+    (tmp_path / "text").write_text("BMW is a car")
+    assert [path.name for path in list_images(tmp_path)] == ["image"]
 
 
 def test_many_suffixes_take_no_memory() -> None:

@@ -104,3 +104,18 @@ def test_given_splits_are_not_searched(bursts: Path) -> None:
         "near duplicates" in each.message
         for each in split_warnings(split, dataset.class_names, QUICK, None, Progress())
     )
+
+
+def test_images_of_one_layout_are_no_near_duplicates(tmp_path: Path) -> None:
+    """Half of the images resemble one another: one warning names them, without the advice to group them."""
+    for seed in range(60):
+        few = np.random.default_rng(0 if seed % 2 else seed + 1).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        image = Image.fromarray(few).resize((100, 100), Image.Resampling.BICUBIC)
+        image.putpixel((seed, 0), (seed, 0, 0))
+        folder = tmp_path / ("cat" if seed % 3 else "dog")
+        folder.mkdir(exist_ok=True)
+        image.save(folder / f"{seed}.png")
+    dataset = load_dataset(tmp_path)
+    split = split_dataset(dataset, QUICK.split_fractions, 0, Progress())
+    found = [each.message for each in split_warnings(split, dataset.class_names, QUICK, None, Progress())]
+    assert [message.split(" look alike")[0] for message in found] == ["30 images"]

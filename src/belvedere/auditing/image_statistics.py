@@ -14,7 +14,7 @@ from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE, make_thum
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
 from belvedere.images.decode import RGB, decode_image
-from belvedere.images.formats import is_avif, is_heif
+from belvedere.images.formats import detect_format
 from belvedere.images.gray import Gray, to_gray
 from belvedere.images.resize import shrink
 from belvedere.runtime.parallel import parallel_map
@@ -23,13 +23,16 @@ STATISTICS_SIZE = 128  # longer side for light and color, pixels
 SHARPNESS_SIZE = 256  # center crop at full resolution, pixels
 CHUNK_SIZE = 8  # files a thread takes at once
 _BLUR_WINDOW = 9  # pixels
-_MAGIC = {  # first bytes -> format and its extensions
-    b"\xff\xd8\xff": ("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif")),
-    b"\x89PNG": ("PNG", (".png", ".apng")),
-    b"GIF8": ("GIF", (".gif",)),
-    b"BM": ("BMP", (".bmp", ".dib")),
-    b"II*\x00": ("TIFF", (".tif", ".tiff")),
-    b"MM\x00*": ("TIFF", (".tif", ".tiff")),
+_EXTENSIONS = {
+    "AVIF": (".avif",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WebP": (".webp",),
 }
 
 
@@ -88,7 +91,8 @@ def compute_statistics(
         content = read_content(path)
     except InvalidImageError as error:
         return ImageStatistics("", error.reason), black
-    sha256, (name, fits) = hashlib.sha256(content).hexdigest(), detect_format(content, path.suffix)
+    sha256, name = hashlib.sha256(content).hexdigest(), detect_format(content)
+    fits = extension_fits(name, path.suffix)
     try:
         decoded = decode_image(content)
     except InvalidImageError as error:
@@ -117,18 +121,9 @@ def compute_statistics(
     return statistics, make_thumbnail(pixels)
 
 
-def detect_format(content: bytes, extension: str) -> tuple[str, bool]:
-    """Return the format of a file by its first bytes, and whether its extension fits."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WEBP", extension.lower() == ".webp"
-    if is_avif(content):
-        return "AVIF", extension.lower() == ".avif"
-    if is_heif(content):
-        return "HEIF", extension.lower() in (".heic", ".heif", ".hif")
-    for magic, (name, extensions) in _MAGIC.items():
-        if content.startswith(magic):
-            return name, extension.lower() in extensions
-    return "", True
+def extension_fits(name: str, extension: str) -> bool:
+    """Return whether an extension is that of a format; True for unknown formats."""
+    return not name or extension.lower() in _EXTENSIONS[name]
 
 
 def _center_crop(pixels: RGB, size: int) -> RGB:

@@ -241,8 +241,11 @@ def _decode_whole_jpeg(
     except ValueError as error:
         if not (str(error).startswith(_NO_END_MARKER) and has_all_coefficients(content)):
             raise
-    whole = content + END_MARKER
-    return whole, _decode_fast(whole, colors, scale), ("JPEG without an end marker",)
+        whole = content + END_MARKER
+        try:
+            return whole, _decode_fast(whole, colors, scale), ("JPEG without an end marker",)
+        except ValueError:  # the first message says more
+            raise error from None
 
 
 def _decode_fast(content: bytes, colors: str, scale: Mapping[str, int]) -> RGB | None:

@@ -12,7 +12,7 @@ PAGES, FRAMES, UNPACK = "export its pages as PNG", "extract its frames as JPEG o
 RENDER, AGAIN, TONE_MAP = "render it to PNG", "get the file again", "convert the values to 8 bits and save them as PNG"
 UNKNOWN = "not an image in a supported format"
 
-MAX_BRANDS_BYTES = 256  # of an ISO media file
+START_BYTES = 256  # in which a format is recognized, with the brands of an ISO media file
 MAX_DIRECTORIES = 32  # of a TIFF: pages and sub-images in which raw pixels are looked for
 TEXT_BYTES = 4096  # read to recognize text
 _HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
@@ -88,7 +88,6 @@ _OTHERS = (
     (0, b"ID3", "an audio file", AGAIN),
     (0, b"fLaC", "an audio file", AGAIN),
     (0, b"\xd0\xcf\x11\xe0", "an older Office document, or Thumbs.db", "export its images"),
-    (0, b"{\\rtf", "an RTF document", "export its images"),
     (0, b"BZh", "an archive (bzip2)", UNPACK),
     (0, b"\xfd7zXZ\x00", "an archive (xz)", UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "an archive (Zstandard)", UNPACK),
@@ -112,20 +111,14 @@ _ZIP_CONTENTS = (  # found near the start or in the list of files at the end
     (b"mimetypeapplication/x-krita", "a Krita document", "export it as PNG"),
     (b".npy", "NumPy arrays (npz)", TONE_MAP),
 )
-_UNSUPPORTED = (
-    *((start, signature, f"{name} is not supported: {advice}") for start, signature, name, advice in _IMAGES),
-    *((start, signature, f"{name} instead of an image: {advice}") for start, signature, name, advice in _OTHERS),
-)
-_DAMAGED = tuple(  # of a supported format, but Pillow finds no image
-    (start, signature, f"damaged: no image in this {name}")
-    for start, signature, name in (
-        (0, b"\xff\xd8\xff", "JPEG"),
-        (0, b"\x89PNG\r\n", "PNG"),
-        (0, b"GIF8", "GIF"),
-        (8, b"WEBP", "WebP"),
-        (0, b"BM", "BMP"),
-        *((0, mark, "TIFF") for mark in TIFF_MARKS),
-    )
+_READ = (  # position and content of the signatures of formats that are read, beside AVIF and HEIF
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n", "PNG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"BM", "BMP"),
+    *((0, mark, "TIFF") for mark in TIFF_MARKS),
+    *((0, b"P%d%c" % (kind, space), "PPM") for kind in range(1, 7) for space in b" \n\r\t"),
 )
 _PROLOG = rb"(?>(?><\?xml[^>]*+>)|(?><!--.*?-->)|\s)*+"  # of HTML and XML
 _TEXTS = (  # patterns of the start, in lower case
@@ -137,9 +130,20 @@ _TEXTS = (  # patterns of the start, in lower case
     (_PROLOG + rb"(<!doctype svg|<(\w+:)?svg\b)", f"SVG is not supported: {RENDER}"),
     (rb"<[?!a-z]", "XML instead of an image: download the image itself"),
     (rb"data:image/|/9j/|ivborw0kgg", "an image as base64 text: decode the text"),
+    (rb"\{\\rtf", "an RTF document instead of an image: export its images"),
     (rb"/\* xpm \*/|#define \S+_width", f"an image as C source (XPM or XBM) is not supported: {CONVERT}"),
     (rb"[\[{]", f"JSON text instead of an image: {AGAIN}"),
 )
+
+
+def detect_format(content: bytes) -> str:
+    """Return the format of an image that is read, by its first `START_BYTES`, such as "JPEG"; empty for others."""
+    if is_avif(content):
+        return "AVIF"
+    if is_heif(content):
+        return "HEIF"
+    name = next((name for start, signature, name in _READ if content.startswith(signature, start)), "")
+    return "" if name == "BMP" and b"\0" not in content[:16] else name  # text that begins with BM
 
 
 def is_avif(content: bytes) -> bool:
@@ -157,7 +161,7 @@ def _brands(content: bytes) -> tuple[bytes, ...]:
     """Return the brands of an ISO media file; none for other files."""
     if content[4:8] != b"ftyp":
         return ()
-    end = min(int.from_bytes(content[:4], "big"), MAX_BRANDS_BYTES, len(content))
+    end = min(int.from_bytes(content[:4], "big"), START_BYTES, len(content))
     return (content[8:12], *(content[start : start + 4] for start in range(16, end - 3, 4)))
 
 
@@ -201,12 +205,17 @@ def describe_format(content: bytes) -> str:
         return _describe_zip(content)
     if content.startswith(b"\x1f\x8b"):
         return _describe_gzip(content)
-    reason = _find(_UNSUPPORTED, content) or _describe_text(content) or _find(_DAMAGED, content)
-    return reason or (f"TGA is not supported: {CONVERT}" if _is_tga(content) else UNKNOWN)
+    reason = _find(_IMAGES, content, "is not supported") or _describe_text(content)
+    if reason := reason or _find(_OTHERS, content, "instead of an image"):
+        return reason
+    if name := detect_format(content):
+        return f"damaged: no image in this {name}"
+    return f"TGA is not supported: {CONVERT}" if _is_tga(content) else UNKNOWN
 
 
-def _find(signatures: Iterable[tuple[int, bytes, str]], content: bytes) -> str:
-    return next((reason for start, signature, reason in signatures if content.startswith(signature, start)), "")
+def _find(signatures: Iterable[tuple[int, bytes, str, str]], content: bytes, problem: str) -> str:
+    found = ((name, advice) for start, signature, name, advice in signatures if content.startswith(signature, start))
+    return next((f"{name} {problem}: {advice}" for name, advice in found), "")
 
 
 def _describe_zip(content: bytes) -> str:
@@ -237,6 +246,8 @@ def _describe_text(content: bytes) -> str:
     for pattern, reason in _TEXTS:
         if re.match(pattern, start.lower(), re.DOTALL):
             return reason
+    if content.startswith((b"\xff\xd8", b"\xff\xff")):
+        return ""  # as JPEGs do, and erased disks
     return f"text instead of an image: {AGAIN}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from belvedere.errors import UsageError
+from belvedere.images.formats import START_BYTES, detect_format
 from belvedere.images.inputs import Source
 from belvedere.runtime.terminal import count, describe_error
 
@@ -19,8 +20,6 @@ IMAGE_SUFFIXES = frozenset((
 # fmt: on
 MAX_COUNTED = 1_000_000  # files counted before the work; with more, the total is unknown
 MAX_SUFFIXES, MAX_SHOWN, MAX_SUFFIX_LENGTH = 100, 6, 16  # of skipped files: counted apart, and shown
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
 
 Given = TypeVar("Given")
 
@@ -68,12 +67,9 @@ def _starts_like_image(path: Path | str) -> bool:
         if not os.path.isfile(path):  # noqa: PTH113 - reading a pipe would wait
             return False
         with open(path, "rb") as file:  # noqa: PTH123
-            start = file.read(16)
+            return bool(detect_format(file.read(START_BYTES)))
     except OSError:
         return False
-    if start[4:8] == b"ftyp":
-        return start[8:12] in _BRANDS
-    return start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
 def list_images(folder: Path, skipped: SkippedFiles | None = None) -> Iterator[Path]:
