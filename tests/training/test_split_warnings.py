@@ -118,4 +118,6 @@ def test_images_of_one_layout_are_no_near_duplicates(tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path)
     split = split_dataset(dataset, QUICK.split_fractions, 0, Progress())
     found = [each.message for each in split_warnings(split, dataset.class_names, QUICK, None, Progress())]
-    assert [message.split(" look alike")[0] for message in found] == ["30 images"]
+    assert len(found) == 1  # only the nearest neighbors are compared, so that not all 30 have to be in it
+    assert 20 <= int(found[0].split()[0]) <= 30
+    assert "near duplicates" not in found[0]
