@@ -3,10 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 from belvedere.auditing.image_statistics import ImageStatistics
+from belvedere.data.groups import connect
 from belvedere.data.near_duplicates.search import DuplicatePair
 from belvedere.types.audit import DuplicateGroup, Issue
 from belvedere.types.data import Sample
@@ -101,25 +102,18 @@ def _unequal_members(kinds: Sequence[Kind]) -> dict[Kind, _Members]:
 
 
 def _connected_components(pairs: Iterable[DuplicatePair]) -> Iterator[tuple[list[int], float]]:
-    """Yield groups of connected images, each with the similarity of its least similar pair (union-find)."""
-    parent: dict[int, int] = {}
-    least: dict[int, float] = {}
-
-    def find(index: int) -> int:
-        while parent.setdefault(index, index) != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    """Yield groups of connected images, each with the similarity of its least similar pair."""
+    pairs = list(pairs)
+    roots = connect(max((max(pair.first, pair.second) + 1 for pair in pairs), default=0), map(_positions, pairs))
+    groups = defaultdict[int, list[DuplicatePair]](list)
     for pair in pairs:
-        first, second = find(pair.first), find(pair.second)
-        parent[second] = first
-        least[first] = min(pair.similarity, least.get(first, 1.0), least.get(second, 1.0))
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for index in sorted(parent):
-        members[find(index)].append(index)
-    for root, indices in members.items():
-        yield indices, least[root]
+        groups[roots[pair.first]].append(pair)
+    for found in groups.values():
+        yield sorted({*chain.from_iterable(map(_positions, found))}), min(pair.similarity for pair in found)
+
+
+def _positions(pair: DuplicatePair) -> tuple[int, int]:
+    return pair.first, pair.second
 
 
 def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similarity: float) -> DuplicateGroup:
