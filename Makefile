@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check mutate docs format clean
+.PHONY: demo test check dist mutate docs figures site format clean
 
 demo: .venv/ready
 	$(BIN)/belvedere demo --overwrite
@@ -17,6 +17,9 @@ check: .venv/ready
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m pytest tests/test_layers.py
 
+dist: .venv/ready
+	$(BIN)/python tools/check_distribution.py
+
 mutate: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mutate]'
 	OMP_NUM_THREADS=1 nice $(BIN)/mutmut run --max-children 2
@@ -24,6 +27,13 @@ mutate: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python docs/generate.py
+
+figures: .venv/ready
+	$(BIN)/python docs/readme_figures.py
+
+site: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
 
 format: .venv/ready
 	$(BIN)/ruff format .

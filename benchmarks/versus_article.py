@@ -1,7 +1,7 @@
 """Belvedere's recipes compared with the article's Keras program, in turn, on one machine.
 
 python benchmarks/versus_article.py DATA --peer article_keras.py --peer-python PYTHON
-    [--recipes quick:5,standard:3] [--level 0.87] [--peer-epochs 30] [--until-level]
+    [--recipes quick:5,standard:3] [--weights FILE] [--level 0.87] [--peer-epochs 30] [--until-level]
 
 DATA has train/ and test/. The number after a recipe is its number of seeds. Each of our runs starts cold: a new
 process, an empty cache. Its time ends when model.onnx is written; it reaches the level if the test accuracy of that
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+PRETRAINED = ("probe", "finetune")
 OUR_PREDICTION = """
 
 import sys, time, belvedere
@@ -94,7 +95,7 @@ def follow(
     return time.perf_counter() - start, usage.ru_maxrss * 1024, lines
 
 
-def measure_ours(data: Path, recipe: str, seed: int, level: float) -> Measured:
+def measure_ours(data: Path, recipe: str, seed: int, level: float, weights: Path | None) -> Measured:
     """Train by one recipe, cold, and predict."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -106,6 +107,8 @@ def measure_ours(data: Path, recipe: str, seed: int, level: float) -> Measured:
             return False
 
         command = [sys.executable, "-m", "belvedere", "train", str(data), "--recipe", recipe, "--seed", str(seed)]
+        if weights is not None and recipe in PRETRAINED:
+            command += ["--weights", str(weights)]
         environment = os.environ | {"BELVEDERE_CACHE": str(Path(folder) / "cache")}
         seconds, peak, _ = follow([*command, "--out", str(run)], environment, watch)
         accuracy = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["accuracy"]
@@ -185,6 +188,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, required=True, help="the article's program")
     parser.add_argument("--peer-python", default=sys.executable, help="a Python with tensorflow and opencv")
     parser.add_argument("--recipes", default="quick:5,standard:3")
+    parser.add_argument("--weights", type=Path, help="weights of the network of probe and finetune")
     parser.add_argument("--level", type=float, default=0.87, help="test accuracy to reach")
     parser.add_argument("--peer-epochs", type=int, default=30)
     parser.add_argument("--until-level", action="store_true", help="end the article's program when it is there")
@@ -193,7 +197,7 @@ def main() -> None:
     recipes = {name: int(seeds or 1) for name, _, seeds in (part.partition(":") for part in options.recipes.split(","))}
     for recipe, seeds in recipes.items():
         for seed in range(seeds):
-            ours.append(measure_ours(options.data, recipe, seed, options.level))
+            ours.append(measure_ours(options.data, recipe, seed, options.level, options.weights))
             print(f"{ours[-1].name}: {ours[-1].seconds:.1f} s, {ours[-1].accuracies[-1]:.4f}", file=sys.stderr)
     theirs = measure_theirs(options.data, options.peer, options.peer_python, options)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}")

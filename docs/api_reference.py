@@ -15,12 +15,23 @@ import belvedere
 WIDTH = 120  # of a line of Markdown
 SIGNATURE_WIDTH = 88
 GROUPS = {
-    "Data": ("load_dataset", "Dataset", "read_image", "make_synthetic_dataset"),
+    "Data": ("fetch", "load_dataset", "Dataset", "read_image", "make_synthetic_dataset"),
     "Training": ("train", "Run", "recipe_to_toml", "list_models", "describe_architecture"),
     "Callbacks": ("Callback", "EarlyStopping", "TrainingContext", "EpochMetrics", "StopTraining"),
-    "Prediction": ("load_model", "Model", "predict", "Predictions", "Prediction", "export", "serve"),
-    "Evaluation": ("evaluate", "Evaluation", "calibrate", "Calibration", "compare", "Comparison"),
-    "Label quality": ("audit", "Audit", "Issue", "review", "read_corrections"),
+    "Prediction": ("load_model", "Model", "predict", "Predictions", "Prediction", "export", "push", "Push", "serve"),
+    "Evaluation": (
+        "evaluate",
+        "Evaluation",
+        "assess",
+        "Assessment",
+        "calibrate",
+        "Calibration",
+        "compare",
+        "Comparison",
+        "monitor",
+        "DriftReport",
+    ),
+    "Label quality": ("label", "audit", "Audit", "Issue", "explore", "review", "read_corrections"),
     "Plug-ins": ("register_network", "register_recipe", "register_optimizer", "register_check", "register_writer"),
     "Progress and demo": ("Progress", "console_progress", "run_demo"),
 }
@@ -35,7 +46,7 @@ the commands, listed in the [README](../README.md#documentation), explain the me
 Shapes: N images, H x W pixels, K classes, D embedding dimensions.
 """
 SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):\n((?:(?: .*)?\n)*)", re.MULTILINE)
-ERROR_TABLE = "| error | is also | meaning |\n|---|---|---|\n"
+ERROR_TABLE = "| error | is also | meaning | fields |\n|---|---|---|---|\n"
 TITLES = {"Args": "Arguments", "Attributes": "Fields"}
 
 
@@ -72,7 +83,12 @@ def _link(name: str) -> str:
 def _error_row(name: str) -> str:
     error = getattr(belvedere, name)
     bases = ", ".join(f"`{base.__name__}`" for base in error.__bases__)
-    return f"| `{name}` | {bases} | {(inspect.getdoc(error) or '').splitlines()[0]} |\n"
+    text = f"{inspect.getdoc(error)}\n"
+    sections = dict(SECTION.findall(text))
+    fields = ", ".join(
+        f"`{field}`" for field in re.findall(r"^    (\w+):", sections.get("Attributes", ""), re.MULTILINE)
+    )
+    return f"| `{name}` | {bases} | {text.splitlines()[0]} | {fields} |\n"
 
 
 def _records() -> list[type]:

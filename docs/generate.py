@@ -14,20 +14,27 @@ from api_reference import render_reference
 DOCS = Path(__file__).parent
 VERBS = (
     "demo",
+    "fetch",
+    "label",
     "audit",
     "train",
     "evaluate",
+    "assess",
+    "explore",
     "review",
     "corrections",
     "compare",
     "calibrate",
     "predict",
     "export",
+    "push",
     "serve",
+    "monitor",
     "show",
     "networks",
     "cache",
 )
+PAGES = {"push": "hub"}  # with another name than the command
 BEGIN, END = "<!-- help -->", "<!-- /help -->"
 
 
@@ -49,7 +56,7 @@ def with_help(page: str, help_text: str) -> str:
 
 def main() -> int:
     """Write or check every page, and return the exit code."""
-    pages = {DOCS / f"{verb}.md": verb for verb in VERBS}
+    pages = {DOCS / f"{PAGES.get(verb, verb)}.md": verb for verb in VERBS}
     current = {file: with_help(file.read_text(encoding="utf-8"), read_help(verb)) for file, verb in pages.items()}
     current[DOCS / "api.md"] = render_reference()
     stale = {file: text for file, text in current.items() if not file.exists() or file.read_text("utf-8") != text}

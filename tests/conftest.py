@@ -148,6 +148,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a model with class activation maps, alone in a folder."""
+    from serve_process import activation_map_model  # which imports this module
+
+    file = tmp_path_factory.mktemp("served") / "model.onnx"
+    file.write_bytes(activation_map_model())
+    return file
+
+
 @pytest.fixture(scope="session")
 def opened(tiny_model: Path) -> Model:
     return load_model(tiny_model)
@@ -169,7 +179,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = belvedere("train", "photographs", "--recipe", "quick", "--epochs", 3, "--out", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
-    assert "epoch   3/3" in done.stderr
+    assert "epoch 3/3" in done.stderr
     assert "Report: run/report.html" in done.stderr
     return folder
 

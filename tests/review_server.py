@@ -1,4 +1,4 @@
-"""A review in a separate process, as a user starts it, and a browser for its pages."""
+"""A review in a separate process, as a user starts it, or in a thread, and a browser for its pages."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from belvedere import review
 from belvedere.data.corrections.corrections_file import read_corrections
 from belvedere.inference.writers.text import write_predictions
 from belvedere.runtime.serialization import write_csv
@@ -26,11 +27,13 @@ DOUBTS = 220
 class Server:
     """The command, on a free port."""
 
+    verb, suffix = "review", "corrections"
+
     def __init__(self, run: Path, *options: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.run, self.options = run, options
-        self.journal = run.with_name(f"{run.name}.corrections.jsonl")
+        self.journal = run.with_name(f"{run.name}.{self.suffix}.jsonl")
         self.start()
 
     @property
@@ -38,11 +41,11 @@ class Server:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "belvedere", "review", self.run, "--port", self.port, "--annotator", "Ana"]
+        command = [sys.executable, "-m", "belvedere", self.verb, self.run, "--port", self.port, "--annotator", "Ana"]
         self.process = subprocess.Popen([*map(str, command), *self.options], stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:  # until it prints its address
-            if line.startswith("Review: "):
+            if line.startswith(f"{self.verb.title()}: "):
                 return
         raise AssertionError("the server did not start")
 
@@ -61,6 +64,22 @@ class Server:
         text = read_corrections(self.journal)
         assert text.damaged == ()
         return text.decisions
+
+
+class LabelServer(Server):
+    """The command `label`."""
+
+    verb, suffix = "label", "labels"
+
+
+class ThreadServer(Server):
+    """The same in a thread of this process, which starts sooner."""
+
+    def start(self) -> None:
+        self.running = review(self.run, port=self.port, annotator="Ana", progress=False, block=False)
+
+    def kill(self) -> None:
+        self.running.stop()
 
 
 def write_run(folder: Path, count: int = DOUBTS) -> Path:
@@ -104,9 +123,9 @@ def open_browser() -> Iterator[Any]:
 
 
 @contextmanager
-def open_review(run: Path, *options: str) -> Iterator[Server]:
-    """Run a review."""
-    started = Server(run, *options)
+def open_review(run: Path, kind: type[Server] = Server, *options: str) -> Iterator[Server]:
+    """Run a review, or a labeling."""
+    started = kind(run, *options)
     try:
         yield started
     finally:

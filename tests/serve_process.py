@@ -61,14 +61,18 @@ class Server:
     log_file: Path
     host: str = field(init=False)
     port: int = field(init=False)
+    unix_socket: str = field(init=False)  # in place of host and port
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.address)
         self.host, self.port = str(parts.hostname), int(parts.port or 0)
+        self.unix_socket = parts.path if parts.scheme == "unix" else ""
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
         """Send one request on a new connection."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        if self.unix_socket:
+            connection.sock = self.connect()
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -86,6 +90,11 @@ class Server:
         return self.ask("POST", path, content, {"Content-Type": kind})
 
     def connect(self) -> socket.socket:
+        if self.unix_socket:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(PATIENCE)
+            connection.connect(self.unix_socket)
+            return connection
         return socket.create_connection((self.host, self.port), timeout=PATIENCE)
 
     def metric(self, name: str) -> float:
@@ -121,7 +130,8 @@ def serve(*arguments: object, environment: Mapping[str, str] | None = None, befo
     with tempfile.TemporaryDirectory() as folder:
         log_file = Path(folder) / "log"
         program = ["-c", f"{before}\nfrom belvedere.cli import main\nmain()"] if before else ["-m", "belvedere"]
-        command = [sys.executable, *program, "serve", *map(str, arguments), "--port", "0", "--json"]
+        port = [] if "--unix-socket" in arguments else ["--port", "0"]
+        command = [sys.executable, *program, "serve", *map(str, arguments), *port, "--json"]
         with log_file.open("wb") as log:
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, env=os.environ | dict(environment or {})
@@ -200,14 +210,13 @@ def failing_model(*, at_black: bool = False) -> bytes:
 
 def endless_model(where: str = "always") -> bytes:
     """Return a tiny model that computes for minutes: always, or for images with a "bright" pixel."""
-    return slow_model(rounds=10_000, where=where)
+    return slow_model(rounds=500, where=where, size=2000)  # more nodes would take longer to load
 
 
-def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES, where: str = "always") -> bytes:
-    """Return a tiny model with products of large matrices for every batch, or for "bright" ones."""
+def slow_model(rounds: int = 12, names: Sequence[str] = CLASS_NAMES, where: str = "always", size: int = 700) -> bytes:
+    """Return a model with products of large matrices for every batch, or for "bright" ones."""
     model = onnx.load_from_string(model_bytes(card_to_metadata(replace(CARD, class_names=tuple(names)))))
     graph = model.graph
-    size = 700
     for name, value in {
         "square": np.eye(size, dtype=np.float32),
         "row": np.ones((1, size), np.float32),

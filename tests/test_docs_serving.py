@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from belvedere.serving import model_watch
 from belvedere.serving.batcher import CLOSE_SECONDS
 from belvedere.serving.limits import Limits
 from belvedere.serving.server import HEADER_SECONDS, SHUTDOWN_SECONDS
+from documentation import read_blocks
 from serve_process import Server, activation_map_model, png, serve
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
+SOCKET = "/run/belvedere/socket"
 OPTIONS = {option for parameter in get_command(app).commands["serve"].params for option in parameter.opts}  # type: ignore[attr-defined]
 
 
@@ -32,7 +35,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-CURLS = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("curl ")]
+LINES = [
+    line
+    for block in read_blocks(ROOT / "docs" / "serving.md")
+    if block.language == "bash" and block.reason is None
+    for line in block.text.splitlines()
+    if not line.startswith("belvedere ")
+]
+CURLS = [line for line in LINES if line.startswith("curl ") and SOCKET not in line]
 
 
 def dockerfile() -> dict[str, list[str]]:
@@ -64,17 +74,43 @@ def server(folder: Path) -> Iterator[Server]:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("line", CURLS)
 def test_the_curl_lines_run(server: Server, folder: Path, line: str) -> None:
-    command = shlex.split(line.replace(ADDRESS, server.address))
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
+    before = [each for each in LINES[: LINES.index(line)] if not each.startswith("curl ")]  # they make files
+    output = run("\n".join([*before, line.replace(ADDRESS, server.address)]), folder)
     if line.endswith("/metrics"):
-        assert "belvedere_requests_total" in done.stdout
+        assert "belvedere_requests_total" in output
         return
-    document = json.loads(done.stdout)
-    if "predict" in line:
+    document = json.loads(output)
+    if "/infer" in line:
+        assert document["outputs"][0]["data"] == ["red"]
+    elif "predict" in line:
         assert document["predictions"][0]["predicted_label"] == "red"
         assert len(document["predictions"]) == line.count("@")
         assert (document["predictions"][0]["heatmap"] is not None) == ("heatmaps=true" in line)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_line_for_a_unix_socket_runs(folder: Path) -> None:
+    [line] = [each for each in LINES if SOCKET in each]
+    with tempfile.TemporaryDirectory(dir="/tmp") as place, serve(folder, "--unix-socket", f"{place}/s"):
+        document = json.loads(run(line.replace(SOCKET, f"{place}/s"), folder))
+    assert document["predictions"][0]["predicted_label"] == "red"
+
+
+def run(script: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_client_of_triton_runs(server: Server, folder: Path) -> None:
+    pytest.importorskip("tritonclient.http")
+    [_, code] = blocks("python")
+    (folder / "triton_client.py").write_text(code.replace(ADDRESS.removeprefix("http://"), f"127.0.0.1:{server.port}"))
+    done = subprocess.run([sys.executable, "triton_client.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[b'red' b'blue']\n(2, 3)\n"
 
 
 def test_there_are_curl_lines() -> None:
@@ -82,7 +118,7 @@ def test_there_are_curl_lines() -> None:
 
 
 def test_the_python_client_runs(server: Server, folder: Path) -> None:
-    [code] = blocks("python")
+    [code, _] = blocks("python")
     (folder / "client.py").write_text(code.replace(ADDRESS, server.address))
     done = subprocess.run([sys.executable, "client.py"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -95,7 +131,7 @@ def test_the_python_client_runs(server: Server, folder: Path) -> None:
 
 def test_the_codes_of_the_page_are_those_of_the_service() -> None:
     folders = [ROOT / "src" / "belvedere" / name for name in ("serving", "runtime/http")]
-    source = "".join(file.read_text() for folder in folders for file in folder.glob("*.py"))
+    source = "".join(file.read_text() for folder in folders for file in folder.rglob("*.py"))
     for code in re.findall(r"`(\w+)`", PAGE.split("| status |")[1].split("\n\n")[0]):
         assert f'"{code}"' in source, code
 

@@ -11,7 +11,7 @@ OWNERS = {  # library -> the packages or modules that may import it
     "PIL": {"images", "demo"},
     "simplejpeg": {"images.decode"},
     "onnxruntime": {"inference.session", "inference.onnx_transforms"},
-    "onnx": {"training", "inference.onnx_transforms", "inference.model_card"},
+    "onnx": {"training", "inference.onnx_transforms", "inference.pixel_values", "inference.model_card"},
     "torch": {"training"},
     "timm": {"training"},
     "mlflow": {"training.trackers"},
@@ -20,6 +20,7 @@ OWNERS = {  # library -> the packages or modules that may import it
     "tensorboard": set(),  # torch writes its files
     "IPython": {"runtime.progress"},
     "safetensors": {"training"},
+    "huggingface_hub": {"runtime.hub", "inference.hub_card", "training.pretrained_weights"},
     "matplotlib": {"evaluation.report.plots", "evaluation.report.image_grid"},
     "jinja2": {"evaluation.report.pages"},
     "fastapi": {"reviewing", "serving", "runtime.environment"},  # the last one for a type
@@ -28,7 +29,13 @@ OWNERS = {  # library -> the packages or modules that may import it
     "typer": {"cli"},
     "pandas": {"inference.predictions"},
     "openpyxl": {"data.binary_tables"},
-    "pyarrow": {"data.binary_tables", "inference.predictions", "inference.writers.parquet", "inference.ray_backend"},
+    "pyarrow": {
+        "data.binary_tables",
+        "fetching.parquet",
+        "inference.predictions",
+        "inference.writers.parquet",
+        "inference.ray_backend",
+    },
     "ray": {"inference.ray_backend"},
     "sklearn": {"sklearn"},
     "scipy": set(),
@@ -36,6 +43,22 @@ OWNERS = {  # library -> the packages or modules that may import it
     "prometheus_client": {"serving"},
     "rich": {"runtime.console", "runtime.progress", "cli"},
 }
+SYSTEM_MODULE = "runtime.operating_system"  # what it offers is all that depends on the operating system
+SYSTEM_LIBRARIES = {"_winapi", "crypt", "curses", "fcntl", "grp", "msvcrt", "nt", "posix", "pty", "pwd", "readline"}
+SYSTEM_LIBRARIES |= {"resource", "spwd", "syslog", "termios", "tty", "winreg"}
+COMMON_NAMES = {  # that all operating systems have; of these modules no other name is used
+    "os": {"O_RDONLY", "O_WRONLY", "PathLike", "SEEK_CUR", "SEEK_END", "SEEK_SET", "_exit", "close", "devnull", "dup2"}
+    | {"environ", "fsdecode", "fsencode", "fspath", "fstat", "fsync", "getpid", "open", "path", "scandir", "sep"}
+    | {"set_inheritable", "stat", "strerror"},
+    "signal": {"SIGINT", "SIGTERM", "SIG_DFL", "SIG_IGN", "getsignal", "signal"},
+}
+SYSTEM_NAMES = {
+    "add_signal_handler",
+    "remove_signal_handler",
+    "hardlink_to",
+    "AF_UNIX",
+    "SO_REUSEPORT",
+}  # of any object
 FREE = {"__init__", "__main__"}  # the API and the entry point import lazily
 
 
@@ -120,3 +143,28 @@ def test_files_have_400_lines_and_functions_60_at_most() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path.name}: {node.name}"
+
+
+def test_one_module_calls_what_only_some_operating_systems_have() -> None:
+    """`mypy --platform win32` checks the same by the types of the standard library."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        module = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())) if module != SYSTEM_MODULE else ():
+            names: set[str] = set()
+            if isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names} & SYSTEM_LIBRARIES
+            elif isinstance(node, ast.ImportFrom):
+                names = {node.module or ""} & SYSTEM_LIBRARIES
+                names |= (
+                    {each.name for each in node.names} - COMMON_NAMES.get(node.module or "", {""})
+                    if (node.module in COMMON_NAMES)
+                    else set()
+                )
+            elif isinstance(node, ast.Attribute):
+                owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                names = {node.attr} & SYSTEM_NAMES | ({node.attr} - COMMON_NAMES.get(owner, {node.attr}))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names = {node.value} if node.value.startswith(("/dev/", "/tmp")) else set()  # noqa: S108
+            found += [(module, name) for name in sorted(names)]
+    assert found == []

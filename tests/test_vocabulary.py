@@ -17,7 +17,7 @@ import belvedere
 from belvedere.auditing.checks import CHECKS
 from belvedere.cli.app import app
 from belvedere.data.array_cache import KINDS
-from belvedere.inference.export import TOLERANCES
+from belvedere.inference.export import FORMATS
 from belvedere.inference.model import Model
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_graph import OPTIONAL_OUTPUTS, OUTPUTS
@@ -184,7 +184,7 @@ def test_keys_and_columns_of_files(opened: Model, trained: Path, tmp_path: Path)
 
 
 def test_names_of_checks_formats_outputs_and_caches() -> None:
-    assert faults({*CHECKS, *TOLERANCES, *OUTPUTS, *OPTIONAL_OUTPUTS, *KINDS}, "files") == {}
+    assert faults({*CHECKS, *FORMATS, *OUTPUTS, *OPTIONAL_OUTPUTS, *KINDS}, "files") == {}
 
 
 def test_schema_error_codes_and_metrics_of_the_service() -> None:

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from belvedere.demo.dataset import make_synthetic_dataset
     from belvedere.demo.demo import run_demo
     from belvedere.errors import (
+        ArchiveError,
         BelvedereError,
         CacheError,
         CalibrationError,
         DatasetError,
         DistributedError,
         ExportError,
+        FetchError,
+        HubError,
         ImageTooLargeError,
         InferenceError,
         InvalidImageError,
@@ -48,12 +51,19 @@ if TYPE_CHECKING:
     from belvedere.evaluation.compare import compare
     from belvedere.evaluation.comparison import Comparison
     from belvedere.evaluation.evaluate import evaluate
+    from belvedere.evaluation.monitoring.monitor import monitor
+    from belvedere.evaluation.monitoring.result import DriftReport
+    from belvedere.fetching.fetch import fetch
     from belvedere.images.decode import read_image
     from belvedere.inference.export import export
     from belvedere.inference.model import Model, load_model
     from belvedere.inference.predict import predict
     from belvedere.inference.predictions import Predictions
+    from belvedere.inference.push import Push, push
     from belvedere.inference.writers.register import register_writer
+    from belvedere.reviewing.assessing.server import assess
+    from belvedere.reviewing.exploring.server import explore
+    from belvedere.reviewing.labeling.server import label
     from belvedere.reviewing.server import review
     from belvedere.runtime.progress import Progress, console_progress
     from belvedere.serving.server import serve
@@ -63,6 +73,7 @@ if TYPE_CHECKING:
     from belvedere.training.recipe_config import recipe_to_toml, register_recipe
     from belvedere.training.run import Run
     from belvedere.training.train import train
+    from belvedere.types.assessment import Assessment
     from belvedere.types.audit import Audit, Issue
     from belvedere.types.evaluation import EpochMetrics, Evaluation
     from belvedere.types.prediction import Prediction
@@ -83,8 +94,11 @@ _HOMES = {
     "BelvedereError": "errors",
     "CacheError": "errors",
     "DatasetError": "errors",
+    "FetchError": "errors",
+    "ArchiveError": "errors",
     "CalibrationError": "errors",
     "ExportError": "errors",
+    "HubError": "errors",
     "OutputExistsError": "errors",
     "MissingDependencyError": "errors",
     "DistributedError": "errors",
@@ -99,17 +113,26 @@ _HOMES = {
     "UsageError": "errors",
     "WeightsError": "errors",
     "evaluate": "evaluation.evaluate",
+    "DriftReport": "evaluation.monitoring.result",
+    "monitor": "evaluation.monitoring.monitor",
+    "fetch": "fetching.fetch",
     "predict": "inference.predict",
     "Predictions": "inference.predictions",
     "export": "inference.export",
+    "push": "inference.push",
+    "Push": "inference.push",
     "read_image": "images.decode",
     "Model": "inference.model",
     "load_model": "inference.model",
     "make_synthetic_dataset": "demo.dataset",
     "read_corrections": "data.corrections.corrections_file",
+    "assess": "reviewing.assessing.server",
+    "explore": "reviewing.exploring.server",
+    "label": "reviewing.labeling.server",
     "review": "reviewing.server",
     "Progress": "runtime.progress",
     "console_progress": "runtime.progress",
+    "Assessment": "types.assessment",
     "Audit": "types.audit",
     "Evaluation": "types.evaluation",
     "Issue": "types.audit",
@@ -133,22 +156,28 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the work
+    "fetch",
     "load_dataset",
     "audit",
     "train",
     "load_model",
     "evaluate",
+    "assess",
     "calibrate",
     "compare",
     "predict",
     "serve",
+    "monitor",
     "export",
+    "push",
     "read_image",
     "recipe_to_toml",
     "list_models",
     "describe_architecture",
     "make_synthetic_dataset",
     "run_demo",
+    "explore",
+    "label",
     "review",
     "read_corrections",
     "register_network",
@@ -162,8 +191,11 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "Predictions",
     "Prediction",
     "Evaluation",
+    "Assessment",
     "Comparison",
     "Calibration",
+    "DriftReport",
+    "Push",
     "Audit",
     "Issue",
     "Callback",
@@ -181,12 +213,15 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "MissingDependencyError",
     "CacheError",
     "DatasetError",
+    "FetchError",
+    "ArchiveError",
     "InvalidImageError",
     "ImageTooLargeError",
     "InvalidModelError",
     "InferenceError",
     "CalibrationError",
     "ExportError",
+    "HubError",
     "DistributedError",
     "WeightsError",
     "PluginError",
@@ -196,7 +231,10 @@ __all__ = [  # noqa: RUF022 - in the order of the work
 
 
 _HTML = {  # of results in notebooks
+    "Architecture": "training.notebook.architecture_html",
+    "Dataset": "evaluation.report.notebook.dataset_html",
     "Evaluation": "evaluation.report.notebook.evaluation_html",
+    "Assessment": "evaluation.report.notebook.assessment_html",
     "Comparison": "evaluation.report.notebook.comparison_html",
     "Calibration": "evaluation.report.notebook.calibration_html",
     "Audit": "auditing.notebook.audit_html",

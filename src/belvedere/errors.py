@@ -11,6 +11,8 @@ the command line shows them as options.
     │   └── MissingDependencyError a package that is not installed; ImportError
     ├── CacheError                 cache cannot be written or read; RuntimeError           exit code 1
     ├── DatasetError               dataset cannot be read; ValueError
+    ├── FetchError                 dataset cannot be downloaded or unpacked; RuntimeError
+    │   └── ArchiveError           downloaded file is damaged or refused
     ├── InvalidImageError          image cannot be decoded; ValueError
     │   └── ImageTooLargeError     too many pixels
     ├── InvalidModelError          no model of Belvedere's, or damaged; ValueError
@@ -18,6 +20,7 @@ the command line shows them as options.
     ├── WeightsError               pretrained weights cannot be used; ValueError
     ├── CalibrationError           calibration makes metrics worse; ValueError
     ├── ExportError                predictions of the export differ too much; ValueError
+    ├── HubError                   the Hugging Face Hub refused, or cannot be reached; RuntimeError
     ├── DistributedError           work on several machines failed; RuntimeError
     ├── PluginError                code of a plug-in or of the user failed; RuntimeError
     └── TrainingError              training cannot continue; RuntimeError
@@ -54,30 +57,50 @@ class UnsupportedInputError(UsageError, TypeError):
 
 
 class UnknownNameError(UsageError):
-    """A name is not one of the choices; the message suggests the closest."""
+    """A name is not one of the choices; the message suggests the closest.
+
+    Attributes:
+        kind: What it names, such as "recipe".
+        name: The name, as it was given.
+        choices: The names that exist, sorted.
+        suggestion: The closest of them; None if none is close.
+    """
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
-        known = sorted(choices)
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        super().__init__(f"There is no {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
+        self.kind, self.name, self.choices = kind, name, tuple(sorted(choices))
+        self.suggestion: str | None = next(iter(difflib.get_close_matches(name, self.choices, n=1)), None)
+        hint = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
+        super().__init__(f"There is no {kind} {name!r}.{hint} Choose one of: {', '.join(self.choices)}.")
 
 
 class OutputExistsError(UsageError, FileExistsError):
-    """A result would replace an existing file or folder; nothing was changed."""
+    """A result would replace an existing file or folder; nothing was changed.
 
-    def __init__(self, path: Path, hint: str) -> None:
+    Attributes:
+        path: The existing file or folder.
+        can_overwrite: Whether the same call with `overwrite` replaces it. False for an input, a folder that is in use,
+            and a folder that Belvedere did not write.
+    """
+
+    def __init__(self, path: Path, hint: str, *, can_overwrite: bool) -> None:
         super().__init__(f"{path} exists already and nothing was changed. {hint}")
+        self.path, self.can_overwrite = path, can_overwrite
 
 
 class MissingDependencyError(UsageError, ImportError):
-    """An optional package is not installed; the message holds the pip command that installs it."""
+    """An optional package is not installed; the message holds the pip command that installs it.
+
+    Attributes:
+        package: The package that is missing.
+        extra: The extra of belvedere that installs it.
+    """
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(
             f"{what} needs the package {package!r}, which is not installed. "
             f"Install it with: pip install 'belvedere[{extra}]'"
         )
+        self.package, self.extra = package, extra
 
 
 class CacheError(BelvedereError, RuntimeError):
@@ -86,6 +109,14 @@ class CacheError(BelvedereError, RuntimeError):
 
 class DatasetError(BelvedereError, ValueError):
     """A folder or table cannot be read as a dataset."""
+
+
+class FetchError(BelvedereError, RuntimeError):
+    """A dataset cannot be downloaded or unpacked."""
+
+
+class ArchiveError(FetchError):
+    """An archive is damaged, or refused since it could do harm; nothing of it was unpacked."""
 
 
 class InvalidImageError(BelvedereError, ValueError):
@@ -138,6 +169,10 @@ class ExportError(BelvedereError, ValueError):
 
 class CalibrationError(BelvedereError, ValueError):
     """Calibration makes metrics worse on held-out images."""
+
+
+class HubError(BelvedereError, RuntimeError):
+    """The Hugging Face Hub refused a download or an upload, or cannot be reached."""
 
 
 class DistributedError(BelvedereError, RuntimeError):

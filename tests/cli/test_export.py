@@ -28,9 +28,18 @@ def test_export_prints_the_comparison(trained: Path, tmp_path: Path) -> None:
         ({"--format": "int9"}, 2, "int8"),
         ({"--calibration-data": "nowhere"}, 2, "nowhere"),
         ({"--out": "bad.toml"}, 2, "bad.toml"),
+        ({"--runtime": "bad.onnx"}, 2, "--runtime"),
+        ({"--format": "page", "--no-tta": ""}, 2, "--no-tta"),
     ],
 )
 def test_bad_arguments_are_one_line(trained: Path, changes: dict[str, str], code: int, word: str) -> None:
     options = {"--format": "nchw", "--calibration-data": "photographs/train", "--out": "new.onnx"} | changes
-    assert_one_line(belvedere("export", "run", *sum(options.items(), ()), cwd=trained), code, word)
+    given = [each for each in sum(options.items(), ()) if each]
+    assert_one_line(belvedere("export", "run", *given, cwd=trained), code, word)
     assert not (trained / "new.onnx").exists()
+
+
+def test_the_page_needs_the_package_of_its_runtime(trained: Path) -> None:
+    command = ("export", "run", "--format", "page", "--out", "page", "--runtime", "bad.onnx")
+    assert_one_line(belvedere(*command, cwd=trained), 2, "onnxruntime-web")
+    assert not list(trained.glob("page*"))

@@ -19,6 +19,7 @@ def test_predict_in_every_form(trained: Path) -> None:
         "predict", "run", "photographs/test", "--out", "answers.csv", "--contact-sheet", "sheet.png", cwd=trained
     )
     assert done.returncode == 0, done.stderr
+    assert "8 images predicted: answers.csv" in done.stderr
     with (trained / "answers.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
@@ -43,4 +44,9 @@ def test_an_unreadable_file_has_its_own_row_and_the_exit_code_says_so(trained: P
     assert [bool(row["error"]) for row in rows] == [True, False, True]
     assert [bool(row["predicted_label"]) for row in rows] == [False, True, False]
     assert "no such file" in rows[2]["error"]
-    assert "2 of 3 files could not be read, such as " in done.stderr
+    assert "2 of 3 files" in done.stderr
+    reason = rows[0]["error"]
+    table = belvedere("predict", "run", "broken.jpg", cwd=trained)
+    assert (" ".join(table.stdout.split()).count(reason), table.stderr.count(reason)) == (1, 0)
+    file = belvedere("predict", "run", "broken.jpg", "--out", "broken.csv", cwd=trained)
+    assert file.stderr.count(reason) == 1

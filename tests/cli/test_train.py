@@ -28,7 +28,7 @@ def test_set_takes_toml_and_bare_strings() -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("ema_decy=0.99", ["ema_decy", "Did you mean", "ema_decay"]),
+        ("ema_decy=0.99", ["'ema_decy'", "'ema_decay'"]),
         ("epochs=many", ["epochs", "integer", "'many'"]),
         ("epochs", ["KEY=VALUE", "'epochs'"]),
         ("crop_ratio=[2.0, 0.5]", ["crop_ratio", "smallest"]),

@@ -13,4 +13,16 @@ from belvedere.errors import DatasetError
 def test_list_with_what_is_no_name_is_an_error(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(DatasetError, match=name):
-        read_class_list(tmp_path, {"0", "1"})
+        read_class_list(tmp_path / name, {0, 1})
+
+
+def test_two_numbers_of_one_name_are_named(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("sea\ncrane\nwood\ncrane \n")
+    with pytest.raises(DatasetError, match=r"1 and 3 .*'crane'"):
+        read_class_list(tmp_path / "classes.txt", {0, 2})
+
+
+def test_an_empty_list_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("\n")
+    with pytest.raises(DatasetError, match="empty"):
+        read_class_list(tmp_path / "classes.txt", {0})

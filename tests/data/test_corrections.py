@@ -170,8 +170,9 @@ def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path:
     check_output(tmp_path / "new.csv", [journal, photos], is_table=True, overwrite=False)
     (tmp_path / "linked.csv").hardlink_to(table)
     for out in (table, tmp_path / "photos" / ".." / "t.csv", tmp_path / "linked.csv"):
-        with pytest.raises(UsageError, match="is read by this command"):
+        with pytest.raises(OutputExistsError) as caught:
             check_output(out, [journal, table], is_table=True, overwrite=True)
+        assert (caught.value.path, caught.value.can_overwrite) == (out, False)
     (tmp_path / MARKER_FILE).touch()
     with pytest.raises(OutputExistsError, match=re.escape(f"{journal}, ")):
         check_output(tmp_path, [journal, photos], is_table=False, overwrite=True)
@@ -181,8 +182,9 @@ def test_a_table_is_not_written_over_an_image(photos: Path, journal: Path) -> No
     dataset = load_dataset(photos, corrections=journal)
     for sample in dataset.samples[:2]:
         before = sample.path.read_bytes()
-        with pytest.raises(UsageError, match="is read by this command"):
+        with pytest.raises(OutputExistsError) as caught:
             export_table(dataset, sample.path, overwrite=True)
+        assert (caught.value.path, caught.value.can_overwrite) == (sample.path, False)
         assert sample.path.read_bytes() == before
 
 

@@ -172,6 +172,49 @@ def test_a_folder_without_classes_says_what_is_there(files: tuple[str, ...], sai
     assert said in refusal(make(tmp_path, *files))
 
 
+@pytest.mark.parametrize("test", ["test", "test/images", "test/test", "test/unknown", "test1", "Testbilder"])
+def test_a_split_without_class_folders_is_named(test: str, tmp_path: Path) -> None:
+    make(make_classes(tmp_path, "train"), f"{test}/1.jpg", f"{test}/2.jpg")
+    dataset = load_dataset(tmp_path)
+    assert splits(dataset) == {"train": 2}
+    [warning] = dataset.warnings
+    assert warning.message.startswith(f"2 images in {tmp_path / test} without class folders")
+
+
+def test_a_class_folder_that_is_the_only_one_of_a_split_is_a_class(tmp_path: Path) -> None:
+    dataset = load_dataset(make(make_classes(tmp_path, "train", names="cat images"), "test/images/1.jpg"))
+    assert splits(dataset) == {"train": 2, "test": 1}
+
+
+@pytest.mark.parametrize("parent", ["", "train/"])
+@pytest.mark.parametrize("masks", ["masks", "labels", "ground_truth", "Annotations"])
+def test_folders_of_images_and_of_their_masks_are_no_classes(parent: str, masks: str, tmp_path: Path) -> None:
+    make(tmp_path, f"{parent}images/1.jpg", f"{parent}{masks}/1.png")
+    message = refusal(tmp_path)
+    assert masks in message
+    assert "image and label" in message
+    assert load_dataset(tmp_path / parent, layout="classes").class_names == tuple(sorted(("images", masks)))
+
+
+def test_masks_on_faces_are_classes(tmp_path: Path) -> None:
+    dataset = load_dataset(make_classes(tmp_path, ".", names="with_mask without_mask"))
+    assert dataset.class_names == ("with_mask", "without_mask")
+
+
+def test_a_folder_of_annotations_is_named(tmp_path: Path) -> None:
+    message = refusal(make(tmp_path, "train/images/1.jpg", "train/labels/1.txt", "train/labels/2.txt"))
+    assert "2 files (.txt). Boxes, masks and other annotations are not read" in message
+
+
+def test_a_class_of_hidden_files_is_empty(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'cat'}. Add some" in refusal(make(tmp_path, "cat/.1.jpg", "dog/1.jpg"))
+
+
+def test_training_images_without_class_folders_are_an_error(tmp_path: Path) -> None:
+    message = refusal(make(make_classes(tmp_path, "test"), "train/1.jpg"))
+    assert f"No class folders in {tmp_path / 'train'}" in message
+
+
 def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     make_classes(tmp_path, ".")
     (tmp_path / "t.csv").write_text("image,label\ncat/1.jpg,cat\n")

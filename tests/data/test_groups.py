@@ -75,12 +75,11 @@ def test_folders_within_splits(tmp_path: Path) -> None:
 def test_whole_folders_where_none_is_named_like_a_class(tmp_path: Path) -> None:
     write_image(tmp_path / "bursts" / "a" / "1.png", "red")
     write_image(tmp_path / "bursts" / "b" / "2.png", "blue")
-    (tmp_path / "labels.csv").write_text("image,label\nbursts/a/1.png,cat\nbursts/b/2.png,dog\n")
+    write_image(tmp_path / "bursts" / "b" / "3.png", "green")
+    (tmp_path / "labels.csv").write_text("image,label\nbursts/a/1.png,cat\nbursts/b/2.png,dog\nbursts/b/3.png,cat\n")
     dataset = load_dataset(tmp_path / "labels.csv")
     found, _ = assign_groups(hash_samples(dataset.samples, Progress()), dataset, "folder", Progress())
-    first, second = (str(sample.group) for sample in found.samples)
-    assert first.endswith("bursts/a")
-    assert second.endswith("bursts/b")
+    assert [str(sample.group)[-8:] for sample in found.samples] == ["bursts/a", "bursts/b", "bursts/b"]
 
 
 def test_no_folder_below_the_class_is_an_error(tmp_path: Path) -> None:
@@ -167,3 +166,22 @@ def test_groups_of_another_column_are_refused(
 @pytest.mark.parametrize(("size", "total", "common"), [(19, 20, False), (20, 80, True), (20, 81, False)])
 def test_a_common_layout(size: int, total: int, common: bool) -> None:
     assert is_common_layout(size, total) is common
+
+
+def test_classes_that_are_groups_are_an_error(tmp_path: Path) -> None:
+    rows = [("0.png", "cat", "x"), ("1.png", "cat", "x"), ("2.png", "dog", "y")]
+    for number, row in enumerate(rows):
+        write_image(tmp_path / row[0], "red", number)
+    (tmp_path / "labels.csv").write_text("\n".join(map(",".join, [("image", "label", "kind"), *rows])))
+    with pytest.raises(DatasetError, match="kind"):
+        groups_of(load_dataset(tmp_path / "labels.csv", group_column="kind"), "kind")
+
+
+def test_equal_folders_in_each_class_are_groups_where_the_layout_is_said(tmp_path: Path) -> None:
+    files = [f"{label}/patient{number}/{number}.png" for label in ("cat", "dog") for number in range(3)]
+    for number, file in enumerate(files):
+        write_image(tmp_path / file, "red", number)
+    with pytest.raises(DatasetError, match="`layout` classes"):
+        load_dataset(tmp_path)
+    names, _ = groups_of(load_dataset(tmp_path, layout="classes"), "folder")
+    assert list(names.values()) == [f"patient{number}" for number in (0, 1, 2, 0, 1, 2)]

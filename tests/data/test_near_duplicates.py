@@ -8,7 +8,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from belvedere.data.array_cache import CachedArray
-from belvedere.data.near_duplicates.confirmation import MAX_MISMATCH, detail_size, local_mismatch, pyramid
+from belvedere.data.near_duplicates.confirmation import (
+    MAX_MISMATCH,
+    detail_size,
+    dominant_chroma,
+    have_other_colors,
+    local_mismatch,
+    pyramid,
+)
 from belvedere.data.near_duplicates.descriptors import WHOLE, make_thumbnail
 from belvedere.data.near_duplicates.search import find_near_duplicates
 from belvedere.images.decode import read_image
@@ -60,3 +67,48 @@ def test_copies_are_found_and_no_other_pages(tmp_path: Path) -> None:
     thumbnails = cast(CachedArray, np.stack([make_thumbnail(read_image(path)) for path in paths]))
     [pair] = find_near_duplicates(paths, thumbnails, Progress())
     assert (pair.first, pair.second) == (3, 8)
+
+
+def draw_product(color: tuple[int, int, int]) -> Image.Image:
+    """Return a bottle of one color on white."""
+    image = Image.new("RGB", (150, 150), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle((45, 50, 105, 140), 12, fill=color)
+    draw.rectangle((65, 15, 85, 50), fill=color)
+    draw.rectangle((50, 80, 100, 105), fill="white")
+    return image
+
+
+def test_products_of_other_colors_are_no_copies_and_darker_or_gray_ones_are(tmp_path: Path) -> None:
+    red = draw_product((200, 40, 50))
+    images = [red, draw_product((20, 90, 180)), red.point(lambda value: value * 0.8), red.convert("L")]
+    paths = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        image.save(path)
+    thumbnails = np.stack([make_thumbnail(read_image(path)) for path in paths])
+    pairs = {
+        (pair.first, pair.second) for pair in find_near_duplicates(paths, cast(CachedArray, thumbnails), Progress())
+    }
+    assert pairs >= {(0, 2), (0, 3)} and (0, 1) not in pairs
+
+
+def test_dominant_chroma_by_hand() -> None:
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[:, :32] = (228, 128, 128)  # luminance 157.9
+    np.testing.assert_allclose(dominant_chroma(pixels), [70.1, -29.9], atol=2)
+    assert np.linalg.norm(dominant_chroma(np.full((64, 64, 3), 90, np.uint8))) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "other"),
+    [
+        ((20, 0), (0, 20), True),
+        ((20, 0), (14, 14), False),
+        ((20, 0), (-14.9, 0), False),  # nearly gray
+        ((20, 0), (-15, 0), True),
+        ((20, 0), (15, 25.9), False),  # 60 degrees at most
+        ((20, 0), (15, 26.1), True),
+    ],
+)
+def test_colors_differ_from_60_degrees(first: tuple[float, float], second: tuple[float, float], other: bool) -> None:
+    assert have_other_colors(np.array(first, np.float32), np.array(second, np.float32)) == other

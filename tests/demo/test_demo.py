@@ -1,20 +1,38 @@
-"""The demo: the whole job on a small practice set."""
+"""The demo: every stage on a small dataset."""
 
 import json
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+import belvedere
 from belvedere.auditing.audit import audit
+from belvedere.cli import app
+from belvedere.cli.ending import run
 from belvedere.demo.dataset import make_synthetic_dataset
-from belvedere.demo.demo import DetectionScore, compare_with_truth, run_demo
+from belvedere.demo.demo import Demo, DetectionScore, compare_with_truth, run_demo
 from belvedere.errors import OutputExistsError
 from belvedere.inference.model import load_model
 from notebook_html import NotebookHtml
 
 
-def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
-    shown = run_demo(tmp_path / "demo", train_per_class=6, test_per_class=3, epochs=1)
+def test_the_demo_does_the_whole_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results: list[Demo] = []
+
+    def small(out: Path, **options: Any) -> Demo:
+        results.append(run_demo(out, train_per_class=6, test_per_class=3, epochs=1, **options))
+        return results[0]
+
+    monkeypatch.setattr(belvedere, "run_demo", small)
+    assert run(["demo", "--out", str(tmp_path / "demo")]) == 0
+    [shown] = results
+    check_lines(shown, capsys.readouterr())
     assert shown.report.is_file()
     assert (tmp_path / "demo" / "fjord.png").is_file()
     assert shown.fjord.answer in (*shown.run.evaluation.class_names, "none of these")
@@ -25,13 +43,13 @@ def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
     for name in truth["unreadable"]:
         assert name in report
     for group in truth["duplicates"]:
-        assert all(name in log for name in group)  # found without being told
+        assert all(name in log for name in group)
     found = {one.name: one for one in shown.scores}
     assert set(found) == {"wrong labels", "groups of duplicates", "split leaks", "unreadable files"}
     for what in ("groups of duplicates", "split leaks", "unreadable files"):
         assert found[what].recall == found[what].precision == 1, what
     assert found["wrong labels"].planted == len(truth["wrong_labels"])
-    assert found["wrong labels"].recall >= 0.5  # of six pictures a class
+    assert found["wrong labels"].recall >= 0.5  # with six images of each class
     assert found["wrong labels"].precision >= 0.5
     assert (tmp_path / "demo" / "audit" / "report.html").is_file()
     html = shown._repr_html_() or ""
@@ -44,6 +62,27 @@ def test_the_demo_does_the_whole_job(tmp_path: Path) -> None:
     assert json.loads(json.dumps(plain)) == plain
     with pytest.raises(OutputExistsError):
         run_demo(tmp_path / "demo")
+
+
+def check_lines(shown: Demo, printed: Any) -> None:
+    """Check stdout, with the results, and stderr, with the stages, the reports and commands to continue with."""
+    assert ["image", "prediction", "confidence"] in [line.split()[:3] for line in printed.out.splitlines()]
+    assert f"accuracy {shown.run.evaluation.accuracy:.1%} " in printed.out
+    lines = printed.err.splitlines()
+    stages = [line for line in lines if re.match(r"\d/\d [A-Z]", line)]
+    assert [line[:3] for line in stages] == [f"{number}/{len(stages)}" for number in range(1, len(stages) + 1)]
+    assert str(6 * (6 + 3)) in stages[0].split()
+    assert lines.index(stages[2]) < lines.index("Evaluating the model") < lines.index(stages[3])
+    reports = [Path(line.split(": ")[1]) for line in lines if line.startswith("Report")]
+    assert reports == [shown.audit_report, shown.report]
+    assert all(report.is_file() for report in reports)
+    commands = [shlex.split(line) for line in lines[lines.index("Next:") + 1 :]]
+    assert len(commands) == 3
+    group: Any = typer.main.get_command(app)
+    for program, verb, *words in commands:
+        assert (program, *[word for word in words if not Path(word).exists()]) == ("belvedere",)
+        with group.commands[verb].make_context(verb, words):
+            pass
 
 
 def test_planted_wrong_labels_are_found_by_the_model_that_comes_with_belvedere(tmp_path: Path) -> None:

@@ -168,8 +168,9 @@ def test_what_is_read_is_never_replaced_by_another_file(place: str, model: Path,
     (tmp_path / "linked.onnx").hardlink_to(model)
     (tmp_path / "link.onnx").symlink_to(model)
     before = (tmp_path / place).read_bytes()
-    with pytest.raises(UsageError, match=place):
+    with pytest.raises(OutputExistsError) as caught:
         belvedere.calibrate(model, table, out=tmp_path / place, overwrite=True)
+    assert (caught.value.path, caught.value.can_overwrite) == (tmp_path / place, False)
     assert (tmp_path / place).read_bytes() == before
 
 

@@ -1,6 +1,8 @@
 """The report: complete, escaped, alone, and quiet in a real browser."""
 
+import base64
 import dataclasses
+import hashlib
 import math
 import re
 import shutil
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from belvedere.errors import UsageError
+from belvedere.evaluation.metrics import compute_metrics
 from belvedere.evaluation.report.html import write_report
 from belvedere.evaluation.run_results import RunResults
 from belvedere.inference.model import Model
@@ -20,6 +23,7 @@ from belvedere.types.data import DataWarning, ModelId, Sample
 from belvedere.types.evaluation import ClassMetrics, Confusion, EpochMetrics, Evaluation, ReliabilityBin
 from belvedere.types.model import Layer, ModelCard, Preprocess, Provenance
 from belvedere.types.prediction import Prediction
+from review_server import BROWSERS
 
 SCRIPT = "<script>document.title='ran'</script>"
 DASH = "\N{EN DASH}"
@@ -68,6 +72,7 @@ CARD = ModelCard(
 )
 BARE = RunResults(
     title=f"runs/{SCRIPT}",
+    out=Path(f"runs/{SCRIPT}"),
     evaluation=EVALUATION,
     model_id=ModelId(f"{SCRIPT}/model.onnx", "ab" * 32),
     card=CARD,
@@ -144,10 +149,13 @@ def page(text: str) -> Page:
 
 
 def test_nothing_can_run_and_nothing_is_fetched(text: str, page: Page) -> None:
-    assert not {"script", "iframe", "object", "link", "base", "form"} & {tag for tag, _ in page.tags}
+    assert not {"iframe", "object", "link", "base", "form"} & {tag for tag, _ in page.tags}
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert len(scripts) == len(page.named("script")) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     assert not re.search(r"https?:", text)
     policies = [each["content"] for each in page.named("meta") if "http-equiv" in each]
-    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    assert policies == [f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"]
     for tag, attributes in page.tags:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href"):
@@ -192,8 +200,9 @@ def test_headings_are_in_order_and_links_lead_somewhere(page: Page) -> None:
 
 
 def test_images_and_charts_have_words_and_tables_captions(page: Page) -> None:
-    assert len(page.named("img")) == 4
-    assert all(each["alt"].startswith("Image. ") for each in page.named("img"))
+    images = [each for each in page.named("img") if each.get("class") != "shown"]  # that of the dialog is filled later
+    assert len(images) == len([each for each in page.named("button") if each.get("class") == "enlarge"]) == 5
+    assert all(each["alt"].startswith("Enlarge: ") for each in images)
     assert len(page.named("svg")) == 4
     assert all(each["aria-label"] for each in page.named("figure") if each.get("role") == "img")
     assert len(page.named("table")) == len(page.named("caption"))
@@ -224,7 +233,7 @@ def test_a_report_without_history_notes_and_images(tmp_path: Path) -> None:
     _, page = read_page(tmp_path, dataclasses.replace(BARE, evaluation=evaluation))
     assert "No data issues found." in page.words
     assert len(page.named("svg")) == 3
-    assert not page.named("img")
+    assert [each.get("class") for each in page.named("img")] == ["shown"]  # of the dialog
     assert "Table of all epochs" not in page.words
 
 
@@ -278,7 +287,8 @@ def test_what_limits_the_figures_is_said_at_the_top(tmp_path: Path) -> None:
 
 
 def test_an_image_is_shown_at_its_own_size(text: str, page: Page) -> None:
-    assert {(image["width"], image["height"]) for image in page.named("img")} == {("30", "20")}
+    shown = [image for image in page.named("img") if "src" in image]
+    assert {(image["width"], image["height"]) for image in shown} == {("30", "20")}
     assert "object-fit: scale-down" in text  # a small one is not blown up to the width of its column
 
 
@@ -328,5 +338,39 @@ def test_nothing_runs_in_a_browser(written: Path, tmp_path: Path) -> None:
     )
     page = Page(result.stdout)
     assert "<title>Report on runs/&lt;script&gt;" in result.stdout
-    assert not page.named("script")
-    assert len(page.named("img")) == 4
+    assert len(page.named("script")) == 1  # that of the enlarged images
+    assert len([image for image in page.named("img") if "src" in image]) == 5
+
+
+@pytest.mark.skipif(not BROWSERS, reason="Chromium is not installed")
+def test_images_open_enlarged_and_cells_lead_to_their_images(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    names, sample = ("sea", "street"), tmp_path / "1.png"
+    Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(sample)
+    wrong = [Prediction(str(sample), "street", 0.9, (0.1, 0.9), label="sea", class_names=names)] * 3
+    right = Prediction(str(sample), "sea", 0.9, (0.9, 0.1), label="sea", class_names=names)
+    evaluation = compute_metrics([*wrong, right], names, split="test")
+    card = dataclasses.replace(CARD, class_names=names)
+    samples = {"Images": [Sample(sample, str(sample), "sea", None)]}
+    write_report(
+        tmp_path, dataclasses.replace(BARE, out=Path("run"), card=card, evaluation=evaluation, samples=samples)
+    )
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(BROWSERS[0]), args=["--no-sandbox"])
+        page = browser.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.goto((tmp_path / "report.html").as_uri())
+        page.locator("g.has-images path").first.click()
+        cell = page.locator("details[open]")
+        assert "sea predicted as street" in cell.inner_text()
+        cell.locator("button.enlarge").first.click()
+        assert page.locator("dialog .path").inner_text() == str(sample)
+        assert page.locator("dialog .command").inner_text() == "belvedere explore run --cell sea,street"
+        page.keyboard.press("ArrowLeft")
+        assert page.locator("dialog .place").inner_text() == "3 of 3"
+        page.keyboard.press("Escape")
+        assert not page.locator("dialog").is_visible()
+        assert cell.locator("button.enlarge").last.evaluate("each => each === document.activeElement")
+        assert not problems
+        browser.close()

@@ -1,5 +1,6 @@
 """Results in a notebook: their tables and images; small, even for many classes and noisy images."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from PIL import Image
 import belvedere
 from belvedere.evaluation.calibrate import CalibrationMetrics
 from belvedere.evaluation.metrics import compute_metrics
-from belvedere.evaluation.report.notebook import MAX_CHANGES, MAX_CLASS_ROWS, MAX_CONFUSIONS, MAX_MISTAKES
+from belvedere.evaluation.report.notebook import MAX_CHANGES, MAX_CLASS_ROWS, MAX_CONFUSIONS, MAX_MISTAKES, MAX_SAMPLES
 from belvedere.types.data import DataWarning
 from belvedere.types.evaluation import Evaluation, TagMetrics
 from belvedere.types.model import Uncertainty
-from conftest import CLASS_NAMES, make_prediction, write_image
+from conftest import CLASS_NAMES, make_prediction, write_classes, write_image
 from notebook_html import NotebookHtml
 from run_folders import write_both
 
@@ -29,6 +30,45 @@ def evaluate_mistakes(folder: Path, number: int) -> Evaluation:
         make_prediction(str(image), "red", 0.2, 0.5 + index / 1000, 0.1) for index, image in enumerate(images)
     ]
     return compute_metrics([*predictions, make_prediction("gone.png", "red", 0.1, 0.9, 0.0)], CLASS_NAMES, split="test")
+
+
+def test_a_dataset_shows_numbers_and_a_row_of_images_for_each_round(tmp_path: Path) -> None:
+    write_classes(tmp_path / "images" / "train", 8)
+    write_classes(tmp_path / "images" / "test", 2, CLASS_NAMES[:1])
+    (tmp_path / "images" / "note.txt").touch()
+    read = NotebookHtml(belvedere.load_dataset(tmp_path / "images")._repr_html_())
+    assert f"{tmp_path / 'images'}: 26 images" in read.texts
+    start = read.texts.index("class")
+    assert read.texts[start : start + 12] == [
+        *("class", "train", "test"),
+        *("blue", "8", "2"),
+        *("green", "8", "0"),
+        *("red", "8", "0"),
+    ]
+    assert len(read.sources) == MAX_SAMPLES
+    assert read.texts[-3:] == list(CLASS_NAMES)
+    assert any(text.startswith("Warning: ") for text in read.texts)
+
+
+def test_the_images_of_each_class_are_in_its_column(tmp_path: Path) -> None:
+    for each, name in zip((8, 1, 3), CLASS_NAMES, strict=True):
+        write_classes(tmp_path, each, [name])
+    html = belvedere.load_dataset(tmp_path)._repr_html_() or ""
+    cells = re.findall(r"<div></div>|<figure>.*?</figure>", html[html.index("grid-template-columns: repeat(3,") :])
+    assert len(cells) == 6 * 3
+    shown = [[NotebookHtml(cell).texts for cell in cells[column::3]] for column in range(3)]
+    assert shown == [
+        [[name]] * number + [[]] * (6 - number) for name, number in zip(CLASS_NAMES, (6, 1, 3), strict=True)
+    ]
+
+
+def test_a_dataset_without_splits_and_with_many_classes_is_small(tmp_path: Path) -> None:
+    names = [f"class {index:03d}" for index in range(120)]
+    for name in names:
+        write_image(tmp_path / name / "1.png", "red")
+    read = NotebookHtml(belvedere.load_dataset(tmp_path)._repr_html_())
+    assert {"images", f"{120 - MAX_CLASS_ROWS} more classes"} <= {*read.texts}
+    assert len(read.sources) == MAX_CLASS_ROWS
 
 
 def test_an_evaluation_shows_metrics_matrix_and_mistakes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from belvedere.errors import BelvedereError, DatasetError, InvalidModelError, OutputExistsError
 from belvedere.evaluation.evaluate import evaluate
 from belvedere.evaluation.metrics import compute_metrics
-from belvedere.evaluation.report.tiles import mistake_tiles, sample_tiles
+from belvedere.evaluation.report.tiles import TILE_SIZE, mistake_tiles, sample_tiles
 from belvedere.evaluation.run_folder import write_results
 from belvedere.evaluation.run_results import RunResults
 from belvedere.inference.model import Model
@@ -148,7 +148,9 @@ def test_history_is_written_where_there_is_one(tmp_path: Path) -> None:
     evaluation = compute_metrics([make_prediction("gone.png", "red", 1.0, 0.0, 0.0)], CLASS_NAMES, split="test")
     rows = tuple(EpochMetrics(n, 1.5, 100.0, 0.001, 1.0 / n, 0.5, 0.9, 0.6) for n in (1, 2))
     samples = [Sample(tmp_path / "gone.png", "gone.png", "red", "test")]
-    write_results(tmp_path, RunResults("run", evaluation, MODEL, CARD, (), {"Test": samples}, "belvedere", 3.0, rows))
+    write_results(
+        tmp_path, RunResults("run", tmp_path, evaluation, MODEL, CARD, (), {"Test": samples}, "belvedere", 3.0, rows)
+    )
     with (tmp_path / "history.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert [(row["epoch"], float(row["loss"])) for row in read] == [("1", 1.0), ("2", 0.5)]
@@ -172,10 +174,9 @@ def test_mistakes_are_shown_most_confident_first_with_both_labels(tmp_path: Path
     evaluation = compute_metrics(
         [make_prediction(name, "red", *values) for name, values in rows], CLASS_NAMES, split="test"
     )
-    samples = [Sample(tmp_path / name, name, "red", "test") for name, _ in rows]
-    tiles = mistake_tiles(evaluation, {"Test": samples})
+    tiles = mistake_tiles(evaluation, {name: tmp_path / name for name, _ in rows})
     assert [tile.caption for tile in tiles] == [
         "labeled red\npredicted green 90.0%\n2.png",
         "labeled red\npredicted blue 60.0%\n1.png",
     ]
-    assert all(tile.pixels.shape == (150, 150, 3) for tile in tiles)
+    assert all(tile.pixels.shape == (TILE_SIZE, TILE_SIZE, 3) for tile in tiles)

@@ -1,6 +1,7 @@
 """Bounds on the structure of image files: ordinary files are read, what has too much of something is refused."""
 
 import io
+import re
 import runpy
 import struct
 import subprocess
@@ -65,7 +66,7 @@ def test_what_is_at_the_bound_is_read_and_what_is_over_it_is_not(piece: bytes, m
     np.testing.assert_array_equal(decode.read_image(with_many(piece, most)[form]), expected)
     with pytest.raises(InvalidImageError) as caught:
         decode.read_image(with_many(piece, most + 100)[form])
-    assert "more than" in caught.value.reason
+    assert re.search(r"\b\d[\d,]*\b", caught.value.reason)
 
 
 @pytest.mark.parametrize("form", ["GIF", "TIFF"])
@@ -166,7 +167,7 @@ def test_no_slow_file_does_more_than_be_refused(kind: str) -> None:
 
 
 def test_what_stands_behind_an_end_is_counted() -> None:
-    with pytest.raises(InvalidImageError, match="more than"):
+    with pytest.raises(InvalidImageError, match=r"\b\d[\d,]*\b"):
         decode.read_image(JPEG[:2] + b"\xff\xd9" + EXIF * 5000 + JPEG[2:])
 
 

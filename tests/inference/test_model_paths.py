@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from belvedere.inference.model_paths import (
     name_model,
 )
 from belvedere.runtime.output_folder import MARKER_FILE
+from belvedere.types.model import Uncertainty
 from conftest import write_classes, write_image
 
 
@@ -54,13 +56,19 @@ def refusal(*paths: Path | str, model: Path | None = None) -> str:
     return str(raised.value)
 
 
+def words(message: str) -> set[str]:
+    """Return the words and paths of a message, without the punctuation after them."""
+    return {word.rstrip(".,:?") for word in message.split()}
+
+
 @pytest.mark.usefixtures("place")
 def test_a_first_path_that_is_missing_is_no_image() -> None:
-    assert "no file or folder runn. Did you mean run?" in refusal("runn", "holiday")
-    assert "no file or folder holidays/1.png. Did you mean holiday?" in refusal("holidays/1.png")
-    assert "Did you mean" not in refusal("elsewhere", "holiday")
+    assert {"runn", "run"} <= words(refusal("runn", "holiday"))
+    assert {"holidays/1.png", "holiday"} <= words(refusal("holidays/1.png"))
+    assert closest_path(Path("elsewhere")) is None
+    assert "elsewhere" in words(refusal("elsewhere", "holiday"))
     Path("link").symlink_to("nowhere")
-    assert "no file or folder link" in refusal("link")
+    assert "link" in words(refusal("link"))
     _, images = choose_model([Path("run"), Path("missing.png")])
     assert images == [Path("missing.png")]
     assert choose_model([STDIN])[1] == [STDIN]
@@ -85,8 +93,7 @@ def test_a_model_is_first_or_named_and_never_an_image() -> None:
 def test_a_run_that_was_cut_off_is_neither_model_nor_images(left: str) -> None:
     cut(Path("cut.partial"), left)
     for told in (refusal("cut.partial", "holiday"), refusal("holiday", "cut.partial"), refusal("cut", "holiday")):
-        assert "cut.partial is a run folder without model.onnx" in told
-        assert "resume" in told.lower()
+        assert {"cut.partial", "model.onnx", "resume"} <= words(told.lower())
     for path in ("cut", "cut.partial"):
         with pytest.raises(InvalidModelError):
             load_model(path)
@@ -98,7 +105,7 @@ def test_results_without_a_model_are_no_images() -> None:
     Path("results/metrics.json").touch()
     assert explain_no_model("results") == ""  # anybody's folder
     Path("results", MARKER_FILE).touch()
-    assert "results holds results without a model.onnx" in refusal("results", "holiday")
+    assert refusal("results", "holiday") == explain_no_model("results")
 
 
 @pytest.mark.usefixtures("place")
@@ -107,20 +114,21 @@ def test_weights_are_no_model(suffix: str) -> None:
     weights = Path(f"run/weights{suffix.upper()}")
     weights.write_bytes(b"\0" * 16)
     for told in (refusal(weights, "holiday"), refusal("holiday", weights)):
-        assert "Give run/model.onnx." in told
-    with pytest.raises(InvalidModelError, match="holds weights"):
+        assert {str(weights), "run/model.onnx"} <= words(told)
+    with pytest.raises(InvalidModelError, match=r"run/model\.onnx"):
         load_model(weights)
 
 
 @pytest.mark.usefixtures("place")
 def test_every_use_of_images_refuses_a_model(tmp_path: Path) -> None:
     model = load_model("run")
-    with pytest.raises(UsageError, match="run is a model"):
+    with pytest.raises(UsageError, match=r"^run "):
         model.predict(["holiday", "run"])
-    with pytest.raises(UsageError, match="run is a model"):
+    with pytest.raises(UsageError, match=r"^run "):
         export("run", tmp_path / "out.onnx", "float16-weights", calibration_data="run")
     write_classes(Path("photos"), 2)
-    with pytest.raises(UsageError, match=r"has no out-of-distribution score|is a model"):
+    model._card = replace(model.card, uncertainty=Uncertainty(ood_score_quantiles=(0.0, 1.0)))
+    with pytest.raises(UsageError, match=r"^run "):
         evaluate(model, load_dataset("photos"), ood="run")
 
 

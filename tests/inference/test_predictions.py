@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ from PIL import Image
 
 import belvedere
 from belvedere.errors import InvalidImageError, InvalidModelError, MissingDependencyError, UsageError
+from belvedere.inference.display import MAX_COLUMNS
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import BUNDLED
+from belvedere.inference.predictions import Predictions
 from belvedere.runtime import dependencies
-from belvedere.types.prediction import Prediction
-from conftest import CLASS_NAMES, make_pixels, write_image
+from belvedere.types.prediction import Prediction, Tag
+from conftest import CLASS_NAMES, MODEL, make_pixels, make_prediction, write_image
+from notebook_html import NotebookHtml
 
 BATCH = np.stack([make_pixels(CLASS_NAMES[number % 3], number) for number in range(100)])
 
@@ -96,6 +100,29 @@ def test_a_notebook_shows_images(opened: Model, tmp_path: Path) -> None:
     assert opened.predict(iter(BATCH))[3:]._repr_html_().count("data:image/jpeg") == 17
     assert opened.predict([])._repr_html_()
     assert "mean-colour" in opened._repr_html_()
+
+
+def test_a_notebook_shows_probabilities_and_tags() -> None:
+    tags = (Tag("red", 0.7, 0.9), Tag("blue", 0.3, 0.8))
+    several = replace(make_prediction("1.png", None, 0.2, 0.05, 0.75), tags=tags)
+    found = Predictions([several, make_prediction("2.png", None)], CLASS_NAMES, MODEL)
+    read = NotebookHtml(found._repr_html_())
+    assert read.texts == [
+        *("image", "answer", *CLASS_NAMES, "tags"),
+        *("1.png", "red", "20.0%", "5.0%", "75.0%", "red 70%, blue 30%"),
+        *("2.png", "not read: empty file"),
+    ]
+
+
+def test_a_notebook_lists_the_most_probable_of_many_classes() -> None:
+    names = [f"class {index}" for index in range(MAX_COLUMNS + 1)]
+    probabilities = [0.5, 0.3, 0.1, *[0.1 / (len(names) - 3)] * (len(names) - 3)]
+    found = Predictions([make_prediction("1.png", None, *probabilities, names=names)], names, MODEL)
+    read = NotebookHtml(found._repr_html_())
+    assert read.texts == [
+        *("image", "answer", "confidence", "other classes"),
+        *("1.png", "class 0", "50.0%", "class 1 30.0%, class 2 10.0%"),
+    ]
 
 
 def test_embeddings_and_activation_maps(opened: Model, tmp_path: Path) -> None:

@@ -80,14 +80,14 @@ def test_close_learns_why_the_predictions_ended(opened: Model, data: Path, tmp_p
     class Kept(Lines):
         def write(self, prediction: Prediction) -> None:
             if prediction.answer == "green":
-                raise BelvedereError("not green")
+                raise BelvedereError("green")
 
         def close(self, error: str | None = None) -> None:
             seen.append(error)
 
-    with pytest.raises(BelvedereError, match="not green"):
+    with pytest.raises(BelvedereError, match="green"):
         belvedere.predict(opened, data, out=tmp_path / "a.kept")
-    assert seen == ["not green"]
+    assert seen == ["green"]
     assert not (tmp_path / "a.kept").exists()
 
 

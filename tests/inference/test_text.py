@@ -12,13 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from belvedere.cli.prediction_table import TABLE_ROWS, register_table
 from belvedere.cli.tables import (
-    TABLE_ROWS,
-    register_table,
     show_card,
     show_evaluation,
     show_layers,
-    show_predictions,
 )
 from belvedere.errors import UnknownNameError, UsageError
 from belvedere.evaluation.metrics import compute_metrics
@@ -220,76 +218,6 @@ def some_names(count: int, length: int) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize("count", [2, 6, 40])
-@pytest.mark.parametrize("length", [3, 8, 17, 90])
-@pytest.mark.parametrize("image", ["1.png", "a/long/path/" * 12 + "1.png"])
-def test_numbers_are_whole_and_the_answer_is_beside_them(width: int, count: int, length: int, image: str) -> None:
-    names = some_names(count, length)
-    weights = [(7 * number + 3) % count + 1 for number in range(count)]
-    values = [weight / sum(weights) for weight in weights]
-    row = make_prediction(image, None, *values, names=names)
-    text = shown(width, show_predictions, [row, BAD], names)
-    numbers = re.findall(r"\d+\.\d%", text)
-    fits = len(numbers) == count
-    ranked = sorted(values, reverse=True)
-    expected = values if fits else ranked[:3]
-    assert numbers == [f"{value:.1%}" for value in expected]
-    assert fits == (15 + 2 + min(max(length, 8), 16) + count * (2 + min(max(length, 6), 16)) <= width or count < 3)
-    assert names[values.index(ranked[0])][:16] in text
-    assert "…" not in text
-    assert "photos/2.png: not read: empty file" in text
-    assert image in "".join(line[:200].split("  ")[0].strip() for line in text.splitlines())
-
-
-def test_all_six_classes_of_the_article_fit_eighty_columns() -> None:
-    names = ("buildings", "forest", "glacier", "mountain", "sea", "street")
-    text = shown(
-        80,
-        show_predictions,
-        [make_prediction("scene.jpg", None, 0.01, 0.02, 0.9, 0.03, 0.03, 0.01, names=names)],
-        names,
-    )
-    assert text.splitlines()[0].split() == ["image", "answer", *names]
-    assert text.splitlines()[1].split() == [
-        "scene.jpg",
-        "glacier",
-        "1.0%",
-        "2.0%",
-        "90.0%",
-        "3.0%",
-        "3.0%",
-        "1.0%",
-    ]
-
-
-@pytest.mark.parametrize("width", [60, 80, 200])
-def test_none_of_these_is_the_answer_and_no_class_stands_out(width: int) -> None:
-    file = io.StringIO()
-    console = PlainConsole(file=file, width=width, force_terminal=True, color_system="standard")
-    show_predictions(console, [fjord(), replace(GOOD, none_of_these=False)], CLASS_NAMES)
-    _, none, known, _ = file.getvalue().split("\n", 3)
-    assert re.sub(r"(\x1b\[[0-9;]*m| )+", " ", none).strip() == "fjord.jpg none of these 60.0% 30.0% 10.0%"
-    green = "32m"  # as the class that is the answer
-    assert (green in none, green in known) == (False, True)
-
-
-@pytest.mark.parametrize("width", [60, 200])
-def test_no_name_is_taken_for_markup_or_control(width: int) -> None:
-    names = ("[red]x[/red]", "[/]", ":smile:")
-    rows = [make_prediction("[bold]y[/bold]\x1b[2J", None, 0.5, 0.3, 0.2, names=names), replace(BAD, error="[link]z")]
-    text = shown(width, show_predictions, rows, names)
-    for name in (*names, "[link]z"):
-        assert name in text
-    assert r"[bold]y[/bold]" in text
-    assert "\x1b" not in text
-
-
-def test_notes_stand_below() -> None:
-    text = shown(80, show_predictions, [replace(GOOD, warnings=("first of 2 frames",))], CLASS_NAMES)
-    assert text.splitlines()[-1] == "photos/1.png: first of 2 frames"
-
-
-@pytest.mark.parametrize("width", [60, 80, 200])
-@pytest.mark.parametrize("count", [2, 6, 40])
 @pytest.mark.parametrize("length", [8, 90])
 def test_evaluation_shows_whole_figures(width: int, count: int, length: int) -> None:
     names = some_names(count, length)
@@ -399,15 +327,3 @@ def test_json_holds_tags_with_confidence_and_the_set() -> None:
     assert found["prediction_set"] == ["blue", "green"]
     assert (found["answer"], found["none_of_these"]) == ("blue", False)
     assert fjord().to_dict()["answer"] == "none of these"
-
-
-def test_a_table_says_below_it_what_the_probabilities_do_not() -> None:
-    console = PlainConsole(file=io.StringIO(), width=90)
-    show_predictions(console, [tagged(), replace(fjord(), image="none.jpg")], CLASS_NAMES)
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "fjord.jpg: also contains: blue 58%, green 42%" in shown
-    assert "fjord.jpg: prediction set (95%): blue, green" in shown
-    _, note = shown.split("none.jpg:")
-    assert " ".join(note.split()) == (
-        "none of these: more unusual than 97% of the training images; most probable: blue"
-    )

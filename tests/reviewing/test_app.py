@@ -33,7 +33,7 @@ from belvedere.reviewing.items import ReviewItems
 from belvedere.reviewing.models import Embed
 from belvedere.reviewing.neighbors import NeighborIndex
 from belvedere.reviewing.queue import LOCK_SECONDS, Entry, Filter, Queue
-from belvedere.reviewing.server import _load_data, create_context, list_entries, review
+from belvedere.reviewing.server import create_context, list_entries, load_data, review
 from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import (
     CLASS_KEYS,
@@ -133,7 +133,7 @@ def test_the_dataset_is_read_as_the_audit_read_it(tmp_path: Path) -> None:
     for number, each in enumerate((dataset, table)):
         out = tmp_path / f"audit{number}"
         belvedere.audit(each, out=out, label_issues=False, near_duplicates=False)
-        assert _load_data(out, None, None, Progress()) == each
+        assert load_data(out, None, None, Progress()) == each
 
 
 def test_missing_image_is_not_replaced_by_another_of_its_name(run: Path, tmp_path: Path) -> None:
@@ -597,7 +597,7 @@ def test_local_name_needs_no_token(scene: ReviewContext) -> None:
 
 @pytest.mark.parametrize(("host", "port"), [("a..b", 0), ("x" * 64, 0), ("", 0), ("127.0.0.1", 70_000)])
 def test_unavailable_address_raises_usage_error(host: str, port: int) -> None:
-    with pytest.raises(UsageError, match=f"Cannot listen on {host}, port {port}: "):
+    with pytest.raises(UsageError, match=f" {host}, port {port}: "):
         listen(host, port)
 
 

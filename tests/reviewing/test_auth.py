@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from belvedere.reviewing.auth import LIMITS, AuthMiddleware, RequestGuard
-from belvedere.reviewing.server import make_server
+from belvedere.reviewing.page_server import make_server
 from belvedere.runtime.network import listen
 from belvedere.serving.limits import Limits
 

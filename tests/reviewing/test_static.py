@@ -14,6 +14,7 @@ from conftest import CLASS_NAMES, write_image
 from review_server import (
     DOUBTS,
     Server,
+    ThreadServer,
     left,
     open_browser,
     open_page,
@@ -38,18 +39,25 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
+    with open_review(write_run(tmp_path), ThreadServer) as started:
+        yield started
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Server]:
+    """The server as a command, which a test may kill."""
     with open_review(write_run(tmp_path)) as started:
         yield started
 
 
-def test_two_hundred_decisions_a_kill_and_a_restart(browser: Any, server: Server) -> None:
-    page = open_page(browser.new_context(), server)
+def test_eighty_decisions_a_kill_and_a_restart(browser: Any, process: Server) -> None:
+    page = open_page(browser.new_context(), process)
     said: list[tuple[str, str]] = []  # what the page acknowledged: the picture and its new label
-    for turn in range(200):
-        if turn == 120:
-            server.kill()
-            server.start()
-        if turn == 60:
+    for turn in range(80):
+        if turn == 50:
+            process.kill()
+            process.start()
+        if turn == 25:
             page.reload()
             settle(page)
         image, given = shown(page), page.locator("article").get_attribute("data-label")
@@ -58,49 +66,49 @@ def test_two_hundred_decisions_a_kill_and_a_restart(browser: Any, server: Server
         press(page, KEYS[label])
         assert page.locator("#status").inner_text().startswith(f"{image}.png: ")
         said.append((image, label))
-    found = [(Path(each.image).stem, each.to[0] if each.to else str(each.old_label)) for each in server.decisions()]
+    found = [(Path(each.image).stem, each.to[0] if each.to else str(each.old_label)) for each in process.decisions()]
     assert found == said
-    assert [int(image) for image, _ in said] == list(range(200))  # the surest first, each once
-    ending = server.end()
-    assert "200 decisions" in ending
-    assert "20 items left" in ending
+    assert [int(image) for image, _ in said] == list(range(80))  # the surest first, each once
+    ending = process.end()
+    assert "80 decisions" in ending
+    assert "140 items left" in ending
     assert "Traceback" not in ending
 
 
-def test_a_kill_between_the_disk_and_the_page(browser: Any, server: Server) -> None:
-    """The server dies while a decision is under way: it is sent again until the page can say that it counts, once."""
-    page = open_page(browser.new_context(), server)
+def test_a_kill_between_the_disk_and_the_page(browser: Any, process: Server) -> None:
+    """The process dies while a decision is under way: it is sent again until the page can say that it counts, once."""
+    page = open_page(browser.new_context(), process)
     press(page, "1")
-    server.kill()
+    process.kill()
     page.keyboard.press("2")
     page.wait_for_selector("#status.error")
     assert "Not recorded yet" in page.locator("#status").inner_text()
     page.keyboard.press("3")  # not taken: the first one is not through
-    server.start()
+    process.start()
     page.wait_for_selector("#status:not(.error)", timeout=60_000)
     settle(page)
-    assert [Path(each.image).stem for each in server.decisions()] == ["000", "001"]
+    assert [Path(each.image).stem for each in process.decisions()] == ["000", "001"]
     assert shown(page) == "002"
 
 
-def test_killed_again_and_again_nothing_is_lost_or_invented(browser: Any, server: Server) -> None:
+def test_killed_again_and_again_nothing_is_lost_or_invented(browser: Any, process: Server) -> None:
     """Killed at any moment, with a torn line left behind."""
-    page = open_page(browser.new_context(), server)
-    for turn in range(12):
+    page = open_page(browser.new_context(), process)
+    for turn in range(6):
         image = shown(page)
         page.keyboard.press("k")
-        time.sleep(0.004 * turn)  # somewhere on the way
-        server.kill()
-        if turn % 4 == 3:
-            with server.journal.open("ab") as file:
+        time.sleep(0.008 * turn)  # somewhere on the way
+        process.kill()
+        if turn % 2:
+            with process.journal.open("ab") as file:
                 file.write(b'{"id": "torn')
-        server.start()
+        process.start()
         settle(page)
         page.wait_for_selector("#status:not(.error)", state="attached", timeout=60_000)  # it may be empty
         page.wait_for_selector(f'#left:has-text("{DOUBTS - turn - 1} left")', timeout=60_000)
         assert image == f"{turn:03}"
-    text = read_corrections(server.journal)
-    assert [Path(each.image).stem for each in text.decisions] == [f"{turn:03}" for turn in range(12)]
+    text = read_corrections(process.journal)
+    assert [Path(each.image).stem for each in text.decisions] == [f"{turn:03}" for turn in range(6)]
     assert len(text.damaged) == 3
 
 
@@ -185,38 +193,38 @@ def test_undo_tag_exclude_skip_and_filter(browser: Any, server: Server) -> None:
     assert [Path(each.image).stem for each in active_decisions(server.decisions())] == ["001", "004"]
 
 
-def test_undo_after_a_restart(browser: Any, server: Server) -> None:
-    """What another page, or an earlier server, recorded can be undone by its button."""
-    press(open_page(browser.new_context(), server), "2", "3")
-    server.kill()
-    server.start()
-    page = open_page(browser.new_context(), server)
+def test_undo_after_a_restart(browser: Any, process: Server) -> None:
+    """What another page, or an earlier process, recorded can be undone by its button."""
+    press(open_page(browser.new_context(), process), "2", "3")
+    process.kill()
+    process.start()
+    page = open_page(browser.new_context(), process)
     assert shown(page) == "002"
     press(page, "u")  # of this page there is nothing yet: nobody else's is taken back
     assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
-    assert len(server.decisions()) == 2
+    assert len(process.decisions()) == 2
     page.locator("[data-undo]").nth(1).click()
     settle(page)
     assert shown(page) == "000"
-    [kept] = active_decisions(server.decisions())
+    [kept] = active_decisions(process.decisions())
     assert Path(kept.image).stem == "001"
 
 
-def test_undo_after_a_restart_with_another_journal(browser: Any, server: Server) -> None:
+def test_undo_after_a_restart_with_another_journal(browser: Any, process: Server) -> None:
     """In the same tab: what was decided for the journal before is not asked for, or once at most if it is gone."""
-    page = open_page(browser.new_context(), server)
+    page = open_page(browser.new_context(), process)
     press(page, "k")
-    server.kill()
-    server.options = ("--corrections", str(server.journal.with_name("other.jsonl")))
-    server.start()
+    process.kill()
+    process.options = ("--corrections", str(process.journal.with_name("other.jsonl")))
+    process.start()
     page.reload()
     settle(page)
     press(page, "u")
     assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
-    server.kill()
-    server.journal.unlink()
-    server.options = ()
-    server.start()
+    process.kill()
+    process.journal.unlink()
+    process.options = ()
+    process.start()
     page.reload()
     settle(page)
     press(page, "u")
@@ -301,7 +309,7 @@ def test_nothing_is_asked_of_another_machine(browser: Any, server: Server) -> No
 
 @pytest.fixture
 def small_server(tmp_path: Path) -> Iterator[Server]:
-    with open_review(write_run(tmp_path, 9)) as started:
+    with open_review(write_run(tmp_path, 9), ThreadServer) as started:
         yield started
 
 
@@ -439,7 +447,7 @@ def test_on_a_photograph_that_is_gone_nothing_is_decided(browser: Any, small_ser
 
 @pytest.mark.parametrize(("width", "others"), [(1280, 1), (1280, 3), (390, 1), (390, 3)])
 def test_copies_stand_side_by_side(browser: Any, tmp_path: Path, width: int, others: int) -> None:
-    with open_review(write_duplicates(tmp_path, 1 + others)) as server:
+    with open_review(write_duplicates(tmp_path, 1 + others), ThreadServer) as server:
         page = open_page(browser.new_context(viewport={"width": width, "height": 844}), server)
         page.wait_for_load_state("networkidle")
         boxes = [each.bounding_box() for each in page.locator("figure img").all()]
@@ -456,7 +464,7 @@ def test_copies_stand_side_by_side(browser: Any, tmp_path: Path, width: int, oth
 
 
 def test_a_copy_that_is_gone_is_told_of(browser: Any, tmp_path: Path) -> None:
-    with open_review(write_duplicates(tmp_path, 2)) as server:
+    with open_review(write_duplicates(tmp_path, 2), ThreadServer) as server:
         page = open_page(browser.new_context(), server)
         assert left(page) == 2
         other = page.locator("figcaption .path").nth(1).inner_text()
@@ -474,7 +482,7 @@ def test_a_copy_that_is_gone_is_told_of(browser: Any, tmp_path: Path) -> None:
 def test_no_accessibility_fault_with_copies(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
     """With copies side by side, with the name of a class asked for, and with one that is gone."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-    with open_review(write_duplicates(tmp_path, 3)) as server:
+    with open_review(write_duplicates(tmp_path, 3), ThreadServer) as server:
         context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
         page = open_page(context, server)
         press(page, "n")

@@ -56,8 +56,10 @@ print(belvedere.audit(data, label_issues=False, near_duplicates=False).num_image
         ("compare('a', 'b', out='o')", "report"),
         ("serve('m')", "serve"),
         ("review('m')", "serve"),
+        ("explore('d')", "serve"),
         ("train('d', out='o')", "train"),
         ("list_models()", "train"),
+        ("load_model('hf://user/model')", "hub"),
         ("run_demo('o')", "train"),
         ("train('d', out='o', track='wandb')", "train"),
     ],
@@ -67,9 +69,13 @@ def test_a_missing_extra_says_how_to_install_it(call: str, extra: str) -> None:
 try:
     belvedere.{call}
 except belvedere.MissingDependencyError as error:
-    print(error)
+    print(error.package, error.extra, error)
 """
-    assert f"pip install 'belvedere[{extra}]'" in python(code)
+    package, found, message = python(code).split(maxsplit=2)
+    assert found == extra
+    assert package in EXTRAS[extra]
+    assert repr(package) in message
+    assert f"pip install 'belvedere[{extra}]'" in message
 
 
 def test_a_contact_sheet_is_refused_before_the_work(tiny_model: Path, tmp_path: Path) -> None:

@@ -33,38 +33,51 @@ def in_a_thread(work: Callable[[], None]) -> None:
     thread.join()
 
 
+@pytest.fixture
+def listeners(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+    """The sockets that have listened. A free port would not tell: another process may have got it since."""
+    found: list[socket.socket] = []
+
+    def record(host: str, port: int) -> socket.socket:
+        found.append(listen(host, port))
+        return found[-1]
+
+    monkeypatch.setattr("belvedere.serving.listening.listen", record)
+    monkeypatch.setattr("belvedere.reviewing.page_server.listen", record)
+    return found
+
+
 @pytest.mark.parametrize("place", [in_a_loop, in_a_thread])
 @pytest.mark.parametrize("start", SERVERS, ids=["serve", "review"])
 def test_a_server_out_of_place_says_what_to_do_and_takes_no_port(
-    start: Callable[[int], None], place: Callable[[Callable[[], None]], None]
+    start: Callable[[int], None], place: Callable[[Callable[[], None]], None], listeners: list[socket.socket]
 ) -> None:
     caught: list[UsageError] = []
 
     def call() -> None:
         try:
-            start(port)
+            start(0)
         except UsageError as error:
             caught.append(error)  # with its frames, as a notebook keeps them
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     place(call)
     [error] = caught
     assert "subprocess.Popen(['belvedere'" in str(error)
-    socket.create_server(("127.0.0.1", port)).close()
+    assert listeners == []
 
 
-def test_a_server_that_fails_to_start_gives_its_port_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_fails_to_start_gives_its_port_back(
+    monkeypatch: pytest.MonkeyPatch, listeners: list[socket.socket]
+) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise OSError("nothing works here")
+        raise OSError("broken")
 
     monkeypatch.setattr("belvedere.serving.server.Service", fail)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(OSError, match="nothing works") as kept:
-        belvedere.serve(port=port)
-    assert kept.value
-    socket.create_server(("127.0.0.1", port)).close()
+    with pytest.raises(OSError, match="broken") as kept:
+        belvedere.serve(port=0)
+    assert kept.value  # with its frames, as a notebook keeps them
+    [listener] = listeners
+    assert listener.fileno() == -1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")

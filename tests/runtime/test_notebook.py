@@ -66,6 +66,7 @@ def test_curves_end_at_their_values() -> None:
     assert first == f"40.0,{130 - 122 * (0.5 - low) / (1 - low):.1f} 310.0,8.0"
     assert second.startswith("175.0,")
     assert "epoch 2" in html
+    assert 'aria-label="Curves that end at epoch 2: a 100.0%, b 50.0%"' in html
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, 1.0], [0.0, 0.0]])

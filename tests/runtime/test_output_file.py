@@ -97,7 +97,7 @@ def test_inputs_are_never_replaced(
         place = tmp_path / "other name"
     with (tmp_path / "names.txt").open("rb") as names:
         for overwrite in (False, True):
-            with pytest.raises(UsageError, match="is read by this command"):
+            with pytest.raises(OutputExistsError) as caught:
                 out, sheet = (place, None) if option == "out" else (None, place)
                 predict_files(
                     model,
@@ -108,6 +108,7 @@ def test_inputs_are_never_replaced(
                     overwrite=overwrite,
                     inputs=[names.fileno()],
                 )
+            assert (caught.value.path, caught.value.can_overwrite) == (place, False)
     assert place.read_bytes() == before
 
 
@@ -144,5 +145,6 @@ def test_model_created_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     file = OutputFile(out, overwrite=True, inputs=lambda: [read])
     file.check()
     out.hardlink_to(read)
-    with pytest.raises(UsageError, match="is read by this command"):
+    with pytest.raises(OutputExistsError) as caught:
         file.check()
+    assert (caught.value.path, caught.value.can_overwrite) == (out, False)

@@ -62,6 +62,22 @@ def test_no_text_of_a_console_is_markup_or_moves_the_cursor() -> None:
     assert "[/red] :smile:" in file.getvalue()
 
 
+def test_lines_of_a_file_have_no_spaces_at_their_end() -> None:
+    file = io.StringIO()
+    console = PlainConsole(file=file, width=20)
+    table = Table("a", "b", box=None, pad_edge=False)
+    table.add_row("x y", "long words that wrap")
+    table.add_row("x", " ")
+    console.print(table)
+    console.print("words that wrap  here")
+    console.print("a ", end="")
+    console.print("b")
+    lines = file.getvalue().splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert lines[:3] == ["a    b", "x y  long words that", "     wrap"]
+    assert lines[-1] == "a b"
+
+
 @pytest.mark.parametrize("progress", [LineProgress, TerminalProgress])
 def test_progress_takes_any_name(
     progress: type[LineProgress | TerminalProgress], capfd: pytest.CaptureFixture[str]

@@ -20,7 +20,6 @@ from serve_process import (
     FORM,
     PATIENCE,
     Server,
-    activation_map_model,
     failing_model,
     form,
     head,
@@ -33,13 +32,6 @@ from serve_process import (
 LIMITS = ("--max-files", 3, "--max-body-mb", 0.5, "--max-megapixels", 0.01, "--timeout", 2)
 CHUNKED = head("/predict", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - nobody's
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("served") / "model.onnx"
-    file.write_bytes(activation_map_model())
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +314,7 @@ def test_responses_match_their_schema(server: Server) -> None:
     for path in ("/predict", "/predict?heatmaps=true"):
         schema.PredictResponse.model_validate_json(server.post_form(files, path).content)
     schema.ModelResponse.model_validate_json(server.get("/model").content)
+    schema.ModelsResponse.model_validate_json(server.get("/models").content)
     for path in ("/healthz", "/readyz"):
         schema.StatusResponse.model_validate_json(server.get(path).content)
     schema.ErrorResponse.model_validate_json(server.get("/nowhere").content)
@@ -341,7 +334,7 @@ def test_metrics(server: Server) -> None:
     assert server.metric("belvedere_queue_length") == 0
     assert server.metric("belvedere_model_info") == 1
     text = server.get("/metrics").content.decode()
-    assert 'belvedere_predictions_total{prediction="red"}' in text
+    assert 'belvedere_predictions_total{model="default",prediction="red"}' in text
     assert "nowhere" not in text  # no label comes from a client
     assert "belvedere_ood_ratio" in text
 

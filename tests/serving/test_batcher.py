@@ -26,7 +26,9 @@ from belvedere.serving.batcher import Batcher, PredictionResult
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel, ModelWatch
+from belvedere.serving.served_models import ServedModels
 from belvedere.types.model import Preprocess
+from belvedere.types.prediction import Prediction
 from serve_process import activation_map_model, png
 
 
@@ -49,7 +51,7 @@ class Gated:
         self.sizes.append(len(images))
         if self.fails:
             self.fails -= 1
-            raise RuntimeError("out of memory")
+            raise RuntimeError("memory")
         return self.model.forward_all(images)
 
 
@@ -67,7 +69,9 @@ def gated(tmp_path: Path) -> Gated:
 
 
 def served(model: Gated) -> LoadedModel:
-    return LoadedModel(cast("Model", model), "run/model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00")
+    return LoadedModel(
+        cast("Model", model), "run/model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00", Prediction("blank")
+    )
 
 
 def with_batcher(limits: Limits, work: Callable[[Batcher], Awaitable[None]]) -> Metrics:
@@ -153,7 +157,7 @@ def test_what_is_given_up_frees_its_bytes_before_its_turn(gated: Gated) -> None:
             future.cancel()
         await asyncio.sleep(0.01)
         held = [batcher._inbox.get_nowait() for _ in range(2)]
-        assert [len(job.content) for job in held if job] == [1000, 0]
+        assert [job.content for job in held if job] == [bytes(1000), b""]
 
     asyncio.run(work())
 
@@ -163,8 +167,9 @@ def test_nobody_works_for_a_sender_that_has_gone(
 ) -> None:
     """Its request ends while the model is still busy with what came before it."""
     (tmp_path / "model.onnx").write_bytes(activation_map_model())
-    service = Service(ModelWatch(tmp_path, lambda *_: None), Limits(), Metrics())
-    service.watch.current = served(gated)
+    watch = ModelWatch(tmp_path, lambda *_: None)
+    service = Service(ServedModels([watch]), Limits(), Metrics())
+    watch.current = served(gated)
     sent: list[dict[str, object]] = [{"type": "http.request", "body": png("red")}, {"type": "http.disconnect"}]
 
     async def receive() -> dict[str, object]:
@@ -198,7 +203,7 @@ def test_a_model_that_fails_fails_its_batch_only(gated: Gated) -> None:
 
     async def work(batcher: Batcher) -> None:
         model = served(gated)
-        with pytest.raises(RuntimeError, match="out of memory"):
+        with pytest.raises(RuntimeError, match="memory"):
             await batcher.submit(model, [("a", png("red"))], False)[0]
         assert names_of([await batcher.submit(model, [("a", png("red"))], False)[0]]) == ["red"]
         assert batcher.is_alive
@@ -222,7 +227,7 @@ def test_two_models_never_share_a_batch(gated: Gated, tmp_path: Path) -> None:
 
     metrics = with_batcher(Limits(), work)
     assert sum(gated.sizes) == sum(other.sizes) == 6
-    assert b"belvedere_batch_size_sum 12.0" in metrics.render()
+    assert b'belvedere_batch_size_sum{model="default"} 12.0' in metrics.render()
 
 
 def test_every_core_runs_the_model(gated: Gated) -> None:
@@ -262,7 +267,7 @@ def test_large_pictures_are_decoded_one_at_a_time(gated: Gated, monkeypatch: pyt
         free.set()
         *answers, huge = await asyncio.gather(*waiting)
         assert names_of(answers) == ["red"] * 4
-        assert "over the limit of 1,000" in str(huge.prediction.error)
+        assert "1,000" in str(huge.prediction.error)
 
     with_batcher(Limits(max_pixels=1000), work)
     assert readers == {"large-decoder-0"}
@@ -303,6 +308,7 @@ from belvedere.serving import batcher
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel
+from belvedere.types.prediction import Prediction
 
 
 begun = threading.Event()
@@ -319,7 +325,7 @@ batcher.read_input, batcher.CLOSE_SECONDS = hang, 0.1
 async def main():
     made = batcher.Batcher(Limits(), Metrics())
     made.start()
-    model = LoadedModel(load_model("model.onnx"), "model.onnx", "", "")
+    model = LoadedModel(load_model("model.onnx"), "model.onnx", "", "", Prediction("blank"))
     made.submit(model, [("a", Path("picture.png").read_bytes())], False)
     await asyncio.to_thread(begun.wait)
     await asyncio.to_thread(made.close)

@@ -22,13 +22,6 @@ PREFLIGHT = {"Origin": OTHER, "Access-Control-Request-Method": "POST"}
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("served") / "model.onnx"
-    file.write_bytes(activation_map_model())
-    return file
-
-
-@pytest.fixture(scope="module")
 def server(model_file: Path) -> Iterator[Server]:
     with serve(model_file, "--keep-alive", 1) as running:
         yield running

@@ -23,6 +23,7 @@ from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel
 from belvedere.types.model import Preprocess
+from belvedere.types.prediction import Prediction
 from serve_process import PATIENCE, Server, activation_map_model, endless_model, png, serve, wait_until
 
 HANGS = b"a picture that hangs"
@@ -56,7 +57,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
 def served_from(content: bytes, folder: Path) -> LoadedModel:
     file = folder / "model.onnx"
     file.write_bytes(content)
-    return LoadedModel(load_model(file), "model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00")
+    return LoadedModel(load_model(file), "model.onnx", "0" * 64, "2026-01-01T00:00:00+00:00", Prediction("blank"))
 
 
 def with_batcher(limits: Limits, work: Callable[[Batcher], Awaitable[None]]) -> None:

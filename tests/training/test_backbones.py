@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import timm
 
-from belvedere.errors import UsageError
+from belvedere.errors import UnknownNameError, UsageError
 from belvedere.runtime.progress import Progress
 from belvedere.training.input_size import adapt_size_schedule
 from belvedere.training.networks import BACKBONES, find_backbone, list_layers
@@ -21,11 +21,30 @@ def test_the_list_agrees_with_timm(backbone: NetworkInfo) -> None:
     assert config is not None
     assert (backbone.image_size, backbone.license) == (config.input_size[-1], config.license)
     assert (backbone.images_per_second or 0) > 0
+    assert (backbone.imagenet_accuracy is None) == ("_in1k" not in backbone.name)
+
+
+def test_no_listed_network_is_beaten_by_another() -> None:
+    """In size, speed and accuracy."""
+    rated = [
+        (each.parameters_millions, -(each.images_per_second or 0), -each.imagenet_accuracy, each.name)
+        for each in BACKBONES
+        if each.imagenet_accuracy is not None
+    ]
+    beaten = [
+        (one[3], other[3])
+        for one in rated
+        for other in rated
+        if one != other and all(mine >= theirs for mine, theirs in zip(one[:3], other[:3], strict=True))
+    ]
+    assert beaten == []
 
 
 def test_a_tag_that_is_not_there_is_answered_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match=r"augreg_in21k_ft_in1'\. Did you mean '.*augreg_in21k_ft_in1k'"):
+    with pytest.raises(UnknownNameError) as raised:
         find_backbone("vit_tiny_patch16_224.augreg_in21k_ft_in1")
+    assert raised.value.suggestion == "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    assert raised.value.suggestion in raised.value.choices
 
 
 def test_pictures_grow_to_the_networks_own_size() -> None:

@@ -141,10 +141,10 @@ def test_an_error_ends_the_training_which_can_be_resumed(epoch: int, data: Path,
 def test_an_error_before_the_first_epoch_leaves_nothing(data: Path, tmp_path: Path) -> None:
     class Failing(Callback):
         def on_train_begin(self, context: TrainingContext) -> None:
-            raise OSError("no place")
+            raise OSError("full")
 
     recorder = Recorder()
-    with pytest.raises(OSError, match="no place"):
+    with pytest.raises(OSError, match="full"):
         train(data, tmp_path / "run", Failing(), recorder)
     assert recorder.calls == [("begin", "quick", 0), OSError]
     assert list(tmp_path.iterdir()) == []
@@ -153,10 +153,10 @@ def test_an_error_before_the_first_epoch_leaves_nothing(data: Path, tmp_path: Pa
 def test_an_error_at_the_end_leaves_the_run(data: Path, tmp_path: Path) -> None:
     class Failing(Callback):
         def on_train_end(self, run: Run) -> None:
-            raise OSError("no place")
+            raise OSError("full")
 
     recorder = Recorder()
-    with pytest.raises(OSError, match="no place"):
+    with pytest.raises(OSError, match="full"):
         train(data, tmp_path / "run", Failing(), recorder, epochs=1)
     assert recorder.calls[-1] == ("end", "run")
     assert (tmp_path / "run" / "model.onnx").exists()

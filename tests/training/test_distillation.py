@@ -1,6 +1,9 @@
 """Distillation, unlabeled images, and interpolated weights."""
 
+import errno
 import hashlib
+import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -143,22 +146,22 @@ def test_the_teacher_takes_at_most_half_of_the_time(taught_by: Path, monkeypatch
     teacher = open_teacher(taught_by, epochs=30)
     monkeypatch.setattr(distillation, "time_embedding", lambda *_: 0.01)
     assert teacher.count_crops(600, 40.0) == 3  # 6 s for one crop of each
-    with pytest.raises(UsageError, match="about 6 s, and 9 s are left"):
+    with pytest.raises(UsageError, match=r"\b6 s\b.* 9 s\b"):
         teacher.count_crops(600, 9.0)
 
 
 def test_an_invalid_teacher_is_refused(taught_by: Path, tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a run folder"):
+    with pytest.raises(UsageError, match=re.escape(str(tiny_model))):
         open_teacher(tiny_model)
-    with pytest.raises(UsageError, match=r"other classes: blue, red\. Expected: blue, green, red"):
+    with pytest.raises(UsageError, match=r": blue, red\. .*: blue, green, red\."):
         load_teacher(replace(RECIPES["quick"], teacher=str(taught_by)), NAMES, CPU)
     broken = tmp_path / "run"
     shutil.copytree(taught_by, broken)
     (broken / "weights.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UsageError, match=r"weights of the teacher .*header"):
+    with pytest.raises(UsageError, match=rf"{re.escape(str(broken))} .*[Hh]eader"):
         open_teacher(broken)
     rigid = write_run(tmp_path / "article", RECIPES["article"])
-    with pytest.raises(UsageError, match=r"crops of 32 x 32 pixels: .*teacher_image_size"):
+    with pytest.raises(UsageError, match=r" 32 x 32 pixels: .*teacher_image_size"):
         open_teacher(rigid, teacher_image_size=32)
 
 
@@ -177,9 +180,9 @@ def test_a_teacher_whose_backbone_lacks_its_last_layers(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No unlabeled images"):
+    with pytest.raises(UsageError, match=f" {re.escape(str(tmp_path))}\\."):
         list_unlabeled(str(tmp_path), Progress())
-    with pytest.raises(UsageError, match=r"Cannot read .*none"):
+    with pytest.raises(UsageError, match=f"none: {os.strerror(errno.ENOENT)}"):
         list_unlabeled(str(tmp_path / "none"), Progress())
 
 

@@ -133,5 +133,5 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     assert tomllib.loads((out / "config.toml").read_text())["run"]["world_size"] == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compared.py", "own.toml", "photos", "run"]
     assert not (out / "checkpoint.safetensors").exists()
-    assert done.stderr.count("epoch   1/3") == 1
-    assert (out / "train.log").read_text().count("epoch   2/3") == 1
+    assert done.stderr.count("epoch 1/3") == 1
+    assert (out / "train.log").read_text().count("epoch 2/3") == 1

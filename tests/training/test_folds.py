@@ -61,7 +61,7 @@ def test_groups_are_in_one_fold(images: Path) -> None:
         parts = [{each.group for each in part.samples} for part in (fold.train, fold.validation, fold.hashed_test)]
         assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
     one = replace(contents, samples=tuple(replace(each, group=each.label) for each in samples))
-    with pytest.raises(DatasetError, match="one fold"):
+    with pytest.raises(DatasetError, match="'blue'"):
         draw_fold_splits(one, 3, RECIPES["quick"], 0)
 
 

@@ -454,8 +454,7 @@ def test_line_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     [row] = run(replace(RECIPE, epochs=1), progress=Lines()).history
     assert lines == [
-        f"epoch   1/1     2.0 s      13 images/s  loss {row.loss:.4f}  accuracy {row.accuracy:6.1%}  "
-        "validation loss 0.1235  validation accuracy  75.0%"
+        f"epoch 1/1    2.0 s    13 images/s  loss {row.loss:.3f}  {row.accuracy:6.1%}  validation 0.123   75.0%"
     ]
 
 

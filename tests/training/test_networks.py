@@ -15,6 +15,7 @@ from belvedere.training.networks import NETWORKS, architecture_for, describe_arc
 from belvedere.training.networks.article import ArticleNetwork
 from belvedere.training.onnx_export import export_graph
 from belvedere.training.recipes import RECIPES
+from notebook_html import NotebookHtml
 
 ARTICLE_TABLE = [  # output shape, parameters: as Keras' summary() prints the article's network
     ("Conv2d 3x3, ReLU", (148, 148, 16), 448),
@@ -33,10 +34,16 @@ ARTICLE_TABLE = [  # output shape, parameters: as Keras' summary() prints the ar
 
 
 def test_the_articles_layer_table() -> None:
-    _, layers = describe_architecture("article", 6)
+    architecture = describe_architecture("article", 6)
+    layers = architecture.layers
     assert [(layer.kind, layer.shape, layer.parameters) for layer in layers] == ARTICLE_TABLE
-    assert sum(layer.parameters for layer in layers) == 135_942
+    assert architecture.num_parameters == 135_942
     assert sum(layer.parameters - layer.trainable for layer in layers) == 128
+    assert repr(architecture) == "Architecture(name='article', num_parameters=135942)"
+    assert architecture.to_dict()["layers"][0]["parameters"] == 448
+    read = NotebookHtml(architecture._repr_html_())
+    assert read.tags.count("tr") == 1 + len(ARTICLE_TABLE)
+    assert {"135,942 parameters, 128 of which are frozen", "148 x 148 x 16", "102,464"} <= {*read.texts}
 
 
 def test_the_article_starts_as_keras_does() -> None:
@@ -67,6 +74,9 @@ def test_every_network_conforms(name: str, classes: int) -> None:
     assert torch.equal(logits, network.classify(network.features(pixels)))
     layers = list_layers(network, size)
     assert layers[-1].shape == (classes,)
+    network.flip_tta = True
+    assert list_layers(network, size) == layers
+    assert network.flip_tta
     assert sum(layer.trainable for layer in layers) == sum(weights.numel() for weights in network.parameters())
     assert all((entry.summary, entry.source, entry.license))
 
@@ -213,5 +223,6 @@ def test_whitening_pictures_of_one_colour_leaves_numbers() -> None:
 
 
 def test_an_unknown_network_names_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'article'"):
+    with pytest.raises(UnknownNameError) as caught:
         find_network("artikle")
+    assert (caught.value.kind, caught.value.name, caught.value.suggestion) == ("network", "artikle", "article")

@@ -1,8 +1,10 @@
 """Files of weights, and their download from a hub that breaks off, sends wrong bytes, is slow, or is not there."""
 
+import errno
 import hashlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -72,7 +74,7 @@ def test_state_dicts_of_torch(wrapped: dict[str, object], prefix: str, tmp_path:
 def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save({"stem.weight": TENSORS["stem.weight"], "extra": Runs()}, file)
-    with pytest.raises(WeightsError, match=r"weights\.pth contains more than weights") as told:
+    with pytest.raises(WeightsError, match=r"weights\.pth .* torch\.save\b") as told:
         read(file)
     assert "\n" not in str(told.value)
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": Runs()}))
@@ -84,7 +86,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None
 @pytest.mark.parametrize("left", [0, 5, 40, -1])
 def test_a_truncated_file_is_refused(left: int, file: Path, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:left])
-    with pytest.raises(WeightsError, match=r"weights\.safetensors is damaged or truncated") as told:
+    with pytest.raises(WeightsError, match=r"weights\.safetensors .*([Hh]eader|metadata)") as told:
         read(file)
     assert "\n" not in str(told.value)
     torch.save(TENSORS, tmp_path / "whole.pth")
@@ -97,7 +99,7 @@ def test_a_truncated_file_is_refused(left: int, file: Path, tmp_path: Path) -> N
 def test_a_wrong_checksum_is_refused(file: Path) -> None:
     right = hashlib.sha256(file.read_bytes()).hexdigest()
     assert_same(read(file, right.upper()))
-    with pytest.raises(WeightsError, match=f"expected the SHA-256 {'0' * 64}. Received: {right}"):
+    with pytest.raises(WeightsError, match=f"{'0' * 64}.* {right}"):
         read(file, "0" * 64)
 
 
@@ -106,16 +108,19 @@ def test_a_wrong_checksum_is_refused(file: Path) -> None:
 )
 def test_what_is_no_such_file_at_all_is_not_called_dangerous(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "odd.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"odd\.pth is damaged") as told:
+    with pytest.raises(WeightsError, match=r"odd\.pth") as told:
         read(tmp_path / "odd.pth")
+    assert told.value.__cause__  # that of torch, which could not read it
+    assert "torch.save" not in str(told.value)
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, {"state_dict": {"a": "b"}}])
 def test_what_is_no_state_dict_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "odd.pth")
-    with pytest.raises(WeightsError, match=r"odd\.pth is not a state dict"):
+    with pytest.raises(WeightsError, match=r"odd\.pth") as told:
         read(tmp_path / "odd.pth")
+    assert told.value.__cause__ is None  # torch has read it
 
 
 def test_the_weights_of_a_run_are_named(tmp_path: Path) -> None:
@@ -133,9 +138,9 @@ def test_the_weights_of_a_run_are_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"Cannot read the weights .*none\.safetensors: No such file"):
+    with pytest.raises(WeightsError, match=rf"none\.safetensors: {os.strerror(errno.ENOENT)}"):
         read(tmp_path / "none.safetensors")
-    with pytest.raises(WeightsError, match="Cannot read the weights"):
+    with pytest.raises(WeightsError, match=f"{re.escape(str(tmp_path))}: "):
         read(tmp_path)
 
 
@@ -272,12 +277,12 @@ def address_of(server: Server) -> str:
     return f"http://127.0.0.1:{server.server_address[1]}"
 
 
-@pytest.mark.parametrize("fault", ["", "slow", "breaks off", "stands still", "knows no ranges"])
-def test_download_resumes_and_is_cached(fault: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["slow", "breaks off", "stands still", "knows no ranges"])
+def test_download_resumes(fault: str, tmp_path: Path) -> None:
     with hub(fault) as server:
         code, printed, shown = download(address_of(server), tmp_path)
         assert (code, printed) == (0, SHA256)
-        assert f"Downloading {REPOSITORY}: {len(CONTENT) // 1000} of {len(CONTENT) // 1000} kB" in shown
+        assert f"{REPOSITORY}: {len(CONTENT) // 1000} of {len(CONTENT) // 1000} kB" in shown
         starts = [int(request.split()[1]) for request in server.asked if request.startswith("GET")]
         assert starts[0] == 0
         if fault in ("breaks off", "stands still"):
@@ -285,6 +290,11 @@ def test_download_resumes_and_is_cached(fault: str, tmp_path: Path) -> None:
             assert starts[1] > 0
         if fault == "knows no ranges":
             assert starts == [0, 0]
+
+
+def test_downloads_are_cached(tmp_path: Path) -> None:
+    with hub() as server:
+        assert download(address_of(server), tmp_path)[:2] == (0, SHA256)
         server.asked.clear()
         assert download(address_of(server), tmp_path)[:2] == (0, SHA256)
         assert server.asked == []  # cached weights need no request
@@ -293,11 +303,10 @@ def test_download_resumes_and_is_cached(fault: str, tmp_path: Path) -> None:
 
 def test_other_bytes_than_announced_are_deleted(tmp_path: Path) -> None:
     with hub("wrong") as server:
-        for _ in range(2):
-            code, printed, _ = download(address_of(server), tmp_path)
-            assert code == 1
-            assert f"expected the SHA-256 {SHA256}. Received: " in printed
-            assert "\n" not in printed
+        code, printed, _ = download(address_of(server), tmp_path)
+        assert code == 1
+        assert SHA256 in printed
+        assert "\n" not in printed
         server.fault = ""
         assert download(address_of(server), tmp_path)[:2] == (0, SHA256)
 
@@ -327,7 +336,6 @@ def test_missing_repository_is_one_line(tmp_path: Path) -> None:
         code, printed, _ = download(address_of(server), tmp_path)
     assert code == 1
     assert REPOSITORY in printed
-    assert "404" in printed
     assert "\n" not in printed
 
 
@@ -336,5 +344,5 @@ def test_unreachable_hub_is_one_line(tmp_path: Path) -> None:
         code, printed, _ = download("http://127.0.0.1:9", tmp_path, *arguments)
         assert code == 1
         assert REPOSITORY in printed
-        assert "HF_ENDPOINT" in printed
+        assert "`weights`" in printed
         assert "\n" not in printed

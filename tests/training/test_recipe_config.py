@@ -1,5 +1,7 @@
 """Recipes as text: what is printed can be read, and what is wrong is named in one line."""
 
+import errno
+import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -63,39 +65,42 @@ def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("epochs = 0", ["epochs must be 1 or more", "Received: epochs = 0"]),
-        ("epochs = -1", ["epochs", "greater than or equal to 0", "Received: -1"]),
-        ("epochs = 'many'", ["epochs", "integer", "Received: 'many'"]),
-        ("epochs = 2.5", ["epochs", "integer", "Received: 2.5"]),
+        ("epochs = 0", ["epochs = 0"]),
+        ("epochs = -1", ["epochs: ", " 0.", " -1."]),
+        ("epochs = 'many'", ["epochs", "integer", "'many'"]),
+        ("epochs = 2.5", ["epochs", "integer", " 2.5."]),
         ("batch_size = 1", ["batch_size", "2"]),
-        ("learning_rate = 0", ["learning_rate", "greater than 0"]),
-        ("class_weighting = 'some'", ["class_weighting", "'balanced' or 'effective'"]),
-        ("class_weighting = 'balanced'\nsampling = 'balanced'", ["sampling and class_weighting"]),
+        ("learning_rate = 0", ["learning_rate: ", " 0. ", " 0."]),
+        ("class_weighting = 'some'", ["class_weighting", "'effective'"]),
+        (
+            "class_weighting = 'balanced'\nsampling = 'balanced'",
+            ["sampling", "class_weighting", "'balanced' and 'balanced'"],
+        ),
         ("resize = 'fit'", ["resize", "'letterbox'"]),
-        ("freeze = -1", ["freeze", "greater than or equal to 0"]),
-        ("pretrained = true\nepochs = 0\nfreeze = 2", ["freeze", "epochs of 1 or more"]),
+        ("freeze = -1", ["freeze: ", " 0. ", " -1."]),
+        ("pretrained = true\nepochs = 0\nfreeze = 2", ["freeze ", "epochs", " 1 ", " 2."]),
         ("horizontal_flip = false\nflip_tta = true", ["horizontal_flip", "flip_tta = True"]),
         ("learning_rate = nan", ["learning_rate"]),
         ("muon_learning_rate = inf", ["muon_learning_rate", "finite"]),
-        ("mixup_prob = 0.6\ncutmix_prob = 0.5", ["mixup_prob and cutmix_prob", "0.6 + 0.5, over 1"]),
+        ("mixup_prob = 0.6\ncutmix_prob = 0.5", ["mixup_prob", "cutmix_prob", "0.6 + 0.5"]),
         ("l2_penalty = 0.01", ["l2_penalty", "weight_decay", "0.01"]),
-        ("color_jitter = 1.0", ["color_jitter", "less than 1"]),
-        ("cutout_prob = -0.1", ["cutout_prob", "greater than or equal to 0"]),
+        ("color_jitter = 1.0", ["color_jitter", " 1. ", " 1.0."]),
+        ("cutout_prob = -0.1", ["cutout_prob", " 0. ", " -0.1."]),
         ("cached_image_size = 9999", ["cached_image_size", "1024"]),
         ("optimizer = 'sgd'", ["optimizer", "adam, adamw, muon", "'sgd'"]),
         ("alternating_flip = 'perhaps'", ["alternating_flip", "boolean", "'perhaps'"]),
-        ("crop_scale = [0.0, 1.0]", ["crop_scale.0", "greater than 0"]),
+        ("crop_scale = [0.0, 1.0]", ["crop_scale.0", " 0. ", " 0.0."]),
         ("crop_scale = [0.5]", ["crop_scale"]),
         ("l2_parameters = 'conv'", ["l2_parameters"]),
         ("network = 3", ["network", "string"]),
-        ("learning_rate_schedule = []", ["learning_rate_schedule", "at least 1"]),
-        ("image_size_schedule = [[0, 0]]", ["image_size_schedule", "from 1 to 1024 pixels"]),
-        ("image_size_schedule = [[0.5, 32], [0.2, 64]]", ["image_size_schedule", "rising order"]),
-        ("image_size_schedule = [[0, 32], [1.5, 64]]", ["image_size_schedule", "from 0 to 1"]),
+        ("learning_rate_schedule = []", ["learning_rate_schedule", " 1 ", " []."]),
+        ("image_size_schedule = [[0, 0]]", ["image_size_schedule", " 1024 pixels", "[[0, 0]]"]),
+        ("image_size_schedule = [[0.5, 32], [0.2, 64]]", ["image_size_schedule", ", value]", "[[0.5, 32], [0.2, 64]]"]),
+        ("image_size_schedule = [[0, 32], [1.5, 64]]", ["image_size_schedule", ", value]", "[[0, 32], [1.5, 64]]"]),
         ("image_size_schedule = [[0, 32, 64]]", ["image_size_schedule.0"]),
         ("image_size_schedule = 64", ["image_size_schedule"]),
-        ("learning_rate_schedule = [[0, -1]]", ["learning_rate_schedule", "cannot be negative"]),
-        ("learning_rate_schedule = [[0, inf]]", ["learning_rate_schedule", "infinite"]),
+        ("learning_rate_schedule = [[0, -1]]", ["learning_rate_schedule", "[[0, -1]]"]),
+        ("learning_rate_schedule = [[0, inf]]", ["learning_rate_schedule", "[[0, inf]]"]),
         ("learning_rate_schedule = [[0, nan]]", ["learning_rate_schedule"]),
         ("learning_rate_schedule = [[nan, 1]]", ["learning_rate_schedule"]),
     ],
@@ -120,24 +125,26 @@ def test_invalid_epochs_are_named() -> None:
 )
 def test_an_unknown_key_names_the_nearest(key: str, nearest: str, file: Path) -> None:
     file.write_text(f"[recipe]\n{key} = 1\n")
-    with pytest.raises(UnknownNameError, match=f"Did you mean '{nearest}'"):
+    with pytest.raises(UnknownNameError) as caught:
         choose_recipe("quick", file)
+    assert (caught.value.kind, caught.value.name, caught.value.suggestion) == ("recipe key", key, nearest)
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'quick'"):
+    with pytest.raises(UnknownNameError) as caught:
         recipe_to_toml("quik")
+    assert (caught.value.kind, caught.value.name, caught.value.suggestion) == ("recipe", "quik", "quick")
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"epochs = 3\n", r"no table \[recipe\].*recipe_to_toml"),
-        (b"recipe = 3\n", r"no table \[recipe\]"),
-        (b"", r"no table \[recipe\]"),
-        (b"[recipe\n", "is not TOML"),
-        (b"[recipe]\nepochs = 1\nepochs = 2\n", "is not TOML"),
-        (b"\xff\xfe[recipe]", "is not TOML"),
+        (b"epochs = 3\n", r"\[recipe\].*recipe_to_toml"),
+        (b"recipe = 3\n", r"\[recipe\]"),
+        (b"", r"\[recipe\]"),
+        (b"[recipe\n", r"\bTOML\b"),
+        (b"[recipe]\nepochs = 1\nepochs = 2\n", r"\bTOML\b"),
+        (b"\xff\xfe[recipe]", r"\bTOML\b"),
     ],
 )
 def test_a_file_that_holds_no_recipe_is_named(content: bytes, words: str, file: Path) -> None:
@@ -148,9 +155,9 @@ def test_a_file_that_holds_no_recipe_is_named(content: bytes, words: str, file: 
 
 
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:
-    with pytest.raises(UsageError, match=r"own\.toml.*No such file"):
+    with pytest.raises(UsageError, match=rf"own\.toml.*{os.strerror(errno.ENOENT)}"):
         read_config(file, QUICK)
-    with pytest.raises(UsageError, match="directory"):
+    with pytest.raises(UsageError, match=os.strerror(errno.EISDIR)):
         read_config(file.parent, QUICK)
 
 

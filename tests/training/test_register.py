@@ -35,8 +35,9 @@ def test_a_registered_network_is_listed_described_and_chosen() -> None:
     assert register_network("mean", image_size=40, summary="mean color", license="MIT")(Mean) is Mean
     [info] = [each for each in list_models() if each.name == "mean"]
     assert (info.image_size, info.license, info.description, info.parameters_millions) == (40, "MIT", "mean color", 0)
-    spec, layers = describe_architecture("mean", 5)
-    assert spec.is_plugin
+    architecture = describe_architecture("mean", 5)
+    layers = architecture.layers
+    assert architecture.spec.is_plugin
     assert layers[-1].name == "classify"
     assert (layers[-1].shape, layers[-1].parameters) == ((5,), 20)
     recipe = choose_recipe("quick", network="mean", image_size=64)

@@ -17,8 +17,11 @@ from PIL import Image
 from belvedere.data.dataset import load_dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.progress import Progress
+from belvedere.training.embedders import embedding_key
+from belvedere.training.pretrained_weights import Weights
+from belvedere.training.recipes import RECIPES
 from belvedere.training.run import Run
-from belvedere.training.start_from import read_start
+from belvedere.training.start_from import StartRun, read_start
 from belvedere.training.train import train
 
 COLORS = {"blue": (60, 80, 160), "green": (60, 160, 70), "red": (160, 80, 60)}
@@ -196,6 +199,21 @@ def test_a_run_without_splits_gives_a_warning(run: Run, images: Path, tmp_path: 
     (tmp_path / "old" / "splits.csv").unlink()
     second = train(images, out=tmp_path / "run", start_from=tmp_path / "old", epochs=1)
     assert "no splits.csv" in (second.folder / "report.html").read_text()
+
+
+def test_the_backbone_of_a_run_is_named_by_its_tensors() -> None:
+    """Under its name embeddings are cached; what the model card says may be wrong."""
+    genuine = Weights({"w": torch.ones(2)}, "timm/network", "a" * 64)
+    card = {"weights": genuine.source, "sha256": genuine.sha256}
+
+    def key(value: float, sha256: str) -> str:
+        tensors = {"features.backbone.model.w": torch.full((2,), value), "classify.bias": torch.zeros(2)}
+        run = StartRun(Path("run"), RECIPES["probe"], ("a", "b"), tensors, sha256, {}, card)
+        return embedding_key(run.recipe, run.backbone())
+
+    assert key(0.0, "b" * 64) != embedding_key(RECIPES["probe"], genuine)
+    assert key(0.0, "b" * 64) != key(1.0, "b" * 64)
+    assert key(1.0, "b" * 64) == key(1.0, "c" * 64)  # runs with another head
 
 
 def test_pretrained_networks_and_probes_go_on(images: Path, more: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Trainings with a time limit, on a clock that only the network moves."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from belvedere.runtime.progress import Progress
 from belvedere.training import loop, time_budget
 from belvedere.training.data_loader import ArrayDataset, DataLoader
 from belvedere.training.device import Device, Runtime
@@ -16,6 +18,7 @@ from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import plan_batches
 from belvedere.training.time_budget import SAFETY_FACTOR, steps_in_time
+from belvedere.types.data import DataWarning
 
 CPU = Device(torch.device("cpu"), torch.float32)
 GROWING = replace(
@@ -81,6 +84,20 @@ def test_the_number_of_steps_fits_the_time(recipe: Recipe, a_step: float) -> Non
 @pytest.mark.parametrize("seconds", [0, 0.1, -5])
 def test_at_least_one_step_is_taken(seconds: float) -> None:
     assert steps_in_time(*ready(GROWING), seconds).total_steps == 1
+
+
+@pytest.mark.parametrize(("seconds", "warnings"), [(0.1, 1), (20, 0)])
+def test_less_than_an_epoch_is_a_warning(seconds: float, warnings: int) -> None:
+    class Recorder(Progress):
+        count = 0
+
+        def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
+            self.count += len([*warnings])
+
+    network, config, train, validation = ready(GROWING)
+    progress = Recorder()
+    steps_in_time(network, replace(config, runtime=Runtime(CPU, progress=progress)), train, validation, seconds)
+    assert progress.count == warnings
 
 
 def test_the_measurement_changes_nothing() -> None:

@@ -93,6 +93,12 @@ def test_its_classifier_is_left_out_and_a_prefix_taken_off() -> None:
     )
 
 
+def test_a_batch_norm_of_the_classifier_is_left_out() -> None:
+    weights = weights_of("levit_128s.fb_dist_in1k")
+    assert "head.bn.weight" in weights
+    assert make("levit_128s.fb_dist_in1k").load_backbone_weights(weights, "file") == ()
+
+
 def test_the_last_layers_may_be_missing_as_a_whole() -> None:
     """As in a checkpoint of a network that was cut off to find edges: the embedding is what is left."""
     weights = {
@@ -120,8 +126,10 @@ def test_weights_of_another_architecture_are_refused(broken: str) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"vit_tiny_patch16_225.*Did you mean 'vit_tiny_patch16_224\."):
+    with pytest.raises(UnknownNameError) as caught:
         find_backbone("vit_tiny_patch16_225")
+    assert caught.value.name == "vit_tiny_patch16_225"
+    assert (caught.value.suggestion or "").startswith("vit_tiny_patch16_224.")
 
 
 def test_a_size_that_it_cannot_take_is_refused() -> None:
@@ -136,25 +144,6 @@ def test_rates_fall_from_the_last_block_to_the_first() -> None:
     blocks = [scale[f"features.backbone.model.blocks.{number}.attn.qkv.weight"] for number in (0, 1)]
     assert scale["features.backbone.model.patch_embed.proj.weight"] < blocks[0] < blocks[1] < 1
     assert blocks[0] == blocks[1] / 2
-
-
-def test_the_kept_graph_is_taken_with_another_last_layer(tmp_path: Path) -> None:
-    """And made anew where it is damaged, or another network's."""
-    size, kept = find_backbone(VIT, 32).preprocess, tmp_path / "kept" / "graph.onnx"
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
-    network = make(VIT, 32)
-    first = export_graph(network, size, pictures, cached=kept)
-    written = kept.stat().st_mtime_ns
-    torch.nn.init.normal_(network.classify.weight)
-    second = export_graph(network, size, pictures, 2.5, kept)
-    assert kept.stat().st_mtime_ns == written
-    assert first.graph != second.graph
-    for content in (kept.read_bytes()[:-100], b""):
-        kept.write_bytes(content)
-        assert export_graph(network, size, pictures, 2.5, kept).graph == second.graph
-        assert kept.stat().st_size > len(content)
-    other = make(VIT, 32)
-    assert export_graph(other, size, pictures, cached=kept).max_relative_error < 1e-4
 
 
 def test_weights_in_half_precision_are_taken_in_full(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The main job: a folder in, a run folder out."""
 
 import csv
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -145,10 +147,12 @@ def test_the_same_seed_gives_the_same_model(run: Run, photographs: Path, tmp_pat
 
 def test_existing_folder_raises(run: Run, photographs: Path) -> None:
     before = (run.folder / "model.onnx").read_bytes()
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputExistsError) as caught:
         train(photographs, out=run.folder, epochs=1)
-    with pytest.raises(OutputExistsError, match="never replaced"):
+    assert (caught.value.path, caught.value.can_overwrite) == (run.folder, True)
+    with pytest.raises(OutputExistsError) as caught:
         train(photographs, out=photographs, epochs=1, overwrite=True)
+    assert (caught.value.path, caught.value.can_overwrite) == (photographs, False)
     assert (run.folder / "model.onnx").read_bytes() == before
     assert len(list((photographs / "train" / "red").iterdir())) == 41
 
@@ -172,7 +176,7 @@ class Interrupts(Progress):
 
 
 def test_control_c_leaves_a_usable_run(photographs: Path, tmp_path: Path) -> None:
-    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=Interrupts("epoch   1"))
+    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=Interrupts("epoch  1/"))
     assert run.metrics["interrupted"] is True
     assert run.metrics["epochs"] == 1
     assert len(run.load().predict(photographs / "test")) == 12
@@ -220,12 +224,12 @@ class FailsToEvaluate(Progress):
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
         if description == "Evaluating":
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield Task()
 
 
 def test_failure_after_training_names_the_model(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No space left") as caught:
+    with pytest.raises(UsageError, match=os.strerror(errno.ENOSPC)) as caught:
         train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=FailsToEvaluate())
     assert (tmp_path / "run.partial" / "model.onnx").is_file()
     assert "run.partial" in str(caught.value)
@@ -236,7 +240,7 @@ def test_unreadable_test_split_raises_before_training(photographs: Path, tmp_pat
     shutil.copytree(photographs, folder)
     for file in (folder / "test").rglob("*.*"):
         file.write_bytes(b"not a picture")
-    with pytest.raises(DatasetError, match=" 12 test images"):
+    with pytest.raises(DatasetError, match=r"\b12\b"):
         train(folder, out=tmp_path / "run", epochs=1000)
 
 
@@ -248,7 +252,7 @@ def test_signal_ends_the_process_with_a_usable_run(photographs: Path, tmp_path: 
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("epoch   2"):
+        if line.startswith("epoch    2/1000"):
             process.send_signal(signal.SIGINT)
             break
     _, rest = process.communicate(timeout=600)
@@ -282,8 +286,9 @@ def test_killed_training_leaves_its_history(photographs: Path, tmp_path: Path) -
 
 
 def test_invalid_arguments_raise_before_training(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'article'"):
+    with pytest.raises(UnknownNameError) as caught:
         train(photographs, out=tmp_path / "run", recipe="artikel")
+    assert (caught.value.kind, caught.value.name, caught.value.suggestion) == ("recipe", "artikel", "article")
     with pytest.raises(UsageError, match="epochs"):
         train(photographs, out=tmp_path / "run", epochs=0)
     (tmp_path / "own.toml").write_text('[recipe]\nnetwork = "article"\n')
@@ -302,7 +307,7 @@ def test_class_without_a_readable_image_raises(tmp_path: Path) -> None:
     draw_colours(tmp_path / "photographs", 8, colours={"blue": BLUE, "red": RED})
     for file in (tmp_path / "photographs" / "red").iterdir():
         file.write_bytes(b"not a picture")
-    with pytest.raises(TrainingError, match="'red' can be read"):
+    with pytest.raises(TrainingError, match="'red'"):
         train(tmp_path / "photographs", out=tmp_path / "run")
     assert not (tmp_path / "run.partial").exists()
 
@@ -453,7 +458,7 @@ def test_resume_before_the_first_checkpoint_starts_again(few: Path, uninterrupte
 
 def test_diverged_weights_raise(few: Path, tmp_path: Path) -> None:
     (tmp_path / "wild.toml").write_text(OWN + "learning_rate = 1e30\nmuon_learning_rate = 1e30\n")
-    with pytest.raises(TrainingError, match="NaN after every epoch"):
+    with pytest.raises(TrainingError, match=r"\bNaN\b"):
         train(few, out=tmp_path / "run", recipe="quick", config=tmp_path / "wild.toml", epochs=1)
 
 
@@ -469,15 +474,15 @@ def cut(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_resume_with_other_arguments_names_the_key(few: Path, cut: Path) -> None:
     before = (partial_path(cut) / CHECKPOINT).read_bytes()
-    with pytest.raises(UsageError, match="seed = 5, not 6"):
+    with pytest.raises(UsageError, match=r"\bseed = 5, .* 6\."):
         learn_own(few, cut, resume=True, seed=6)
     for changes, key in (
         ({"epochs": 7}, "epochs = 4"),
         ({"max_minutes": 3}, "max_minutes = None"),
-        ({"recipe": "standard"}, ""),
+        ({"recipe": "standard"}, r"\w+ = "),
     ):
         arguments = {"recipe": "quick", "config": few / "own.toml", "seed": 5} | changes
-        with pytest.raises(UsageError, match=f"started with .*{key}"):
+        with pytest.raises(UsageError, match=f"{re.escape(str(cut))}.* {key}"):
             train(few, out=cut, resume=True, **arguments)  # type: ignore[arg-type]
     assert (partial_path(cut) / CHECKPOINT).read_bytes() == before
 
@@ -534,9 +539,9 @@ def test_damaged_checkpoint_is_named_and_overwrite_starts_again(few: Path, cut: 
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="checkpoint"):
         learn_own(few, cut, resume=True)
-    with pytest.raises(UsageError, match="Leave one out"):
+    with pytest.raises(UsageError, match=r"`overwrite`.*`resume`"):
         train(few, out=cut, overwrite=True, resume=True)
-    with pytest.raises(UsageError, match="Leave one out"):
+    with pytest.raises(UsageError, match=r"`epochs`.*`max_minutes`"):
         train(few, out=cut, epochs=1, max_minutes=1)
-    with pytest.raises(UsageError, match="over 0"):
+    with pytest.raises(UsageError, match=r"`max_minutes` .* 0\."):
         train(few, out=cut, max_minutes=0)

@@ -88,7 +88,7 @@ def audit(
         result = _audit(dataset, near_duplicates, method, group_by, seed, progress)
         result = replace(result, checks=summarize(result), total_seconds=round(time.perf_counter() - started, 1))
         if folder is not None:
-            write_audit(folder, result, dataset.samples, spreadsheet=spreadsheet)
+            write_audit(folder, result, dataset.samples, out=Path(str(out)), spreadsheet=spreadsheet)
     return result
 
 
@@ -160,7 +160,9 @@ def _read_images(
                 statistics.append(each)
                 task.advance(1)
         unique = unique_images(statistics)
-        thumbnails = CachedArray(file, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8, np.array(unique, np.int64))
+        shape = THUMBNAIL_SIZE, THUMBNAIL_SIZE
+        # On Windows, the file has a wrapper that passes all calls on.
+        thumbnails = CachedArray(file, shape, np.uint8, np.array(unique, np.int64))  # type: ignore[arg-type, unused-ignore]
         paths = [samples[index].path for index in unique]
         pairs = find_near_duplicates(paths, thumbnails, progress) if near_duplicates else []
     pairs = [replace(pair, first=unique[pair.first], second=unique[pair.second]) for pair in pairs]

@@ -19,7 +19,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Problem:
+class LinearProblem:
     """Embeddings along their principal directions, where few steps suffice."""
 
     embeddings: Floats  # (N, D)
@@ -60,7 +60,7 @@ def cross_val_logits(
     rotated, variances = _principal_directions(embeddings)
     sample_weights = np.ones(len(labels), np.float32) if weights is None else weights
     targets = np.eye(num_classes, dtype=np.float32)[labels]
-    problem = _Problem(rotated, variances, targets, sample_weights)
+    problem = LinearProblem(rotated, variances, targets, sample_weights)
     best, best_logits, chosen = float("inf"), np.zeros((len(labels), num_classes), np.float32), penalties[0]
     for penalty in penalties:
         logits = np.empty((len(labels), num_classes), np.float32)
@@ -83,7 +83,7 @@ def predict_others(
     fitted = np.arange(len(rotated)) < len(embeddings)
     targets = np.zeros((len(rotated), num_classes), np.float32)
     targets[np.arange(len(labels)), labels] = 1
-    layer, bias = _Problem(rotated, variances, targets, np.ones(len(rotated), np.float32)).fit(fitted, penalty)
+    layer, bias = LinearProblem(rotated, variances, targets, np.ones(len(rotated), np.float32)).fit(fitted, penalty)
     logits: Floats = rotated[~fitted] @ layer + bias
     return logits
 

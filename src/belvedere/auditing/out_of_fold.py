@@ -89,9 +89,7 @@ def choose_method(
         BelvedereError: The model, the network or the weights cannot be loaded.
     """
     if model is not None and (network is not None or weights is not None):
-        raise UsageError(
-            "Got both `model` and `network` or `weights`, which find label issues in different ways. Choose one."
-        )
+        raise UsageError("Got both `model` and `network` or `weights`, which give different embeddings. Choose one.")
     if model is not None:
         opened = model if isinstance(model, Model) else load_model(model)
         return LabelIssueMethod(model_embedder(opened), f"embeddings of {Path(opened.name).name}", opened)
@@ -193,6 +191,10 @@ def _train(
     """Train a network a fold, and then its last layer again without flagged labels; return logits and similarity."""
     from belvedere.training.cross_validation import cross_val_predict
 
+    progress.log(
+        f"{NUM_FOLDS} networks are trained, each on the other folds, to find label issues. A `model` that was not "
+        "trained on these images is faster, a pretrained `network` more accurate."
+    )
     found = cross_val_predict(dataset, contents, folds, seed, progress, network_path)
     trusted = _trusted_labels(found.logits, labels)
     logits, similarity = np.empty_like(found.logits), np.empty(len(folds), np.float32)

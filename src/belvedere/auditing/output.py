@@ -17,13 +17,23 @@ COLUMNS = (
 PACKAGES = ("numpy", "onnxruntime", "pillow", "simplejpeg")
 
 
-def write_audit(folder: Path, audit: Audit, samples: Sequence[Sample], *, spreadsheet: bool = False) -> None:
-    """Write issues.csv, with formulas escaped if `spreadsheet`, audit.json and report.html of an audit of `samples`."""
+def write_audit(
+    folder: Path, audit: Audit, samples: Sequence[Sample], *, out: Path | None = None, spreadsheet: bool = False
+) -> None:
+    """Write issues.csv, audit.json and report.html of an audit.
+
+    Args:
+        folder: Folder to write to.
+        audit: The audit.
+        samples: The images.
+        out: Name that the folder will have. Default: `folder`.
+        spreadsheet: Whether formulas are escaped.
+    """
     from belvedere.auditing.report import write_audit_page  # needs the extra `report`
 
     write_csv(folder / ISSUES, COLUMNS, map(_row, audit.issues), spreadsheet=spreadsheet)
     write_json(folder / AUDIT, to_json(audit) | {"spreadsheet": spreadsheet})
-    write_audit_page(folder / "report.html", audit, samples, command_line())
+    write_audit_page(folder / "report.html", audit, samples, command_line(), out or folder)
 
 
 def to_json(audit: Audit) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The page of an audit."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from belvedere.auditing.duplicates.groups import (
 )
 from belvedere.auditing.label_issues import LABEL_ISSUE
 from belvedere.errors import InvalidImageError
-from belvedere.evaluation.report.pages import EmbeddedImage, embed_image, write_page
+from belvedere.evaluation.report.pages import EmbeddedImage, embed_image, explore_command, write_page
 from belvedere.images.encode import thumbnail
 from belvedere.types.audit import Audit, CheckSummary, DuplicateGroup, Issue
 from belvedere.types.data import Sample
@@ -25,7 +26,7 @@ MAX_IMAGES = 24  # of a check
 MAX_LABEL_ISSUES = 60
 MAX_GROUPS = 24
 MAX_GROUP_IMAGES = 6
-TILE_SIZE = 150  # longer side, pixels
+TILE_SIZE = 240  # longer side, pixels: as large as an image is shown where it is enlarged
 GROUPED = {SPLIT_LEAK, CONFLICTING_LABELS, DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE}
 
 
@@ -41,8 +42,8 @@ class _Section:
     num_hidden: int = 0
 
 
-def write_audit_page(path: Path, audit: Audit, samples: Sequence[Sample], command: str) -> None:
-    """Write the page of an audit of `samples`, with the command line that made it."""
+def write_audit_page(path: Path, audit: Audit, samples: Sequence[Sample], command: str, out: Path) -> None:
+    """Write the page of an audit of `samples` into `out`, with the command line that made it."""
     paths = {sample.name: sample.path for sample in samples}
     write_page(
         path,
@@ -50,13 +51,14 @@ def write_audit_page(path: Path, audit: Audit, samples: Sequence[Sample], comman
         audit=audit,
         num_classes=len({issue.name for issue in audit.class_issues}),
         summaries=audit.checks,
-        sections=[_section(summary, audit, paths) for summary in audit.checks if summary.num_flagged],
+        sections=[_section(summary, audit, paths, out) for summary in audit.checks if summary.num_flagged],
         command=command,
     )
 
 
-def _section(summary: CheckSummary, audit: Audit, paths: Mapping[str, Path]) -> _Section:
+def _section(summary: CheckSummary, audit: Audit, paths: Mapping[str, Path], out: Path) -> _Section:
     issue_type, advice = summary.issue_type, CHECKS[summary.issue_type].advice
+    review = f"belvedere review {shlex.quote(str(out))}"
     if issue_type in (SMALL_CLASS, IMBALANCE):
         lines = tuple(
             f"{issue.name}: {issue.message}" for issue in audit.class_issues if issue.issue_type == issue_type
@@ -64,11 +66,15 @@ def _section(summary: CheckSummary, audit: Audit, paths: Mapping[str, Path]) -> 
         return _Section(summary, advice, lines=lines)
     if issue_type in GROUPED:
         groups = groups_of(issue_type, audit.groups)
-        shown = tuple(_embed_group(group, paths) for group in groups[:MAX_GROUPS])
+        shown = tuple(_embed_group(group, paths, review) for group in groups[:MAX_GROUPS])
         return _Section(summary, advice, groups=shown, num_hidden=max(0, len(groups) - MAX_GROUPS))
     issues = [issue for issue in audit.issues if issue.issue_type == issue_type and issue.is_issue]
     limit = MAX_LABEL_ISSUES if issue_type == LABEL_ISSUE else MAX_IMAGES
-    embedded = [(issue, _embed(paths[issue.image], *describe_issue(issue))) for issue in issues[:limit]]
+    embedded = [
+        (issue, _embed(path, *describe_issue(issue), command=_command(issue, audit.data, path, review)))
+        for issue in issues[:limit]
+        if (path := paths[issue.image])
+    ]
     images = tuple(image for _, image in embedded if image is not None)
     lines = tuple(f"{issue.image}: {issue.message}" for issue, image in embedded if image is None)
     return _Section(summary, advice, images, lines=lines, num_hidden=max(0, len(issues) - limit))
@@ -83,14 +89,16 @@ def groups_of(issue_type: str, groups: Sequence[DuplicateGroup]) -> list[Duplica
     return [group for group in groups if group.kind == issue_type]
 
 
-def _embed_group(group: DuplicateGroup, paths: Mapping[str, Path]) -> tuple[str, tuple[EmbeddedImage, ...]]:
+def _embed_group(
+    group: DuplicateGroup, paths: Mapping[str, Path], command: str
+) -> tuple[str, tuple[EmbeddedImage, ...]]:
     kind = CHECKS[group.kind].title.lower()
     similarity = f", similarity {group.similarity:.2f} or more" if group.kind == NEAR_DUPLICATE else ""
     members = list(zip(group.images, group.labels, group.splits, strict=True))
     first = {member[1:]: member for member in reversed(members)}  # one of each label and split is shown
     members.sort(key=lambda member: first[member[1:]] != member)
     shown = [
-        _embed(paths[image], f"{label}{f', {split}' if split else ''}\n{Path(image).name}")
+        _embed(paths[image], f"{label}{f', {split}' if split else ''}\n{Path(image).name}", command=command)
         for image, label, split in members[:MAX_GROUP_IMAGES]
     ]
     more = f", {len(members) - MAX_GROUP_IMAGES} more" if len(members) > MAX_GROUP_IMAGES else ""
@@ -107,8 +115,13 @@ def describe_issue(issue: Issue) -> tuple[str, str]:
     return f"{issue.message}\n{issue.label}/{name}", "plain"
 
 
-def _embed(path: Path, caption: str, status: str = "plain") -> EmbeddedImage | None:
+def _command(issue: Issue, data: str, path: Path, review: str) -> str:
+    """Return the command that opens an image: label issues are in the review, others on the map of the dataset."""
+    return review if issue.issue_type == LABEL_ISSUE else explore_command(data, path)
+
+
+def _embed(path: Path, caption: str, status: str = "plain", *, command: str) -> EmbeddedImage | None:
     try:
-        return embed_image(thumbnail(path, TILE_SIZE), caption, status)
+        return embed_image(thumbnail(path, TILE_SIZE), caption, status, path=str(path), command=command)
     except InvalidImageError:
         return None

@@ -9,6 +9,7 @@ import typer
 
 import belvedere
 from belvedere.cli import (  # noqa: F401 - each module adds its command
+    assess,
     audit,
     cache,
     calibrate,
@@ -16,9 +17,14 @@ from belvedere.cli import (  # noqa: F401 - each module adds its command
     corrections,
     demo,
     evaluate,
+    explore,
     export,
+    fetch,
+    label,
+    monitor,
     networks,
     predict,
+    push,
     review,
     serve,
     show,

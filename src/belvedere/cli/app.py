@@ -4,15 +4,16 @@ Results go to stdout; progress and messages to stderr.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
+from belvedere.cli.help import Command, CommandGroup
 from belvedere.runtime.environment import cache_folder, make_cache_folder
 from belvedere.runtime.serialization import dump_json
 from belvedere.runtime.terminal import print_error
@@ -20,23 +21,10 @@ from belvedere.runtime.terminal import print_error
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-class _Command(TyperCommand):
-    """A command whose help shows arguments as MODEL instead of {model}."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        for param in self.params:
-            if param.param_type_name == "argument":
-                dots = "..." if param.nargs != 1 else ""
-                param.metavar = param.metavar or f"{param.human_readable_name.upper()}{dots}"
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the line of usage."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class _ImageCommand(_Command):
+class _ImageCommand(Command):
     """A command that reads image files, with an option that limits their size."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -61,14 +49,20 @@ def _limit_pixels(context: Any, option: Any, max_megapixels: float | None) -> No
 app = typer.Typer(
     name="belvedere",
     help="From a folder of labeled images to an image classifier you can trust.",
-    add_completion=False,
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-command = partial(app.command, cls=_Command)
-image_command = partial(app.command, cls=_ImageCommand)
-ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, or a run folder.")]
+
+def command(*examples: str, cls: type[Command] = Command) -> Callable[[Function], Function]:
+    """Return a decorator that makes a function a command of its name, with examples for its help."""
+    return app.command(cls=cls, epilog="\n".join(examples))
+
+
+image_command = partial(command, cls=_ImageCommand)
+ModelPath = Annotated[Path, typer.Argument(help="A model.onnx, a run folder, or hf://user/name[@revision].")]
 DATA_HELP = "Labeled images: a folder of class folders, perhaps with train and test above, or a table."
 Data = Annotated[Path, typer.Argument(help=DATA_HELP)]
 Root = Annotated[
@@ -97,9 +91,12 @@ AcceptRate = Annotated[
         show_default=False,
     ),
 ]
+DEVICES = ("auto", "cpu", "cuda")
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto (a GPU if ONNX Runtime has CUDA), cpu or cuda."),
+    typer.Option(
+        "--device", help="auto (a GPU if ONNX Runtime has CUDA), cpu or cuda.", autocompletion=lambda: DEVICES
+    ),
 ]
 Threads = Annotated[
     int | None,

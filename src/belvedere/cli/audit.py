@@ -31,42 +31,53 @@ from belvedere.runtime.terminal import print_error
 if TYPE_CHECKING:
     from belvedere.types.audit import Audit
 
+SkipLabelIssues = Annotated[
+    bool, typer.Option("--skip-label-issues", help="Do not look for wrong labels and outliers.")
+]
+SkipNearDuplicates = Annotated[bool, typer.Option("--skip-near-duplicates", help="Do not look for near duplicates.")]
+LabelModel = Annotated[
+    Path | None, typer.Option("--model", help="Model to find label issues with; it must not be trained on DATA.")
+]
+FailOnIssues = Annotated[bool, typer.Option("--fail-on-issues", help="End with exit code 1 if there are issues.")]
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option("--fail-on", metavar="CHECK", help="The same, for this check only; repeatable.", show_default=False),
+]
 
-@image_command()
+
+@image_command("belvedere audit images", "belvedere audit images --out checked --fail-on split_leak")
 def audit(
     data: Data,
     root: Root = None,
     layout: Layout = "auto",
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", help="Model to find label issues with; it must not be trained on DATA."),
-    ] = None,
+    model: LabelModel = None,
     network: NetworkName = None,
     weights: WeightsFile = None,
     corrections: Corrections = None,
-    skip_label_issues: Annotated[
-        bool, typer.Option("--skip-label-issues", help="Do not look for wrong labels and outliers.")
-    ] = False,
-    skip_near_duplicates: Annotated[
-        bool, typer.Option("--skip-near-duplicates", help="Do not look for near duplicates.")
-    ] = False,
+    skip_label_issues: SkipLabelIssues = False,
+    skip_near_duplicates: SkipNearDuplicates = False,
     group_by: GroupBy = None,
     out: Out = Path("audit"),
     seed: Seed = 0,
-    fail_on_issues: Annotated[
-        bool, typer.Option("--fail-on-issues", help="End with exit code 1 if there are issues.")
-    ] = False,
+    fail_on_issues: FailOnIssues = False,
+    fail_on: FailOn = None,
     overwrite: Overwrite = False,
     spreadsheet: Spreadsheet = False,
     code: Code = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find unreadable, odd and duplicate images, split leaks, outliers and label issues in DATA."""
+    """Find wrong labels, duplicates, split leaks and damaged images.
+
+    Also outliers, and images that are odd: dark, blurry, of another size.
+    """
+    from belvedere.auditing.checks import CHECKS
     from belvedere.auditing.output import to_json
     from belvedere.cli.progress import TrainingProgress
     from belvedere.data.groups import group_column
 
     run_code(code)
+    for name in fail_on or ():
+        CHECKS.find(name)
     progress = TrainingProgress("audit")
     dataset = belvedere.load_dataset(
         data, corrections, progress, root=root, layout=layout, group_column=group_column(group_by)
@@ -91,7 +102,8 @@ def audit(
     else:
         _show_checks(found)
         print_report_path(out / "report.html")
-    if fail_on_issues and (found.num_flagged or found.class_issues):
+    failed = {each.issue_type for each in found.checks if each.num_flagged}
+    if failed if fail_on_issues else failed & set(fail_on or ()):
         raise typer.Exit(1)
 
 

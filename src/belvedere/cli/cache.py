@@ -9,12 +9,13 @@ from belvedere.cli.app import AsJson, command, console, print_json
 from belvedere.runtime.terminal import print_error
 
 
-@command()
+@command("belvedere cache", "belvedere cache --clear")
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False, as_json: AsJson = False
 ) -> None:
-    """List the decoded images and embeddings that are kept on disk, or delete them.
+    """List or delete what is cached on disk.
 
+    These are decoded images, embeddings and downloads.
     Pretrained weights are in Hugging Face's cache, which `hf cache` lists.
     """
     from belvedere.cli.tables import show_stores

@@ -10,7 +10,7 @@ from belvedere.cli.app import AsJson, Layout, ModelPath, Overwrite, Root, consol
 from belvedere.runtime.terminal import count, print_error
 
 
-@image_command()
+@image_command("belvedere calibrate run new-images", "belvedere calibrate run new-images.csv --out calibrated.onnx")
 def calibrate(
     model: ModelPath,
     data: Annotated[Path, typer.Argument(help="Labeled images that MODEL was not trained on: a folder or a table.")],
@@ -21,7 +21,10 @@ def calibrate(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit MODEL's temperature, prediction sets, threshold of none of these, and tags to held-out labeled DATA."""
+    """Fit a model's probabilities and thresholds to held-out images.
+
+    These are temperature, prediction sets, the threshold of none of these, and tags.
+    """
     from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_calibration
 

@@ -10,7 +10,7 @@ from belvedere.cli.app import AsJson, Overwrite, console, image_command, print_j
 from belvedere.runtime.terminal import print_error
 
 
-@image_command()
+@image_command("belvedere compare run corrected", "belvedere compare run corrected --out comparison")
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Folder of train, or of evaluate --out: before.")],
     run_b: Annotated[Path, typer.Argument(help="The other folder: after.")],
@@ -18,7 +18,10 @@ def compare(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare RUN_A and RUN_B on the same images: accuracy, each class, and images whose prediction changed."""
+    """Compare two runs on the same images.
+
+    Shows the accuracy of each class, and the images whose prediction changed.
+    """
     from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_comparison
 

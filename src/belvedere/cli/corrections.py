@@ -11,7 +11,10 @@ from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error
 
 
-@command()
+@command(
+    "belvedere corrections audit.corrections.jsonl",
+    "belvedere corrections audit.corrections.jsonl images --out corrected-images",
+)
 def corrections(
     file: Annotated[Path, typer.Argument(metavar="CORRECTIONS", help="File of corrections from belvedere review.")],
     data: Annotated[Path | None, typer.Argument(help="Dataset to correct.")] = None,
@@ -26,7 +29,10 @@ def corrections(
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count CORRECTIONS, write them as CSV, or write DATA corrected, as a table or a folder of links."""
+    """Count corrections of labels, or write the corrected dataset.
+
+    Writes CORRECTIONS as CSV, or DATA as a table or a folder of links.
+    """
     from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_corrections
     from belvedere.data.export import check_output, export_decisions, export_folder, export_table, summarize

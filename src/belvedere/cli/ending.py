@@ -17,6 +17,7 @@ from belvedere.runtime.terminal import flush_or_silence, print_error, silence
 # The base class of typer's errors, which is in a module of click or in a private one of typer.
 CLICK_ERROR: Any = next(kind for kind in reversed(typer.BadParameter.mro()) if hasattr(kind, "format_message"))
 TRACEBACK_VARIABLE = "BELVEDERE_TRACEBACK"
+COMPLETE_VARIABLE = "_BELVEDERE_COMPLETE"  # set by the completion script of a shell
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -49,7 +50,7 @@ def name_options(message: str, arguments: Sequence[str]) -> str:
     group: Any = typer.main.get_command(app)
     command = next((group.commands[word] for word in arguments if word in group.commands), group)
     shown = {
-        param.name: max(param.opts, key=len)
+        param.name.removeprefix("no_"): max(param.opts, key=len)
         if param.param_type_name == "option"
         else param.human_readable_name.removesuffix("...")
         for param in command.params
@@ -66,11 +67,16 @@ def _invoke(arguments: Sequence[str]) -> int:
         Path.cwd()
     except OSError as error:
         raise UsageError(f"Cannot find the working folder: {error.strerror}. Change to one that exists.") from error
+    group = typer.main.get_command(app)
     try:
-        with typer.main.get_command(app).make_context("belvedere", list(arguments) or ["--help"]) as context:
+        if os.environ.get(COMPLETE_VARIABLE):
+            group.main(prog_name="belvedere")
+        with group.make_context("belvedere", list(arguments) or ["--help"]) as context:
             context.command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
+    except SystemExit as end:  # of the completion
+        return int(end.code or 0)
     return 0
 
 

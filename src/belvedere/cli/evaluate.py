@@ -28,7 +28,10 @@ from belvedere.errors import UsageError
 from belvedere.runtime.terminal import print_error
 
 
-@image_command()
+@image_command(
+    "belvedere evaluate run new-images",
+    "belvedere evaluate run new-images --ood other-images --out evaluation",
+)
 def evaluate(
     model: ModelPath,
     data: Data,
@@ -47,7 +50,10 @@ def evaluate(
     spreadsheet: Spreadsheet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate MODEL on DATA (its test split): accuracy, confusion matrix, calibration, tags, none of these."""
+    """Evaluate a model on labeled images.
+
+    If DATA has a test split, only that is used. Shows accuracy, confusion matrix, calibration, tags and none of these.
+    """
     from belvedere.cli.progress import CommandProgress
     from belvedere.cli.tables import show_evaluation
     from belvedere.evaluation.run_folder import collect_metrics

@@ -11,7 +11,7 @@ from belvedere.cli.app import image_command
 from belvedere.runtime.terminal import count, print_error
 
 
-@image_command()
+@image_command("belvedere review audit", "belvedere review run --annotator Anna")
 def review(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of train, evaluate --out or audit.")],
     data: Annotated[
@@ -43,7 +43,10 @@ def review(
         typer.Option("--annotator", help="Your name, for the corrections. Default: the user name.", show_default=False),
     ] = None,
 ) -> None:
-    """Review label issues, duplicates and split leaks on a local web page, with the keyboard."""
+    """Correct labels on a local web page, with the keyboard.
+
+    Shows label issues, duplicates and split leaks, or the mistakes of a run.
+    """
     from belvedere.cli.progress import CommandProgress
 
     result = belvedere.review(

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from belvedere.inference.uncertainty.conformal import COVERAGE
-from belvedere.inference.writers.text import WRITERS, WriterSpec
 from belvedere.runtime.terminal import count, print_error, printable
-from belvedere.types.data import NONE_OF_THESE, CacheStats, ModelId
+from belvedere.types.data import CacheStats
 from belvedere.types.evaluation import Evaluation
 from belvedere.types.model import Layer, ModelCard, NetworkInfo
-from belvedere.types.prediction import Prediction
 
 if TYPE_CHECKING:  # importing rich takes longer than a prediction
     from rich.console import Console
@@ -19,42 +16,8 @@ if TYPE_CHECKING:  # importing rich takes longer than a prediction
 
     from belvedere.evaluation.calibrate import Calibration
     from belvedere.evaluation.comparison import Comparison
-
-IMAGE_WIDTH = 15  # minimum, where all classes are shown
-NUMBER_WIDTH = 6  # of "100.0%"
-ANSWER_WIDTH = 8  # minimum: "not read", and "none of these" in two lines
-MAX_NAME_WIDTH = 16  # longer class names are folded
-COLUMN_GAP = 2
-TABLE_ROWS = 500  # printed at once
-NUM_CLASSES_SHOWN = 3  # where the terminal is too narrow for all
-
-
-class TableWriter:
-    """Writes predictions as tables of `TABLE_ROWS` rows, in constant memory."""
-
-    def __init__(self, file: TextIO, class_names: Sequence[str], _model: ModelId) -> None:
-        from belvedere.runtime.console import PlainConsole
-
-        self._console = PlainConsole(file=file)
-        self._class_names = class_names
-        self._predictions: list[Prediction] = []
-
-    def write(self, prediction: Prediction) -> None:
-        """Add one row."""
-        self._predictions.append(prediction)
-        if len(self._predictions) == TABLE_ROWS:
-            self.close()
-
-    def close(self, error: str | None = None) -> None:  # noqa: ARG002 - printed by the caller
-        """Print the rows that were not printed yet."""
-        if self._predictions:
-            show_predictions(self._console, self._predictions, self._class_names)
-            self._predictions.clear()
-
-
-def register_table() -> None:
-    """Register the format `table`, which only commands have."""
-    WRITERS.add("table", WriterSpec(TableWriter), overwrite=True)
+    from belvedere.evaluation.monitoring.result import DriftReport
+    from belvedere.types.assessment import Assessment
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> "Table":
@@ -74,76 +37,6 @@ def plain_text(text: str, style: str = "") -> "Text":
     from rich.text import Text
 
     return Text(printable(text), style=style)
-
-
-def show_predictions(console: "Console", predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
-    """Print predictions and class probabilities; only the most probable classes if not all fit."""
-    from rich.cells import cell_len
-
-    names = [cell_len(printable(name)) for name in class_names]
-    answer_width = min(max([ANSWER_WIDTH, *names]), MAX_NAME_WIDTH)
-    widths = [min(max(NUMBER_WIDTH, length), MAX_NAME_WIDTH) for length in names]
-    needed = IMAGE_WIDTH + sum(COLUMN_GAP + width for width in (answer_width, *widths))
-    fits = needed <= console.width
-    if fits:  # "none of these" in one line if there is room
-        answer_width = max(answer_width, min(cell_len(NONE_OF_THESE), answer_width + console.width - needed))
-    table = plain_table()
-    table.add_column("image", overflow="fold", min_width=12)
-    table.add_column("answer", overflow="fold", width=answer_width)
-    if fits:
-        for name, width in zip(class_names, widths, strict=True):
-            table.add_column(plain_text(name), justify="right", overflow="fold", width=width)
-    else:
-        for rank in range(min(NUM_CLASSES_SHOWN, len(class_names))):
-            table.add_column(f"{rank + 1}.", overflow="fold", min_width=ANSWER_WIDTH)
-    lines = []
-    for each in predictions:
-        if each.error is not None:
-            lines.append(f"{each.image}: not read: {each.error}")
-            table.add_row(plain_text(each.image), plain_text("not read", style="red"))
-            continue
-        lines += [f"{each.image}: {text}" for text in (*describe_extras(each), *each.warnings)]
-        cells = _all_classes(each, class_names) if fits else _top_classes(each, class_names)
-        style = "bold yellow" if each.none_of_these else "bold green"
-        table.add_row(plain_text(each.image), plain_text(str(each.answer), style), *cells)
-    console.print(table)
-    for line in lines:
-        console.print(plain_text(line), style="dim")
-
-
-def describe_extras(prediction: Prediction) -> list[str]:
-    """Return lines on "none of these", further tags and the prediction set."""
-    if prediction.none_of_these:
-        unusual = f"more unusual than {prediction.none_of_these_score or 0:.0%} of the training images"
-        return [f"{NONE_OF_THESE}: {unusual}; most probable: {prediction.predicted_label}"]
-    lines = []
-    if len(prediction.tags) > 1:
-        tags = ", ".join(f"{tag.name} {tag.area_fraction:.0%}" for tag in prediction.tags)
-        lines.append(f"also contains: {tags}")
-    if len(prediction.prediction_set) > 1:
-        lines.append(f"prediction set ({COVERAGE:.0%}): " + ", ".join(prediction.prediction_set))
-    return lines
-
-
-def _all_classes(prediction: Prediction, class_names: Sequence[str]) -> "list[Text]":
-    return [
-        plain_text(f"{value:.1%}", style=_style(prediction, name))
-        for name, value in zip(class_names, prediction.probability_values, strict=True)
-    ]
-
-
-def _top_classes(prediction: Prediction, class_names: Sequence[str]) -> "list[Text]":
-    ranked = sorted(zip(prediction.probability_values, class_names, strict=True), key=lambda pair: -pair[0])
-    # The number comes first, so that a folded name never splits it.
-    return [
-        plain_text(f"{value:.1%} {name}", style=_style(prediction, name)) for value, name in ranked[:NUM_CLASSES_SHOWN]
-    ]
-
-
-def _style(prediction: Prediction, name: str) -> str:
-    if prediction.none_of_these:
-        return "dim"
-    return "bold green" if name == prediction.predicted_label else ""
 
 
 def show_evaluation(console: "Console", evaluation: Evaluation) -> None:
@@ -201,12 +94,37 @@ def show_stores(console: "Console", stores: Sequence[CacheStats]) -> None:
 
 def show_networks(console: "Console", networks: Iterable[NetworkInfo]) -> None:
     """Print a list of networks."""
-    table = plain_table("network", right=("M", "size", "images/s", "license"))
+    table = plain_table("network", right=("M", "size", "img/s", "top-1"))
     for each in networks:
-        speed = "-" if each.images_per_second is None else f"{each.images_per_second}"
-        numbers = (f"{each.parameters_millions:.1f}", f"{each.image_size}", speed)
-        table.add_row(f"{each.name}\n  {each.description}", *numbers, each.license)
+        table.add_row(f"{each.name}\n  {each.description} ({each.license})", *_network_cells(each))
     console.print(table)
+
+
+def show_network(console: "Console", network: NetworkInfo, source: str) -> None:
+    """Print one network."""
+    parameters, size, speed, accuracy = _network_cells(network)
+    lines = {
+        "network": network.name,
+        "is": network.description,
+        "size": f"{parameters} million parameters, images of {size} x {size} pixels",
+        "images/s": speed,
+        "ImageNet": accuracy,
+        "source": source,
+        "license": network.license,
+    }
+    for title, text in lines.items():
+        if text not in ("", "-"):
+            console.print(plain_text(f"{title:<9} {text}"))
+
+
+def _network_cells(network: NetworkInfo) -> tuple[str, str, str, str]:
+    speed, accuracy = network.images_per_second, network.imagenet_accuracy
+    return (
+        f"{network.parameters_millions:.1f}",
+        f"{network.image_size}",
+        "-" if speed is None else f"{speed}",
+        "-" if accuracy is None else f"{accuracy:.1%}",
+    )
 
 
 def show_card(console: "Console", card: ModelCard) -> None:
@@ -254,6 +172,53 @@ def show_comparison(console: "Console", comparison: "Comparison") -> None:
         table.add_row(plain_text(name), *cells)
     console.print(table)
     console.print(describe_change(comparison))
+
+
+def show_assessment(console: "Console", assessment: "Assessment") -> None:
+    """Print the estimates on the data, on each model, and by class."""
+    from belvedere.evaluation.report.assessment import (
+        class_rows,
+        data_rows,
+        describe_accuracy,
+        describe_change,
+        describe_notes,
+        model_rows,
+    )
+
+    console.print(plain_text(describe_accuracy(assessment)))
+    for model in assessment.models:
+        console.print(plain_text(f"\n{model.model.name}") if len(assessment.models) > 1 else "")
+        table = plain_table("", right=("95% interval", "images"))
+        for title, *cells in (*model_rows(model), *(data_rows(assessment) if model is assessment.models[-1] else ())):
+            table.add_row(plain_text(title), *cells)
+        console.print(table)
+        table = plain_table("class", right=("images", "recall", "precision"))
+        for name, images, recall, precision, _ in class_rows(model):
+            table.add_row(plain_text(name), images, recall, precision)
+        console.print(table)
+    if assessment.accuracy_change is not None:
+        console.print(f"Change of the accuracy: {describe_change(assessment.accuracy_change)}")
+    for note in describe_notes(assessment):
+        console.print(plain_text(note), style="dim")
+
+
+def show_drift(console: "Console", report: "DriftReport") -> None:
+    """Print what changed between the test images and new images."""
+    from belvedere.evaluation.report import monitoring_text as text
+
+    console.print(plain_text(text.describe_changes(report)))
+    table = plain_table("test", right=("p", "corrected", ""))
+    for each in report.tests:
+        change = "changed" if each.is_changed else ""
+        p_values = map(text.show_p_value, (each.p_value, each.adjusted_p_value))
+        table.add_row(text.TEST_TITLES[each.name], *p_values, change)
+    console.print(table)
+    table = plain_table("", right=("test", "new", "95% interval", "estimated"))
+    for name, *cells in text.headline_rows(report) + text.class_rows(report):
+        table.add_row(plain_text(name), *cells)
+    console.print(table)
+    console.print(f"Expected accuracy: {text.describe_accuracy(report)}.")
+    console.print(text.CAVEAT)
 
 
 def show_corrections(console: "Console", summary: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import typer
 import belvedere
 from belvedere.cli.app import (
     DATA_HELP,
+    DEVICES,
     AsJson,
     Code,
     Corrections,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from belvedere.data.dataset import Dataset
     from belvedere.training.run import Run
 
+RECIPE_NAMES = ("quick", "standard", "best", "probe", "finetune", "article")  # for completion, without an import
 RecipeName = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +42,7 @@ RecipeName = Annotated[
         help="quick, standard, best, probe, finetune, article, or a registered one. Default: standard, or probe with "
         "--weights or a pretrained --network.",
         show_default=False,
+        autocompletion=lambda: RECIPE_NAMES,
     ),
 ]
 TeacherRun = Annotated[Path | None, typer.Option("--teacher", help="Run folder to distill from.", show_default=False)]
@@ -69,12 +72,14 @@ MaxMinutes = Annotated[
 ]
 StartFrom = Annotated[
     Path | None,
-    typer.Option("--start-from", help="Run folder whose weights to start from.", show_default=False),
+    typer.Option(
+        "--start-from", help="Run folder, or hf://user/name, whose weights to start from.", show_default=False
+    ),
 ]
 Folds = Annotated[int | None, typer.Option("--folds", help="Cross-validate with this many folds.", show_default=False)]
 
 
-@image_command()
+@image_command("belvedere train images", "belvedere train images --recipe probe --corrections audit.corrections.jsonl")
 def train(
     data: Annotated[Path | None, typer.Argument(help=DATA_HELP)] = None,
     root: Root = None,
@@ -96,7 +101,7 @@ def train(
     assignments: Assignments = None,
     max_minutes: MaxMinutes = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", autocompletion=lambda: DEVICES)] = "auto",
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     spreadsheet: Spreadsheet = False,
@@ -104,7 +109,10 @@ def train(
     code: Code = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a classifier on DATA, evaluate it, and write a run folder with the model and a report."""
+    """Train a classifier and evaluate it.
+
+    Writes a run folder with the model and a report.
+    """
     from belvedere.cli.progress import TrainingProgress
     from belvedere.data.groups import group_column
 
@@ -146,7 +154,9 @@ def _print_recipe(
 ) -> None:
     """Print the recipe as TOML: by default that of the run to start from."""
     if recipe is None and config is None and start_from is not None:
-        config = start_from / "config.toml"
+        from belvedere.training.start_from import start_folder
+
+        config = start_folder(start_from) / "config.toml"
     print(belvedere.recipe_to_toml(recipe or "standard", config, epochs, **changes), end="")  # noqa: T201
 
 

@@ -25,10 +25,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from belvedere.errors import CacheError
 from belvedere.runtime.environment import CACHE_DIR_ENV, CACHE_TAG, cache_folder, make_cache_folder
+from belvedere.runtime.operating_system import allocate
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import CacheStats
 
-KINDS = ("images", "embeddings")  # each in a folder
+DOWNLOADS = "downloads"  # of the command `fetch`: other files, in folders of the same kind
+GRAPHS = "graphs"  # of networks, without weights
+KINDS = ("images", "embeddings", GRAPHS, DOWNLOADS)  # each in a folder
 INDEX, ROWS, LOCK = "index.jsonl", "rows", "lock"
 BATCH_SIZE = 64  # rows verified at once
 POLL_SECONDS = 0.002  # between attempts to get the lock
@@ -207,9 +210,9 @@ class ArrayCache:
     def _write_rows(self, rows: Sequence[NewRow]) -> None:
         row_bytes = _row_bytes(self._shape, self._dtype)
         start = self._index_lines * row_bytes
-        if rows and hasattr(os, "posix_fallocate"):  # one allocation halves the time to write
+        if rows:
             with suppress(OSError):  # not supported by every file system
-                os.posix_fallocate(self._rows.fileno(), start, len(rows) * row_bytes)
+                allocate(self._rows, start, len(rows) * row_bytes)  # halves the time to write
         self._rows.seek(start)
         for row in rows:
             self._rows.write(row.values.data)

@@ -4,6 +4,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ MAX_EXPANDED_BYTES, MAX_EXPANSION = 256_000_000, 20
 MAX_WORKBOOK_BYTES = 64_000_000  # unpacked; all texts of a workbook are in memory at once
 MAX_WORKBOOK_COLUMNS = 1000
 MAX_WORKBOOK_ROWS = 1_048_576  # those of Excel; openpyxl yields each row before the one that a file numbers
+MAX_SHEETS = 5  # names in a message
 ROW_BYTES = 128  # counted per row beside its cells
 BATCH_ROWS = 1024
 MAX_CELL_BYTES = 1 << 16
@@ -29,13 +31,15 @@ Cells = Sequence[str | None]
 class ParquetTable:
     """A Parquet file; only columns that are asked for are unpacked."""
 
+    is_delimited = False
+
     def __init__(self, path: Path) -> None:
         try:
             import pyarrow
             import pyarrow.parquet
         except ModuleNotFoundError as error:
             raise MissingDependencyError("A Parquet table", "pyarrow", "parquet") from error
-        self._path = path
+        self.title, self._path = str(path), path
         self.guesses: list[str] = []
         try:
             self._schema = pyarrow.parquet.read_schema(path)
@@ -84,7 +88,7 @@ class ParquetTable:
         if types.is_struct(value) or types.is_binary(value) or types.is_large_binary(value):
             raise DatasetError(
                 f"{self._path} holds the images themselves (column {name[:80]}: {str(kind)[:80]}). Write them to files "
-                "first: docs/datasets.md has a script."
+                f"first, with: belvedere fetch {self._path} --out FOLDER"
             )
         raise DatasetError(f"Column {name[:80]} is not text in {self._path}: {str(kind)[:80]}. Save it as text.")
 
@@ -116,52 +120,93 @@ def _check_expanded(path: Path, size: int, limit: int) -> None:
         )
 
 
+def _is_formula(value: object) -> bool:
+    is_array = type(value).__module__.startswith("openpyxl")  # a formula for several cells is an object
+    return is_array or (isinstance(value, str) and value.startswith("="))
+
+
 class ExcelTable:
-    """The first sheet of an Excel workbook."""
+    """The first visible sheet of an Excel workbook."""
+
+    is_delimited = False
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.title, self._path = str(path), path
         self.guesses: list[str] = []
+        self._place = ""  # of a row, if there are several sheets
         try:
             with zipfile.ZipFile(path) as archive:
                 _check_expanded(path, sum(each.file_size for each in archive.infolist()), MAX_WORKBOOK_BYTES)
         except (OSError, zipfile.BadZipFile) as error:
             raise DatasetError(f"Not an Excel workbook: {path} ({describe_error(error)}). Save it as CSV.") from error
-        header = next(self._read(None), (0, ()))[1]
-        self.columns = [each or "" for each in header]
+        values = next((values for _, values in self._read() if any(map(cell_text, values))), ())
+        self.columns = [cell_text(value) or "" for value in values]
         while self.columns and not self.columns[-1]:
             self.columns.pop()
         if len(self.columns) > MAX_WORKBOOK_COLUMNS:
             raise DatasetError(f"More than {MAX_WORKBOOK_COLUMNS:,} columns in {path}. Save it as CSV.")
 
     def rows(self, indices: Sequence[int]) -> Iterator[tuple[str, Cells]]:
-        """Yield the position of each row that is not empty, and its cells of these columns."""
-        rows = self._read(len(self.columns))
-        next(rows, None)
-        for number, cells in rows:
-            yield f"row {number}", [cells[index] if index < len(cells) else None for index in indices]
+        """Yield the position of each row, and its cells of these columns.
 
-    def _read(self, width: int | None) -> Iterator[tuple[int, Cells]]:
-        """Yield the rows that are not empty, header included, as texts; a workbook's stated size is not trusted."""
+        Raises:
+            DatasetError: A cell has a formula, and the workbook does not hold its value.
+        """
+        formulas: frozenset[tuple[int, int]] | None = None
+        is_header = True
+        for number, values in self._read(len(self.columns)):
+            if is_header:
+                is_header = not any(map(cell_text, values))
+                continue
+            chosen = [values[index] if index < len(values) else None for index in indices]
+            if None in chosen:
+                formulas = self._find_formulas(indices) if formulas is None else formulas
+            for index, value in zip(indices, chosen, strict=True):
+                if value is None and formulas and (number, index) in formulas:
+                    raise DatasetError(
+                        f"{self._path}, {self._place}row {number}: the cell {self.columns[index][:80]} has a formula "
+                        "without its value. Open the workbook in Excel or LibreOffice and save it, or save it as CSV."
+                    )
+                if isinstance(value, datetime) and not any(each.startswith("dates") for each in self.guesses):
+                    self.guesses.append(f"dates written as {cell_text(value)}")
+            yield f"{self._place}row {number}", [cell_text(value) for value in chosen]
+
+    def _find_formulas(self, indices: Sequence[int]) -> frozenset[tuple[int, int]]:
+        """Return row and column of each formula in these columns."""
+        rows = self._read(len(self.columns), formulas=True)
+        return frozenset(
+            (number, index)
+            for number, values in rows
+            for index in indices
+            if index < len(values) and _is_formula(values[index])
+        )
+
+    def _read(self, width: int | None = None, *, formulas: bool = False) -> Iterator[tuple[int, tuple[object, ...]]]:
+        """Yield the number and the values of each row, header included; a workbook's stated size is not trusted."""
         try:
             import openpyxl
         except ModuleNotFoundError as error:
             raise MissingDependencyError("An Excel table", "openpyxl", "excel") from error
         try:
-            with closing(openpyxl.load_workbook(self._path, read_only=True, data_only=True)) as workbook:
-                sheet = workbook.worksheets[0]
-                if len(workbook.worksheets) > 1:
-                    self.guesses = [f"sheet {sheet.title}"]
+            with closing(openpyxl.load_workbook(self._path, read_only=True, data_only=not formulas)) as workbook:
+                sheets = workbook.worksheets
+                sheet = next((each for each in sheets if each.sheet_state == "visible"), sheets[0])
+                self._name_sheets(sheet.title, [each.title for each in sheets if each is not sheet])
                 sheet.reset_dimensions()
                 for number, values in enumerate(sheet.iter_rows(max_col=width, values_only=True), 1):
                     if number > MAX_WORKBOOK_ROWS:
                         raise DatasetError(f"More than {MAX_WORKBOOK_ROWS:,} rows in {self._path}. Save it as CSV.")
-                    cells = [cell_text(value) for value in values]
-                    if any(cells):
-                        yield number, cells
+                    yield number, values
         except DatasetError:
             raise
         except Exception as error:
             raise DatasetError(
                 f"Not an Excel workbook: {self._path} ({describe_error(error)}). Save it as CSV."
             ) from error
+
+    def _name_sheets(self, sheet: str, others: Sequence[str]) -> None:
+        if others and not self._place:
+            more = f" and {len(others) - MAX_SHEETS} more" if len(others) > MAX_SHEETS else ""
+            unread = f"not {', '.join(others[:MAX_SHEETS])}{more}"
+            self.title = f"the first sheet, {sheet} ({unread}), of {self._path}"
+            self.guesses, self._place = [f"the first sheet, {sheet} ({unread})"], f"sheet {sheet}, "

@@ -19,16 +19,16 @@ from belvedere.data.table_samples import read_table
 from belvedere.errors import DatasetError, UsageError, find_named
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import describe_error
-from belvedere.types.data import DataWarning, Sample
-from belvedere.types.result import short_repr
+from belvedere.types.data import NONE_OF_THESE, DataWarning, Sample
+from belvedere.types.result import Result, short_repr
 
 SAME_FORMAT = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".heif": ".heic", ".hif": ".heic"}
 LAYOUTS = {"auto": False, "classes": True}  # whether every folder is a class
 
 
 @dataclass(frozen=True, repr=False)
-class Dataset:
-    """Labeled images."""
+class Dataset(Result):
+    """Labeled images. In a notebook, it shows their number and a few images of each class."""
 
     source: str  # folder or table, as given
     class_names: tuple[str, ...]  # sorted first labels; of the training images, if the dataset names splits
@@ -75,11 +75,12 @@ def load_dataset(
         The samples, sorted by path (those of a table in its order), and the sorted class names.
 
     Raises:
-        DatasetError: It does not exist, cannot be read, has no classes or an empty class, spells one class in two ways,
-            or a class occurs in another split but not in the training split. Its folders do not seem to be classes,
-            or no image of a table is found.
+        DatasetError: It does not exist, cannot be read, has no classes or an empty class, spells one class in two ways
+            or names it "none of these", or a class occurs in another split but not in the training split. Its folders
+            do not seem to be classes, or no image of a table is found.
         UnknownNameError: A table names an unknown split, or has no `group_column`, or the layout is another one.
-        UsageError: The corrections file does not exist, or `root` or `layout` do not apply.
+        UsageError: The corrections file does not exist, `root` or `layout` do not apply, or `group_column` holds the
+            images, the labels or the splits.
         MissingDependencyError: The package for Parquet or Excel is not installed.
     """
     path = Path(data)
@@ -137,6 +138,11 @@ def _class_names(samples: Sequence[Sample], source: str) -> tuple[str, ...]:
     for label in sorted({label for sample in samples for label in (sample.label, *sample.extra_labels)}):
         if label.encode(errors="replace").decode() != label:
             raise DatasetError(f"Class name {label!r} in {source} is not UTF-8. Rename it.")
+        if normalize_label(label) == NONE_OF_THESE:
+            raise DatasetError(
+                f"A class in {source} is named {label!r}, which is the prediction for images of no class. Rename it, "
+                "such as to 'other'; or leave its images out, since none are needed for this prediction."
+            )
         first = spellings.setdefault(normalize_label(label), label)
         if first != label:
             raise DatasetError(f"One class has two spellings in {source}: {first!r} and {label!r}. Use one of them.")

@@ -12,6 +12,7 @@ from belvedere.data.corrections.corrections_file import active_decisions, read_c
 from belvedere.data.dataset import Dataset
 from belvedere.errors import UsageError
 from belvedere.runtime.files import free_name
+from belvedere.runtime.operating_system import problem_with_name
 from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.output_folder import atomic_folder, check_output_folder
 from belvedere.runtime.serialization import escape_formula, write_csv
@@ -63,8 +64,8 @@ def export_table(dataset: Dataset, out: Path, *, overwrite: bool = False, spread
     like formulas are escaped; image paths never begin like one.
 
     Raises:
-        UsageError: The file cannot be written, or is an input of the dataset.
-        OutputExistsError: A file is there, and `overwrite` is False.
+        UsageError: The file cannot be written.
+        OutputExistsError: A file is there, and `overwrite` is False or the dataset was read from it.
     """
     file = OutputFile(out, overwrite=overwrite, inputs=dataset.list_files)
     folder = out.resolve().parent
@@ -94,8 +95,8 @@ def export_folder(dataset: Dataset, out: Path, *, copy: bool, overwrite: bool) -
         UsageError: The folder cannot be written, links cannot be made, or a label is not a valid folder name.
     """
     for label in sorted({sample.label for sample in dataset.samples}):
-        if label in (".", "..") or any(each in label for each in "/\\\0"):
-            raise UsageError(f"Label is not a valid folder name: {label!r}. Export a CSV table instead.")
+        if problem := problem_with_name(label):
+            raise UsageError(f"Label is not a valid folder name: {label!r}: {problem}. Export a CSV table instead.")
     put: Callable[[Path, Path], object] = shutil.copyfile if copy else lambda image, link: link.symlink_to(image)
     with atomic_folder(out, overwrite=overwrite, inputs=dataset.list_files()) as folder:
         for sample in dataset.samples:

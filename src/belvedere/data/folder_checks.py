@@ -70,6 +70,7 @@ def check_class_folders(folder: Path, classes: Sequence[ClassFolder], ignored: I
     has_images = bool(filled) or any(is_image(path) for path in ignored if path.parent == folder)
     _check_table(folder, filled, sorted(tables, key=_likelihood), has_images)
     _check_wrapper(folder, filled)
+    _check_masks(folder, filled)
     check_filled(classes)
     _check_inner_splits(filled)
     _check_same_subfolders(folder, filled)
@@ -78,6 +79,11 @@ def check_class_folders(folder: Path, classes: Sequence[ClassFolder], ignored: I
 def check_filled(classes: Iterable[ClassFolder]) -> None:
     """Raise DatasetError for a class folder without images."""
     for each in classes:
+        if not each.samples and each.skipped and _contains(each.path.name, _NO_CLASSES):
+            raise DatasetError(
+                f"No images in the class folder {each.path}, only {each.skipped}. Boxes, masks and other annotations "
+                "are not read: sort the images into one folder per class, or give a table of images and labels."
+            )
         if not each.samples and each.skipped:
             raise DatasetError(
                 f"No images in the class folder {each.path}, only {each.skipped}. "
@@ -95,16 +101,17 @@ def check_split_folders(
     Args:
         folder: The folder above them.
         splits: The folders.
-        others: Folders beside them that hold images.
+        others: Folders beside them that hold images and are not named like a split.
         classes: The class folders in them.
 
     Raises:
         DatasetError: One of them may be a class, or a class folder is empty or the only one.
     """
     check_filled(classes)
+    _check_masks(folder, classes)
     names = [{each.path.name for each in classes if each.path.parent == path} for path in splits.values()]
     is_sure = len(names) > 1 and any(first & second for first in names for second in names if first is not second)
-    others = [path for path in others if split_of(path.name) is None and not _contains(path.name, _BESIDE_SPLITS)]
+    others = [path for path in others if not _contains(path.name, _BESIDE_SPLITS)]
     if others and not is_sure:
         named, beside = _list(path.name for path in splits.values()), _list(path.name for path in others)
         raise DatasetError(
@@ -118,6 +125,20 @@ def check_split_folders(
             f"The splits in {folder} hold only the folder {name}, with the folders {_list(first.subfolders)}. "
             f"If these are the classes, move them up, out of {name}. If {name} is a class, give `layout` classes."
         )
+
+
+def find_unlabeled(classes: Sequence[ClassFolder], splits: Mapping[str, Path]) -> list[ClassFolder]:
+    """Return folders that are the only one in their split and no class of another, as test/images and test/unknown."""
+    names = Counter(each.path.name for each in classes)
+    alone = Counter(each.path.parent for each in classes)
+    held_out = {path for split, path in splits.items() if split != "train" and "train" in splits}
+    return [
+        each
+        for each in classes
+        if each.path.parent in held_out
+        and alone[each.path.parent] == names[each.path.name] == 1
+        and (is_filler(each.path.name) or split_of(each.path.name) or _contains(each.path.name, ("unknown", "unlabel")))
+    ]
 
 
 def find_inner_splits(classes: Sequence[ClassFolder]) -> dict[str, str]:
@@ -154,6 +175,17 @@ def _check_wrapper(folder: Path, classes: Sequence[ClassFolder]) -> None:
         raise DatasetError(
             f"The folder {inner} in {folder} does not seem to be a class. Did you mean {wrapped}, with the folders "
             f"{_list(_below(classes, wrapped))}? If {inner} is a class, give `layout` classes."
+        )
+
+
+def _check_masks(folder: Path, classes: Sequence[ClassFolder]) -> None:
+    """Raise DatasetError for folders of images and of their masks, which are no classes."""
+    names = {each.path.name for each in classes}
+    others = [name for name in names if not is_filler(name)]
+    if len(names) > len(others) > 0 and all(_contains(name, _NO_CLASSES) for name in others):
+        raise DatasetError(
+            f"The folders {_list(names)} in {folder} do not seem to be classes. Sort the images into one folder per "
+            "class, or give a table with the columns image and label. If they are classes, give `layout` classes."
         )
 
 
@@ -196,8 +228,8 @@ def _check_same_subfolders(folder: Path, classes: Sequence[ClassFolder]) -> None
     if all(each.is_divided for each in classes):
         raise DatasetError(
             f"In {folder}, the folders {_list(each.path.name for each in classes)} hold the same folders, "
-            f"{_list(common)}. If the former are splits, rename them to train, val and test. If they are classes, give "
-            "`layout` classes."
+            f"{_list(common)}. If the former are splits, rename them to train, val and test. If they are "
+            "classes, as with a folder for each patient or day in every class, give `layout` classes."
         )
 
 

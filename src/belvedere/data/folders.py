@@ -1,6 +1,6 @@
 """Reads class folders, alone, inside folders of splits, or with splits inside. `folder_checks` refuses unclear ones."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from belvedere.data.folder_checks import (
     check_filled,
     check_split_folders,
     find_inner_splits,
+    find_unlabeled,
 )
 from belvedere.data.label_tables import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
 from belvedere.data.labels import compose
@@ -37,14 +38,10 @@ def read_folder(folder: Path, *, only_classes: bool = False) -> tuple[list[Sampl
     Raises:
         DatasetError: There are no images, a class folder has none, or the folders do not seem to be classes.
     """
-    ignored: list[Path] = []
     splits = {} if only_classes else _split_folders(folder)
     if splits:
-        classes = [each for split, path in splits.items() for each in _read_classes(path, split, ignored)]
-        beside = _list_beside(folder, splits)
-        others = [path for path in _subfolders(folder) if path in beside and _has_image(path)]
-        check_split_folders(folder, splits, others, classes)
-        return _samples(classes), _ignored_warnings([*ignored, *beside])
+        return _read_splits(folder, splits)
+    ignored: list[Path] = []
     classes = _read_classes(folder, None, ignored)
     if only_classes:
         check_filled(classes)
@@ -57,6 +54,34 @@ def read_folder(folder: Path, *, only_classes: bool = False) -> tuple[list[Sampl
         named = ", ".join(name if name == split else f"{name} as {split}" for name, split in sorted(inner.items()))
         return _divide(classes, inner), [DataWarning(f"Splits inside the class folders: {named}"), *warnings]
     return _samples(classes), warnings if only_classes else warnings + _split_name_warnings(folder, classes)
+
+
+def _read_splits(folder: Path, splits: Mapping[str, Path]) -> tuple[list[Sample], list[DataWarning]]:
+    ignored: list[Path] = []
+    classes = [each for split, path in splits.items() for each in _read_classes(path, split, ignored)]
+    beside = _list_beside(folder, splits)
+    others = [path for path in _subfolders(folder) if path in beside and _has_image(path)]
+    named = find_splits(path.name for path in _subfolders(folder))
+    flat = {path: named[path.name] for path in others if path.name in named}
+    if "train" not in splits and (training := next((path for path, split in flat.items() if split == "train"), None)):
+        raise DatasetError(f"No class folders in {training}, only images. Sort them into one folder per class.")
+    unlabeled = find_unlabeled(classes, splits)
+    classes = [each for each in classes if each not in unlabeled]
+    check_split_folders(folder, splits, [path for path in others if path not in flat], classes)
+    warnings = _unlabeled_warnings([*flat, *(each.path for each in unlabeled)])
+    skipped = [path for path in (*ignored, *beside) if path not in flat]
+    return _samples(classes), [*warnings, *_ignored_warnings(skipped)]
+
+
+def _unlabeled_warnings(folders: Iterable[Path]) -> list[DataWarning]:
+    """Say that the images of held-out splits without class folders, as in many competitions, have no labels."""
+    return [
+        DataWarning(
+            f"{count(sum(1 for _ in _walk(path, [])), 'image')} in {path} without class folders, and so without labels:"
+            " not used. Sort them into class folders to measure with them, or predict them with the model",
+        )
+        for path in folders
+    ]
 
 
 def _samples(classes: Iterable[ClassFolder]) -> list[Sample]:
@@ -115,7 +140,7 @@ def _descend(folder: Path, split: str) -> Path:
         folder = inner[0]
 
 
-def _list_beside(folder: Path, splits: dict[str, Path]) -> list[Path]:
+def _list_beside(folder: Path, splits: Mapping[str, Path]) -> list[Path]:
     """Return what is in the folders above those of the splits, but for these."""
     above = {parent for path in splits.values() for parent in path.parents if parent.is_relative_to(folder)}
     expected = above.union(splits.values())
@@ -129,7 +154,7 @@ def _read_classes(folder: Path, split: str | None, ignored: list[Path]) -> list[
         files: list[Path] = []
         label = compose(path.name)
         samples = [Sample(image, str(image), label, split) for image in _walk(path, files)]
-        skipped = SkippedFiles(file.name for file in files if not file.is_dir())
+        skipped = SkippedFiles(file.name for file in files if not file.is_dir() and not file.name.startswith("."))
         classes.append(ClassFolder(path, samples, skipped))
         ignored += files
     return classes

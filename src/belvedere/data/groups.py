@@ -64,7 +64,7 @@ def assign_groups(
         The images with their groups, and a warning about those without one.
 
     Raises:
-        DatasetError: No image has a group.
+        DatasetError: No image has a group, or each class is one group.
         UsageError: As `check_group_by`.
     """
     check_group_by(dataset, group_by)
@@ -80,6 +80,8 @@ def assign_groups(
                 task.advance(1)
     elif group_by == NEAR_DUPLICATES:
         groups = _near_duplicates(contents, progress)
+    if group_by is not None and group_by != NEAR_DUPLICATES:
+        _check_divide_classes(contents.samples, groups, dataset, group_by)
     num_groups = len(set(groups) - {None})
     if num_groups:
         progress.log(f"{count(num_groups, 'group')} of images, which no split divides")
@@ -92,6 +94,18 @@ def assign_groups(
         return contents, []
     message = f"{count(len(without), 'image has', 'images have')} no group: each is one by itself"
     return contents, [DataWarning(message, without)]
+
+
+def _check_divide_classes(
+    samples: Sequence[Sample], groups: Sequence[str | None], dataset: Dataset, group_by: str
+) -> None:
+    pairs = {(sample.label, group) for sample, group in zip(samples, groups, strict=True)}
+    labels, names = {label for label, _ in pairs}, {group for _, group in pairs}
+    if None not in names and len(pairs) == len(labels) == len(names) > 1:
+        raise DatasetError(
+            f"Each class of {dataset.source} is one group by `group_by`: {group_by!r}, so that no class can be both "
+            "learned and tested. Choose another, or leave it out."
+        )
 
 
 def group_names(contents: HashedSamples) -> list[str]:

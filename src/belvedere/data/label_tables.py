@@ -1,14 +1,14 @@
 """Reads tables of images and labels: finds the columns, and says what was guessed."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from belvedere.data.binary_tables import ExcelTable, ParquetTable
-from belvedere.data.class_lists import read_class_list
-from belvedere.data.label_columns import MAX_NAME, MAX_SHOWN, Columns, choose_columns, column_error, is_exact
-from belvedere.data.split_names import split_of
+from belvedere.data.label_columns import MAX_NAME, MAX_SHOWN, Columns, Header, choose_columns, column_error, is_exact
+from belvedere.data.split_names import SPLITS, split_of
 from belvedere.data.text_tables import CsvTable, JsonLinesTable
 from belvedere.errors import DatasetError
 from belvedere.images.listing import IMAGE_SUFFIXES
@@ -16,15 +16,30 @@ from belvedere.images.listing import IMAGE_SUFFIXES
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".ndjson", ".parquet", ".pq")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _OTHER_FORMATS = (".xls", ".ods", ".numbers", ".json", ".yaml", ".yml", ".xml", ".npz", ".npy", ".pkl", ".mat", ".h5")
+MAX_SIGNATURE = 64  # bytes
+# Start of a file in small letters, what it is, and suffixes with which it is read.
+_OTHER_KINDS = (
+    (b"version https://git-lfs", "a Git LFS pointer. Run `git lfs pull`", ()),
+    (b"<!doctype html", "a web page. Download the table itself", ()),
+    (b"<html", "a web page. Download the table itself", ()),
+    (
+        b"pk\x03\x04",
+        "an Excel workbook or an archive. Rename a workbook to .xlsx, and unpack an archive",
+        (".xlsx", ".xlsm"),
+    ),
+    (b"par1", "a Parquet table. Rename it to .parquet", (".parquet", ".pq")),
+)
+MAX_ASKED = 100  # columns that are asked whether they hold splits
+MAX_HINTS = 3
+_SPREADSHEET_ERROR = re.compile(r"#(N/A|NV|[\w/-]+[!?])")  # in any language: #REF!, #BEZUG!, #NOM?
 _YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no", ""))
 
 Cells = Sequence[str | None]
 
 
-class Table(Protocol):
+class Table(Header, Protocol):
     """An open table."""
 
-    columns: list[str]
     guesses: list[str]  # how the file is read, where it could be read otherwise
 
     def rows(self, indices: Sequence[int]) -> Iterator[tuple[str, Cells]]:
@@ -49,6 +64,7 @@ class LabelTable:
     rows: list[Row]
     guesses: list[str]  # such as "filename as image"; empty for a CSV table with the columns image, label and split
     unused: list[str]  # names of columns
+    hints: list[str]  # on what could be used
 
 
 def read_label_table(path: Path, group_column: str | None = None) -> LabelTable:
@@ -62,28 +78,33 @@ def read_label_table(path: Path, group_column: str | None = None) -> LabelTable:
         DatasetError: It is no table, is damaged, lacks a column, has several that could be the label, or unpacks to
             far more than its size.
         UnknownNameError: There is no such `group_column`.
+        UsageError: The `group_column` holds the images, the labels or the splits.
         MissingDependencyError: The package for Parquet or Excel is not installed.
     """
     table = _open(path)
-    names = table.columns
-    columns = choose_columns(path, names, group_column)
+    columns, hints = _choose_split(table, choose_columns(table, group_column))
     if not columns.labels:
-        return _read_one_hot(path, table, columns)
+        return _read_one_hot(path, table, columns, hints)
+    names = table.columns
     chosen = [columns.image, *columns.labels, *_optional(columns)]
-    found = list(_read(table, chosen))
-    label = _choose_label(path, names, columns.labels, [cells[1 : 1 + len(columns.labels)] for _, cells in found])
+    found = list(_read(path, table, chosen))
+    label = _choose_label(table, columns.labels, [cells[1 : 1 + len(columns.labels)] for _, cells in found])
     place = chosen.index(label)
     rows = [_to_row(columns, position, cells, cells[place], 1 + len(columns.labels)) for position, cells in found]
     guesses = [f"{names[label].strip()[:MAX_NAME]} as label"] if not is_exact(names[label], "label") else []
-    rows, more = _name_numbers(path, rows)
     unused = [*columns.others, *(index for index in columns.labels if index != label)]
-    return _finish(table, columns, rows, [*guesses, *more], unused)
+    return _finish(table, columns, rows, guesses, unused, hints)
 
 
 def _open(path: Path) -> Table:
     suffix = path.suffix.lower()
     if suffix in ARCHIVE_SUFFIXES:
         raise DatasetError(f"{path} is an archive. Unpack it, and give the folder.")
+    with path.open("rb") as file:
+        start = file.read(MAX_SIGNATURE).removeprefix(b"\xef\xbb\xbf").lower()
+    for signature, kind, suffixes in _OTHER_KINDS:
+        if start.startswith(signature) and suffix not in suffixes and suffix not in IMAGE_SUFFIXES:
+            raise DatasetError(f"Not a table in the format of its suffix: {path} is {kind}.")
     if suffix in IMAGE_SUFFIXES:
         raise DatasetError(f"{path} is an image. Give a folder of class folders, or a table.")
     if suffix in _OTHER_FORMATS:
@@ -99,12 +120,62 @@ def _optional(columns: Columns) -> list[int]:
     return [index for index in (columns.split, columns.group) if index is not None]
 
 
-def _read(table: Table, indices: Sequence[int]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the rows in which a cell of these columns is filled."""
+def _read(path: Path, table: Table, indices: Sequence[int]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the rows in which a cell of these columns is filled, without further headers, as of tables put together."""
+    header = [table.columns[index].strip() for index in indices]
     for position, cells in table.rows(indices):
         filled = [cell or "" for cell in cells]
-        if "".join(filled).strip():
+        for index, cell in zip(indices, filled, strict=True):
+            if cell.startswith("#") and cell.isupper() and _SPREADSHEET_ERROR.fullmatch(cell.strip()):
+                raise DatasetError(
+                    f"{path}, {position}: the cell {table.columns[index].strip()[:MAX_NAME]} holds {cell.strip()}, the "
+                    "error of a formula. Correct the formula, or remove the row."
+                )
+        if [cell.strip() for cell in filled] == header:
+            table.guesses.append(f"{position} as a second header")
+        elif "".join(filled).strip():
             yield position, filled
+
+
+def _choose_split(table: Table, columns: Columns) -> tuple[Columns, dict[int, str]]:
+    """Choose the column of splits by its values, if none is called split; return hints on others."""
+    names = [name.strip()[:MAX_NAME] for name in table.columns]
+    if columns.split is not None or not columns.others:
+        return columns, {}
+    asked = list(dict.fromkeys((*columns.divisions, *columns.others)))[:MAX_ASKED]
+    found, wrong = _find_splits(table, asked)
+    named = [index for index in columns.divisions if found.get(index)]
+    likely = named or [index for index, splits in found.items() if len(splits) > 1]
+    if len(likely) > 1:
+        unclear = " or ".join(names[index] for index in likely[:MAX_SHOWN])
+        return columns, {likely[0]: f"the split could be {unclear}: name one of them split"}
+    if not likely:
+        known = f"no name of a split: name the column split, and write {', '.join(SPLITS)}"
+        wrong = {index: value for index, value in wrong.items() if index in columns.divisions}
+        return columns, {index: f"{names[index]} holds {value!r}, {known}" for index, value in wrong.items()}
+    others = tuple(index for index in columns.others if index != likely[0])
+    return replace(columns, split=likely[0], others=others), {}
+
+
+def _find_splits(table: Table, indices: Sequence[int]) -> tuple[dict[int, set[str]], dict[int, str]]:
+    """Return the splits in each column that holds only names of splits, and a value of each other column."""
+    found, wrong = {index: set[str]() for index in indices}, dict[int, str]()
+    try:
+        for _, cells in table.rows(indices):
+            for index, cell in zip(indices, cells, strict=True):
+                if cell is None or index not in found:
+                    continue
+                split = split_of(cell.strip())
+                if split is None or cell.strip().lower().endswith(tuple(IMAGE_SUFFIXES)):
+                    del found[index]
+                    wrong[index] = cell.strip()[:MAX_NAME]
+                else:
+                    found[index].add(split)
+            if not found:
+                break
+    except DatasetError:  # a column is no text; what is read is checked later
+        return {}, {}
+    return found, wrong
 
 
 def _to_row(columns: Columns, position: str, cells: Sequence[str], label: str, start: int) -> Row:
@@ -114,12 +185,13 @@ def _to_row(columns: Columns, position: str, cells: Sequence[str], label: str, s
     return Row(position, cells[0], label, split, group)
 
 
-def _choose_label(path: Path, names: Sequence[str], labels: Sequence[int], cells: list[list[str]]) -> int:
+def _choose_label(table: Table, labels: Sequence[int], cells: list[list[str]]) -> int:
     """Return the column of the labels; a column of numbers gives way to one with their names.
 
     Raises:
         DatasetError: Several columns could be it.
     """
+    names = table.columns
     if len(labels) == 1:
         return labels[0]
     values = {index: [row[place].strip() for row in cells] for place, index in enumerate(labels)}
@@ -133,7 +205,7 @@ def _choose_label(path: Path, names: Sequence[str], labels: Sequence[int], cells
     candidates = texts or list(labels)
     if len(candidates) > 1:
         unclear = " and ".join(names[index].strip()[:MAX_NAME] for index in candidates[:3])
-        raise column_error(path, names, f"The label could be {unclear}: rename one to label. Columns")
+        raise column_error(table, f"The label could be {unclear}: rename one to label. Columns")
     return candidates[0]
 
 
@@ -142,26 +214,14 @@ def _is_one_to_one(one: Sequence[str], other: Sequence[str]) -> bool:
     return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
 
-def _name_numbers(path: Path, rows: list[Row]) -> tuple[list[Row], list[str]]:
-    """Replace labels that are numbers by names, if a list of classes is beside the table."""
-    numbers = {row.label.strip() for row in rows}
-    if not numbers or not all(number.isdecimal() and number.isascii() and len(number) < 10 for number in numbers):
-        return rows, []
-    found = read_class_list(path.parent, numbers)
-    if found is None:
-        return rows, []
-    source, named = found
-    return [replace(row, label=named[row.label.strip()]) for row in rows], [f"names of labels from {source.name}"]
-
-
-def _read_one_hot(path: Path, table: Table, columns: Columns) -> LabelTable:
+def _read_one_hot(path: Path, table: Table, columns: Columns, hints: dict[int, str]) -> LabelTable:
     """Read a table with one column per class that holds 0 or 1."""
     names = [name.strip() for name in table.columns]
     optional = _optional(columns)
     start = 1 + len(optional)
     ones_of: list[list[int]] = []
     binary, rows, used = dict.fromkeys(columns.others), [], set[int]()
-    for position, cells in _read(table, [columns.image, *optional, *columns.others]):
+    for position, cells in _read(path, table, [columns.image, *optional, *columns.others]):
         ones = []
         for index, cell in zip(columns.others, cells[start:], strict=True):
             value = cell.strip().lower()
@@ -175,7 +235,7 @@ def _read_one_hot(path: Path, table: Table, columns: Columns) -> LabelTable:
     classes = [index for index in binary if index in used]
     is_class = frozenset(classes)
     if len(binary) < 2 or not classes:
-        raise column_error(path, names, "No column of labels, and none of 0 and 1 for each class,")
+        raise column_error(table, "No column of labels, and none of 0 and 1 for each class,")
     for place, (row, ones) in enumerate(zip(rows, ones_of, strict=True)):
         labels = [names[index] for index in ones if index in is_class]
         if not labels:
@@ -183,17 +243,17 @@ def _read_one_hot(path: Path, table: Table, columns: Columns) -> LabelTable:
         rows[place] = replace(row, label="|".join(labels))
     shown = ", ".join(names[index][:MAX_NAME] for index in classes[:MAX_SHOWN])
     unused = [index for index in columns.others if index not in is_class]
-    return _finish(table, columns, rows, [f"one column per class ({shown})"], unused)
+    return _finish(table, columns, rows, [f"one column per class ({shown})"], unused, hints)
 
 
-def _finish(table: Table, columns: Columns, rows: list[Row], guesses: list[str], unused: list[int]) -> LabelTable:
-    """Drop splits that are none, and list the guesses and the unused columns."""
+def _finish(
+    table: Table, columns: Columns, rows: list[Row], guesses: list[str], unused: list[int], hints: dict[int, str]
+) -> LabelTable:
+    """List the guesses and the unused columns."""
     names = [name.strip()[:MAX_NAME] for name in table.columns]
+    shown = [hints[index] for index in unused if index in hints][:MAX_HINTS]
     said = [] if is_exact(names[columns.image], "image") else [f"{names[columns.image]} as image"]
     said += guesses
-    if columns.split is not None and not columns.is_split_sure:
-        if all(split_of(row.split) for row in rows if row.split) and any(row.split for row in rows):
-            said.append(f"{names[columns.split]} as split")
-        else:
-            rows, unused = [replace(row, split="") for row in rows], [*unused, columns.split]
-    return LabelTable(rows, [*said, *table.guesses], [names[index] for index in sorted(unused)])
+    if columns.split is not None and not is_exact(names[columns.split], "split"):
+        said.append(f"{names[columns.split]} as split")
+    return LabelTable(rows, [*said, *table.guesses], [names[index] for index in sorted(unused)], shown)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 SPLITS = ("train", "val", "test")
+MAX_COLUMN_NAME = 100  # characters
 _WORDS = {
     "train": ("train", "training", "trainings", "trn", "lern", "apprentissage", "entrainement"),
     "val": (
@@ -21,7 +22,19 @@ _WORDS = {
         "tune",
         "tuning",
     ),
-    "test": ("test", "testing", "tests", "eval", "evaluation", "holdout", "heldout", "pruf", "pruef"),
+    "test": (
+        "test",
+        "testing",
+        "tests",
+        "eval",
+        "evaluation",
+        "holdout",
+        "heldout",
+        "pruf",
+        "pruef",
+        "prufung",
+        "pruefung",
+    ),
 }
 _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
 # Words beside that of the split, also joined with it: train_images, Testdaten, jeu_de_test, seg_train.
@@ -31,15 +44,22 @@ _FILLERS = (
     "images?", "imgs?", "photos?", "pic(?:ture)?s?", "jpe?g", "png",
     "datensatz", "daten", "satz", "bilder", "bild", "fotos?", "menge", "ordner", "donnees", "ensemble", "jeu",
 )
+# Words for a division into splits, which name a column of a table.
+_DIVISIONS = (
+    "datasets?", "sets?", "subset", "splits?", "partition", "phase", "usage", "datensatz", "satz", "menge", "teilmenge",
+    "aufteilung", "einteilung", "verwendung", "ensemble", "jeu", "repartition", "decoupage",
+)
 _SMALL_WORDS = frozenset((  # never joined
     "the", "of", "for", "my", "new", "de", "d", "des", "du", "le", "la", "les", "l", "und", "zum", "zur", "fur", "fuer",
-    "x", "px", "resized", "cropped", "original", "raw", "full", "small", "large",
+    "part", "teil", "partie", "x", "px", "resized", "cropped", "original", "raw", "full", "final", "small", "large",
 ))
 # fmt: on
 _FILLER = f"(?:{'|'.join(_FILLERS)})"  # possessive below: no exponential search
 _CORE = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
 _COMPOUND = re.compile(rf"{_FILLER}*+({_CORE}){_FILLER}*+")
 _ONLY_FILLER = re.compile(rf"{_FILLER}++")
+_DIVISION = f"(?:{'|'.join(_DIVISIONS)})"
+_DIVISION_NAME = re.compile(rf"(?:{_FILLER}|{_CORE})*?{_DIVISION}(?:{_FILLER}|{_CORE})*+")
 _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -72,6 +92,13 @@ def is_filler(name: str) -> bool:
     """Return whether a name says only that something holds data, as "images" does."""
     words = _words(name)
     return bool(words) and all(_ONLY_FILLER.fullmatch(word) for word in words)
+
+
+def names_division(name: str) -> bool:
+    """Return whether a column is named like one of splits: "Subset", "Aufteilung", "jeu de données", "is_test"."""
+    words = [word for word in _words(name[:MAX_COLUMN_NAME]) if word not in _SMALL_WORDS and word != "is"]
+    named = [word for word in words if _DIVISION_NAME.fullmatch(word) or _COMPOUND.fullmatch(word)]
+    return bool(named) and all(word in named or _ONLY_FILLER.fullmatch(word) for word in words)
 
 
 def _parse(name: str) -> tuple[str | None, tuple[str, ...]]:

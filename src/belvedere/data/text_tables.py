@@ -3,8 +3,9 @@
 import csv
 import json
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder
 from collections.abc import Iterator, Sequence
+from datetime import datetime, time
 from pathlib import Path
 from typing import TextIO
 
@@ -13,15 +14,18 @@ from belvedere.errors import DatasetError
 SEPARATORS = {",": "comma", ";": ";", "\t": "tab", "|": "|"}
 CHUNK_BYTES = 1 << 20
 MAX_COLUMNS = 100_000  # keys in a file of JSON lines
+MIN_UTF16 = 8  # bytes from which text without a byte order mark is recognized
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\s*")  # the first line of some exports for Excel
 
 Cells = Sequence[str | None]
 
 
 def cell_text(value: object) -> str | None:
-    """Return the text of a cell: whole numbers without decimals; None for a blank one and for NaN, a missing number."""
+    """Return the text of a cell: whole numbers without decimals, dates without 00:00:00; None if it is blank or NaN."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, datetime) and value.time() == time():
+        value = value.date()
     is_missing = value is None or value != value  # NaN
     return None if is_missing or not str(value).strip() else str(value)
 
@@ -29,7 +33,10 @@ def cell_text(value: object) -> str | None:
 class CsvTable:
     """A text table with a header; its separator and encoding are detected."""
 
+    is_delimited = True
+
     def __init__(self, path: Path) -> None:
+        self.title = str(path)
         self._path, self._encoding = path, _find_encoding(path)
         with self._open() as file:
             stated = _SEPARATOR_LINE.fullmatch(file.readline(10))
@@ -39,8 +46,8 @@ class CsvTable:
             raise DatasetError(f"Empty table: {path}. Expected a first line image,label and a line for each image.")
         self._separator_name = SEPARATORS[self._separator]
         self.guesses = [] if self._separator == "," else [f"separator {self._separator_name}"]
-        if self._encoding == "cp1252":
-            self.guesses.append("encoding cp1252")
+        if not self._encoding.startswith("utf-8") and self._encoding != "utf-16":
+            self.guesses.append(f"encoding {self._encoding}")
 
     def rows(self, indices: Sequence[int]) -> Iterator[tuple[str, Cells]]:
         """Yield the position of each row that is not empty, and its cells of these columns."""
@@ -72,6 +79,7 @@ class CsvTable:
 
     def _read(self, separator: str) -> Iterator[tuple[int, list[str]]]:
         """Yield the rows that are not empty, header included, with the number of their last line."""
+        start = 1 + self._num_skipped
         try:
             with self._open() as file:
                 for _ in range(self._num_skipped):
@@ -79,37 +87,72 @@ class CsvTable:
                 # Strict: otherwise an unclosed quote would swallow all further rows.
                 reader = csv.reader(file, delimiter=separator, strict=True)
                 for cells in reader:
+                    last = reader.line_num + self._num_skipped
                     if "".join(cells).strip():
-                        yield reader.line_num + self._num_skipped, cells
-        except (UnicodeDecodeError, csv.Error) as error:
+                        yield last, cells
+                    start = last + 1
+        except UnicodeDecodeError as error:
             raise DatasetError(f"Not a CSV table: {self._path} ({error}). Save it as one, in UTF-8.") from error
+        except csv.Error as error:
+            raise DatasetError(
+                f"Not a CSV table: {self._path}, line {start} ({_describe(error)}). Correct the quotes: a cell with "
+                'quotes begins and ends with one, and each quote inside is doubled (""). Or save the table as Excel.'
+            ) from error
+
+
+def _describe(error: csv.Error) -> str:
+    text = str(error)
+    if text.startswith("unexpected end"):
+        return "a quote is opened and never closed"
+    if "expected after" in text:
+        return "a quote is closed before the end of its cell"
+    return f"{text}: perhaps a quote is opened and never closed" if "field limit" in text else text
 
 
 def _find_encoding(path: Path) -> str:
     """Return the encoding of a text file: UTF-8, UTF-16 if it begins so, else that of Windows in western countries."""
-    decoder = getincrementaldecoder("utf-8")()
+    decoder, encoding, line = getincrementaldecoder("utf-8")(), "utf-8-sig", 1
     with path.open("rb") as file:
-        start = file.read(CHUNK_BYTES)
-        if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-            return "utf-16"
-        if b"\0" in start:
-            raise DatasetError(f"Not a table: {path} is a binary file. Give a folder of class folders, or a CSV table.")
-        try:
-            chunk = start
-            while chunk:
-                decoder.decode(chunk)
-                chunk = file.read(CHUNK_BYTES)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "cp1252"
-    return "utf-8-sig"
+        start = chunk = file.read(CHUNK_BYTES)
+        if found := _find_wide_encoding(start):
+            return found
+        while chunk:
+            if (place := chunk.find(0)) >= 0:
+                raise DatasetError(
+                    f"Not a table: {path} is binary or damaged (a NUL byte in line "
+                    f"{line + chunk.count(10, 0, place):,}). Save it again as CSV in UTF-8, or give a folder of class "
+                    "folders."
+                )
+            line += chunk.count(10)
+            following = file.read(CHUNK_BYTES)
+            try:
+                if encoding != "cp1252":
+                    decoder.decode(chunk, final=not following)
+            except UnicodeDecodeError:
+                encoding = "cp1252"
+            chunk = following
+    return encoding
+
+
+def _find_wide_encoding(start: bytes) -> str | None:
+    """Return the encoding of UTF-16 or UTF-32: by its first bytes, or by the zeros beside all its first characters."""
+    if start.startswith((BOM_UTF32_LE, BOM_UTF32_BE)):
+        return "utf-32"
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return "utf-16"
+    first, second = start[:MIN_UTF16:2], start[1:MIN_UTF16:2]
+    if len(start) < MIN_UTF16 or any(first) == any(second):
+        return None
+    return "utf-16-be" if any(second) and all(second) else "utf-16-le" if all(first) else None
 
 
 class JsonLinesTable:
     """A text file with one JSON object per line, whose keys are the columns."""
 
+    is_delimited = False
+
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.title, self._path = str(path), path
         self.guesses: list[str] = []
         self.columns = list(dict.fromkeys(key for _, row in self._read() for key in row))
         if len(self.columns) > MAX_COLUMNS:
@@ -122,25 +165,37 @@ class JsonLinesTable:
             yield f"line {number}", [self._to_cell(row.get(name), name, number) for name in names]
 
     def _read(self) -> Iterator[tuple[int, dict[str, object]]]:
+        number = 0
         try:
             with self._path.open(encoding="utf-8-sig") as file:
                 for number, line in enumerate(file, 1):
-                    if not line.strip():
-                        continue
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise DatasetError(
-                            f'{self._path}, line {number} is no JSON object. Expected {{"image": ..., "label": ...}}.'
-                        )
-                    yield number, row
-        except DatasetError:
-            raise
-        except (ValueError, RecursionError) as error:  # JSON or its encoding
-            raise DatasetError(f"Not a file of JSON lines: {self._path} ({error}). Save it as CSV.") from error
+                    if line.strip():
+                        yield number, self._parse(line, number)
+        except UnicodeDecodeError as error:
+            raise DatasetError(
+                f"Not a file of JSON lines: {self._path}, after line {number} ({error}). Save it in UTF-8."
+            ) from error
+
+    def _parse(self, line: str, number: int) -> dict[str, object]:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            where = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise self._no_object(f"line {number}{where} is no JSON ({reason})") from error
+        if not isinstance(row, dict):
+            raise self._no_object(f"line {number} is no JSON object")
+        return row
+
+    def _no_object(self, problem: str) -> DatasetError:
+        return DatasetError(
+            f"Not a file of JSON lines: {self._path}, {problem}. Write one object in each line: "
+            '{"image": ..., "label": ...}.'
+        )
 
     def _to_cell(self, value: object, name: str, number: int) -> str | None:
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return "|".join(value)
+        if isinstance(value, list) and all(isinstance(each, str | int) for each in value):
+            return "|".join(map(str, value))
         if value is None or isinstance(value, str | int | float):
             return cell_text(value)
         raise DatasetError(

@@ -35,6 +35,7 @@ from belvedere.inference.uncertainty.fit import fit_uncertainty
 from belvedere.inference.uncertainty.ood import to_percentile
 from belvedere.inference.uncertainty.temperature_scaling import softmax
 from belvedere.runtime.files import write_bytes
+from belvedere.runtime.hub import snapshot_address
 from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.parallel import batched
 from belvedere.runtime.progress import Progress, choose_progress
@@ -122,6 +123,8 @@ def calibrate(
     progress = choose_progress(progress)
     opened, dataset = as_model(model), as_dataset(data)
     source = model_file(opened.name)
+    if out is None and (address := snapshot_address(source)):
+        raise UsageError(f"The model of {address} in the Hugging Face cache is not replaced. Give `out`.")
     inputs = list(dataset.list_files()) if out is None else [source, *dataset.list_files()]
     file = OutputFile(source if out is None else Path(out), overwrite=overwrite, inputs=lambda: inputs)
     hashed = hash_samples(_choose_samples(dataset, opened), progress)

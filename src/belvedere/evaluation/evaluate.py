@@ -13,6 +13,8 @@ from belvedere.errors import DatasetError, UsageError
 from belvedere.evaluation.metrics import check_labels, compute_metrics, ood_metrics, tag_metrics
 from belvedere.evaluation.run_folder import unreadable_warning, write_results
 from belvedere.evaluation.run_results import RunResults
+from belvedere.evaluation.weak_slices.attributes import AttributeReader
+from belvedere.evaluation.weak_slices.find import find_weak_slices
 from belvedere.images.inputs import Source
 from belvedere.images.listing import SkippedFiles, iter_images
 from belvedere.inference.model import Model, as_model
@@ -80,18 +82,19 @@ def evaluate(
         warnings = dataset.warnings + unreadable_warning(evaluation) + _absent_class_warning(evaluation)
         progress.log_warnings(warnings)
         if folder is not None:
-            results = _collect_results(model, dataset, evaluation, warnings)
+            results = _collect_results(Path(out or ""), model, dataset, evaluation, warnings)
             results = replace(results, total_seconds=time.perf_counter() - started, spreadsheet=spreadsheet)
             write_results(folder, results)
     return evaluation
 
 
 def _collect_results(
-    model: Model, dataset: Dataset, evaluation: Evaluation, warnings: tuple[DataWarning, ...]
+    out: Path, model: Model, dataset: Dataset, evaluation: Evaluation, warnings: tuple[DataWarning, ...]
 ) -> RunResults:
     images = {prediction.image for prediction in evaluation.predictions}
     return RunResults(
         title=f"{model.name} on {dataset.source}",
+        out=out,
         evaluation=evaluation,
         model_id=model.identity,
         card=model.card,
@@ -104,14 +107,24 @@ def _collect_results(
 
 
 def _evaluate_dataset(model: Model, dataset: Dataset, ood: Path | str | None, progress: Progress) -> Evaluation:
+    samples, split = evaluation_split(dataset)
+    ood_images = [] if ood is None else _list_ood_images(model, ood)
+    evaluation = evaluate_samples(model, samples, progress, split=split)
+    if ood_images:
+        return replace(evaluation, ood=_evaluate_ood(model, evaluation, ood_images, progress))
+    return evaluation
+
+
+def evaluation_split(dataset: Dataset) -> tuple[tuple[Sample, ...], str]:
+    """Return the images that a model is evaluated on, and the name of their split: "test", "val" or "all".
+
+    Raises:
+        DatasetError: There is only a training split.
+    """
     has_splits = any(sample.split is not None for sample in dataset.samples)
     for split in ("test", "val") if has_splits else (None,):
         if samples := dataset.split(split):
-            ood_images = [] if ood is None else _list_ood_images(model, ood)
-            evaluation = evaluate_samples(model, samples, progress, split=split or "all")
-            if ood_images:
-                return replace(evaluation, ood=_evaluate_ood(model, evaluation, ood_images, progress))
-            return evaluation
+            return samples, split or "all"
     raise DatasetError(f"{dataset.source} has a training split only. Give a test split, or a folder of class folders.")
 
 
@@ -134,9 +147,9 @@ def evaluate_samples(
     """
     known = known or {}
     check_labels((sample.label for sample in samples), model.class_names, model.name)
-    predictions = []
+    predictions, reader = [], AttributeReader()
     with progress.task("Evaluating", len(samples)) as task:
-        new = model.predict_sources(sample.path for sample in samples if sample.name not in known)
+        new = model.predict_sources((sample.path for sample in samples if sample.name not in known), observer=reader)
         for sample in samples:
             prediction = known[sample.name] if sample.name in known else next(new)
             predictions.append(replace(prediction, image=sample.name, label=sample.label))
@@ -144,7 +157,8 @@ def evaluate_samples(
     temperature = model.card.uncertainty.temperature
     evaluation = compute_metrics(predictions, model.class_names, split=split, temperature=temperature)
     tags = _evaluate_tags(predictions, samples, model.class_names)
-    return replace(evaluation, tags=tags, paths=renamed_paths(samples))
+    weak_slices = find_weak_slices(predictions, reader.of_samples(samples, model.card.preprocess))
+    return replace(evaluation, tags=tags, weak_slices=weak_slices, paths=renamed_paths(samples))
 
 
 def _absent_class_warning(evaluation: Evaluation) -> tuple[DataWarning, ...]:

@@ -19,7 +19,7 @@ from belvedere.types.prediction import Prediction
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 _AFTER_CLASSES = "tags"  # first column after those of the classes
-_COLUMNS = ("image", "label", "predicted_label", "confidence", "none_of_these", "error")
+_COLUMNS = ("image", "label", "predicted_label", "confidence", "none_of_these", "none_of_these_score", "error")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def read_predictions(folder: Path | str) -> StoredPredictions:
     Raises:
         UsageError: It is not a results folder, or its table is damaged.
     """
-    metrics = _read_metrics(Path(folder))
+    metrics = read_metrics(Path(folder))
     read_cell = unescape_formula if metrics.get("spreadsheet") is True else str
     try:
         with (Path(folder) / PREDICTIONS).open(newline="", encoding="utf-8", errors="surrogateescape") as rows:
@@ -146,11 +146,12 @@ def _read_row(row: list[str], class_names: tuple[str, ...], positions: dict[str,
         probabilities,
         label=label,
         none_of_these=none,
+        none_of_these_score=float(cells["none_of_these_score"]) if cells["none_of_these_score"] else None,
         class_names=class_names,
     )
 
 
-def _read_metrics(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
     """Return metrics.json, empty where it cannot be read: the table suffices."""
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from belvedere.inference.model import Model
 from belvedere.types.data import DataWarning, ModelId, Sample
@@ -14,6 +15,7 @@ class RunResults:
     """Contents of a results folder."""
 
     title: str
+    out: Path  # the folder, as it was given
     evaluation: Evaluation
     model_id: ModelId
     card: ModelCard

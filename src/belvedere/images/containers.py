@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from belvedere.images.formats import is_avif, is_heif
 from belvedere.images.limits import EMPTY_BLOCK_BYTES, ImageRejectedError
+from belvedere.images.png_chunks import PNG_HEAD
+from belvedere.images.png_chunks import count_frames as count_png_frames
 from belvedere.images.tiff_directories import TIFF_MARKS, Directories, check_directories, check_tiff
 
 # JPEG
@@ -67,9 +69,11 @@ def check_container(content: bytes) -> None:
 
 
 def count_frames(content: bytes) -> int | None:
-    """Count the frames of a GIF or the pages of a TIFF; return None if there are too many to count."""
+    """Count the frames of a GIF or PNG, or the pages of a TIFF; return None if there are too many to count."""
     if content.startswith((b"GIF87a", b"GIF89a")):
         return _count_gif_frames(content)
+    if content.startswith(PNG_HEAD):
+        return count_png_frames(content)
     pages = 0
     for _ in Directories.open(content).chain():
         pages += 1
@@ -80,7 +84,7 @@ def count_frames(content: bytes) -> int | None:
 
 def check_fill_bytes(content: bytes) -> None:
     """Raise `ImageRejectedError` for many fill bytes in the pixels of a JPEG, which Pillow reads repeatedly."""
-    scan = _walk_jpeg(content)
+    scan = find_scan(content)
     if content.find(b"\xff" * (MAX_STRAY_BYTES + 1), scan, content.find(b"\xff\xd9", scan)) >= 0:
         raise ImageRejectedError(f"a JPEG with more than {MAX_STRAY_BYTES:,} fill bytes in a row")
 
@@ -105,10 +109,10 @@ def _check_jpeg(content: bytes) -> None:
     if len(content) > LARGE_JPEG_BYTES:  # the fast decoder reads smaller ones sooner than this search
         check_fill_bytes(content)
     else:
-        _walk_jpeg(content)
+        find_scan(content)
 
 
-def _walk_jpeg(content: bytes) -> int:
+def find_scan(content: bytes) -> int:
     """Check the segments as Pillow reads them, past any end marker; return where the pixels begin."""
     counts: Counter[str] = Counter()
     exif = b""
@@ -290,7 +294,7 @@ def _check_ppm(content: bytes) -> None:
 
 _CHECKS: Mapping[bytes, Callable[[bytes], None]] = {
     b"\xff\xd8\xff": _check_jpeg,
-    b"\x89PNG\r\n\x1a\n": _check_png,
+    PNG_HEAD: _check_png,
     b"RIFF": _check_webp,
     b"\x00\x00": _check_heif,  # the size of its first box
     b"GIF87a": _check_gif,

@@ -1,23 +1,20 @@
 """Decodes image files to RGB uint8 pixels.
 
-simplejpeg (libjpeg-turbo) decodes JPEGs, pillow-heif decodes HEIF, and Pillow decodes all other formats, and JPEGs that
-are unusual or damaged. The two JPEG decoders give the same pixels within `JPEG_AGREEMENT` levels. Color profiles are
-not applied.
+simplejpeg (libjpeg-turbo) decodes JPEGs, pillow-heif HEIF, and Pillow all other formats, and JPEGs that are unusual or
+damaged. The two JPEG decoders give the same pixels within `JPEG_AGREEMENT` levels. Color profiles are not applied.
 """
 
 import math
-import struct
 import threading
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from belvedere.errors import InvalidImageError
 from belvedere.images.containers import (
@@ -28,7 +25,8 @@ from belvedere.images.containers import (
     count_frames,
 )
 from belvedere.images.content import IN_MEMORY, MAX_BYTES, name_of, read_content
-from belvedere.images.formats import describe_format, describe_raw, is_heif
+from belvedere.images.damage import DECODE_ERRORS, check_rows, check_scans_are_whole, check_zeros, describe_failure
+from belvedere.images.formats import describe_misread, is_heif
 from belvedere.images.heif import open_heif
 from belvedere.images.jpeg_headers import END_MARKER, describe_frame, has_all_coefficients, may_have_exif
 from belvedere.images.jpeg_scale import SAMPLES, find_reduction, has_several_scans, reduction_warnings, scale_options
@@ -41,7 +39,8 @@ from belvedere.images.limits import (
     default_max_pixels,
 )
 from belvedere.images.pixels import depth_warnings, has_deep_colors, to_rgb, transparency_warnings
-from belvedere.images.png_chunks import PNG_HEAD, keep_pixels
+from belvedere.images.png_chunks import PNG_HEAD, WRONG_CHECKSUM, keep_pixels
+from belvedere.images.png_pixels import load_png
 from belvedere.images.quiet import pillow_warnings
 from belvedere.images.resize import RGB as RGB
 from belvedere.images.resize import resize_image
@@ -54,20 +53,16 @@ from belvedere.types.model import Preprocess
 PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_AGREEMENT = 0  # largest difference between the two JPEG decoders, in levels, with the wheels of PyPI
 LARGE_PIXELS = 50_000_000  # larger images are decoded one at a time, since Pillow needs several copies
-DECODER_VERSION = 2  # increased when the pixels of a file change, which invalidates caches
+DECODER_VERSION = 3  # increased when the pixels of a file change, which invalidates caches
 DRAFT_FACTOR = 3.0  # smallest size of an image decoded at reduced scale, relative to the model's input
 
+Header = TypeVar("Header")
 _ORIENTATION_TAG = 0x0112
-_large_image_lock = threading.Lock()
+_large_image_lock = threading.RLock()  # the planes of a TIFF take it once more
 _JPEG = b"\xff\xd8\xff"
 _ORIENTATION_MARKS = (b"Exif\x00\x00", b"tiff:Orientation")  # EXIF; XMP, which Pillow reads if EXIF has none
 # Messages of libjpeg-turbo: the end marker is missing; a lossless JPEG, whose colors are not converted.
 _NO_END_MARKER, _LOSSLESS = "Premature end of JPEG file", "Unsupported color conversion request"
-# Errors that Pillow's parsers raise on malformed files.
-_DECODE_ERRORS = (
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
-    *(MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +150,8 @@ def decode_pillow(image: Image.Image, *, max_pixels: int | None = None) -> Decod
             return _apply_orientation(to_rgb(image), _orientation(image))
     except ImageRejectedError as rejected:
         raise InvalidImageError(IN_MEMORY, str(rejected)) from None
-    except _DECODE_ERRORS as error:
-        raise InvalidImageError(IN_MEMORY, _reason(error)) from error
+    except DECODE_ERRORS as error:
+        raise InvalidImageError(IN_MEMORY, describe_failure(error, b"")) from error
 
 
 def read_input(
@@ -224,8 +219,9 @@ def _decode_jpeg(content: bytes, max_pixels: int, min_size: int, reduce: bool) -
             warnings = (f"damaged JPEG data: {describe_error(error)}",)
     if reason := describe_frame(content):
         raise ImageRejectedError(reason)
-    decoded = _decode_with_pillow(content, max_pixels, reduce)
-    return DecodedImage(decoded.pixels, decoded.warnings + warnings)
+    if warnings:
+        check_scans_are_whole(content)
+    return _decode_with_pillow(content, max_pixels, reduce, warnings)
 
 
 def _decode_whole_jpeg(
@@ -273,13 +269,19 @@ def _jpeg_orientation(content: bytes) -> int:
             return _orientation(image)
 
 
-def _decode_with_pillow(content: bytes, max_pixels: int, reduce: bool = True) -> DecodedImage:
-    if raw := describe_raw(content):
-        raise ImageRejectedError(raw)
+def _decode_with_pillow(
+    content: bytes, max_pixels: int, reduce: bool = True, damage: tuple[str, ...] = ()
+) -> DecodedImage:
+    """Decode with Pillow; `damage` are warnings of another decoder."""
+    if reason := describe_misread(content):
+        raise ImageRejectedError(reason)
     layout = read_layout(content)
     if layout and layout.is_split:
-        return _decode_planes(content, layout, max_pixels)
-    content, damage = keep_pixels(content) if content.startswith(PNG_HEAD) else (content, ())
+        with _lock_if_large(layout.pixels):
+            return _decode_planes(content, layout, max_pixels)
+    whole = content
+    if content.startswith(PNG_HEAD):
+        content, damage = keep_pixels(content)
     with pillow_warnings.ignored(), _open(content) as image:
         stored, reduction = image.size, 1
         if image.format in ("JPEG", "MPO"):
@@ -292,15 +294,24 @@ def _decode_with_pillow(content: bytes, max_pixels: int, reduce: bool = True) ->
         check_decoder(image, len(content))
         is_deep = has_deep_colors(image)
         try:
-            with _large_image_lock if stored[0] * stored[1] > LARGE_PIXELS else nullcontext():
+            with _lock_if_large(stored[0] * stored[1]):
+                if image.format == "PNG":
+                    image, found = load_png(image, content, WRONG_CHECKSUM not in damage, _open)
+                    damage += found
                 pixels, warnings = to_rgb(image), damage + depth_warnings(image, is_deep)
-        except _DECODE_ERRORS as error:
-            raise ImageRejectedError(_reason(error)) from error
-        warnings += _frame_warnings(image, content) + reduction_warnings(reduction, pixels, stored)
+        except DECODE_ERRORS as error:
+            raise ImageRejectedError(describe_failure(error, whole)) from error
+        if damage and image.format in ("JPEG", "MPO"):
+            check_rows(pixels)
+        warnings += _frame_warnings(image, whole) + reduction_warnings(reduction, pixels, stored)
         if layout:
             warnings += layout.warnings + transparency_warnings(image)
         # The orientation is read after decoding, since Pillow rotates TIFFs itself.
         return _apply_orientation(pixels, _orientation(image), warnings)
+
+
+def _lock_if_large(pixels: int) -> AbstractContextManager[object]:
+    return _large_image_lock if pixels > LARGE_PIXELS else nullcontext()
 
 
 def _decode_planes(content: bytes, layout: TiffLayout, max_pixels: int) -> DecodedImage:
@@ -321,26 +332,16 @@ def _decode_planes(content: bytes, layout: TiffLayout, max_pixels: int) -> Decod
 
 def _open(content: bytes) -> ImageFile.ImageFile:
     try:
+        check_zeros(content)
         if content[:3] == _JPEG:
             return JpegImagePlugin.jpeg_factory(BoundedFile(content))  # without Pillow's own limit of pixels
         return open_heif(content) if is_heif(content) else Image.open(BoundedFile(content), formats=PILLOW_FORMATS)
-    except UnidentifiedImageError:
-        raise ImageRejectedError(describe_format(content)) from None
-    except _DECODE_ERRORS as error:
-        raise ImageRejectedError(_reason(error)) from error
+    except DECODE_ERRORS as error:
+        raise ImageRejectedError(describe_failure(error, content)) from error
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return f"far more pixels than the limit of {default_max_pixels():,}"
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    text = describe_error(error)
-    return text if "truncated" in text.lower() else f"damaged: {text}"
-
-
-def read_exif(source: Path | str | bytes, directory: int) -> Mapping[int, object]:
-    """Return a directory of an image's EXIF data; empty where it has none, or they cannot be read.
+def read_header(source: Path | str | bytes, read: Callable[[Image.Image, Image.Exif], Header]) -> Header | None:
+    """Return what a function reads from an image that is not decoded and its EXIF data; None if that fails.
 
     Raises:
         InvalidImageError: The file cannot be opened.
@@ -349,9 +350,9 @@ def read_exif(source: Path | str | bytes, directory: int) -> Mapping[int, object
     try:
         check_container(content)
         with pillow_warnings.ignored(), _open(content) as image:
-            return dict(_checked_exif(image).get_ifd(directory))
-    except (ImageRejectedError, *_DECODE_ERRORS):
-        return {}
+            return read(image, _checked_exif(image))
+    except (ImageRejectedError, *DECODE_ERRORS):
+        return None
 
 
 def _checked_exif(image: Image.Image) -> Image.Exif:
@@ -367,7 +368,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = _checked_exif(image).get(_ORIENTATION_TAG, 1)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -375,8 +376,8 @@ def _orientation(image: Image.Image) -> int:
 def _frame_warnings(image: Image.Image, content: bytes) -> tuple[str, ...]:
     if image.format == "MPO":  # JPEG of a phone with a preview or a depth map
         return ()
-    # Pillow would parse each frame of a GIF and each page of a TIFF; other formats state the number.
-    is_counted = image.format in ("GIF", "TIFF")
+    # Pillow would parse each frame of a GIF and each page of a TIFF, and is given the first image of a PNG.
+    is_counted = image.format in ("GIF", "TIFF", "PNG")
     frames = count_frames(content) if is_counted else int(getattr(image, "n_frames", 1))
     return _first_of(frames, "primary image" if image.format == "HEIF" else "first")
 

@@ -10,11 +10,13 @@ from belvedere.images.tiff_directories import MAX_TAGS, TIFF_MARKS, Directories
 CONVERT, EXPORT = "convert the file to 8-bit JPEG or PNG", "export it from a raw converter as JPEG or TIFF"
 PAGES, FRAMES, UNPACK = "export its pages as PNG", "extract its frames as JPEG or PNG", "unpack it"
 RENDER, AGAIN, TONE_MAP = "render it to PNG", "get the file again", "convert the values to 8 bits and save them as PNG"
+COPY_AGAIN = "copy or download the file again"  # what is damaged
 UNKNOWN = "not an image in a supported format"
 
 START_BYTES = 256  # in which a format is recognized, with the brands of an ISO media file
 MAX_DIRECTORIES = 32  # of a TIFF: pages and sub-images in which raw pixels are looked for
 TEXT_BYTES = 4096  # read to recognize text
+MAX_LEADING_BYTES = 65_536  # before an image, such as the head of a web server's response
 _HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
 _AVIF = frozenset((b"avif", b"avis"))
 
@@ -24,6 +26,7 @@ _SENSOR_COMPRESSIONS = frozenset((32767, 32769, 32770, 32772, 34713, 65535))  # 
 _RAW_OF_MAKE = {"NIKON": "NEF", "SONY": "ARW", "CANON": "CR2", "PENTAX": "PEF", "SAMSUNG": "SRW", "HASSELBLAD": "3FR"}
 
 # Position and content of a signature, name, and what to do. The first that matches is taken.
+_FLOAT_MAPS = tuple((0, b"P%c%c" % (kind, space), "PFM", TONE_MAP) for kind in b"Ff" for space in b" \n\r\t")
 _IMAGES = (
     (0, b"\xff\x0a", "JPEG XL", CONVERT),
     (4, b"JXL \r\n\x87\n", "JPEG XL", CONVERT),
@@ -69,9 +72,12 @@ _IMAGES = (
     (0, b"\x59\xa6\x6a\x95", "Sun raster", CONVERT),
     (0, b"\x01\xda", "SGI", CONVERT),
     (0, b"P7\n", "PAM", CONVERT),
-    (12, b"CgBI", "a PNG packed for iOS (CgBI)", CONVERT),
+    *((0, b"\x0a%c\x01%c" % (version, bits), "PCX", CONVERT) for version in (0, 2, 3, 4, 5) for bits in (1, 2, 4, 8)),
+    *_FLOAT_MAPS,
 )
+NOT_LOADED = "save its images as PNG; such a file is never loaded, since that could run a program"
 _OTHERS = (
+    *((0, b"\x80%c" % version, "a Python pickle", NOT_LOADED) for version in range(2, 6)),
     (8, b"M4A ", "an audio file", AGAIN),
     (4, b"ftyp", "a video (MP4 or MOV)", FRAMES),
     (4, b"moov", "a video (MOV)", FRAMES),
@@ -110,6 +116,7 @@ _ZIP_CONTENTS = (  # found near the start or in the list of files at the end
     (b"mimetypeimage/openraster", "OpenRaster (ORA)", "export it as PNG"),
     (b"mimetypeapplication/x-krita", "a Krita document", "export it as PNG"),
     (b".npy", "NumPy arrays (npz)", TONE_MAP),
+    (b"/data.pkl", "a PyTorch file", NOT_LOADED),
 )
 _READ = (  # position and content of the signatures of formats that are read, beside AVIF and HEIF
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -120,6 +127,13 @@ _READ = (  # position and content of the signatures of formats that are read, be
     *((0, mark, "TIFF") for mark in TIFF_MARKS),
     *((0, b"P%d%c" % (kind, space), "PPM") for kind in range(1, 7) for space in b" \n\r\t"),
 )
+# A second JPEG marker follows the first; three fixed bytes alone occur by chance.
+_IMAGE_STARTS = re.compile(
+    rb"\xff\xd8\xff[\xc0\xc1\xc2\xc4\xdb\xe0-\xef\xfe]|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\x00|MM\x00\*"
+)
+_OLD_PICKLE = re.compile(rb"\(?[dl]p\d+\n|c[\w.]+\n\w+\n|[}\])]q\x00")  # protocols 0 and 1
+# Bytes of a PNG or JPEG without their high bit, with other line ends, or taken for characters and written as UTF-8.
+_SENT_AS_TEXT = (b"\x89PNG", b"\x09PNG", b"\xc2\x89PNG", b"\xc3\xbf\xc3\x98\xc3\xbf", b"\xef\xbf\xbd")
 _PROLOG = rb"(?>(?><\?xml[^>]*+>)|(?><!--.*?-->)|\s)*+"  # of HTML and XML
 _TEXTS = (  # patterns of the start, in lower case
     (rb"version https://git-lfs\.", "a Git LFS pointer instead of the image: run `git lfs pull`"),
@@ -165,10 +179,10 @@ def _brands(content: bytes) -> tuple[bytes, ...]:
     return (content[8:12], *(content[start : start + 4] for start in range(16, end - 3, 4)))
 
 
-def describe_raw(content: bytes) -> str:
-    """Return why a TIFF is not read if it holds the pixels of a sensor, of which Pillow decodes a preview; else ""."""
+def describe_misread(content: bytes) -> str:
+    """Return why a file is not read of which Pillow decodes a preview, or values without a range; else empty."""
     if not content.startswith(TIFF_MARKS):
-        return ""
+        return _find(_FLOAT_MAPS, content, "is not supported")
     if content[8:10] == b"CR":
         return _raw("CR2")
     layout = Directories.open(content)
@@ -205,11 +219,21 @@ def describe_format(content: bytes) -> str:
         return _describe_zip(content)
     if content.startswith(b"\x1f\x8b"):
         return _describe_gzip(content)
-    reason = _find(_IMAGES, content, "is not supported") or _describe_text(content)
+    reason = _find(_IMAGES, content, "is not supported")
+    if not reason and _OLD_PICKLE.match(content) and content.endswith(b"."):
+        return f"a Python pickle instead of an image: {NOT_LOADED}"
+    reason = reason or _describe_text(content)
+    if not reason and (name := detect_format(content)):
+        return f"damaged: no image in the {len(content):,} bytes of this {name}: {COPY_AGAIN}"
     if reason := reason or _find(_OTHERS, content, "instead of an image"):
         return reason
-    if name := detect_format(content):
-        return f"damaged: no image in this {name}"
+    if content.startswith(_SENT_AS_TEXT):
+        return f"damaged: an image that was transferred or saved as text: {COPY_AGAIN}"
+    if found := _IMAGE_STARTS.search(content, 1, MAX_LEADING_BYTES):
+        name, before = detect_format(found[0]), found.start()
+        return (
+            f"damaged: a {name} begins after {before:,} other bytes: {COPY_AGAIN}, or remove the first {before:,} bytes"
+        )
     return f"TGA is not supported: {CONVERT}" if _is_tga(content) else UNKNOWN
 
 
@@ -232,6 +256,8 @@ def _describe_gzip(content: bytes) -> str:
         inner = b""
     if inner[344:348] == b"n+1\x00":
         return f"NIfTI (nii.gz) is not supported: {TONE_MAP}"
+    if (reason := _describe_text(inner)).startswith("SVG"):
+        return reason
     return f"an archive (gzip) instead of an image: {UNPACK}"
 
 

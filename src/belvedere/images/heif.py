@@ -4,6 +4,7 @@ from PIL import ImageFile
 
 from belvedere.errors import MissingDependencyError
 from belvedere.images.containers import find_boxes
+from belvedere.images.damage import describe_missing_bytes
 from belvedere.images.limits import BoundedFile, ImageRejectedError
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.terminal import describe_error
@@ -26,7 +27,8 @@ def open_heif(content: bytes) -> ImageFile.ImageFile:
     try:
         return HeifImageFile(BoundedFile(_detach_metadata(content)))  # type: ignore[no-untyped-call]
     except (SyntaxError, LookupError, TypeError) as error:
-        raise ImageRejectedError(f"{NAME} cannot be decoded: {describe_error(error)}") from error
+        reason = describe_missing_bytes(content) or f"{NAME} cannot be decoded: {describe_error(error)}"
+        raise ImageRejectedError(reason) from error
 
 
 def _detach_metadata(content: bytes) -> bytes:

@@ -21,7 +21,11 @@ def to_rgb(image: Image.Image) -> RGB:
         ImageRejectedError: The range of its values is unknown.
     """
     if image.mode.startswith("I;16"):
-        return _gray16_to_rgb(np.asarray(image).astype(np.uint32))
+        values = np.asarray(image).astype(np.uint32)
+        pixels = _gray16_to_rgb(values)
+        if isinstance(key := image.info.get("transparency"), int):
+            pixels[values == key] = 255
+        return pixels
     if image.mode in ("I", "F"):  # 32 bits have no standard range; only values of 16 bits are accepted
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65_535:

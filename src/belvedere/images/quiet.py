@@ -1,10 +1,11 @@
 """Suppresses Pillow's warnings, from any number of threads."""
 
-import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from belvedere.runtime.operating_system import call_at_fork
 
 
 class PillowWarnings:
@@ -16,8 +17,7 @@ class PillowWarnings:
     def __init__(self) -> None:
         self._lock, self._threads = threading.Lock(), 0
         self._caught: warnings.catch_warnings[None] | None = None
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._end)
+        call_at_fork(self._end, before=self._lock.acquire, after_in_parent=self._lock.release)
 
     def _end(self) -> None:
         """In a forked process, end what threads of its parent began."""

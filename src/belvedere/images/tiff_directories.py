@@ -80,6 +80,16 @@ class Directories:
             pointer = self.content[after : after + struct.calcsize(form)]
             position = struct.unpack(form, pointer)[0] if len(pointer) == struct.calcsize(form) else 0
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file ends before its first directory does."""
+        size, entry = (8, 20) if self.is_big else (2, 12)
+        return self.first + size + entry * max(1, self.count(self.first)) > len(self.content)
+
+    def is_outside(self, tag: _Tag) -> bool:
+        """Return whether the file ends before the values of a tag do."""
+        return tag.size > (8 if self.is_big else 4) and tag.value + tag.size > len(self.content)
+
     def count(self, position: int) -> int:
         """Return the number of tags of a directory; 0 if it is outside the file."""
         form = f"{self.order}{'Q' if self.is_big else 'H'}"

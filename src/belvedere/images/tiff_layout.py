@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from belvedere.images.formats import COPY_AGAIN
 from belvedere.images.limits import ImageRejectedError
 from belvedere.images.tiff_directories import TIFF_MARKS, Directories
 
@@ -69,6 +70,11 @@ class TiffLayout:
         return self.value(_PHOTOMETRIC, -1)
 
     @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.value(_WIDTH, 0) * self.value(_LENGTH, 0)
+
+    @property
     def bands(self) -> int:
         """Samples per pixel."""
         return self.value(_SAMPLES, 1)
@@ -126,9 +132,12 @@ def read_layout(content: bytes) -> TiffLayout | None:
     if not content.startswith(TIFF_MARKS):
         return None
     directories = Directories.open(content)
-    tags = (tag for tag in directories.tags(directories.first) if tag.number in _READ and tag.values)
+    tags = [tag for tag in directories.tags(directories.first) if tag.number in _READ and tag.values]
     found = {tag.number: directories.numbers(tag) for tag in tags}
     layout = TiffLayout(directories.order, found)
+    is_cut = _PHOTOMETRIC not in found and (directories.is_cut or not found)
+    if is_cut or any(directories.is_outside(tag) for tag in tags):
+        raise ImageRejectedError(f"truncated: no tags in the {len(content):,} bytes of this TIFF: {COPY_AGAIN}")
     if content.startswith(_BIG_ENDIAN_BIG_TIFF):
         reason = "big-endian BigTIFF"
     elif not all(found.values()):
@@ -150,6 +159,8 @@ def _refusal(layout: TiffLayout) -> str:
         return ""  # the values are checked later
     if kinds != {1}:
         return f"{_SAMPLE_FORMATS.get(max(kinds), 'undefined')} samples"
+    if layout.photometric < 0:
+        return "no photometric interpretation (tag 262), which states whether 0 is black or white, or the colors"
     if layout.photometric not in _BITS:
         return _COLOR_NAMES.get(layout.photometric, f"photometric interpretation {layout.photometric}")
     if len(bits) != layout.bands or len(set(bits)) != 1:

@@ -36,7 +36,7 @@ class PredictionSummary:
     example: str = field(default="", compare=False)  # name of an unreadable image, and the reason
 
     def __str__(self) -> str:
-        example = f", such as {self.example}" if self.example else ""
+        example = f"{': ' if self.num_unreadable == 1 else ', such as '}{self.example}" if self.example else ""
         return f"{self.num_unreadable:,} of {count(self.num_images, 'file')} could not be read{example}"
 
 
@@ -49,7 +49,7 @@ class Sink(Protocol):
         """Check the output path, which must not be an input; finish after the block, unless it raises."""
 
     def refuse_input(self, source: Input) -> None:
-        """Raise UsageError for an input that the output would replace."""
+        """Raise OutputExistsError for an input that the output would replace."""
 
     def write(self, prediction: Prediction) -> None:
         """Receive a prediction."""

@@ -7,12 +7,13 @@ from belvedere.images.decode import DecodedImage
 from belvedere.images.encode import thumbnail, to_data_uri
 from belvedere.images.inputs import Source
 from belvedere.images.resize import shrink
-from belvedere.runtime.notebook import block, escape, line, table, title
+from belvedere.runtime.notebook import BLUE, block, escape, line, table, title
 from belvedere.runtime.terminal import count
 from belvedere.types.model import ModelCard
 from belvedere.types.prediction import Prediction
 
 MAX_ROWS = 20
+MAX_COLUMNS = 8  # with more classes, the most probable ones are listed
 THUMBNAIL_SIZE = 96  # longer side, pixels
 
 
@@ -23,34 +24,52 @@ def predictions_html(predictions: Sequence[Prediction], images: Sequence[Source 
         predictions: All predictions.
         images: The first images; None for those that are not shown.
     """
-    head = "".join(
-        f"<th{' class=text' if index != 3 else ''}>{name}</th>"
-        for index, name in enumerate(("image", "", "answer", "confidence", "other classes"))
-    )
     shown = predictions[:MAX_ROWS]
+    names = next((each.class_names for each in shown if each.class_names), ())
+    columns = names if len(names) <= MAX_COLUMNS else ()
+    has_tags = any(len(each.tags) > 1 for each in shown)
+    numbers = columns or ("confidence",)
+    texts = ("other classes",) * (not columns) + ("tags",) * has_tags
+    titles = ("image", "", "answer", *numbers, *texts)
+    head = "".join(
+        f"<th{'' if 3 <= index < 3 + len(numbers) else ' class=text'}>{escape(title)}</th>"
+        for index, title in enumerate(titles)
+    )
     sources = [*images, *[None] * len(shown)]
-    rows = "".join(_row(prediction, source) for prediction, source in zip(shown, sources, strict=False))
-    parts = [f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>']
+    rows = "".join(
+        _row(prediction, source, columns, has_tags) for prediction, source in zip(shown, sources, strict=False)
+    )
+    table_html = f'<table class="predictions"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    parts = [f'<div class="scroll">{table_html}</div>']
     if len(predictions) > MAX_ROWS:
         parts.append(line(f"The first {MAX_ROWS} of {count(len(predictions), 'prediction')}.", quiet=True))
     return block(*parts)
 
 
-def _row(prediction: Prediction, source: Source | None) -> str:
+def _row(prediction: Prediction, source: Source | None, columns: Sequence[str], has_tags: bool) -> str:
     uri = _thumbnail_uri(source)
     image = f'<img src="{uri}" alt="" style="max-height: 72px; margin: 0">' if uri else ""
-    if prediction.error is not None:
-        cells = (image, escape(prediction.image), escape(f"not read: {prediction.error}"), "", "")
+    answer = prediction.answer if prediction.error is None else f"not read: {prediction.error}"
+    cells = [_text(image), _text(escape(prediction.image)), _text(escape(answer))]
+    values = prediction.probabilities
+    if columns:
+        cells += [_shaded(values[name]) if values else "<td></td>" for name in columns]
     else:
-        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+        ranked = sorted(values.items(), key=lambda item: -item[1])
         others = ", ".join(f"{name} {value:.1%}" for name, value in ranked[:3] if name != prediction.answer)
-        confidence = f"{prediction.confidence or 0.0:.1%}"
-        cells = (image, escape(prediction.image), escape(prediction.answer), confidence, escape(others))
-    return f"<tr>{''.join(f'<td{_align(index)}>{cell}</td>' for index, cell in enumerate(cells))}</tr>"
+        cells.append("<td></td>" if prediction.confidence is None else f"<td>{prediction.confidence:.1%}</td>")
+        cells.append(_text(escape(others)))
+    if has_tags:
+        cells.append(_text(escape(", ".join(f"{tag.name} {tag.area_fraction:.0%}" for tag in prediction.tags))))
+    return f"<tr>{''.join(cells)}</tr>"
 
 
-def _align(column: int) -> str:
-    return "" if column == 3 else ' class="text"'
+def _text(content: str) -> str:
+    return f'<td class="text">{content}</td>'
+
+
+def _shaded(probability: float) -> str:
+    return f'<td style="background: {BLUE}{round(140 * probability):02x}">{probability:.1%}</td>'
 
 
 def _thumbnail_uri(source: Source | None) -> str:

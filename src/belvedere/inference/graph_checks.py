@@ -29,12 +29,17 @@ CHECKED: Mapping[str, Mapping[int, str]] = {
     "tensor": {},
 }
 REFUSED: Mapping[str, Mapping[int, str]] = {
-    "model": {20: "training steps", 25: "functions"},
-    "graph": {15: "sparse tensors"},
+    "model": {20: "training steps (ModelProto.training_info)", 25: "functions (ModelProto.functions)"},
+    "graph": {15: "sparse tensors (GraphProto.sparse_initializer)"},
     "node": {},
-    "attribute": dict.fromkeys((6, 11), "loops or branches")
-    | dict.fromkeys((14, 15), "types as attributes")
-    | dict.fromkeys((22, 23), "sparse tensors"),
+    "attribute": {
+        6: "loops or branches (AttributeProto.g)",
+        11: "loops or branches (AttributeProto.graphs)",
+        14: "types as attributes (AttributeProto.tp)",
+        15: "types as attributes (AttributeProto.type_protos)",
+        22: "sparse tensors (AttributeProto.sparse_tensor)",
+        23: "sparse tensors (AttributeProto.sparse_tensors)",
+    },
     "tensor": {},
 }
 NODE_DOMAIN, EXTERNAL_DATA, DATA_LOCATION = 7, 13, 14
@@ -69,7 +74,9 @@ class _Parser:
                 raise GraphRejectedError(f"it has {refused}, which models of Belvedere never have")
             is_external = number == DATA_LOCATION and (wire_type != VARINT or value)
             if kind == "tensor" and (number == EXTERNAL_DATA or is_external):
-                raise GraphRejectedError("it has data in other files (external data); a model must be one file")
+                raise GraphRejectedError(
+                    "it has data in other files (TensorProto.external_data); a model must be one file"
+                )
             if not isinstance(value, memoryview):
                 continue
             if kind == "node" and number == NODE_DOMAIN and value not in STANDARD_DOMAINS:

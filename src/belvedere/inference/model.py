@@ -18,6 +18,7 @@ from belvedere.inference.model_paths import (
     BUNDLED,
     HINT,
     explain_no_model,
+    local_path,
     model_file,
     name_model,
     read_model_file,
@@ -193,8 +194,9 @@ def load_model(
     """Open a model.
 
     Args:
-        path: A `model.onnx`, or the run folder that holds one; default: the bundled model, with the classes buildings,
-            forest, glacier, mountain, sea and street.
+        path: A `model.onnx`, the run folder that holds one, or a model on the Hugging Face Hub, as
+            "hf://user/name@revision" (docs/hub.md); default: the bundled model, with the classes buildings, forest,
+            glacier, mountain, sea and street.
         accept_rate: Fraction of in-distribution images that are not "none of these" (true-positive rate), 0 to 1;
             default: the model's, 0.95.
         device: "auto": a GPU if the package onnxruntime-gpu and its CUDA libraries are installed, else the CPU; "cpu";
@@ -209,6 +211,7 @@ def load_model(
 
     Raises:
         InvalidModelError: The file does not exist, is damaged, or is not a model of Belvedere.
+        HubError: The model cannot be downloaded.
         UsageError: The accept rate is not in (0, 1], the model has no out-of-distribution score, the number of threads
             is not positive, or the device cannot be used.
         UnknownNameError: There is no such device or provider.
@@ -216,6 +219,7 @@ def load_model(
     options = DeviceOptions(device, providers, threads)
     if accept_rate is not None and not 0 < accept_rate <= 1:
         raise UsageError(f"`accept_rate` must be over 0 and at most 1, such as 0.95. Received: {accept_rate}.")
+    path = local_path(path)
     if reason := explain_no_model(path):
         raise InvalidModelError(reason)
     try:

@@ -31,6 +31,8 @@ BATCH_SIZE = 32  # images a thread: 16 are up to 10% slower, 64 no faster
 PREFETCH_BATCHES = 16  # predicted ahead of the consumer
 
 Result = TypeVar("Result")
+# Receives the sources of a batch that were read, their pixels at the model's input size, and the outputs; in threads.
+Observer = Callable[[Sequence[Source], Sequence[DecodedImage], ModelOutputs], None]
 
 
 class ModelGraph:
@@ -191,7 +193,9 @@ class ModelGraph:
 
         return list(self._map_batches(compute, sources))
 
-    def predict_sources(self, sources: Iterable[Source], *, draft: bool = False) -> Iterator[Prediction]:
+    def predict_sources(
+        self, sources: Iterable[Source], *, draft: bool = False, observer: Observer | None = None
+    ) -> Iterator[Prediction]:
         """Predict files or images that `to_sources` returned, as `predict_iter`.
 
         Each thread decodes a batch and runs the graph on it, so decoding and inference overlap. A single batch is
@@ -200,13 +204,14 @@ class ModelGraph:
         Args:
             sources: Consumed lazily; folders are not expanded (see `iter_images`).
             draft: Whether to decode JPEGs much larger than the input at a reduced scale (see `read_input`).
+            observer: Called with each batch.
 
         Returns:
             One prediction per source, in order.
         """
 
         def predict(batch: list[Source]) -> list[Prediction]:
-            return self.predict_batch(batch, draft=draft)
+            return self.predict_batch(batch, draft=draft, observer=observer)
 
         return chain.from_iterable(self._map_batches(predict, sources))
 
@@ -218,41 +223,52 @@ class ModelGraph:
         else:
             yield from parallel_map(function, chain(first, batches), PREFETCH_BATCHES, pool=self._pool)
 
-    def predict_batch(self, sources: Sequence[Source], *, draft: bool = False) -> list[Prediction]:
+    def predict_batch(
+        self, sources: Sequence[Source], *, draft: bool = False, observer: Observer | None = None
+    ) -> list[Prediction]:
         """Predict a few images in the calling thread, as one batch.
 
         Args:
             sources: Files, their bytes or pixels; folders are not expanded (see `iter_images`).
             draft: Whether to decode JPEGs much larger than the input at a reduced scale (see `read_input`).
+            observer: Called with the batch.
 
         Returns:
             One prediction per source, in order.
         """
         preprocess = self._require_card().preprocess
-        outcomes = [(source_name(source), read_source(source, preprocess, draft=draft)) for source in sources]
-        decoded = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, DecodedImage)]
-        predictions = iter(self.predict_decoded([name for name, _ in decoded], [image for _, image in decoded]))
+        outcomes = [(source, read_source(source, preprocess, draft=draft)) for source in sources]
+        decoded = [(source, outcome) for source, outcome in outcomes if isinstance(outcome, DecodedImage)]
+        predictions = iter(
+            self.predict_decoded([each for each, _ in decoded], [image for _, image in decoded], observer)
+        )
         return [
-            Prediction(name, error=outcome.reason, class_names=self._require_card().class_names)
+            Prediction(source_name(source), error=outcome.reason, class_names=self._require_card().class_names)
             if isinstance(outcome, InvalidImageError)
             else next(predictions)
-            for name, outcome in outcomes
+            for source, outcome in outcomes
         ]
 
-    def predict_decoded(self, names: Sequence[str], images: Sequence[DecodedImage]) -> list[Prediction]:
+    def predict_decoded(
+        self, sources: Sequence[Source], images: Sequence[DecodedImage], observer: Observer | None = None
+    ) -> list[Prediction]:
         """Predict images that were decoded to the model's input size.
 
         Args:
-            names: N names, for the predictions.
+            sources: N sources, whose names the predictions have.
             images: N images with pixels (H, W, 3), RGB, of that size.
+            observer: Called with the images and the outputs.
         """
         if not images:
             return []
+        names = list(map(source_name, sources))
         try:
             outputs = self.forward_all(np.stack([image.pixels for image in images]))
         except InferenceError as error:
             error.add_note(f"The first image of the batch is {names[0]}.")
             raise
+        if observer is not None:
+            observer(sources, images, outputs)
         return self.to_predictions(outputs, names, [image.warnings for image in images])
 
     def to_predictions(

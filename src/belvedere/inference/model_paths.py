@@ -13,7 +13,9 @@ from typing import TypeVar
 
 from belvedere.errors import UsageError
 from belvedere.images.listing import IMAGE_SUFFIXES
+from belvedere.runtime.hub import download, is_hub_address, parse_address, snapshot_address
 from belvedere.runtime.output_folder import MARKER_FILE, partial_path
+from belvedere.runtime.progress import choose_progress
 from belvedere.runtime.terminal import describe_error
 
 MODEL_NAME = "model.onnx"
@@ -35,13 +37,29 @@ Given = TypeVar("Given")
 
 
 def is_model_path(path: Path) -> bool:
-    """Return whether a path is a model file or a run folder with one."""
+    """Return whether a path is a model file, a run folder with one, or an address on the Hugging Face Hub."""
+    if is_hub_address(path):
+        return True
     try:
         if path.is_dir():
             return (path / MODEL_NAME).is_file()
         return path.suffix.lower() == ".onnx" or _starts_like_onnx(path)
     except OSError:
         return False  # such as a name that is too long
+
+
+def local_path(path: Path | str) -> Path:
+    """Return the path of a model on this machine: a model on the Hugging Face Hub is downloaded, into its cache.
+
+    Raises:
+        HubError: The model cannot be downloaded.
+        UsageError: The address is invalid.
+        MissingDependencyError: huggingface_hub is not installed.
+    """
+    if not is_hub_address(path):
+        return Path(path)
+    folder = download(parse_address(path), [MODEL_NAME], choose_progress(None), max_bytes=MAX_FILE_BYTES)
+    return folder / MODEL_NAME
 
 
 def model_file(path: Path | str) -> Path:
@@ -61,6 +79,8 @@ def read_model_file(file: Path) -> bytes:
 
 def name_model(file: Path | str) -> str:
     """Return the name of a model file with its folder, for outputs."""
+    if address := snapshot_address(file):
+        return address
     name, path = Path(file).name, Path(file).resolve()
     return f"{name} (bundled model)" if path == BUNDLED.resolve() else f"{path.parent.name}/{name}"
 

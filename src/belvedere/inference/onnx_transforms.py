@@ -112,7 +112,7 @@ def _quantize_input_directly(graph: onnx.ModelProto) -> onnx.ModelProto:
         constants[zero].CopyFrom(onnx.numpy_helper.from_array(mean.astype(np.uint8).reshape(()), zero))
         for node in graph.graph.node:
             node.input[:] = [cast.input[0] if name == quantized.output[0] else name for name in node.input]
-    _drop_unused(graph)
+    drop_unused(graph)
     return graph
 
 
@@ -129,7 +129,7 @@ def _trace(
     return chain
 
 
-def _drop_unused(graph: onnx.ModelProto) -> None:
+def drop_unused(graph: onnx.ModelProto) -> None:
     """Remove nodes whose outputs are not used."""
     used = {output.name for output in graph.graph.output}
     for node in reversed(list(graph.graph.node)):  # nodes are in topological order
@@ -154,7 +154,7 @@ def to_float16_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
     return halved
 
 
-def to_nchw_float(graph: onnx.ModelProto) -> onnx.ModelProto:
+def to_nchw_float(graph: onnx.ModelProto, disabled: Sequence[str] = INVALID_FUSIONS) -> onnx.ModelProto:
     """Return a graph with float32 input (N, 3, H, W), RGB from 0 to 255, that opens in older and other runtimes."""
     nchw = deepcopy(graph)
     [image_input] = nchw.graph.input
@@ -166,12 +166,12 @@ def to_nchw_float(graph: onnx.ModelProto) -> onnx.ModelProto:
     nchw.graph.node.insert(0, transpose)
     image_input.CopyFrom(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, sizes))
     del nchw.graph.value_info[:]  # of uint8 tensors
-    nchw = _fold(nchw, INVALID_FUSIONS)
+    nchw = _fold(nchw, disabled)
     _replace_flips_by_gather(nchw)
     _split_unsqueeze(nchw)
     _multiply_before_erf(nchw)
     _duplicate_expand(nchw)
-    _drop_unused_tensors(nchw)
+    drop_unused_tensors(nchw)
     nchw.ir_version = min(nchw.ir_version, NCHW_IR_VERSION)
     return nchw
 
@@ -237,7 +237,8 @@ def _duplicate_expand(model: onnx.ModelProto) -> None:
             model.graph.node.insert(index + 1, onnx.helper.make_node("Expand", node.input, [name]))
 
 
-def _drop_unused_tensors(model: onnx.ModelProto) -> None:
+def drop_unused_tensors(model: onnx.ModelProto) -> None:
+    """Remove constant tensors that are not used."""
     used = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
     for index in reversed(range(len(model.graph.initializer))):
         if model.graph.initializer[index].name not in used:
@@ -269,9 +270,7 @@ def set_temperature(content: bytes, temperature: float) -> bytes:
     """
     model = load_graph(content)
     makers = {output: node for node in model.graph.node for output in node.output}
-    softmax = makers["probabilities"]
-    if softmax.op_type != "Softmax":
-        raise UsageError("The temperature of this graph cannot be changed. Give a model that Belvedere trained.")
+    softmax = final_softmax(model)
     divide, is_output = makers[softmax.input[0]], softmax.input[0] in {each.name for each in model.graph.output}
     if is_output or divide.op_type not in ("Div", "Mul") or divide.input[1] not in _constants(model):
         scaled = f"{softmax.input[0]}.scaled"
@@ -285,8 +284,20 @@ def set_temperature(content: bytes, temperature: float) -> bytes:
     del model.graph.initializer[:]
     model.graph.initializer.extend([*others, onnx.numpy_helper.from_array(np.array(factor), name)])
     divide.input[1] = name
-    _drop_unused_tensors(model)
+    drop_unused_tensors(model)
     return bytes(model.SerializeToString())
+
+
+def final_softmax(model: onnx.ModelProto) -> onnx.NodeProto:
+    """Return the node that makes the probabilities.
+
+    Raises:
+        UsageError: It is no softmax.
+    """
+    found: list[onnx.NodeProto] = [node for node in model.graph.node if "probabilities" in node.output]
+    if found and found[0].op_type == "Softmax":
+        return found[0]
+    raise UsageError("The probabilities of this graph are not made by a softmax. Give a model that Belvedere trained.")
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:

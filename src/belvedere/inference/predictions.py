@@ -19,7 +19,7 @@ MAX_SHOWN_BYTES = 4 << 20  # larger files in memory are not kept for display
 
 
 class Predictions(list[Prediction]):
-    """Predictions of one model, in the order of the images. A notebook shows the first 20 with their images.
+    """Predictions of one model, in the order of the images. A notebook shows the first 20, with images.
 
     Attributes:
         class_names: The K classes of the model.

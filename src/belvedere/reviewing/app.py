@@ -4,25 +4,33 @@ A decision is on disk before the response. The browser makes the id of a request
 """
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from threading import Semaphore
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI, Query, Response
+from fastapi.responses import HTMLResponse
+from pydantic import Field
 
 from belvedere.data.corrections.class_names import check_new_class
 from belvedere.data.corrections.corrections_file import LABEL_ISSUE, utc_now
-from belvedere.errors import InferenceError, InvalidImageError, UsageError
-from belvedere.evaluation.report.pages import open_templates
+from belvedere.errors import InvalidImageError, UsageError
 from belvedere.inference.model import Model
-from belvedere.reviewing.auth import LOGIN_PATH, AuthMiddleware, RequestGuard
-from belvedere.reviewing.images import LARGE_PIXELS, SMALL_PIXELS, draw, draw_heatmap
+from belvedere.reviewing.auth import RequestGuard
+from belvedere.reviewing.images import draw_heatmap
 from belvedere.reviewing.items import is_unchanged
+from belvedere.reviewing.page_app import (
+    CACHED,
+    NOT_CACHED,
+    Id,
+    Json,
+    Name,
+    PageRequest,
+    Tab,
+    add_images,
+    create_page_app,
+    open_renderer,
+)
 from belvedere.reviewing.queue import Entry, Filter
 from belvedere.reviewing.views import (
     ReviewContext,
@@ -33,62 +41,31 @@ from belvedere.reviewing.views import (
     list_filters,
     read_filter,
 )
-from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
-from belvedere.runtime.http.errors import code_of, error_body
-from belvedere.runtime.serialization import dump_json
-from belvedere.runtime.terminal import escape_surrogates
 from belvedere.types.data import Decision
 
-STATIC = {
-    "belvedere.svg": "image/svg+xml",
-    "review.css": "text/css; charset=utf-8",
-    "review.js": "text/javascript; charset=utf-8",
-}
-CACHED = {"Cache-Control": "private, max-age=3600"}  # the number of an image is never reused
-NOT_CACHED = {"Cache-Control": "no-store"}
 MAX_HEATMAPS = 2  # at the same time
 CHANGED = "The image is missing, or changed since it was listed. Nothing was recorded. Skip it, or restore the file."
 
-Tab = Annotated[str, Query(pattern=r"^[0-9a-f]{8,64}$")]
 Selection = Annotated[str, Query(alias="filter")]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 
 
-class _Json(JSONResponse):
-    """ASCII JSON, which can represent file names that are not UTF-8."""
-
-    def render(self, content: object) -> bytes:
-        return dump_json(content).encode()
-
-
-class _Request(BaseModel):
-    """Fields of every change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    id: Id
-    tab: Id
-    annotator: Annotated[str, Field(max_length=60)] = ""
-
-
-class DecisionRequest(_Request):
+class DecisionRequest(PageRequest):
     """A decision on an item."""
 
     doubt: Id
     action: Literal["keep", "relabel", "tag", "exclude"]
-    to: Annotated[list[Name], Field(max_length=50)] = []
-    new: Annotated[list[Name], Field(max_length=50)] = []  # names in `to` that are new classes
+    to: list[Name] = Field(default_factory=list, max_length=50)
+    new: list[Name] = Field(default_factory=list, max_length=50)  # names in `to` that are new classes
     comment: Annotated[str, Field(max_length=500)] = ""
 
 
-class UndoRequest(_Request):
+class UndoRequest(PageRequest):
     """The undoing of a decision."""
 
     decision: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{8,64}$")]
 
 
-class SkipRequest(_Request):
+class SkipRequest(PageRequest):
     """An item to skip; None returns all skipped items."""
 
     doubt: Id | None = None
@@ -102,49 +79,16 @@ def create_app(context: ReviewContext, guard: RequestGuard, model: Model | None)
         guard: Checks every request.
         model: Model for heatmaps.
     """
-    app = FastAPI(
-        docs_url=None, redoc_url=None, openapi_url=None, default_response_class=_Json, telemetry=FASTAPI_TELEMETRY_OFF
-    )
-    app.add_middleware(AuthMiddleware, guard=guard)
-    app.get(LOGIN_PATH)(lambda token="": guard.log_in(token))
-    _add_errors(app)
+    app = create_page_app(guard)
+    add_images(app, context.gallery)
     _add_pages(app, context)
-    _add_images(app, context, model)
+    _add_heatmaps(app, context, model)
     _add_changes(app, context)
     return app
 
 
-def _add_errors(app: FastAPI) -> None:
-    def to_response(status: int) -> Callable[[Request, Exception], Response]:
-        return lambda _, error: _error(status, str(error))
-
-    def invalid_body(_: Request, error: Exception) -> Response:
-        first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-        field = ".".join(str(each) for each in first.get("loc", ()))
-        return _error(422, f"{field}: {first.get('msg', 'not understood')}")
-
-    def http_error(_: Request, error: Exception) -> Response:
-        return _error(getattr(error, "status_code", 500), str(getattr(error, "detail", error)))
-
-    app.exception_handler(UsageError)(to_response(409))
-    app.exception_handler(InvalidImageError)(to_response(404))
-    app.exception_handler(InferenceError)(to_response(500))
-    app.exception_handler(RequestValidationError)(invalid_body)
-    app.exception_handler(HTTPException)(http_error)
-
-
-def _error(status: int, message: str) -> Response:
-    return Response(error_body(code_of(status), message), status, NOT_CACHED, "application/json")
-
-
 def _add_pages(app: FastAPI, context: ReviewContext) -> None:
-    templates = open_templates(Path(__file__).parent / "templates")
-    templates.filters.update(clock=lambda when: when[11:16] or when, quoted=shlex.quote)
-    files = {name: (Path(__file__).parent / "static" / name).read_bytes() for name in STATIC}
-
-    def render(template: str, values: dict[str, object]) -> HTMLResponse:
-        html = templates.get_template(template).render(values)
-        return HTMLResponse(escape_surrogates(html), headers=NOT_CACHED)
+    render = open_renderer({"clock": lambda when: when[11:16] or when, "quoted": shlex.quote})
 
     def show(entry: Entry | None, tab: str, selection: Filter) -> HTMLResponse:
         if entry is not None:
@@ -156,12 +100,6 @@ def _add_pages(app: FastAPI, context: ReviewContext) -> None:
     def start() -> HTMLResponse:
         return render("review.html", {"context": context})
 
-    @app.get("/static/{name}")
-    def static(name: str) -> Response:
-        if name not in files:
-            raise InvalidImageError(name, "does not exist")
-        return Response(files[name], media_type=STATIC[name], headers={"Cache-Control": "no-cache"})
-
     @app.get("/doubts/next")
     def next_item(tab: Tab, selection: Selection = "") -> HTMLResponse:
         chosen = read_filter(selection)
@@ -172,19 +110,12 @@ def _add_pages(app: FastAPI, context: ReviewContext) -> None:
         return show(_known(context, context.queue.show(tab, item_id)), tab, read_filter(selection))
 
     @app.get("/filters")
-    def filters() -> JSONResponse:
-        return _Json(
-            [{"value": v, "text": t, "left": n} for v, t, n in list_filters(context.queue)], headers=NOT_CACHED
-        )
+    def filters() -> Json:
+        return Json([{"value": v, "text": t, "left": n} for v, t, n in list_filters(context.queue)], headers=NOT_CACHED)
 
 
-def _add_images(app: FastAPI, context: ReviewContext, model: Model | None) -> None:
+def _add_heatmaps(app: FastAPI, context: ReviewContext, model: Model | None) -> None:
     running = Semaphore(MAX_HEATMAPS)
-
-    @app.get("/images/{number}/{size}")
-    def image(number: int, size: Literal["large", "small"]) -> Response:
-        content = draw(context.gallery.read(number), LARGE_PIXELS if size == "large" else SMALL_PIXELS)
-        return Response(content, media_type="image/jpeg", headers=CACHED)
 
     @app.get("/heatmaps/{number}")
     def heatmap(number: int, class_name: str) -> Response:
@@ -212,9 +143,9 @@ def _add_changes(app: FastAPI, context: ReviewContext) -> None:
         return {"recorded": True, "message": message, "previous": previous}
 
     @app.get("/classes/new")
-    def check_class(name: str) -> JSONResponse:
+    def check_class(name: str) -> Json:
         known = (*context.class_names, *queue.new_classes(context.class_names))
-        return _Json({"name": check_new_class(name, known)}, headers=NOT_CACHED)
+        return Json({"name": check_new_class(name, known)}, headers=NOT_CACHED)
 
     @app.post("/undo")
     def undo(request: UndoRequest) -> dict[str, object]:

@@ -90,7 +90,7 @@ class _RequestContext(RequestContext):
         if self.scope["method"] in SAFE_METHODS:
             return
         if self._header(b"origin") != f"{self.scope['scheme']}://{self._header(b'host')}":
-            raise HTTPError(403, "Only the review page itself may send changes.")
+            raise HTTPError(403, "Only the page itself may send changes.")
         if self._header(b"content-type").split(";")[0].strip() != "application/json":
             raise HTTPError(415, "The body must be JSON.")
 

@@ -1,6 +1,5 @@
 """Starts the review: reads items, model, dataset and corrections, and runs the server."""
 
-import getpass
 import json
 import socket
 import tomllib
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Literal, overload
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from belvedere.data.corrections.corrections_file import CorrectionsFile, damaged_lines_warning
 from belvedere.data.dataset import Dataset, load_dataset
@@ -20,27 +18,23 @@ from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.inference.model import Model
 from belvedere.reviewing.app import create_app
-from belvedere.reviewing.auth import LOGIN_PATH, RequestGuard
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.items import ReviewItems
 from belvedere.reviewing.models import ReviewModels, find_models
 from belvedere.reviewing.neighbors import NeighborIndex, subsample
+from belvedere.reviewing.page_server import HOST, PORT, PageServer, user_name
 from belvedere.reviewing.queue import Entry, Queue, make_id
 from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import ReviewContext
-from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServer
-from belvedere.runtime.http.connections import configure
-from belvedere.runtime.http.limits import RequestLimits
-from belvedere.runtime.network import address_of, check_main_thread, listen, url_of
+from belvedere.runtime.http.background import BackgroundServer
+from belvedere.runtime.network import check_main_thread
 from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.terminal import count
 from belvedere.types.audit import AUDIT
 from belvedere.types.data import DataWarning, Sample
 
-HOST, PORT = "127.0.0.1", 8642
 CORRECTIONS_SUFFIX = ".corrections.jsonl"  # of the file beside the reviewed folder
 DATA_KEY, CORRECTIONS_KEY = "data", "corrections"  # in config.toml and audit.json
-GRACE_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -119,27 +113,26 @@ def review(
     if block:
         check_main_thread("review", "belvedere", "review", str(source))
     folder, progress = Path(source), choose_progress(progress)
-    corrections_file, applied = _open_corrections(folder, corrections)
-    dataset = _load_data(folder, data, applied, progress)
-    found = read_items(folder, dataset)
-    models = find_models(folder, model, found.class_names, progress)
-    entries, warnings = list_entries(found, progress)
-    progress.log_warnings(warnings + damaged_lines_warning(corrections_file.path, corrections_file.damaged))
-    context = create_context(folder, found, Queue(entries, corrections_file), models.model, annotator or _user_name())
     with ExitStack() as stack:
+        page = stack.enter_context(PageServer("Review", host, port, block=block))
+        corrections_file, applied = _open_corrections(folder, corrections)
+        dataset = load_data(folder, data, applied, progress)
+        found = read_items(folder, dataset)
+        models = find_models(folder, model, found.class_names, progress)
+        entries, warnings = list_entries(found, progress)
+        progress.log_warnings(warnings + damaged_lines_warning(corrections_file.path, corrections_file.damaged))
+        queue = Queue(entries, corrections_file)
+        context = create_context(folder, found, queue, models.model, annotator or user_name())
         if block:
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
-        listener = stack.enter_context(listen(host, port))
-        guard = RequestGuard(address_of(listener), host, frame_ancestors="'none'" if block else NOTEBOOK_ANCESTORS)
-        url = url_of(listener, host) + (f"{LOGIN_PATH}?token={guard.token}" if guard.token else "/")
-        _log_address(url, guard, progress, block)
+        page.log_address(progress)
         stack.callback(context.neighbors.stop)
         _use_models(context, models, partial(_hash_images, entries, dataset), progress, block)
-        server = make_server(create_app(context, guard, models.model), guard.limits)
+        server = page.create(create_app(context, page.guard, models.model))
         if not block:
             stack.pop_all()  # the thread closes the socket and stops the search
-            return BackgroundReview(server, listener, url, context.queue, context.neighbors.stop)
-        server.run(sockets=[listener])
+            return BackgroundReview(server, page.listener, page.url, context.queue, context.neighbors.stop)
+        server.run(sockets=[page.listener])
     return summarize(context.queue)
 
 
@@ -233,10 +226,10 @@ def _open_corrections(folder: Path, corrections: Path | str | None) -> tuple[Cor
     return corrections_file, corrections_file.path if applied is not None and corrections_file.path.is_file() else None
 
 
-def _load_data(
+def load_data(
     folder: Path, data: Dataset | Path | str | None, corrections: Path | None, progress: Progress
 ) -> Dataset | None:
-    """Load the given dataset, else that of the run or audit if it is still there."""
+    """Load the given dataset, else that of the run or audit if it is still there; None without one."""
     if isinstance(data, Dataset):
         return data
     if data is not None:
@@ -270,22 +263,3 @@ def _hash_images(entries: list[Entry], dataset: Dataset | None, progress: Progre
     known_hashes = set(known.hashes)
     more = {key: sample for key, sample in reviewed.items() if key not in known_hashes}
     return HashedSamples((*known.samples, *more.values()), (*known.hashes, *more))
-
-
-def _log_address(url: str, guard: RequestGuard, progress: Progress, block: bool) -> None:
-    progress.log(f"Review: {url}" + ("  (Ctrl-C ends it)" if block else ""))
-    if guard.token:
-        progress.log("Anyone with this address can view the images and record decisions. It is not encrypted.")
-
-
-def make_server(app: ASGIApp, limits: RequestLimits) -> uvicorn.Server:
-    """Create the server of an application, with limits on requests."""
-    config, _ = configure(app, limits, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
-    return uvicorn.Server(config)
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"

@@ -4,16 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.data.corrections.corrections_file import DUPLICATE, LABEL_ISSUE, SPLIT_LEAK
+from belvedere.data.corrections.corrections_file import ASSESSED, DUPLICATE, LABEL_ISSUE, SPLIT_LEAK
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.items import ReviewItem, is_unchanged
 from belvedere.reviewing.neighbors import NeighborIndex
 from belvedere.reviewing.queue import Entry, Filter, Queue
 from belvedere.types.data import NONE_OF_THESE, Decision
 
+
+def class_keys(command_keys: str) -> str:
+    """Return the keys of classes, in order: digits, and letters that are no key of a command."""
+    return "123456789" + "".join(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in command_keys)
+
+
 COMMAND_KEYS = "hknstuwx"  # heatmap, keep, new class, skip, tag, undo, comment, exclude
 ACCEPT_KEY = "Enter"  # of the suggested class, beside its own key
-CLASS_KEYS = "123456789" + "".join(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in COMMAND_KEYS)
+CLASS_KEYS = class_keys(COMMAND_KEYS)
 MAX_RECENT = 8  # decisions on the page
 MAX_COPIES = 12  # copies on the page
 _SEPARATOR = "\x1f"  # of the fields of a filter; occurs in no name
@@ -168,10 +174,11 @@ def describe_reason(entry: Entry) -> str:
 def describe_decision(decision: Decision) -> str:
     """Return a few words on a decision."""
     texts = {
-        "keep": f"kept as {decision.old_label}" if decision.issue_type == LABEL_ISSUE else "not changed",
+        "keep": f"kept as {decision.old_label}" if decision.issue_type in (LABEL_ISSUE, ASSESSED) else "not changed",
         "relabel": f"{decision.old_label} to {next(iter(decision.to), '')}",
         "tag": f"also {', '.join(decision.to)}" if decision.to else "no extra labels",
         "exclude": "excluded",
+        "unsure": "unsure",
         "undo": "undone",
     }
     return texts[decision.action]

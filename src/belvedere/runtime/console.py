@@ -1,5 +1,6 @@
 """A Rich console that prints names from files as plain text: no markup, no control characters."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +9,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from belvedere.runtime.terminal import printable_lines
+
+SPACES_AT_END = re.compile(" +\n")
 
 
 class PlainConsole(Console):
@@ -21,6 +24,14 @@ class PlainConsole(Console):
         return super().render_str(printable_lines(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render as Rich does; every text on its way to the terminal passes here."""
+        """Render as Rich does, without spaces at the end of lines in a file; every text of the console passes here."""
+        spaces = ""
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else printable_lines(text), style, control)
+            shown = text if control else printable_lines(text)
+            if not self.is_terminal:
+                whole = SPACES_AT_END.sub("\n", spaces + shown)
+                shown = whole.rstrip(" ")
+                spaces = whole[len(shown) :]
+            yield Segment(shown, style, control)
+        if spaces:
+            yield Segment(spaces)

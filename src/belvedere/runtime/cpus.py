@@ -1,9 +1,10 @@
 """CPUs that this process may use, which may be fewer than the machine has."""
 
 import math
-import os
 from contextlib import suppress
 from pathlib import Path
+
+from belvedere.runtime.operating_system import count_cpus
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
@@ -17,14 +18,9 @@ def num_usable_cpus(control_groups: Path = CONTROL_GROUPS) -> int:
     Args:
         control_groups: Folder of the control groups.
     """
-    count = getattr(os, "process_cpu_count", _count_by_affinity)() or 1
+    count = count_cpus() or 1
     quotas = [quota for quota in (_quota_v2(control_groups), _quota_v1(control_groups / "cpu")) if quota is not None]
     return max(1, min([count, *map(math.ceil, quotas)]))
-
-
-def _count_by_affinity() -> int | None:
-    """Do what `os.process_cpu_count` does from Python 3.13 on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _quota_v2(folder: Path) -> float | None:

@@ -5,13 +5,28 @@ from importlib.util import find_spec
 
 from belvedere.errors import MissingDependencyError
 
+SERVE = ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
 REPORT = ("jinja2", "matplotlib")
-TRAIN = ("torch", "timm", "huggingface_hub", "onnx", "onnxscript", "pydantic", "safetensors", "tomli_w", *REPORT)
+TRAIN = (
+    "torch",
+    "timm",
+    "huggingface_hub",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "pydantic",
+    "safetensors",
+    "tomli_w",
+    *REPORT,
+)
 EXTRAS = {  # of pyproject.toml, by the names of their modules
+    "explore": ("openTSNE", *SERVE),
     "heif": ("pillow_heif",),
+    "hub": ("huggingface_hub", "onnx", "tomli_w"),
     "pandas": ("pandas",),
+    "parquet": ("pyarrow",),
     "report": REPORT,
-    "serve": ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn"),
+    "serve": SERVE,
     "train": TRAIN,
     "sklearn": ("sklearn", *TRAIN),
     "track": ("tensorboard", "mlflow", "sqlalchemy", "alembic", "wandb", "trackio"),

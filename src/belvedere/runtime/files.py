@@ -15,6 +15,7 @@ from typing import IO, TextIO
 
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.runtime.locks import is_named, try_lock
+from belvedere.runtime.operating_system import can_rename_open_files, rename, replace
 from belvedere.runtime.terminal import describe_error
 
 TEMPORARY_NAME = ".belvedere-{}.tmp"  # beside the target; with 16 hexadecimal digits
@@ -84,8 +85,8 @@ def _temporary_file(target: Path, check: Callable[[], None]) -> Iterator[IO[byte
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if os.name == "nt":
-                file.close()  # Windows cannot rename open files; elsewhere the lock is kept until the file is renamed
+            if not can_rename_open_files():
+                file.close()  # otherwise the lock is kept until the file has its name
             rename_checked(temporary, target, check)
     except BaseException:
         with suppress(OSError):
@@ -112,9 +113,9 @@ def rename_checked(temporary: Path, target: Path, check: Callable[[], None]) -> 
         check()
     except UsageError as error:
         other = free_name(target)
-        temporary.rename(other)
+        rename(temporary, other)
         raise UsageError(f"The results are complete, but are in {other}: {error}") from error
-    temporary.replace(target)
+    replace(temporary, target)
 
 
 def free_name(path: Path) -> Path:
@@ -142,7 +143,7 @@ def clear_temporary(folder: Path) -> None:
 
 def _delete_unless_locked(path: Path) -> None:
     with suppress(OSError):
-        if os.name == "nt":
+        if not can_rename_open_files():
             path.unlink()  # fails while it is open
             return
         with path.open("r+b") as file:

@@ -6,28 +6,10 @@ command (docs/experiments.md).
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import IO
 
-if sys.platform == "win32":
-    import msvcrt
-
-    _LOCKED_BYTE = 1 << 62  # beyond the content: other processes cannot read or write a locked byte
-
-    def _lock(file: IO[bytes]) -> None:
-        position = file.tell()
-        file.seek(_LOCKED_BYTE)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        finally:
-            file.seek(position)
-
-else:
-    import fcntl
-
-    def _lock(file: IO[bytes]) -> None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+from belvedere.runtime.operating_system import can_rename_open_files, lock
 
 
 def try_lock(file: IO[bytes]) -> bool | None:
@@ -37,7 +19,7 @@ def try_lock(file: IO[bytes]) -> bool | None:
         Whether it is locked now; False if another process holds the lock, None if the disk has no locks.
     """
     try:
-        _lock(file)
+        lock(file)
     except (BlockingIOError, PermissionError):  # Linux, Windows
         return False
     except OSError:
@@ -56,8 +38,8 @@ def is_locked(path: Path) -> bool:
 
 def is_named(file: IO[bytes], path: Path) -> bool:
     """Return whether an open file still has this path: another process may have deleted or renamed it."""
-    if os.name == "nt":
-        return True  # open files cannot be renamed
+    if not can_rename_open_files():
+        return True
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -31,9 +31,11 @@ _STYLE = """
 .belvedere table.vertical thead th:not(.text) { writing-mode: vertical-rl; transform: rotate(180deg);
   text-align: left; }
 .belvedere table.matrix thead th.text { text-align: left; max-width: none; padding-left: 0; }
+.belvedere table.predictions td, .belvedere table.predictions th { padding: .22rem .5rem; vertical-align: middle; }
+.belvedere table.predictions td:not(.text) { white-space: nowrap; }
 .belvedere .images { display: flex; flex-wrap: wrap; gap: .8rem; }
-.belvedere figure { margin: 0; width: 128px; }
-.belvedere figure img, .belvedere .missing { display: block; width: 128px; height: 104px; margin: 0;
+.belvedere figure { margin: 0; width: 128px; max-width: 100%; }
+.belvedere figure img, .belvedere .missing { display: block; width: 128px; max-width: 100%; height: 104px; margin: 0;
   object-fit: contain; background: rgba(128,128,128,.12); border-radius: 3px; }
 .belvedere .missing { line-height: 104px; text-align: center; opacity: .7; }
 .belvedere figcaption { font-size: 11.5px; line-height: 1.35; margin-top: .2rem; overflow-wrap: anywhere; }
@@ -118,12 +120,20 @@ def _shaded(count: int, shade: float, color: str) -> str:
     return f'<td style="background: {color}{alpha:02x}">{count:,}</td>'
 
 
-def images(figures: Sequence[Figure]) -> str:
-    """Return images in rows, with captions; a note in place of one that cannot be read."""
-    return f'<div class="images">{"".join(map(_figure, figures))}</div>' if figures else ""
+def images(figures: Sequence[Figure | None], columns: int | None = None) -> str:
+    """Return images in rows, with captions; a note in place of one that cannot be read.
+
+    Args:
+        figures: The images; None leaves a place empty.
+        columns: Images of a row; default: as many as there is room for.
+    """
+    grid = f' style="display: grid; grid-template-columns: repeat({columns}, minmax(0, 128px))"' if columns else ""
+    return f'<div class="images"{grid}>{"".join(map(_figure, figures))}</div>' if figures else ""
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Figure | None) -> str:
+    if figure is None:
+        return "<div></div>"
     caption = "".join(f"<span>{escape(text)}</span>" for text in figure.lines)
     alt = escape(", ".join(figure.lines))
     image = f'<img src="{figure.source}" alt="{alt}">' if figure.source else '<div class="missing">not readable</div>'
@@ -156,7 +166,10 @@ def curves(series: Sequence[tuple[str, str, Sequence[float]]], *, width: int = 4
         parts.append(f'<circle cx="{x}" cy="{y}" r="2.5" fill="{color}"/>')
         parts.append(f'<rect x="{right + 12}" y="{top + 18 * index}" width="10" height="3" fill="{color}"/>')
         parts.append(f'<text x="{right + 27}" y="{top + 18 * index + 6}">{escape(name)}</text>')
-    return f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
+    ends = ", ".join(f"{name} {values[-1]:.1%}" for name, _, values in series)
+    label = escape(f"Curves that end at epoch {num_epochs}: {ends}")
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    return f'<svg {size} role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def _shorten(text: str) -> str:

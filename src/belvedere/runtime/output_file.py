@@ -33,8 +33,8 @@ class OutputFile:
             is_older: Returns whether a file is an older one of the same kind, which is replaced without asking.
 
         Raises:
-            UsageError: The path is a folder or an input, or its folder does not exist.
-            OutputExistsError: The file exists and may not be replaced.
+            UsageError: The path is a folder, or its folder does not exist.
+            OutputExistsError: The file exists and may not be replaced, or is an input.
         """
         self.path = path
         self._overwrite, self._inputs, self._is_older = overwrite, inputs, is_older
@@ -49,10 +49,11 @@ class OutputFile:
         """Check one more input.
 
         Raises:
-            UsageError: It is the file that would be replaced.
+            OutputExistsError: It is the file that would be replaced.
         """
         if self._checked is not None and _identify(given) == self._checked[:2]:
-            raise UsageError(f"{self.path} is read by this command, so it is never replaced. Give another `out`.")
+            hint = "It is read by this command, so it is never replaced. Give another `out`."
+            raise OutputExistsError(self.path, hint, can_overwrite=False)
 
     def check(self) -> None:
         """Check again as the constructor, unless the existing file is unchanged."""
@@ -63,7 +64,7 @@ class OutputFile:
         for each in self._inputs():
             self.refuse_input(each)
         if found[2] and not self._overwrite and not self._is_older(self.path):
-            raise OutputExistsError(self.path, GIVE_ANOTHER)
+            raise OutputExistsError(self.path, GIVE_ANOTHER, can_overwrite=True)
 
     def _find(self) -> _Identity | None:
         """Return which regular file exists; devices and pipes are written to, not replaced."""

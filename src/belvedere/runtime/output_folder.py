@@ -16,17 +16,19 @@ from typing import IO
 from belvedere.errors import OutputExistsError, UsageError
 from belvedere.runtime.files import clear_temporary
 from belvedere.runtime.locks import is_locked, is_named, try_lock
+from belvedere.runtime.operating_system import can_rename_open_files, rename
 from belvedere.runtime.output_file import GIVE_ANOTHER, Input
 from belvedere.runtime.terminal import describe_error
 
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 MARKER_FILE = ".belvedere"
+ANSWERS = ("*.labels.jsonl", "*.annotations.jsonl", "*.corrections.jsonl")  # of people, who may have put them there
 PARTIAL, REPLACED = ".partial", ".replaced"  # suffixes: folder in progress, and old folder while it is replaced
 NOT_OURS = "It was not made by Belvedere, so it is never replaced. Give another `out`."
 IN_USE = "Another process is working in it. Wait for it, or give another `out`."
 INTERRUPTED = (
-    "It is from an interrupted job (for a training, history.csv lists its finished epochs). Set `overwrite` to start "
-    "over, `resume` to continue a training, or give another `out`."
+    "It is from an interrupted job. Set `overwrite` to start over, `resume` to continue a training, or give another "
+    "`out`."
 )
 
 
@@ -80,13 +82,13 @@ def lock_folder(folder: Path) -> Iterator[IO[bytes]]:
                 "The disk of %s has no file locks: make sure that no other process works there.", folder
             )
         if locked is False or not is_named(marker, folder / MARKER_FILE):
-            raise OutputExistsError(folder, IN_USE)
+            raise OutputExistsError(folder, IN_USE, can_overwrite=False)
         yield marker
 
 
 def close_on_windows(marker: IO[bytes]) -> None:
     """Close a marker file where an open file keeps its folder from being renamed or deleted."""
-    if os.name == "nt":
+    if not can_rename_open_files():
         marker.close()
 
 
@@ -173,14 +175,14 @@ def _delete_unfinished(partial: Path, marker: IO[bytes], keep_if: str) -> Iterat
 def _swap(partial: Path, target: Path) -> None:
     """Rename the new folder; delete the old one afterwards."""
     if not target.exists():
-        partial.rename(target)
+        rename(partial, target)
         return
     replaced = _replaced_path(target)
-    target.rename(replaced)
+    rename(target, replaced)
     try:
-        partial.rename(target)
+        rename(partial, target)
     except OSError:
-        replaced.rename(target)
+        rename(replaced, target)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
 
@@ -191,7 +193,7 @@ def _restore(target: Path) -> bool:
     if not _is_ours(replaced):
         return False
     if not target.exists():
-        replaced.rename(target)
+        rename(replaced, target)
         return True
     if _is_ours(target):
         shutil.rmtree(replaced)
@@ -235,7 +237,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _check_ours(shown: Path, folder: Path) -> None:
     if os.path.lexists(folder) and not _is_ours(folder) and not _is_empty(folder):
-        raise OutputExistsError(shown, NOT_OURS)
+        raise OutputExistsError(shown, NOT_OURS, can_overwrite=False)
 
 
 def _check_target(folder: Path, target: Path, overwrite: bool, inputs: Iterable[Input | None]) -> None:
@@ -243,10 +245,13 @@ def _check_target(folder: Path, target: Path, overwrite: bool, inputs: Iterable[
         return
     _check_ours(folder, target)
     _check_inputs(folder, target, inputs)
+    if answers := next((path for pattern in ANSWERS for path in target.glob(pattern)), None):
+        hint = f"It contains {answers}, with answers of a person. Move that file, or give another `out`."
+        raise OutputExistsError(folder, hint, can_overwrite=False)
     if not overwrite:
-        raise OutputExistsError(folder, GIVE_ANOTHER)
+        raise OutputExistsError(folder, GIVE_ANOTHER, can_overwrite=True)
     if is_locked(target / MARKER_FILE):
-        raise OutputExistsError(folder, IN_USE)
+        raise OutputExistsError(folder, IN_USE, can_overwrite=False)
 
 
 def _check_partial(partial: Path, overwrite: bool, resume: bool, inputs: Iterable[Input | None]) -> None:
@@ -254,9 +259,9 @@ def _check_partial(partial: Path, overwrite: bool, resume: bool, inputs: Iterabl
         return
     _check_ours(partial, partial)
     if is_locked(partial / MARKER_FILE):
-        raise OutputExistsError(partial, IN_USE)
+        raise OutputExistsError(partial, IN_USE, can_overwrite=False)
     if not (overwrite or resume):
-        raise OutputExistsError(partial, INTERRUPTED)
+        raise OutputExistsError(partial, INTERRUPTED, can_overwrite=True)
     if not resume:
         _check_inputs(partial, partial, inputs)
 
@@ -264,7 +269,8 @@ def _check_partial(partial: Path, overwrite: bool, resume: bool, inputs: Iterabl
 def _check_inputs(shown: Path, folder: Path, inputs: Iterable[Input | None]) -> None:
     for each in inputs:
         if each is not None and _is_in(each, folder):
-            raise OutputExistsError(shown, f"It contains {each}, which is read. Give another `out`.")
+            hint = f"It contains {each}, which is read. Give another `out`."
+            raise OutputExistsError(shown, hint, can_overwrite=False)
 
 
 def _is_in(path: Input, folder: Path) -> bool:

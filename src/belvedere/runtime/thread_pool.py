@@ -1,6 +1,5 @@
 """A thread pool that lives as long as its owner, and that a forked process makes anew."""
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +7,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from belvedere.runtime.cpus import num_usable_cpus
+from belvedere.runtime.operating_system import call_at_fork
 
 Result = TypeVar("Result")
 
@@ -56,5 +56,4 @@ def _reset_pools() -> None:
         pool._reset()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_reset_pools)
+call_at_fork(_reset_pools)

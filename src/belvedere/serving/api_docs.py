@@ -19,7 +19,7 @@ def render_api_docs(document: dict[str, Any]) -> str:
             "paragraphs": [" ".join(each.split()) for each in route["description"].split("\n\n")],
             "parameters": route.get("parameters", []),
             "responses": {status: response["description"] for status, response in route["responses"].items()},
-            "fields": list(_fields(route["responses"]["200"]["content"].get("application/json", {}), schemas)),
+            "fields": list(_fields(route["responses"]["200"].get("content", {}).get("application/json", {}), schemas)),
         }
         for path, methods in document["paths"].items()
         for method, route in methods.items()

@@ -12,31 +12,37 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive
 
 import belvedere
-from belvedere.errors import InferenceError
+from belvedere.errors import InferenceError, UsageError
+from belvedere.inference.page import STATIC
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
-from belvedere.runtime.http.errors import ClientDisconnectedError, HTTPError, ServiceUnavailableError, error_body
+from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS
+from belvedere.runtime.http.errors import HTTPError, ServiceUnavailableError
 from belvedere.runtime.serialization import dump_json
-from belvedere.runtime.terminal import count
 from belvedere.serving import schema
 from belvedere.serving.api_docs import render_api_docs
 from belvedere.serving.batcher import Batcher, PredictionResult
+from belvedere.serving.kserve.protocol import error_content
+from belvedere.serving.kserve.routes import KServe
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import CONTENT_TYPE, Metrics
 from belvedere.serving.middleware import ServiceMiddleware
 from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from belvedere.serving.origins import Origins
+from belvedere.serving.predictor import Predictor
+from belvedere.serving.recorder import Recorder
+from belvedere.serving.served_models import ModelName, ServedModels
 from belvedere.serving.uploads import read_upload
 
-STATIC = Path(__file__).with_name("static")
 HEATMAP_DECIMALS = 4
 DESCRIPTION = (
     "Class probabilities, tags, prediction sets and out-of-distribution detection for images. Images are not stored "
     "and not sent to other machines."
 )
+Heatmaps = Annotated[bool, Query(description="Whether to add heatmaps.")]
 _bearer = HTTPBearer(auto_error=False, description="Needed if the server was started with a token.")
 
 
@@ -45,39 +51,60 @@ class Service:
 
     def __init__(
         self,
-        watch: ModelWatch,
+        models: ServedModels,
         limits: Limits,
         metrics: Metrics,
         token: str | None = None,
         threads: int | None = None,
         local_name: str | None = None,
         origins: Origins | None = None,
-        frame_ancestors: str = "'none'",
+        root_path: str = "",
+        monitor: Path | str | None = None,
+        *,
+        is_framed: bool = False,
     ) -> None:
         """Build the application.
 
         Args:
-            watch: Holds the model.
+            models: Served models.
             limits: Limits of requests.
             metrics: Counts requests and predictions.
             token: Bearer token that requests must send; None for an open server.
             threads: See `Batcher`.
-            local_name: Name of this server, if requests must address this machine. None accepts every host.
+            local_name: Name of this server, if requests without a token must address this machine. None accepts every
+                host.
             origins: Origins whose pages may send requests, besides the server's own.
-            frame_ancestors: Origins whose pages may show the server's page in a frame.
+            root_path: Path of this server on the proxy before it, such as "/belvedere".
+            monitor: Folder for records of the predictions; None: they are not recorded.
+            is_framed: Whether notebooks may show the server's page in a frame.
         """
-        self.watch = watch
+        self.models = models
         self.limits = limits
         self.metrics = metrics
         self.batcher = Batcher(limits, metrics, threads)
+        self.recorder = None if monitor is None else Recorder(Path(monitor), metrics, limits.max_monitor_bytes)
+        self.predictor = Predictor(self.batcher, limits, metrics, self.recorder)
         self._token = token.encode() if token else None
         self._docs = b""
         origins = origins or Origins()
         self.app = self._build()
+        self._check_root_path(root_path)
         self.middleware = ServiceMiddleware(
-            self.app, limits, metrics, local_name=local_name, origins=origins, frame_ancestors=frame_ancestors
+            self.app,
+            limits,
+            metrics,
+            local_name=None if token else local_name,
+            origins=origins,
+            frame_ancestors=NOTEBOOK_ANCESTORS if is_framed else "'none'",
+            root_path=root_path,
         )
         self.asgi = origins.add_cors(self.middleware)
+
+    def _check_root_path(self, path: str) -> None:
+        """Check that requests with the root path differ from those without, since a proxy may remove it."""
+        routes = [route.path for route in self.app.routes if isinstance(route, Route | Mount)]
+        if path and path.split("/")[1] in {route.split("/")[1] for route in routes}:
+            raise UsageError(f"`root_path` starts as a route of the server: {path}. Give another one.")
 
     def _build(self) -> FastAPI:
         app = FastAPI(
@@ -93,17 +120,23 @@ class Service:
         for kind in (HTTPError, InferenceError, HTTPException, RequestValidationError, Exception):
             app.add_exception_handler(kind, _respond_to_error)
         protected = [Depends(self._check_token)] if self._token else []
-        app.add_api_route(
-            "/predict",
-            self.predict,
-            methods=["POST"],
-            response_model=schema.PredictResponse,
-            responses=schema.error_responses(400, 401, 403, 408, 413, 415, 422, 503),
-            openapi_extra={"requestBody": schema.REQUEST_BODY},
-            dependencies=protected,
-        )
+        for path, predict, not_found in (
+            ("/predict", self.predict, ()),
+            ("/models/{name}/predict", self.predict_named, (404,)),
+        ):
+            app.add_api_route(
+                path,
+                predict,
+                methods=["POST"],
+                response_model=schema.PredictResponse,
+                responses=schema.error_responses(400, 401, 403, *not_found, 408, 413, 415, 422, 503),
+                openapi_extra={"requestBody": schema.REQUEST_BODY},
+                dependencies=protected,
+            )
         for path, route, model, errors, dependencies in (
             ("/model", self.model, schema.ModelResponse, (401,), protected),
+            ("/models", self.list_models, schema.ModelsResponse, (401,), protected),
+            ("/models/{name}", self.model_named, schema.ModelResponse, (401, 404), protected),
             ("/healthz", self.healthz, schema.StatusResponse, (500,), []),
             ("/readyz", self.readyz, schema.StatusResponse, (503,), []),
             ("/metrics", self.prometheus_metrics, None, (401,), protected),
@@ -112,6 +145,7 @@ class Service:
             if model is None:
                 responses[200] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
             app.add_api_route(path, route, response_model=model, responses=responses, dependencies=dependencies)
+        KServe(self.models, self.predictor, self.limits, self.check_live, self.check_ready).add_routes(app, protected)
         app.add_api_route("/docs", self.docs, include_in_schema=False)
         for path in ("/", "/index.html"):
             app.add_api_route(path, _index, include_in_schema=False)
@@ -121,11 +155,15 @@ class Service:
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         self.batcher.start()
-        self.watch.start()
+        self.models.start()
+        if self.recorder is not None:
+            self.recorder.start()
         watching = asyncio.create_task(self.batcher.watch())
         yield
-        await asyncio.to_thread(self.watch.stop)
+        await asyncio.to_thread(self.models.stop)
         await asyncio.to_thread(self.batcher.close)
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.stop)
         watching.cancel()
 
     async def _check_token(
@@ -137,80 +175,89 @@ class Service:
         headers = {"WWW-Authenticate": "Bearer"}
         raise HTTPError(401, f"{message} Send the header Authorization: Bearer TOKEN.", headers=headers)
 
-    async def predict(
-        self, request: Request, heatmaps: Annotated[bool, Query(description="Whether to add heatmaps.")] = False
-    ) -> Response:
-        """Predict images.
+    async def predict(self, request: Request, heatmaps: Heatmaps = False) -> Response:
+        """Predict images with the default model.
 
         Send a form with one or more files in the field `files` (`file`, `image`, `images` and `files[]` also work),
         or the bytes of one image as the body. An unreadable file of a form gets an `error`, and the other files are
         predicted; an unreadable body is rejected with 422.
         """
-        if self.batcher.num_pending >= self.limits.max_queue:
-            message = f"The queue is full: it holds {count(self.limits.max_queue, 'image')}. Try again in a moment."
-            raise ServiceUnavailableError(message, "queue_full")
+        return await self._predict(self.models.default.current, request, heatmaps)
+
+    async def predict_named(self, name: ModelName, request: Request, heatmaps: Heatmaps = False) -> Response:
+        """Predict images with one of the models, as `/predict`."""
+        return await self._predict(self.models.find(name).current, request, heatmaps)
+
+    async def _predict(self, loaded: LoadedModel, request: Request, heatmaps: bool) -> Response:
+        self.predictor.check_queue()
         upload = await read_upload(request, self.limits.max_files)
-        loaded = self.watch.current
-        futures = self.batcher.submit(loaded, upload.images, heatmaps)
-        results = await self._wait_for_all(futures, request.receive)
-        self.metrics.count_predictions(result.prediction for result in results)
-        request.scope["log"]["images"] = len(results)
+        results = await self.predictor.predict(loaded, upload.images, request, heatmaps)
         error = results[0].prediction.error
         if not upload.is_form and error is not None:
             raise HTTPError(422, f"The image cannot be read: {error}.", "invalid_image")
         return _json(_predict_response(loaded, results))
 
-    async def _wait_for_all(
-        self, futures: "Sequence[asyncio.Future[PredictionResult]]", receive: Receive
-    ) -> list[PredictionResult]:
-        """Wait for all predictions; cancel pending work on timeout or client disconnect."""
-        seconds = self.limits.response_seconds
-        finished = asyncio.ensure_future(asyncio.wait(futures))
-        disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
-        try:
-            await asyncio.wait((finished, disconnected), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            finished.cancel()
-            disconnected.cancel()
-            for future in futures:
-                future.cancel()
-        # Retrieve every exception, so that asyncio does not log one as never retrieved.
-        errors = [future.exception() for future in futures if not future.cancelled()]
-        for error in filter(None, errors):
-            raise error
-        if len(errors) == len(futures):
-            return [future.result() for future in futures]
-        if disconnected.done():
-            raise ClientDisconnectedError
-        raise ServiceUnavailableError(f"The prediction took more than {seconds:g} s. Try again later.", "timeout")
-
     async def model(self) -> Response:
-        """Describe the model in use."""
-        loaded, limits = self.watch.current, self.limits
+        """Describe the default model."""
+        return _json(self._describe(self.models.default))
+
+    async def model_named(self, name: ModelName) -> Response:
+        """Describe one of the models."""
+        return _json(self._describe(self.models.find(name)))
+
+    async def list_models(self) -> Response:
+        """List the models, the default first."""
+        watches = ((watch.served_name, watch.current, watch.error) for watch in self.models)
         return _json(
             {
-                "name": loaded.name,
-                "sha256": loaded.sha256,
-                "loaded": loaded.loaded,
-                "reload_error": self.watch.error,
-                "heatmaps": loaded.model.has_activation_maps,
-                "limits": {name: getattr(limits, name) for name in ("max_body_bytes", "max_files", "max_pixels")},
-                "card": asdict(loaded.model.card),
+                "models": [
+                    {"served_name": name, "name": loaded.name, "sha256": loaded.sha256, "reload_error": error}
+                    for name, loaded, error in watches
+                ]
             }
         )
 
-    async def healthz(self) -> Response:
-        """Return whether the process is healthy, for a supervisor."""
-        if not (self.batcher.is_alive and self.watch.is_alive):
+    def _describe(self, watch: ModelWatch) -> dict[str, Any]:
+        loaded, limits = watch.current, self.limits
+        return {
+            "served_name": watch.served_name,
+            "name": loaded.name,
+            "sha256": loaded.sha256,
+            "loaded": loaded.loaded,
+            "reload_error": watch.error,
+            "heatmaps": loaded.model.has_activation_maps,
+            "limits": {name: getattr(limits, name) for name in ("max_body_bytes", "max_files", "max_pixels")},
+            "card": asdict(loaded.model.card),
+        }
+
+    def check_live(self) -> None:
+        """Check that the process is healthy.
+
+        Raises:
+            HTTPError: It is not.
+        """
+        if not (self.batcher.is_alive and self.models.is_alive):
             raise HTTPError(500, "A thread of the server has ended. Restart the server.")
         if stuck := self.batcher.describe_stuck():
             raise HTTPError(500, f"Threads of the server are stuck: {', '.join(stuck)}. Restart the server.", "stuck")
+
+    def check_ready(self) -> None:
+        """Check that the server accepts requests; all its models were loaded when it started.
+
+        Raises:
+            ServiceUnavailableError: It does not.
+        """
+        if self.middleware.is_closing:
+            raise ServiceUnavailableError("The server is shutting down.", "shutting_down")
+
+    async def healthz(self) -> Response:
+        """Return whether the process is healthy, for a supervisor."""
+        self.check_live()
         return _json({"status": "ok"})
 
     async def readyz(self) -> Response:
         """Return whether the server accepts requests, for a load balancer."""
-        if self.middleware.is_closing:
-            raise ServiceUnavailableError("The server is shutting down.", "shutting_down")
+        self.check_ready()
         return _json({"status": "ready"})
 
     async def prometheus_metrics(self) -> Response:
@@ -221,11 +268,6 @@ class Service:
         """Return the page that describes this API."""
         self._docs = self._docs or render_api_docs(self.app.openapi()).encode()
         return Response(self._docs, media_type="text/html")
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _index() -> Response:
@@ -256,8 +298,7 @@ def _json(content: dict[str, Any]) -> Response:
 async def _respond_to_error(request: Request, error: Exception) -> Response:
     converted = _to_http_error(request, error)
     request.scope["log"]["code"] = converted.code
-    content = error_body(converted.code, converted.message)
-    return Response(content, converted.status, converted.headers, "application/json")
+    return Response(error_content(request.scope, converted), converted.status, converted.headers, "application/json")
 
 
 def _to_http_error(request: Request, error: Exception) -> HTTPError:

@@ -4,8 +4,9 @@
                                   '-> one decoder for large images -^
 
 The queue is bounded: images beyond it are rejected at once, so waiting times and memory stay bounded. A batch is what
-is ready when a runner is free: a lone image is not delayed, otherwise a runner waits up to `MAX_BATCH_DELAY`. Cancelled
-images are skipped, the model is interrupted if all requests of its batch are cancelled, and stuck threads are replaced.
+is ready for one model when a runner is free: a lone image is not delayed, otherwise a runner waits up to
+`MAX_BATCH_DELAY`. Cancelled images are skipped, the model is interrupted if all requests of its batch are cancelled,
+and stuck threads are replaced.
 """
 
 import asyncio
@@ -22,14 +23,19 @@ from numpy.typing import NDArray
 from belvedere.errors import ImageTooLargeError, InvalidImageError
 from belvedere.images.decode import DecodedImage, read_input
 from belvedere.images.heatmap import softmax_over_classes
+from belvedere.images.resize import resize_image
 from belvedere.inference.session import Cancellation
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.http.errors import ServiceUnavailableError
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import LoadedModel
+from belvedere.serving.ready_queue import ReadyQueue
 from belvedere.serving.workers import Worker, WorkerPool
+from belvedere.types.model import Preprocess
 from belvedere.types.prediction import Prediction
+
+Content = bytes | DecodedImage  # of a file, or pixels
 
 MAX_BATCH_DELAY = 0.004  # seconds
 CLOSE_SECONDS = 5.0  # for running threads at shutdown
@@ -45,6 +51,7 @@ class PredictionResult:
 
     prediction: Prediction
     heatmap: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None  # (D,); None if the image could not be read
 
 
 CANCELLED = PredictionResult(Prediction("", error="cancelled"))  # for a future that is done already
@@ -56,7 +63,7 @@ class _Request:
 
     loaded: LoadedModel
     name: str
-    content: bytes
+    content: Content
     wants_heatmap: bool
     future: "asyncio.Future[PredictionResult]"
     decoded: DecodedImage | None = None
@@ -85,7 +92,7 @@ class Batcher:
         self.num_pending = 0  # images submitted and not settled; changed in the event loop only
         self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._large: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._ready: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._ready: ReadyQueue[LoadedModel, _Request] = ReadyQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         threads, seconds = threads or num_usable_cpus(), limits.decode_seconds
         decode = partial(self._decode_from, self._inbox, False)
@@ -95,7 +102,7 @@ class Batcher:
             WorkerPool("large-decoder", 1, LARGE_TIME_FACTOR * seconds, decode_large, partial(self._large.put, None)),
         ]
         seconds = limits.response_seconds + INTERRUPT_SECONDS
-        self._runners = WorkerPool("model", threads, seconds, self._run_batches, partial(self._ready.put, None))
+        self._runners = WorkerPool("model", threads, seconds, self._run_batches, self._ready.stop_one)
         metrics.queue_length.set_function(lambda: self.num_pending)
 
     def start(self) -> None:
@@ -135,13 +142,13 @@ class Batcher:
                 self._settle(batch.requests, [error] * len(batch.requests))
 
     def submit(
-        self, loaded: LoadedModel, images: Sequence[tuple[str, bytes]], heatmaps: bool
+        self, loaded: LoadedModel, images: Sequence[tuple[str, Content]], heatmaps: bool
     ) -> "list[asyncio.Future[PredictionResult]]":
         """Queue the images of one request, all or none.
 
         Args:
             loaded: Model for the predictions.
-            images: Name and bytes of each image.
+            images: Name and content of each image; pixels are (H, W, 3).
             heatmaps: Whether to compute heatmaps.
 
         Returns:
@@ -180,9 +187,9 @@ class Batcher:
                 self._deliver([request], [CANCELLED])
                 return
             preprocess = request.loaded.model.card.preprocess
-            request.decoded = read_input(content, preprocess, draft=True, max_pixels=max_pixels, reduce=takes_large)
+            request.decoded = _read(content, preprocess, max_pixels, takes_large)
             request.content = b""
-            self._ready.put(request)
+            self._ready.put(request.loaded, request)
         except InvalidImageError as error:
             if isinstance(error, ImageTooLargeError) and not takes_large:
                 self._large.put(request)
@@ -193,14 +200,16 @@ class Batcher:
         self._metrics.decode_seconds.observe(time.perf_counter() - started)
 
     def _run_batches(self, worker: Worker[_Batch]) -> None:
-        while not worker.is_replaced and (first := self._ready.get()) is not None:
-            ready = self._collect(first)
+        while not worker.is_replaced and (ready := self._collect()):
             cancelled = [request for request in ready if request.future.done()]
             self._deliver(cancelled, [CANCELLED] * len(cancelled))
             if requests := [request for request in ready if request not in cancelled]:
                 batch = _Batch(requests)
                 with worker.working_on(batch):
                     self._run(batch)
+
+    def _collect(self) -> list[_Request]:
+        return self._ready.take(self._limits.max_batch_size, MAX_BATCH_DELAY, lambda: not self._inbox.empty())
 
     def _run(self, batch: _Batch) -> None:
         started = time.perf_counter()
@@ -209,25 +218,8 @@ class Batcher:
             results = _predict(batch)
         except Exception as error:  # noqa: BLE001 - only the requests of this batch fail
             results = [error] * len(batch.requests)
-        self._metrics.batch_seconds.observe(time.perf_counter() - started)
-        self._metrics.batch_size.observe(len(batch.requests))
+        self._metrics.count_batch(batch.requests[0].loaded.served_name, len(results), time.perf_counter() - started)
         self._deliver(batch.requests, results)
-
-    def _collect(self, first: _Request) -> list[_Request]:
-        """Return the images that are ready together with the first, up to one for another model."""
-        requests = [first]
-        deadline = time.perf_counter() + MAX_BATCH_DELAY
-        while len(requests) < self._limits.max_batch_size:
-            delay = deadline - time.perf_counter() if not self._inbox.empty() else 0.0
-            try:
-                request = self._ready.get(timeout=delay) if delay > 0 else self._ready.get_nowait()
-            except queue.Empty:
-                break
-            if request is None or request.loaded is not first.loaded:
-                self._ready.put(request)
-                break
-            requests.append(request)
-        return requests
 
     def _deliver(self, requests: Sequence[_Request], results: Sequence[PredictionResult | Exception]) -> None:
         if self._loop is not None:
@@ -252,6 +244,12 @@ def _free_if_cancelled(request: _Request, future: "asyncio.Future[PredictionResu
         request.content = b""
 
 
+def _read(content: Content, preprocess: Preprocess, max_pixels: int, reduce: bool) -> DecodedImage:
+    if isinstance(content, DecodedImage):  # its size was checked when it was submitted
+        return DecodedImage(resize_image(content.pixels, preprocess), content.warnings)
+    return read_input(content, preprocess, draft=True, max_pixels=max_pixels, reduce=reduce)
+
+
 def _predict(batch: _Batch) -> list[PredictionResult]:
     requests = batch.requests
     model = requests[0].loaded.model
@@ -263,6 +261,7 @@ def _predict(batch: _Batch) -> list[PredictionResult]:
         PredictionResult(
             prediction,
             softmax_over_classes(maps[index] / temperature) if maps is not None and request.wants_heatmap else None,
+            outputs.embedding[index],
         )
         for index, (request, prediction) in enumerate(zip(requests, predictions, strict=True))
     ]

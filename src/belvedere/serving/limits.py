@@ -19,6 +19,7 @@ class Limits(RequestLimits):
     max_files: int = 32  # per request
     max_queue: int = 256  # images waiting or in work
     max_batch_size: int = 16  # images per batch and thread
+    max_monitor_bytes: int = 1_000_000_000  # of the records of predictions; the oldest are deleted
     decode_seconds: float = 10.0  # per image; then the decoder counts as stuck and is replaced
     keep_alive_seconds: float = 5.0  # without a request on an open connection
     drain_seconds: float = 1.0  # at shutdown: time in which requests are still accepted

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from belvedere.runtime.http import middleware
 from belvedere.runtime.http.errors import CLIENT_CLOSED_REQUEST, HTTPError
+from belvedere.serving.kserve.protocol import error_content
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.origins import Origins
@@ -27,15 +28,21 @@ class ServiceMiddleware(middleware.LimitsMiddleware):
         local_name: str | None,
         origins: Origins,
         frame_ancestors: str,
+        root_path: str,
     ) -> None:
         super().__init__(
             app, limits, image_sources="'self' blob:", local_name=local_name, frame_ancestors=frame_ancestors
         )
         self.metrics = metrics
         self.origins = origins
+        self.root_path = root_path
 
     def open_request(self, scope: Scope, receive: Receive, send: Send) -> middleware.RequestContext:
-        """Return the context of a new request."""
+        """Return the context of a new request; a proxy may have removed the root path, or not."""
+        if self.root_path:
+            path = scope["path"]
+            is_whole = f"{path}/".startswith(f"{self.root_path}/")
+            scope = {**scope, "root_path": self.root_path, "path": path if is_whole else self.root_path + path}
         return _RequestContext(self, scope, receive, send)
 
 
@@ -56,6 +63,10 @@ class _RequestContext(middleware.RequestContext):
 
     def check_headers(self) -> None:
         super().check_headers()
+        root, query = self.scope.get("root_path"), self.scope["query_string"].decode("latin-1")
+        if root and self.scope["path"] == root and self.method in middleware.SAFE_METHODS:
+            location = f"{root}/{'?' if query else ''}{query}"  # the page has relative URLs
+            raise HTTPError(307, f"The page is at {root}/.", headers={"Location": location})
         if self.method not in middleware.SAFE_METHODS and not self._origins.is_allowed(self.headers):
             raise HTTPError(
                 403,
@@ -67,8 +78,11 @@ class _RequestContext(middleware.RequestContext):
         return [*super().response_headers(), (b"x-request-id", self.id.encode())]
 
     async def reject(self, error: HTTPError) -> None:
-        self._log["code"] = error.code
+        self._log["code"] = error.code if error.status >= 400 else ""
         await super().reject(error)
+
+    def error_content(self, error: HTTPError) -> bytes:
+        return error_content(self.scope, error)
 
     def _write_log(self) -> None:
         """Count the request and log one line, without file names and contents."""

@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from belvedere.errors import UsageError
+from belvedere.serving.kserve.protocol import HEADER_LENGTH
 
 ANY = "*"
 
@@ -33,8 +34,8 @@ class Origins:
             app,
             allow_origins=self._allowed,
             allow_methods=("GET", "HEAD", "POST"),
-            allow_headers=("Authorization", "Content-Type"),
-            expose_headers=("Retry-After", "X-Request-Id"),
+            allow_headers=("Authorization", "Content-Type", HEADER_LENGTH),
+            expose_headers=("Retry-After", "X-Request-Id", HEADER_LENGTH),
         )
 
     def is_allowed(self, headers: Mapping[bytes, bytes]) -> bool:

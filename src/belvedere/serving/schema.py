@@ -72,11 +72,23 @@ class PredictResponse(_Response):
     predictions: list[PredictionResponse] = described("One per image, in the order sent.")
 
 
-class ModelResponse(ModelReference):
-    """The model in use."""
+class ModelSummary(ModelReference):
+    """A model of the server."""
+
+    served_name: str = described("Name in the paths of the routes and in metrics.")
+    reload_error: str | None = described("Why the present model file is not in use; the loaded model stays in use.")
+
+
+class ModelsResponse(_Response):
+    """The models of the server."""
+
+    models: list[ModelSummary] = described("The default model first.")
+
+
+class ModelResponse(ModelSummary):
+    """A model in use."""
 
     loaded: str = described("Time of loading, UTC.")
-    reload_error: str | None = described("Why the present model file is not in use; the loaded model stays in use.")
     heatmaps: bool = described("Whether the model has heatmaps.")
     limits: dict[str, int] = described("Limits of one request: max_body_bytes, max_files and max_pixels.")
     card: ModelCard = described("Model card: classes, preprocessing, layers, provenance and uncertainty.")
@@ -117,9 +129,10 @@ REQUEST_BODY: dict[str, Any] = {
     },
 }
 ERRORS = {
-    400: "The form is malformed, or the request has several Host headers.",
+    400: "The form or a tensor is malformed, or the request has several Host headers.",
     401: "The token is missing or wrong.",
     403: "A page of another origin sent the request.",
+    404: "There is no such model.",
     408: "The request was sent too slowly.",
     413: "Too many bytes or files.",
     415: "The content type is not supported.",

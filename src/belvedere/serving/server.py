@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, overload
@@ -18,30 +18,36 @@ from belvedere.errors import UsageError
 from belvedere.inference.model import Model
 from belvedere.inference.model_paths import BUNDLED
 from belvedere.inference.providers import DeviceOptions, Provider
-from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServer
+from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.http.connections import configure
-from belvedere.runtime.network import BACKLOG, address_of, check_main_thread, is_local, listen, stop_connecting, url_of
+from belvedere.runtime.network import BACKLOG, check_main_thread
 from belvedere.serving.app import Service
 from belvedere.serving.json_logging import json_log
 from belvedere.serving.limits import Limits
+from belvedere.serving.listening import Place, listen_at, read_root_path
 from belvedere.serving.metrics import Metrics
-from belvedere.serving.model_watch import LoadedModel, ModelWatch
+from belvedere.serving.model_watch import DEFAULT_NAME, LoadedModel, ModelWatch
 from belvedere.serving.origins import Origins
+from belvedere.serving.served_models import ServedModels, check_name
 
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
 SHUTDOWN_SECONDS = 10  # in addition to the limits of a request; then open requests are dropped
 BACKLOG_SECONDS = 0.5  # at shutdown, to accept the connections in the backlog
 HEADER_SECONDS = 1.0  # at shutdown, for the request of a connection just accepted
 
+Served = Model | Path | str
+StartCallback = Callable[[str, LoadedModel, bool], None]
+
 log = logging.getLogger("belvedere.serving")
 
 
 @overload
 def serve(
-    model: Model | Path | str = BUNDLED,
+    model: Served | Mapping[str, Served] = BUNDLED,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    unix_socket: Path | str | None = None,
     limits: Limits | None = None,
     threads: int | None = None,
     token: str | None = None,
@@ -49,17 +55,20 @@ def serve(
     device: str = "auto",
     providers: Sequence[Provider] | None = None,
     cors_origins: Sequence[str] = (),
-    started: Callable[[str, LoadedModel, bool], None] | None = None,
+    root_path: str = "",
+    monitor: Path | str | None = None,
+    started: StartCallback | None = None,
     block: Literal[True] = True,
 ) -> None: ...
 
 
 @overload
 def serve(
-    model: Model | Path | str = BUNDLED,
+    model: Served | Mapping[str, Served] = BUNDLED,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    unix_socket: Path | str | None = None,
     limits: Limits | None = None,
     threads: int | None = None,
     token: str | None = None,
@@ -67,16 +76,19 @@ def serve(
     device: str = "auto",
     providers: Sequence[Provider] | None = None,
     cors_origins: Sequence[str] = (),
-    started: Callable[[str, LoadedModel, bool], None] | None = None,
+    root_path: str = "",
+    monitor: Path | str | None = None,
+    started: StartCallback | None = None,
     block: Literal[False],
 ) -> BackgroundServer: ...
 
 
 def serve(
-    model: Model | Path | str = BUNDLED,
+    model: Served | Mapping[str, Served] = BUNDLED,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    unix_socket: Path | str | None = None,
     limits: Limits | None = None,
     threads: int | None = None,
     token: str | None = None,
@@ -84,18 +96,21 @@ def serve(
     device: str = "auto",
     providers: Sequence[Provider] | None = None,
     cors_origins: Sequence[str] = (),
-    started: Callable[[str, LoadedModel, bool], None] | None = None,
+    root_path: str = "",
+    monitor: Path | str | None = None,
+    started: StartCallback | None = None,
     block: bool = True,
 ) -> BackgroundServer | None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C, or in a thread.
 
     At shutdown the server reports that it is not ready, accepts requests for `limits.drain_seconds` more, and finishes
-    all open requests, also those in the backlog. A second signal stops it at once.
+    all open requests, also those in the backlog. A second signal stops it at once. A new file of a model is loaded.
 
     Args:
-        model: Model, model.onnx or run folder. A new file in its place is loaded.
+        model: Model, model.onnx or run folder; or several by name, of which the first is that of `/predict`.
         host: Address to listen on; "0.0.0.0" or "::" for every address of this machine.
         port: Port; 0 for a free one.
+        unix_socket: Path of a Unix socket to listen on, in place of host and port.
         limits: Limits of requests, default `Limits()`.
         threads: Threads that run the model, and as many that decode. Default: one per core that the process may use.
         token: Bearer token that requests must send. Default: no token, every client is served.
@@ -103,7 +118,9 @@ def serve(
         device: See `belvedere.load_model`. Default: that of the model.
         providers: See `belvedere.load_model`. Default: those of the model.
         cors_origins: Origins whose pages may send requests, such as "https://example.com", or "*" for every one.
-        started: Called with the address of the server, the model, and whether only this machine reaches the server.
+        root_path: Path of this server on the proxy before it, such as "/belvedere".
+        monitor: Folder for records of predictions and embeddings, for `belvedere.monitor`. Default: none.
+        started: Called with the address of the server, the first model, and whether only this machine reaches it.
         block: Whether to serve until SIGTERM or Ctrl-C. False serves in a thread, and logs no JSON lines to stderr.
 
     Returns:
@@ -113,29 +130,51 @@ def serve(
         InvalidModelError: The model cannot be used.
         UsageError: An argument is invalid, or `block` is true outside the main thread or in a running event loop.
     """
-    if block:
-        check_main_thread("serve", "belvedere", "serve", model.name if isinstance(model, Model) else str(model))
-    _check_token(token)
+    served = _check_arguments(model, block, unix_socket, token)
     limits, metrics, origins = limits or Limits(), Metrics(), Origins(cors_origins)
-    watch, threads = _open_model(model, metrics, accept_rate, DeviceOptions(device, providers, threads))
+    models, threads = _open_models(served, metrics, accept_rate, DeviceOptions(device, providers, threads))
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(listen(host, port))
-        only_local = is_local(address_of(listener))
-        local_name = host if token is None and only_local else None
-        frames = "'none'" if block else NOTEBOOK_ANCESTORS
-        service = Service(watch, limits, metrics, token, threads, local_name, origins, frames)
-        address = url_of(listener, host)
-        server = _Server(service, lambda: started and started(address, watch.current, only_local))
+        place = stack.enter_context(listen_at(host, port, unix_socket))
+        local, path = place.local_name, read_root_path(root_path)
+        service = Service(models, limits, metrics, token, threads, local, origins, path, monitor, is_framed=not block)
+        server = _Server(service, place, started)
         if not block:
-            stack.pop_all()  # the thread closes the socket
-            return BackgroundServer(server, listener, address)
+            return BackgroundServer(server, place.listener, place.url, stack.pop_all().close)
         with json_log():
-            server.run(sockets=[listener])
+            server.run(sockets=[place.listener])
     return None
 
 
+def _check_arguments(
+    model: Served | Mapping[str, Served], block: bool, unix_socket: Path | str | None, token: str | None
+) -> dict[str, Served]:
+    """Return the models by name."""
+    served = dict(model) if isinstance(model, Mapping) else {DEFAULT_NAME: model}
+    if not served:
+        raise UsageError("`model` names no models. Give one or more.")
+    for name in served:
+        check_name(name)
+    if block:
+        paths = {name: each.name if isinstance(each, Model) else str(each) for name, each in served.items()}
+        command = [path if name == DEFAULT_NAME else f"--model={name}={path}" for name, path in paths.items()]
+        check_main_thread("serve", "belvedere", "serve", *command)
+    elif unix_socket is not None:
+        raise UsageError("`unix_socket` is for a server that blocks, since a notebook shows an address. Give `port`.")
+    if token is not None and (not token.isascii() or not token.isprintable() or " " in token or len(token) < 8):
+        raise UsageError("The token is invalid. Give 8 or more printable ASCII characters without spaces, or no token.")
+    return served
+
+
+def _open_models(
+    served: Mapping[str, Served], metrics: Metrics, accept_rate: float | None, options: DeviceOptions
+) -> tuple[ServedModels, int | None]:
+    """Return the models, and the number of threads."""
+    opened = [_open_model(name, model, metrics, accept_rate, options) for name, model in served.items()]
+    return ServedModels([watch for watch, _ in opened]), opened[0][1]
+
+
 def _open_model(
-    model: Model | Path | str, metrics: Metrics, accept_rate: float | None, options: DeviceOptions
+    name: str, model: Served, metrics: Metrics, accept_rate: float | None, options: DeviceOptions
 ) -> tuple[ModelWatch, int | None]:
     """Return the watch of a model, and the number of threads; options that are not given are those of the model."""
     if isinstance(model, Model):
@@ -144,21 +183,16 @@ def _open_model(
         if options == DeviceOptions(threads=options.threads):
             device, providers = model.options.device, model.options.providers
         options, model = DeviceOptions(device, providers, threads), model.name
-    watch = ModelWatch(model, partial(_log_reload, metrics), accept_rate, options)
-    metrics.show_model(watch.current.name, watch.current.sha256)
+    watch = ModelWatch(model, partial(_log_reload, metrics), accept_rate, options, name)
+    metrics.show_model(watch.current)
     return watch, options.threads
 
 
-def _check_token(token: str | None) -> None:
-    if token is not None and (not token.isascii() or not token.isprintable() or " " in token or len(token) < 8):
-        raise UsageError("The token is invalid. Give 8 or more printable ASCII characters without spaces, or no token.")
-
-
 def _log_reload(metrics: Metrics, outcome: str, loaded: LoadedModel, error: str | None) -> None:
-    metrics.reloads.labels(outcome).inc()
-    fields = {"model": loaded.name, "sha256": loaded.sha256}
+    metrics.reloads.labels(loaded.served_name, outcome).inc()
+    fields = {"model": loaded.served_name, "name": loaded.name, "sha256": loaded.sha256}
     if error is None:
-        metrics.show_model(loaded.name, loaded.sha256)
+        metrics.show_model(loaded)
         log.info("A new model file is in use.", extra={"fields": fields})
     else:
         fields["reason"] = error
@@ -168,7 +202,7 @@ def _log_reload(metrics: Metrics, outcome: str, loaded: LoadedModel, error: str 
 class _Server(uvicorn.Server):
     """uvicorn's server, with a shutdown that loses no request, and exit code 0 after a signal."""
 
-    def __init__(self, service: Service, on_started: Callable[[], object]) -> None:
+    def __init__(self, service: Service, place: Place, started: StartCallback | None = None) -> None:
         limits = service.limits
         config, self._connections = configure(
             service.asgi,
@@ -181,17 +215,18 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._service = service
-        self._on_started = on_started
+        self._place = place
+        self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._on_started()
+        if self._started:
+            self._started(self._place.url, self._service.models.default.current, self._place.is_local)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.middleware.is_closing = True
         await self._wait(self._service.limits.drain_seconds, lambda: True)
-        for listener in sockets or []:
-            stop_connecting(listener)
+        self._place.refuse()
         await self._wait(BACKLOG_SECONDS, lambda: True)
         for server in self.servers:
             server.close()

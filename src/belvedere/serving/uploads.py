@@ -49,8 +49,7 @@ async def read_upload(request: Request, max_files: int) -> Upload:
         HTTPError: The body is malformed or empty, has another content type, or holds too many files.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPError(415, "The body is compressed. Send it without Content-Encoding.")
+    check_encoding(request)
     if content_type == FORM:
         images = await _read_form(request, max_files)
         if not images:
@@ -66,6 +65,16 @@ async def read_upload(request: Request, max_files: int) -> Upload:
     if not body:
         raise HTTPError(422, "The request has no body. Send the bytes of an image.", "no_files")
     return Upload([("image", body)], is_form=False)
+
+
+def check_encoding(request: Request) -> None:
+    """Check that the body of a request is not compressed.
+
+    Raises:
+        HTTPError: It is.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPError(415, "The body is compressed. Send it without Content-Encoding.")
 
 
 async def _read_form(request: Request, max_files: int) -> list[tuple[str, bytes]]:

@@ -379,8 +379,9 @@ def _seeded(seed: int, device: Device) -> Iterator[None]:
 
 
 def _line(metrics: EpochMetrics, epochs: int) -> str:
+    """Return losses and accuracies of an epoch in at most 80 columns."""
     return (
-        f"epoch {metrics.epoch:3d}/{epochs}  {metrics.seconds:6.1f} s  {metrics.images_per_second:6.0f} images/s  "
-        f"loss {metrics.loss:.4f}  accuracy {metrics.accuracy:6.1%}  "
-        f"validation loss {metrics.validation_loss:.4f}  validation accuracy {metrics.validation_accuracy:6.1%}"
+        f"epoch {metrics.epoch:{len(str(epochs))}d}/{epochs}  {metrics.seconds:5.1f} s  "
+        f"{metrics.images_per_second:4.0f} images/s  loss {metrics.loss:.3f}  {metrics.accuracy:6.1%}  "
+        f"validation {metrics.validation_loss:.3f}  {metrics.validation_accuracy:6.1%}"
     )

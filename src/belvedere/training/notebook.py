@@ -1,7 +1,8 @@
-"""HTML of a finished training for notebooks."""
+"""HTML of a finished training, and of an untrained network, for notebooks."""
 
 from belvedere.evaluation.report.notebook import evaluation_parts
 from belvedere.runtime import notebook
+from belvedere.training.networks import Architecture
 from belvedere.training.run import Run
 
 
@@ -27,3 +28,16 @@ def run_parts(run: Run) -> list[str]:
         )
         parts += [notebook.title("Accuracy"), notebook.curves(series)]
     return [*parts, notebook.title("Evaluation"), *evaluation_parts(run.evaluation)]
+
+
+def architecture_html(architecture: Architecture) -> str:
+    """Return the layer table of a network: kind, output and parameters of each layer."""
+    rows = [
+        (each.name, each.kind, " x ".join(map(str, each.shape)), f"{each.parameters:,}") for each in architecture.layers
+    ]
+    frozen = architecture.num_parameters - sum(each.trainable for each in architecture.layers)
+    return notebook.block(
+        notebook.title(f"{architecture.spec.name}: {architecture.spec.summary}"),
+        notebook.table(("layer", "kind", "output", "parameters"), rows, num_texts=2),
+        notebook.line(f"{architecture.num_parameters:,} parameters, {frozen:,} of which are frozen", quiet=True),
+    )

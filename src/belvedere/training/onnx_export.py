@@ -4,7 +4,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.compose
+import onnx_ir
 import torch
-from google.protobuf.message import DecodeError
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -24,14 +24,16 @@ from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_graph import CLASS_ACTIVATION_MAPS, INPUT, OOD_SCORE, OPTIONAL_OUTPUTS, OUTPUTS
 from belvedere.inference.uncertainty.ood import NUM_NEIGHBORS, OODScorer, ood_scores
 from belvedere.runtime.files import write_bytes
+from belvedere.training.graph_cache import read_graph, write_graph
 from belvedere.training.held_out import spatial_logits
 from belvedere.training.networks.registry import Network
 from belvedere.types.model import ModelCard, Preprocess
 
 OPSET = 18
 FEATURE_MAP = "feature_map"  # (N, D, h, w): output of the backbone's graph, input of the head's
-NUM_CACHED_SAMPLES = 4  # images to compare a cached backbone on, which was compared on all when it was exported
+NUM_CACHED_SAMPLES = 4  # images to compare a cached graph on
 MAX_RELATIVE_ERROR = 1e-3  # float32 on two engines differs by about 1e-6
+MAX_CACHED_ERROR = 1e-4  # of a cached graph, or it is exported anew
 LOGITS, PROBABILITIES, EMBEDDING = OUTPUTS
 
 
@@ -48,34 +50,32 @@ def export_graph(
     preprocess: Preprocess,
     sample: NDArray[np.uint8],
     temperature: float = 1.0,
-    cached: Path | None = None,
     ood_scorer: OODScorer | None = None,
 ) -> Exported:
     """Export a network on the CPU, in float32, and compare it with the original on sample images, (N, H, W, 3).
 
-    The logits are divided by the temperature before the softmax. The OOD score is 0 without parameters. The backbone is
-    cached in a file for networks that differ in the head only: torch takes seconds to export it.
+    The logits are divided by the temperature before the softmax. The OOD score is 0 without parameters.
 
     Raises:
         TrainingError: The network cannot be exported, or the error is over `MAX_RELATIVE_ERROR`.
     """
     network.eval()
     scorer = ood_scorer or OODScorer.null(*network.classify.weight.shape)
-    backbone = _read_cached(cached)
-    if backbone is not None:
-        exported = _assemble(backbone, network, sample[:NUM_CACHED_SAMPLES], temperature, scorer)
-        if exported.max_relative_error <= MAX_RELATIVE_ERROR:
-            return exported
-    backbone = _export_backbone(network, preprocess)
-    exported = _assemble(backbone, network, sample, temperature, scorer)
+    backbone = _Backbone(network).eval()
+    cached = read_graph(backbone, preprocess)
+    if cached is not None:
+        with suppress(Exception):  # of onnx, onnx_ir or ONNX Runtime, for a damaged file
+            exported = _assemble(_optimize(cached), network, sample[:NUM_CACHED_SAMPLES], temperature, scorer)
+            if exported.max_relative_error <= MAX_CACHED_ERROR:
+                return exported
+    graph = _export_backbone(backbone, preprocess)
+    exported = _assemble(_optimize(graph), network, sample, temperature, scorer)
     if not exported.max_relative_error <= MAX_RELATIVE_ERROR:
         raise TrainingError(
             f"The exported graph differs from the trained network by {exported.max_relative_error:.2g}, over the bound "
             f"of {MAX_RELATIVE_ERROR:g}: it was not written. The weights are in weights.safetensors."
         )
-    if cached is not None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(cached, backbone.SerializeToString())
+    write_graph(backbone, preprocess, graph)
     return exported
 
 
@@ -91,19 +91,21 @@ class _Backbone(nn.Module):
         return self.network.feature_map_tta(images.permute(0, 3, 1, 2).float())
 
 
-def _export_backbone(network: Network, preprocess: Preprocess) -> onnx.ModelProto:
+def _export_backbone(backbone: nn.Module, preprocess: Preprocess) -> onnx.ModelProto:
+    """Return the graph, not optimized, with an initializer for each parameter."""
     example = torch.zeros(2, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), _quiet_exporter():
         warnings.simplefilter("ignore")  # the exporter warns of torch's own internals
         try:
             program = torch.onnx.export(
-                _Backbone(network).eval(),
+                backbone,
                 (example,),
                 input_names=[INPUT],
                 output_names=[FEATURE_MAP],
                 dynamic_shapes={"images": {0: torch.export.Dim("N")}},
                 opset_version=OPSET,
                 dynamo=True,
+                optimize=False,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
@@ -113,18 +115,19 @@ def _export_backbone(network: Network, preprocess: Preprocess) -> onnx.ModelProt
             ) from error
     if program is None:
         raise TrainingError("torch's ONNX exporter returned no graph. Please report this with torch's version.")
-    proto = program.model_proto
-    strip_debug_info(proto)
-    return proto
+    graph = program.model_proto
+    strip_debug_info(graph)
+    return graph
 
 
-def _read_cached(file: Path | None) -> onnx.ModelProto | None:
-    """Return a cached backbone; None if there is none or it is damaged."""
-    try:
-        proto = onnx.ModelProto() if file is None else onnx.load_from_string(file.read_bytes())
-    except (OSError, DecodeError):
-        return None
-    return proto if [output.name for output in proto.graph.output] == [FEATURE_MAP] else None
+def _optimize(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with constants folded and nodes fused, such as batch norm with convolutions."""
+    program = torch.onnx.ONNXProgram(onnx_ir.from_proto(graph), None)
+    with _quiet_exporter():
+        program.optimize()
+    optimized = program.model_proto
+    strip_debug_info(optimized)
+    return optimized
 
 
 def _assemble(

@@ -8,26 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.utils.tqdm import tqdm
 from torch import Tensor
 
-from belvedere.errors import WeightsError
-from belvedere.runtime.progress import Progress, Task
+from belvedere.errors import HubError, WeightsError
+from belvedere.runtime.hub import HubAddress, download
+from belvedere.runtime.progress import Progress
 
 HUB_FILE = "model.safetensors"
+MAX_BYTES = 1 << 32  # of that file: a model.onnx has at most half of it
 WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")  # keys under which training scripts keep weights
 RUN_HEAD = {"classify.weight", "classify.bias"}  # that only networks of this package have
 PREFIXES = ("module.", "model.", "backbone.")  # before the parameter names in such files
 EMBEDDING_VERSION = 1  # of the pooling of a feature map or tokens
 CODE_SIGNS = ("GLOBAL ", "Can only create new object", "Can only build", "Trying to call reduce")  # code in a pickle
-KILO = 1000
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Weights:
 
     tensors: dict[str, Tensor]
     source: str  # file name or repository, for messages and the model card
-    sha256: str  # of the file
+    sha256: str  # of the file, or of the tensors
 
 
 def load_pretrained_weights(
@@ -73,46 +70,22 @@ def load_pretrained_weights(
 def download_weights(repository: str, progress: Progress, *, offline: bool = False) -> Path:
     """Return the weights file of a hub repository; download it if the Hugging Face cache does not have it.
 
-    huggingface_hub reads HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, and retries interrupted downloads.
-
     Raises:
         WeightsError: There is no repository, or the file cannot be downloaded.
     """
     if not repository:
         raise WeightsError("timm names no repository for these weights. Set `weights` to a file.")
-    hint = f"Download {HUB_FILE} of {repository} elsewhere and set `weights` to it, or set HF_ENDPOINT to a mirror"
+    address = HubAddress(repository)
     try:
-        return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        if offline:
-            reason = "not in the cache, and downloads are off"
-            raise WeightsError(f"The weights {repository} are {reason}. {hint}.") from error
-    try:
-        found = get_hf_file_metadata(hf_hub_url(repository, HUB_FILE))  # fails at once if the hub cannot be reached
-        with progress.task(f"Downloading {repository}", (found.size or 0) // KILO, "kB") as task:
-            return Path(hf_hub_download(repository, HUB_FILE, tqdm_class=_download_bar(task)))
-    except Exception as error:  # of huggingface_hub, of its HTTP client, or of the file system
-        reason = _first_line(error.__cause__ or error)
-        raise WeightsError(f"The weights {repository} could not be downloaded: {reason}. {hint}.") from error
-
-
-def _download_bar(task: Task) -> type[tqdm]:
-    """Return a class of progress bars for huggingface_hub, which draws nothing and reports to a task."""
-
-    class DownloadBar(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            initialize: Any = super().__init__  # untyped
-            initialize(*args, **options | {"disable": True})
-            self._done = 0.0
-
-        def update(self, n: float | None = 1) -> None:
-            before, self._done = self._done, self._done + (n or 0)
-            task.advance(int(self._done) // KILO - int(before) // KILO)
-
-        def update_transfer(self, n: float) -> None:
-            """Ignore transferred bytes: `update` gets the bytes of the file."""
-
-    return DownloadBar
+        try:
+            folder = download(address, [HUB_FILE], progress, max_bytes=MAX_BYTES, offline=True)  # no request if cached
+        except HubError:
+            if offline:
+                raise
+            folder = download(address, [HUB_FILE], progress, max_bytes=MAX_BYTES)
+    except HubError as error:
+        raise WeightsError(f"{error} Or get {HUB_FILE} of {repository} elsewhere and set `weights` to it.") from error
+    return folder / HUB_FILE
 
 
 def _check_cached(path: Path, sha256: str, repository: str) -> None:

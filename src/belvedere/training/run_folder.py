@@ -32,7 +32,6 @@ from belvedere.training.recipes import Recipe
 from belvedere.training.results import TrainingOutput
 from belvedere.training.start_from import StartRun, write_splits
 from belvedere.training.training_data import NO_IMAGES
-from belvedere.training.transfer import cached_onnx_path
 from belvedere.types.model import ModelCard, Provenance
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -154,7 +153,6 @@ def write_trained(
             preprocess,
             trained.sample_images,
             uncertainty.uncertainty.temperature,
-            cached_onnx_path(trained),
             uncertainty.ood_scorer,
         )
         runtime.progress.log(

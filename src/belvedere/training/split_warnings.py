@@ -99,8 +99,8 @@ def _near_duplicate_warnings(split: DataSplit, num_folds: int | None, progress: 
     names = tuple(everything.samples[row].name for row in rows if row not in alike)
     where = "images of other folds" if num_folds else "training images"
     message = (
-        f"{count(len(names), 'held-out image is', 'held-out images are')} near duplicates of {where}: metrics are "
-        "optimistic. If they show one scene or object, set `group_by` to 'near-duplicates'"
+        f"{count(len(names), 'held-out image is a near duplicate', 'held-out images are near duplicates')} of {where}: "
+        "metrics are optimistic. If they show one scene or object, set `group_by` to 'near-duplicates'"
     )
     warnings = [DataWarning(message, names)] if names else []
     if alike:

@@ -17,8 +17,9 @@ from belvedere.data.hashing import HashedSamples
 from belvedere.data.splits import DataSplit
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.inference.model import load_model
-from belvedere.inference.model_paths import MODEL_NAME
-from belvedere.runtime.progress import Progress
+from belvedere.inference.model_paths import MAX_FILE_BYTES, MODEL_NAME
+from belvedere.runtime.hub import download, is_hub_address, parse_address, snapshot_address
+from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.serialization import write_csv
 from belvedere.runtime.terminal import count
 from belvedere.training.distillation import BACKBONE, read_run
@@ -47,8 +48,8 @@ class StartRun:
 
     @property
     def name(self) -> str:
-        """Folder name and hash, for the model card, which must not contain paths of this machine."""
-        return f"{self.folder.resolve().name}, SHA-256 {self.sha256}"
+        """Folder name or address, and hash, for the model card, which must not contain paths of this machine."""
+        return f"{snapshot_address(self.folder) or self.folder.resolve().name}, SHA-256 {self.sha256}"
 
     @property
     def origin(self) -> dict[str, str]:
@@ -61,8 +62,8 @@ class StartRun:
     def backbone(self) -> Weights:
         """Return the weights of a pretrained backbone.
 
-        Those of a linear probe have the hash of the file that the probe had, since they are equal: the cached
-        embeddings are valid.
+        The hash is that of the tensors, so that embeddings are cached once for all runs with this backbone. The model
+        card names the hash of a file, but anyone may have written it.
 
         Raises:
             UsageError: The run is not of a pretrained network.
@@ -73,20 +74,36 @@ class StartRun:
                 f"The run {self.folder} has no pretrained backbone: its network is {self.recipe.network!r}. "
                 "Leave `recipe` and `network` out, to go on with those of the run."
             )
-        same = self.recipe.linear_probe_only and "sha256" in self.pretrained_from
-        return Weights(tensors, str(self.folder), self.pretrained_from["sha256"] if same else self.sha256)
+        return Weights(tensors, str(self.folder), hashlib.sha256(safetensors.torch.save(tensors)).hexdigest())
 
 
-def read_start(run: Path | str) -> StartRun:
+def start_folder(run: Path | str, *, offline: bool = False) -> Path:
+    """Return the folder of a run to start from; a run on the Hugging Face Hub is downloaded, unless `offline` is set.
+
+    Raises:
+        HubError: It cannot be downloaded.
+    """
+    if not is_hub_address(run):
+        return Path(run)
+    files, optional = ("config.toml", "weights.safetensors"), (MODEL_NAME,)
+    limit = MAX_FILE_BYTES  # the weights, too, are those of a model.onnx
+    return download(
+        parse_address(run), files, choose_progress(None), max_bytes=limit, optional=optional, offline=offline
+    )
+
+
+def read_start(run: Path | str, *, offline: bool = False) -> StartRun:
     """Read a run to start from.
 
     Args:
-        run: Run folder, or a model.onnx or weights.safetensors in one.
+        run: Run folder, a model.onnx or weights.safetensors in one, or an address on the Hugging Face Hub.
+        offline: Whether nothing may be downloaded.
 
     Raises:
+        HubError: It cannot be downloaded.
         UsageError: It is no run folder, or its weights cannot be read.
     """
-    path = Path(run)
+    path = start_folder(run, offline=offline)
     folder = path.parent if path.suffix in (".onnx", ".safetensors") else path
     if folder.is_dir() and (folder / MODEL_NAME).exists() and not (folder / "weights.safetensors").exists():
         raise UsageError(

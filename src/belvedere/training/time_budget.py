@@ -11,6 +11,7 @@ from belvedere.training.data_loader import DataLoader
 from belvedere.training.loop import LoopConfig, Trainer, validate
 from belvedere.training.networks.registry import Network
 from belvedere.training.schedule import NUM_SAMPLES, BatchPlan, size_at
+from belvedere.types.data import DataWarning
 
 TIMED_STEPS = 3  # per image size; the first one, which compiles kernels, is not counted
 SAFETY_FACTOR = 0.95  # the speed of a machine varies
@@ -37,6 +38,11 @@ def steps_in_time(
     step_seconds += validation_seconds / batches.steps_per_epoch
     left = seconds * SAFETY_FACTOR - (time.perf_counter() - start)
     total_steps = config.runtime.distributed.broadcast(max(1, int(left / step_seconds)))
+    epochs = total_steps / batches.steps_per_epoch
+    config.runtime.progress.log(f"{epochs:.1f} epochs fit into the {seconds:.0f} s left for training.")
+    if epochs < 1:
+        problem = f"{seconds:.0f} s are too short to train on each image once, so the model hardly learns"
+        config.runtime.progress.log_warnings([DataWarning(f"{problem}. Give more `max_minutes`.")])
     return dataclasses.replace(batches, total_steps=total_steps)
 
 

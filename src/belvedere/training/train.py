@@ -120,7 +120,8 @@ def train(
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
         augment: Function of pixels, (N, 3, H, W), and a `torch.Generator`, after the recipe's augmentation.
-        start_from: Folder of an earlier run, whose weights the training starts from.
+        start_from: Folder of an earlier run, or its address on the Hugging Face Hub, whose weights the training
+            starts from.
         folds: Number of folds of a cross-validation, instead of a test split; the metrics are of all images then.
         group_by: Groups that no split or fold divides: "folder", "exif-day", "near-duplicates", or a column of a table.
         callbacks: Objects whose methods are called during the training (see `Callback`).
@@ -131,7 +132,7 @@ def train(
     Raises:
         BelvedereError: An argument, the data or the weights are invalid, or training failed.
     """
-    start = None if start_from is None else read_start(start_from)
+    start = None if start_from is None else read_start(start_from, offline=offline)
     chosen = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)
     hooks = (*check_callbacks(callbacks), *make_trackers(track), *early_stopping(chosen))
     options = _Options(
@@ -348,6 +349,7 @@ def _write_run(
     log.log_warnings(unreadable_warning(evaluation))
     results = RunResults(
         title=str(out),
+        out=out,
         evaluation=evaluation,
         model_id=ModelId(f"{out.absolute().name}/{MODEL_NAME}", model.sha256),
         card=card,

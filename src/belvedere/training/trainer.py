@@ -160,6 +160,4 @@ def _loop_config(
         return config
     left = max(0.0, plan.deadline - time.perf_counter())
     batches = steps_in_time(network, config, train, validation, left)
-    epochs = batches.total_steps / batches.steps_per_epoch
-    plan.runtime.progress.log(f"{epochs:.1f} epochs fit into the {left:.0f} s left for training.")
     return replace(config, batches=batches, limit_seconds=max(0.0, plan.deadline - time.perf_counter()))

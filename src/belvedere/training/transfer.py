@@ -3,7 +3,6 @@
 import time
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,13 +14,12 @@ from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
 from belvedere.images.decode import DecodedImage, read_inputs
-from belvedere.inference.embeddings import Embedder, Embeddings, ModelEmbedder, embedding_cache_name, read_embeddings
+from belvedere.inference.embeddings import Embedder, Embeddings, ModelEmbedder, read_embeddings
 from belvedere.inference.model import Model
 from belvedere.inference.postprocess import ModelOutputs
 from belvedere.inference.tags import multi_hot
 from belvedere.inference.uncertainty.ood import OODScorer, ood_scores
 from belvedere.inference.uncertainty.temperature_scaling import log_loss
-from belvedere.runtime.environment import cache_folder
 from belvedere.runtime.progress import Progress
 from belvedere.training.balancing import probe_weights
 from belvedere.training.device import Runtime
@@ -147,14 +145,6 @@ def predict_from_embeddings(
     outputs = ModelOutputs(logits.numpy(), probabilities, embeddings.values, ood_score=score)
     predictions = model.to_predictions(outputs, names, [tuple(warnings[name]) for name in names])
     return dict(zip(names, predictions, strict=True))
-
-
-def cached_onnx_path(trained: TrainingOutput) -> Path | None:
-    """Return the cache file of the graph of a frozen backbone; None for a network that was trained."""
-    if not trained.embedding_key:
-        return None
-    folder = embedding_cache_name(onnx_name(trained.embedding_key), trained.preprocess)
-    return cache_folder() / "embeddings" / folder / "backbone.onnx"
 
 
 def _to_device(network: Network, spec: ArchitectureSpec, name: str, runtime: Runtime) -> NetworkEmbedder:

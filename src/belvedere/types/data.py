@@ -29,11 +29,11 @@ class DataWarning:
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """One array cache: rows of one kind and one configuration."""
+    """One array cache: rows of one kind and one configuration; or a download."""
 
     folder: Path
-    kind: str  # "images" or "embeddings"
-    key: str  # configuration, such as "150x150-stretch-1": size, resize rule, decoder version
+    kind: str  # "images", "embeddings", "graphs" or "downloads"
+    key: str  # configuration, such as "150x150-stretch-1": size, resize rule, decoder version; or the name of a file
     num_images: int
     size_bytes: int
     last_used: float  # last time it was opened for training, in seconds since 1970
@@ -64,11 +64,11 @@ class Decision:
     annotator: str
     sha256: str  # of the image file, hexadecimal
     image: str  # path of the image at that time
-    action: str  # "keep", "relabel", "tag", "exclude" or "undo"
+    action: str  # "keep", "relabel", "tag", "exclude", "unsure" or "undo"
     old_label: str | None = None
     to: tuple[str, ...] = ()  # new label, extra labels, or the id of the decision to undo
     comment: str = ""
-    issue_type: str = "label_issue"  # "label_issue", "split_leak" or "duplicate" (of any kind)
+    issue_type: str = "label_issue"  # or "split_leak", "duplicate" (of any kind) or "assessment" (of a random image)
     size_bytes: int | None = None  # of the file
     split: str | None = None  # of the image at that time; None: unknown or none
 

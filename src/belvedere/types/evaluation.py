@@ -1,7 +1,7 @@
 """Results of an evaluation, and the metrics of training epochs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from belvedere.errors import find_named
 from belvedere.types.prediction import Prediction
 from belvedere.types.result import Result, short_repr, to_plain
+
+NUM_EXAMPLES = 24  # images of a weak slice in metrics.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,25 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True)
+class WeakSlice:
+    """Images in which the accuracy is significantly lower than elsewhere."""
+
+    description: str  # such as "images darker than 38 of 255"
+    attribute: str  # by which the images were chosen, such as "brightness"; "cluster" for embeddings
+    num_images: int
+    accuracy: float
+    ci_low: float  # 95% confidence interval of the accuracy
+    ci_high: float
+    accuracy_elsewhere: float  # of the other images, with the labels as frequent (of a cluster: the confidences)
+    p_value: float  # adjusted for all slices that were tried
+    images: tuple[str, ...] = field(repr=False)  # most confident mistakes first, then the other images
+
+    def shorten(self) -> "WeakSlice":
+        """Return the slice with its first images only."""
+        return replace(self, images=self.images[:NUM_EXAMPLES])
+
+
+@dataclass(frozen=True, slots=True)
 class FoldStatistic:
     """A metric of the folds of a cross-validation."""
 
@@ -144,6 +165,7 @@ class Evaluation(Result):
     tags: TagMetrics | None = None  # where the images have several labels
     ood: OODMetrics | None = None
     cross_validation: CrossValidationMetrics | None = None  # of a training with folds
+    weak_slices: tuple[WeakSlice, ...] = ()
     paths: Mapping[str, Path] = field(default_factory=dict, compare=False)  # files of images with another name
 
     def __post_init__(self) -> None:
@@ -175,8 +197,11 @@ class Evaluation(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics ready for JSON, with the keys of metrics.json; without the predictions."""
-        left_out = ("predictions", "paths")
-        return {field.name: to_plain(getattr(self, field.name)) for field in fields(self) if field.name not in left_out}
+        left_out = ("predictions", "paths", "weak_slices")
+        plain = {
+            field.name: to_plain(getattr(self, field.name)) for field in fields(self) if field.name not in left_out
+        }
+        return plain | {"weak_slices": [to_plain(each.shorten()) for each in self.weak_slices]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from pathlib import Path, PurePath
 from filelock import FileLock
 
 from belvedere.errors import UsageError
+from belvedere.runtime.operating_system import sync_folder
 from belvedere.runtime.terminal import count, describe_error
 from belvedere.types.data import CopyResolution, DataWarning, Decision, Resolution
 
-ACTIONS = ("keep", "relabel", "tag", "exclude", "undo")
-ISSUE_TYPES = (LABEL_ISSUE, DUPLICATE, SPLIT_LEAK) = "label_issue", "duplicate", "split_leak"
+ACTIONS = ("keep", "relabel", "tag", "exclude", "unsure", "undo")
+ISSUE_TYPES = (LABEL_ISSUE, DUPLICATE, SPLIT_LEAK, ASSESSED) = "label_issue", "duplicate", "split_leak", "assessment"
 LOCK_SUFFIX = ".lock"  # of the lock file beside a corrections file
 _FIELDS = {field.name for field in fields(Decision)}
 _OPTIONAL_TEXTS = {"old_label", "split"}
@@ -90,15 +91,26 @@ class CorrectionsFile:
         Raises:
             UsageError: The file cannot be written, or the decision is invalid.
         """
-        line = to_line(decision)
-        if parse_line(line) != decision:
-            raise UsageError(f"Invalid decision: {line.decode()}. Check its fields, such as `action` and `issue_type`.")
+        return self.append_all([decision])
+
+    def append_all(self, decisions: Sequence[Decision]) -> bool:
+        """Append decisions, all or none, as `append`; return False if all ids are already in the file.
+
+        Raises:
+            UsageError: The file cannot be written, or a decision is invalid.
+        """
+        lines = {decision.id: to_line(decision) for decision in decisions}
+        for decision in decisions:
+            if parse_line(line := lines[decision.id]) != decision:
+                text = line.decode()
+                raise UsageError(f"Invalid decision: {text}. Check its fields, such as `action` and `issue_type`.")
         with self._locked():
             _end_last_line(self.path)
             self.read_new()
-            if decision.id in self._decisions:
+            new = [line for key, line in lines.items() if key not in self._decisions]
+            if not new:
                 return False
-            _append(self.path, line + b"\n")
+            _append(self.path, b"".join(line + b"\n" for line in new))
             self.read_new()
         return True
 
@@ -218,13 +230,15 @@ def resolve(decisions: Sequence[Decision]) -> dict[str, Resolution]:
     """
     resolutions: dict[str, Resolution] = {}
     for decision in active_decisions(decisions):
+        if decision.action == "unsure":
+            continue
         before = resolutions.get(decision.sha256, Resolution())
         if decision.action == "tag":
             after = replace(before, extra_labels=decision.to)
         else:
             after = replace(before, copies=_resolve_copies(before.copies, decision))
         if decision.action in ("keep", "relabel"):
-            confirmed = decision.old_label if decision.issue_type == LABEL_ISSUE else before.label
+            confirmed = decision.old_label if decision.issue_type in (LABEL_ISSUE, ASSESSED) else before.label
             after = replace(after, label=decision.to[0] if decision.action == "relabel" else confirmed)
         resolutions[decision.sha256] = after
     return resolutions
@@ -294,9 +308,5 @@ def _append(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 file.truncate(before)
             raise
-    if is_new and os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # a power failure could otherwise lose the file name
-        finally:
-            os.close(folder)
+    if is_new:
+        sync_folder(path.parent)  # a power failure could otherwise lose the file name

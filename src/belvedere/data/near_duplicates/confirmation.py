@@ -2,13 +2,15 @@
 
 Aligned images are compared block by block, at growing sizes, after the gray levels of one are mapped to those of the
 other, so neither brightness nor clipped highlights count. The block that differs most decides: compression and scaling
-change all blocks a little, another word changes one block entirely.
+change all blocks a little, another word changes one block entirely. Two images of one product in two colors may not
+differ in gray levels, so dominant colors are compared too.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.near_duplicates.alignment import Floats, align, blur, warp
+from belvedere.images.gray import to_gray
 from belvedere.images.resize import resize_image
 from belvedere.types.model import Preprocess
 
@@ -22,6 +24,9 @@ MAX_MISMATCH = 0.5  # of a duplicate: 0.3 loses 5 of 500 planted copies of scene
 MAX_LAYOUT_MISMATCH = 0.15  # the same among many similar images; copies of documents reach 0.07, others 0.18 at least
 MAX_ALIGNED_SIZE = 256  # pixels; windows are precise enough for larger images after these
 FIRST_STEPS, LATER_STEPS = 6, 2
+COLOR_SIZE = 32  # pixels
+MIN_CHROMA = 15.0  # of a dominant color; grayscale copies have less
+MIN_COLOR_COSINE = 0.5  # one in 1,000 edited copies of scenes has less
 
 
 def detail_size(height: int, width: int) -> int:
@@ -37,6 +42,21 @@ def pyramid(image: NDArray[np.uint8], size: int) -> Pyramid:
     while sizes[-1] >= 2 * MIN_SIZE:
         sizes.append(sizes[-1] // 2)
     return tuple(resize_image(image, Preprocess(each, each)) for each in reversed(sizes))
+
+
+def dominant_chroma(pixels: NDArray[np.uint8]) -> Floats:
+    """Return red and blue minus luminance, (2,), of RGB pixels, (H, W, 3): their mean, weighted by their length."""
+    small = resize_image(pixels, Preprocess(COLOR_SIZE, COLOR_SIZE))
+    chroma = (small[..., ::2] - to_gray(small)[..., None]).reshape(-1, 2)
+    weights = np.linalg.norm(chroma, axis=1)
+    mean: Floats = (weights @ chroma / np.maximum(weights.sum(), 1)).astype(np.float32)
+    return mean
+
+
+def have_other_colors(first: Floats, second: Floats) -> bool:
+    """Return whether two dominant colors, (2,) each, differ in hue; brightness and saturation do not count."""
+    lengths = np.linalg.norm(first), np.linalg.norm(second)
+    return bool(min(lengths) >= MIN_CHROMA and first @ second < MIN_COLOR_COSINE * lengths[0] * lengths[1])
 
 
 def local_mismatch(first: Pyramid, second: Pyramid, window: Floats, mirrored: bool) -> float:

@@ -21,6 +21,8 @@ from belvedere.data.near_duplicates.confirmation import (
     MAX_MISMATCH,
     Pyramid,
     detail_size,
+    dominant_chroma,
+    have_other_colors,
     local_mismatch,
     pyramid,
 )
@@ -139,25 +141,26 @@ def confirm(
     is_strict = ~similar | (np.minimum(num_similar[pairs.firsts], num_similar[pairs.seconds]) >= CROWD)
 
     @lru_cache(NUM_KEPT_IMAGES)  # the pairs are sorted by image
-    def read(position: int) -> NDArray[np.uint8] | None:
+    def read(position: int) -> tuple[NDArray[np.uint8], Floats] | None:
         try:
             pixels = read_image(paths[position])
         except InvalidImageError:
             return None
         size = detail_size(*pixels.shape[:2])
-        return to_gray(resize_image(pixels, Preprocess(size, size))).round().astype(np.uint8)
+        resized = resize_image(pixels, Preprocess(size, size))
+        return to_gray(resized).round().astype(np.uint8), dominant_chroma(resized)
 
     @lru_cache(NUM_KEPT_IMAGES)
     def resized(position: int, size: int) -> Pyramid:
         image = read(position)
-        return () if image is None else pyramid(image, size)
+        return () if image is None else pyramid(image[0], size)
 
     def compare(row: int) -> bool:
         positions = int(pairs.firsts[row]), int(pairs.seconds[row])
         images = [image for position in positions if (image := read(position)) is not None]
-        if len(images) < 2:
+        if len(images) < 2 or have_other_colors(images[0][1], images[1][1]):
             return False
-        first, second = (resized(position, min(map(len, images))) for position in positions)
+        first, second = (resized(position, min(len(gray) for gray, _ in images)) for position in positions)
         mismatch = local_mismatch(first, second, windows[row], VIEWS[pairs.views[row]].mirrored)
         return mismatch <= (MAX_LAYOUT_MISMATCH if is_strict[row] else MAX_MISMATCH)
 

@@ -84,12 +84,13 @@ def table_rows(comparison: Comparison) -> Sequence[tuple[str, str, str, str, str
 
 
 def _embed(pair: Pair, run: Path, status: str) -> EmbeddedImage:
+    path = find_file(run, pair.after.image)
     try:
-        pixels = thumbnail(find_file(run, pair.after.image), IMAGE_SIZE)
+        pixels = thumbnail(path, IMAGE_SIZE)
     except InvalidImageError:
         pixels = None
     predictions = f"{_describe(pair.before)} → {_describe(pair.after)} {percent(pair.after.confidence or 0.0)}"
-    return embed_image(pixels, f"labeled {pair.label}\n{predictions}\n{Path(pair.image).name}", status)
+    return embed_image(pixels, f"labeled {pair.label}\n{predictions}\n{Path(pair.image).name}", status, path=str(path))
 
 
 def _describe(prediction: Prediction) -> str:

@@ -1,7 +1,7 @@
 """The report of a training run or an evaluation: an HTML page, and its figures as files."""
 
 import math
-import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,20 +9,21 @@ from belvedere.errors import UsageError
 from belvedere.evaluation.report import image_grid, plots
 from belvedere.evaluation.report.image_grid import Tile
 from belvedere.evaluation.report.pages import (
-    COLORS,
     DASH,
     TEMPLATES,
     EmbeddedImage,
     count,
     decimals,
     embed_image,
+    explore_command,
+    inline_svg,
     percent,
     write_page,
 )
 from belvedere.evaluation.report.plots import Figure
-from belvedere.evaluation.report.tiles import mistake_tiles, sample_tiles
+from belvedere.evaluation.report.tiles import cell_tiles, mistake_tiles, sample_tiles, slice_tiles
 from belvedere.evaluation.run_results import RunResults
-from belvedere.types.evaluation import Evaluation
+from belvedere.types.evaluation import Confusion, Evaluation
 
 SPLIT_IMAGES: Mapping[str, str] = {
     "test": "test images",
@@ -39,7 +40,8 @@ def write_report(folder: Path, run: RunResults) -> None:
         UsageError: The folder cannot be written.
     """
     has_heatmaps = run.model is not None and run.model.has_activation_maps
-    mistakes = mistake_tiles(run.evaluation, run.samples, run.model)
+    paths = {sample.name: sample.path for group in run.samples.values() for sample in group}
+    mistakes = mistake_tiles(run.evaluation, paths, run.model)
     grids = {heading: sample_tiles(samples, run.card.class_names) for heading, samples in run.samples.items()}
     figures_folder = folder / "figures"
     try:
@@ -49,13 +51,14 @@ def write_report(folder: Path, run: RunResults) -> None:
     charts = {}
     for name, figure in _draw_charts(run).items():
         plots.save_figure(figure, figures_folder, name)
-        charts[name] = _inline_svg((figures_folder / f"{name}.svg").read_text(encoding="utf-8"), name)
+        charts[name] = inline_svg((figures_folder / f"{name}.svg").read_text(encoding="utf-8"), name)
     for number, (heading, tiles) in enumerate(grids.items(), start=1):  # file names never contain a class name
         plots.save_figure(image_grid.draw_grid(tiles, heading), figures_folder, f"images-{number}", vector=False)
     if mistakes:
         grid = image_grid.draw_grid(mistakes, "Most confident mistakes", columns=2 if has_heatmaps else 6)
         plots.save_figure(grid, figures_folder, "mistakes", vector=False)
     evaluation, layers = run.evaluation, run.card.layers
+    review = f"belvedere review {shlex.quote(str(run.out))}"
     write_page(
         folder / "report.html",
         TEMPLATES / "report.html",
@@ -73,8 +76,13 @@ def write_report(folder: Path, run: RunResults) -> None:
         calibration=_describe_calibration(evaluation),
         charts=charts,
         has_heatmaps=has_heatmaps,
-        mistakes=_embed(mistakes),
-        grids={heading: _embed(tiles) for heading, tiles in grids.items()},
+        mistakes=_embed(mistakes, run.out, review),
+        cells=[
+            (_cell_id(evaluation, pair), pair, _embed(tiles, run.out, _cell_command(run.out, pair)))
+            for pair, tiles in cell_tiles(evaluation, paths)
+        ],
+        slices=[(each, _embed(tiles, run.out)) for each, tiles in slice_tiles(evaluation, paths)],
+        grids={heading: _embed(tiles, run.out) for heading, tiles in grids.items()},
         parameters=sum(layer.parameters for layer in layers),
         trainable=sum(layer.trainable for layer in layers),
     )
@@ -91,8 +99,27 @@ def _draw_charts(run: RunResults) -> dict[str, Figure]:
     return charts
 
 
-def _embed(tiles: Sequence[Tile]) -> list[EmbeddedImage]:
-    return [embed_image(tile.pixels, tile.caption, tile.status) for tile in tiles]
+def _embed(tiles: Sequence[Tile], out: Path, command: str = "") -> list[EmbeddedImage]:
+    """Embed tiles; default command: that which shows the image on the map of the run."""
+    return [
+        embed_image(
+            *(tile.pixels, tile.caption, tile.status),
+            path=tile.path,
+            command=command or explore_command(out, tile.path),
+        )
+        for tile in tiles
+    ]
+
+
+def _cell_command(out: Path, pair: Confusion) -> str:
+    """Return the command that shows a cell of the confusion matrix on the map of the run."""
+    return f"belvedere explore {shlex.quote(str(out))} --cell {shlex.quote(f'{pair.label},{pair.predicted_label}')}"
+
+
+def _cell_id(evaluation: Evaluation, pair: Confusion) -> str:
+    """Return the name of a cell of the confusion matrix, which its rectangle has as well."""
+    names = evaluation.class_names
+    return plots.cell_id(names.index(pair.label), names.index(pair.predicted_label))
 
 
 def _summary(evaluation: Evaluation) -> str:
@@ -189,19 +216,3 @@ def _describe_calibration(evaluation: Evaluation) -> str:
     gap = confidence - evaluation.accuracy
     verdict = "well calibrated" if abs(gap) < 0.01 else "overconfident" if gap > 0 else "underconfident"
     return f"Mean confidence {percent(confidence)}, accuracy {percent(evaluation.accuracy)}: the model is {verdict}."
-
-
-def _inline_svg(svg: str, name: str) -> str:
-    """Return a chart's SVG for a page: colors as CSS variables, and ids that are unique on the page.
-
-    It is not escaped. This is safe: matplotlib draws text as outlines, and comments are removed.
-    """
-    width, height = re.findall(r'(?:width|height)="([0-9.]+)pt"', svg)[:2]
-    inside = svg[svg.index(">", svg.index("<svg")) + 1 :].replace("xlink:href=", "href=")
-    inside = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL)
-    inside = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inside)
-    inside = re.sub(r"\n\s*", "\n", inside)
-    for color, value in COLORS.items():
-        inside = inside.replace(value, f"var(--{color})")
-    pixels = round(float(width) * 4 / 3)  # of points
-    return f'<svg viewBox="0 0 {width} {height}" width="{pixels}" aria-hidden="true">{inside}'

@@ -32,6 +32,7 @@ class Tile:
     pixels: RGB
     caption: str  # lines, separated by line breaks
     status: str = "plain"  # "plain", "right" or "wrong"
+    path: str = ""  # of the file
 
 
 @style_context()
@@ -147,4 +148,4 @@ def _draw_prediction(axes: Axes, prediction: Prediction, class_names: Sequence[s
         axes.text(0, 4.75, text, fontsize=7.5, color=COLORS[_STATUS_COLORS[status]], va="bottom")
     elif len(prediction.tags) > 1:
         tags = ", ".join(f"{tag.name} {tag.area_fraction:.0%}" for tag in prediction.tags)
-        axes.text(0, 4.95, truncate_middle(tags, 34), fontsize=7, color=COLORS["muted"])
+        axes.text(0, 4.95, truncate_middle(tags, 27), fontsize=7, color=COLORS["muted"])

@@ -1,12 +1,24 @@
-"""HTML of evaluations, comparisons and calibrations for notebooks; needs neither matplotlib nor Jinja."""
+"""HTML of datasets, evaluations, comparisons and calibrations for notebooks; needs neither matplotlib nor Jinja."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 
+from belvedere.data.dataset import Dataset
+from belvedere.data.sampling import choose_samples
 from belvedere.errors import InvalidImageError
 from belvedere.evaluation.calibrate import Calibration
 from belvedere.evaluation.comparison import Comparison, Pair, find_file
 from belvedere.evaluation.metrics import most_confident_errors
+from belvedere.evaluation.report.assessment import class_rows as assessed_class_rows
+from belvedere.evaluation.report.assessment import (
+    data_rows,
+    describe_accuracy,
+    describe_notes,
+    model_rows,
+)
+from belvedere.evaluation.report.assessment import describe_change as describe_interval_change
 from belvedere.evaluation.report.comparison import SECTIONS, describe_change, table_rows
 from belvedere.evaluation.report.text import (
     calibration_rows,
@@ -18,17 +30,41 @@ from belvedere.images.encode import thumbnail, to_data_uri
 from belvedere.runtime import notebook
 from belvedere.runtime.notebook import Figure
 from belvedere.runtime.terminal import count
+from belvedere.types.assessment import Assessment
 from belvedere.types.data import DataWarning
 from belvedere.types.evaluation import Evaluation
 
 THUMBNAIL_SIZE = 144  # longer side, pixels
 JPEG_QUALITY = 75
 MAX_MISTAKES = 12
+MAX_SAMPLES, MAX_COLUMNS = 18, 7  # images of a dataset; classes with a column of images
 MAX_CHANGES = 6  # images of each section of a comparison
 MAX_MATRIX_CLASSES = 20  # with more, a table lists the most frequent confusions
 MAX_CLASS_ROWS = 30  # with more, those with the lowest F1
 MAX_CONFUSIONS = 10
 MAX_WARNINGS = 5
+
+
+def dataset_html(dataset: Dataset) -> str:
+    """Return a dataset: the number of images of each class and split, and a few images of each class."""
+    counts = Counter((sample.label, sample.split) for sample in dataset.samples)
+    splits = [split for split in ("train", "val", "test", None) if any(split == each for _, each in counts)]
+    shown = dataset.class_names[:MAX_CLASS_ROWS]
+    rows = [(name, *(f"{counts[name, split]:,}" for split in splits)) for name in shown]
+    total = count(len(dataset.samples), "image")
+    parts = [
+        notebook.title(f"{dataset.source}: {total}"),
+        notebook.table(("class", *(each or "images" for each in splits)), rows),
+    ]
+    parts += _hidden(len(dataset.class_names) - len(shown), "class", "classes")
+    parts += warning_lines(dataset.warnings)
+    samples = choose_samples([each for each in dataset.samples if each.split == splits[0]], shown, MAX_SAMPLES)
+    figures = {name: [load_figure(each.path, [name]) for each in samples if each.label == name] for name in shown}
+    if len(shown) <= MAX_COLUMNS:  # a column for each class
+        parts.append(notebook.images([*chain(*zip_longest(*figures.values()))], len(shown)))
+    else:
+        parts.append(notebook.images([*chain(*figures.values())]))
+    return notebook.block(*parts)
 
 
 def evaluation_html(evaluation: Evaluation) -> str:
@@ -79,6 +115,22 @@ def comparison_html(comparison: Comparison) -> str:
             parts.append(notebook.title(f"{section} ({len(pairs):,})"))
             parts.append(notebook.images([_load_pair(pair, comparison) for pair in pairs[:MAX_CHANGES]]))
     return notebook.block(*parts)
+
+
+def assessment_html(assessment: Assessment) -> str:
+    """Return an assessment: the estimates on the data and the models, and what limits them."""
+    parts = [notebook.title("Assessment"), notebook.line(describe_accuracy(assessment))]
+    if assessment.accuracy_change is not None:
+        parts.append(notebook.line(f"Change of the accuracy: {describe_interval_change(assessment.accuracy_change)}"))
+    parts.append(notebook.table(("data", "95% interval", "images"), data_rows(assessment)))
+    for model in assessment.models:
+        parts.append(notebook.table((model.model.name, "95% interval", "images"), model_rows(model)))
+        rows = assessed_class_rows(model)
+        header = ("class", "images", "recall", "precision", "wrong labels")
+        parts.append(notebook.table(header, rows[:MAX_CLASS_ROWS]))
+        parts += _hidden(len(rows) - MAX_CLASS_ROWS, "class", "classes")
+    parts += [notebook.line(note, quiet=True) for note in describe_notes(assessment)]
+    return notebook.block(*parts, *warning_lines(assessment.warnings))
 
 
 def calibration_html(calibration: Calibration) -> str:

@@ -1,6 +1,13 @@
-"""HTML pages without external resources or scripts, rendered from Jinja templates with escaping."""
+"""HTML pages without external resources, rendered from Jinja templates with escaping.
 
+Their only script is enlarge.js, which the content security policy names by its hash.
+"""
+
+import base64
+import hashlib
 import math
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +47,24 @@ class EmbeddedImage:
     lines: tuple[str, ...]  # of the caption
     status: str  # "plain", "right", "wrong", or a CSS class of the page
     mark: str
+    path: str = ""  # of the file; empty where it is not shown
+    command: str = ""  # that opens the image
 
 
-def embed_image(pixels: RGB | None, caption: str, status: str = "plain") -> EmbeddedImage:
+def embed_image(
+    pixels: RGB | None, caption: str, status: str = "plain", *, path: str = "", command: str = ""
+) -> EmbeddedImage:
     """Return an image, (H, W, 3), for a page; None shows that the file is missing."""
     source = "" if pixels is None else to_data_uri(pixels, JPEG_QUALITY)
     height, width = (0, 0) if pixels is None else pixels.shape[:2]
-    return EmbeddedImage(source, width, height, tuple(caption.split("\n")), status, MARKS.get(status, ""))
+    return EmbeddedImage(
+        source, width, height, tuple(caption.split("\n")), status, MARKS.get(status, ""), path, command
+    )
+
+
+def explore_command(source: Path | str, path: Path | str) -> str:
+    """Return the command that shows an image on the map of its run or dataset."""
+    return f"belvedere explore {shlex.quote(str(source))} --image {shlex.quote(str(path))}"
 
 
 def open_templates(folder: Path) -> "Environment":
@@ -75,8 +93,30 @@ def write_page(path: Path, template: Path, **context: object) -> None:
     Raises:
         UsageError: The file cannot be written.
     """
-    page = open_templates(template.parent).get_template(template.name).render(context, colors=COLORS)
+    script = (TEMPLATES / "enlarge.js").read_text(encoding="utf-8")
+    sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = (
+        open_templates(template.parent)
+        .get_template(template.name)
+        .render(context, colors=COLORS, script=script, script_sha256=sha256)
+    )
     files.write_text(path, terminal.escape_surrogates(page))  # file names may hold invalid Unicode
+
+
+def inline_svg(svg: str, name: str) -> str:
+    """Return a chart's SVG for a page: colors as CSS variables, and ids that are unique on the page.
+
+    It is not escaped. This is safe: matplotlib draws text as outlines, and comments are removed.
+    """
+    width, height = re.findall(r'(?:width|height)="([0-9.]+)pt"', svg)[:2]
+    inside = svg[svg.index(">", svg.index("<svg")) + 1 :].replace("xlink:href=", "href=")
+    inside = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL)
+    inside = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inside)
+    inside = re.sub(r"\n\s*", "\n", inside)
+    for color, value in COLORS.items():
+        inside = inside.replace(value, f"var(--{color})")
+    pixels = round(float(width) * 4 / 3)  # of points
+    return f'<svg viewBox="0 0 {width} {height}" width="{pixels}" aria-hidden="true">{inside}'
 
 
 def percent(fraction: float) -> str:

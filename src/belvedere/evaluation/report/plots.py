@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from belvedere.evaluation.monitoring.result import Period
 from belvedere.evaluation.report.pages import COLORS
 from belvedere.runtime import files
 from belvedere.runtime.terminal import printable
@@ -201,9 +202,16 @@ def _cell_percent(fraction: float) -> str:
 def _draw_cell(axes: Axes, row: int, column: int, fraction: float, text: str, size: float) -> None:
     color = COLORS["accent"] if row == column else COLORS["contrast"]
     opacity = fraction**_GAMMA
-    axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=opacity, lw=0))
+    axes.add_patch(
+        Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=opacity, lw=0, gid=cell_id(row, column))
+    )
     ink = COLORS["on-accent"] if opacity > 0.62 else COLORS["ink"]
     axes.text(column, row, text, color=ink, fontsize=size, ha="center", va="center_baseline")
+
+
+def cell_id(row: int, column: int) -> str:
+    """Return the id of a cell of the confusion matrix in the SVG."""
+    return f"cell-{row}-{column}"
 
 
 def _set_class_axes(axes: Axes, names: Sequence[str], size: float, cell: float) -> None:
@@ -250,6 +258,27 @@ def draw_calibration(evaluation: Evaluation) -> Figure:
     counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     _minimal_axes(reliability)
     _minimal_axes(counts)
+    return figure
+
+
+@style_context()
+def draw_periods(periods: Sequence[Period]) -> Figure:
+    """Draw the mean confidence and the fraction of "none of these" of periods, in order of time."""
+    figure = Figure(figsize=(8.6, 3.0), layout="constrained")
+    is_hourly = len({each.start[:10] for each in periods}) < len(periods)
+    names = [each.start[5:16].replace("T", " ") if is_hourly else each.start[:10] for each in periods]
+    panels = {"Mean confidence": [each.mean_confidence for each in periods]}
+    rates = [each.ood_rate for each in periods if each.ood_rate is not None]
+    if len(rates) == len(periods):
+        panels["None of these"] = rates
+    for axes, (title, values) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
+        axes.plot(range(len(values)), values, "o-", color=COLORS["accent"], ms=4, lw=1.6)
+        axes.set_title(title)
+        axes.set_ylim(0, max(values) * 1.15 or 1)
+        axes.yaxis.set_major_formatter(_format_percent)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_formatter(lambda index, _: names[int(index)] if 0 <= index < len(names) else "")
+        _minimal_axes(axes)
     return figure
 
 

@@ -54,7 +54,7 @@ class ContactSheet:
             self._progress.log(f"{self.path} shows the first {len(self._shown)} of {self._num_images:,} images.")
 
     def refuse_input(self, source: Input) -> None:
-        """Raise UsageError for an image that the sheet would replace."""
+        """Raise OutputExistsError for an image that the sheet would replace."""
         if self._file is not None:
             self._file.refuse_input(source)
 

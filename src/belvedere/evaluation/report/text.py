@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from belvedere.runtime.terminal import count
 from belvedere.types.data import NONE_OF_THESE
-from belvedere.types.evaluation import Evaluation
+from belvedere.types.evaluation import Evaluation, WeakSlice
 from belvedere.types.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def describe_uncertainty(evaluation: Evaluation) -> list[str]:
         for point in evaluation.selective_accuracy
         if point.coverage == SHOWN_COVERAGE
     ]
+    lines += [f"weak slice: {describe_slice(each)}" for each in evaluation.weak_slices]
     if (sets := evaluation.prediction_sets) is not None:
         lines.append(f"label in the prediction set: {sets.coverage:.1%} (mean size {sets.mean_size:.2f})")
     if evaluation.num_none_of_these:
@@ -53,6 +54,12 @@ def describe_uncertainty(evaluation: Evaluation) -> list[str]:
             f"(maximum softmax probability: {ood.msp_auroc:.3f}, {ood.msp_fpr_at_95_tpr:.1%})"
         )
     return lines
+
+
+def describe_slice(found: WeakSlice) -> str:
+    """Return a weak slice as text."""
+    images = f"{found.description}, accuracy {found.accuracy:.1%} (n={found.num_images:,})"
+    return f"{images} against {found.accuracy_elsewhere:.1%}"
 
 
 def calibration_rows(calibration: "Calibration") -> list[tuple[str, ...]]:

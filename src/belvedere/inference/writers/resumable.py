@@ -16,6 +16,7 @@ from typing import IO, Protocol
 from belvedere.errors import OutputExistsError, UsageError
 from belvedere.inference.writers.text import CsvWriter, JsonLinesWriter, Writer
 from belvedere.runtime.files import always, clear_once
+from belvedere.runtime.operating_system import replace
 from belvedere.runtime.output_folder import close_on_windows, empty_folder, lock_folder, partial_path
 from belvedere.runtime.serialization import unescape_formula, write_json
 from belvedere.runtime.terminal import describe_error
@@ -155,7 +156,7 @@ def open_resumable(
                 yield rows, rows.read() if resume else ()
                 file = rows.finish()
                 check()
-            file.replace(target)
+            replace(file, target)
             clear_once(target.parent)
             close_on_windows(marker)
             shutil.rmtree(folder, ignore_errors=True)
@@ -186,7 +187,7 @@ def _check_job(folder: Path, job: dict[str, object]) -> None:
         found = json.loads((folder / JOB).read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         found = {}
-    differences = {"format": "another format", "classes": "other classes", "model": "another model"}
+    differences = {"format": "another `format`", "classes": "other classes", "model": "another `model`"}
     for key, difference in differences.items():
         if found.get(key) != job[key]:
             raise UsageError(

@@ -2,117 +2,13 @@
 // The session storage holds the id of this tab and the decisions that it may undo.
 "use strict";
 
-const RETRY_MILLISECONDS = 1000;
-const main = document.getElementById("main");
-const statusLine = document.getElementById("status");
 const filter = document.getElementById("filter");
-const annotator = document.getElementById("annotator");
-const shortcuts = document.getElementById("shortcuts");
-
-const session = openStorage("sessionStorage");
-const local = openStorage("localStorage");
 const doneKey = `done:${main.dataset.corrections}`; // this address may have served other reviews
-let tab = session.getItem("tab") || randomId();
 let done = JSON.parse(session.getItem(doneKey) || "[]"); // ids of this tab's decisions, latest last
-let busy = false;
 let tags = null; // extra labels while tagging
 let added = []; // new classes that no decision has yet
 let retried = ""; // item whose image did not load
 let heatmap = 0; // 0: the image; n: the n-th heatmap
-
-// Returns a storage of the browser, or one that ends with the page where the browser denies it: in a notebook's frame.
-function openStorage(name) {
-  try {
-    return window[name];
-  } catch {
-    const values = new Map();
-    return { getItem: (key) => values.get(key) ?? null, setItem: (key, value) => values.set(key, value) };
-  }
-}
-
-function randomId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-// A duplicated tab starts with the same id; the second one takes another.
-function claimTab() {
-  session.setItem("tab", tab);
-  if (!navigator.locks) return Promise.resolve();
-  return new Promise((resolve) => {
-    const locked = navigator.locks.request(`tab-${tab}`, { ifAvailable: true }, (lock) => {
-      if (!lock) {
-        tab = randomId();
-        done = [];
-        resolve(claimTab());
-        return undefined;
-      }
-      resolve();
-      return new Promise(() => {});
-    });
-    locked.catch(resolve); // denied like the storage; then no other tab has this id
-  });
-}
-
-function showStatus(text, isError = false) {
-  statusLine.textContent = text;
-  statusLine.classList.toggle("error", isError);
-}
-
-function wait(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-// Repeats a request until there is a complete response, and returns its text; throws if the status is an error.
-async function request(url, options, waiting) {
-  for (let waited = false; ; waited = true) {
-    let response;
-    let text;
-    try {
-      response = await fetch(url, options);
-      text = await response.text();
-    } catch {
-      showStatus(waiting, true);
-      await wait(RETRY_MILLISECONDS);
-      continue;
-    }
-    if (waited) showStatus("Connected again.");
-    if (response.ok) return text;
-    const error = new Error(readError(text) || `Server error ${response.status}.`);
-    throw Object.assign(error, { status: response.status });
-  }
-}
-
-function readError(text) {
-  try {
-    return JSON.parse(text).error.message;
-  } catch {
-    return "";
-  }
-}
-
-async function send(url, content) {
-  const body = JSON.stringify({ id: randomId(), tab, annotator: annotator.value.trim(), ...content });
-  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-  const text = await request(url, options, "Not recorded yet: no connection to the server. Trying again.");
-  return { ...JSON.parse(text), id: JSON.parse(body).id };
-}
-
-// Runs one action at a time. Keys pressed meanwhile are ignored, since they concern the previous item.
-async function runExclusively(work) {
-  if (busy) return;
-  busy = true;
-  if (statusLine.classList.contains("error")) showStatus("");
-  main.setAttribute("aria-busy", "true");
-  try {
-    await work();
-  } catch (error) {
-    showStatus(error.message, true);
-  } finally {
-    busy = false;
-    main.setAttribute("aria-busy", "false");
-  }
-}
 
 function query() {
   return new URLSearchParams({ tab, filter: filter.value });
@@ -142,6 +38,10 @@ function makeOption(value, label, left) {
   const option = new Option(`${label} (${left})`, value);
   option.dataset.text = label;
   return option;
+}
+
+function forgetSteps() {
+  done = [];
 }
 
 function saveDone() {
@@ -318,17 +218,6 @@ function handleFieldKey(key, field) {
   return true;
 }
 
-// Returns the letter or digit of a key. On keyboards without it, such as Greek or Cyrillic ones, or French ones for digits,
-// returns what an English keyboard has at the same position.
-function shortcutOf(event) {
-  const key = event.key === "Enter" ? event.key : event.key.toLowerCase();
-  if (key === "Enter" || /^[a-z0-9]$/.test(key)) return key;
-  const isSign = [...key].length === 1 || ["dead", "process", "unidentified"].includes(key);
-  if (!isSign || event.shiftKey || event.getModifierState("AltGraph")) return "";
-  const position = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
-  return position ? position[1].toLowerCase() : "";
-}
-
 function handleShortcut(key) {
   if (!key) return false;
   const buttons = [...main.querySelectorAll("[aria-keyshortcuts]")];
@@ -374,8 +263,4 @@ async function fetchItem(item) {
 main.addEventListener("load", () => { retried = ""; }, true);
 
 filter.addEventListener("change", () => runExclusively(() => show()));
-annotator.value = local.getItem("annotator") || "";
-annotator.addEventListener("change", () => local.setItem("annotator", annotator.value.trim()));
-shortcuts.checked = local.getItem("shortcuts") !== "off";
-shortcuts.addEventListener("change", () => local.setItem("shortcuts", shortcuts.checked ? "on" : "off"));
 claimTab().then(() => runExclusively(() => show("next", false)));

@@ -127,9 +127,13 @@ class RequestContext:
         closes = self._middleware.is_closing or not self._is_complete
         return [*self._middleware.security_headers, *([(b"connection", b"close")] if closes else [])]
 
+    def error_content(self, error: HTTPError) -> bytes:
+        """Return the body of an error response."""
+        return error_body(error.code, error.message)
+
     async def reject(self, error: HTTPError) -> None:
         """Send an error response."""
-        body = error_body(error.code, error.message)
+        body = self.error_content(error)
         headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self._send({"type": "http.response.start", "status": error.status, "headers": headers})

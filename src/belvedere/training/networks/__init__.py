@@ -6,14 +6,22 @@ from belvedere.training.networks.article import ArticleNetwork
 from belvedere.training.networks.backbones import BACKBONES
 from belvedere.training.networks.compact import CompactNetwork
 from belvedere.training.networks.register import register_network
-from belvedere.training.networks.registry import NETWORKS, ArchitectureSpec, Network, find_network, list_layers
+from belvedere.training.networks.registry import (
+    NETWORKS,
+    Architecture,
+    ArchitectureSpec,
+    Network,
+    find_network,
+    list_layers,
+)
 from belvedere.training.networks.timm_backbone import PretrainedNetwork, find_backbone
 from belvedere.training.recipes import Recipe
-from belvedere.types.model import Layer, NetworkInfo
+from belvedere.types.model import NetworkInfo
 
 __all__ = [
     "BACKBONES",
     "NETWORKS",
+    "Architecture",
     "ArchitectureSpec",
     "ArticleNetwork",
     "CompactNetwork",
@@ -21,6 +29,7 @@ __all__ = [
     "PretrainedNetwork",
     "architecture_for",
     "describe_architecture",
+    "describe_network",
     "find_backbone",
     "find_network",
     "list_layers",
@@ -55,11 +64,25 @@ def architecture_for(recipe: Recipe) -> ArchitectureSpec:
 
 
 def list_models() -> tuple[NetworkInfo, ...]:
-    """Return Belvedere's networks and registered ones, then recommended pretrained ones of timm, from small to large.
+    """Return Belvedere's networks and registered ones, then recommended pretrained ones of timm, fast to slow.
 
     Their parameters are counted without the classifier. Any other pretrained model of timm can be trained, too.
     """
     return (*filter(None, map(_describe, NETWORKS.values())), *BACKBONES)
+
+
+def describe_network(name: str) -> tuple[ArchitectureSpec, NetworkInfo]:
+    """Return one network by name: Belvedere's, a registered one, or any pretrained one of timm.
+
+    Raises:
+        UnknownNameError: There is no network of that name; the error suggests the closest.
+        UsageError: The network cannot be trained here.
+    """
+    listed = {each.name: each for each in BACKBONES}
+    spec = NETWORKS[name] if name in NETWORKS else find_backbone(name)
+    if name in listed:
+        return spec, listed[name]
+    return spec, _info(spec, spec.create(2))
 
 
 def _describe(spec: ArchitectureSpec) -> NetworkInfo | None:
@@ -69,12 +92,16 @@ def _describe(spec: ArchitectureSpec) -> NetworkInfo | None:
     except BelvedereError as error:
         warn(str(error))
         return None
+    return _info(spec, network)
+
+
+def _info(spec: ArchitectureSpec, network: Network) -> NetworkInfo:
     parameters = sum(each.numel() for each in network.features.parameters())
     return NetworkInfo(spec.name, parameters / 1e6, spec.preprocess.height, spec.license, None, spec.summary)
 
 
-def describe_architecture(name: str, num_classes: int) -> tuple[ArchitectureSpec, tuple[Layer, ...]]:
-    """Return one of Belvedere's architectures, untrained, and its layer table.
+def describe_architecture(name: str, num_classes: int) -> Architecture:
+    """Return one of Belvedere's architectures, untrained, with its layer table.
 
     Args:
         name: Name of the network; `list_models` lists them.
@@ -84,4 +111,4 @@ def describe_architecture(name: str, num_classes: int) -> tuple[ArchitectureSpec
         UnknownNameError: There is no network of that name.
     """
     spec = find_network(name)
-    return spec, list_layers(spec.create(num_classes), spec.preprocess)
+    return Architecture(spec, list_layers(spec.create(num_classes), spec.preprocess))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from belvedere.errors import UsageError
 from belvedere.runtime.registry import Registry
 from belvedere.types.model import Layer, Preprocess
+from belvedere.types.result import Result, short_repr, to_plain
 
 
 class Network(nn.Module):
@@ -108,6 +110,26 @@ class ArchitectureSpec:
         return replace(self, preprocess=replace(self.preprocess, resize=resize))
 
 
+@dataclass(frozen=True, repr=False)
+class Architecture(Result):
+    """An untrained network. In a notebook, it shows the table of its layers."""
+
+    spec: ArchitectureSpec
+    layers: tuple[Layer, ...]  # in the order of execution
+
+    def __repr__(self) -> str:
+        return short_repr(self, name=self.spec.name, num_parameters=self.num_parameters)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters, with batch-norm statistics and frozen weights."""
+        return sum(layer.parameters for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return name and layers ready for JSON, as `belvedere show NETWORK --json`."""
+        return {"network": self.spec.name, "layers": to_plain(self.layers)}
+
+
 NETWORKS: Registry[ArchitectureSpec] = Registry("network", "networks")
 
 
@@ -149,11 +171,13 @@ def list_layers(network: Network, preprocess: Preprocess) -> tuple[Layer, ...]:
         for name, module in network.named_modules()
         if _has_row(name, module, network.max_table_depth, lists) and not isinstance(module, nn.Identity)
     ]
-    training = network.training
+    training, flip_tta = network.training, network.flip_tta
     network.eval()
+    network.flip_tta = False  # each layer runs once
     with torch.no_grad():
         network(torch.zeros(1, 3, preprocess.height, preprocess.width))
     network.train(training)
+    network.flip_tta = flip_tta
     for handle in handles:
         handle.remove()
     others = (

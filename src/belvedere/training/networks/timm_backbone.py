@@ -264,9 +264,9 @@ def _convert(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tenso
 
 
 def _classifier_names(model: Any) -> tuple[str, ...]:
-    """Return the names of timm's classifier layers."""
+    """Return the names of timm's classifier modules: "head" for a layer "head.linear" beside a "head.bn"."""
     names = model.pretrained_cfg.get("classifier") or ()
-    return (names,) if isinstance(names, str) else tuple(names)
+    return tuple({name.split(".")[0] for name in ((names,) if isinstance(names, str) else names)})
 
 
 def _count_tensors(keys: Iterable[str]) -> int:

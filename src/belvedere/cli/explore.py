@@ -1,0 +1,62 @@
+"""The command `explore`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import belvedere
+from belvedere.cli.app import NetworkName, WeightsFile, image_command
+
+
+@image_command("belvedere explore images", "belvedere explore run --cell sea,glacier")
+def explore(
+    source: Annotated[
+        Path, typer.Argument(metavar="DATA|RUN", help="Labeled images, or the folder of train or evaluate --out.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Dataset of the run, if it was moved.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", help="Model for the embeddings. Default: that of RUN, else the bundled one.", show_default=False
+        ),
+    ] = None,
+    network: NetworkName = None,
+    weights: WeightsFile = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", help="Begin with this image and those most like it.", show_default=False)
+    ] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            "--cell",
+            metavar="LABEL,PREDICTION",
+            help="Begin with this cell of the confusion matrix.",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")] = 8642,
+) -> None:
+    """Show a dataset or run as a map on a local web page.
+
+    Images that look alike are close. Lasso images for a table, find those like an example, see copies as lines.
+    """
+    from belvedere.cli.progress import CommandProgress
+
+    belvedere.explore(
+        source,
+        data=data,
+        model=model,
+        network=network,
+        weights=weights,
+        image=image,
+        cell=cell,
+        host=host,
+        port=port,
+        progress=CommandProgress("explore"),
+    )

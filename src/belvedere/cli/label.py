@@ -1,0 +1,63 @@
+"""The command `label`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import belvedere
+from belvedere.cli.app import NetworkName, WeightsFile, image_command
+from belvedere.runtime.terminal import count, print_error
+
+
+@image_command("belvedere label images", "belvedere label images --classes cat,dog,other --annotator Anna")
+def label(
+    data: Annotated[Path, typer.Argument(help="Folder of images, without labels.")],
+    classes: Annotated[
+        str, typer.Option("--classes", help="Classes, separated by commas. More can be added on the page.")
+    ] = "",
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="Model for the embeddings. Default: the bundled one.", show_default=False),
+    ] = None,
+    network: NetworkName = None,
+    weights: WeightsFile = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option("--corrections", help="File for the labels. Default: DATA.labels.jsonl.", show_default=False),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")] = 8642,
+    annotator: Annotated[
+        str | None,
+        typer.Option("--annotator", help="Your name, for the labels. Default: the user name.", show_default=False),
+    ] = None,
+) -> None:
+    """Label a folder of images on a local web page.
+
+    Suggests classes, and asks about the images that help most.
+    """
+    from belvedere.cli.progress import CommandProgress
+
+    result = belvedere.label(
+        data,
+        classes=[name for name in map(str.strip, classes.split(",")) if name],
+        model=model,
+        network=network,
+        weights=weights,
+        corrections=corrections,
+        host=host,
+        port=port,
+        annotator=annotator,
+        progress=CommandProgress("label"),
+    )
+    print_error(f"{count(result.num_labeled, 'label')} in {result.labels}, {count(result.num_left, 'image')} left.")
+    if result.num_labeled:
+        print_error(", ".join(f"{name} {number:,}" for name, number in result.counts.items()))
+    if result.accuracy is not None:
+        found = result.accuracy
+        print_error(f"Estimated accuracy: {found.value:.1%} (95% interval {found.low:.1%} to {found.high:.1%})")
+    for command in result.commands:
+        print_error(f"Train on them: {command}")

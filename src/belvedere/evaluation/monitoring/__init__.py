@@ -1,0 +1,1 @@
+"""What changed between the test images of a run and new images."""

@@ -1,0 +1,86 @@
+"""The report of new images beside the test images of a run: page, JSON and the images to label."""
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from belvedere.errors import InvalidImageError
+from belvedere.evaluation.monitoring.result import SIGNIFICANCE, ChosenImage, DriftReport
+from belvedere.evaluation.report.monitoring_text import (
+    CAVEAT,
+    TEST_TITLES,
+    class_rows,
+    describe_accuracy,
+    describe_changes,
+    headline_rows,
+    show_p_value,
+)
+from belvedere.evaluation.report.pages import TEMPLATES, EmbeddedImage, embed_image, inline_svg, percent, write_page
+from belvedere.evaluation.report.plots import draw_periods, figure_bytes
+from belvedere.images.encode import thumbnail
+from belvedere.runtime.output_folder import atomic_folder
+from belvedere.runtime.serialization import write_csv, write_json
+
+IMAGE_SIZE = 220  # longer side, pixels
+TO_LABEL = "to_label"  # folder of copies of images, and the table of their origin
+
+
+def write_monitoring(folder: Path, report: DriftReport, *, overwrite: bool, inputs: Sequence[Path] = ()) -> Path:
+    """Write report.html, monitor.json and the images to label, and return the path of the page.
+
+    Raises:
+        UsageError: The folder cannot be written.
+        OutputExistsError: It exists and may not be replaced.
+    """
+    with atomic_folder(folder, overwrite=overwrite, inputs=inputs) as unfinished:
+        write_json(unfinished / "monitor.json", report.to_dict())
+        if report.to_label:
+            _write_to_label(unfinished, report.to_label)
+        write_page(
+            unfinished / "report.html",
+            TEMPLATES / "monitor.html",
+            report=report,
+            summary=describe_changes(report),
+            accuracy=describe_accuracy(report),
+            headlines=headline_rows(report),
+            titles=TEST_TITLES,
+            rows=class_rows(report),
+            chart=_draw_chart(report) if len(report.periods) > 1 else "",
+            caveat=CAVEAT,
+            show_p_value=show_p_value,
+            significance=SIGNIFICANCE,
+            unusual=[_embed(each) for each in report.unusual],
+            to_label=[_embed(each) for each in report.to_label],
+            folder=str(folder / TO_LABEL),
+        )
+    return folder / "report.html"
+
+
+def _draw_chart(report: DriftReport) -> str:
+    return inline_svg(figure_bytes(draw_periods(report.periods), "svg").decode(), "periods")
+
+
+def _write_to_label(folder: Path, images: Sequence[ChosenImage]) -> None:
+    """Copy the images into a folder, which commands for unlabeled images read, and write where they are from."""
+    (folder / TO_LABEL).mkdir()
+    rows = []
+    for number, each in enumerate(images, start=1):
+        copy = f"{number:02}-{Path(each.image).name}"
+        with suppress(OSError):  # the file may have gone since
+            shutil.copyfile(each.image, folder / TO_LABEL / copy)
+            score = each.none_of_these_score
+            rows.append((copy, each.image, each.predicted_label, each.confidence, score, each.reason))
+    header = ("copy", "image", "predicted_label", "confidence", "none_of_these_score", "reason")
+    write_csv(folder / f"{TO_LABEL}.csv", header, rows)
+
+
+def _embed(each: ChosenImage) -> EmbeddedImage:
+    try:
+        pixels = thumbnail(each.image, IMAGE_SIZE)
+    except InvalidImageError:
+        pixels = None
+    score = "" if each.none_of_these_score is None else f"\nnone of these: {each.none_of_these_score:.3f}"
+    return embed_image(
+        pixels, f"{each.predicted_label} {percent(each.confidence)}{score}\n{Path(each.image).name}", path=each.image
+    )

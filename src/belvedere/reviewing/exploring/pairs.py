@@ -1,0 +1,47 @@
+"""Finds copies among the images of a map, in a thread: identical files, and images that show the same up to a shift."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from belvedere.data.hashing import HashedSamples
+from belvedere.data.near_duplicates.shifts import find_shifted_pairs
+from belvedere.errors import BelvedereError
+from belvedere.runtime.parallel import BackgroundThread
+from belvedere.runtime.progress import Progress
+from belvedere.types.data import Sample
+
+MAX_PAIRS = 20_000
+
+
+class PairFinder:
+    """Pairs of rows, as they are found."""
+
+    def __init__(self, samples: Sequence[Sample], hashes: Sequence[str]) -> None:
+        self._contents = HashedSamples(tuple(samples), tuple(hashes))
+        self.pairs = self._identical()
+        self.is_done = False
+
+    def start(self) -> None:
+        """Start the search for images that are not identical."""
+        BackgroundThread(self._search, "copies").start()
+
+    def _identical(self) -> list[tuple[int, int]]:
+        rows = defaultdict[str, list[int]](list)
+        for row, key in enumerate(self._contents.hashes):
+            rows[key].append(row)
+        return [(group[0], other) for group in rows.values() for other in group[1:]]
+
+    def _search(self) -> None:
+        try:
+            found = find_shifted_pairs(self._contents, Progress())
+            self.pairs = [*self.pairs, *((int(one), int(other)) for one, other in found)][:MAX_PAIRS]
+        except BelvedereError:  # such as a full disk: the map is of use without
+            pass
+        finally:
+            self.is_done = True
+
+    def describe(self) -> dict[str, object]:
+        """Return the pairs and whether the search has ended, for the page; a leak has images of two splits."""
+        samples = self._contents.samples
+        leaks = [samples[one].split != samples[other].split for one, other in self.pairs]
+        return {"pairs": self.pairs, "leaks": leaks, "done": self.is_done}

@@ -1,0 +1,265 @@
+"""The state of a labeling: pool, labels, the probe that is fitted again in the background, and open questions."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from belvedere.reviewing.labeling.estimate import (
+    Accuracy,
+    Forecast,
+    estimate_accuracy,
+    forecast,
+    predict_held_out,
+)
+from belvedere.reviewing.labeling.labels import LabelStore, Step
+from belvedere.reviewing.labeling.order import (
+    CHOSEN,
+    NO_CLASS,
+    RANDOM,
+    UNLABELED,
+    Question,
+    QuestionOrder,
+    find_random_sample,
+)
+from belvedere.reviewing.labeling.pool import Pool
+from belvedere.reviewing.labeling.probe import Floats, Labels, Probe, fit_probe
+from belvedere.reviewing.queue import LOCK_SECONDS
+from belvedere.runtime.parallel import BackgroundThread
+from belvedere.types.data import Decision
+
+GRID_SIZE = 24  # images on a page at most
+STOP_SECONDS = 10.0
+MIN_GRID_COSINE = 0.3  # of images shown with the one asked about
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A probe, its predictions and estimates."""
+
+    class_names: tuple[str, ...]  # K, at that time
+    probe: Probe
+    probabilities: Floats  # (N, K)
+    predicted: Labels  # (N,)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The estimated accuracy at a number of labels."""
+
+    num_labels: int
+    accuracy: Accuracy
+
+
+@dataclass
+class _Tab:
+    """State of an open page."""
+
+    skipped: set[int] = field(default_factory=set)
+    open_rows: tuple[int, ...] = ()
+    question: Question | None = None
+    is_grid: bool = False
+    since: float = 0.0
+
+
+class LabelingSession:
+    """Shared by all pages; every method may be called from several threads."""
+
+    def __init__(self, pool: Pool, store: LabelStore, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pool, self.store = pool, store
+        self.curve: list[CurvePoint] = []
+        self.forecast: Forecast | None = None
+        self.recalls: dict[str, float] = {}  # of the labeled images, by class
+        self.lock = threading.RLock()
+        self.order = QuestionOrder(pool.features, pool.random_order)
+        self.fitted: Fitted | None = None
+        self._clock = clock
+        self._tabs: defaultdict[str, _Tab] = defaultdict(_Tab)
+        self._changed, self._stopped = threading.Event(), threading.Event()
+        self._changed.set()
+        self._thread = BackgroundThread(self._fit_until_stopped, "labeling")
+
+    def start(self) -> None:
+        """Fit in a thread, until `stop`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after its current fit."""
+        self._stopped.set()
+        self._changed.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def next(self, tab: str, *, grid: bool) -> tuple[Question, tuple[int, ...]] | None:
+        """Return the question of a page and the rows that it shows; None if no image is left.
+
+        A page keeps its question while it is not answered.
+        """
+        with self.lock:
+            self.store.refresh()
+            here = self._tabs[tab]
+            rows = tuple(row for row in here.open_rows if self._is_open(row, here))
+            if here.question is not None and here.question.row in rows and here.is_grid == grid:
+                return here.question, rows
+            question = self._choose(tab)
+            if question is None:
+                self._open(tab, None, ())
+                return None
+            rows = self._fill(tab, question) if grid else (question.row,)
+            self._open(tab, question, rows)
+            here.is_grid = grid
+            return question, rows
+
+    def skip(self, tab: str, rows: Sequence[int]) -> None:
+        """Leave out images on a page until `unskip`."""
+        with self.lock:
+            self._tabs[tab].skipped.update(rows)
+            self._open(tab, None, ())
+
+    def unskip(self, tab: str) -> None:
+        """Return the skipped images to a page."""
+        with self.lock:
+            self._tabs[tab].skipped.clear()
+
+    def num_skipped(self, tab: str) -> int:
+        """Return the number of unlabeled images that a page skipped."""
+        with self.lock:
+            return sum(self.store.labels[row] == UNLABELED for row in self._tabs[tab].skipped)
+
+    def record(self, decisions: Sequence[Decision]) -> bool:
+        """Record a step, which is on disk when this returns; return whether it is new."""
+        with self.lock:
+            is_new = self.store.record(decisions)
+        self._changed.set()
+        return is_new
+
+    def undo(self, step_id: str, request_id: str, annotator: str) -> Step:
+        """Undo a step; return it."""
+        with self.lock:
+            step = self.store.undo(step_id, request_id, annotator)
+        self._changed.set()
+        return step
+
+    def show(self, tab: str, row: int, *, similar: bool = False) -> tuple[Question, tuple[int, ...]]:
+        """Open a certain image on a page, with unlabeled ones like it if wanted; return as `next`."""
+        with self.lock:
+            question = Question(row, CHOSEN)
+            self._tabs[tab].skipped.discard(row)
+            rows = (row, *(self.similar(row, GRID_SIZE - 1, tab, any_class=True) if similar else ()))
+            self._open(tab, question, rows)
+            return question, rows
+
+    def suggest(self, row: int) -> tuple[str, float] | None:
+        """Return the predicted class of an image and its probability; None before the first fit."""
+        probabilities = self.class_probabilities(row)
+        return max(probabilities.items(), key=lambda each: each[1]) if probabilities else None
+
+    def class_probabilities(self, row: int) -> dict[str, float]:
+        """Return the probability of each class for an image; empty before the first fit."""
+        with self.lock:
+            if self.fitted is None:
+                return {}
+            return dict(zip(self.fitted.class_names, map(float, self.fitted.probabilities[row]), strict=True))
+
+    def similar(self, row: int, count: int, tab: str, *, any_class: bool = False) -> list[int]:
+        """Return the open images that are most similar to one, most similar first.
+
+        Unless any class is wanted, the same class must be predicted for them.
+        """
+        with self.lock:
+            cosines = self.order.directions @ self.order.directions[row]
+            is_candidate = self._open_rows(tab) & (cosines >= MIN_GRID_COSINE)
+            if self.fitted is not None and not any_class:
+                is_candidate &= self.fitted.predicted == self.fitted.predicted[row]
+            is_candidate[row] = False
+            rows = np.flatnonzero(is_candidate)
+            return [int(each) for each in rows[np.argsort(-cosines[rows], kind="stable")[:count]]]
+
+    def fit_once(self) -> bool:
+        """Fit to the present labels, and then estimate; return False if there are none."""
+        with self.lock:
+            self.store.refresh()
+            labels, version = self.store.labels.copy(), self.store.version
+            class_names = self.store.class_names
+            skipped = {row for each in self._tabs.values() for row in each.skipped}
+        rows = np.flatnonzero(labels >= 0)
+        if not len(rows):
+            with self.lock:
+                self.fitted, self.forecast = None, None
+            return False
+        features = self.pool.features
+        probe = fit_probe(features, rows, labels[rows], len(class_names))
+        probabilities = probe.probabilities(features.values)
+        fitted = Fitted(class_names, probe, probabilities, probabilities.argmax(1))
+        with self.lock:
+            self.fitted = fitted
+        self._estimate(labels, version, skipped, fitted)
+        return True
+
+    def _fit_until_stopped(self) -> None:
+        while True:
+            self._changed.wait()
+            self._changed.clear()
+            if self._stopped.is_set():
+                return
+            self.fit_once()
+
+    def _estimate(self, labels: Labels, version: int, skipped: set[int], fitted: Fitted) -> None:
+        features, num_classes = self.pool.features, len(fitted.class_names)
+        held_out = predict_held_out(features, labels, num_classes)
+        accuracy, expected = None, None
+        if held_out is not None:
+            sample = find_random_sample(labels, self.order.random_order, skipped)
+            no_class = np.flatnonzero(labels == NO_CLASS)
+            accuracy = estimate_accuracy(features, held_out, sample, fitted.probe, no_class)
+        if accuracy is not None:
+            expected = forecast(features, labels, accuracy, num_classes, version)
+        num_labels = int((labels >= 0).sum())
+        with self.lock:
+            recalls = {} if held_out is None else held_out.recalls()
+            self.recalls = {fitted.class_names[label]: recall for label, recall in recalls.items()}
+            self.forecast = expected
+            self.curve = [each for each in self.curve if each.num_labels < num_labels]
+            if accuracy is not None:
+                self.curve.append(CurvePoint(num_labels, accuracy))
+
+    def _choose(self, tab: str) -> Question | None:
+        probabilities = None if self.fitted is None else self.fitted.probabilities
+        for is_open in (self._open_rows(tab), self._own_rows(tab)):  # those open elsewhere last, so that nobody waits
+            if found := self.order.choose(self.store.labels, is_open, probabilities):
+                return found[0]
+        return None
+
+    def _fill(self, tab: str, question: Question) -> tuple[int, ...]:
+        """Return the rows of a grid: similar images, or random ones for a random question."""
+        if question.reason != RANDOM:
+            return (question.row, *self.similar(question.row, GRID_SIZE - 1, tab))
+        is_open = self._open_rows(tab)
+        wanted = 1 + int(self.order.random_shortage(self.store.labels, is_open))
+        rows = self.order.random_order[is_open[self.order.random_order]]
+        return tuple(rows[: min(wanted, GRID_SIZE)].tolist()) or (question.row,)  # open elsewhere
+
+    def _is_open(self, row: int, tab: _Tab) -> bool:
+        return bool(self.store.labels[row] == UNLABELED) and row not in tab.skipped
+
+    def _open_rows(self, tab: str) -> NDArray[np.bool_]:
+        """Return which images are unlabeled, not skipped on this page and not open on another."""
+        is_open, oldest = self._own_rows(tab), self._clock() - LOCK_SECONDS
+        for name, each in self._tabs.items():
+            if name != tab and each.since >= oldest:
+                is_open[list(each.open_rows)] = False
+        return is_open
+
+    def _own_rows(self, tab: str) -> NDArray[np.bool_]:
+        """Return which images are unlabeled and not skipped on this page."""
+        is_open: NDArray[np.bool_] = self.store.labels == UNLABELED
+        is_open[list(self._tabs[tab].skipped)] = False
+        return is_open
+
+    def _open(self, tab: str, question: Question | None, rows: tuple[int, ...]) -> None:
+        here = self._tabs[tab]
+        here.question, here.open_rows, here.since = question, rows, self._clock()

@@ -1,0 +1,173 @@
+"""The map of a dataset or run: its server, and its page in a browser."""
+
+import base64
+import csv
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+import belvedere
+from belvedere.errors import UsageError
+from belvedere.inference.embeddings import Embedder, model_embedder
+from belvedere.inference.writers.text import write_predictions
+from belvedere.reviewing.exploring import projection
+from belvedere.reviewing.exploring.sources import read_map, select_rows
+from belvedere.runtime.http.background import BackgroundServer
+from belvedere.runtime.progress import Progress
+from conftest import CLASS_NAMES, make_prediction, write_classes, write_image
+from review_server import BROWSERS
+
+pytest.importorskip("openTSNE")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a folder of images, one of them twice, and a run with predictions on them; one is wrong."""
+    folder = tmp_path_factory.mktemp("explored")
+    images = write_classes(folder / "images", 8)
+    write_image(images / "red" / "copy.png", "red", 0)
+    predictions = []
+    for path in sorted(images.rglob("*.png")):
+        probabilities = [0.9 if name == path.parent.name else 0.05 for name in CLASS_NAMES]
+        predictions.append(make_prediction(str(path), path.parent.name, *probabilities))
+    first = predictions[0]
+    predictions[0] = make_prediction(first.image, str(first.label), 0.1, 0.1, 0.8)
+    (folder / "run").mkdir()
+    write_predictions(folder / "run" / "predictions.csv", predictions, CLASS_NAMES)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny_model: Path) -> Embedder:
+    return model_embedder(belvedere.load_model(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def server(run: Path, tiny_model: Path) -> Iterator[BackgroundServer]:
+    with belvedere.explore(run, model=tiny_model, port=0, progress=False, block=False) as started:
+        yield started
+
+
+def ask(server: BackgroundServer, path: str, body: object = None) -> tuple[int, bytes]:
+    address = urlsplit(server.url).netloc
+    headers = {"Content-Type": "application/json", "Origin": f"http://{address}"} if body is not None else {}
+    with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+        connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def test_points_have_places_and_columns(server: BackgroundServer) -> None:
+    content = json.loads(ask(server, "/points")[1])
+    number = content["count"]
+    places = np.frombuffer(base64.b64decode(content["positions"]), "<f4").reshape(-1, 2)
+    assert len(places) == number == 3 * 8 + 1
+    assert np.abs(places).max() == pytest.approx(1)
+    columns = {each["name"]: each for each in content["columns"]}
+    assert columns["label"]["values"] == sorted(CLASS_NAMES)
+    assert sorted(columns["correct"]["values"]) == ["correct", "wrong"]
+    assert min(columns["correct"]["counts"]) == 1
+    codes = np.frombuffer(base64.b64decode(columns["label"]["codes"]), "<u4")
+    assert np.bincount(codes).tolist() == columns["label"]["counts"]
+    assert "split" not in columns  # all have the same
+
+
+def test_images_and_their_neighbors(server: BackgroundServer) -> None:
+    names = json.loads(ask(server, "/names")[1])
+    status, content = ask(server, f"/images/{names['numbers'][0]}/small")
+    assert status == 200
+    assert content.startswith(b"\xff\xd8")
+    rows = json.loads(ask(server, "/neighbors/0")[1])["rows"]
+    assert rows[0] == 0
+    assert len(rows) == len(set(rows)) == 24
+    assert ask(server, "/neighbors/99")[0] == 409
+    file = Path(names["names"][3])
+    example = base64.b64encode(file.read_bytes()).decode()
+    found = json.loads(ask(server, "/search", {"image": example})[1])["rows"]
+    assert Path(names["names"][found[0]]).parent == file.parent
+
+
+@pytest.mark.parametrize("image", ["no base64!", base64.b64encode(b"no image").decode()])
+def test_an_example_that_is_no_image_is_refused(server: BackgroundServer, image: str) -> None:
+    status, content = ask(server, "/search", {"image": image})
+    assert status == 404
+    assert json.loads(content)["error"]["message"]
+
+
+def test_copies_are_pairs(server: BackgroundServer) -> None:
+    found = json.loads(ask(server, "/pairs")[1])
+    names = json.loads(ask(server, "/names")[1])["names"]
+    identical = {frozenset(Path(names[row]).name for row in pair) for pair in found["pairs"]}
+    assert any("copy.png" in pair for pair in identical)
+    assert not any(found["leaks"])
+
+
+def test_a_cell_and_an_image_are_rows(run: Path, embedder: Embedder) -> None:
+    images = read_map(run, None, embedder, Progress())
+    wrong = [row for row, value in enumerate(images.columns["correct"]) if value == "wrong"]
+    sample = images.samples[wrong[0]]
+    cell = f"{sample.label},{images.columns['prediction'][wrong[0]]}"
+    assert select_rows(images, None, cell) == wrong
+    assert select_rows(images, sample.path, None) == wrong
+    with pytest.raises(UsageError):
+        select_rows(images, None, "red,none")
+
+
+def test_places_are_computed_once(run: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read_map(run, None, embedder, Progress()).positions
+    monkeypatch.setattr(projection, "_place", None)
+    after = read_map(run, None, embedder, Progress()).positions
+    assert (before == after).all()
+
+
+def test_arguments_are_checked(run: Path, tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(UsageError):
+        belvedere.explore(run, image="a.jpg", cell="a,b", port=0, progress=False, block=False)
+    write_image(tmp_path / "red" / "a.png", "red")
+    write_image(tmp_path / "blue" / "b.png", "blue")
+    with pytest.raises(UsageError, match="3 images"):
+        belvedere.explore(tmp_path, model=tiny_model, port=0, progress=False, block=False)
+
+
+@pytest.mark.skipif(not BROWSERS, reason="Chromium is not installed")
+def test_the_page_in_a_browser(server: BackgroundServer, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-background-networking", "--enable-unsafe-swiftshader"]
+        browser = started.chromium.launch(executable_path=str(BROWSERS[0]), args=options)
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(server.url)
+        page.wait_for_selector("html[data-ready]")
+        page.get_by_role("button", name="red 9").click()
+        assert "red: 9 images" in page.locator("#chosen").inner_text()
+        with page.expect_download() as download:
+            page.locator("#table").click()
+        download.value.save_as(tmp_path / "table.csv")
+        with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as rows:
+            table = list(csv.DictReader(rows))
+        assert {row["label"] for row in table} == {"red"}
+        assert len(table) == 9
+        page.locator("#grid button").first.click()
+        assert page.locator("#path").inner_text() == table[0]["image"]
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#facts").inner_text().startswith("2 of 9")
+        page.keyboard.press("Escape")
+        box = page.locator("#points").bounding_box()
+        corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
+        page.locator("#lasso").click()
+        for number, (x, y) in enumerate(corners):
+            page.mouse.move(box["x"] + 2 + x * (box["width"] - 4), box["y"] + 2 + y * (box["height"] - 4))
+            if not number:
+                page.mouse.down()
+        page.mouse.up()
+        assert "25 images" in page.locator("#chosen").inner_text()
+        assert not problems
+        browser.close()
