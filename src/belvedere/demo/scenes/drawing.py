@@ -116,7 +116,7 @@ class Canvas:
         A pixel whose coverage `alpha`, (h, w), is 0.5 or more gets the label, a class index or (h, w).
         """
         view = self.pixels[window]
-        view += alpha[..., None] * (colors - view)
+        view[...] = mix(view, colors, alpha[..., None])
         np.copyto(self.labels[window], np.asarray(label, np.int8), where=alpha >= 0.5)
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice] | None:
@@ -155,9 +155,17 @@ def color(red: float, green: float, blue: float) -> Array:
 
 def mix(first: Array, second: Array, fraction: Array | float) -> Array:
     """Interpolate from the first (fraction 0) to the second (fraction 1)."""
+    if isinstance(fraction, np.ndarray) and fraction.ndim == 3 and fraction.shape[1] > 1:  # (h, w, 1), of colors
+        width = fraction.shape[1]
+        fraction, first, second = np.repeat(fraction, 3, axis=-1), _fill_row(first, width), _fill_row(second, width)
     mixed = (second - first) * fraction
     mixed += first
     return mixed
+
+
+def _fill_row(colors: Array, width: int) -> Array:
+    """Return a color, (3,), for each pixel of a row, (width, 3): NumPy is slow where it repeats an axis of three."""
+    return np.tile(colors, (width, 1)) if colors.ndim == 1 else colors
 
 
 def coverage(inward: Array) -> Array:
