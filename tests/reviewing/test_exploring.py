@@ -160,7 +160,7 @@ def test_the_page_in_a_browser(server: BackgroundServer, tmp_path: Path) -> None
         page.keyboard.press("ArrowRight")
         assert page.locator("#facts").inner_text().startswith("2 of 9")
         page.keyboard.press("Escape")
-        box = page.locator("#points").bounding_box()
+        box = page.locator("#map").bounding_box()
         corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
         page.locator("#lasso").click()
         for number, (x, y) in enumerate(corners):

@@ -8,7 +8,7 @@ const MOVE_PIXELS = 4; // less is a click
 const UNKNOWN = ["not predicted", "none"];
 
 const $ = (id) => document.getElementById(id);
-const canvas = $("points");
+const map = $("map");
 const overlay = $("overlay");
 let scatter = null;
 let points = null; // of the server, with arrays
@@ -55,7 +55,7 @@ async function start() {
   for (const column of points.columns) $("color").add(new Option(column.name, column.name));
   if (points.confidence) $("color").add(new Option("confidence", "confidence"));
   try {
-    scatter = new Scatter(canvas, points.positions);
+    scatter = new Scatter($("points"), map, points.positions);
     window.scatter = scatter;
   } catch (error) {
     say(error.message, true);
@@ -227,14 +227,15 @@ function saveTable() {
 }
 
 function place(event) {
-  const box = canvas.getBoundingClientRect();
-  return [event.clientX - box.left, event.clientY - box.top];
+  const box = map.getBoundingClientRect();
+  return [event.clientX - box.left - map.clientLeft, event.clientY - box.top - map.clientTop];
 }
 
 function drawLasso() {
   const pen = overlay.getContext("2d");
-  [overlay.width, overlay.height] = [overlay.clientWidth, overlay.clientHeight];
+  overlay.hidden = !lasso; // shown, it takes time in each frame
   if (!lasso) return;
+  [overlay.width, overlay.height] = [overlay.clientWidth, overlay.clientHeight];
   pen.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
   pen.lineWidth = 2;
   pen.setLineDash([6, 4]);
@@ -245,17 +246,17 @@ function drawLasso() {
 
 function setLasso(on) {
   $("lasso").setAttribute("aria-pressed", String(on));
-  $("map").classList.toggle("lassoing", on);
+  map.classList.toggle("lassoing", on);
 }
 
-canvas.addEventListener("pointerdown", (event) => {
+map.addEventListener("pointerdown", (event) => {
   if (!scatter) return;
-  canvas.setPointerCapture(event.pointerId);
+  map.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, { start: place(event), last: place(event) });
   if (pointers.size === 1 && (event.shiftKey || $("lasso").getAttribute("aria-pressed") === "true")) lasso = [place(event)];
 });
 
-canvas.addEventListener("pointermove", (event) => {
+map.addEventListener("pointermove", (event) => {
   const pointer = pointers.get(event.pointerId);
   const [x, y] = place(event);
   if (!pointer) {
@@ -303,9 +304,9 @@ function endPointer(event) {
   }
 }
 
-canvas.addEventListener("pointerup", endPointer);
-canvas.addEventListener("pointercancel", endPointer);
-canvas.addEventListener("pointerleave", () => { $("preview").hidden = true; });
+map.addEventListener("pointerup", endPointer);
+map.addEventListener("pointercancel", endPointer);
+map.addEventListener("pointerleave", () => { $("preview").hidden = true; });
 
 function preview(x, y) {
   const row = scatter.nearest(x, y);
@@ -316,20 +317,20 @@ function preview(x, y) {
   }
 }
 
-canvas.addEventListener("wheel", (event) => {
+map.addEventListener("wheel", (event) => {
   event.preventDefault();
   scatter?.zoomAt(Math.exp(-event.deltaY * 0.0016), ...place(event));
 }, { passive: false });
 
-canvas.addEventListener("keydown", (event) => {
+map.addEventListener("keydown", (event) => {
   const step = 60;
   const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-  const middle = [canvas.clientWidth / 2, canvas.clientHeight / 2];
+  const middle = [map.clientWidth / 2, map.clientHeight / 2];
   if (moves[event.key]) scatter?.pan(...moves[event.key]);
   else if (event.key === "+" || event.key === "=") scatter?.zoomAt(1.3, ...middle);
   else if (event.key === "-") scatter?.zoomAt(1 / 1.3, ...middle);
   else if (event.key === "0") scatter?.reset();
-  else if (event.key === "Enter" && scatter) attempt(() => findNeighbors(Math.max(0, scatter.nearest(...middle, canvas.clientWidth))));
+  else if (event.key === "Enter" && scatter) attempt(() => findNeighbors(Math.max(0, scatter.nearest(...middle, map.clientWidth))));
   else return;
   event.preventDefault();
 });
