@@ -48,7 +48,7 @@ MOVE = """async ([kind, number]) => {
   const [x0, y0] = [box.left + box.width / 2, box.top + box.height / 2];
   const common = { pointerId: 1, bubbles: true, cancelable: true, buttons: 1 };
   const send = (name, x, y) => map.dispatchEvent(new PointerEvent(name, { ...common, clientX: x, clientY: y }));
-  const turn = (deltaY) => map.dispatchEvent(new WheelEvent("wheel", { ...common, deltaY, clientX: x0 + 50, clientY: y0 }));
+  const turn = (deltaY) => map.dispatchEvent(new WheelEvent("wheel", { ...common, deltaY, clientX: x0, clientY: y0 }));
   const picture = () => document.getElementById("points").style.transform + JSON.stringify(scatter.drawn);
   const found = { intervals: [], moved: 0, drawn: 0 };
   map.setPointerCapture = () => {}; // these are not of a real mouse

@@ -150,7 +150,8 @@ function select(rows, title) {
   const number = `${rows.length.toLocaleString("en")} ${rows.length === 1 ? "image" : "images"}`;
   const more = rows.length > GRID_IMAGES ? `, the first ${GRID_IMAGES} shown` : "";
   $("chosen").textContent = rows.length ? `${title}: ${number}${more}` : "No image selected";
-  $("table").disabled = $("clear").disabled = !rows.length;
+  $("label").disabled = $("table").disabled = $("clear").disabled = !rows.length;
+  $("command").hidden = true;
   $("hint").hidden = rows.length > 0;
   $("grid").replaceChildren(...rows.slice(0, GRID_IMAGES).map(makeTile));
   say(rows.length ? `${title}: ${number} selected.` : "");
@@ -203,9 +204,27 @@ async function searchExample() {
     reader.addEventListener("error", () => reject(new Error("The file cannot be read.")));
     reader.readAsDataURL(file);
   });
-  const body = JSON.stringify({ image: url.slice(url.indexOf(",") + 1) });
-  const found = await fetchJson("/search", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const found = await postJson("/search", { image: url.slice(url.indexOf(",") + 1) });
+  $("example").value = ""; // the same file can be chosen again
   select(found.rows, `Most like ${file.name}`);
+}
+
+function postJson(url, content) {
+  return fetchJson(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
+}
+
+// Saves the selection on the server's disk, and shows the command that labels it.
+async function labelSelection() {
+  const saved = await postJson("/selections", { rows: selection });
+  $("command").querySelector("pre").textContent = saved.command;
+  $("command").hidden = false;
+  $("copy").hidden = !navigator.clipboard; // only this machine's addresses have one
+  say(`Saved as ${saved.table}.`);
+}
+
+async function copyCommand() {
+  await navigator.clipboard.writeText($("command").querySelector("pre").textContent);
+  say("Copied.");
 }
 
 function saveTable() {
@@ -341,6 +360,8 @@ $("lasso").addEventListener("click", () => setLasso($("lasso").getAttribute("ari
 $("reset").addEventListener("click", () => scatter?.reset());
 $("clear").addEventListener("click", () => select([], ""));
 $("table").addEventListener("click", saveTable);
+$("label").addEventListener("click", () => attempt(labelSelection));
+$("copy").addEventListener("click", () => attempt(copyCommand));
 $("example").addEventListener("change", () => attempt(searchExample));
 $("previous").addEventListener("click", () => enlarge(shown - 1));
 $("next").addEventListener("click", () => enlarge(shown + 1));

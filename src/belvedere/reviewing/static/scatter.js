@@ -12,8 +12,8 @@ void main() {
 }`;
 const MAX_ZOOM = 400;
 const MARGIN = 0.25; // of the width and height, drawn on each side beyond the map, for movements without drawing
-const MAX_STRETCH = 1.6; // of the picture by a movement, before it is drawn again
-const FRAME_MILLISECONDS = 30; // slower than this, and the next picture during a movement has fewer points
+const MAX_STRETCH = 1.6; // of the drawing by a movement, before it is drawn again
+const FRAME_MILLISECONDS = 30; // slower than this, and the next drawing during a movement has fewer points
 const [MIN_DETAIL, FIRST_DETAIL] = [4000, 16000]; // points drawn during a movement: at least, and at first
 const DARK = "(prefers-color-scheme: dark)";
 const REST_MILLISECONDS = 180;
@@ -32,7 +32,7 @@ class Scatter {
     this.selected = 0;
     this.pairs = 0;
     this.showsLines = false;
-    this.drawn = { zoom: 1, center: [0, 0] }; // view of the picture on the canvas
+    this.drawn = { zoom: 1, center: [0, 0] }; // view of the drawing on the canvas
     this.detail = Math.min(this.count, FIRST_DETAIL); // points drawn while the map moves
     canvas.style.inset = `${-100 * MARGIN}%`;
     canvas.style.width = canvas.style.height = `${100 + 200 * MARGIN}%`;
@@ -97,7 +97,7 @@ class Scatter {
     this.schedule();
   }
 
-  // Moves the picture, and draws all points once it rests.
+  // Moves the drawing, and draws all points once it rests.
   move() {
     this.isMoving = true;
     clearTimeout(this.rest);
@@ -114,7 +114,7 @@ class Scatter {
     });
   }
 
-  // Moves and stretches the picture as it is, without drawing, which takes long without a graphics processor; returns
+  // Moves and stretches the drawing as it is, without drawing, which takes long without a graphics processor; returns
   // whether it shows enough.
   shift() {
     const { clientWidth: width, clientHeight: height } = this.frame;
@@ -128,7 +128,7 @@ class Scatter {
     return true;
   }
 
-  // Measures the frames after a picture with few points.
+  // Measures the frames after a drawing with few points.
   async adapt() {
     const times = [performance.now()];
     for (let i = 0; i < 3; i += 1) times.push(await new Promise(requestAnimationFrame));
