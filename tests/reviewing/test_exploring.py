@@ -27,6 +27,22 @@ from conftest import CLASS_NAMES, make_prediction, new_id, write_classes, write_
 from review_server import BROWSERS
 
 pytest.importorskip("openTSNE")
+MOVE = """() => {  // the canvas as moved by the browser, without drawing
+  const view = () => {
+    const matrix = new DOMMatrix(document.getElementById("points").style.transform);
+    return [matrix.a, matrix.e, matrix.f];
+  };
+  scatter.pan(30, 20);
+  scatter.shift();
+  const moved = view();
+  scatter.zoomAt(1.25, 100, 100);
+  scatter.shift();
+  const stretched = view();
+  scatter.zoomAt(10, 100, 100);
+  const isEnough = scatter.shift();
+  scatter.reset();
+  return [moved, stretched, isEnough];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +239,10 @@ def test_the_page_in_a_browser(server: BackgroundServer, tmp_path: Path) -> None
         page.keyboard.press("ArrowRight")
         assert page.locator("#facts").inner_text().startswith("2 of 9")
         page.keyboard.press("Escape")
+        moved, stretched, is_enough = page.evaluate(MOVE)
+        assert moved == pytest.approx([1, 30, 20])
+        assert stretched[0] == pytest.approx(1.25)
+        assert not is_enough
         box = page.locator("#map").bounding_box()
         corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
         page.locator("#lasso").click()

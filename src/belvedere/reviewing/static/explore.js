@@ -91,15 +91,19 @@ function valueColors(column) {
 function recolor() {
   const column = points.columns.find((each) => each.name === $("color").value);
   const bytes = new Uint8Array(4 * points.count).fill(205); // slightly transparent
+  const rows = Uint32Array.from({ length: points.count }, (_, row) => row); // in the order drawn, rare values on top
   if (column) {
     const { order, colors } = valueColors(column);
     const shades = colors.map(toBytes);
     for (let row = 0; row < points.count; row += 1) bytes.set(shades[column.codes[row]], 4 * row);
+    rows.sort((a, b) => column.counts[column.codes[b]] - column.counts[column.codes[a]] || a - b);
     fillLegend(order.map((code) => ({ text: column.values[code], color: colors[code], number: column.counts[code], rows: () => rowsWith((row) => column.codes[row] === code) })));
   } else {
     colorByConfidence(bytes);
+    const confidence = points.confidence.map((value) => (Number.isNaN(value) ? 2 : value));
+    rows.sort((a, b) => confidence[b] - confidence[a]);
   }
-  scatter?.setColors(bytes);
+  scatter?.setColors(bytes, rows);
   $("legend-title").textContent = `Color: ${$("color").value}`;
 }
 

@@ -64,7 +64,7 @@ class Scatter {
     gl.blendFuncSeparate(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA, gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     this.fill("places", gl.ARRAY_BUFFER, this.places);
     this.indices.sample ??= shuffledRows(this.count);
-    if (this.colors) this.setColors(this.colors);
+    if (this.colors) this.setColors(this.colors, this.indices.all);
     for (const [name, rows] of Object.entries(this.indices)) this.setRows(name, rows);
   }
 
@@ -75,19 +75,19 @@ class Scatter {
     gl.bufferData(target, data, gl.STATIC_DRAW);
   }
 
-  // colors: Uint8Array of red, green, blue and alpha for each point.
-  setColors(colors) {
+  // colors: Uint8Array of red, green, blue and alpha for each point. rows: Points in the order drawn.
+  setColors(colors, rows) {
     this.colors = colors;
     this.fill("colors", this.gl.ARRAY_BUFFER, colors);
-    this.draw();
+    this.setRows("all", rows);
   }
 
-  // name: "selected" or "sample", rows of points; or "pairs", two rows for each line.
+  // name: "all", "selected" or "sample", rows of points; or "pairs", two rows for each line.
   setRows(name, rows) {
     this.indices = { ...this.indices, [name]: rows };
     this.gl.getExtension("OES_element_index_uint"); // more than 65,536 points
     this.fill(`${name}-rows`, this.gl.ELEMENT_ARRAY_BUFFER, Uint32Array.from(rows));
-    if (name !== "sample") this[name] = rows.length;
+    this[name] = rows.length;
     this.draw();
   }
 
@@ -166,7 +166,7 @@ class Scatter {
     gl.uniform1f(uniforms.round, size < MIN_ROUND ? 0 : 1);
     gl.uniform1f(uniforms.size, size);
     if (this.isMoving && this.detail < this.count) this.drawRows("sample", gl.POINTS, this.detail);
-    else gl.drawArrays(gl.POINTS, 0, this.count);
+    else this.drawRows("all", gl.POINTS, this.count);
     if (this.selected) {
       gl.uniform1f(uniforms.size, size + 5 * ratio);
       gl.uniform4f(uniforms.flat_color, ...this.ink(1));
