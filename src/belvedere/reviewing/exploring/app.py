@@ -126,7 +126,7 @@ def embed_example(embedder: Embedder, source: bytes | Path) -> NDArray[np.float3
     Raises:
         InvalidImageError: It cannot be read.
     """
-    pixels = read_input(source, embedder.preprocess).pixels
+    pixels = read_input(source, embedder.preprocess, draft=True).pixels  # several times faster
     vector: NDArray[np.float32] = embedder.embed(pixels[None])[0]
     return vector
 

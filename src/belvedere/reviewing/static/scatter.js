@@ -191,7 +191,8 @@ class Scatter {
   }
 
   pointSize() {
-    return Math.min(14, Math.max(2.2, 160 / Math.sqrt(this.count)) * Math.sqrt(Math.sqrt(this.zoom)));
+    const side = Math.min(600, this.frame.clientWidth, this.frame.clientHeight); // less on a phone
+    return Math.min(14, Math.max(2.2, (side / 3.75) / Math.sqrt(this.count)) * Math.sqrt(Math.sqrt(this.zoom)));
   }
 
   // Factors from places to the frame from -1 to 1, which keep the shape of the map.
@@ -245,9 +246,12 @@ class Scatter {
   // Returns the rows inside a polygon of pixels.
   inside(polygon) {
     const corners = polygon.map(([x, y]) => this.toPlace(x, y));
+    const [xs, ys] = [0, 1].map((axis) => Float64Array.from(corners, (corner) => corner[axis]));
+    const [low, high] = [Math.min(...ys), Math.max(...ys)];
     const rows = [];
     for (let row = 0; row < this.count; row += 1) {
-      if (isInside(this.places[2 * row], this.places[2 * row + 1], corners)) rows.push(row);
+      const y = this.places[2 * row + 1];
+      if (y >= low && y <= high && isInside(this.places[2 * row], y, xs, ys)) rows.push(row);
     }
     return rows;
   }
@@ -269,12 +273,10 @@ function clamp(value) {
   return Math.min(1.2, Math.max(-1.2, value));
 }
 
-function isInside(x, y, corners) {
+function isInside(x, y, xs, ys) {
   let inside = false;
-  for (let i = 0, j = corners.length - 1; i < corners.length; j = i, i += 1) {
-    const [xi, yi] = corners[i];
-    const [xj, yj] = corners[j];
-    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) inside = !inside;
+  for (let i = 0, j = xs.length - 1; i < xs.length; j = i, i += 1) {
+    if (ys[i] > y !== ys[j] > y && x < ((xs[j] - xs[i]) * (y - ys[i])) / (ys[j] - ys[i]) + xs[i]) inside = !inside;
   }
   return inside;
 }
