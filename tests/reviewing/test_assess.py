@@ -1,13 +1,17 @@
 """The page of an assessment: it shows neither label nor prediction, and loses no answer."""
 
 import hashlib
+import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,7 +19,7 @@ from fastapi.testclient import TestClient
 import belvedere
 from belvedere.data.corrections.corrections_file import CorrectionsFile, active_decisions, read_corrections
 from belvedere.data.dataset import load_dataset
-from belvedere.errors import OutputExistsError, UsageError
+from belvedere.errors import BelvedereError, OutputExistsError, UsageError
 from belvedere.evaluation.assessment.outcomes import NONE, UNSURE
 from belvedere.inference.model import Model
 from belvedere.reviewing.assessing.app import AssessmentContext, create_app
@@ -254,6 +258,38 @@ def test_two_models_and_no_labels(images: Path, opened: Model, named_model: Any,
     assert len(found.models) == 2
     with pytest.raises(UsageError):
         belvedere.assess(opened, load_dataset(images), out=tmp_path / "b", unlabeled=True, page=False)
+
+
+def ask(url: str, path: str, body: object = None) -> str:
+    headers = {"Content-Type": "application/json", "Origin": url.rstrip("/")}
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)) as connection:
+        content = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", f"/{path}", content, headers)
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.read().decode()
+
+
+def test_assess_in_a_thread(images: Path, opened: Model, tmp_path: Path) -> None:
+    """As a notebook needs it: the results are those of the answers so far."""
+    out = tmp_path / "assessment"
+    with belvedere.assess(opened, images, out=out, budget=4, port=0, progress=False, block=False) as running:
+        with pytest.raises(UsageError):
+            _ = running.assessment
+        for number in range(1, 5):
+            image = shown_image(ask(running.url, f"questions/next?tab={TAB}"))
+            body = {"id": new_id(), "tab": TAB, "image": image, "answer": "class", "class_name": "red"}
+            ask(running.url, "answers", body)
+            if number > 2:
+                assert running.assessment.num_reviewed == number
+        assert "<iframe" in running._repr_html_()
+    assert not running.is_running
+    assert json.loads((out / "assessment.json").read_text("utf-8"))["num_reviewed"] == 4
+    address = urlsplit(running.url)
+    assert address.hostname is not None
+    with pytest.raises(BelvedereError):
+        belvedere.assess(opened, tmp_path / "none", out=out, port=address.port or 0, block=False, progress=False)
+    socket.create_server((address.hostname, address.port or 0)).close()  # its port is free
 
 
 class AssessServer(Server):

@@ -4,6 +4,8 @@ import base64
 import csv
 import http.client
 import json
+import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import belvedere
+from belvedere.data.hashing import hash_file
 from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder, model_embedder
 from belvedere.inference.writers.text import write_predictions
@@ -20,10 +23,26 @@ from belvedere.reviewing.exploring import projection
 from belvedere.reviewing.exploring.sources import read_map, select_rows
 from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.progress import Progress
-from conftest import CLASS_NAMES, make_prediction, write_classes, write_image
+from conftest import CLASS_NAMES, make_prediction, new_id, write_classes, write_image
 from review_server import BROWSERS
 
 pytest.importorskip("openTSNE")
+MOVE = """() => {  // the canvas as moved by the browser, without drawing
+  const view = () => {
+    const matrix = new DOMMatrix(document.getElementById("points").style.transform);
+    return [matrix.a, matrix.e, matrix.f];
+  };
+  scatter.pan(30, 20);
+  scatter.shift();
+  const moved = view();
+  scatter.zoomAt(1.25, 100, 100);
+  scatter.shift();
+  const stretched = view();
+  scatter.zoomAt(10, 100, 100);
+  const isEnough = scatter.shift();
+  scatter.reset();
+  return [moved, stretched, isEnough];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +127,63 @@ def test_copies_are_pairs(server: BackgroundServer) -> None:
     assert not any(found["leaks"])
 
 
+def test_a_selection_is_labeled(server: BackgroundServer, tiny_model: Path) -> None:
+    names = json.loads(ask(server, "/names")[1])["names"]
+    copy = next(row for row, name in enumerate(names) if Path(name).name == "copy.png")
+    rows = [copy, 5, 3, 3]
+    saved = json.loads(ask(server, "/selections", {"rows": rows})[1])
+    again = json.loads(ask(server, "/selections", {"rows": rows[::-1]})[1])
+    assert saved == again
+    _, verb, table, *options = shlex.split(saved["command"])
+    assert (verb, table) == ("label", saved["table"])
+    assert options == ["--classes", ",".join(sorted(CLASS_NAMES)), "--model", str(tiny_model)]
+    with belvedere.label(table, classes=CLASS_NAMES, model=tiny_model, port=0, progress=False, block=False) as labeling:
+        assert labeling.summary.num_left == 3
+        body = {"id": new_id(), "tab": new_id(), "rows": [0, 1, 2], "label": "red"}
+        assert ask(labeling, "/labels", body)[0] == 200
+        summary = labeling.summary
+    assert summary.num_left == 0
+    assert summary.table is not None
+    with summary.table.open(newline="", encoding="utf-8") as file:
+        labeled = {row["sha256"] for row in csv.DictReader(file)}
+    assert labeled == {hash_file(Path(names[row])) for row in rows}
+
+
+@pytest.mark.parametrize("rows", [[], [-1], [99], ["1"]])
+def test_a_selection_of_no_images_is_refused(server: BackgroundServer, rows: list[object]) -> None:
+    assert ask(server, "/selections", {"rows": rows})[0] in (409, 422)
+
+
+def test_an_audit_colors_its_issues(tmp_path: Path, embedder: Embedder, tiny_model: Path) -> None:
+    images = write_classes(tmp_path / "images", 8)
+    (images / "green" / "copy.png").write_bytes((images / "red" / "0.png").read_bytes())
+    pytest.importorskip("jinja2")
+    belvedere.audit(images, out=tmp_path / "audit", label_issues=False, near_duplicates=False, progress=False)
+    shutil.move(images, tmp_path / "moved")
+    with pytest.raises(UsageError):
+        read_map(tmp_path / "audit", None, embedder, Progress())
+    found = read_map(tmp_path / "audit", tmp_path / "moved", embedder, Progress())
+    names = [sample.path.name for sample in found.samples]
+    issues = {row: value for row, value in enumerate(found.columns["issue"]) if value == "conflicting_labels"}
+    assert sorted(Path(found.samples[row].path).parent.name for row in issues) == ["green", "red"]
+    assert [names[row] for row in issues].count("copy.png") == 1
+    assert found.pairs is not None
+    assert set(issues) in [set(pair) for pair in found.pairs]
+    with belvedere.explore(
+        tmp_path / "audit", data=tmp_path / "moved", model=tiny_model, port=0, progress=False, block=False
+    ) as server:
+        pairs = json.loads(ask(server, "/pairs")[1])
+    assert pairs["done"]
+    assert [tuple(pair) for pair in pairs["pairs"]] == list(found.pairs)
+
+
+def test_a_damaged_audit_is_refused(tmp_path: Path, embedder: Embedder) -> None:
+    write_classes(tmp_path / "images", 2)
+    (tmp_path / "audit.json").write_text(json.dumps({"data": str(tmp_path / "images"), "checks": 3}))
+    with pytest.raises(UsageError):
+        read_map(tmp_path, None, embedder, Progress())
+
+
 def test_a_cell_and_an_image_are_rows(run: Path, embedder: Embedder) -> None:
     images = read_map(run, None, embedder, Progress())
     wrong = [row for row, value in enumerate(images.columns["correct"]) if value == "wrong"]
@@ -155,12 +231,19 @@ def test_the_page_in_a_browser(server: BackgroundServer, tmp_path: Path) -> None
             table = list(csv.DictReader(rows))
         assert {row["label"] for row in table} == {"red"}
         assert len(table) == 9
+        page.get_by_role("button", name="Label these").click()
+        page.wait_for_selector("#command:not([hidden])")
+        assert shlex.split(page.locator("#command pre").inner_text())[:2] == ["belvedere", "label"]
         page.locator("#grid button").first.click()
         assert page.locator("#path").inner_text() == table[0]["image"]
         page.keyboard.press("ArrowRight")
         assert page.locator("#facts").inner_text().startswith("2 of 9")
         page.keyboard.press("Escape")
-        box = page.locator("#points").bounding_box()
+        moved, stretched, is_enough = page.evaluate(MOVE)
+        assert moved == pytest.approx([1, 30, 20])
+        assert stretched[0] == pytest.approx(1.25)
+        assert not is_enough
+        box = page.locator("#map").bounding_box()
         corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
         page.locator("#lasso").click()
         for number, (x, y) in enumerate(corners):

@@ -12,10 +12,13 @@ from belvedere.cli.app import NetworkName, WeightsFile, image_command
 @image_command("belvedere explore images", "belvedere explore run --cell sea,glacier")
 def explore(
     source: Annotated[
-        Path, typer.Argument(metavar="DATA|RUN", help="Labeled images, or the folder of train or evaluate --out.")
+        Path,
+        typer.Argument(
+            metavar="DATA|RUN|AUDIT", help="Labeled images, or the folder of train, evaluate or audit --out."
+        ),
     ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Dataset of the run, if it was moved.", show_default=False)
+        Path | None, typer.Option("--data", help="Dataset of the run or audit, if it was moved.", show_default=False)
     ] = None,
     model: Annotated[
         Path | None,
@@ -42,9 +45,10 @@ def explore(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")] = 8642,
 ) -> None:
-    """Show a dataset or run as a map on a local web page.
+    """Show a dataset, run or audit as a map on a local web page.
 
-    Images that look alike are close. Lasso images for a table, find those like an example, see copies as lines.
+    Images that look alike are close. Lasso images for a table or for label, find those like an example,
+    see copies as lines.
     """
     from belvedere.cli.progress import CommandProgress
 

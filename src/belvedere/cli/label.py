@@ -12,7 +12,7 @@ from belvedere.runtime.terminal import count, print_error
 
 @image_command("belvedere label images", "belvedere label images --classes cat,dog,other --annotator Anna")
 def label(
-    data: Annotated[Path, typer.Argument(help="Folder of images, without labels.")],
+    data: Annotated[Path, typer.Argument(help="Folder of images, or a table of them. Labels are not used.")],
     classes: Annotated[
         str, typer.Option("--classes", help="Classes, separated by commas. More can be added on the page.")
     ] = "",

@@ -218,7 +218,7 @@ def _open_corrections(folder: Path, corrections: Path | str | None) -> tuple[Cor
     Returns:
         The file, and its path if the run was trained with corrections, which then apply to the dataset here as well.
     """
-    applied = _configured(folder, CORRECTIONS_KEY)
+    applied = read_configured(folder, CORRECTIONS_KEY)
     if corrections is None and applied is not None and not Path(applied).is_file():
         raise UsageError(f"Missing corrections file of {folder}: {applied}. Give its new path as `corrections`.")
     path = folder.resolve()
@@ -234,17 +234,17 @@ def load_data(
         return data
     if data is not None:
         return load_dataset(data, corrections, progress)
-    if (configured := _configured(folder, DATA_KEY)) is None:
+    if (configured := read_configured(folder, DATA_KEY)) is None:
         return None
     try:
-        root, layout = _configured(folder, "root"), _configured(folder, "layout") or "auto"
+        root, layout = read_configured(folder, "root"), read_configured(folder, "layout") or "auto"
         return load_dataset(configured, corrections, progress, root=root, layout=layout)
     except BelvedereError as error:
         progress.log(f"Warning: the dataset of {folder} was not read. {error} Give it as `data`.")
         return None
 
 
-def _configured(folder: Path, key: str) -> str | None:
+def read_configured(folder: Path, key: str) -> str | None:
     """Return what a run or audit records of its dataset or corrections, such as a path."""
     try:
         if (folder / AUDIT).exists():

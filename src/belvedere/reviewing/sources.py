@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,32 @@ def _read_run(source: Path, dataset: Dataset | None) -> ReviewItems:
 
 
 def _read_audit(source: Path, dataset: Dataset | None) -> ReviewItems:
-    try:
-        audit: dict[str, Any] = json.loads((source / AUDIT).read_text(encoding="utf-8"))
-        finder, issues = ImageFinder(source, dataset), _read_issues(source / ISSUES, audit.get("spreadsheet") is True)
+    with refuse_damaged(source):
+        audit, issues = read_audit(source)
+        finder = ImageFinder(source, dataset)
         hashes = {issue["image"]: issue.get("sha256") or "" for issue in issues}
         items = [
             *(item for issue in issues if (item := _label_item(issue, finder)) is not None),
             *(item for group in audit["groups"] for item in _group_items(group, hashes, finder)),
         ]
         class_names = dataset.class_names if dataset else tuple(str(name) for name in audit["class_names"])
+    return ReviewItems(source, class_names, sort_items(items), tuple(sorted(finder.missing)))
+
+
+@contextmanager
+def refuse_damaged(source: Path) -> Iterator[None]:
+    """Raise errors from the content of an audit as UsageError."""
+    try:
+        yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
         raise UsageError(f"Cannot read the audit in {source}: {reason}. Run the audit again.") from error
-    return ReviewItems(source, class_names, sort_items(items), tuple(sorted(finder.missing)))
+
+
+def read_audit(source: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Return the content of audit.json, and the rows of issues.csv."""
+    audit: dict[str, Any] = json.loads((source / AUDIT).read_text(encoding="utf-8"))
+    return audit, _read_issues(source / ISSUES, audit.get("spreadsheet") is True)
 
 
 def _read_issues(file: Path, escaped: bool) -> list[dict[str, str]]:

@@ -6,18 +6,20 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Semaphore
+from typing import Annotated
 
 import numpy as np
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from belvedere.errors import InvalidImageError, UsageError
 from belvedere.images.decode import read_input
 from belvedere.inference.embeddings import Embedder
 from belvedere.reviewing.auth import RequestGuard
 from belvedere.reviewing.exploring.pairs import PairFinder
+from belvedere.reviewing.exploring.selection import label_command, save_selection
 from belvedere.reviewing.exploring.sources import ImageMap
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.page_app import NOT_CACHED, Json, add_images, create_page_app, open_renderer
@@ -34,6 +36,14 @@ class SearchRequest(BaseModel):
     image: str  # the file, in Base64
 
 
+class SelectionRequest(BaseModel):
+    """Rows of the map."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rows: Annotated[list[int], Field(min_length=1)]
+
+
 @dataclass(frozen=True)
 class ExploreContext:
     """State of the page."""
@@ -43,6 +53,7 @@ class ExploreContext:
     gallery: Gallery
     embedder: Embedder
     selected: list[int]  # rows that are shown at first
+    label_options: str = ""  # of the command `label`, for the same embeddings
 
 
 def create_app(context: ExploreContext, guard: RequestGuard) -> FastAPI:
@@ -51,7 +62,7 @@ def create_app(context: ExploreContext, guard: RequestGuard) -> FastAPI:
     numbers = [context.gallery.add(each.path, key) for each, key in zip(images.samples, images.hashes, strict=True)]
     add_images(app, context.gallery)
     points = _encode_points(images, context.selected)
-    render, searches = open_renderer({}), Semaphore(MAX_SEARCHES)
+    render = open_renderer({})
 
     @app.get("/")
     def start() -> HTMLResponse:
@@ -70,6 +81,14 @@ def create_app(context: ExploreContext, guard: RequestGuard) -> FastAPI:
     def pairs() -> Json:
         return Json(context.pairs.describe(), headers=NOT_CACHED)
 
+    _add_searches(app, context)
+    _add_selections(app, context)
+    return app
+
+
+def _add_searches(app: FastAPI, context: ExploreContext) -> None:
+    images, searches = context.images, Semaphore(MAX_SEARCHES)
+
     @app.get("/neighbors/{row}")
     def neighbors(row: int) -> Json:
         if not 0 <= row < len(images.samples):
@@ -86,7 +105,19 @@ def create_app(context: ExploreContext, guard: RequestGuard) -> FastAPI:
             vector = embed_example(context.embedder, content)
         return Json({"rows": nearest_rows(images.embeddings, vector)}, headers=NOT_CACHED)
 
-    return app
+
+def _add_selections(app: FastAPI, context: ExploreContext) -> None:
+    images = context.images
+
+    @app.post("/selections")
+    def save(request: SelectionRequest) -> Json:
+        rows = sorted(set(request.rows))
+        if not 0 <= rows[0] <= rows[-1] < len(images.samples):
+            raise UsageError("There is no such image. Reload the page.")
+        table = save_selection(images, rows)
+        return Json(
+            {"table": str(table), "command": label_command(images, table, context.label_options)}, headers=NOT_CACHED
+        )
 
 
 def embed_example(embedder: Embedder, source: bytes | Path) -> NDArray[np.float32]:
@@ -95,7 +126,7 @@ def embed_example(embedder: Embedder, source: bytes | Path) -> NDArray[np.float3
     Raises:
         InvalidImageError: It cannot be read.
     """
-    pixels = read_input(source, embedder.preprocess).pixels
+    pixels = read_input(source, embedder.preprocess, draft=True).pixels  # several times faster
     vector: NDArray[np.float32] = embedder.embed(pixels[None])[0]
     return vector
 

@@ -1,4 +1,7 @@
-"""Finds copies among the images of a map, in a thread: identical files, and images that show the same up to a shift."""
+"""Finds copies among the images of a map, in a thread: identical files, and images that show the same up to a shift.
+
+Those of an audit are known.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,13 +19,17 @@ MAX_PAIRS = 20_000
 class PairFinder:
     """Pairs of rows, as they are found."""
 
-    def __init__(self, samples: Sequence[Sample], hashes: Sequence[str]) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], hashes: Sequence[str], known: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         self._contents = HashedSamples(tuple(samples), tuple(hashes))
-        self.pairs = self._identical()
-        self.is_done = False
+        self.is_done = known is not None
+        self.pairs = self._identical() if known is None else list(known[:MAX_PAIRS])
 
     def start(self) -> None:
-        """Start the search for images that are not identical."""
+        """Start the search for images that are not identical, unless the pairs are known."""
+        if self.is_done:
+            return
         BackgroundThread(self._search, "copies").start()
 
     def _identical(self) -> list[tuple[int, int]]:

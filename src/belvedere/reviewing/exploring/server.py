@@ -13,8 +13,10 @@ from belvedere.inference.model_paths import BUNDLED, is_model_path
 from belvedere.reviewing import auth
 from belvedere.reviewing.embedder import open_embedder
 from belvedere.reviewing.exploring.app import ExploreContext, create_app, embed_example, nearest_rows
+from belvedere.reviewing.exploring.audits import is_audit
 from belvedere.reviewing.exploring.pairs import PairFinder
 from belvedere.reviewing.exploring.projection import PURPOSE
+from belvedere.reviewing.exploring.selection import network_options
 from belvedere.reviewing.exploring.sources import ImageMap, is_run, read_map, select_rows
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.page_server import HOST, PORT, PageServer
@@ -75,11 +77,12 @@ def explore(
     progress: Progress | bool | None = None,
     block: bool = True,
 ) -> BackgroundServer | None:
-    """Serve a page with a dataset or run as a map, until Ctrl-C, or in a thread.
+    """Serve a page with a dataset, run or audit as a map, until Ctrl-C, or in a thread.
 
     Args:
-        source: Labeled images, a folder or table as for `load_dataset`; or a folder that `train` or `evaluate` wrote.
-        data: Dataset of the run, if it was moved.
+        source: Labeled images, a folder or table as for `load_dataset`; or a folder that `train`, `evaluate` or `audit`
+            wrote.
+        data: Dataset of the run or audit, if it was moved.
         model: Model for the embeddings. Default: that of the run, else the bundled one, which needs no download.
         network: Pretrained timm network for the embeddings instead.
         weights: File of its weights; default: downloaded.
@@ -108,7 +111,8 @@ def explore(
         page = stack.enter_context(PageServer("Map", host, port, block=block, limits=LIMITS))
         default = source if is_model_path(source) else BUNDLED
         embedder = open_embedder(model, network, weights, progress, default)
-        context = _make_context(read_map(source, data, embedder, progress), embedder, image, cell)
+        options = network_options(source if default == source and network is model is None else model, network, weights)
+        context = _make_context(read_map(source, data, embedder, progress), embedder, image, cell, options)
         if block:
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
         page.log_address(progress)
@@ -126,14 +130,16 @@ def _check_arguments(
 ) -> None:
     if image is not None and cell is not None:
         raise UsageError("`image` and `cell` exclude each other. Leave one out.")
-    if data is not None and not is_run(source):
-        raise UsageError(f"`data` is the dataset of a run, and {source} is no run folder. Leave it out.")
+    if data is not None and not is_run(source) and not is_audit(source):
+        raise UsageError(f"`data` is the dataset of a run or audit, and {source} is neither. Leave it out.")
 
 
-def _make_context(images: ImageMap, embedder: Embedder, image: Path | str | None, cell: str | None) -> ExploreContext:
+def _make_context(
+    images: ImageMap, embedder: Embedder, image: Path | str | None, cell: str | None, label_options: str
+) -> ExploreContext:
     selected = select_rows(images, image, cell)
     if image is not None:
         vector = images.embeddings[selected[0]] if selected else embed_example(embedder, Path(image))
         selected = list(dict.fromkeys([*selected, *nearest_rows(images.embeddings, vector)]))
-    pairs = PairFinder(images.samples, images.hashes)
-    return ExploreContext(images, pairs, Gallery(), embedder, selected)
+    pairs = PairFinder(images.samples, images.hashes, images.pairs)
+    return ExploreContext(images, pairs, Gallery(), embedder, selected, label_options)

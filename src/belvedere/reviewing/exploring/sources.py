@@ -1,4 +1,4 @@
-"""Collects the images of a map, with what is known of each: label, split, prediction, confidence, group."""
+"""Collects the images of a map, with what is known of each: label, split, prediction, confidence, group, issue."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import UsageError
 from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
 from belvedere.inference.embeddings import Embedder, Embeddings, read_embeddings
+from belvedere.reviewing.exploring.audits import AuditIssues, is_audit, read_audit_issues
 from belvedere.reviewing.exploring.projection import project
 from belvedere.reviewing.items import ImageFinder
-from belvedere.reviewing.server import load_data
+from belvedere.reviewing.server import CORRECTIONS_KEY, load_data, read_configured
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count
 from belvedere.types.data import NONE_OF_THESE, DataWarning, Sample
@@ -35,6 +36,7 @@ class ImageMap:
     embeddings: NDArray[np.float32]  # (N, D), of length 1
     columns: Mapping[str, tuple[str, ...]]  # name -> N values
     confidence: NDArray[np.float32]  # (N,), NaN where not predicted
+    pairs: tuple[tuple[int, int], ...] | None = None  # rows of copies that an audit found; None: not audited
 
 
 def is_run(source: Path) -> bool:
@@ -43,14 +45,17 @@ def is_run(source: Path) -> bool:
 
 
 def read_map(source: Path, data: Dataset | Path | str | None, embedder: Embedder, progress: Progress) -> ImageMap:
-    """Read the images of a dataset, or of a run and its dataset, embed and place them.
+    """Read the images of a dataset, or of a run or audit and its dataset, embed and place them.
 
     Raises:
-        UsageError: There are too few images that can be read.
+        UsageError: There are too few images that can be read, or the dataset of an audit is not found.
         BelvedereError: The dataset, the predictions or the cache cannot be read.
     """
     predictions: dict[Path, Prediction] = {}
-    if is_run(source):
+    issues = None
+    if is_audit(source):
+        samples, issues = _samples_of_audit(source, data, progress), read_audit_issues(source)
+    elif is_run(source):
         dataset = load_data(source, data, None, progress)
         samples = _samples_of_run(source, dataset, predictions, progress)
     else:
@@ -63,7 +68,16 @@ def read_map(source: Path, data: Dataset | Path | str | None, embedder: Embedder
         progress.log_warnings([DataWarning(f"{count(len(names), 'image')} not on the map: cannot be read", names)])
     if len(embeddings.samples) < MIN_IMAGES:
         raise UsageError(f"A map needs {MIN_IMAGES} images that can be read. {source} has {len(embeddings.samples)}.")
-    return _to_map(source, embeddings, predictions, progress)
+    return _to_map(source, embeddings, predictions, issues, progress)
+
+
+def _samples_of_audit(source: Path, data: Dataset | Path | str | None, progress: Progress) -> list[Sample]:
+    """Return the images of the dataset, with the corrections of the audit."""
+    corrections = read_configured(source, CORRECTIONS_KEY)
+    dataset = load_data(source, data, None if corrections is None else Path(corrections), progress)
+    if dataset is None:
+        raise UsageError(f"The dataset of the audit {source} cannot be read. Give it as `data`.")
+    return list(dataset.samples)
 
 
 def _samples_of_run(
@@ -84,7 +98,11 @@ def _samples_of_run(
 
 
 def _to_map(
-    source: Path, embeddings: Embeddings, predictions: Mapping[Path, Prediction], progress: Progress
+    source: Path,
+    embeddings: Embeddings,
+    predictions: Mapping[Path, Prediction],
+    issues: AuditIssues | None,
+    progress: Progress,
 ) -> ImageMap:
     known = [predictions.get(sample.path.absolute()) for sample in embeddings.samples]
     values = embeddings.values / np.maximum(np.linalg.norm(embeddings.values, axis=1, keepdims=True), 1e-9)
@@ -95,13 +113,17 @@ def _to_map(
         hashes=embeddings.hashes,
         positions=project(values, contents.hashes, progress),
         embeddings=values,
-        columns=_columns(embeddings.samples, known),
+        columns=_columns(embeddings, known, issues),
         confidence=np.array([np.nan if each is None else each.confidence for each in known], np.float32),
+        pairs=None if issues is None else issues.list_pairs(embeddings.samples, embeddings.hashes),
     )
 
 
-def _columns(samples: Sequence[Sample], known: Sequence[Prediction | None]) -> dict[str, tuple[str, ...]]:
+def _columns(
+    embeddings: Embeddings, known: Sequence[Prediction | None], issues: AuditIssues | None
+) -> dict[str, tuple[str, ...]]:
     """Return what images can be colored by; columns with one value are left out, but for the label."""
+    samples = embeddings.samples
     columns = {
         "label": tuple(sample.label for sample in samples),
         "prediction": tuple(NOT_PREDICTED if each is None else str(each.predicted_label) for each in known),
@@ -113,6 +135,7 @@ def _columns(samples: Sequence[Sample], known: Sequence[Prediction | None]) -> d
             NOT_PREDICTED if each is None else NONE_OF_THESE if each.none_of_these else "one of the classes"
             for each in known
         ),
+        "issue": () if issues is None else issues.list_issue_types(samples, embeddings.hashes),
         "split": tuple(sample.split or "none" for sample in samples),
         "group": tuple(sample.group or "none" for sample in samples),
     }

@@ -68,7 +68,7 @@ def list_commands(store: LabelStore, table: Path, network_options: str) -> list[
     data, teacher = shlex.quote(str(table)), shlex.quote(str(run))
     recipe = "probe" if network_options or store.num_labeled() < MIN_QUICK else "quick"
     commands = [f"belvedere train {data} --recipe {recipe}{network_options} --out {teacher}"]
-    if store.num_left() >= MIN_DISTILLED:
+    if store.num_left() >= MIN_DISTILLED and store.pool.root.is_dir():
         pool, small = shlex.quote(str(store.pool.root)), shlex.quote(f"{run}-small")
         commands.append(f"belvedere train {data} --teacher {teacher} --unlabeled {pool} --out {small}")
     return commands

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from belvedere.data.hashing import hash_samples
+from belvedere.data.table_samples import read_table
 from belvedere.errors import DatasetError
 from belvedere.images.listing import SkippedFiles, list_images
 from belvedere.inference.embeddings import Embedder, read_embeddings
@@ -42,14 +43,14 @@ class Pool:
 
 
 def read_pool(folder: Path, embedder: Embedder, progress: Progress) -> Pool:
-    """Read the images below a folder.
+    """Read the images below a folder, or those of a table, whose labels are not used.
 
     Raises:
         DatasetError: It does not exist or cannot be read, or no image in it can be.
         CacheError: The embeddings cannot be cached.
     """
     paths, skipped = _list(folder)
-    samples = [Sample(path, str(path.relative_to(folder)), "", None) for path in paths]
+    samples = [Sample(path, str(path.relative_to(folder) if folder.is_dir() else path), "", None) for path in paths]
     hashed = hash_samples(samples, progress)
     first: dict[str, int] = {}
     copies: dict[str, tuple[Path, ...]] = {}
@@ -68,6 +69,8 @@ def read_pool(folder: Path, embedder: Embedder, progress: Progress) -> Pool:
 
 def _list(folder: Path) -> tuple[list[Path], SkippedFiles]:
     skipped = SkippedFiles()
+    if folder.is_file():
+        return [sample.path for sample in read_table(folder)[0]], skipped
     try:
         paths = list(list_images(folder, skipped))
     except OSError as error:

@@ -95,7 +95,7 @@ def label(
     A linear probe on the embeddings is fitted again after every few labels. It suggests classes and chooses images.
 
     Args:
-        data: Folder of images, labeled or not; its folders are no labels.
+        data: Folder or table of images, labeled or not; its folders and labels are not used.
         classes: Names of classes. More can be added on the page.
         model: Model for the embeddings; default: the bundled one, which needs no download.
         network: Pretrained timm network for the embeddings instead.

@@ -8,7 +8,7 @@ const MOVE_PIXELS = 4; // less is a click
 const UNKNOWN = ["not predicted", "none"];
 
 const $ = (id) => document.getElementById(id);
-const canvas = $("points");
+const map = $("map");
 const overlay = $("overlay");
 let scatter = null;
 let points = null; // of the server, with arrays
@@ -55,7 +55,7 @@ async function start() {
   for (const column of points.columns) $("color").add(new Option(column.name, column.name));
   if (points.confidence) $("color").add(new Option("confidence", "confidence"));
   try {
-    scatter = new Scatter(canvas, points.positions);
+    scatter = new Scatter($("points"), map, points.positions);
     window.scatter = scatter;
   } catch (error) {
     say(error.message, true);
@@ -91,15 +91,19 @@ function valueColors(column) {
 function recolor() {
   const column = points.columns.find((each) => each.name === $("color").value);
   const bytes = new Uint8Array(4 * points.count).fill(205); // slightly transparent
+  const rows = Uint32Array.from({ length: points.count }, (_, row) => row); // in the order drawn, rare values on top
   if (column) {
     const { order, colors } = valueColors(column);
     const shades = colors.map(toBytes);
     for (let row = 0; row < points.count; row += 1) bytes.set(shades[column.codes[row]], 4 * row);
+    rows.sort((a, b) => column.counts[column.codes[b]] - column.counts[column.codes[a]] || a - b);
     fillLegend(order.map((code) => ({ text: column.values[code], color: colors[code], number: column.counts[code], rows: () => rowsWith((row) => column.codes[row] === code) })));
   } else {
     colorByConfidence(bytes);
+    const confidence = points.confidence.map((value) => (Number.isNaN(value) ? 2 : value));
+    rows.sort((a, b) => confidence[b] - confidence[a]);
   }
-  scatter?.setColors(bytes);
+  scatter?.setColors(bytes, rows);
   $("legend-title").textContent = `Color: ${$("color").value}`;
 }
 
@@ -150,7 +154,8 @@ function select(rows, title) {
   const number = `${rows.length.toLocaleString("en")} ${rows.length === 1 ? "image" : "images"}`;
   const more = rows.length > GRID_IMAGES ? `, the first ${GRID_IMAGES} shown` : "";
   $("chosen").textContent = rows.length ? `${title}: ${number}${more}` : "No image selected";
-  $("table").disabled = $("clear").disabled = !rows.length;
+  $("label").disabled = $("table").disabled = $("clear").disabled = !rows.length;
+  $("command").hidden = true;
   $("hint").hidden = rows.length > 0;
   $("grid").replaceChildren(...rows.slice(0, GRID_IMAGES).map(makeTile));
   say(rows.length ? `${title}: ${number} selected.` : "");
@@ -203,9 +208,27 @@ async function searchExample() {
     reader.addEventListener("error", () => reject(new Error("The file cannot be read.")));
     reader.readAsDataURL(file);
   });
-  const body = JSON.stringify({ image: url.slice(url.indexOf(",") + 1) });
-  const found = await fetchJson("/search", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const found = await postJson("/search", { image: url.slice(url.indexOf(",") + 1) });
+  $("example").value = ""; // the same file can be chosen again
   select(found.rows, `Most like ${file.name}`);
+}
+
+function postJson(url, content) {
+  return fetchJson(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
+}
+
+// Saves the selection on the server's disk, and shows the command that labels it.
+async function labelSelection() {
+  const saved = await postJson("/selections", { rows: selection });
+  $("command").querySelector("pre").textContent = saved.command;
+  $("command").hidden = false;
+  $("copy").hidden = !navigator.clipboard; // only this machine's addresses have one
+  say(`Saved as ${saved.table}.`);
+}
+
+async function copyCommand() {
+  await navigator.clipboard.writeText($("command").querySelector("pre").textContent);
+  say("Copied.");
 }
 
 function saveTable() {
@@ -227,14 +250,15 @@ function saveTable() {
 }
 
 function place(event) {
-  const box = canvas.getBoundingClientRect();
-  return [event.clientX - box.left, event.clientY - box.top];
+  const box = map.getBoundingClientRect();
+  return [event.clientX - box.left - map.clientLeft, event.clientY - box.top - map.clientTop];
 }
 
 function drawLasso() {
   const pen = overlay.getContext("2d");
-  [overlay.width, overlay.height] = [overlay.clientWidth, overlay.clientHeight];
+  overlay.hidden = !lasso; // shown, it takes time in each frame
   if (!lasso) return;
+  [overlay.width, overlay.height] = [overlay.clientWidth, overlay.clientHeight];
   pen.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
   pen.lineWidth = 2;
   pen.setLineDash([6, 4]);
@@ -245,17 +269,17 @@ function drawLasso() {
 
 function setLasso(on) {
   $("lasso").setAttribute("aria-pressed", String(on));
-  $("map").classList.toggle("lassoing", on);
+  map.classList.toggle("lassoing", on);
 }
 
-canvas.addEventListener("pointerdown", (event) => {
+map.addEventListener("pointerdown", (event) => {
   if (!scatter) return;
-  canvas.setPointerCapture(event.pointerId);
+  map.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, { start: place(event), last: place(event) });
   if (pointers.size === 1 && (event.shiftKey || $("lasso").getAttribute("aria-pressed") === "true")) lasso = [place(event)];
 });
 
-canvas.addEventListener("pointermove", (event) => {
+map.addEventListener("pointermove", (event) => {
   const pointer = pointers.get(event.pointerId);
   const [x, y] = place(event);
   if (!pointer) {
@@ -303,9 +327,9 @@ function endPointer(event) {
   }
 }
 
-canvas.addEventListener("pointerup", endPointer);
-canvas.addEventListener("pointercancel", endPointer);
-canvas.addEventListener("pointerleave", () => { $("preview").hidden = true; });
+map.addEventListener("pointerup", endPointer);
+map.addEventListener("pointercancel", endPointer);
+map.addEventListener("pointerleave", () => { $("preview").hidden = true; });
 
 function preview(x, y) {
   const row = scatter.nearest(x, y);
@@ -316,20 +340,20 @@ function preview(x, y) {
   }
 }
 
-canvas.addEventListener("wheel", (event) => {
+map.addEventListener("wheel", (event) => {
   event.preventDefault();
   scatter?.zoomAt(Math.exp(-event.deltaY * 0.0016), ...place(event));
 }, { passive: false });
 
-canvas.addEventListener("keydown", (event) => {
+map.addEventListener("keydown", (event) => {
   const step = 60;
   const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-  const middle = [canvas.clientWidth / 2, canvas.clientHeight / 2];
+  const middle = [map.clientWidth / 2, map.clientHeight / 2];
   if (moves[event.key]) scatter?.pan(...moves[event.key]);
   else if (event.key === "+" || event.key === "=") scatter?.zoomAt(1.3, ...middle);
   else if (event.key === "-") scatter?.zoomAt(1 / 1.3, ...middle);
   else if (event.key === "0") scatter?.reset();
-  else if (event.key === "Enter" && scatter) attempt(() => findNeighbors(Math.max(0, scatter.nearest(...middle, canvas.clientWidth))));
+  else if (event.key === "Enter" && scatter) attempt(() => findNeighbors(Math.max(0, scatter.nearest(...middle, map.clientWidth))));
   else return;
   event.preventDefault();
 });
@@ -340,6 +364,8 @@ $("lasso").addEventListener("click", () => setLasso($("lasso").getAttribute("ari
 $("reset").addEventListener("click", () => scatter?.reset());
 $("clear").addEventListener("click", () => select([], ""));
 $("table").addEventListener("click", saveTable);
+$("label").addEventListener("click", () => attempt(labelSelection));
+$("copy").addEventListener("click", () => attempt(copyCommand));
 $("example").addEventListener("change", () => attempt(searchExample));
 $("previous").addEventListener("click", () => enlarge(shown - 1));
 $("next").addEventListener("click", () => enlarge(shown + 1));

@@ -11,15 +11,20 @@ void main() {
   gl_FragColor = flat_color.a > 0.0 ? flat_color : shade;
 }`;
 const MAX_ZOOM = 400;
-const FRAME_MILLISECONDS = 30; // slower than this while the map moves, and fewer points are drawn until it rests
-const MIN_DETAIL = 4000; // points drawn at least
+const MARGIN = 0.25; // of the width and height, drawn on each side beyond the map, for movements without drawing
+const MAX_STRETCH = 1.6; // of the drawing by a movement, before it is drawn again
+const FRAME_MILLISECONDS = 30; // slower than this, and the next drawing during a movement has fewer points
+const [MIN_DETAIL, FIRST_DETAIL] = [4000, 16000]; // points drawn during a movement: at least, and at first
+const DARK = "(prefers-color-scheme: dark)";
 const REST_MILLISECONDS = 180;
 const MIN_ROUND = 4; // pixels of a point, below which it is a square
 
 class Scatter {
+  // frame: what is seen of the canvas, which is larger by the margin.
   // places: Float32Array of x and y from -1 to 1; the y axis points up.
-  constructor(canvas, places) {
+  constructor(canvas, frame, places) {
     this.canvas = canvas;
+    this.frame = frame;
     this.places = places;
     this.count = places.length / 2;
     this.zoom = 1;
@@ -27,17 +32,19 @@ class Scatter {
     this.selected = 0;
     this.pairs = 0;
     this.showsLines = false;
-    this.frames = 0; // drawn so far
-    this.detail = this.count; // points drawn while the map moves
-    this.last = 0; // time of the last frame of a movement
-    this.gl = canvas.getContext("webgl", { antialias: false, premultipliedAlpha: false });
+    this.drawn = { zoom: 1, center: [0, 0] }; // view of the drawing on the canvas
+    this.detail = Math.min(this.count, FIRST_DETAIL); // points drawn while the map moves
+    canvas.style.inset = `${-100 * MARGIN}%`;
+    canvas.style.width = canvas.style.height = `${100 + 200 * MARGIN}%`;
+    this.gl = canvas.getContext("webgl", { alpha: false, antialias: false, depth: false });
     if (!this.gl) throw new Error("This browser has no WebGL, which the map needs. The colors beside it select images.");
     this.buffers = {};
     this.indices = {};
     this.prepare();
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => { this.prepare(); this.draw(); });
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    matchMedia(DARK).addEventListener("change", () => this.draw());
+    new ResizeObserver(() => this.draw()).observe(frame);
   }
 
   prepare() {
@@ -57,7 +64,7 @@ class Scatter {
     gl.blendFuncSeparate(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA, gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     this.fill("places", gl.ARRAY_BUFFER, this.places);
     this.indices.sample ??= shuffledRows(this.count);
-    if (this.colors) this.setColors(this.colors);
+    if (this.colors) this.setColors(this.colors, this.indices.all);
     for (const [name, rows] of Object.entries(this.indices)) this.setRows(name, rows);
   }
 
@@ -68,60 +75,81 @@ class Scatter {
     gl.bufferData(target, data, gl.STATIC_DRAW);
   }
 
-  // colors: Uint8Array of red, green, blue and alpha for each point.
-  setColors(colors) {
+  // colors: Uint8Array of red, green, blue and alpha for each point. rows: Points in the order drawn.
+  setColors(colors, rows) {
     this.colors = colors;
     this.fill("colors", this.gl.ARRAY_BUFFER, colors);
-    this.draw();
+    this.setRows("all", rows);
   }
 
-  // name: "selected" or "sample", rows of points; or "pairs", two rows for each line.
+  // name: "all", "selected" or "sample", rows of points; or "pairs", two rows for each line.
   setRows(name, rows) {
     this.indices = { ...this.indices, [name]: rows };
     this.gl.getExtension("OES_element_index_uint"); // more than 65,536 points
     this.fill(`${name}-rows`, this.gl.ELEMENT_ARRAY_BUFFER, Uint32Array.from(rows));
-    if (name !== "sample") this[name] = rows.length;
+    this[name] = rows.length;
     this.draw();
   }
 
+  // Draws all points.
   draw() {
-    if (this.pending) return;
-    this.pending = true;
-    requestAnimationFrame(() => { this.pending = false; this.render(); });
+    this.isMoving = false;
+    this.schedule();
   }
 
-  // Draws a frame of a movement, with as many points as are fast enough, and all points once it rests.
+  // Moves the drawing, and draws all points once it rests.
   move() {
     this.isMoving = true;
     clearTimeout(this.rest);
-    this.rest = setTimeout(() => {
-      this.isMoving = false;
-      this.last = 0;
-      this.draw();
-    }, REST_MILLISECONDS);
-    this.draw();
+    this.rest = setTimeout(() => this.draw(), REST_MILLISECONDS);
+    this.schedule();
   }
 
-  adapt() {
-    const now = performance.now();
-    if (this.isMoving && this.last) {
-      const factor = now - this.last > FRAME_MILLISECONDS ? 0.6 : 1.15;
-      this.detail = Math.round(Math.min(this.count, Math.max(MIN_DETAIL, this.detail * factor)));
-    }
-    this.last = this.isMoving ? now : 0;
+  schedule() {
+    if (this.pending) return;
+    this.pending = true;
+    requestAnimationFrame(() => {
+      this.pending = false;
+      if (!this.isMoving || !this.shift()) this.render();
+    });
+  }
+
+  // Moves and stretches the drawing as it is, without drawing, which takes long without a graphics processor; returns
+  // whether it shows enough.
+  shift() {
+    const { clientWidth: width, clientHeight: height } = this.frame;
+    const stretch = this.zoom / this.drawn.zoom;
+    const [sx, sy] = this.scales();
+    const dx = ((this.drawn.center[0] - this.center[0]) * sx * width) / 2;
+    const dy = ((this.center[1] - this.drawn.center[1]) * sy * height) / 2;
+    const reach = stretch * (0.5 + MARGIN) - 0.5;
+    if (stretch > MAX_STRETCH || Math.abs(dx) > reach * width || Math.abs(dy) > reach * height) return false;
+    this.canvas.style.transform = `translate(${dx}px, ${dy}px) scale(${stretch})`;
+    return true;
+  }
+
+  // Measures the frames after a drawing with few points.
+  async adapt() {
+    const times = [performance.now()];
+    for (let i = 0; i < 3; i += 1) times.push(await new Promise(requestAnimationFrame));
+    const slowest = Math.max(...times.slice(1).map((time, i) => time - times[i]));
+    const factor = slowest > FRAME_MILLISECONDS ? 0.6 : 1.3;
+    this.detail = Math.round(Math.min(this.count, Math.max(MIN_DETAIL, this.detail * factor)));
   }
 
   render() {
-    this.adapt();
+    if (this.isMoving) this.adapt();
+    this.drawn = { zoom: this.zoom, center: this.center };
+    this.canvas.style.transform = "";
     const { gl, canvas, uniforms } = this;
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     gl.viewport(0, 0, width, height);
-    gl.clearColor(0, 0, 0, 0);
+    gl.clearColor(...this.paper(), 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
     if (!this.colors || !width || !height) return;
-    const [sx, sy] = this.scales();
+    const [sx, sy] = this.scales().map((scale) => scale / (1 + 2 * MARGIN));
     gl.uniform2f(uniforms.scale, sx, sy);
     gl.uniform2f(uniforms.offset, -this.center[0] * sx, -this.center[1] * sy);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.places);
@@ -138,7 +166,7 @@ class Scatter {
     gl.uniform1f(uniforms.round, size < MIN_ROUND ? 0 : 1);
     gl.uniform1f(uniforms.size, size);
     if (this.isMoving && this.detail < this.count) this.drawRows("sample", gl.POINTS, this.detail);
-    else gl.drawArrays(gl.POINTS, 0, this.count);
+    else this.drawRows("all", gl.POINTS, this.count);
     if (this.selected) {
       gl.uniform1f(uniforms.size, size + 5 * ratio);
       gl.uniform4f(uniforms.flat_color, ...this.ink(1));
@@ -147,7 +175,6 @@ class Scatter {
       gl.uniform1f(uniforms.size, size + 1.5 * ratio);
       this.drawRows("selected", gl.POINTS, this.selected);
     }
-    this.frames += 1;
   }
 
   drawRows(name, mode, length) {
@@ -156,24 +183,29 @@ class Scatter {
   }
 
   ink(alpha) {
-    return matchMedia("(prefers-color-scheme: dark)").matches ? [0.9, 0.92, 0.95, alpha] : [0.1, 0.15, 0.2, alpha];
+    return matchMedia(DARK).matches ? [0.9, 0.92, 0.95, alpha] : [0.1, 0.15, 0.2, alpha];
+  }
+
+  paper() {
+    return getComputedStyle(this.frame).backgroundColor.match(/\d+/g).slice(0, 3).map((value) => value / 255);
   }
 
   pointSize() {
-    return Math.min(14, Math.max(2.2, 160 / Math.sqrt(this.count)) * Math.sqrt(Math.sqrt(this.zoom)));
+    const side = Math.min(600, this.frame.clientWidth, this.frame.clientHeight); // less on a phone
+    return Math.min(14, Math.max(2.2, (side / 3.75) / Math.sqrt(this.count)) * Math.sqrt(Math.sqrt(this.zoom)));
   }
 
-  // Factors from places to the canvas from -1 to 1, which keep the shape of the map.
+  // Factors from places to the frame from -1 to 1, which keep the shape of the map.
   scales() {
-    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const { clientWidth: width, clientHeight: height } = this.frame;
     const side = Math.min(width, height) * 0.95 * this.zoom;
     return [side / width, side / height];
   }
 
-  // Pixels of the canvas to a place on the map, and back.
+  // Pixels of the frame to a place on the map.
   toPlace(x, y) {
     const [sx, sy] = this.scales();
-    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const { clientWidth: width, clientHeight: height } = this.frame;
     return [((2 * x) / width - 1) / sx + this.center[0], (1 - (2 * y) / height) / sy + this.center[1]];
   }
 
@@ -214,9 +246,12 @@ class Scatter {
   // Returns the rows inside a polygon of pixels.
   inside(polygon) {
     const corners = polygon.map(([x, y]) => this.toPlace(x, y));
+    const [xs, ys] = [0, 1].map((axis) => Float64Array.from(corners, (corner) => corner[axis]));
+    const [low, high] = [Math.min(...ys), Math.max(...ys)];
     const rows = [];
     for (let row = 0; row < this.count; row += 1) {
-      if (isInside(this.places[2 * row], this.places[2 * row + 1], corners)) rows.push(row);
+      const y = this.places[2 * row + 1];
+      if (y >= low && y <= high && isInside(this.places[2 * row], y, xs, ys)) rows.push(row);
     }
     return rows;
   }
@@ -238,12 +273,10 @@ function clamp(value) {
   return Math.min(1.2, Math.max(-1.2, value));
 }
 
-function isInside(x, y, corners) {
+function isInside(x, y, xs, ys) {
   let inside = false;
-  for (let i = 0, j = corners.length - 1; i < corners.length; j = i, i += 1) {
-    const [xi, yi] = corners[i];
-    const [xj, yj] = corners[j];
-    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) inside = !inside;
+  for (let i = 0, j = xs.length - 1; i < xs.length; j = i, i += 1) {
+    if (ys[i] > y !== ys[j] > y && x < ((xs[j] - xs[i]) * (y - ys[i])) / (ys[j] - ys[i]) + xs[i]) inside = !inside;
   }
   return inside;
 }
