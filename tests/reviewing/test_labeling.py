@@ -100,7 +100,7 @@ def test_a_class_that_the_probe_does_not_have_yet_is_not_sought() -> None:
     for label in range(2):
         labels[np.flatnonzero(truth == label)[:12]] = label
     rows = np.flatnonzero(labels >= 0)
-    probabilities = fit_probe(features, rows, labels[rows], 2).probabilities(features.values)
+    probabilities = fit_probe(features, rows, labels[rows], 3).probabilities(features.values)
     labels[np.flatnonzero(truth == 2)[0]] = 2  # after the fit
     order.typical = []
     found = order.choose(labels, labels == UNLABELED, probabilities, 20)
@@ -319,6 +319,33 @@ def test_a_grid_has_similar_images_of_one_prediction(pool: Pool) -> None:
     shown = client.get("/labeled", params={"tab": TAB, "class_name": "green"}).text
     assert len(re.findall("data-row=", shown)) == counts["green"]
     assert client.get("/labeled", params={"tab": TAB, "class_name": "purple"}).status_code == 409
+
+
+def test_suggestions_name_the_right_class_after_an_undo_removes_one(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(pool)
+    session = client.session
+    rows = {name: [row for row, each in enumerate(pool.samples) if each.name.startswith(name)] for name in CLASS_NAMES}
+    first, second, third = CLASS_NAMES
+    oldest = client.change("/labels", rows=rows[first][:2], label=first, is_new=True)
+    client.change("/labels", rows=rows[second][:6], label=second, is_new=True)
+    client.change("/labels", rows=rows[third][:2], label=third, is_new=True)  # a rare class
+    assert session.fit_once()
+    session.order.typical = []  # as if they had been labeled
+    monkeypatch.setattr(session.order, "random_shortage", lambda *_: 0)
+    assert "Perhaps" in client.get("/questions/next", params={"tab": TAB}).text
+    client.change("/undo", step=oldest["step"])  # before the next fit
+    assert session.store.class_names == (second, third)
+    for name in (second, third):
+        assert (session.suggest(rows[name][-1]) or ("",))[0] == name
+    assert f"Is this {third}?" in client.get(f"/questions/{rows[third][-1]}", params={"tab": OTHER}).text
+    shown = client.get("/questions/next", params={"tab": "ef" * 8}).text
+    assert f"Perhaps {third}" in shown
+    assert f'class="path">{third}/' in shown  # the rare class is sought by its own probabilities
+    assert first not in session.class_probabilities(0)
+    client.change("/labels", rows=[0], label="new", is_new=True)
+    assert session.class_probabilities(0)["new"] == 0
 
 
 def test_the_panel_tells_the_accuracy_once_it_is_known(pool: Pool) -> None:

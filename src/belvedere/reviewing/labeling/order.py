@@ -34,7 +34,8 @@ class Question:
 
     row: int
     reason: str  # "typical", "uncertain", "rare" or "random"
-    rare_class: int = -1  # that is sought
+    rare_class: int = -1  # that is sought, of the classes at the time of the choice
+    class_name: str = ""  # of it
 
 
 class QuestionOrder:
@@ -61,7 +62,7 @@ class QuestionOrder:
         Args:
             labels: (N,) class of each image, `UNLABELED` or `NO_CLASS`.
             open_rows: (N,) whether the image may be asked about.
-            probabilities: (N, K) of the present probe; None before the first.
+            probabilities: (N, K) of the present probe, 0 for a newer class; None before the first probe.
             count: Number of questions; fewer if fewer images are open.
         """
         free, shortage = open_rows.copy(), self.random_shortage(labels, open_rows)
@@ -110,8 +111,7 @@ class _Candidates:
         self._chosen: list[int] = []
         if probabilities is not None:
             self._scores = _uncertainty(probabilities)
-            num_fitted = probabilities.shape[1]  # a class may be newer than the probe
-            self._rare = [each for each in find_rare_classes(labels, num_fitted) if each < num_fitted]
+            self._rare = find_rare_classes(labels, probabilities.shape[1])
 
     def next(self, free: NDArray[np.bool_], position: int) -> Question:
         typical = next((row for row in self._typical if free[row]), None)

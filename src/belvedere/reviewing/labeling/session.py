@@ -4,7 +4,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from belvedere.reviewing.labeling.order import (
     CHOSEN,
     NO_CLASS,
     RANDOM,
+    RARE,
     UNLABELED,
     Question,
     QuestionOrder,
@@ -39,12 +40,19 @@ MIN_GRID_COSINE = 0.3  # of images shown with the one asked about
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe, its predictions and estimates."""
+    """Predictions of a probe."""
 
-    class_names: tuple[str, ...]  # K, at that time
-    probe: Probe
+    class_names: tuple[str, ...]  # K
     probabilities: Floats  # (N, K)
     predicted: Labels  # (N,)
+
+    def select(self, class_names: tuple[str, ...]) -> "Fitted":
+        """Return the predictions of some classes, one at least; 0 for those that the probe does not have."""
+        if class_names == self.class_names:
+            return self
+        columns = [self.class_names.index(name) if name in self.class_names else -1 for name in class_names]
+        probabilities = np.pad(self.probabilities, ((0, 0), (0, 1)))[:, columns]
+        return Fitted(class_names, probabilities, probabilities.argmax(1))
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,21 @@ class LabelingSession:
         self.recalls: dict[str, float] = {}  # of the labeled images, by class
         self.lock = threading.RLock()
         self.order = QuestionOrder(pool.features, pool.random_order)
-        self.fitted: Fitted | None = None
+        self._fitted: Fitted | None = None
         self._clock = clock
         self._tabs: defaultdict[str, _Tab] = defaultdict(_Tab)
         self._changed, self._stopped = threading.Event(), threading.Event()
         self._changed.set()
         self._thread = BackgroundThread(self._fit_until_stopped, "labeling")
+
+    @property
+    def fitted(self) -> Fitted | None:
+        """The latest predictions, of the present classes: these may have changed since the fit."""
+        with self.lock:
+            if self._fitted is not None:
+                class_names = self.store.class_names
+                self._fitted = self._fitted.select(class_names) if class_names else None
+            return self._fitted
 
     def start(self) -> None:
         """Fit in a thread, until `stop`."""
@@ -154,16 +171,16 @@ class LabelingSession:
             return question, rows
 
     def suggest(self, row: int) -> tuple[str, float] | None:
-        """Return the predicted class of an image and its probability; None before the first fit."""
-        probabilities = self.class_probabilities(row)
-        return max(probabilities.items(), key=lambda each: each[1]) if probabilities else None
+        """Return the predicted class of an image and its probability; None if the probe has no present class."""
+        found = max(self.class_probabilities(row).items(), key=lambda each: each[1], default=("", 0.0))
+        return found if found[1] else None
 
     def class_probabilities(self, row: int) -> dict[str, float]:
         """Return the probability of each class for an image; empty before the first fit."""
-        with self.lock:
-            if self.fitted is None:
-                return {}
-            return dict(zip(self.fitted.class_names, map(float, self.fitted.probabilities[row]), strict=True))
+        fitted = self.fitted
+        if fitted is None:
+            return {}
+        return dict(zip(fitted.class_names, map(float, fitted.probabilities[row]), strict=True))
 
     def similar(self, row: int, count: int, tab: str, *, any_class: bool = False) -> list[int]:
         """Return the open images that are most similar to one, most similar first.
@@ -173,8 +190,8 @@ class LabelingSession:
         with self.lock:
             cosines = self.order.directions @ self.order.directions[row]
             is_candidate = self._open_rows(tab) & (cosines >= MIN_GRID_COSINE)
-            if self.fitted is not None and not any_class:
-                is_candidate &= self.fitted.predicted == self.fitted.predicted[row]
+            if (fitted := self.fitted) is not None and not any_class:
+                is_candidate &= fitted.predicted == fitted.predicted[row]
             is_candidate[row] = False
             rows = np.flatnonzero(is_candidate)
             return [int(each) for each in rows[np.argsort(-cosines[rows], kind="stable")[:count]]]
@@ -189,15 +206,14 @@ class LabelingSession:
         rows = np.flatnonzero(labels >= 0)
         if not len(rows):
             with self.lock:
-                self.fitted, self.forecast = None, None
+                self._fitted, self.forecast = None, None
             return False
         features = self.pool.features
         probe = fit_probe(features, rows, labels[rows], len(class_names))
         probabilities = probe.probabilities(features.values)
-        fitted = Fitted(class_names, probe, probabilities, probabilities.argmax(1))
         with self.lock:
-            self.fitted = fitted
-        self._estimate(labels, version, skipped, fitted)
+            self._fitted = Fitted(class_names, probabilities, probabilities.argmax(1))
+        self._estimate(labels, version, skipped, probe, class_names)
         return True
 
     def _fit_until_stopped(self) -> None:
@@ -208,30 +224,33 @@ class LabelingSession:
                 return
             self.fit_once()
 
-    def _estimate(self, labels: Labels, version: int, skipped: set[int], fitted: Fitted) -> None:
-        features, num_classes = self.pool.features, len(fitted.class_names)
+    def _estimate(
+        self, labels: Labels, version: int, skipped: set[int], probe: Probe, class_names: tuple[str, ...]
+    ) -> None:
+        features, num_classes = self.pool.features, len(class_names)
         held_out = predict_held_out(features, labels, num_classes)
         accuracy, expected = None, None
         if held_out is not None:
             sample = find_random_sample(labels, self.order.random_order, skipped)
             no_class = np.flatnonzero(labels == NO_CLASS)
-            accuracy = estimate_accuracy(features, held_out, sample, fitted.probe, no_class)
+            accuracy = estimate_accuracy(features, held_out, sample, probe, no_class)
         if accuracy is not None:
             expected = forecast(features, labels, accuracy, num_classes, version)
         num_labels = int((labels >= 0).sum())
         with self.lock:
             recalls = {} if held_out is None else held_out.recalls()
-            self.recalls = {fitted.class_names[label]: recall for label, recall in recalls.items()}
+            self.recalls = {class_names[label]: recall for label, recall in recalls.items()}
             self.forecast = expected
             self.curve = [each for each in self.curve if each.num_labels < num_labels]
             if accuracy is not None:
                 self.curve.append(CurvePoint(num_labels, accuracy))
 
     def _choose(self, tab: str) -> Question | None:
-        probabilities = None if self.fitted is None else self.fitted.probabilities
+        fitted, class_names = self.fitted, self.store.class_names
+        probabilities = None if fitted is None else fitted.probabilities
         for is_open in (self._open_rows(tab), self._own_rows(tab)):  # those open elsewhere last, so that nobody waits
-            if found := self.order.choose(self.store.labels, is_open, probabilities):
-                return found[0]
+            for question in self.order.choose(self.store.labels, is_open, probabilities):
+                return replace(question, class_name=class_names[question.rare_class] if question.reason == RARE else "")
         return None
 
     def _fill(self, tab: str, question: Question) -> tuple[int, ...]:

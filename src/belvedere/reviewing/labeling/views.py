@@ -52,7 +52,7 @@ def describe_question(context: LabelContext, question: Question, rows: Sequence[
     """Return the values of the template of a question."""
     session = context.session
     suggestion = session.suggest(rows[0])
-    suggested = suggestion[0] if suggestion and suggestion[0] in session.store.class_names else None
+    suggested = suggestion[0] if suggestion else None
     is_grid = len(rows) > 1
     return {
         "kind": "grid" if is_grid else "single",
@@ -116,7 +116,8 @@ def describe_wanted(session: LabelingSession) -> list[str]:
     if recalls:
         mean = sum(recalls.values()) / len(recalls)
         low = sorted((recall, name) for name, recall in recalls.items() if recall < mean - LOW_RECALL)
-        found += [f"{name} ({recall:.0%} of its images recognized)" for recall, name in low if name not in few]
+        low = [(recall, name) for recall, name in low if name in counts and name not in few]
+        found += [f"{name} ({recall:.0%} of its images recognized)" for recall, name in low]
     return found
 
 
@@ -165,8 +166,8 @@ def _heading(question: Question, suggested: str | None, *, is_grid: bool) -> str
 
 
 def _describe_reason(session: LabelingSession, question: Question) -> str:
-    if question.reason == RARE and question.rare_class < len(session.store.class_names):
-        return f"Perhaps {session.store.class_names[question.rare_class]}, which has few labels."
+    if question.reason == RARE and question.class_name in session.store.class_names:
+        return f"Perhaps {question.class_name}, which has few labels."
     return {
         TYPICAL: "Typical of many images.",
         UNCERTAIN: "The present labels leave open what this is.",
