@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import NetworkName, WeightsFile, image_command
+from belvedere.cli.app import NetworkName, Overwrite, WeightsFile, console, image_command, print_report_path
 from belvedere.runtime.terminal import count, print_error
 
 
-@image_command("belvedere label images", "belvedere label images --classes cat,dog,other --annotator Anna")
+@image_command("belvedere label images", "belvedere label images --classes cat,dog,other --annotator Anna --train")
 def label(
     data: Annotated[Path, typer.Argument(help="Folder of images, without labels.")],
     classes: Annotated[
@@ -34,12 +34,18 @@ def label(
         str | None,
         typer.Option("--annotator", help="Your name, for the labels. Default: the user name.", show_default=False),
     ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train on the labels at the end.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder of the training. Default: DATA-run.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Label a folder of images on a local web page.
 
     Suggests classes, and asks about the images that help most.
     """
-    from belvedere.cli.progress import CommandProgress
+    from belvedere.cli.progress import TrainingProgress
+    from belvedere.cli.tables import show_evaluation
 
     result = belvedere.label(
         data,
@@ -51,7 +57,10 @@ def label(
         host=host,
         port=port,
         annotator=annotator,
-        progress=CommandProgress("label"),
+        train=train,
+        out=out,
+        overwrite=overwrite,
+        progress=TrainingProgress("label"),
     )
     print_error(f"{count(result.num_labeled, 'label')} in {result.labels}, {count(result.num_left, 'image')} left.")
     if result.num_labeled:
@@ -59,5 +68,8 @@ def label(
     if result.accuracy is not None:
         found = result.accuracy
         print_error(f"Estimated accuracy: {found.value:.1%} (95% interval {found.low:.1%} to {found.high:.1%})")
-    for command in result.commands:
+    for command in () if result.runs else result.commands:
         print_error(f"Train on them: {command}")
+    for run in result.runs:
+        show_evaluation(console(), run.evaluation)
+        print_report_path(run.report)

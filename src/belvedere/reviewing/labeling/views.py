@@ -1,7 +1,7 @@
 """Describes questions, classes, estimates and steps for the templates, which escape all names."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from belvedere.reviewing.images import Gallery
@@ -35,7 +35,9 @@ class LabelContext:
     session: LabelingSession
     gallery: Gallery
     annotator: str
-    network_options: str = ""  # of the command `train`, for the network of the embeddings
+    network_options: Mapping[str, str] = field(default_factory=dict)  # of `train`, for the network of the embeddings
+    out: Path | None = None  # folder of the training; None: beside the labels
+    trains: bool = False  # whether the labels are trained on at the end
 
     @property
     def title(self) -> str:

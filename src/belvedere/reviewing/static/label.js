@@ -132,6 +132,15 @@ function unskip() {
   });
 }
 
+// Ends the server, for the training.
+function end() {
+  return runExclusively(async () => {
+    const response = await send("/end", {});
+    main.querySelector(".actions").remove();
+    showStatus(response.message);
+  });
+}
+
 // Shows unlabeled images like the pressed or first selected one.
 function showSimilar() {
   const tile = (kind() === "single" ? null : last || selectedTiles()[0]) || main.querySelector(".tile");
@@ -194,6 +203,7 @@ function act(action) {
   if (action === "skip") return skip();
   if (action === "unskip") return unskip();
   if (action === "back") return runExclusively(() => show());
+  if (action === "end") return end();
   if (action === "finish") return runExclusively(() => show("/end"));
   return undo();
 }
