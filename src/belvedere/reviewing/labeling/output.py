@@ -87,14 +87,14 @@ class PlannedTraining:
         return train(self.table, out=self.out, overwrite=overwrite, progress=progress, **self.options)
 
 
-def output_folders(labels_file: Path, out: Path | None) -> tuple[Path, Path]:
+def output_folders(labels_file: Path, out: Path | str | None) -> tuple[Path, Path]:
     """Return the folders of the runs: of the first training, and of the distillation."""
-    run = labels_file.with_name(f"{labels_file.with_suffix('').stem}-run") if out is None else out
+    run = labels_file.with_name(f"{labels_file.with_suffix('').stem}-run") if out is None else Path(out)
     return run, run.with_name(f"{run.name}-small")
 
 
 def plan_trainings(
-    store: LabelStore, table: Path | None, network_options: Mapping[str, str], out: Path | None = None
+    store: LabelStore, table: Path | None, network_options: Mapping[str, str], out: Path | str | None = None
 ) -> list[PlannedTraining]:
     """Return the training on the labels, and the distillation to a small network if enough images are unlabeled.
 

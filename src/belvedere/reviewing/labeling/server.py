@@ -114,9 +114,7 @@ def label(
     progress: Progress | bool | None = None,
     block: bool = True,
 ) -> "LabelSummary | BackgroundLabeling":
-    """Serve a page for labeling the images of a folder, until Ctrl-C, or in a thread.
-
-    A linear probe on the embeddings is fitted again after every few labels. It suggests classes and chooses images.
+    """Serve a page for labeling images, until Ctrl-C or in a thread; a linear probe suggests classes and chooses images.
 
     Args:
         data: Folder of images, labeled or not; its folders are no labels.
@@ -135,46 +133,59 @@ def label(
         block: Whether to serve until Ctrl-C. False serves in a thread, as a notebook needs it.
 
     Returns:
-        The files, numbers and commands. If `block` is False: the running labeling, with `url`, `stop()` and `summary`.
+        The files, numbers and commands. If not `block`: the running labeling, with `url`, `stop()` and `summary`.
 
     Raises:
-        BelvedereError: An argument is invalid, an input cannot be read, or the address is not available; or `block` is
-            true, and this is not the main thread, or an event loop runs in it.
+        BelvedereError: An argument is invalid, an input cannot be read, the address is not available, or `block` is
+            true outside the main thread or in an event loop.
     """
     if block:
         check_main_thread("label", "belvedere", "label", str(data))
-    elif train:
-        raise UsageError("`train` needs `block`. Otherwise call `belvedere.train` with the table of `summary`.")
     progress = choose_progress(progress)
     labels_file = default_labels_file(Path(data)) if corrections is None else Path(corrections)
-    folder = None if out is None else Path(out)
-    if train:  # before any work
-        require("train", "Training on the labels")
-        for each in output_folders(labels_file, folder):
-            check_output_folder(each, overwrite=overwrite, inputs=[data, labels_file])
+    if train:
+        _check_training(labels_file, out, data, overwrite=overwrite, block=block)
     with ExitStack() as stack:
         page = stack.enter_context(PageServer("Label", host, port, block=block))
         embedder = open_embedder(model, network, weights, progress)
         session = _open_session(Path(data), classes, labels_file, embedder, progress)
-        given = {"network": network, "weights": weights}
-        options = {name: str(value) for name, value in given.items() if value is not None}
-        context = LabelContext(session, Gallery(), annotator or user_name(), options, folder, trains=train)
-        if block:
-            stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
-        page.log_address(progress)
-        session.start()
-        stack.callback(session.stop)
-        app = create_app(context, page.guard)
-        server = page.create(app)
-        app.state.end = partial(setattr, server, "should_exit", True)
-        if not block:
-            stack.pop_all()  # the thread closes the socket and stops the session
-            return BackgroundLabeling(server, page.listener, page.url, context, session.stop)
-        server.run(sockets=[page.listener])
+        options = _network_options(network, weights)
+        context = LabelContext(session, Gallery(), annotator or user_name(), options, out, trains=train)
+        if running := _serve(page, context, stack, progress, block=block):
+            return running
     summary = summarize(context)
-    if not train:
-        return summary
-    return replace(summary, runs=tuple(each.run(overwrite=overwrite, progress=progress) for each in summary.trainings))
+    trainings = summary.trainings if train else ()
+    return replace(summary, runs=tuple(each.run(overwrite=overwrite, progress=progress) for each in trainings))
+
+
+def _check_training(
+    labels_file: Path, out: Path | str | None, data: Path | str, *, overwrite: bool, block: bool
+) -> None:
+    """Check, before any work, that a training can follow."""
+    if not block:
+        raise UsageError("`train` needs `block`. Otherwise call `belvedere.train` with the table of `summary`.")
+    require("train", "Training on the labels")
+    for folder in output_folders(labels_file, out):
+        check_output_folder(folder, overwrite=overwrite, inputs=[data, labels_file])
+
+
+def _serve(
+    page: PageServer, context: LabelContext, stack: ExitStack, progress: Progress, *, block: bool
+) -> "BackgroundLabeling | None":
+    """Serve the page until Ctrl-C, or in a thread, which then closes what is on the stack."""
+    if block:
+        stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
+    page.log_address(progress)
+    context.session.start()
+    stack.callback(context.session.stop)
+    app = create_app(context, page.guard)
+    server = page.create(app)
+    app.state.end = partial(setattr, server, "should_exit", True)
+    if not block:
+        stack.pop_all()  # the thread closes the socket and stops the session
+        return BackgroundLabeling(server, page.listener, page.url, context, context.session.stop)
+    server.run(sockets=[page.listener])
+    return None
 
 
 class BackgroundLabeling(BackgroundServer):
@@ -216,6 +227,12 @@ def summarize(context: LabelContext) -> LabelSummary:
             accuracy=session.curve[-1].accuracy if session.curve else None,
             trainings=tuple(plan_trainings(store, table, context.network_options, context.out)),
         )
+
+
+def _network_options(network: str | None, weights: Path | str | None) -> dict[str, str]:
+    """Return the arguments of `train` for the network of the embeddings."""
+    given = {"network": network, "weights": weights}
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _open_session(

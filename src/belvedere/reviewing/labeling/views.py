@@ -36,7 +36,7 @@ class LabelContext:
     gallery: Gallery
     annotator: str
     network_options: Mapping[str, str] = field(default_factory=dict)  # of `train`, for the network of the embeddings
-    out: Path | None = None  # folder of the training; None: beside the labels
+    out: Path | str | None = None  # folder of the training; None: beside the labels
     trains: bool = False  # whether the labels are trained on at the end
 
     @property
