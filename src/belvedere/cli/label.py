@@ -1,13 +1,16 @@
 """The command `label`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import belvedere
 from belvedere.cli.app import NetworkName, Overwrite, WeightsFile, console, image_command, print_report_path
 from belvedere.runtime.terminal import count, print_error
+
+if TYPE_CHECKING:
+    from belvedere.reviewing.labeling.server import LabelSummary
 
 
 @image_command("belvedere label images", "belvedere label images --classes cat,dog,other --annotator Anna --train")
@@ -45,7 +48,6 @@ def label(
     Suggests classes, and asks about the images that help most.
     """
     from belvedere.cli.progress import TrainingProgress
-    from belvedere.cli.tables import show_evaluation
 
     result = belvedere.label(
         data,
@@ -62,6 +64,12 @@ def label(
         overwrite=overwrite,
         progress=TrainingProgress("label"),
     )
+    _print_summary(result)
+
+
+def _print_summary(result: "LabelSummary") -> None:
+    from belvedere.cli.tables import show_evaluation
+
     print_error(f"{count(result.num_labeled, 'label')} in {result.labels}, {count(result.num_left, 'image')} left.")
     if result.num_labeled:
         print_error(", ".join(f"{name} {number:,}" for name, number in result.counts.items()))

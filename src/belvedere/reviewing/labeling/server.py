@@ -114,7 +114,7 @@ def label(
     progress: Progress | bool | None = None,
     block: bool = True,
 ) -> "LabelSummary | BackgroundLabeling":
-    """Serve a page for labeling images, until Ctrl-C or in a thread; a linear probe suggests classes and chooses images.
+    """Serve a page for labeling images, until Ctrl-C or in a thread; a linear probe suggests classes and images.
 
     Args:
         data: Folder of images, labeled or not; its folders are no labels.
