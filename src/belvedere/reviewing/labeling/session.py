@@ -56,6 +56,17 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class _Fit:
+    """A probe, and the labels that it was fitted to."""
+
+    probe: Probe
+    class_names: tuple[str, ...]  # K
+    labels: Labels  # (N,)
+    version: int
+    skipped: set[int]
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     """The estimated accuracy at a number of labels."""
 
@@ -87,9 +98,11 @@ class LabelingSession:
         self._fitted: Fitted | None = None
         self._clock = clock
         self._tabs: defaultdict[str, _Tab] = defaultdict(_Tab)
-        self._changed, self._stopped = threading.Event(), threading.Event()
+        self._latest: _Fit | None = None
+        self._changed, self._refitted, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._changed.set()
-        self._thread = BackgroundThread(self._fit_until_stopped, "labeling")
+        work = (self._fit_until_stopped, self._estimate_until_stopped)  # a probe does not wait for estimates
+        self._threads = [BackgroundThread(each, "labeling") for each in work]
 
     @property
     def fitted(self) -> Fitted | None:
@@ -101,15 +114,17 @@ class LabelingSession:
             return self._fitted
 
     def start(self) -> None:
-        """Fit in a thread, until `stop`."""
-        self._thread.start()
+        """Fit and estimate in threads, until `stop`."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread after its current fit."""
-        self._stopped.set()
-        self._changed.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+        """End the threads after their current work."""
+        for event in (self._stopped, self._changed, self._refitted):
+            event.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(STOP_SECONDS)
 
     def next(self, tab: str, *, grid: bool) -> tuple[Question, tuple[int, ...]] | None:
         """Return the question of a page and the rows that it shows; None if no image is left.
@@ -198,6 +213,28 @@ class LabelingSession:
 
     def fit_once(self) -> bool:
         """Fit to the present labels, and then estimate; return False if there are none."""
+        fit = self._fit()
+        if fit is not None:
+            self._estimate(fit)
+        return fit is not None
+
+    def _fit_until_stopped(self) -> None:
+        while self._wait(self._changed):
+            self._latest = self._fit()
+            self._refitted.set()
+
+    def _estimate_until_stopped(self) -> None:
+        while self._wait(self._refitted):
+            if (fit := self._latest) is not None:
+                self._estimate(fit)
+
+    def _wait(self, event: threading.Event) -> bool:
+        event.wait()
+        event.clear()
+        return not self._stopped.is_set()
+
+    def _fit(self) -> _Fit | None:
+        """Fit a probe to the present labels, and predict all images."""
         with self.lock:
             self.store.refresh()
             labels, version = self.store.labels.copy(), self.store.version
@@ -207,39 +244,28 @@ class LabelingSession:
         if not len(rows):
             with self.lock:
                 self._fitted, self.forecast = None, None
-            return False
+            return None
         features = self.pool.features
         probe = fit_probe(features, rows, labels[rows], len(class_names))
         probabilities = probe.probabilities(features.values)
         with self.lock:
             self._fitted = Fitted(class_names, probabilities, probabilities.argmax(1))
-        self._estimate(labels, version, skipped, probe, class_names)
-        return True
+        return _Fit(probe, class_names, labels, version, skipped)
 
-    def _fit_until_stopped(self) -> None:
-        while True:
-            self._changed.wait()
-            self._changed.clear()
-            if self._stopped.is_set():
-                return
-            self.fit_once()
-
-    def _estimate(
-        self, labels: Labels, version: int, skipped: set[int], probe: Probe, class_names: tuple[str, ...]
-    ) -> None:
-        features, num_classes = self.pool.features, len(class_names)
+    def _estimate(self, fit: _Fit) -> None:
+        features, labels, num_classes = self.pool.features, fit.labels, len(fit.class_names)
         held_out = predict_held_out(features, labels, num_classes)
         accuracy, expected = None, None
         if held_out is not None:
-            sample = find_random_sample(labels, self.order.random_order, skipped)
+            sample = find_random_sample(labels, self.order.random_order, fit.skipped)
             no_class = np.flatnonzero(labels == NO_CLASS)
-            accuracy = estimate_accuracy(features, held_out, sample, probe, no_class)
+            accuracy = estimate_accuracy(features, held_out, sample, fit.probe, no_class)
         if accuracy is not None:
-            expected = forecast(features, labels, accuracy, num_classes, version)
+            expected = forecast(features, labels, accuracy, num_classes, fit.version)
         num_labels = int((labels >= 0).sum())
         with self.lock:
             recalls = {} if held_out is None else held_out.recalls()
-            self.recalls = {class_names[label]: recall for label, recall in recalls.items()}
+            self.recalls = {fit.class_names[label]: recall for label, recall in recalls.items()}
             self.forecast = expected
             self.curve = [each for each in self.curve if each.num_labels < num_labels]
             if accuracy is not None:
