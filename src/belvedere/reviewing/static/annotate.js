@@ -57,6 +57,13 @@ function startTagging() {
   showStatus("Tagging: choose further classes in the image, then Enter. Escape cancels.");
 }
 
+function cancelTagging() {
+  return runExclusively(async () => {
+    await showSame();
+    showStatus("");
+  });
+}
+
 function showTags() {
   document.getElementById("tagging").hidden = tags === null;
   main.querySelector('[data-action="tag"]').setAttribute("aria-pressed", String(tags !== null));
@@ -92,7 +99,7 @@ async function nameClass() {
 const ACTIONS = {
   tag: () => (tags === null ? startTagging() : recordTags([...tags])),
   "tag-done": () => recordTags([...tags]),
-  "tag-cancel": () => runExclusively(showSame),
+  "tag-cancel": cancelTagging,
   name: () => showNaming(document.getElementById("naming").hidden),
   "name-cancel": () => showNaming(false),
   "name-done": nameClass,
