@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.kmeans import nearest_direction, spherical_kmeans
 from belvedere.inference.uncertainty.knn import unit_vectors
 from belvedere.reviewing.labeling.probe import Features, Floats, Labels, Rows
 
@@ -174,8 +175,9 @@ def _density(directions: Floats, references: Floats) -> Floats:
 
 def _typical_images(directions: Floats, density: Floats, random_order: Rows) -> list[int]:
     """Return the image in the densest part of each cluster, largest cluster first (TypiClust: Hacohen et al. 2022)."""
-    centers = _kmeans(directions[random_order[:KMEANS_IMAGES]], NUM_CLUSTERS)
-    nearest = np.concatenate([(part @ centers.T).argmax(1) for part in _chunks(directions)])
+    sample = directions[random_order[:KMEANS_IMAGES]]
+    centers = spherical_kmeans(sample, sample[:NUM_CLUSTERS], KMEANS_STEPS)  # the first ones are random
+    nearest = nearest_direction(directions, centers)
     sizes = np.bincount(nearest, minlength=len(centers))
     found = []
     for cluster in np.argsort(-sizes, kind="stable"):
@@ -183,17 +185,6 @@ def _typical_images(directions: Floats, density: Floats, random_order: Rows) -> 
         if len(members):
             found.append(int(members[density[members].argmax()]))
     return found
-
-
-def _kmeans(directions: Floats, num_clusters: int) -> Floats:
-    """Return the centers, (C, D), of spherical k-means; the first images, which are random, start it."""
-    centers = directions[:num_clusters]
-    for _ in range(KMEANS_STEPS):
-        nearest = (directions @ centers.T).argmax(1)
-        sums = np.zeros_like(centers)
-        np.add.at(sums, nearest, directions)
-        centers = np.where(sums.any(1, keepdims=True), unit_vectors(sums), centers)
-    return centers
 
 
 def _chunks(values: Floats) -> Sequence[Floats]:
