@@ -22,7 +22,7 @@ def is_same_partition(one: np.ndarray, other: np.ndarray) -> bool:
 
 def test_directions_of_clusters_are_found() -> None:
     vectors, truth = make_clusters()
-    away = np.float32([[-1, 0, 0]])  # has no vectors
+    away = np.array([[-1, 0, 0]], np.float32)  # has no vectors
     start = np.concatenate([vectors[[int((truth == each).argmax()) for each in range(3)]], away])
     centers = spherical_kmeans(vectors, start, 10)
     assert centers.dtype == np.float32

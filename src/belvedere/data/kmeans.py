@@ -27,8 +27,11 @@ def spherical_kmeans(vectors: NDArray[AnyFloat], centers: NDArray[AnyFloat], num
 
 def nearest_direction(vectors: NDArray[AnyFloat], centers: NDArray[AnyFloat]) -> Rows:
     """Return the position of the center, (N,), with the largest cosine."""
-    parts = (vectors[start : start + CHUNK_SIZE] for start in range(0, len(vectors), CHUNK_SIZE))
-    return np.concatenate([np.empty(0, np.intp), *((part @ centers.T).argmax(1) for part in parts)])
+    nearest = np.empty(len(vectors), np.intp)
+    for start in range(0, len(vectors), CHUNK_SIZE):
+        part = slice(start, start + CHUNK_SIZE)
+        nearest[part] = (vectors[part] @ centers.T).argmax(1)
+    return nearest
 
 
 def kmeans(points: NDArray[AnyFloat], num_clusters: int, num_steps: int, random: np.random.Generator) -> Rows:
@@ -66,4 +69,4 @@ def _sums(vectors: NDArray[AnyFloat], assigned: Rows, num_clusters: int) -> NDAr
 
 def _squared_distances(points: NDArray[AnyFloat], centers: NDArray[AnyFloat]) -> NDArray[AnyFloat]:
     distances = (points**2).sum(1)[:, None] - 2 * points @ centers.T + (centers**2).sum(1)
-    return np.maximum(distances, 0)
+    return np.asarray(np.maximum(distances, 0))
