@@ -230,8 +230,27 @@ def test_labels_survive_and_are_undone_after_a_restart(pool: Pool) -> None:
     client.session.store.refresh()
     assert client.session.store.labels[rows[0]] == UNLABELED
     [step] = [each for each in other.session.store.steps() if len(each.decisions) == 2]
+    assert [each.decisions[0].action for each in other.session.store.steps(2)] == ["tag", "exclude"]  # latest first
     other.change("/undo", step=step.id)  # both images at once, and with them the class
     assert other.session.store.class_names == ("blue", "green", "teal")  # the tag still has it
+
+
+def test_labels_of_another_process_and_undone_ones_change_only_their_images(pool: Pool) -> None:
+    """New decisions are applied to the state before them, which must be that of all decisions."""
+    client, other = Client(pool, "blue"), Client(pool, "blue")
+    client.change("/labels", rows=[0, 1], label="green", is_new=True)
+    second = other.change("/labels", rows=[1, 2], label=None)
+    other.change("/tags", rows=[0], tags=["green"])
+    other.change("/tags", rows=[0], tags=[])
+    client.ask()
+    other.change("/undo", step=second["step"])
+    client.ask()
+    for store in (client.session.store, other.session.store):
+        fresh = open_store(pool, "blue")
+        assert store.class_names == fresh.class_names == ("blue", "green")
+        assert store.labels.tolist() == fresh.labels.tolist() == [1, 1, *[UNLABELED] * 22]
+        assert store.tags == fresh.tags == {}
+        assert store.steps() == fresh.steps()
 
 
 def test_a_request_counts_once(pool: Pool) -> None:

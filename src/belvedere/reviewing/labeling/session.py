@@ -35,6 +35,7 @@ from belvedere.types.data import Decision
 
 GRID_SIZE = 24  # images on a page at most
 STOP_SECONDS = 10.0
+BUSY_SECONDS = 0.2  # after a step, in which fits wait
 MIN_GRID_COSINE = 0.3  # of images shown with the one asked about
 
 
@@ -99,6 +100,7 @@ class LabelingSession:
         self._clock = clock
         self._tabs: defaultdict[str, _Tab] = defaultdict(_Tab)
         self._latest: _Fit | None = None
+        self._busy_until = 0.0
         self._changed, self._refitted, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._changed.set()
         work = (self._fit_until_stopped, self._estimate_until_stopped)  # a probe does not wait for estimates
@@ -164,6 +166,7 @@ class LabelingSession:
 
     def record(self, decisions: Sequence[Decision]) -> bool:
         """Record a step, which is on disk when this returns; return whether it is new."""
+        self._busy_until = time.monotonic() + BUSY_SECONDS
         with self.lock:
             is_new = self.store.record(decisions)
         self._changed.set()
@@ -220,6 +223,7 @@ class LabelingSession:
 
     def _fit_until_stopped(self) -> None:
         while self._wait(self._changed):
+            self._let_pages_respond()
             self._latest = self._fit()
             self._refitted.set()
 
@@ -254,14 +258,14 @@ class LabelingSession:
 
     def _estimate(self, fit: _Fit) -> None:
         features, labels, num_classes = self.pool.features, fit.labels, len(fit.class_names)
-        held_out = predict_held_out(features, labels, num_classes)
+        held_out = predict_held_out(features, labels, num_classes, self._let_pages_respond)
         accuracy, expected = None, None
         if held_out is not None:
             sample = find_random_sample(labels, self.order.random_order, fit.skipped)
             no_class = np.flatnonzero(labels == NO_CLASS)
             accuracy = estimate_accuracy(features, held_out, sample, fit.probe, no_class)
         if accuracy is not None:
-            expected = forecast(features, labels, accuracy, num_classes, fit.version)
+            expected = forecast(features, labels, accuracy, num_classes, fit.version, self._let_pages_respond)
         num_labels = int((labels >= 0).sum())
         with self.lock:
             recalls = {} if held_out is None else held_out.recalls()
@@ -270,6 +274,10 @@ class LabelingSession:
             self.curve = [each for each in self.curve if each.num_labels < num_labels]
             if accuracy is not None:
                 self.curve.append(CurvePoint(num_labels, accuracy))
+
+    def _let_pages_respond(self) -> None:
+        """Wait for a moment after a step, whose page asks for the next images: these need the processor."""
+        self._stopped.wait(max(self._busy_until - time.monotonic(), 0))
 
     def _choose(self, tab: str) -> Question | None:
         fitted, class_names = self.fitted, self.store.class_names

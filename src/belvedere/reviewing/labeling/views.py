@@ -104,7 +104,7 @@ def describe_panel(context: LabelContext) -> dict[str, object]:
         "curve": draw_curve(session.curve),
         "forecast": session.forecast,
         "wanted": ", ".join(describe_wanted(session)),
-        "recent": [_list_step(each) for each in store.steps()[: -MAX_RECENT - 1 : -1]],
+        "recent": [_list_step(each) for each in store.steps(MAX_RECENT)],
     }
 
 
