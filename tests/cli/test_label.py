@@ -7,6 +7,7 @@ import pytest
 
 import belvedere
 from belvedere.reviewing.labeling.estimate import Accuracy
+from belvedere.reviewing.labeling.output import PlannedTraining
 from belvedere.reviewing.labeling.server import LabelSummary
 from command_line import belvedere as run
 
@@ -16,9 +17,8 @@ def test_classes_are_separated_by_commas_and_the_result_is_printed(
 ) -> None:
     given: dict[str, Any] = {}
     found = Accuracy(0.9, 0.8, 0.95, 20)
-    summary = LabelSummary(
-        tmp_path / "a.jsonl", tmp_path / "a.csv", 3, 7, {"cat": 1, "dog": 2}, found, ("belvedere train a.csv",)
-    )
+    planned = PlannedTraining(Path("a.csv"), Path("a-run"), {"recipe": "quick"})
+    summary = LabelSummary(tmp_path / "a.jsonl", tmp_path / "a.csv", 3, 7, {"cat": 1, "dog": 2}, found, (planned,))
 
     def label(data: Path, **options: object) -> LabelSummary:
         given.update(options, data=data)
@@ -27,14 +27,15 @@ def test_classes_are_separated_by_commas_and_the_result_is_printed(
     monkeypatch.setattr(belvedere, "label", label)
     from belvedere.cli.label import label as command
 
-    command(tmp_path, classes="cat, dog,,")
+    command(tmp_path, classes="cat, dog,,", train=True, out=tmp_path / "run")
+    assert (given["train"], given["out"], given["overwrite"]) == (True, tmp_path / "run", False)
     assert given["classes"] == ["cat", "dog"]
     assert given["data"] == tmp_path
     printed = capsys.readouterr().err.splitlines()
     assert printed[0].startswith("3 labels in ")
     assert printed[1] == "cat 1, dog 2"
     assert "90.0%" in printed[2]
-    assert printed[3].endswith("belvedere train a.csv")
+    assert printed[3].endswith("belvedere train a.csv --recipe quick --out a-run")
 
 
 def test_wrong_arguments_are_one_line(tmp_path: Path) -> None:

@@ -584,6 +584,21 @@ def test_other_machines_need_a_token(scene: ReviewContext) -> None:
     assert RequestGuard("127.0.0.1").token is None
 
 
+def test_pages_on_other_ports_keep_their_cookies(scene: ReviewContext) -> None:
+    """A browser sends the cookies of a host to all its ports."""
+    guards = {port: RequestGuard("0.0.0.0") for port in (8641, 8642)}  # noqa: S104 - nothing listens
+    cookies: list[str] = []
+    for port, guard in guards.items():
+        with TestClient(create_app(scene, guard, None), base_url=f"http://192.0.2.7:{port}") as client:
+            answer = client.get(f"{LOGIN_PATH}?token={guard.token}", follow_redirects=False)
+            cookies.append(answer.headers["set-cookie"].partition(";")[0])
+    assert len({each.partition("=")[0] for each in cookies}) == 2
+    for port, guard in guards.items():
+        with TestClient(create_app(scene, guard, None), base_url=f"http://192.0.2.7:{port}") as client:
+            assert client.get("/", headers={"cookie": "; ".join(cookies)}).status_code == 200
+            assert client.get("/", headers={"cookie": cookies[port == 8641]}).status_code == 401
+
+
 def test_local_name_needs_no_token(scene: ReviewContext) -> None:
     """Any spelling of a local address: no token, and only local names are accepted."""
     with listen("127.1", 0) as listening:

@@ -3,8 +3,10 @@
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from fastapi.testclient import TestClient
 import belvedere
 from belvedere.data.corrections.corrections_file import CorrectionsFile
 from belvedere.data.dataset import load_dataset
-from belvedere.errors import BelvedereError, UsageError
+from belvedere.errors import BelvedereError, OutputExistsError, UsageError
 from belvedere.inference.embeddings import model_embedder
 from belvedere.inference.model import load_model
 from belvedere.reviewing.auth import RequestGuard
@@ -41,6 +43,7 @@ from belvedere.reviewing.labeling.views import LabelContext
 from belvedere.reviewing.queue import LOCK_SECONDS
 from belvedere.runtime.network import listen
 from belvedere.runtime.progress import Progress
+from belvedere.training.recipes import RECIPES
 from conftest import CLASS_NAMES, new_id, write_classes, write_image
 from review_server import LabelServer, open_browser, open_page, open_review, press, settle
 
@@ -100,7 +103,7 @@ def test_a_class_that_the_probe_does_not_have_yet_is_not_sought() -> None:
     for label in range(2):
         labels[np.flatnonzero(truth == label)[:12]] = label
     rows = np.flatnonzero(labels >= 0)
-    probabilities = fit_probe(features, rows, labels[rows], 2).probabilities(features.values)
+    probabilities = fit_probe(features, rows, labels[rows], 3).probabilities(features.values)
     labels[np.flatnonzero(truth == 2)[0]] = 2  # after the fit
     order.typical = []
     found = order.choose(labels, labels == UNLABELED, probabilities, 20)
@@ -227,8 +230,27 @@ def test_labels_survive_and_are_undone_after_a_restart(pool: Pool) -> None:
     client.session.store.refresh()
     assert client.session.store.labels[rows[0]] == UNLABELED
     [step] = [each for each in other.session.store.steps() if len(each.decisions) == 2]
+    assert [each.decisions[0].action for each in other.session.store.steps(2)] == ["tag", "exclude"]  # latest first
     other.change("/undo", step=step.id)  # both images at once, and with them the class
     assert other.session.store.class_names == ("blue", "green", "teal")  # the tag still has it
+
+
+def test_labels_of_another_process_and_undone_ones_change_only_their_images(pool: Pool) -> None:
+    """New decisions are applied to the state before them, which must be that of all decisions."""
+    client, other = Client(pool, "blue"), Client(pool, "blue")
+    client.change("/labels", rows=[0, 1], label="green", is_new=True)
+    second = other.change("/labels", rows=[1, 2], label=None)
+    other.change("/tags", rows=[0], tags=["green"])
+    other.change("/tags", rows=[0], tags=[])
+    client.ask()
+    other.change("/undo", step=second["step"])
+    client.ask()
+    for store in (client.session.store, other.session.store):
+        fresh = open_store(pool, "blue")
+        assert store.class_names == fresh.class_names == ("blue", "green")
+        assert store.labels.tolist() == fresh.labels.tolist() == [1, 1, *[UNLABELED] * 22]
+        assert store.tags == fresh.tags == {}
+        assert store.steps() == fresh.steps()
 
 
 def test_a_request_counts_once(pool: Pool) -> None:
@@ -321,6 +343,33 @@ def test_a_grid_has_similar_images_of_one_prediction(pool: Pool) -> None:
     assert client.get("/labeled", params={"tab": TAB, "class_name": "purple"}).status_code == 409
 
 
+def test_suggestions_name_the_right_class_after_an_undo_removes_one(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(pool)
+    session = client.session
+    rows = {name: [row for row, each in enumerate(pool.samples) if each.name.startswith(name)] for name in CLASS_NAMES}
+    first, second, third = CLASS_NAMES
+    oldest = client.change("/labels", rows=rows[first][:2], label=first, is_new=True)
+    client.change("/labels", rows=rows[second][:6], label=second, is_new=True)
+    client.change("/labels", rows=rows[third][:2], label=third, is_new=True)  # a rare class
+    assert session.fit_once()
+    session.order.typical = []  # as if they had been labeled
+    monkeypatch.setattr(session.order, "random_shortage", lambda *_: 0)
+    assert "Perhaps" in client.get("/questions/next", params={"tab": TAB}).text
+    client.change("/undo", step=oldest["step"])  # before the next fit
+    assert session.store.class_names == (second, third)
+    for name in (second, third):
+        assert (session.suggest(rows[name][-1]) or ("",))[0] == name
+    assert f"Is this {third}?" in client.get(f"/questions/{rows[third][-1]}", params={"tab": OTHER}).text
+    shown = client.get("/questions/next", params={"tab": "ef" * 8}).text
+    assert f"Perhaps {third}" in shown
+    assert f'class="path">{third}/' in shown  # the rare class is sought by its own probabilities
+    assert first not in session.class_probabilities(0)
+    client.change("/labels", rows=[0], label="new", is_new=True)
+    assert session.class_probabilities(0)["new"] == 0
+
+
 def test_the_panel_tells_the_accuracy_once_it_is_known(pool: Pool) -> None:
     client = Client(pool, *CLASS_NAMES)
     assert "Known after" in client.get("/panel").text
@@ -400,16 +449,72 @@ def test_a_port_in_use_is_found_before_images_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_labeled", "options", "recipe"), [(1, "", "probe"), (2, "", "quick"), (2, " --network x", "probe --network x")]
+    ("num_labeled", "options", "recipe"),
+    [(1, {}, "probe"), (2, {}, "quick"), (2, {"network": "a b"}, "probe --network 'a b'")],
 )
 def test_the_recipe_depends_on_labels_and_network(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, num_labeled: int, options: str, recipe: str
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, num_labeled: int, options: dict[str, str], recipe: str
 ) -> None:
     monkeypatch.setattr(output, "MIN_QUICK", 2)
     client = Client(pool, "blue")
     client.change("/labels", rows=list(range(num_labeled)), label="blue")
-    [command] = output.list_commands(client.session.store, Path("a.labels.csv"), options)
-    assert f" --recipe {recipe} --out a-run" in command.replace("a.labels-run", "a-run")
+    store = client.session.store
+    [planned] = output.plan_trainings(store, Path("a.labels.csv"), options)
+    run = pool.root.with_name("images-run")
+    assert planned.command == f"belvedere train a.labels.csv --recipe {recipe} --out {run}"
+    monkeypatch.setattr(output, "MIN_DISTILLED", 2)
+    first, second = output.plan_trainings(store, Path("a.labels.csv"), options, Path("b"))
+    assert first.out == Path("b")
+    assert second.command == f"belvedere train a.labels.csv --teacher b --unlabeled {pool.root} --out b-small"
+    assert output.plan_trainings(store, None, options) == []
+
+
+class LastPage(Progress):
+    """Ends a labeling by the button of the last page, once its address is known."""
+
+    text = ""
+
+    def log(self, message: str) -> None:
+        if message.startswith("Label: "):
+            threading.Thread(target=self.end, args=[message.split()[1].split("/")[2]]).start()
+
+    def end(self, host: str) -> None:
+        connection = HTTPConnection(host)
+        connection.request("GET", f"/end?tab={TAB}")
+        self.text = connection.getresponse().read().decode()
+        body = json.dumps({"id": new_id(), "tab": TAB})
+        headers = {"Origin": f"http://{host}", "Content-Type": "application/json"}
+        connection.request("POST", "/end", body, headers)
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_the_labels_are_trained_on_at_the_end(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last page ends the server; then the calls of the shown commands train, with recipes without weights."""
+    monkeypatch.setattr(output, "MIN_QUICK", 2)
+    monkeypatch.setattr(output, "MIN_DISTILLED", 5)
+    small = replace(RECIPES["quick"], epochs=1, min_steps=0, batch_size=16, image_size_schedule=((0.0, 32.0),))
+    images = write_classes(tmp_path / "images", 16)
+    client = Client(read_pool(images, model_embedder(load_model(tiny_model)), Progress()), *CLASS_NAMES)
+    assert client.change("/end")["status"] == 405  # only with `train`
+    for row, sample in enumerate(client.session.pool.samples):
+        if int(Path(sample.name).stem) < 10:
+            client.change("/labels", rows=[row], label=Path(sample.name).parts[0])
+    page = LastPage()
+    options: dict[str, Any] = {"model": tiny_model, "port": 0, "train": True}
+    with RECIPES.scoped("quick", small), RECIPES.scoped("standard", replace(small, name="standard")):
+        summary = belvedere.label(images, progress=page, **options)
+    assert 'data-action="end"' in page.text
+    assert [run.folder for run in summary.runs] == [tmp_path / "images-run", tmp_path / "images-run-small"]
+    assert [run.metrics["recipe"] for run in summary.runs] == ["quick", "standard"]
+    assert summary.runs[1].report.exists()
+    for wrong in ({}, {"out": tmp_path}, {"out": images, "overwrite": True}):  # before any work
+        with pytest.raises(OutputExistsError):
+            belvedere.label(tmp_path / "images", **options, **wrong)
+    with pytest.raises(UsageError):
+        belvedere.label(images, **options, block=False)
 
 
 def test_folders_without_images(tmp_path: Path, tiny_model: Path) -> None:

@@ -201,7 +201,7 @@ def test_undo_after_a_restart(browser: Any, process: Server) -> None:
     page = open_page(browser.new_context(), process)
     assert shown(page) == "002"
     press(page, "u")  # of this page there is nothing yet: nobody else's is taken back
-    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
+    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the undo buttons."
     assert len(process.decisions()) == 2
     page.locator("[data-undo]").nth(1).click()
     settle(page)
@@ -220,7 +220,7 @@ def test_undo_after_a_restart_with_another_journal(browser: Any, process: Server
     page.reload()
     settle(page)
     press(page, "u")
-    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
+    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the undo buttons."
     process.kill()
     process.journal.unlink()
     process.options = ()
@@ -230,7 +230,7 @@ def test_undo_after_a_restart_with_another_journal(browser: Any, process: Server
     press(page, "u")
     assert page.locator("#status").inner_text() == "There is no such decision to undo. Reload the page."
     press(page, "u")
-    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the buttons below."
+    assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the undo buttons."
 
 
 def test_two_tabs_and_two_people(browser: Any, server: Server) -> None:

@@ -15,7 +15,6 @@ from belvedere.runtime.http.limits import RequestLimits
 from belvedere.runtime.http.middleware import SAFE_METHODS, LimitsMiddleware, RequestContext
 from belvedere.runtime.network import is_local
 
-COOKIE = "belvedere-review"
 LOGIN_PATH = "/enter"  # with ?token=... it sets the cookie
 LIMITS = RequestLimits(max_body_bytes=65_536, max_buffered_bytes=16_000_000)
 
@@ -39,22 +38,22 @@ class RequestGuard:
         self.limits = limits
         self.frame_ancestors = frame_ancestors
 
-    def check_cookie(self, cookies: str) -> None:
-        """Raise HTTPError unless the Cookie header holds the token."""
+    def check_cookie(self, cookies: str, host: str) -> None:
+        """Raise HTTPError unless the Cookie header of a request to a host holds the token."""
         try:
-            cookie = SimpleCookie(cookies).get(COOKIE)
+            cookie = SimpleCookie(cookies).get(_cookie_name(host))
         except CookieError:
             cookie = None
         if self.token is not None and not _is_equal(cookie.value if cookie else "", self.token):
             raise HTTPError(401, "Open the address with the token that the server printed.")
 
-    def log_in(self, token: str) -> Response:
-        """Return the redirect to the page that sets the cookie; raises HTTPError for a wrong token."""
+    def log_in(self, token: str, host: str) -> Response:
+        """Return the redirect to the page of a host that sets the cookie; raises HTTPError for a wrong token."""
         if self.token is not None and not _is_equal(token, self.token):
             raise HTTPError(401, "Wrong token. Open the address with the token that the server printed.")
         response = RedirectResponse("/", 303)
         if self.token is not None:
-            response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+            response.set_cookie(_cookie_name(host), self.token, httponly=True, samesite="strict")
         return response
 
 
@@ -86,7 +85,7 @@ class _RequestContext(RequestContext):
     def check_headers(self) -> None:
         super().check_headers()
         if self.scope["path"] != LOGIN_PATH:
-            self._guard.check_cookie(self._header(b"cookie"))
+            self._guard.check_cookie(self._header(b"cookie"), self._header(b"host"))
         if self.scope["method"] in SAFE_METHODS:
             return
         if self._header(b"origin") != f"{self.scope['scheme']}://{self._header(b'host')}":
@@ -96,6 +95,12 @@ class _RequestContext(RequestContext):
 
     def _header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")
+
+
+def _cookie_name(host: str) -> str:
+    """Return the name of the cookie by the port that the browser uses: it sends cookies to all ports of a host."""
+    port = host.rpartition(":")[2]
+    return f"belvedere-{port if port.isdecimal() and port.isascii() else 80}"
 
 
 def _is_equal(one: str, other: str) -> bool:

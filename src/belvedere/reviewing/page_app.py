@@ -54,9 +54,13 @@ def create_page_app(guard: RequestGuard) -> FastAPI:
         docs_url=None, redoc_url=None, openapi_url=None, default_response_class=Json, telemetry=FASTAPI_TELEMETRY_OFF
     )
     app.add_middleware(AuthMiddleware, guard=guard)
-    app.get(LOGIN_PATH)(lambda token="": guard.log_in(token))
     _add_errors(app)
     _add_static(app)
+
+    @app.get(LOGIN_PATH)
+    def log_in(request: Request, token: str = "") -> Response:
+        return guard.log_in(token, request.headers.get("host", ""))
+
     return app
 
 

@@ -9,6 +9,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.kmeans import nearest_direction, spherical_kmeans
+
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
@@ -27,7 +29,7 @@ class InvertedFileIndex:
         """Build a deterministic index of vectors, (N, D) of length 1."""
         self._vectors = vectors
         self._centers = _kmeans(vectors)
-        cells = np.concatenate([nearest_centers(chunk, self._centers, 1)[:, 0] for chunk in _chunks(vectors)])
+        cells = nearest_direction(vectors, self._centers)
         order = np.argsort(cells, kind="stable")
         self._members = np.split(order, np.searchsorted(cells[order], np.arange(1, len(self._centers))))
 
@@ -78,13 +80,7 @@ def _kmeans(vectors: Floats) -> Floats:
     sample = vectors[np.sort(random.permutation(len(vectors))[:NUM_TRAINING])]
     num_cells = max(1, round(math.sqrt(len(vectors)) / CELL_SIZE))
     centers = sample[random.permutation(len(sample))[:num_cells]]
-    for _ in range(NUM_ITERATIONS):
-        cells = np.concatenate([nearest_centers(chunk, centers, 1)[:, 0] for chunk in _chunks(sample)])
-        sums = np.zeros_like(centers)
-        np.add.at(sums, cells, sample)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        centers = np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), centers).astype(np.float32)
-    return centers
+    return spherical_kmeans(sample, centers, NUM_ITERATIONS)
 
 
 def _chunks(vectors: Floats) -> list[Floats]:

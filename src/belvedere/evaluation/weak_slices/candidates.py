@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.kmeans import kmeans
 from belvedere.evaluation.weak_slices.attributes import ImageAttributes
 
 Bools = NDArray[np.bool_]
@@ -126,7 +127,7 @@ def cluster_family(embeddings: NDArray[np.float32], seed: int = 0) -> Family:
     """Return the clusters of embeddings, (N, D), by k-means on their principal components."""
     least, _ = size_limits(len(embeddings))
     clusters = max(1, min(NUM_CLUSTERS, len(embeddings) // (2 * least)))
-    assigned = _k_means(_principal_components(embeddings), clusters, np.random.default_rng(seed))
+    assigned = kmeans(_principal_components(embeddings), clusters, CLUSTER_ITERATIONS, np.random.default_rng(seed))
     return _categories(CLUSTER, [str(number) for number in assigned])
 
 
@@ -136,26 +137,3 @@ def _principal_components(embeddings: NDArray[np.float32]) -> Floats:
     centered -= centered.mean(0)
     _, vectors = np.linalg.eigh(centered.T @ centered)
     return np.asarray(centered @ vectors[:, -CLUSTER_DIM:])
-
-
-def _k_means(points: Floats, clusters: int, random: np.random.Generator) -> NDArray[np.intp]:
-    """Return the cluster of each point, (N,); centers start far from each other, as in k-means++."""
-    centers = points[random.integers(len(points), size=1)]
-    for _ in range(clusters - 1):
-        nearest = _squared_distances(points, centers).min(1)
-        total = nearest.sum()
-        chances = nearest / total if total > 0 else None
-        centers = np.vstack([centers, points[random.choice(len(points), p=chances)]])
-    assigned = _squared_distances(points, centers).argmin(1)
-    for _ in range(CLUSTER_ITERATIONS):
-        kept = [points[assigned == k].mean(0) if (assigned == k).any() else centers[k] for k in range(clusters)]
-        moved = _squared_distances(points, np.stack(kept)).argmin(1)
-        if (moved == assigned).all():
-            break
-        assigned = moved
-    return np.asarray(assigned)
-
-
-def _squared_distances(points: Floats, centers: Floats) -> Floats:
-    distances: Floats = (points**2).sum(1)[:, None] - 2 * points @ centers.T + (centers**2).sum(1)
-    return np.maximum(distances, 0)

@@ -12,7 +12,7 @@ from belvedere.data.corrections.corrections_file import utc_now
 from belvedere.errors import UsageError
 from belvedere.reviewing.auth import RequestGuard
 from belvedere.reviewing.labeling.labels import STEP_SEPARATOR, Step
-from belvedere.reviewing.labeling.output import list_commands, write_table
+from belvedere.reviewing.labeling.output import plan_trainings, write_table
 from belvedere.reviewing.labeling.views import (
     MAX_LABELED,
     LabelContext,
@@ -72,6 +72,8 @@ def create_app(context: LabelContext, guard: RequestGuard) -> FastAPI:
     _add_views(app, context)
     _add_labels(app, context)
     _add_tab_state(app, context)
+    if context.trains:
+        _add_end(app)
     return app
 
 
@@ -162,6 +164,15 @@ def _add_tab_state(app: FastAPI, context: LabelContext) -> None:
         return {"message": "Skipped."}
 
 
+def _add_end(app: FastAPI) -> None:
+    """Let a page end the server, whose caller sets `app.state.end`."""
+
+    @app.post("/end")
+    def end(_: PageRequest) -> dict[str, object]:
+        app.state.end()
+        return {"message": "The training has started: the terminal shows its progress."}
+
+
 def _renderer() -> Render:
     return open_renderer({"clock": lambda when: when[11:16] or when})
 
@@ -171,11 +182,11 @@ def _show_end(context: LabelContext, render: Render, tab: str, heading: str) -> 
     session = context.session
     with session.lock:
         table = write_table(session.store)
-        commands = list_commands(session.store, table, context.network_options) if table else []
+        trainings = plan_trainings(session.store, table, context.network_options, context.out)
         values = {
             "heading": heading,
             "table": table,
-            "commands": commands,
+            "commands": [each.command for each in trainings],
             "num_skipped": session.num_skipped(tab),
             "counts": [(*each, session.recalls.get(each[0])) for each in session.store.counts().items()],
         }

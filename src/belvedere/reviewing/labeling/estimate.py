@@ -5,7 +5,7 @@ probe on all images of the pool makes the interval narrower (prediction-powered 
 unless images of no class are among the random ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,13 +64,16 @@ class HeldOut:
         return {int(each): float(is_correct[self.labels == each].mean()) for each in np.unique(self.labels)}
 
 
-def predict_held_out(features: Features, labels: Labels, num_classes: int) -> HeldOut | None:
+def predict_held_out(
+    features: Features, labels: Labels, num_classes: int, before_fit: Callable[[], object] = lambda: None
+) -> HeldOut | None:
     """Cross-validate probes on the labeled images.
 
     Args:
         features: Of the N images.
         labels: (N,) classes; negative: none.
         num_classes: K.
+        before_fit: Called before each fit.
 
     Returns:
         The predictions; None for fewer than two classes, or as many labels as folds.
@@ -82,6 +85,7 @@ def predict_held_out(features: Features, labels: Labels, num_classes: int) -> He
     folds = _folds(own, NUM_FOLDS, np.random.default_rng(0))
     logits = np.empty((len(rows), num_classes), np.float32)
     for fold in np.unique(folds):
+        before_fit()
         part, others = rows[folds == fold], folds != fold
         logits[folds == fold] = fit_probe(features, rows[others], own[others], num_classes).logits(
             features.values[part]
@@ -117,7 +121,14 @@ def estimate_accuracy(
     return _prediction_powered(is_correct[chosen], confidence[held_out.rows[chosen]], mean)
 
 
-def forecast(features: Features, labels: Labels, accuracy: Accuracy, num_classes: int, seed: int) -> Forecast | None:
+def forecast(
+    features: Features,
+    labels: Labels,
+    accuracy: Accuracy,
+    num_classes: int,
+    seed: int,
+    before_fit: Callable[[], object] = lambda: None,
+) -> Forecast | None:
     """Estimate the gain by more labels: the error falls as a power of their number.
 
     The exponent comes from cross-validation with fractions of the labels, the level from the accuracy.
@@ -136,6 +147,7 @@ def forecast(features: Features, labels: Labels, accuracy: Accuracy, num_classes
         for fold in range(CURVE_FOLDS):
             others, own = shuffled[folds[shuffled] != fold], rows[folds == fold]
             for index, fraction in enumerate(FRACTIONS):
+                before_fit()
                 part = rows[others[: max(num_classes, int(fraction * len(others)))]]
                 probe = fit_probe(features, part, labels[part], num_classes)
                 errors[index] += (probe.logits(features.values[own]).argmax(1) != labels[own]).sum()

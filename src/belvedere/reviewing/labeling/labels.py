@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from belvedere.data.corrections.corrections_file import CorrectionsFile, active_
 from belvedere.errors import UsageError
 from belvedere.reviewing.labeling.order import NO_CLASS, UNLABELED
 from belvedere.reviewing.labeling.pool import Pool
-from belvedere.types.data import Decision
+from belvedere.types.data import Decision, Resolution
 
 STEP_SEPARATOR = "-"  # between the id of a step and the number of a decision
 
@@ -34,12 +35,14 @@ class LabelStore:
         self.labels: NDArray[np.int64] = np.array([], np.int64)  # (N,) class, UNLABELED or NO_CLASS
         self.tags: Mapping[int, tuple[str, ...]] = {}  # extra labels by row
         self.version = 0  # grows with each change
-        self._rebuild()
+        self._num_applied = 0  # decisions of the file
+        self._reset()
+        self._apply_new()
 
     def refresh(self) -> None:
         """Read decisions of other processes."""
         if self.corrections_file.read_new():
-            self._rebuild()
+            self._apply_new()
 
     def record(self, decisions: Sequence[Decision]) -> bool:
         """Append the decisions of a step, which are on disk when this returns; return whether they are new.
@@ -48,15 +51,12 @@ class LabelStore:
             UsageError: They cannot be written.
         """
         is_new = self.corrections_file.append_all(decisions)
-        self._rebuild()
+        self._apply_new()
         return is_new
 
-    def steps(self) -> list[Step]:
-        """Return the active steps, oldest first."""
-        steps: dict[str, list[Decision]] = {}
-        for decision in active_decisions(self.corrections_file.decisions):
-            steps.setdefault(step_of(decision), []).append(decision)
-        return [Step(key, tuple(decisions)) for key, decisions in steps.items()]
+    def steps(self, number: int | None = None) -> list[Step]:
+        """Return the active steps, latest first; some or all."""
+        return [Step(key, tuple(each)) for key, each in islice(reversed(self._steps.items()), number)]
 
     def undo(self, step_id: str, request_id: str, annotator: str) -> Step:
         """Undo a step, by a step with the id of a request; return the undone one.
@@ -68,9 +68,9 @@ class LabelStore:
         if repeated:
             undone = (each for each in self.corrections_file.decisions if each.id in repeated)
             return Step(step_id, tuple(undone))
-        step = next((each for each in self.steps() if each.id == step_id), None)
-        if step is None:
+        if step_id not in self._steps:
             raise UsageError("There is no such step to undo. Reload the page.")
+        step = Step(step_id, tuple(self._steps[step_id]))
         now = utc_now()
         undoing = [
             replace(
@@ -99,25 +99,40 @@ class LabelStore:
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
-    def _rebuild(self) -> None:
+    def _reset(self) -> None:
+        self.class_names = self._given
+        self.labels, self.tags = np.full(len(self.pool.samples), UNLABELED, np.int64), {}
+        self._steps: dict[str, list[Decision]] = {}  # active decisions by step
+        self._of_image: dict[str, list[Decision]] = {}  # and by SHA-256
+
+    def _apply_new(self) -> None:
+        """Apply new decisions to their images; an undo makes all be applied again."""
         decisions = self.corrections_file.decisions
-        active = active_decisions(decisions)
-        named = (name for each in active if each.action in ("relabel", "tag") for name in each.to)
-        self.class_names = tuple(dict.fromkeys((*self._given, *named)))
+        new: Sequence[Decision] = decisions[self._num_applied :]
+        self._num_applied = len(decisions)
+        if any(each.action == "undo" for each in new):
+            new = active_decisions(decisions)
+            self._reset()
+        for decision in new:
+            self._steps.setdefault(step_of(decision), []).append(decision)
+            self._of_image.setdefault(decision.sha256, []).append(decision)
+        named = (name for each in new if each.action in ("relabel", "tag") for name in each.to)
+        self.class_names = tuple(dict.fromkeys((*self.class_names, *named)))
         index = {name: number for number, name in enumerate(self.class_names)}
-        labels, tags = np.full(len(self.pool.samples), UNLABELED, np.int64), {}
-        for key, resolution in resolve(decisions).items():
-            row = self.pool.row_of(key)
-            if row is None:
-                continue
-            if resolution.copies and resolution.copies[-1].excluded:  # the latest decision, on whichever path
-                labels[row] = NO_CLASS
-            elif resolution.label is not None:
-                labels[row] = index.get(resolution.label, UNLABELED)
-            if resolution.extra_labels:
-                tags[row] = resolution.extra_labels
-        self.labels, self.tags = labels, tags
+        labels, tags = self.labels.copy(), dict(self.tags)
+        for key in {each.sha256 for each in new}:
+            if (row := self.pool.row_of(key)) is not None:
+                resolution = resolve(self._of_image[key]).get(key, Resolution())
+                labels[row], tags[row] = _label_of(resolution, index), resolution.extra_labels or ()
+        self.labels, self.tags = labels, {row: names for row, names in tags.items() if names}
         self.version += 1
+
+
+def _label_of(resolution: Resolution, index: Mapping[str, int]) -> int:
+    """Return the class of an image by the indices of the classes, `NO_CLASS` or `UNLABELED`."""
+    if resolution.copies and resolution.copies[-1].excluded:  # the latest decision, on whichever path
+        return NO_CLASS
+    return UNLABELED if resolution.label is None else index.get(resolution.label, UNLABELED)
 
 
 def step_of(decision: Decision) -> str:

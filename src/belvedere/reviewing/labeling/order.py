@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.kmeans import nearest_direction, spherical_kmeans
 from belvedere.inference.uncertainty.knn import unit_vectors
 from belvedere.reviewing.labeling.probe import Features, Floats, Labels, Rows
 
@@ -34,7 +35,8 @@ class Question:
 
     row: int
     reason: str  # "typical", "uncertain", "rare" or "random"
-    rare_class: int = -1  # that is sought
+    rare_class: int = -1  # that is sought, of the classes at the time of the choice
+    class_name: str = ""  # of it
 
 
 class QuestionOrder:
@@ -61,7 +63,7 @@ class QuestionOrder:
         Args:
             labels: (N,) class of each image, `UNLABELED` or `NO_CLASS`.
             open_rows: (N,) whether the image may be asked about.
-            probabilities: (N, K) of the present probe; None before the first.
+            probabilities: (N, K) of the present probe, 0 for a newer class; None before the first probe.
             count: Number of questions; fewer if fewer images are open.
         """
         free, shortage = open_rows.copy(), self.random_shortage(labels, open_rows)
@@ -110,8 +112,7 @@ class _Candidates:
         self._chosen: list[int] = []
         if probabilities is not None:
             self._scores = _uncertainty(probabilities)
-            num_fitted = probabilities.shape[1]  # a class may be newer than the probe
-            self._rare = [each for each in find_rare_classes(labels, num_fitted) if each < num_fitted]
+            self._rare = find_rare_classes(labels, probabilities.shape[1])
 
     def next(self, free: NDArray[np.bool_], position: int) -> Question:
         typical = next((row for row in self._typical if free[row]), None)
@@ -174,8 +175,9 @@ def _density(directions: Floats, references: Floats) -> Floats:
 
 def _typical_images(directions: Floats, density: Floats, random_order: Rows) -> list[int]:
     """Return the image in the densest part of each cluster, largest cluster first (TypiClust: Hacohen et al. 2022)."""
-    centers = _kmeans(directions[random_order[:KMEANS_IMAGES]], NUM_CLUSTERS)
-    nearest = np.concatenate([(part @ centers.T).argmax(1) for part in _chunks(directions)])
+    sample = directions[random_order[:KMEANS_IMAGES]]
+    centers = spherical_kmeans(sample, sample[:NUM_CLUSTERS], KMEANS_STEPS)  # the first ones are random
+    nearest = nearest_direction(directions, centers)
     sizes = np.bincount(nearest, minlength=len(centers))
     found = []
     for cluster in np.argsort(-sizes, kind="stable"):
@@ -183,17 +185,6 @@ def _typical_images(directions: Floats, density: Floats, random_order: Rows) -> 
         if len(members):
             found.append(int(members[density[members].argmax()]))
     return found
-
-
-def _kmeans(directions: Floats, num_clusters: int) -> Floats:
-    """Return the centers, (C, D), of spherical k-means; the first images, which are random, start it."""
-    centers = directions[:num_clusters]
-    for _ in range(KMEANS_STEPS):
-        nearest = (directions @ centers.T).argmax(1)
-        sums = np.zeros_like(centers)
-        np.add.at(sums, nearest, directions)
-        centers = np.where(sums.any(1, keepdims=True), unit_vectors(sums), centers)
-    return centers
 
 
 def _chunks(values: Floats) -> Sequence[Floats]:

@@ -1,12 +1,19 @@
-"""The results of a labeling: the table that `train` reads, and the commands to run."""
+"""The results of a labeling: the table that `train` reads, and the trainings on it."""
 
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from belvedere.data.corrections.corrections_file import CorrectionsFile
 from belvedere.errors import OutputExistsError, UsageError
 from belvedere.reviewing.labeling.labels import LabelStore
+from belvedere.runtime.progress import Progress
 from belvedere.runtime.serialization import write_csv
+
+if TYPE_CHECKING:
+    from belvedere.training.run import Run
 
 HEADER = ("image", "label", "sha256")
 TABLE_SUFFIX = ".csv"
@@ -58,20 +65,51 @@ def write_table(store: LabelStore) -> Path | None:
     return path
 
 
-def list_commands(store: LabelStore, table: Path, network_options: str) -> list[str]:
-    """Return the commands that train on the labels, and distill to a small network if enough images are unlabeled.
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A training on the table of labels: a command, and the same call from Python."""
+
+    table: Path
+    out: Path
+    options: Mapping[str, Any]  # arguments of `train`
+
+    @property
+    def command(self) -> str:
+        """The command."""
+        options = "".join(f" --{name} {shlex.quote(value)}" for name, value in self.options.items())
+        return f"belvedere train {shlex.quote(str(self.table))}{options} --out {shlex.quote(str(self.out))}"
+
+    def run(self, *, overwrite: bool, progress: Progress) -> "Run":
+        """Train."""
+        from belvedere.training.train import train
+
+        progress.log(self.command)
+        return train(self.table, out=self.out, overwrite=overwrite, progress=progress, **self.options)
+
+
+def output_folders(labels_file: Path, out: Path | str | None) -> tuple[Path, Path]:
+    """Return the folders of the runs: of the first training, and of the distillation."""
+    run = labels_file.with_name(f"{labels_file.with_suffix('').stem}-run") if out is None else Path(out)
+    return run, run.with_name(f"{run.name}-small")
+
+
+def plan_trainings(
+    store: LabelStore, table: Path | None, network_options: Mapping[str, str], out: Path | str | None = None
+) -> list[PlannedTraining]:
+    """Return the training on the labels, and the distillation to a small network if enough images are unlabeled.
 
     With the network of the embeddings, a linear probe is trained on it. Without one, the weights that a probe needs may
     not be on this machine: from `MIN_QUICK` labels on, a small network is trained without them.
     """
-    run = table.with_name(f"{table.with_suffix('').stem}-run")
-    data, teacher = shlex.quote(str(table)), shlex.quote(str(run))
+    if table is None:
+        return []
+    run, small = output_folders(store.corrections_file.path, out)
     recipe = "probe" if network_options or store.num_labeled() < MIN_QUICK else "quick"
-    commands = [f"belvedere train {data} --recipe {recipe}{network_options} --out {teacher}"]
+    trainings = [PlannedTraining(table, run, {"recipe": recipe, **network_options})]
     if store.num_left() >= MIN_DISTILLED and store.pool.root.is_dir():
-        pool, small = shlex.quote(str(store.pool.root)), shlex.quote(f"{run}-small")
-        commands.append(f"belvedere train {data} --teacher {teacher} --unlabeled {pool} --out {small}")
-    return commands
+        options = {"teacher": str(run), "unlabeled": str(store.pool.root)}
+        trainings.append(PlannedTraining(table, small, options))
+    return trainings
 
 
 def _is_older_table(path: Path) -> bool:

@@ -1,17 +1,18 @@
 """Starts the labeling: reads the images and their embeddings, and runs the server of the page."""
 
-import shlex
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import uvicorn
 
 from belvedere.data.corrections.class_names import check_new_class
 from belvedere.data.corrections.corrections_file import CorrectionsFile, damaged_lines_warning
+from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder
 from belvedere.inference.model import Model
 from belvedere.reviewing.embedder import open_embedder
@@ -19,14 +20,25 @@ from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.labeling.app import create_app
 from belvedere.reviewing.labeling.estimate import Accuracy
 from belvedere.reviewing.labeling.labels import LabelStore, default_labels_file
-from belvedere.reviewing.labeling.output import check_labels_file, list_commands, write_table
+from belvedere.reviewing.labeling.output import (
+    PlannedTraining,
+    check_labels_file,
+    output_folders,
+    plan_trainings,
+    write_table,
+)
 from belvedere.reviewing.labeling.pool import read_pool
 from belvedere.reviewing.labeling.session import LabelingSession
 from belvedere.reviewing.labeling.views import LabelContext
 from belvedere.reviewing.page_server import HOST, PORT, PageServer, user_name
+from belvedere.runtime.dependencies import require
 from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.network import check_main_thread
+from belvedere.runtime.output_folder import check_output_folder
 from belvedere.runtime.progress import Progress, choose_progress
+
+if TYPE_CHECKING:
+    from belvedere.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,13 @@ class LabelSummary:
     num_left: int
     counts: dict[str, int]  # labels by class
     accuracy: Accuracy | None  # estimated for the images of the folder
-    commands: tuple[str, ...]  # that train on the labels
+    trainings: tuple[PlannedTraining, ...]  # on the labels
+    runs: tuple["Run", ...] = ()  # of the trainings, if `train` was given
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that train on the labels."""
+        return tuple(each.command for each in self.trainings)
 
 
 @overload
@@ -54,6 +72,9 @@ def label(
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
+    train: bool = False,
+    out: Path | str | None = None,
+    overwrite: bool = False,
     progress: Progress | bool | None = None,
     block: Literal[True] = True,
 ) -> LabelSummary: ...
@@ -87,12 +108,13 @@ def label(
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
+    train: bool = False,
+    out: Path | str | None = None,
+    overwrite: bool = False,
     progress: Progress | bool | None = None,
     block: bool = True,
 ) -> "LabelSummary | BackgroundLabeling":
-    """Serve a page for labeling the images of a folder, until Ctrl-C, or in a thread.
-
-    A linear probe on the embeddings is fitted again after every few labels. It suggests classes and chooses images.
+    """Serve a page for labeling images, until Ctrl-C or in a thread; a linear probe suggests classes and images.
 
     Args:
         data: Folder or table of images, labeled or not; its folders and labels are not used.
@@ -104,35 +126,66 @@ def label(
         host: Address to listen on. Addresses of other machines require a token, which is printed.
         port: Port to listen on; 0 for any free one.
         annotator: Name recorded with each label, unless the page has another. Default: the user's name.
+        train: Whether to train on the labels at the end: after Ctrl-C, or from the last page.
+        out: Run folder of the training. Default: one beside the folder.
+        overwrite: Whether `train` may replace an older run there.
         progress: Reports the address and the progress.
         block: Whether to serve until Ctrl-C. False serves in a thread, as a notebook needs it.
 
     Returns:
-        The files, numbers and commands. If `block` is False: the running labeling, with `url`, `stop()` and `summary`.
+        The files, numbers and commands. If not `block`: the running labeling, with `url`, `stop()` and `summary`.
 
     Raises:
-        BelvedereError: An argument is invalid, an input cannot be read, or the address is not available; or `block` is
-            true, and this is not the main thread, or an event loop runs in it.
+        BelvedereError: An argument is invalid, an input cannot be read, the address is not available, or `block` is
+            true outside the main thread or in an event loop.
     """
     if block:
         check_main_thread("label", "belvedere", "label", str(data))
     progress = choose_progress(progress)
+    labels_file = default_labels_file(Path(data)) if corrections is None else Path(corrections)
+    if train:
+        _check_training(labels_file, out, data, overwrite=overwrite, block=block)
     with ExitStack() as stack:
         page = stack.enter_context(PageServer("Label", host, port, block=block))
         embedder = open_embedder(model, network, weights, progress)
-        session = _open_session(Path(data), classes, corrections, embedder, progress)
-        context = LabelContext(session, Gallery(), annotator or user_name(), _network_options(network, weights))
-        if block:
-            stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
-        page.log_address(progress)
-        session.start()
-        stack.callback(session.stop)
-        server = page.create(create_app(context, page.guard))
-        if not block:
-            stack.pop_all()  # the thread closes the socket and stops the session
-            return BackgroundLabeling(server, page.listener, page.url, context, session.stop)
-        server.run(sockets=[page.listener])
-    return summarize(context)
+        session = _open_session(Path(data), classes, labels_file, embedder, progress)
+        options = _network_options(network, weights)
+        context = LabelContext(session, Gallery(), annotator or user_name(), options, out, trains=train)
+        if running := _serve(page, context, stack, progress, block=block):
+            return running
+    summary = summarize(context)
+    trainings = summary.trainings if train else ()
+    return replace(summary, runs=tuple(each.run(overwrite=overwrite, progress=progress) for each in trainings))
+
+
+def _check_training(
+    labels_file: Path, out: Path | str | None, data: Path | str, *, overwrite: bool, block: bool
+) -> None:
+    """Check, before any work, that a training can follow."""
+    if not block:
+        raise UsageError("`train` needs `block`. Otherwise call `belvedere.train` with the table of `summary`.")
+    require("train", "Training on the labels")
+    for folder in output_folders(labels_file, out):
+        check_output_folder(folder, overwrite=overwrite, inputs=[data, labels_file])
+
+
+def _serve(
+    page: PageServer, context: LabelContext, stack: ExitStack, progress: Progress, *, block: bool
+) -> "BackgroundLabeling | None":
+    """Serve the page until Ctrl-C, or in a thread, which then closes what is on the stack."""
+    if block:
+        stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
+    page.log_address(progress)
+    context.session.start()
+    stack.callback(context.session.stop)
+    app = create_app(context, page.guard)
+    server = page.create(app)
+    app.state.end = partial(setattr, server, "should_exit", True)
+    if not block:
+        stack.pop_all()  # the thread closes the socket and stops the session
+        return BackgroundLabeling(server, page.listener, page.url, context, context.session.stop)
+    server.run(sockets=[page.listener])
+    return None
 
 
 class BackgroundLabeling(BackgroundServer):
@@ -165,7 +218,6 @@ def summarize(context: LabelContext) -> LabelSummary:
     with session.lock:
         store = session.store
         table = write_table(store)
-        commands = list_commands(store, table, context.network_options) if table else []
         return LabelSummary(
             labels=store.corrections_file.path,
             table=table,
@@ -173,23 +225,23 @@ def summarize(context: LabelContext) -> LabelSummary:
             num_left=store.num_left(),
             counts=store.counts(),
             accuracy=session.curve[-1].accuracy if session.curve else None,
-            commands=tuple(commands),
+            trainings=tuple(plan_trainings(store, table, context.network_options, context.out)),
         )
 
 
-def _network_options(network: str | None, weights: Path | str | None) -> str:
-    """Return the options of the command `train` for the network of the embeddings."""
+def _network_options(network: str | None, weights: Path | str | None) -> dict[str, str]:
+    """Return the arguments of `train` for the network of the embeddings."""
     given = {"network": network, "weights": weights}
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _open_session(
-    folder: Path, classes: Sequence[str], corrections: Path | str | None, embedder: Embedder, progress: Progress
+    folder: Path, classes: Sequence[str], labels_file: Path, embedder: Embedder, progress: Progress
 ) -> LabelingSession:
     names: list[str] = []
     for name in classes:
         names.append(check_new_class(name, names))
-    corrections_file = CorrectionsFile(Path(corrections) if corrections is not None else default_labels_file(folder))
+    corrections_file = CorrectionsFile(labels_file)
     check_labels_file(corrections_file)
     pool = read_pool(folder, embedder, progress)
     progress.log_warnings((*pool.warnings, *damaged_lines_warning(corrections_file.path, corrections_file.damaged)))

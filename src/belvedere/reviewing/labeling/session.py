@@ -4,7 +4,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from belvedere.reviewing.labeling.order import (
     CHOSEN,
     NO_CLASS,
     RANDOM,
+    RARE,
     UNLABELED,
     Question,
     QuestionOrder,
@@ -34,17 +35,36 @@ from belvedere.types.data import Decision
 
 GRID_SIZE = 24  # images on a page at most
 STOP_SECONDS = 10.0
+BUSY_SECONDS = 0.2  # after a step, in which fits wait
 MIN_GRID_COSINE = 0.3  # of images shown with the one asked about
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe, its predictions and estimates."""
+    """Predictions of a probe."""
 
-    class_names: tuple[str, ...]  # K, at that time
-    probe: Probe
+    class_names: tuple[str, ...]  # K
     probabilities: Floats  # (N, K)
     predicted: Labels  # (N,)
+
+    def select(self, class_names: tuple[str, ...]) -> "Fitted":
+        """Return the predictions of some classes, one at least; 0 for those that the probe does not have."""
+        if class_names == self.class_names:
+            return self
+        columns = [self.class_names.index(name) if name in self.class_names else -1 for name in class_names]
+        probabilities = np.pad(self.probabilities, ((0, 0), (0, 1)))[:, columns]
+        return Fitted(class_names, probabilities, probabilities.argmax(1))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A probe, and the labels that it was fitted to."""
+
+    probe: Probe
+    class_names: tuple[str, ...]  # K
+    labels: Labels  # (N,)
+    version: int
+    skipped: set[int]
 
 
 @dataclass(frozen=True)
@@ -76,23 +96,37 @@ class LabelingSession:
         self.recalls: dict[str, float] = {}  # of the labeled images, by class
         self.lock = threading.RLock()
         self.order = QuestionOrder(pool.features, pool.random_order)
-        self.fitted: Fitted | None = None
+        self._fitted: Fitted | None = None
         self._clock = clock
         self._tabs: defaultdict[str, _Tab] = defaultdict(_Tab)
-        self._changed, self._stopped = threading.Event(), threading.Event()
+        self._latest: _Fit | None = None
+        self._busy_until = 0.0
+        self._changed, self._refitted, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._changed.set()
-        self._thread = BackgroundThread(self._fit_until_stopped, "labeling")
+        work = (self._fit_until_stopped, self._estimate_until_stopped)  # a probe does not wait for estimates
+        self._threads = [BackgroundThread(each, "labeling") for each in work]
+
+    @property
+    def fitted(self) -> Fitted | None:
+        """The latest predictions, of the present classes: these may have changed since the fit."""
+        with self.lock:
+            if self._fitted is not None:
+                class_names = self.store.class_names
+                self._fitted = self._fitted.select(class_names) if class_names else None
+            return self._fitted
 
     def start(self) -> None:
-        """Fit in a thread, until `stop`."""
-        self._thread.start()
+        """Fit and estimate in threads, until `stop`."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread after its current fit."""
-        self._stopped.set()
-        self._changed.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+        """End the threads after their current work."""
+        for event in (self._stopped, self._changed, self._refitted):
+            event.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(STOP_SECONDS)
 
     def next(self, tab: str, *, grid: bool) -> tuple[Question, tuple[int, ...]] | None:
         """Return the question of a page and the rows that it shows; None if no image is left.
@@ -132,6 +166,7 @@ class LabelingSession:
 
     def record(self, decisions: Sequence[Decision]) -> bool:
         """Record a step, which is on disk when this returns; return whether it is new."""
+        self._busy_until = time.monotonic() + BUSY_SECONDS
         with self.lock:
             is_new = self.store.record(decisions)
         self._changed.set()
@@ -154,16 +189,16 @@ class LabelingSession:
             return question, rows
 
     def suggest(self, row: int) -> tuple[str, float] | None:
-        """Return the predicted class of an image and its probability; None before the first fit."""
-        probabilities = self.class_probabilities(row)
-        return max(probabilities.items(), key=lambda each: each[1]) if probabilities else None
+        """Return the predicted class of an image and its probability; None if the probe has no present class."""
+        found = max(self.class_probabilities(row).items(), key=lambda each: each[1], default=("", 0.0))
+        return found if found[1] else None
 
     def class_probabilities(self, row: int) -> dict[str, float]:
         """Return the probability of each class for an image; empty before the first fit."""
-        with self.lock:
-            if self.fitted is None:
-                return {}
-            return dict(zip(self.fitted.class_names, map(float, self.fitted.probabilities[row]), strict=True))
+        fitted = self.fitted
+        if fitted is None:
+            return {}
+        return dict(zip(fitted.class_names, map(float, fitted.probabilities[row]), strict=True))
 
     def similar(self, row: int, count: int, tab: str, *, any_class: bool = False) -> list[int]:
         """Return the open images that are most similar to one, most similar first.
@@ -173,14 +208,37 @@ class LabelingSession:
         with self.lock:
             cosines = self.order.directions @ self.order.directions[row]
             is_candidate = self._open_rows(tab) & (cosines >= MIN_GRID_COSINE)
-            if self.fitted is not None and not any_class:
-                is_candidate &= self.fitted.predicted == self.fitted.predicted[row]
+            if (fitted := self.fitted) is not None and not any_class:
+                is_candidate &= fitted.predicted == fitted.predicted[row]
             is_candidate[row] = False
             rows = np.flatnonzero(is_candidate)
             return [int(each) for each in rows[np.argsort(-cosines[rows], kind="stable")[:count]]]
 
     def fit_once(self) -> bool:
         """Fit to the present labels, and then estimate; return False if there are none."""
+        fit = self._fit()
+        if fit is not None:
+            self._estimate(fit)
+        return fit is not None
+
+    def _fit_until_stopped(self) -> None:
+        while self._wait(self._changed):
+            self._let_pages_respond()
+            self._latest = self._fit()
+            self._refitted.set()
+
+    def _estimate_until_stopped(self) -> None:
+        while self._wait(self._refitted):
+            if (fit := self._latest) is not None:
+                self._estimate(fit)
+
+    def _wait(self, event: threading.Event) -> bool:
+        event.wait()
+        event.clear()
+        return not self._stopped.is_set()
+
+    def _fit(self) -> _Fit | None:
+        """Fit a probe to the present labels, and predict all images."""
         with self.lock:
             self.store.refresh()
             labels, version = self.store.labels.copy(), self.store.version
@@ -189,49 +247,44 @@ class LabelingSession:
         rows = np.flatnonzero(labels >= 0)
         if not len(rows):
             with self.lock:
-                self.fitted, self.forecast = None, None
-            return False
+                self._fitted, self.forecast = None, None
+            return None
         features = self.pool.features
         probe = fit_probe(features, rows, labels[rows], len(class_names))
         probabilities = probe.probabilities(features.values)
-        fitted = Fitted(class_names, probe, probabilities, probabilities.argmax(1))
         with self.lock:
-            self.fitted = fitted
-        self._estimate(labels, version, skipped, fitted)
-        return True
+            self._fitted = Fitted(class_names, probabilities, probabilities.argmax(1))
+        return _Fit(probe, class_names, labels, version, skipped)
 
-    def _fit_until_stopped(self) -> None:
-        while True:
-            self._changed.wait()
-            self._changed.clear()
-            if self._stopped.is_set():
-                return
-            self.fit_once()
-
-    def _estimate(self, labels: Labels, version: int, skipped: set[int], fitted: Fitted) -> None:
-        features, num_classes = self.pool.features, len(fitted.class_names)
-        held_out = predict_held_out(features, labels, num_classes)
+    def _estimate(self, fit: _Fit) -> None:
+        features, labels, num_classes = self.pool.features, fit.labels, len(fit.class_names)
+        held_out = predict_held_out(features, labels, num_classes, self._let_pages_respond)
         accuracy, expected = None, None
         if held_out is not None:
-            sample = find_random_sample(labels, self.order.random_order, skipped)
+            sample = find_random_sample(labels, self.order.random_order, fit.skipped)
             no_class = np.flatnonzero(labels == NO_CLASS)
-            accuracy = estimate_accuracy(features, held_out, sample, fitted.probe, no_class)
+            accuracy = estimate_accuracy(features, held_out, sample, fit.probe, no_class)
         if accuracy is not None:
-            expected = forecast(features, labels, accuracy, num_classes, version)
+            expected = forecast(features, labels, accuracy, num_classes, fit.version, self._let_pages_respond)
         num_labels = int((labels >= 0).sum())
         with self.lock:
             recalls = {} if held_out is None else held_out.recalls()
-            self.recalls = {fitted.class_names[label]: recall for label, recall in recalls.items()}
+            self.recalls = {fit.class_names[label]: recall for label, recall in recalls.items()}
             self.forecast = expected
             self.curve = [each for each in self.curve if each.num_labels < num_labels]
             if accuracy is not None:
                 self.curve.append(CurvePoint(num_labels, accuracy))
 
+    def _let_pages_respond(self) -> None:
+        """Wait for a moment after a step, whose page asks for the next images: these need the processor."""
+        self._stopped.wait(max(self._busy_until - time.monotonic(), 0))
+
     def _choose(self, tab: str) -> Question | None:
-        probabilities = None if self.fitted is None else self.fitted.probabilities
+        fitted, class_names = self.fitted, self.store.class_names
+        probabilities = None if fitted is None else fitted.probabilities
         for is_open in (self._open_rows(tab), self._own_rows(tab)):  # those open elsewhere last, so that nobody waits
-            if found := self.order.choose(self.store.labels, is_open, probabilities):
-                return found[0]
+            for question in self.order.choose(self.store.labels, is_open, probabilities):
+                return replace(question, class_name=class_names[question.rare_class] if question.reason == RARE else "")
         return None
 
     def _fill(self, tab: str, question: Question) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Describes questions, classes, estimates and steps for the templates, which escape all names."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from belvedere.reviewing.images import Gallery
@@ -35,7 +35,9 @@ class LabelContext:
     session: LabelingSession
     gallery: Gallery
     annotator: str
-    network_options: str = ""  # of the command `train`, for the network of the embeddings
+    network_options: Mapping[str, str] = field(default_factory=dict)  # of `train`, for the network of the embeddings
+    out: Path | str | None = None  # folder of the training; None: beside the labels
+    trains: bool = False  # whether the labels are trained on at the end
 
     @property
     def title(self) -> str:
@@ -52,7 +54,7 @@ def describe_question(context: LabelContext, question: Question, rows: Sequence[
     """Return the values of the template of a question."""
     session = context.session
     suggestion = session.suggest(rows[0])
-    suggested = suggestion[0] if suggestion and suggestion[0] in session.store.class_names else None
+    suggested = suggestion[0] if suggestion else None
     is_grid = len(rows) > 1
     return {
         "kind": "grid" if is_grid else "single",
@@ -102,7 +104,7 @@ def describe_panel(context: LabelContext) -> dict[str, object]:
         "curve": draw_curve(session.curve),
         "forecast": session.forecast,
         "wanted": ", ".join(describe_wanted(session)),
-        "recent": [_list_step(each) for each in store.steps()[: -MAX_RECENT - 1 : -1]],
+        "recent": [_list_step(each) for each in store.steps(MAX_RECENT)],
     }
 
 
@@ -116,7 +118,8 @@ def describe_wanted(session: LabelingSession) -> list[str]:
     if recalls:
         mean = sum(recalls.values()) / len(recalls)
         low = sorted((recall, name) for name, recall in recalls.items() if recall < mean - LOW_RECALL)
-        found += [f"{name} ({recall:.0%} of its images recognized)" for recall, name in low if name not in few]
+        low = [(recall, name) for recall, name in low if name in counts and name not in few]
+        found += [f"{name} ({recall:.0%} of its images recognized)" for recall, name in low]
     return found
 
 
@@ -165,8 +168,8 @@ def _heading(question: Question, suggested: str | None, *, is_grid: bool) -> str
 
 
 def _describe_reason(session: LabelingSession, question: Question) -> str:
-    if question.reason == RARE and question.rare_class < len(session.store.class_names):
-        return f"Perhaps {session.store.class_names[question.rare_class]}, which has few labels."
+    if question.reason == RARE and question.class_name in session.store.class_names:
+        return f"Perhaps {question.class_name}, which has few labels."
     return {
         TYPICAL: "Typical of many images.",
         UNCERTAIN: "The present labels leave open what this is.",

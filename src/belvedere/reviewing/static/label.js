@@ -1,25 +1,12 @@
 // Keys and buttons of the label page: single images, or a grid of similar images of which several are selected.
-// The session storage holds the steps of this tab, which it may undo.
 "use strict";
 
-const WAITING = "No connection to the server. Trying again.";
 const PANEL_MILLISECONDS = 2000;
 const DRAG_PIXELS = 6; // from which a press is a lasso
 const grid = document.getElementById("grid");
-const doneKey = `done:${main.dataset.corrections}`; // this address may have served other folders
-let done = JSON.parse(session.getItem(doneKey) || "[]"); // ids of this tab's steps, latest last
-let tags = null; // further classes while tagging
 let last = null; // tile that was pressed last, where a range starts
 let lasso = null; // start of a drag, and the tiles that were selected before it
 let shown = ""; // query of the view with labeled images; empty: questions
-
-function forgetSteps() {
-  done = [];
-}
-
-function saveDone() {
-  session.setItem(doneKey, JSON.stringify(done.slice(-500)));
-}
 
 async function show(path = "/questions/next", more = {}, focus = true) {
   const search = new URLSearchParams({ tab, grid: grid.checked, ...more });
@@ -86,48 +73,48 @@ function record(url, content) {
       return;
     }
     const response = await send(url, { rows, ...content });
-    done.push(response.step);
-    saveDone();
-    await showAgain(url === "/tags" ? rows : []);
+    keepStep(response.step);
+    await (url === "/tags" ? showSame(rows) : showNext());
     showStatus(response.message);
   });
 }
 
-// Shows the next question; after tags the same image, and in the view of a class that view.
-function showAgain(rows = []) {
-  if (shown) return show("/labeled", { class_name: shown });
-  return rows.length === 1 ? show(`/questions/${rows[0]}`) : show();
+function recordClass(name, isNew = false) {
+  return record("/labels", { label: name, is_new: isNew });
 }
 
-function undo(id) {
-  return runExclusively(async () => {
-    const step = id || done.at(-1);
-    if (!step) {
-      showStatus("This page has nothing to undo. Use the buttons beside the latest labels.");
-      return;
-    }
-    done = done.filter((each) => each !== step); // also on an error, which would recur
-    saveDone();
-    const response = await send("/undo", { step });
-    if (shown) await showAgain();
-    else await (response.row === null ? show() : show(`/questions/${response.row}`));
-    showStatus(response.message);
-  });
+function recordTags(names) {
+  return record("/tags", { tags: names });
 }
 
-function skip() {
-  return runExclusively(async () => {
-    const rows = [...main.querySelectorAll(".tile")].map((each) => Number(each.dataset.row));
-    const response = await send("/skip", { rows });
-    await show();
-    showStatus(response.message);
-  });
+function useNewClass(name) {
+  tags = null;
+  return recordClass(name, true);
 }
 
-function unskip() {
+// Shows the next question, or the view of a class again.
+function showNext() {
+  return shown ? show("/labeled", { class_name: shown }) : show();
+}
+
+// Shows a single image again.
+function showSame(rows = selectedRows()) {
+  return rows.length === 1 && !shown ? show(`/questions/${rows[0]}`) : showNext();
+}
+
+function sendUndo(step) {
+  return send("/undo", { step });
+}
+
+function showUndone(response) {
+  return response.row === null ? showNext() : showSame([response.row]);
+}
+
+// Ends the server, for the training.
+function end() {
   return runExclusively(async () => {
-    const response = await send("/skip", {});
-    await show();
+    const response = await send("/end", {});
+    main.querySelector(".actions").remove();
     showStatus(response.message);
   });
 }
@@ -138,74 +125,22 @@ function showSimilar() {
   return runExclusively(() => show(`/questions/${tile.dataset.row}`, { similar: true }));
 }
 
-function choose(name, isNew = false) {
-  if (tags === null) return record("/labels", { label: name, is_new: isNew });
-  if (!tags.delete(name)) tags.add(name);
-  showTags();
-  showStatus(tags.size ? `Also: ${[...tags].join(", ")}. Enter records the tags.` : "No tags. Enter records that.");
-  return undefined;
-}
-
-function startTagging() {
-  tags = new Set([...main.querySelectorAll('.class[aria-pressed="true"]')].map((each) => each.dataset.class));
-  showTags();
-  showStatus("Tagging: choose further classes in the image, then Enter. Escape cancels.");
-}
-
-function showTags() {
-  document.getElementById("tagging").hidden = tags === null;
-  main.querySelector('[data-action="tag"]').setAttribute("aria-pressed", String(tags !== null));
-  for (const button of main.querySelectorAll(".class[data-class]")) {
-    const isTagged = tags !== null && tags.has(button.dataset.class);
-    button.setAttribute("aria-pressed", String(isTagged));
-    button.querySelector(".tagged").hidden = !isTagged;
-  }
-}
-
-function showNaming(isOpen) {
-  document.getElementById("naming").hidden = !isOpen;
-  main.querySelector('[data-action="name"]').setAttribute("aria-expanded", String(isOpen));
-  document.getElementById(isOpen ? "new-name" : "question").focus();
-  if (isOpen) document.getElementById("new-name").select();
-}
-
-// A new class exists once a label uses it.
-async function nameClass() {
-  let name = "";
-  await runExclusively(async () => {
-    const search = new URLSearchParams({ name: document.getElementById("new-name").value });
-    name = JSON.parse(await request(`/classes/new?${search}`, {}, WAITING)).name;
-  });
-  if (!name) return;
-  tags = null;
-  await choose(name, true);
-}
-
-function act(action) {
-  if (action === "none") return tags === null ? record("/labels", { label: null }) : undefined;
-  if (action === "all") return selectAll();
-  if (action === "like") return showSimilar();
-  if (action === "tag") return tags === null ? startTagging() : record("/tags", { tags: [...tags] });
-  if (action === "tag-done") return record("/tags", { tags: [...tags] });
-  if (action === "tag-cancel") return runExclusively(() => showAgain(selectedRows()));
-  if (action === "name") return showNaming(document.getElementById("naming").hidden);
-  if (action === "name-cancel") return showNaming(false);
-  if (action === "name-done") return nameClass();
-  if (action === "skip") return skip();
-  if (action === "unskip") return unskip();
-  if (action === "back") return runExclusively(() => show());
-  if (action === "finish") return runExclusively(() => show("/end"));
-  return undo();
-}
+Object.assign(ACTIONS, {
+  none: () => tags === null && record("/labels", { label: null }),
+  all: selectAll,
+  like: showSimilar,
+  skip: () => sendSkip({ rows: [...main.querySelectorAll(".tile")].map((each) => Number(each.dataset.row)) }),
+  back: () => runExclusively(() => show()),
+  end,
+  finish: () => runExclusively(() => show("/end")),
+});
+KEYS.g = () => grid.click();
 
 main.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button || busy) return;
   if (button.matches(".tile")) pressTile(button, event.shiftKey);
-  else if (button.dataset.undo) undo(button.dataset.undo);
   else if (button.dataset.labeled) runExclusively(() => show("/labeled", { class_name: button.dataset.labeled }));
-  else if (button.dataset.class !== undefined) choose(button.dataset.class);
-  else if (button.dataset.action) act(button.dataset.action);
 });
 
 // A lasso: tiles that a dragged rectangle touches are selected; with Shift, they are added.
@@ -235,52 +170,17 @@ document.addEventListener("pointerup", () => {
   if (isDragged) document.addEventListener("click", (event) => event.stopPropagation(), { capture: true, once: true });
 });
 
-document.addEventListener("keydown", (event) => {
-  const target = event.target instanceof Element ? event.target : document.body;
-  if (target.matches("input:not([type=checkbox]), select, textarea")) {
-    if (handleFieldKey(event.key, target)) event.preventDefault();
-    return;
-  }
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || busy) return;
-  if (event.key.startsWith("Arrow") && moveFocus(event.key, target)) return event.preventDefault();
-  const isTile = target.matches("button.tile");
-  if (event.key === "Enter" && !isTile && target.closest("button, a, input, summary")) return undefined; // handles it itself
-  if (tags !== null && event.key === "Escape") act("tag-cancel");
-  else if (tags !== null && event.key === "Enter") act("tag-done");
-  else if (!(shortcuts.checked || isTile) || !handleShortcut(shortcutOf(event))) return undefined;
-  return event.preventDefault();
-});
-
 // Moves the focus between tiles; up and down go to the nearest tile of the next row.
-function moveFocus(key, target) {
+main.addEventListener("keydown", (event) => {
   const all = tiles();
-  const index = all.indexOf(target);
-  if (index < 0) return false;
+  const index = all.indexOf(event.target);
+  if (index < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
   const columns = all.filter((each) => each.offsetTop === all[0].offsetTop).length;
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
-  all[index + steps[key]]?.focus();
-  return true;
-}
-
-function handleFieldKey(key, field) {
-  if (key === "Enter" && field.id === "new-name") nameClass();
-  else if (key === "Escape" && field.id === "new-name") showNaming(false);
-  else if (key === "Escape") document.getElementById("question")?.focus();
-  else return false;
-  return true;
-}
-
-function handleShortcut(key) {
-  if (!key) return false;
-  if (key === "g") {
-    grid.click();
-    return true;
-  }
-  const buttons = [...main.querySelectorAll("[aria-keyshortcuts]")];
-  const button = buttons.find((each) => each.getAttribute("aria-keyshortcuts").split(" ").includes(key));
-  button?.click();
-  return Boolean(button);
-}
+  if (!Object.hasOwn(steps, event.key)) return;
+  all[index + steps[event.key]]?.focus();
+  event.preventDefault();
+});
 
 // Estimates change while the page is open, and suggestions with the next question.
 async function refreshPanel() {
