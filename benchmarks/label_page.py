@@ -129,7 +129,6 @@ def measure_page(folder: Path, classes: Sequence[str], keys: int, pause: float) 
             page.goto(address)
             if kind == "grid":
                 page.locator("#grid").check()
-                page.wait_for_selector("#tiles img")
             page.wait_for_selector('main[aria-busy="false"] article img')
             page.wait_for_function("() => document.querySelector('article img').complete")
             if kind == "grid":
