@@ -137,7 +137,7 @@ def _obtain(
             return found, download(found)
         except FetchError as error:
             if number == len(known.sources):
-                raise
+                raise FetchError(f"{error} Or download it in a browser, and give the file as `archive`.") from error
             progress.log(f"{error} Trying {known.sources[number].url}.")
     raise FetchError(f"{source} has no source.")
 

@@ -80,7 +80,7 @@ def choose_model(
     if model is None and images and is_model_path(images[0]):
         chosen = images.pop(0)
     elif model is None and images and images[0] != STDIN and (missing := explain_missing(images[0])):
-        raise UsageError(f"{missing} Give a model or images first.")
+        raise UsageError(f"{missing} Give images, or a model and then images.")
     images = list(refuse_models(images))
     return load_model(chosen or BUNDLED, accept_rate=accept_rate, device=device, threads=threads), images
 
