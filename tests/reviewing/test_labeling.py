@@ -569,6 +569,8 @@ def test_two_tabs_a_kill_and_a_reload_lose_nothing(browser: Any, tmp_path: Path,
             page = pages[turn % 2]
             if turn == 8:
                 server.kill()
+                page.evaluate("void end()")
+                page.wait_for_function("!busy")  # it is not repeated, which would end the next server
                 server.start()
             if turn == 11:
                 page.reload()
