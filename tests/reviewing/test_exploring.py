@@ -132,8 +132,11 @@ def test_a_selection_is_labeled(server: BackgroundServer, tiny_model: Path) -> N
     copy = next(row for row, name in enumerate(names) if Path(name).name == "copy.png")
     rows = [copy, 5, 3, 3]
     saved = json.loads(ask(server, "/selections", {"rows": rows})[1])
+    content = Path(saved["table"]).read_text(encoding="utf-8")
+    Path(saved["table"]).write_text(changed := content.replace(",red,", ",blue,"), encoding="utf-8")
     again = json.loads(ask(server, "/selections", {"rows": rows[::-1]})[1])
     assert saved == again
+    assert Path(saved["table"]).read_text(encoding="utf-8") == changed != content
     _, verb, table, *options = shlex.split(saved["command"])
     assert (verb, table) == ("label", saved["table"])
     assert options == ["--classes", ",".join(sorted(CLASS_NAMES)), "--model", str(tiny_model)]

@@ -378,6 +378,11 @@ def test_the_panel_tells_the_accuracy_once_it_is_known(pool: Pool) -> None:
         client.change("/labels", rows=[row], label=Path(sample.name).parts[0])
     client.session.fit_once()
     assert 'id="accuracy">100.0%' in client.get("/panel").text
+    for step in client.session.store.steps():
+        client.change("/undo", step=step.id)
+    assert not client.session.fit_once()
+    assert "Known after" in client.get("/panel").text
+    assert (client.session.curve, client.session.forecast, client.session.recalls) == ([], None, {})
 
 
 def test_the_table_of_labels_is_a_dataset(pool: Pool) -> None:
@@ -439,6 +444,27 @@ def test_wrong_arguments(tmp_path: Path, tiny_model: Path, options: dict[str, An
         options = {"corrections": tmp_path / options["corrections"]}
     with pytest.raises(UsageError):
         belvedere.label(tmp_path, **{"model": tiny_model, **options}, port=0, block=False, progress=False)
+
+
+def test_a_table_of_images_is_not_replaced(tmp_path: Path, tiny_model: Path) -> None:
+    """It may have the columns of a table of labels, as a selection of a map does."""
+    image = write_image(tmp_path / "a.png", "red")
+    table = tmp_path / "images.csv"
+    table.write_text(content := f"{','.join(output.HEADER)}\n{image},red,\n")
+    options: dict[str, Any] = {"model": tiny_model, "port": 0, "block": False, "progress": False}
+    with pytest.raises(UsageError):
+        belvedere.label(table, corrections=tmp_path / "images.jsonl", **options)
+    with belvedere.label(table, corrections=tmp_path / "other.jsonl", **options) as running:
+        assert running.summary.num_left == 1
+    assert table.read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [("images.labels.jsonl", "images-run"), ("a.jsonl", "a-run"), ("2026.10.jsonl", "2026.10-run")],
+)
+def test_a_run_is_named_after_its_labels(name: str, run: str) -> None:
+    assert output.output_folders(Path("a", name), None) == (Path("a", run), Path("a", f"{run}-small"))
 
 
 def test_a_port_in_use_is_found_before_images_are_read(tmp_path: Path) -> None:
@@ -543,6 +569,8 @@ def test_two_tabs_a_kill_and_a_reload_lose_nothing(browser: Any, tmp_path: Path,
             page = pages[turn % 2]
             if turn == 8:
                 server.kill()
+                page.evaluate("void end()")
+                page.wait_for_function("!busy")  # it is not repeated, which would end the next server
                 server.start()
             if turn == 11:
                 page.reload()

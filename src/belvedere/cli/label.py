@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @image_command("belvedere label images", "belvedere label images --classes cat,dog,other --annotator Anna --train")
 def label(
-    data: Annotated[Path, typer.Argument(help="Folder of images, or a table of them. Labels are not used.")],
+    data: Annotated[Path, typer.Argument(help="Folder of images, or a table as for train. Labels are not used.")],
     classes: Annotated[
         str, typer.Option("--classes", help="Classes, separated by commas. More can be added on the page.")
     ] = "",

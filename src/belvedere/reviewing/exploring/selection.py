@@ -15,16 +15,17 @@ SEPARATOR = ","  # of the classes
 
 
 def save_selection(images: ImageMap, rows: Sequence[int]) -> Path:
-    """Write the selected rows as a table, named after its content, and return its path.
+    """Write the selected rows as a table, named after its content, unless it is there, and return its path.
 
     Raises:
         UsageError: It cannot be written.
     """
     source = Path(images.title).resolve()
     table = [(str(images.samples[row].path.absolute()), images.samples[row].label, images.hashes[row]) for row in rows]
-    digest = hashlib.sha256(repr(sorted(table)).encode(errors="surrogateescape")).hexdigest()
+    digest = hashlib.sha256(repr(sorted(table)).encode()).hexdigest()
     path = source.with_name(f"{source.name}.selection-{digest[:8]}.csv")
-    write_csv(path, HEADER, table)
+    if not path.exists():  # somebody may have changed it since
+        write_csv(path, HEADER, table)
     return path
 
 

@@ -26,15 +26,17 @@ def table_path(corrections_file: CorrectionsFile) -> Path:
     return corrections_file.path.with_suffix(TABLE_SUFFIX)
 
 
-def check_labels_file(corrections_file: CorrectionsFile) -> None:
-    """Check that the table has another path than the labels file.
+def check_labels_file(corrections_file: CorrectionsFile, data: Path) -> None:
+    """Check that the table of labels replaces neither the labels file nor the table of images.
 
     Raises:
-        UsageError: It has the same.
+        UsageError: It would replace one.
     """
-    path = corrections_file.path
+    path, table = corrections_file.path, table_path(corrections_file)
     if path.suffix.lower() == TABLE_SUFFIX:
         raise UsageError(f"The table of labels is written to {path}. Give `corrections` a path that ends in .jsonl.")
+    if data.is_file() and table.exists() and table.samefile(data):
+        raise UsageError(f"The table of labels would replace the images in {data}. Give `corrections` another name.")
 
 
 def write_table(store: LabelStore) -> Path | None:
@@ -89,7 +91,7 @@ class PlannedTraining:
 
 def output_folders(labels_file: Path, out: Path | str | None) -> tuple[Path, Path]:
     """Return the folders of the runs: of the first training, and of the distillation."""
-    run = labels_file.with_name(f"{labels_file.with_suffix('').stem}-run") if out is None else Path(out)
+    run = labels_file.with_name(f"{labels_file.stem.removesuffix('.labels')}-run") if out is None else Path(out)
     return run, run.with_name(f"{run.name}-small")
 
 

@@ -117,7 +117,7 @@ def label(
     """Serve a page for labeling images, until Ctrl-C or in a thread; a linear probe suggests classes and images.
 
     Args:
-        data: Folder or table of images, labeled or not; its folders and labels are not used.
+        data: Folder of images, or a table of images and labels; folders and labels are not used.
         classes: Names of classes. More can be added on the page.
         model: Model for the embeddings; default: the bundled one, which needs no download.
         network: Pretrained timm network for the embeddings instead.
@@ -127,7 +127,7 @@ def label(
         port: Port to listen on; 0 for any free one.
         annotator: Name recorded with each label, unless the page has another. Default: the user's name.
         train: Whether to train on the labels at the end: after Ctrl-C, or from the last page.
-        out: Run folder of the training. Default: one beside the folder.
+        out: Run folder of the training. Default: one beside the labels.
         overwrite: Whether `train` may replace an older run there.
         progress: Reports the address and the progress.
         block: Whether to serve until Ctrl-C. False serves in a thread, as a notebook needs it.
@@ -242,7 +242,7 @@ def _open_session(
     for name in classes:
         names.append(check_new_class(name, names))
     corrections_file = CorrectionsFile(labels_file)
-    check_labels_file(corrections_file)
+    check_labels_file(corrections_file, folder)
     pool = read_pool(folder, embedder, progress)
     progress.log_warnings((*pool.warnings, *damaged_lines_warning(corrections_file.path, corrections_file.damaged)))
     return LabelingSession(pool, LabelStore(pool, corrections_file, names))

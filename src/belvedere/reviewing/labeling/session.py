@@ -217,8 +217,7 @@ class LabelingSession:
     def fit_once(self) -> bool:
         """Fit to the present labels, and then estimate; return False if there are none."""
         fit = self._fit()
-        if fit is not None:
-            self._estimate(fit)
+        self._estimate(fit)
         return fit is not None
 
     def _fit_until_stopped(self) -> None:
@@ -229,8 +228,7 @@ class LabelingSession:
 
     def _estimate_until_stopped(self) -> None:
         while self._wait(self._refitted):
-            if (fit := self._latest) is not None:
-                self._estimate(fit)
+            self._estimate(self._latest)
 
     def _wait(self, event: threading.Event) -> bool:
         event.wait()
@@ -247,7 +245,7 @@ class LabelingSession:
         rows = np.flatnonzero(labels >= 0)
         if not len(rows):
             with self.lock:
-                self._fitted, self.forecast = None, None
+                self._fitted = None
             return None
         features = self.pool.features
         probe = fit_probe(features, rows, labels[rows], len(class_names))
@@ -256,7 +254,12 @@ class LabelingSession:
             self._fitted = Fitted(class_names, probabilities, probabilities.argmax(1))
         return _Fit(probe, class_names, labels, version, skipped)
 
-    def _estimate(self, fit: _Fit) -> None:
+    def _estimate(self, fit: _Fit | None) -> None:
+        """Estimate what the page shows of a fit; without one, remove older estimates."""
+        if fit is None:
+            with self.lock:
+                self.curve, self.forecast, self.recalls = [], None, {}
+            return
         features, labels, num_classes = self.pool.features, fit.labels, len(fit.class_names)
         held_out = predict_held_out(features, labels, num_classes, self._let_pages_respond)
         accuracy, expected = None, None

@@ -219,7 +219,9 @@ function postJson(url, content) {
 
 // Saves the selection on the server's disk, and shows the command that labels it.
 async function labelSelection() {
-  const saved = await postJson("/selections", { rows: selection });
+  const rows = selection;
+  const saved = await postJson("/selections", { rows });
+  if (rows !== selection) return; // another selection meanwhile
   $("command").querySelector("pre").textContent = saved.command;
   $("command").hidden = false;
   $("copy").hidden = !navigator.clipboard; // only this machine's addresses have one

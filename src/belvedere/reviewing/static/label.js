@@ -110,10 +110,10 @@ function showUndone(response) {
   return response.row === null ? showNext() : showSame([response.row]);
 }
 
-// Ends the server, for the training.
+// Ends the server, for the training; repeated later, this would end the next one at this address.
 function end() {
   return runExclusively(async () => {
-    const response = await send("/end", {});
+    const response = await send("/end", {}, "");
     main.querySelector(".actions").remove();
     showStatus(response.message);
   });

@@ -56,7 +56,8 @@ function wait(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-// Repeats a request until there is a complete response, and returns its text; throws if the status is an error.
+// Repeats a request until there is a complete response, and returns its text; throws if the status is an error. Without a
+// text to show meanwhile, nothing is repeated.
 async function request(url, options, waiting) {
   for (let waited = false; ; waited = true) {
     let response;
@@ -65,6 +66,7 @@ async function request(url, options, waiting) {
       response = await fetch(url, options);
       text = await response.text();
     } catch {
+      if (!waiting) throw new Error("No connection to the server. It may have ended.");
       showStatus(waiting, true);
       await wait(RETRY_MILLISECONDS);
       continue;
@@ -84,10 +86,10 @@ function readError(text) {
   }
 }
 
-async function send(url, content) {
+async function send(url, content, waiting = "Not recorded yet: no connection to the server. Trying again.") {
   const body = JSON.stringify({ id: randomId(), tab, annotator: annotator.value.trim(), ...content });
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-  const text = await request(url, options, "Not recorded yet: no connection to the server. Trying again.");
+  const text = await request(url, options, waiting);
   return { ...JSON.parse(text), id: JSON.parse(body).id };
 }
 
