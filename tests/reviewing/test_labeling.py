@@ -585,6 +585,31 @@ def test_two_tabs_a_kill_and_a_reload_lose_nothing(browser: Any, tmp_path: Path,
     assert {sample.path.relative_to(images).as_posix(): sample.label for sample in rows} == said
 
 
+def test_images_of_a_grid_are_selected_once_all_classes_have_labels(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("belvedere.reviewing.labeling.views.MIN_LABELS", 6)
+    monkeypatch.setattr("belvedere.reviewing.labeling.views.MIN_PROBABILITY", 0.0)
+    client = Client(pool, *CLASS_NAMES)
+    truth = [CLASS_NAMES.index(Path(sample.name).parts[0]) for sample in pool.samples]
+    rows = {label: [row for row, each in enumerate(truth) if each == label] for label in range(3)}
+
+    def num_selected() -> int:
+        assert client.session.fit_once()
+        return max(
+            client.get(f"/questions/{row}", params={"tab": TAB, "grid": True, "similar": True}).text.count(
+                'aria-pressed="true"'
+            )
+            for row in rows[0][-2:]
+        )
+
+    for label, number in ((0, 3), (1, 3), (2, 1)):
+        client.change("/labels", rows=rows[label][:number], label=CLASS_NAMES[label])
+    assert num_selected() == 0  # the third class has one label
+    client.change("/labels", rows=rows[2][1:2], label=CLASS_NAMES[2])
+    assert num_selected() > 0
+
+
 def test_a_grid_is_selected_by_click_range_and_lasso(browser: Any, tmp_path: Path, tiny_model: Path) -> None:
     images = write_classes(tmp_path / "images", 30, ["red"])
     with open_review(images, LabelServer, "--classes", "red", "--model", str(tiny_model)) as server:

@@ -12,7 +12,6 @@ from belvedere.demo.scenes.drawing import CLASS_NAMES
 from belvedere.demo.scenes.scenes import Scene, draw_fjord, draw_scene
 from belvedere.errors import UsageError
 from belvedere.runtime.output_folder import atomic_folder
-from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress, choose_progress
 from belvedere.runtime.serialization import write_json
 

@@ -24,7 +24,8 @@ CLASS_KEYS = class_keys("aglmnstu")  # all, grid, label table, more like this, n
 MAX_RECENT = 8  # steps on the page
 MAX_LABELED = 240  # images of a class that are shown, latest first
 LOW_RECALL = 0.1  # below the mean, from which a class needs more labels
-MIN_LABELS, MIN_PROBABILITY = 24, 0.7  # from which images of a grid are selected at first
+MIN_PROBABILITY = 0.7  # from which images of a grid are selected at first,
+MIN_LABELS, MIN_LABELS_OF_SOME = 24, 96  # with as many labels: of all classes, or if some have less than two
 CURVE_WIDTH, CURVE_HEIGHT = 300, 120
 
 
@@ -153,7 +154,9 @@ def describe_step(step: Step) -> str:
 
 def _is_likely(session: LabelingSession, row: int, question: Question) -> bool:
     """Return whether an image of a grid is selected at first: one key should not label images that only may fit."""
-    if question.reason == RANDOM or session.store.num_labeled() < MIN_LABELS:
+    counts = session.store.counts().values()
+    # Images of a class without labels seem to be of another one.
+    if question.reason == RANDOM or sum(counts) < (MIN_LABELS if min(counts, default=0) > 1 else MIN_LABELS_OF_SOME):
         return False
     suggestion = session.suggest(row)
     return suggestion is not None and suggestion[1] >= MIN_PROBABILITY
@@ -164,7 +167,7 @@ def _heading(question: Question, suggested: str | None, *, is_grid: bool) -> str
         return "What are these? Select the images of one class."
     if suggested is None:
         return "What are these?" if is_grid else "What is this?"
-    return f"Are these {suggested}?" if is_grid else f"Is this {suggested}?"
+    return f"Are these of the class {suggested}?" if is_grid else f"Is this {suggested}?"
 
 
 def _describe_reason(session: LabelingSession, question: Question) -> str:

@@ -6,6 +6,7 @@ const DRAG_PIXELS = 6; // from which a press is a lasso
 const grid = document.getElementById("grid");
 let last = null; // tile that was pressed last, where a range starts
 let lasso = null; // start of a drag, and the tiles that were selected before it
+const declined = new Set(); // rows that were left out of a labeled grid: selected only by hand from then on
 let shown = ""; // query of the view with labeled images; empty: questions
 
 async function show(path = "/questions/next", more = {}, focus = true) {
@@ -14,6 +15,7 @@ async function show(path = "/questions/next", more = {}, focus = true) {
   shown = path === "/labeled" ? more.class_name : "";
   tags = null;
   last = null;
+  for (const tile of tiles()) if (declined.has(Number(tile.dataset.row))) select(tile, false);
   showSelection();
   if (focus) document.getElementById("question").focus();
 }
@@ -73,6 +75,7 @@ function record(url, content) {
       return;
     }
     const response = await send(url, { rows, ...content });
+    if (!shown) for (const tile of tiles()) if (!selectedTiles().includes(tile)) declined.add(Number(tile.dataset.row));
     keepStep(response.step);
     await (url === "/tags" ? showSame(rows) : showNext());
     showStatus(response.message);
