@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -285,11 +284,8 @@ def test_assess_in_a_thread(images: Path, opened: Model, tmp_path: Path) -> None
         assert "<iframe" in running._repr_html_()
     assert not running.is_running
     assert json.loads((out / "assessment.json").read_text("utf-8"))["num_reviewed"] == 4
-    address = urlsplit(running.url)
-    assert address.hostname is not None
     with pytest.raises(BelvedereError):
-        belvedere.assess(opened, tmp_path / "none", out=out, port=address.port or 0, block=False, progress=False)
-    socket.create_server((address.hostname, address.port or 0)).close()  # its port is free
+        belvedere.assess(opened, tmp_path / "none", out=out, port=0, block=False, progress=False)
 
 
 class AssessServer(Server):

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import threading
+from _thread import interrupt_main
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -505,7 +506,14 @@ class LastPage(Progress):
             threading.Thread(target=self.end, args=[message.split()[1].split("/")[2]]).start()
 
     def end(self, host: str) -> None:
-        connection = HTTPConnection(host)
+        try:
+            self.request_end(host)
+        except BaseException:
+            interrupt_main()  # the labeling would wait forever
+            raise
+
+    def request_end(self, host: str) -> None:
+        connection = HTTPConnection(host, timeout=60)
         connection.request("GET", f"/end?tab={TAB}")
         self.text = connection.getresponse().read().decode()
         body = json.dumps({"id": new_id(), "tab": TAB})
