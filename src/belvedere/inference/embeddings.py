@@ -14,13 +14,15 @@ from belvedere.data.image_cache import CachedImages, open_cached, preprocess_key
 from belvedere.errors import CacheError
 from belvedere.images.decode import DecodedImage
 from belvedere.inference.model import Model
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.environment import cache_folder
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress
 from belvedere.types.model import Preprocess
 
 KIND = "embeddings"  # in the cache
-BATCH_SIZE = 32  # images that are embedded, and then cached, together
+BATCH_SIZE = 32  # images a computation
+MAX_THREADS = 16  # whose batches of a model are in memory together
 
 
 class Embedder(Protocol):
@@ -37,6 +39,10 @@ class Embedder(Protocol):
     @property
     def embedding_dim(self) -> int:
         """D."""
+
+    @property
+    def batch_size(self) -> int:
+        """Number of images that are embedded, and then cached, together."""
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed images, (n, H, W, 3), as (n, D)."""
@@ -58,6 +64,11 @@ class ModelEmbedder:
     def embedding_dim(self) -> int:
         """D."""
         return self.model.embedding_dim
+
+    @property
+    def batch_size(self) -> int:
+        """A batch for each thread: a session computes in one."""
+        return BATCH_SIZE * min(num_usable_cpus(), MAX_THREADS)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed images, (n, H, W, 3), as (n, D)."""
@@ -95,7 +106,7 @@ def read_embeddings(hashed: HashedSamples, embedder: Embedder, progress: Progres
     with progress.task("Embedding", len(samples)) as task:
         missing = cache.find_missing(samples)
         task.advance(len(samples) - len(missing))
-        for batch in batched(parallel_map(read, missing), BATCH_SIZE):
+        for batch in batched(parallel_map(read, missing), embedder.batch_size):
             decoded = {key: outcome for key, outcome in batch if isinstance(outcome, DecodedImage)}
             reasons |= {key: outcome for key, outcome in batch if isinstance(outcome, str)}
             if decoded:

@@ -18,7 +18,7 @@ from belvedere.data.labels import compose
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError, UsageError
 from belvedere.images.listing import SkippedFiles, list_images
-from belvedere.inference.embeddings import read_embeddings
+from belvedere.inference.embeddings import BATCH_SIZE, read_embeddings
 from belvedere.inference.tags import multi_hot
 from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.runtime.progress import Progress
@@ -134,6 +134,11 @@ class TeacherCropEmbedder:
     def embedding_dim(self) -> int:
         """V (4 + K): for each crop, its box as fractions of the image and its probabilities."""
         return self.num_crops * (4 + self.teacher.num_classes)
+
+    @property
+    def batch_size(self) -> int:
+        """One batch, which all threads compute."""
+        return BATCH_SIZE
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (n, V (4 + K)) for images, (n, H, W, 3); the pixels of an image determine its crops."""

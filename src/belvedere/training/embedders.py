@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from belvedere.inference.embeddings import BATCH_SIZE
 from belvedere.training.device import Device
 from belvedere.training.networks.registry import Network
 from belvedere.training.pretrained_weights import Weights, weights_name
@@ -28,6 +29,11 @@ class NetworkEmbedder:
     def embedding_dim(self) -> int:
         """D."""
         return self.network.classify.in_features
+
+    @property
+    def batch_size(self) -> int:
+        """One batch, which all threads compute."""
+        return BATCH_SIZE
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the embeddings, (n, D), of images, (n, H, W, 3)."""
