@@ -618,6 +618,29 @@ def test_images_of_a_grid_are_selected_once_all_classes_have_labels(
     assert num_selected() > 0
 
 
+def test_an_image_that_was_left_out_of_a_grid_is_not_selected_again(
+    browser: Any, tmp_path: Path, tiny_model: Path
+) -> None:
+    images = write_classes(tmp_path / "images", 30, ["red", "blue"])
+    with open_review(images, LabelServer, "--classes", "red,blue", "--model", str(tiny_model)) as server:
+        page = open_page(browser.new_context(), server)
+        for _ in range(26):
+            path = page.locator("figcaption .path").inner_text()
+            press(page, "1" if path.startswith("red") else "2")
+        press(page, "g")
+        selected = page.locator('button.tile[aria-pressed="true"]')
+        selected.first.wait_for()
+        left_out = {selected.first.get_attribute("data-row")}
+        selected.first.click()
+        left_out.add(selected.first.get_attribute("data-row"))
+        selected.first.click()
+        press(page, "Enter")
+        for row in left_out:  # a grid of images like it
+            page.evaluate(f"() => show('/questions/{row}', {{ similar: true }})")
+            tile = page.locator(f'button.tile[data-row="{row}"]')
+            assert tile.get_attribute("aria-pressed") == "false"
+
+
 def test_a_grid_is_selected_by_click_range_and_lasso(browser: Any, tmp_path: Path, tiny_model: Path) -> None:
     images = write_classes(tmp_path / "images", 30, ["red"])
     with open_review(images, LabelServer, "--classes", "red", "--model", str(tiny_model)) as server:

@@ -126,6 +126,8 @@ WeightsFile = Annotated[
     Path | None,
     typer.Option("--weights", help="File of pretrained weights. Default: downloaded on first use.", show_default=False),
 ]
+PageHost = Annotated[str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")]
+PagePort = Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")]
 Spreadsheet = Annotated[
     bool,
     typer.Option("--spreadsheet", help="Put an apostrophe before CSV cells that a spreadsheet would run as formulas."),

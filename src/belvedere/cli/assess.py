@@ -12,6 +12,8 @@ from belvedere.cli.app import (
     Layout,
     ModelPath,
     Overwrite,
+    PageHost,
+    PagePort,
     Root,
     Threads,
     console,
@@ -37,8 +39,6 @@ Annotations = Annotated[
 Page = Annotated[
     bool, typer.Option("--page/--no-page", help="Serve the page, or write the report of the answers so far.")
 ]
-Host = Annotated[str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")]
 Annotator = Annotated[
     str | None,
     typer.Option("--annotator", help="Your name, for the answers. Default: the user name.", show_default=False),
@@ -61,8 +61,8 @@ def assess(
     page: Page = True,
     root: Root = None,
     layout: Layout = "auto",
-    host: Host = "127.0.0.1",
-    port: Port = 8642,
+    host: PageHost = "127.0.0.1",
+    port: PagePort = 8642,
     annotator: Annotator = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sample.")] = 0,
     device: Device = "auto",

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import NetworkName, WeightsFile, image_command
+from belvedere.cli.app import NetworkName, PageHost, PagePort, WeightsFile, image_command
 
 
 @image_command("belvedere explore images", "belvedere explore run --cell sea,glacier")
@@ -40,10 +40,8 @@ def explore(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")] = 8642,
+    host: PageHost = "127.0.0.1",
+    port: PagePort = 8642,
 ) -> None:
     """Show a dataset, run or audit as a map on a local web page.
 

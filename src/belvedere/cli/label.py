@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import NetworkName, Overwrite, WeightsFile, console, image_command, print_report_path
+from belvedere.cli.app import (
+    NetworkName,
+    Overwrite,
+    PageHost,
+    PagePort,
+    WeightsFile,
+    console,
+    image_command,
+    print_report_path,
+)
 from belvedere.runtime.terminal import count, print_error
 
 if TYPE_CHECKING:
@@ -29,10 +38,8 @@ def label(
         Path | None,
         typer.Option("--corrections", help="File for the labels. Default: DATA.labels.jsonl.", show_default=False),
     ] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")] = 8642,
+    host: PageHost = "127.0.0.1",
+    port: PagePort = 8642,
     annotator: Annotated[
         str | None,
         typer.Option("--annotator", help="Your name, for the labels. Default: the user name.", show_default=False),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import image_command
+from belvedere.cli.app import PageHost, PagePort, image_command
 from belvedere.runtime.terminal import count, print_error
 
 
@@ -34,10 +34,8 @@ def review(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. Without a token: local addresses only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port.")] = 8642,
+    host: PageHost = "127.0.0.1",
+    port: PagePort = 8642,
     annotator: Annotated[
         str | None,
         typer.Option("--annotator", help="Your name, for the corrections. Default: the user name.", show_default=False),
