@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from belvedere.training.distributed import Distributed, init_distributed
@@ -73,6 +74,66 @@ def test_two_processes_agree(tmp_path: Path) -> None:
     (tmp_path / "agree.py").write_text(AGREE)
     done = together(tmp_path / "agree.py", tmp_path / "done")
     assert done.returncode == 0, done.stderr
+
+
+EXACT = """
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+from belvedere.training.data_loader import ArrayDataset, DataLoader
+from belvedere.training.device import Device, Runtime
+from belvedere.training.distributed import init_distributed
+from belvedere.training.loop import LoopConfig, run_loop
+from belvedere.training.networks.registry import Network
+from belvedere.training.recipes import RECIPES
+from belvedere.training.schedule import BatchPlan
+
+
+class Exact(Network):
+    # Without batch norm, whose statistics are those of a process; in float64, so that the order of sums hardly matters.
+    def __init__(self):
+        super().__init__()
+        layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        self.features, self.classify = nn.Sequential(*layers).double(), nn.Linear(4, 3).double()
+
+    def forward(self, pixels):
+        return super().forward(pixels.double())
+
+
+group = init_distributed("cpu")
+cpu = Device(torch.device("cpu"), torch.float32)
+random = np.random.default_rng(0)
+labels = (np.arange(29) % 7 % 3).astype(np.int64)
+images = (random.integers(0, 40, (29, 8, 8, 3)) + 80 * labels[:, None, None, None]).astype(np.uint8)
+loader = DataLoader(ArrayDataset(images, labels), cpu)
+recipe = replace(RECIPES["article"], learning_rate=0.003, ema_decay=0.5, class_weighting=sys.argv[2], l2_parameters=())
+bounds = ((0, 8), (8, 16), (16, 29))  # the last batch is divided into 7 and 6 images
+torch.manual_seed(0)
+result = run_loop(Exact(), LoopConfig(recipe, BatchPlan(bounds, 12), 0, Runtime(cpu, group)), loader, loader)
+if group.is_main:
+    history = torch.tensor([[each.loss, each.accuracy, each.validation_loss] for each in result.history])
+    safetensors.torch.save_file({**result.weights, "history": history}, sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without its distributed package")
+@pytest.mark.parametrize("weighting", ["none", "balanced"])
+def test_two_processes_get_the_weights_of_one(tmp_path: Path, weighting: str) -> None:
+    """Averaged gradients of the same batches, after Adam and a moving average, also if a batch has an odd number."""
+    (tmp_path / "exact.py").write_text(EXACT)
+    done = together(tmp_path / "exact.py", tmp_path / "two", weighting)
+    assert done.returncode == 0, done.stderr
+    subprocess.run([sys.executable, tmp_path / "exact.py", tmp_path / "one", weighting], check=True)
+    one, two = (safetensors.torch.load_file(tmp_path / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, weights in one.items():
+        # The logits are rounded to float32, at about 6e-8.
+        assert torch.allclose(two[name], weights, rtol=1e-5, atol=1e-7), (name, (two[name] - weights).abs().max())
 
 
 COMPARED = """

@@ -35,7 +35,13 @@ TokenFile = Annotated[
 ]
 ServingThreads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads that run the model, and as many that decode. Default: the CPUs it may use."),
+    typer.Option(
+        min=1, help="Threads of a process that run the model, and as many that decode. Default: the CPUs it may use."
+    ),
+]
+Processes = Annotated[
+    int,
+    typer.Option(min=1, help="Processes that share the address, the queue and the CPUs; for machines with many CPUs."),
 ]
 MaxMegapixels = Annotated[
     float, typer.Option(help="Size of an image, megapixels; larger JPEGs are decoded at a reduced scale.")
@@ -80,6 +86,7 @@ def serve(
     max_queue: Annotated[int, typer.Option(min=1, help="Images that may wait; more are rejected with 503.")] = 256,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Images per batch and thread, at most 32.")] = 16,
     threads: ServingThreads = None,
+    processes: Processes = 1,
     max_files: Annotated[int, typer.Option(min=1, help="Images per request.")] = 32,
     max_body_mb: Annotated[float, typer.Option(help="Size of a request, MB.")] = 32,
     max_megapixels: MaxMegapixels = 50,
@@ -128,6 +135,7 @@ def serve(
         cors_origins=cors_origins or (),
         root_path=root_path,
         monitor=monitor,
+        processes=processes,
         started=partial(_announce, as_json, token is not None),
     )
 

@@ -32,6 +32,7 @@ from belvedere.serving.metrics import CONTENT_TYPE, Metrics
 from belvedere.serving.middleware import ServiceMiddleware
 from belvedere.serving.model_watch import LoadedModel, ModelWatch
 from belvedere.serving.origins import Origins
+from belvedere.serving.peers import Peers
 from belvedere.serving.predictor import Predictor
 from belvedere.serving.recorder import Recorder
 from belvedere.serving.served_models import ModelName, ServedModels
@@ -62,6 +63,7 @@ class Service:
         monitor: Path | str | None = None,
         *,
         is_framed: bool = False,
+        peers: Peers | None = None,
     ) -> None:
         """Build the application.
 
@@ -77,8 +79,10 @@ class Service:
             root_path: Path of this server on the proxy before it, such as "/belvedere".
             monitor: Folder for records of the predictions; None: they are not recorded.
             is_framed: Whether notebooks may show the server's page in a frame.
+            peers: The processes of this server, if there are several.
         """
         self.models = models
+        self._peers = peers
         self.limits = limits
         self.metrics = metrics
         self.batcher = Batcher(limits, metrics, threads)
@@ -158,8 +162,12 @@ class Service:
         self.models.start()
         if self.recorder is not None:
             self.recorder.start()
+        if self._peers is not None:
+            await self._peers.start(self.metrics.render)
         watching = asyncio.create_task(self.batcher.watch())
         yield
+        if self._peers is not None:
+            self._peers.stop()
         await asyncio.to_thread(self.models.stop)
         await asyncio.to_thread(self.batcher.close)
         if self.recorder is not None:
@@ -262,7 +270,8 @@ class Service:
 
     async def prometheus_metrics(self) -> Response:
         """Return metrics for Prometheus."""
-        return Response(self.metrics.render(), media_type=CONTENT_TYPE)
+        content = self.metrics.render() if self._peers is None else await self._peers.collect()
+        return Response(content, media_type=CONTENT_TYPE)
 
     async def docs(self) -> Response:
         """Return the page that describes this API."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, overload
@@ -28,6 +29,8 @@ from belvedere.serving.listening import Place, listen_at, read_root_path
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import DEFAULT_NAME, LoadedModel, ModelWatch
 from belvedere.serving.origins import Origins
+from belvedere.serving.peers import Peers
+from belvedere.serving.processes import ServiceOptions, check_processes, run_processes
 from belvedere.serving.served_models import ServedModels, check_name
 
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
@@ -57,6 +60,7 @@ def serve(
     cors_origins: Sequence[str] = (),
     root_path: str = "",
     monitor: Path | str | None = None,
+    processes: int = 1,
     started: StartCallback | None = None,
     block: Literal[True] = True,
 ) -> None: ...
@@ -78,6 +82,7 @@ def serve(
     cors_origins: Sequence[str] = (),
     root_path: str = "",
     monitor: Path | str | None = None,
+    processes: int = 1,
     started: StartCallback | None = None,
     block: Literal[False],
 ) -> BackgroundServer: ...
@@ -98,6 +103,7 @@ def serve(
     cors_origins: Sequence[str] = (),
     root_path: str = "",
     monitor: Path | str | None = None,
+    processes: int = 1,
     started: StartCallback | None = None,
     block: bool = True,
 ) -> BackgroundServer | None:
@@ -120,6 +126,8 @@ def serve(
         cors_origins: Origins whose pages may send requests, such as "https://example.com", or "*" for every one.
         root_path: Path of this server on the proxy before it, such as "/belvedere".
         monitor: Folder for records of predictions and embeddings, for `belvedere.monitor`. Default: none.
+        processes: Processes that share the address, the limits of the queue and of the memory for bodies, and the
+            CPUs. Not on Windows.
         started: Called with the address of the server, the first model, and whether only this machine reaches it.
         block: Whether to serve until SIGTERM or Ctrl-C. False serves in a thread, and logs no JSON lines to stderr.
 
@@ -131,18 +139,83 @@ def serve(
         UsageError: An argument is invalid, or `block` is true outside the main thread or in a running event loop.
     """
     served = _check_arguments(model, block, unix_socket, token)
-    limits, metrics, origins = limits or Limits(), Metrics(), Origins(cors_origins)
-    models, threads = _open_models(served, metrics, accept_rate, DeviceOptions(device, providers, threads))
+    check_processes(processes, block)
+    folder = None if monitor is None else str(monitor)
+    options = ServiceOptions(
+        limits or Limits(), threads, token, accept_rate, device, providers, cors_origins, root_path, folder
+    )
+    paths = _paths_of(served) if processes > 1 else {}
     with contextlib.ExitStack() as stack:
+        opened = _open_models(served, options)
         place = stack.enter_context(listen_at(host, port, unix_socket))
-        local, path = place.local_name, read_root_path(root_path)
-        service = Service(models, limits, metrics, token, threads, local, origins, path, monitor, is_framed=not block)
-        server = _Server(service, place, started)
+        if processes > 1:
+            announce = partial(started or _ignore, place.url, opened.models.default.current, place.is_local)
+            with json_log():
+                run_processes(processes, paths, options, place, announce)
+            return None
+        server = _build_server(opened, options, place, started, is_framed=not block)
         if not block:
             return BackgroundServer(server, place.listener, place.url, stack.pop_all().close)
         with json_log():
             server.run(sockets=[place.listener])
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Models that are open."""
+
+    models: ServedModels
+    metrics: Metrics
+    threads: int | None
+
+
+def make_server(
+    models: Mapping[str, Served], options: ServiceOptions, place: Place, started: StartCallback, peers: Peers
+) -> uvicorn.Server:
+    """Return the server of one of several processes.
+
+    Raises:
+        InvalidModelError: A model cannot be used.
+        UsageError: An option is invalid.
+    """
+    return _build_server(_open_models(models, options), options, place, started, peers=peers)
+
+
+def _build_server(
+    opened: _Opened,
+    options: ServiceOptions,
+    place: Place,
+    started: StartCallback | None,
+    *,
+    is_framed: bool = False,
+    peers: Peers | None = None,
+) -> "_Server":
+    service = Service(
+        opened.models,
+        options.limits,
+        opened.metrics,
+        options.token,
+        opened.threads,
+        place.local_name,
+        Origins(options.cors_origins),
+        read_root_path(options.root_path),
+        options.monitor,
+        is_framed=is_framed,
+        peers=peers,
+    )
+    return _Server(service, place, started)
+
+
+def _paths_of(served: Mapping[str, Served]) -> dict[str, str]:
+    """Return the paths of models, which other processes open."""
+    if any(isinstance(model, Model) for model in served.values()):
+        raise UsageError("Several `processes` need the paths of models. Give them in place of open models.")
+    return {name: str(model) for name, model in served.items()}
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 def _check_arguments(
@@ -165,12 +238,10 @@ def _check_arguments(
     return served
 
 
-def _open_models(
-    served: Mapping[str, Served], metrics: Metrics, accept_rate: float | None, options: DeviceOptions
-) -> tuple[ServedModels, int | None]:
-    """Return the models, and the number of threads."""
-    opened = [_open_model(name, model, metrics, accept_rate, options) for name, model in served.items()]
-    return ServedModels([watch for watch, _ in opened]), opened[0][1]
+def _open_models(served: Mapping[str, Served], options: ServiceOptions) -> _Opened:
+    metrics, device = Metrics(), DeviceOptions(options.device, options.providers, options.threads)
+    opened = [_open_model(name, model, metrics, options.accept_rate, device) for name, model in served.items()]
+    return _Opened(ServedModels([watch for watch, _ in opened]), metrics, opened[0][1])
 
 
 def _open_model(

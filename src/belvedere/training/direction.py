@@ -145,7 +145,7 @@ def _train_unmirrored(network: Network, data: TrainingData, recipe: Recipe, seed
     trained.flip_tta = False
     recipe = replace(recipe, alternating_flip=False, mixup_prob=0.0, cutmix_prob=0.0)
     train = DataLoader(data.train, runtime.device)
-    batches = plan_batches(len(train), recipe)
+    batches = plan_batches(len(train), recipe, runtime.distributed.world_size)
     steps = max(min(MIN_STEPS, batches.total_steps), round(FRACTION * batches.total_steps))
     runtime = replace(runtime, progress=_Bars(runtime.progress))
     config = LoopConfig(recipe, replace(batches, total_steps=steps), seed, runtime)

@@ -189,7 +189,7 @@ class Trainer:
         """Train on one batch, which the processes share."""
         recipe, rank, world_size = self._recipe, self._distributed.rank, self._distributed.world_size
         fraction = self.state.step / self._config.batches.total_steps
-        rows = rows[rank::world_size]
+        batch_size, rows = len(rows), rows[rank::world_size]
         images, labels = self._train.load_batch(rows)
         soft = self._train.load_soft_targets(rows, epoch)
         mix_weight = 1.0
@@ -213,7 +213,8 @@ class Trainer:
             loss = _loss(logits.float(), target, mix_weight, smoothing)
         else:
             loss = _weighted_loss(logits.float(), target, mix_weight, smoothing, labels, self._class_weights)
-        torch.autograd.backward(loss)
+        # The mean of the gradients of shares of unequal size is that of the batch.
+        torch.autograd.backward(loss if world_size == 1 else loss * (len(rows) * world_size / batch_size))
         self._optimizers.step(value_at(recipe.learning_rate_schedule, fraction))
         if self._average is not None and fraction >= recipe.ema_start:
             self._average.update_parameters(self.network)

@@ -1,0 +1,78 @@
+"""The metrics of all processes of a server, whichever of them is asked."""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+SECONDS = 2.0  # to wait for the metrics of a process, which may just have ended
+_FAMILY = re.compile(r"(?m)^# HELP ")
+_SAMPLE = re.compile(r"(?m)^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$")
+
+
+class Peers:
+    """The processes of a server: each has a Unix socket in a common folder, and sends its metrics there."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        """Name the folder and the number of this process."""
+        self._folder, self._number = folder, number
+        self._server: asyncio.Server | None = None
+
+    async def start(self, render: Callable[[], bytes]) -> None:
+        """Listen, and send what `render` returns to each connection; replaces a process that ended."""
+        path = self._folder / str(self._number)
+        path.unlink(missing_ok=True)
+
+        async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                writer.write(render())
+                await writer.drain()
+            writer.close()
+
+        self._server = await asyncio.start_unix_server(send, path)
+
+    def stop(self) -> None:
+        """Stop to listen."""
+        if self._server is not None:
+            self._server.close()
+
+    async def collect(self) -> bytes:
+        """Return the metrics of all processes, each sample with the label `process`."""
+        paths = sorted(self._folder.iterdir(), key=lambda path: int(path.name))
+        texts = await asyncio.gather(*(_receive(path) for path in paths))
+        return merge({path.name: text for path, text in zip(paths, texts, strict=True) if text})
+
+
+async def _receive(path: Path) -> str:
+    """Return what a process sends; nothing if it does not."""
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(SECONDS):
+            reader, writer = await asyncio.open_unix_connection(path)
+            try:
+                return (await reader.read()).decode()
+            finally:
+                writer.close()
+    return ""
+
+
+def merge(texts: Mapping[str, str]) -> bytes:
+    """Return the metrics of several processes in the Prometheus text format, with the label `process`.
+
+    They are not added up: the counters of a process that ended would be missing from the sum, and Prometheus would take
+    the rest for new events.
+    """
+    families: dict[str, str] = {}
+    for process, text in texts.items():
+        labeled = _SAMPLE.sub(lambda found, name=process: _with_label(found, name), text)  # type: ignore[misc]
+        for family in filter(None, _FAMILY.split(labeled)):
+            first, _, rest = family.partition("\n")
+            kind, _, samples = rest.partition("\n")
+            key = f"# HELP {first}\n{kind}\n"
+            families[key] = families.get(key, "") + samples
+    return "".join(key + samples for key, samples in families.items()).encode()
+
+
+def _with_label(found: re.Match[str], process: str) -> str:
+    name, labels, value = found.groups()
+    return f'{name}{{process="{process}"{f",{labels}" if labels else ""}}} {value}'
