@@ -69,11 +69,12 @@ def test_two_processes_answer_and_either_returns_the_metrics_of_both(tiny_model:
 
 
 @several
-def test_a_process_that_is_killed_is_replaced(tiny_model: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_ends_is_replaced(tiny_model: Path, number: int) -> None:
     with serve(tiny_model, "--processes", 2) as server:
         before = children(server.process.pid)
         assert len(before) == 2
-        os.kill(min(before), signal.SIGKILL)
+        os.kill(min(before), number)
         assert server.post_raw(png("blue")).status == 200
         wait_until(lambda: len(children(server.process.pid) - {min(before)}) == 2)
         wait_until(lambda: set(answered(server)) == {"0", "1"})  # the new one has its socket

@@ -53,22 +53,13 @@ def listen_at(host: str, port: int, unix_socket: Path | str | None = None) -> It
     else:
         with listen(host, port) as listener:
             only_local = is_local(address_of(listener))
-            name = host if only_local else None
-            yield Place(listener, url_of(listener, host), only_local, name, _refusal(listener))
+            name, refuse = host if only_local else None, partial(stop_connecting, listener)
+            yield Place(listener, url_of(listener, host), only_local, name, refuse)
 
 
 def inherit_place(descriptor: int, url: str, is_local: bool, local_name: str | None) -> Place:
-    """Return the place of another process, whose listening socket this one shares."""
-    listener = socket.socket(fileno=descriptor)
-    return Place(listener, url, is_local, local_name, _refusal(listener))
-
-
-def _refusal(listener: socket.socket) -> Callable[[], None]:
-    """Return a function that refuses new connections."""
-    if listener.family != UNIX_SOCKETS:
-        return partial(stop_connecting, listener)
-    path = Path(os.fsdecode(listener.getsockname()))
-    return partial(_remove, path, _identity(path))
+    """Return the place of another process, whose listening socket this one shares, and which refuses for all."""
+    return Place(socket.socket(fileno=descriptor), url, is_local, local_name, lambda: None)
 
 
 def read_root_path(path: str) -> str:
@@ -104,7 +95,7 @@ def _listen_unix(path: Path) -> Iterator[Place]:
     except OSError as error:
         listener.close()
         raise UsageError(f"Cannot listen on {path}: {describe_error(error)}. Give another `unix_socket`.") from error
-    remove = _refusal(listener)
+    remove = partial(_remove, path, _identity(path))
     try:
         yield Place(listener, f"unix:{path}", is_local=True, local_name=None, refuse=remove)
     finally:

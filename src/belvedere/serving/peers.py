@@ -2,9 +2,12 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from belvedere.runtime.operating_system import UNIX_SOCKETS
 
 SECONDS = 2.0  # to wait for the metrics of a process, which may just have ended
 _FAMILY = re.compile(r"(?m)^# HELP ")
@@ -30,7 +33,9 @@ class Peers:
                 await writer.drain()
             writer.close()
 
-        self._server = await asyncio.start_unix_server(send, path)
+        listener = _new_socket()
+        listener.bind(str(path))
+        self._server = await asyncio.start_server(send, sock=listener)
 
     def stop(self) -> None:
         """Stop to listen."""
@@ -40,20 +45,24 @@ class Peers:
     async def collect(self) -> bytes:
         """Return the metrics of all processes, each sample with the label `process`."""
         paths = sorted(self._folder.iterdir(), key=lambda path: int(path.name))
-        texts = await asyncio.gather(*(_receive(path) for path in paths))
+        texts = await asyncio.gather(*(asyncio.to_thread(_receive, path) for path in paths))
         return merge({path.name: text for path, text in zip(paths, texts, strict=True) if text})
 
 
-async def _receive(path: Path) -> str:
+def _receive(path: Path) -> str:
     """Return what a process sends; nothing if it does not."""
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(SECONDS):
-            reader, writer = await asyncio.open_unix_connection(path)
-            try:
-                return (await reader.read()).decode()
-            finally:
-                writer.close()
+    with suppress(OSError), _new_socket() as connection:
+        connection.settimeout(SECONDS)
+        connection.connect(str(path))
+        with connection.makefile("rb") as stream:
+            return stream.read().decode()
     return ""
+
+
+def _new_socket() -> socket.socket:
+    if UNIX_SOCKETS is None:
+        raise OSError("there are no Unix sockets on this system")
+    return socket.socket(UNIX_SOCKETS, socket.SOCK_STREAM)
 
 
 def merge(texts: Mapping[str, str]) -> bytes:

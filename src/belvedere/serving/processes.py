@@ -6,6 +6,7 @@ metrics of its own. A process that ends is replaced; connections in the backlog 
 
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -44,7 +45,7 @@ class ServiceOptions:
     providers: Sequence[Provider] | None = None
     cors_origins: Sequence[str] = ()
     root_path: str = ""
-    monitor: str | None = None
+    monitor: Path | str | None = None
 
     def divide(self, processes: int) -> "ServiceOptions":
         """Return the options of each of several processes, which together keep to these limits."""
@@ -100,7 +101,7 @@ def run_processes(
             "place": [place.listener.fileno(), place.url, place.is_local, place.local_name],
             "folder": folder,
         }
-        group = _Group(common, place.listener.fileno())
+        group = _Group(common, place, options.limits.drain_seconds)
         try:
             group.start(processes)
             with group.catching_signals():
@@ -113,8 +114,8 @@ def run_processes(
 class _Group:
     """The processes of a server, by number."""
 
-    def __init__(self, options: Mapping[str, object], descriptor: int) -> None:
-        self._options, self._descriptor = options, descriptor
+    def __init__(self, options: Mapping[str, object], place: Place, drain_seconds: float) -> None:
+        self._options, self._place, self._drain_seconds = options, place, drain_seconds
         self._processes: list[subprocess.Popen[str]] = []
         self._restart: list[float] = []  # earliest time of the next start of each
         self._num_signals = 0
@@ -131,14 +132,18 @@ class _Group:
 
     def watch(self) -> None:
         """Replace processes that end, until a signal comes; pass it on, and wait for them."""
-        num_sent = 0
+        num_sent, refuse_at = 0, math.inf
         while self._num_signals == 0 or any(process.poll() is None for process in self._processes):
             if self._num_signals == 0:
                 self._replace_ended()
             while num_sent < self._num_signals:
+                refuse_at = min(refuse_at, time.monotonic() + self._drain_seconds)
                 for process in self._processes:
                     process.terminate()
                 num_sent += 1
+            if time.monotonic() >= refuse_at:  # for all: a process that ends alone leaves the socket to the others
+                self._place.refuse()
+                refuse_at = math.inf
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
@@ -179,14 +184,14 @@ class _Group:
             [sys.executable, "-P", "-m", "belvedere.serving.process"],
             stdin=subprocess.PIPE,  # stays open: its end tells that this process was killed
             stdout=subprocess.PIPE,
-            pass_fds=[self._descriptor],
+            pass_fds=[self._place.listener.fileno()],
             process_group=0,  # Ctrl-C in a terminal reaches this process only
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             text=True,
         )
         with suppress(OSError):  # it has ended, which its exit code tells
             if process.stdin is not None:
-                process.stdin.write(json.dumps({**self._options, "number": number}) + "\n")
+                process.stdin.write(json.dumps({**self._options, "number": number}, default=str) + "\n")
                 process.stdin.flush()
         return process
 

@@ -140,14 +140,25 @@ def serve(
     """
     served = _check_arguments(model, block, unix_socket, token)
     check_processes(processes, block)
-    folder = None if monitor is None else str(monitor)
     options = ServiceOptions(
-        limits or Limits(), threads, token, accept_rate, device, providers, cors_origins, root_path, folder
+        limits or Limits(), threads, token, accept_rate, device, providers, cors_origins, root_path, monitor
     )
+    return _serve(served, options, listen_at(host, port, unix_socket), processes, started, block=block)
+
+
+def _serve(
+    served: Mapping[str, Served],
+    options: ServiceOptions,
+    listening: contextlib.AbstractContextManager[Place],
+    processes: int,
+    started: StartCallback | None,
+    *,
+    block: bool,
+) -> BackgroundServer | None:
     paths = _paths_of(served) if processes > 1 else {}
+    opened = _open_models(served, options)
     with contextlib.ExitStack() as stack:
-        opened = _open_models(served, options)
-        place = stack.enter_context(listen_at(host, port, unix_socket))
+        place = stack.enter_context(listening)
         if processes > 1:
             announce = partial(started or _ignore, place.url, opened.models.default.current, place.is_local)
             with json_log():

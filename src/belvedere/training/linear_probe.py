@@ -50,7 +50,9 @@ def fit_probe(
         class_weights: (K,) weights of the images in the loss, by label; default: 1.
     """
     mean, std = embeddings.mean(0), embeddings.std(0) + 1e-6
-    standardized = torch.from_numpy((embeddings - mean) / std)
+    centered = embeddings - mean
+    centered /= std  # in place: with a million images, each copy takes gigabytes
+    standardized = torch.from_numpy(centered)
     variances, directions = torch.linalg.eigh(standardized.T @ standardized / len(standardized))
     problem = _Problem(
         standardized @ directions,
@@ -59,6 +61,7 @@ def fit_probe(
         num_classes,
         None if class_weights is None else torch.from_numpy(class_weights[labels]),
     )
+    del centered, standardized
     folds = draw_folds(labels, groups, seed)
     penalty, held_out = DEFAULT_PENALTY, None
     if folds is not None:
