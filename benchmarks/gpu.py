@@ -29,7 +29,6 @@ import numpy as np
 from PIL import Image
 
 from belvedere.data.dataset import load_dataset
-from belvedere.images.listing import list_images
 from belvedere.types.data import Sample
 
 MAX_BYTES = 60 * 2**20
@@ -110,7 +109,8 @@ def train(options: argparse.Namespace, out: Path) -> dict[str, Any]:
             row = {"seconds": time.perf_counter() - started, "accuracy": metrics.validation_accuracy}
             self.epochs.append(row | {"images_per_second": metrics.images_per_second})
 
-    clock, changes = Clock(), dict(SMALL) if options.smoke else {}
+    clock = Clock()
+    changes: dict[str, Any] = dict(SMALL) if options.smoke else {}
     if options.step == "finetune":
         changes["weights"] = str(options.weights)
     elif options.smoke:
@@ -123,19 +123,19 @@ def train(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         "seconds": time.perf_counter() - started,
         "epochs": clock.epochs,
         "training_images_per_second": median(row["images_per_second"] for row in clock.epochs),
-        "device": run.metrics["provenance"]["device"],
-        "precision": run.metrics["provenance"]["precision"],
+        "device": run.metrics["device"],
+        "precision": run.metrics["precision"],
     }
-    files = [path for path in list_images(Path(options.data)) if "test" in path.parts]
+    files = [sample.path for sample in load_dataset(options.data).split("test")]
     device = options.device if has_cuda() else "cpu"
-    model = belvedere.load_model(run.path, device=device)
+    model = belvedere.load_model(run.folder, device=device)
     model.predict(files[:32])  # compiles kernels
     start = time.perf_counter()
     predictions = model.predict(files)
     found |= {"prediction_device": device, "predicted_images_per_second": len(files) / (time.perf_counter() - start)}
     if device == "cuda":
         own = np.array([prediction.probabilities for prediction in predictions])
-        cpu = np.array([each.probabilities for each in belvedere.load_model(run.path, device="cpu").predict(files)])
+        cpu = np.array([each.probabilities for each in belvedere.load_model(run.folder, device="cpu").predict(files)])
         found["largest_difference_of_probabilities"] = float(np.abs(own - cpu).max())
         assert found["largest_difference_of_probabilities"] <= TOLERANCE, "CUDA and CPU predict other probabilities"
     return found
@@ -221,6 +221,7 @@ def main() -> None:
     if options.data is None or options.out is None:
         parser.error("give the images, and --out")
     if options.step:
+        (options.out / options.step).mkdir(exist_ok=True)
         (options.out / f"{options.step}.json").write_text(json.dumps(train(options, options.out / options.step)))
         return
     end = time.perf_counter() + 60 * options.minutes

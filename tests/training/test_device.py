@@ -80,7 +80,9 @@ def tensors_of(trained: Trainer) -> dict[str, Tensor]:
     return found | {"sums": trained._sums}
 
 
-SOFT = SoftTargets(np.tile(np.float32([0, 0, 1, 1]), (COUNT, 2, 1)), np.full((COUNT, 2, 3), 1 / 3, np.float32))
+SOFT = SoftTargets(
+    np.tile(np.array([0, 0, 1, 1], np.float32), (COUNT, 2, 1)), np.full((COUNT, 2, 3), 1 / 3, np.float32)
+)
 
 
 @pytest.mark.parametrize("recipe", [RICH, WHOLE])
@@ -104,7 +106,7 @@ def test_a_training_step(recipe: Recipe, targets: dict[str, object], changes: di
 
 
 def test_the_pixels_of_a_custom_augmentation() -> None:
-    seen = []
+    seen = list[tuple[str, str]]()
 
     def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
         seen.append((pixels.device.type, generator.device.type))

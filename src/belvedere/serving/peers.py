@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from belvedere.runtime.operating_system import UNIX_SOCKETS
@@ -73,7 +74,7 @@ def merge(texts: Mapping[str, str]) -> bytes:
     """
     families: dict[str, str] = {}
     for process, text in texts.items():
-        labeled = _SAMPLE.sub(lambda found, name=process: _with_label(found, name), text)  # type: ignore[misc]
+        labeled = _SAMPLE.sub(partial(_with_label, process), text)
         for family in filter(None, _FAMILY.split(labeled)):
             first, _, rest = family.partition("\n")
             kind, _, samples = rest.partition("\n")
@@ -82,6 +83,6 @@ def merge(texts: Mapping[str, str]) -> bytes:
     return "".join(key + samples for key, samples in families.items()).encode()
 
 
-def _with_label(found: re.Match[str], process: str) -> str:
+def _with_label(process: str, found: re.Match[str]) -> str:
     name, labels, value = found.groups()
     return f'{name}{{process="{process}"{f",{labels}" if labels else ""}}} {value}'
