@@ -140,15 +140,15 @@ def smooth_noise(height: int, width: int, rng: Generator) -> Values:
     for octave in range(1, max(height, width).bit_length()):
         grid = rng.random((2**octave + 1, 2**octave + 1), np.float32) * FOG_DECAY**-octave
         total += np.asarray(Image.fromarray(grid).resize((width, height), BILINEAR))
-    low, high = total.min(), total.max()
-    return (total - low) / max(high - low, np.float32(1e-9))
+    scaled: Values = (total - total.min()) / max(float(np.ptp(total)), 1e-9)
+    return scaled
 
 
 def add_fog(pixels: Pixels, amount: float, rng: Generator) -> Pixels:
     """Add noise of this amplitude, on a scale of 0 to 1, and scale to the old maximum."""
     values = pixels / 255
     largest = max(float(values.max()), 1e-9)
-    fog = smooth_noise(*pixels.shape[:2], rng)[..., None]
+    fog = smooth_noise(pixels.shape[0], pixels.shape[1], rng)[..., None]
     return to_uint8((values + amount * fog) * largest / (largest + amount))
 
 
