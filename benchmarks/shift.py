@@ -12,6 +12,7 @@ corrupted, other source and drawn.
 """
 
 import argparse
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,10 +107,14 @@ def corrupted(clean: Labeled, seed: int, folder: Path | None) -> Iterator[tuple[
             yield kind, images
 
 
-def measure(model: belvedere.Model, data: Labeled) -> float:
-    """Return the accuracy."""
-    predicted = [each.predicted_label for each in model.predict_iter(data.images)]
-    return float(np.mean([a == b for a, b in zip(predicted, data.labels, strict=True)]))
+def measure(models: Sequence[belvedere.Model], data: Labeled, title: str) -> list[float]:
+    """Return the accuracy of each model."""
+    accuracies = []
+    for model in models:
+        predicted = [each.predicted_label for each in model.predict_iter(data.images)]
+        accuracies.append(float(np.mean([a == b for a, b in zip(predicted, data.labels, strict=True)])))
+    print(f"{title}: {' '.join(f'{accuracy:.4f}' for accuracy in accuracies)}", file=sys.stderr, flush=True)
+    return accuracies
 
 
 def print_summary(names: Sequence[str], columns: dict[str, list[float]]) -> None:
@@ -136,19 +141,18 @@ def evaluate(models: Sequence[belvedere.Model], options: argparse.Namespace, fol
     """Evaluate and print."""
     class_names = [name for name in models[0].class_names if all(name in model.class_names for model in models)]
     clean = read_test(options.data, class_names, options.images, options.seed)
-    found: dict[str, list[list[float]]] = {kind: [] for kind in CORRUPTIONS}
-    for kind, images in corrupted(clean, options.seed, folder):
-        found[kind].append([measure(model, images) for model in models])
-    means = np.mean(list(found.values()), (0, 1))
-    columns = {
-        f"clean ({len(clean.labels):,})": [measure(model, clean) for model in models],
-        "corrupted": [float(mean) for mean in means],
-    }
+    clean_name = f"clean ({len(clean.labels):,})"
+    columns = {clean_name: measure(models, clean, clean_name)}
     others = {"other source": read_other(options.other, class_names)} if options.other else {}
     if options.drawn:
         others["drawn"] = draw(class_names, options.drawn, options.seed)
     for name, images in others.items():
-        columns[f"{name} ({len(images.labels):,})"] = [measure(model, images) for model in models]
+        title = f"{name} ({len(images.labels):,})"
+        columns[title] = measure(models, images, title)
+    found: dict[str, list[list[float]]] = {kind: [] for kind in CORRUPTIONS}
+    for kind, images in corrupted(clean, options.seed, folder):
+        found[kind].append(measure(models, images, kind))
+    columns["corrupted"] = [float(mean) for mean in np.mean(list(found.values()), (0, 1))]
     names = [f"{path.parent.name}/{path.name}" if path.is_file() else path.name for path in options.models]
     print_summary(names, columns)
     print_corruptions(names, found)

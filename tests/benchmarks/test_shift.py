@@ -145,7 +145,7 @@ def test_the_benchmark_prints_a_row_per_model(tiny_model: Path, tmp_path: Path) 
     for number, name in ((4, "few"), (9, "all")):
         options = ["--images", str(number), "--drawn", "0", "--other", str(other), "--write", str(tmp_path / name)]
         outputs.append(subprocess.run([*command, *options], capture_output=True, text=True, check=True).stdout)
-    assert "| model | clean (4) | corrupted | other source (1) | shift |" in outputs[0]
+    assert "| model | clean (4) | other source (1) | corrupted | shift |" in outputs[0]
     assert all(f"\n| {kind} | " in outputs[1] for kind in CORRUPTIONS)
     few, whole = (
         {path.relative_to(folder): path for path in folder.rglob("*.png")}
