@@ -31,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -252,9 +253,14 @@ def main() -> None:
     page = [
         "# Belvedere and what a user would take instead\n",
         f"    python benchmarks/versus_peers.py {shown}\n",
-        f"{machine()}\n",
-        f"Belvedere's: {versions(sys.executable, OURS)}.\n",
-        f"The peers': {versions(options.peer_python, packages)}.\n",
+        *(
+            textwrap.fill(line, 120, break_on_hyphens=False) + "\n"
+            for line in (
+                machine(),
+                f"Belvedere's: {versions(sys.executable, OURS)}.",
+                f"The peers': {versions(options.peer_python, packages)}.",
+            )
+        ),
         f"Rounds: {options.rounds}. A ratio above 1, or a plus, is in favor of Belvedere.\n",
     ]
     with tempfile.TemporaryDirectory() as temporary:
