@@ -169,9 +169,11 @@ def to_nchw_float(graph: onnx.ModelProto, disabled: Sequence[str] = INVALID_FUSI
         node.input[:] = [f"{INPUT}.last" if name == INPUT else name for name in node.input]
     float_input, steps = INPUT, []
     if _dequantizes_input(graph):
-        constants = {"bytes.scale": np.array(1, np.float32), "bytes.zero": np.array(0, np.uint8)}
-        nchw.graph.initializer.extend(onnx.numpy_helper.from_array(*each[::-1]) for each in constants.items())
-        steps.append(onnx.helper.make_node("QuantizeLinear", [INPUT, *constants], [float_input := f"{INPUT}.bytes"]))
+        scale, zero = np.array(1, np.float32), np.array(0, np.uint8)  # rounds to bytes
+        tensors = [onnx.numpy_helper.from_array(scale, "bytes.scale"), onnx.numpy_helper.from_array(zero, "bytes.zero")]
+        nchw.graph.initializer.extend(tensors)
+        float_input = f"{INPUT}.bytes"
+        steps.append(onnx.helper.make_node("QuantizeLinear", [INPUT, "bytes.scale", "bytes.zero"], [float_input]))
     steps.append(onnx.helper.make_node("Transpose", [float_input], [f"{INPUT}.last"], perm=[0, 2, 3, 1]))
     for index, node in enumerate(steps):
         nchw.graph.node.insert(index, node)
