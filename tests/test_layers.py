@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "belvedere"
 OWNERS = {  # library -> the packages or modules that may import it
     "PIL": {"images", "demo"},
-    "simplejpeg": {"images.decode"},
+    "simplejpeg": {"images.decode", "images.encode"},
     "onnxruntime": {"inference.session", "inference.onnx_transforms"},
     "onnx": {"training", "inference.onnx_transforms", "inference.pixel_values", "inference.model_card"},
     "torch": {"training"},
