@@ -27,6 +27,7 @@ LARGE = bytes(1_500_000)
 MEGABYTES, SECONDS = 1, 10
 SLOW_PIECE_SECONDS = 1.0
 WARM_UP_SECONDS = 5.0
+BOUNDARY = "belvedere-boundary"
 
 
 @dataclass
@@ -64,9 +65,14 @@ async def read_reply(reader: asyncio.StreamReader) -> str:
     return head.split(b" ", 2)[1].decode()
 
 
-def post(content: bytes) -> bytes:
-    """Request a prediction for one image."""
-    head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+def post(content: bytes, field: str | None = None) -> bytes:
+    """Request a prediction for one image: the image alone, or as a field of a form."""
+    kind = "image/jpeg"
+    if field:
+        kind = f"multipart/form-data; boundary={BOUNDARY}"
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="image.jpg"\r\n'
+        content = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
@@ -99,10 +105,11 @@ async def bad_client(host: str, port: int, kind: str, requests: list[bytes], unt
         await asyncio.sleep(0.05)
 
 
-async def load(address: str, files: list[Path], clients: int, seconds: float, mixed: bool) -> dict[str, Seen]:
+async def load(options: argparse.Namespace, files: list[Path]) -> dict[str, Seen]:
     """Lets all clients ask at once for so long."""
-    host, port = address.removeprefix("http://").split(":")
-    requests = [post(file.read_bytes()) for file in files]
+    host, port = options.load.removeprefix("http://").split(":")
+    clients, seconds, mixed = options.clients, options.seconds, options.mixed
+    requests = [post(file.read_bytes(), options.field) for file in files]
     groups = {"broken": round(clients * BROKEN), "oversized": round(clients * OVERSIZED), "slow": 1} if mixed else {}
     seen = {kind: Seen() for kind in ("good", *groups)}
     until = time.perf_counter() + seconds
@@ -116,10 +123,12 @@ async def load(address: str, files: list[Path], clients: int, seconds: float, mi
     return seen
 
 
-def run_load(address: str, folder: Path, clients: int, seconds: float, mixed: bool) -> dict[str, dict[str, object]]:
-    """Run the clients in a process of their own."""
+def run_load(
+    address: str, folder: Path, clients: int, seconds: float, mixed: bool, field: str | None = None
+) -> dict[str, dict[str, object]]:
+    """Run the clients in a process of their own; `field`: of the form of another server."""
     command = [sys.executable, __file__, str(folder), "--clients", str(clients), "--seconds", str(seconds)]
-    command += ["--load", address] + (["--mixed"] if mixed else [])
+    command += ["--load", address, *(["--mixed"] if mixed else []), *(["--field", field] if field else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     document: dict[str, dict[str, object]] = json.loads(done.stdout)
     return document
@@ -127,7 +136,7 @@ def run_load(address: str, folder: Path, clients: int, seconds: float, mixed: bo
 
 def report_load(options: argparse.Namespace, files: list[Path]) -> None:
     """Run in the client process: print the results as JSON."""
-    seen = asyncio.run(load(options.load, files, options.clients, options.seconds, options.mixed))
+    seen = asyncio.run(load(options, files))
     shown = {}
     for kind, group in seen.items():
         times = sorted(group.seconds) or [0.0]
@@ -174,6 +183,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--field", help=argparse.SUPPRESS)
     parser.add_argument("--mixed", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     files = sorted(options.data.rglob("*.jpg"))

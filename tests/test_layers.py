@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "belvedere"
 OWNERS = {  # library -> the packages or modules that may import it
     "PIL": {"images", "demo"},
-    "simplejpeg": {"images.decode"},
+    "simplejpeg": {"images.decode", "images.encode"},
     "onnxruntime": {"inference.session", "inference.onnx_transforms"},
     "onnx": {"training", "inference.onnx_transforms", "inference.pixel_values", "inference.model_card"},
     "torch": {"training"},
@@ -48,7 +48,20 @@ SYSTEM_LIBRARIES = {"_winapi", "crypt", "curses", "fcntl", "grp", "msvcrt", "nt"
 SYSTEM_LIBRARIES |= {"resource", "spwd", "syslog", "termios", "tty", "winreg"}
 COMMON_NAMES = {  # that all operating systems have; of these modules no other name is used
     "os": {"O_RDONLY", "O_WRONLY", "PathLike", "SEEK_CUR", "SEEK_END", "SEEK_SET", "_exit", "close", "devnull", "dup2"}
-    | {"environ", "fsdecode", "fsencode", "fspath", "fstat", "fsync", "getpid", "open", "path", "pathsep", "scandir", "sep"}
+    | {
+        "environ",
+        "fsdecode",
+        "fsencode",
+        "fspath",
+        "fstat",
+        "fsync",
+        "getpid",
+        "open",
+        "path",
+        "pathsep",
+        "scandir",
+        "sep",
+    }
     | {"set_inheritable", "stat", "strerror"},
     "signal": {"SIGINT", "SIGTERM", "SIG_DFL", "SIG_IGN", "getsignal", "signal"},
 }

@@ -1,7 +1,8 @@
-"""Measure the size of Belvedere without extras: `python tools/measure_install.py`.
+"""Measure the size of Belvedere without extras: `python tools/measure_install.py [REQUIREMENT...]`.
 
 Installs this checkout into a fresh environment and prints the size of each package. Exits with 1 if the sum exceeds
-the limit, or if a deep-learning or GPU package is installed.
+the limit, or if a deep-learning or GPU package is installed. With requirements, those are installed instead, without
+limits.
 """
 
 import subprocess
@@ -28,8 +29,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
-        install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", ROOT]
-        subprocess.run(list(map(str, install)), check=True)
+        what = sys.argv[1:] or ["-c", str(ROOT / "constraints.txt"), str(ROOT)]
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-compile", *what], check=True)
         [packages] = Path(folder).glob("lib/python*/site-packages")
         installed = {
             each.metadata["Name"]: (each.version, size_of(each))
@@ -41,6 +42,8 @@ def main() -> int:
         print(f"| {name} | {version} | {size / 1e6:.1f} |")
     whole = sum(size for _, size in installed.values()) / 1e6
     print(f"| **all** | | **{whole:.0f}** |")
+    if sys.argv[1:]:
+        return 0
     unwanted = [name for name in installed if name.lower().startswith(UNWANTED)]
     if unwanted:
         print(f"Not wanted: {', '.join(unwanted)}")

@@ -419,11 +419,24 @@ def test_the_bundled_model_takes_every_form(tmp_path: Path) -> None:
         small = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
         Image.fromarray(small).resize((150, 150), Image.Resampling.BICUBIC).save(tmp_path / f"photos/{number}.jpg")
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(BUNDLED).graph.node)
-    for form, views in (("int8", None), ("float16-weights", 1), ("nchw", 1)):
+    for form in ("float16-weights", "nchw"):
         out = tmp_path / f"{form}.onnx"
-        export(BUNDLED, out, form, calibration_data=tmp_path / "photos", tta=views is None, force=True)
-        operators = [node.op_type for node in onnx.load(out).graph.node]
-        assert operators.count("Conv") == (convolutions if views is None else convolutions // 2)
+        export(BUNDLED, out, form, calibration_data=tmp_path / "photos", force=True)
+        assert [node.op_type for node in onnx.load(out).graph.node].count("Conv") == convolutions
+
+
+def test_an_int8_model_takes_other_forms(original: Path, photos: Path, tmp_path: Path) -> None:
+    """A float input is rounded to bytes; another quantization is refused."""
+    export(original, tmp_path / "int8.onnx", "int8", calibration_data=photos, force=True)
+    made = export(tmp_path / "int8.onnx", tmp_path / "nchw.onnx", "nchw", calibration_data=photos)
+    assert compared(made).max_change < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "nchw.onnx")
+    pixels = pictures()[:6].transpose(0, 3, 1, 2).astype(np.float32)
+    [expected], [rounded] = (session.run(["probabilities"], {"images": each}) for each in (pixels, pixels + 0.4))
+    assert np.array_equal(expected, rounded)
+    with pytest.raises(UsageError):
+        export(tmp_path / "int8.onnx", tmp_path / "again.onnx", "int8", calibration_data=photos)
+    assert not (tmp_path / "again.onnx").exists()
 
 
 def test_the_command_prints_what_was_compared(original: Path, photos: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_teacher_predicts_crops_as_it_predicts_images(taught_by: Path) -> None
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 300, 300, 3)).astype(np.uint8))
     images[:, :, :150] = torch.tensor([255, 0, 0], dtype=torch.uint8)  # red on the left
     zeros, half = np.zeros(2), np.full(2, 150.0)
-    left = teacher.predict(images, CropBoxes(zeros, zeros, half * 2, half - 2, np.array([False, True])))
+    left, _ = teacher.predict(images, CropBoxes(zeros, zeros, half * 2, half - 2, np.array([False, True])))
     assert torch.allclose(left[0], left[1], atol=1e-5)  # all of it is red: the mirror image is the same
     expected = load_model(taught_by).forward(np.tile(np.array([255, 0, 0], np.uint8), (1, 112, 112, 1))).logits
     assert left[0].log().diff().item() == pytest.approx(float(np.diff(expected[0])[0]), abs=1e-2)
@@ -93,7 +93,7 @@ def test_labels_and_predictions_are_mixed(taught_by: Path) -> None:
     images = torch.from_numpy(np.stack([np.array(Image.open(path)) for path in (red, blue)]))
     for view in range(3):
         top, left, height, width = 40 * found.crops[:, view].T.astype(np.float64)
-        predicted = teacher.predict(images, CropBoxes(top, left, height, width, np.zeros(2, bool))).numpy()
+        predicted = teacher.predict(images, CropBoxes(top, left, height, width, np.zeros(2, bool)))[0].numpy()
         assert found.targets[0, view] == pytest.approx(0.6 * predicted[0] + 0.4 * np.array([0.05, 0.95]), abs=1e-5)
         assert found.targets[1, view] == pytest.approx(predicted[1], abs=1e-5)  # without a label, the answer is all
     assert len(np.unique(found.crops[0], axis=0)) == 3
@@ -104,11 +104,24 @@ def test_labels_and_predictions_are_mixed(taught_by: Path) -> None:
     assert load_teacher(RECIPES["quick"], NAMES, CPU) is None
 
 
+def test_embeddings_of_the_crops_are_stored_only_if_they_have_a_weight(taught_by: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3)).astype(np.uint8)
+    plain, rich = (open_teacher(taught_by, distillation_embedding_weight=weight) for weight in (0.0, 0.5))
+    without, both = (TeacherCropEmbedder(teacher, Preprocess(40, 40), 2) for teacher in (plain, rich))
+    assert without.name != both.name
+    assert (without.embedding_dim, both.embedding_dim) == (2 * 6, 2 * (6 + 128))
+    rows, longer = without.embed(images).reshape(2, 2, -1), both.embed(images).reshape(2, 2, -1)
+    assert np.array_equal(rows, longer[..., :6])
+    top, left, height, width = 40 * longer[:, 1, :4].T.astype(np.float64)
+    _, expected = rich.predict(torch.from_numpy(images), CropBoxes(top, left, height, width, np.zeros(2, bool)))
+    assert longer[:, 1, 6:] == pytest.approx(expected.numpy(), abs=1e-4)
+
+
 def test_crops_take_turns_and_each_is_mirrored_once() -> None:
     crops = np.arange(4 * 2 * 4, dtype=np.float32).reshape(4, 2, 4)
     targets = np.random.default_rng(0).random((4, 2, 3)).astype(np.float32)
     part = ArrayDataset(
-        np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), soft_targets=SoftTargets(crops, targets)
+        np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), soft_targets=SoftTargets(crops, targets, targets)
     )
     rows = np.array([0, 1, 4])
     for repeats, turns in ((1, [(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]), (2, [(0, 1, 1)] * 3)):
@@ -119,6 +132,8 @@ def test_crops_take_turns_and_each_is_mirrored_once() -> None:
             shown = [0, 1, 0][: len(views)]  # the third is row 0 again, by its other crop
             assert np.array_equal(batch.crops, crops[shown, views])
             assert np.array_equal(batch.targets.numpy(), targets[shown, views])
+            assert batch.embeddings is not None
+            assert np.array_equal(batch.embeddings.numpy(), targets[shown, views])
     boxes = SoftTargetBatch(np.array([[0.25, 0.5, 0.5, 0.125]], np.float32), torch.zeros(1, 3)).boxes(
         np.array([True]), 40, 80
     )
@@ -176,7 +191,7 @@ def test_a_teacher_whose_backbone_lacks_its_last_layers(tmp_path: Path) -> None:
     teacher = open_teacher(write_run(tmp_path, recipe, network), teacher_image_size=64)
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8))
     expected = network.eval()(images.permute(0, 3, 1, 2).float()).softmax(1)
-    assert torch.allclose(teacher.predict(images, full_boxes(images)), expected, atol=1e-3)
+    assert torch.allclose(teacher.predict(images, full_boxes(images))[0], expected, atol=1e-3)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

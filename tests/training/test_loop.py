@@ -23,6 +23,7 @@ from belvedere.training.data_loader import ArrayDataset, DataLoader, SoftTargets
 from belvedere.training.device import Device, Runtime
 from belvedere.training.distributed import Distributed
 from belvedere.training.loop import FitResult, LoopConfig, ValidationResult, run_loop, validate
+from belvedere.training.losses import linear_cka, mixed_loss, weighted_loss
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import plan_batches
@@ -426,14 +427,14 @@ Batch = tuple[torch.Tensor, torch.Tensor, float]  # logits, labels, loss
 def record(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     """Record the training batches of `run`."""
     batches: list[Batch] = []
-    loss = loop._loss
+    loss = mixed_loss
 
     def recorded(logits: torch.Tensor, targets: torch.Tensor, *rest: float) -> torch.Tensor:
         found = loss(logits, targets, *rest)
         batches.append((logits.detach().clone(), targets.clone(), float(found.detach())))
         return found
 
-    monkeypatch.setattr(loop, "_loss", recorded)
+    monkeypatch.setattr(loop, "mixed_loss", recorded)
     return batches
 
 
@@ -462,11 +463,11 @@ def test_loss_of_mixed_batches_by_hand() -> None:
     logits = torch.log(torch.tensor([[1.0, 3.0], [4.0, 1.0]]))
     own, other = -(math.log(1 / 4) + math.log(1 / 5)) / 2, -(math.log(3 / 4) + math.log(4 / 5)) / 2
     for weight in (1.0, 0.3, 0.0):
-        found = loop._loss(logits, torch.tensor([0, 1]), weight, 0.0)
+        found = mixed_loss(logits, torch.tensor([0, 1]), weight, 0.0)
         assert float(found) == pytest.approx(weight * own + (1 - weight) * other)
-        soft = loop._loss(logits, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), weight, 0.0)
+        soft = mixed_loss(logits, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), weight, 0.0)
         assert float(soft) == pytest.approx(weight * own + (1 - weight) * other)
-        smooth = loop._loss(logits, torch.tensor([0, 1]), weight, 0.2)
+        smooth = mixed_loss(logits, torch.tensor([0, 1]), weight, 0.2)
         mixed = (0.9 * weight + 0.1 * (1 - weight)) * own + (0.9 * (1 - weight) + 0.1 * weight) * other
         assert float(smooth) == pytest.approx(mixed)
 
@@ -480,7 +481,7 @@ def test_labels_are_smoothed_and_soft_targets_are_not(soft: bool, monkeypatch: p
         smoothings.append((weight, smoothing))
         return logits.sum()
 
-    monkeypatch.setattr(loop, "_loss", loss)
+    monkeypatch.setattr(loop, "mixed_loss", loss)
     train, validation = loaders()
     if soft:
         rows = np.arange(26)
@@ -578,7 +579,7 @@ def test_loss_with_class_weights_by_hand(smoothing: float, certain: float, wrong
     right = (2 * (certain * math.log(4 / 3) + wrong * math.log(4)) + math.log(2)) / 2
     swapped = (certain * math.log(4) + wrong * math.log(4 / 3) + 2 * math.log(2)) / 2
     for share in (1.0, 0.75, 0.0):
-        found = loop._weighted_loss(logits, labels, share, smoothing, labels, torch.tensor([2.0, 1.0]))
+        found = weighted_loss(logits, labels, share, smoothing, labels, torch.tensor([2.0, 1.0]))
         assert float(found) == pytest.approx(share * right + (1 - share) * swapped)
 
 
@@ -628,7 +629,7 @@ def test_a_teacher_gives_crops_and_targets(monkeypatch: pytest.MonkeyPatch) -> N
 
     targets: list[torch.Tensor] = []
     monkeypatch.setattr(loop, "augment", watched)
-    monkeypatch.setattr(loop, "_loss", loss)
+    monkeypatch.setattr(loop, "mixed_loss", loss)
     recipe = replace(RICH, epochs=4, batch_size=8, mixup_prob=0.0, cutmix_prob=0.0, label_smoothing=0.1)
     run(recipe, data=(train, loaders()[1]), seed=6)
     order = np.random.default_rng(6)
@@ -699,3 +700,33 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     assert str(raised.value.__cause__).split()[0] in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 300
+
+
+def test_cka_is_one_for_rotations_and_follows_its_formula() -> None:
+    first = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 4)))
+    rotation = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(4, 4)))).Q
+    assert linear_cka(first, 3 * first @ rotation + 5).item() == pytest.approx(1)
+    # Centered: (1, -1) in one dimension and (1, -1, 1, -1) against (1, 1, -1, -1), whose products sum to zero.
+    assert linear_cka(torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0], [7.0]])).item() == pytest.approx(1)
+    one, other = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]), torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
+    assert linear_cka(one, other).item() == pytest.approx(0)
+    both = torch.cat([one, other], 1)  # kernels I x 2 - ...: 8 / (4 x sqrt(32))
+    assert linear_cka(one, both).item() == pytest.approx(16 / (4 * 32**0.5))
+    assert linear_cka(torch.ones(3, 2), one[:3]).item() == 0  # no variance, no NaN
+
+
+def test_embeddings_of_a_teacher_add_to_the_loss_of_unmixed_batches() -> None:
+    random = np.random.default_rng(5)
+    images = random.integers(0, 255, (8, 8, 12, 3)).astype(np.uint8)
+    crops, targets = np.tile(np.array([0, 0, 1, 1], np.float32), (8, 1, 1)), np.full((8, 1, 2), 0.5, np.float32)
+    embeddings = random.normal(size=(8, 1, 3)).astype(np.float32)
+    losses = {}
+    for name, weight, mixup in (("alone", 0.0, 0.0), ("with", 0.5, 0.0), ("mixed", 0.5, 0.99), ("mix", 0.0, 0.99)):
+        soft = SoftTargets(crops, targets, embeddings if weight else None)
+        train = DataLoader(ArrayDataset(images, np.zeros(8, np.int64), soft_targets=soft), CPU)
+        recipe = replace(
+            RICH, epochs=1, batch_size=8, mixup_prob=mixup, cutmix_prob=0.0, distillation_embedding_weight=weight
+        )
+        losses[name] = run(recipe, data=(train, loaders()[1]), seed=6).history[0].loss
+    assert losses["alone"] < losses["with"] < losses["alone"] + 0.5  # CKA is between 0 and 1
+    assert losses["mixed"] == losses["mix"]

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from belvedere.images.decode import RGB, read_image
@@ -27,6 +28,12 @@ def to_jpeg(pixels: RGB, quality: int = JPEG_QUALITY) -> bytes:
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(content, "JPEG", quality=quality, optimize=True)
     return content.getvalue()
+
+
+def compress_jpeg(pixels: RGB, quality: int) -> RGB:
+    """Return pixels, (H, W, 3), with the artifacts of JPEG compression."""
+    decoded: RGB = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(pixels, quality=quality))
+    return decoded
 
 
 def to_png(pixels: RGB) -> bytes:

@@ -57,7 +57,12 @@ def to_int8(graph: onnx.ModelProto, images: Images) -> onnx.ModelProto:
     Args:
         graph: A model; is not changed.
         images: (N, H, W, 3), to calibrate the ranges of the activations.
+
+    Raises:
+        UsageError: The graph is quantized already.
     """
+    if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
+        raise UsageError("The model is int8 already. Export the model that it was made from.")
 
     class Calibration(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
         def __init__(self) -> None:
@@ -162,8 +167,16 @@ def to_nchw_float(graph: onnx.ModelProto, disabled: Sequence[str] = INVALID_FUSI
     sizes = [count.dim_param or count.dim_value, 3, height.dim_value, width.dim_value]
     for node in nchw.graph.node:
         node.input[:] = [f"{INPUT}.last" if name == INPUT else name for name in node.input]
-    transpose = onnx.helper.make_node("Transpose", [INPUT], [f"{INPUT}.last"], perm=[0, 2, 3, 1])
-    nchw.graph.node.insert(0, transpose)
+    float_input, steps = INPUT, []
+    if _dequantizes_input(graph):
+        scale, zero = np.array(1, np.float32), np.array(0, np.uint8)  # rounds to bytes
+        tensors = [onnx.numpy_helper.from_array(scale, "bytes.scale"), onnx.numpy_helper.from_array(zero, "bytes.zero")]
+        nchw.graph.initializer.extend(tensors)
+        float_input = f"{INPUT}.bytes"
+        steps.append(onnx.helper.make_node("QuantizeLinear", [INPUT, "bytes.scale", "bytes.zero"], [float_input]))
+    steps.append(onnx.helper.make_node("Transpose", [float_input], [f"{INPUT}.last"], perm=[0, 2, 3, 1]))
+    for index, node in enumerate(steps):
+        nchw.graph.node.insert(index, node)
     image_input.CopyFrom(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, sizes))
     del nchw.graph.value_info[:]  # of uint8 tensors
     nchw = _fold(nchw, disabled)
@@ -174,6 +187,15 @@ def to_nchw_float(graph: onnx.ModelProto, disabled: Sequence[str] = INVALID_FUSI
     drop_unused_tensors(nchw)
     nchw.ir_version = min(nchw.ir_version, NCHW_IR_VERSION)
     return nchw
+
+
+def _dequantizes_input(graph: onnx.ModelProto) -> bool:
+    """Return whether the graph is of int8 and takes the bytes of images as they are, perhaps transposed."""
+    names = {INPUT}
+    for node in graph.graph.node:  # in topological order
+        if node.op_type == "Transpose" and names.intersection(node.input):
+            names.update(node.output)
+    return any(node.op_type == "DequantizeLinear" and node.input[0] in names for node in graph.graph.node)
 
 
 def _replace_flips_by_gather(model: onnx.ModelProto) -> None:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from belvedere.training.degradation import degrade
 from belvedere.training.recipes import Recipe
 
 MEAN, STD = 115.0, 60.0  # about those of images, 0 to 255
@@ -89,7 +90,7 @@ def _weights(
 def augment(
     images: Tensor, boxes: CropBoxes, size: int, recipe: Recipe, random: np.random.Generator, precision: torch.dtype
 ) -> Tensor:
-    """Crop and resize (N, H, W, 3) uint8, jitter colors and cut out squares.
+    """Crop and resize (N, H, W, 3) uint8, jitter or remove colors, degrade images, and cut out squares.
 
     Returns:
         (N, 3, size, size) of a precision, channels_last, about 0 to 255.
@@ -97,6 +98,10 @@ def augment(
     pixels = crop_resize(images, boxes, size, precision)
     if recipe.color_jitter:
         pixels = color_jitter(pixels, recipe.color_jitter, random)
+    if recipe.grayscale_prob:
+        pixels = grayscale(pixels, recipe.grayscale_prob, random)
+    if recipe.degradation_prob:
+        pixels = degrade(pixels, recipe.degradation_prob, random)
     if recipe.cutout_prob:
         pixels = cutout(pixels, recipe.cutout_prob, recipe.cutout_size, random)
     return pixels.contiguous(memory_format=torch.channels_last)
@@ -109,6 +114,12 @@ def color_jitter(pixels: Tensor, amount: float, random: np.random.Generator) -> 
     shift = brightness * STD - contrast * MEAN
     pixels = torch.addcmul(shift.to(pixels.dtype), pixels, (1 + contrast).to(pixels.dtype))
     return torch.lerp(pixels.mean(1, keepdim=True), pixels, (1 + saturation).to(pixels.dtype))
+
+
+def grayscale(pixels: Tensor, prob: float, random: np.random.Generator) -> Tensor:
+    """Remove the color of some images."""
+    chosen = torch.from_numpy(random.random((len(pixels), 1, 1, 1)) < prob).to(pixels.device)
+    return torch.where(chosen, pixels.mean(1, keepdim=True), pixels)
 
 
 def cutout(pixels: Tensor, prob: float, fraction: float, random: np.random.Generator) -> Tensor:

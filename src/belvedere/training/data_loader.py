@@ -28,6 +28,7 @@ class SoftTargets:
 
     crops: NDArray[np.float32]  # (N, V, 4): top, left, height, width, as fractions of the image's
     targets: NDArray[np.float32]  # (N, V, K), each row with the sum 1
+    embeddings: NDArray[np.float32] | None = None  # (N, V, D) of the teacher
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class SoftTargetBatch:
 
     crops: NDArray[np.float32]  # (n, 4)
     targets: Tensor  # (n, K), on the device
+    embeddings: Tensor | None = None  # (n, D) of the teacher, on the device
 
     def boxes(self, mirrored: NDArray[np.bool_], height: int, width: int) -> CropBoxes:
         """Return the crops in pixels for images of a size; `mirrored` (n,) marks the crops to flip."""
@@ -101,7 +103,10 @@ class DataLoader:
         repeat, rows = np.divmod(rows, len(self._dataset.labels))
         view = (rows + repeat + self._repeats * (epoch // 2)) % soft.crops.shape[1]
         targets = torch.from_numpy(soft.targets[rows, view]).to(self._device, non_blocking=True)
-        return SoftTargetBatch(soft.crops[rows, view], targets)
+        if soft.embeddings is None:
+            return SoftTargetBatch(soft.crops[rows, view], targets)
+        embeddings = torch.from_numpy(soft.embeddings[rows, view]).to(self._device, non_blocking=True)
+        return SoftTargetBatch(soft.crops[rows, view], targets, embeddings)
 
     def load_batch(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Return images, (n, H, W, 3) uint8, and labels, (n,), on the device."""

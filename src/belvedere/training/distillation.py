@@ -56,6 +56,11 @@ class Teacher:
     num_classes: int  # K
     sha256: str  # of its weights
 
+    @property
+    def embedding_dim(self) -> int:
+        """D of the embeddings that the student learns; 0 without them."""
+        return self.network.classify.in_features if self.recipe.distillation_embedding_weight else 0
+
     def make_soft_targets(
         self,
         contents: HashedSamples,
@@ -76,13 +81,15 @@ class Teacher:
         embeddings = read_embeddings(contents, TeacherCropEmbedder(self, source, num_crops), progress)
         if len(embeddings.samples) < len(labels):
             raise TrainingError("Images were changed or removed during the training. Start again.")
-        crops = embeddings.values.reshape(len(labels), -1, 4 + self.num_classes)
+        crops = embeddings.values.reshape(len(labels), num_crops, -1)
+        boxes, predicted, features = np.split(crops, (4, 4 + self.num_classes), 2)
         if targets is None:
             smoothing = np.float32(self.recipe.label_smoothing)
             one_hot = np.eye(self.num_classes, dtype=np.float32)[labels]
             targets = (1 - smoothing) * one_hot + smoothing / self.num_classes
         alpha = np.where(labels < 0, 1.0, self.recipe.distillation_alpha).astype(np.float32)[:, None, None]
-        return SoftTargets(crops[..., :4], alpha * crops[..., 4:] + (1 - alpha) * targets[:, None])
+        mixed = alpha * predicted + (1 - alpha) * targets[:, None]
+        return SoftTargets(boxes, mixed, features if self.embedding_dim else None)
 
     def count_crops(self, num_images: int, seconds: float | None) -> int:
         """Return the number of crops per image: as many as are shown, and as fit into half of the seconds left, if any.
@@ -107,17 +114,21 @@ class Teacher:
             )
         return min(wanted, int(MAX_TEACHER_FRACTION * seconds / one_crop))
 
-    def predict(self, images: Tensor, boxes: CropBoxes) -> Tensor:
-        """Return the probabilities, (N, K), of crops of images, (N, H, W, 3) uint8, without a temperature."""
+    def predict(self, images: Tensor, boxes: CropBoxes) -> tuple[Tensor, Tensor]:
+        """Return probabilities, (N, K), without a temperature, and embeddings, (N, D), of crops of images.
+
+        The images are (N, H, W, 3) uint8.
+        """
         with torch.inference_mode(), self.device.autocast():
             pixels = crop_resize(images, boxes, self.image_size, self.device.precision)
-            logits: Tensor = self.network(pixels.contiguous(memory_format=torch.channels_last))
-        return logits.float().softmax(1)
+            embedding = self.network.forward_embedding(pixels.contiguous(memory_format=torch.channels_last))
+            logits: Tensor = self.network.classify(embedding)
+        return logits.float().softmax(1), embedding.float()
 
 
 @dataclass(frozen=True)
 class TeacherCropEmbedder:
-    """Crops of an image and their predictions, in the format of an embedding."""
+    """Crops of an image with their predictions and embeddings, in the format of one embedding."""
 
     teacher: Teacher
     preprocess: Preprocess
@@ -128,12 +139,13 @@ class TeacherCropEmbedder:
         """Name of all that determines crops and predictions."""
         teacher, recipe = self.teacher, self.teacher.recipe
         crops = "-".join(map(repr, (self.num_crops, *recipe.crop_scale, *recipe.crop_ratio)))
-        return f"crops-{teacher.sha256[:16]}-{crops}-{teacher.image_size}-{teacher.device.key}"
+        kind = "crop-embeddings" if teacher.embedding_dim else "crops"
+        return f"{kind}-{teacher.sha256[:16]}-{crops}-{teacher.image_size}-{teacher.device.key}"
 
     @property
     def embedding_dim(self) -> int:
-        """V (4 + K): for each crop, its box as fractions of the image and its probabilities."""
-        return self.num_crops * (4 + self.teacher.num_classes)
+        """V (4 + K + D): for each crop, its box as fractions of the image, its probabilities and its embedding."""
+        return self.num_crops * (4 + self.teacher.num_classes + self.teacher.embedding_dim)
 
     @property
     def batch_size(self) -> int:
@@ -141,17 +153,20 @@ class TeacherCropEmbedder:
         return BATCH_SIZE
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (n, V (4 + K)) for images, (n, H, W, 3); the pixels of an image determine its crops."""
+        """Return (n, V (4 + K + D)) for images, (n, H, W, 3); the pixels of an image determine its crops."""
         height, width = images.shape[1:3]
         boxes = [self._sample_crops(image) for image in images]
         on_device = torch.from_numpy(images).to(self.teacher.device.torch_device)
-        found = np.empty((len(images), self.num_crops, 4 + self.teacher.num_classes), np.float32)
+        found = np.empty((len(images), self.num_crops, self.embedding_dim // self.num_crops), np.float32)
+        num_classes, dim = self.teacher.num_classes, self.teacher.embedding_dim
         for view in range(self.num_crops):
             crops = np.array([(box.top[view], box.left[view], box.height[view], box.width[view]) for box in boxes])
             top, left, rows, columns = crops.T
             batch = CropBoxes(top, left, rows, columns, np.zeros(len(images), bool))
             found[:, view, :4] = crops / (height, width, height, width)
-            found[:, view, 4:] = self.teacher.predict(on_device, batch).cpu().numpy()
+            probabilities, embedding = self.teacher.predict(on_device, batch)
+            found[:, view, 4 : 4 + num_classes] = probabilities.cpu().numpy()
+            found[:, view, 4 + num_classes :] = embedding[:, :dim].cpu().numpy()
         return found.reshape(len(images), -1)
 
     def _sample_crops(self, image: NDArray[np.uint8]) -> CropBoxes:

@@ -18,12 +18,13 @@ from belvedere.errors import TrainingError
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
 from belvedere.runtime.progress import Task
 from belvedere.training.augment import augment, mixup_or_cutmix, sample_crops
-from belvedere.training.balancing import class_weights, epoch_order, weighted_mean
+from belvedere.training.balancing import class_weights, epoch_order
 from belvedere.training.callbacks import CallbackRunner
 from belvedere.training.checkpoint import State
 from belvedere.training.custom_augment import Augment, apply_augment
 from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Device, Runtime
+from belvedere.training.losses import linear_cka, mixed_loss, weighted_loss
 from belvedere.training.networks.registry import Network
 from belvedere.training.optimizers import OptimizerGroup
 from belvedere.training.recipes import Recipe
@@ -123,6 +124,8 @@ class Trainer:
         parallel = self._distributed.data_parallel(network)
         self._forward = torch.compile(parallel) if config.recipe.compile else parallel
         self._train, self._validation, self._on_checkpoint = train, validation, on_checkpoint
+        if config.recipe.distillation_embedding_weight:
+            network.classify.register_forward_pre_hook(self._keep_embedding)
         self._optimizers = OptimizerGroup(network, config.recipe)
         self._average = _averaged(network, config.recipe.ema_decay) if config.recipe.ema_decay else None
         self._order = np.random.default_rng(config.seed)  # of the images in each epoch
@@ -210,9 +213,12 @@ class Trainer:
         smoothing = recipe.label_smoothing if targets is None else 0.0  # targets are smooth already
         target = labels if targets is None else targets
         if self._class_weights is None:
-            loss = _loss(logits.float(), target, mix_weight, smoothing)
+            loss = mixed_loss(logits.float(), target, mix_weight, smoothing)
         else:
-            loss = _weighted_loss(logits.float(), target, mix_weight, smoothing, labels, self._class_weights)
+            loss = weighted_loss(logits.float(), target, mix_weight, smoothing, labels, self._class_weights)
+        if soft and soft.embeddings is not None and mix_weight == 1:  # the embedding of a mixture is unknown
+            similarity = linear_cka(self._embedding.float(), soft.embeddings)
+            loss = loss + recipe.distillation_embedding_weight * (1 - similarity)
         # The mean of the gradients of shares of unequal size is that of the batch.
         torch.autograd.backward(loss if world_size == 1 else loss * (len(rows) * world_size / batch_size))
         self._optimizers.step(value_at(recipe.learning_rate_schedule, fraction))
@@ -220,6 +226,9 @@ class Trainer:
             self._average.update_parameters(self.network)
         correct = (logits.detach().argmax(1) == labels).sum()
         self._sums += torch.stack([loss.detach().double(), correct / len(labels)]) * len(labels) * world_size
+
+    def _keep_embedding(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
+        self._embedding = inputs[0]
 
     def _augment(self, pixels: Tensor) -> Tensor:
         seed = (self._config.seed, 3, self.state.step, self._distributed.rank)
@@ -348,27 +357,6 @@ def _averaged(network: Network, decay: float) -> AveragedModel:
 def _statistics(network: Network) -> list[Tensor]:
     """Return the batch-norm statistics of a network: all that differs between processes."""
     return [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-
-
-def _loss(logits: Tensor, targets: Tensor, mix_weight: float, smoothing: float) -> Tensor:
-    """Return the cross-entropy to labels, (n,), or probabilities, (n, K); of a mixed batch, to those of both images."""
-    loss = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-    if mix_weight == 1:
-        return loss
-    other = nn.functional.cross_entropy(logits, targets.flip(0), label_smoothing=smoothing)
-    return mix_weight * loss + (1 - mix_weight) * other
-
-
-def _weighted_loss(
-    logits: Tensor, targets: Tensor, mix_weight: float, smoothing: float, labels: Tensor, weights: Tensor
-) -> Tensor:
-    """Return `_loss` with the losses of the images weighted by class, (K,), of their labels, (n,)."""
-    losses = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
-    loss = weighted_mean(losses, labels, weights)
-    if mix_weight == 1:
-        return loss
-    others = nn.functional.cross_entropy(logits, targets.flip(0), label_smoothing=smoothing, reduction="none")
-    return mix_weight * loss + (1 - mix_weight) * weighted_mean(others, labels.flip(0), weights)
 
 
 @contextmanager

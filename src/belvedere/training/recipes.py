@@ -101,6 +101,10 @@ class Recipe:
     distillation_alpha: Annotated[
         PositiveFraction, Field(description="weight of the teacher's predictions in the targets")
     ] = 0.8
+    distillation_embedding_weight: Annotated[
+        NotNegative,
+        Field(description="weight of the loss 1 - CKA between the embeddings of the network and of the teacher"),
+    ] = 0.0
     unlabeled: Annotated[str, Field(description="folder of images without labels, for distillation only")] = ""
     learning_rate_schedule: Annotated[Schedule, Field(min_length=1, description="factor of both learning rates")] = (
         (0.0, 1.0),
@@ -153,6 +157,10 @@ class Recipe:
     ] = True
     alternating_flip: Annotated[bool, Field(description="whether each image is mirrored in every second epoch")] = False
     color_jitter: Annotated[Fraction, Field(description="range of brightness, contrast and saturation jitter")] = 0.0
+    grayscale_prob: Annotated[Fraction, Field(description="fraction of images without color")] = 0.0
+    degradation_prob: Annotated[
+        Fraction, Field(description="fraction of images with blur, noise, JPEG artifacts or fewer pixels")
+    ] = 0.0
     cutout_prob: Annotated[Fraction, Field(description="fraction of images with a gray square (Cutout)")] = 0.0
     cutout_size: Annotated[PositiveFraction, Field(description="size of that square, fraction of the image's")] = 0.4
     mixup_prob: Annotated[Fraction, Field(description="fraction of batches with Mixup")] = 0.0
