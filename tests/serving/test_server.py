@@ -99,10 +99,10 @@ def load_on(server: Server, *, keeps: bool = True) -> Iterator[Load]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere what waits to be accepted is reset")
 @pytest.mark.parametrize("keeps", [True, False], ids=["kept-connections", "new-connections"])
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_under_load_loses_nothing(tmp_path: Path, keeps: bool, processes: int) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_under_load_loses_nothing(tmp_path: Path, keeps: bool, workers: int) -> None:
     (tmp_path / "model.onnx").write_bytes(activation_map_model())
-    with serve(tmp_path, "--processes", processes) as server, load_on(server, keeps=keeps) as load:
+    with serve(tmp_path, "--workers", workers) as server, load_on(server, keeps=keeps) as load:
         wait_until(lambda: len(load.answers) > 50)
         code = server.end()
     assert code == 0
@@ -167,11 +167,11 @@ def test_a_connection_that_was_accepted_may_still_ask(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "processes", [1, pytest.param(2, marks=pytest.mark.skipif(sys.platform == "win32", reason="one"))]
+    "workers", [1, pytest.param(2, marks=pytest.mark.skipif(sys.platform == "win32", reason="one"))]
 )
-def test_a_second_signal_ends_it_at_once(tmp_path: Path, processes: int) -> None:
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, workers: int) -> None:
     (tmp_path / "model.onnx").write_bytes(activation_map_model())
-    with serve(tmp_path, "--processes", processes) as server:
+    with serve(tmp_path, "--workers", workers) as server:
         connection = server.connect()
         connection.sendall(head("/predict", 100))  # a request that would be waited for
         wait_until(lambda: server.get("/healthz").status == 200)

@@ -39,7 +39,7 @@ ServingThreads = Annotated[
         min=1, help="Threads of a process that run the model, and as many that decode. Default: the CPUs it may use."
     ),
 ]
-Processes = Annotated[
+Workers = Annotated[
     int,
     typer.Option(min=1, help="Processes that share the address, the queue and the CPUs; for machines with many CPUs."),
 ]
@@ -86,7 +86,7 @@ def serve(
     max_queue: Annotated[int, typer.Option(min=1, help="Images that may wait; more are rejected with 503.")] = 256,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Images per batch and thread, at most 32.")] = 16,
     threads: ServingThreads = None,
-    processes: Processes = 1,
+    workers: Workers = 1,
     max_files: Annotated[int, typer.Option(min=1, help="Images per request.")] = 32,
     max_body_mb: Annotated[float, typer.Option(help="Size of a request, MB.")] = 32,
     max_megapixels: MaxMegapixels = 50,
@@ -107,9 +107,7 @@ def serve(
     from belvedere.serving.limits import Limits
     from belvedere.serving.server import read_token, serve
 
-    address: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    if unix_socket is not None and address:
-        raise UsageError("--unix-socket listens on no address. Leave out --host and --port, or --unix-socket.")
+    address = _read_address(host, port, unix_socket)
     limits = Limits(
         max_body_bytes=_millions(max_body_mb),
         max_pixels=_millions(max_megapixels),
@@ -135,7 +133,7 @@ def serve(
         cors_origins=cors_origins or (),
         root_path=root_path,
         monitor=monitor,
-        processes=processes,
+        workers=workers,
         started=partial(_announce, as_json, token is not None),
     )
 
@@ -167,6 +165,14 @@ def _announce(as_json: bool, has_token: bool, address: str, served: "LoadedModel
         announce(f"Serving {served.name} on {address}{docs}. Ctrl-C ends it.")
     if not has_token and not only_local:
         announce("Everybody who reaches this machine may send requests. Require a token with --token-file.")
+
+
+def _read_address(host: str | None, port: int | None, unix_socket: Path | None) -> dict[str, Any]:
+    """Return the host and port that are given, for which a Unix socket has no use."""
+    address = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    if unix_socket is not None and address:
+        raise UsageError("--unix-socket listens on no address. Leave out --host and --port, or --unix-socket.")
+    return address
 
 
 def _millions(number: float) -> int:

@@ -30,8 +30,8 @@ from belvedere.serving.metrics import Metrics
 from belvedere.serving.model_watch import DEFAULT_NAME, LoadedModel, ModelWatch
 from belvedere.serving.origins import Origins
 from belvedere.serving.peers import Peers
-from belvedere.serving.processes import ServiceOptions, check_processes, run_processes
 from belvedere.serving.served_models import ServedModels, check_name
+from belvedere.serving.worker_group import ServiceOptions, check_workers, run_workers
 
 TOKEN_VARIABLE = "BELVEDERE_TOKEN"  # noqa: S105 - the name of a variable
 SHUTDOWN_SECONDS = 10  # in addition to the limits of a request; then open requests are dropped
@@ -60,7 +60,7 @@ def serve(
     cors_origins: Sequence[str] = (),
     root_path: str = "",
     monitor: Path | str | None = None,
-    processes: int = 1,
+    workers: int = 1,
     started: StartCallback | None = None,
     block: Literal[True] = True,
 ) -> None: ...
@@ -82,7 +82,7 @@ def serve(
     cors_origins: Sequence[str] = (),
     root_path: str = "",
     monitor: Path | str | None = None,
-    processes: int = 1,
+    workers: int = 1,
     started: StartCallback | None = None,
     block: Literal[False],
 ) -> BackgroundServer: ...
@@ -103,7 +103,7 @@ def serve(
     cors_origins: Sequence[str] = (),
     root_path: str = "",
     monitor: Path | str | None = None,
-    processes: int = 1,
+    workers: int = 1,
     started: StartCallback | None = None,
     block: bool = True,
 ) -> BackgroundServer | None:
@@ -126,7 +126,7 @@ def serve(
         cors_origins: Origins whose pages may send requests, such as "https://example.com", or "*" for every one.
         root_path: Path of this server on the proxy before it, such as "/belvedere".
         monitor: Folder for records of predictions and embeddings, for `belvedere.monitor`. Default: none.
-        processes: Processes that share the address, the limits of the queue and of the memory for bodies, and the
+        workers: Processes that share the address, the limits of the queue and of the memory for bodies, and the
             CPUs. Not on Windows.
         started: Called with the address of the server, the first model, and whether only this machine reaches it.
         block: Whether to serve until SIGTERM or Ctrl-C. False serves in a thread, and logs no JSON lines to stderr.
@@ -139,30 +139,30 @@ def serve(
         UsageError: An argument is invalid, or `block` is true outside the main thread or in a running event loop.
     """
     served = _check_arguments(model, block, unix_socket, token)
-    check_processes(processes, block)
+    check_workers(workers, block)
     options = ServiceOptions(
         limits or Limits(), threads, token, accept_rate, device, providers, cors_origins, root_path, monitor
     )
-    return _serve(served, options, listen_at(host, port, unix_socket), processes, started, block=block)
+    return _serve(served, options, listen_at(host, port, unix_socket), workers, started, block=block)
 
 
 def _serve(
     served: Mapping[str, Served],
     options: ServiceOptions,
     listening: contextlib.AbstractContextManager[Place],
-    processes: int,
+    workers: int,
     started: StartCallback | None,
     *,
     block: bool,
 ) -> BackgroundServer | None:
-    paths = _paths_of(served) if processes > 1 else {}
+    paths = _paths_of(served) if workers > 1 else {}
     opened = _open_models(served, options)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(listening)
-        if processes > 1:
+        if workers > 1:
             announce = partial(started or _ignore, place.url, opened.models.default.current, place.is_local)
             with json_log():
-                run_processes(processes, paths, options, place, announce)
+                run_workers(workers, paths, options, place, announce)
             return None
         server = _build_server(opened, options, place, started, is_framed=not block)
         if not block:
@@ -221,7 +221,7 @@ def _build_server(
 def _paths_of(served: Mapping[str, Served]) -> dict[str, str]:
     """Return the paths of models, which other processes open."""
     if any(isinstance(model, Model) for model in served.values()):
-        raise UsageError("Several `processes` need the paths of models. Give them in place of open models.")
+        raise UsageError("Several `workers` need the paths of models. Give them in place of open models.")
     return {name: str(model) for name, model in served.items()}
 
 

@@ -1,4 +1,4 @@
-"""One of several processes of a server, which `processes` starts: options come as a line of JSON on stdin."""
+"""One of several processes of a server, which `worker_group` starts: options come as a line of JSON on stdin."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from belvedere.runtime.parallel import BackgroundThread, running_threads
 from belvedere.serving.json_logging import json_log
 from belvedere.serving.listening import inherit_place
 from belvedere.serving.peers import Peers
-from belvedere.serving.processes import ServiceOptions
 from belvedere.serving.server import make_server
+from belvedere.serving.worker_group import ServiceOptions
 
 END_SECONDS = 0.5  # for threads to end
 

@@ -1,7 +1,7 @@
 """Several processes that serve one address.
 
 They share its listening socket, so the system gives a connection to one that is free. Each has models, a queue and
-metrics of its own. A process that ends is replaced; connections in the backlog wait for it. `process` is what they run.
+metrics of its own, and runs `worker_process`. A process that ends is replaced; connections in the backlog wait for it.
 """
 
 import json
@@ -26,7 +26,7 @@ from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.serving.limits import Limits
 from belvedere.serving.listening import Place
 
-MAX_PROCESSES = 256
+MAX_WORKERS = 256
 POLL_SECONDS = 0.05
 RESTART_SECONDS = 1.0  # at least between two starts of one process
 
@@ -47,14 +47,14 @@ class ServiceOptions:
     root_path: str = ""
     monitor: Path | str | None = None
 
-    def divide(self, processes: int) -> "ServiceOptions":
+    def divide(self, workers: int) -> "ServiceOptions":
         """Return the options of each of several processes, which together keep to these limits."""
         limits = replace(
             self.limits,
-            max_queue=max(self.limits.max_files, self.limits.max_queue // processes),
-            max_buffered_bytes=max(self.limits.max_body_bytes, self.limits.max_buffered_bytes // processes),
+            max_queue=max(self.limits.max_files, self.limits.max_queue // workers),
+            max_buffered_bytes=max(self.limits.max_body_bytes, self.limits.max_buffered_bytes // workers),
         )
-        return replace(self, limits=limits, threads=self.threads or max(1, num_usable_cpus() // processes))
+        return replace(self, limits=limits, threads=self.threads or max(1, num_usable_cpus() // workers))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ServiceOptions":
@@ -65,27 +65,27 @@ class ServiceOptions:
         return cls(**{**values, "limits": Limits(**values["limits"]), "providers": providers})
 
 
-def check_processes(processes: int, block: bool) -> None:
+def check_workers(workers: int, block: bool) -> None:
     """Check the number of processes.
 
     Raises:
         UsageError: It is invalid, or there cannot be several.
     """
-    if type(processes) is not int or not 1 <= processes <= MAX_PROCESSES:
-        raise UsageError(f"`processes` must be a whole number from 1 to {MAX_PROCESSES}. Received: {processes!r}.")
-    if processes > 1 and not block:
-        raise UsageError("Several `processes` are for a server that blocks. Leave out `processes`, or set `block`.")
-    if processes > 1 and sys.platform == "win32":
-        raise UsageError("Windows cannot share a port between `processes`. Leave `processes` out.")
+    if type(workers) is not int or not 1 <= workers <= MAX_WORKERS:
+        raise UsageError(f"`workers` must be a whole number from 1 to {MAX_WORKERS}. Received: {workers!r}.")
+    if workers > 1 and not block:
+        raise UsageError("Several `workers` are for a server that blocks. Leave out `workers`, or set `block`.")
+    if workers > 1 and sys.platform == "win32":
+        raise UsageError("Windows cannot share a port between `workers`. Leave `workers` out.")
 
 
-def run_processes(
-    processes: int, models: Mapping[str, str], options: ServiceOptions, place: Place, ready: Callable[[], None]
+def run_workers(
+    workers: int, models: Mapping[str, str], options: ServiceOptions, place: Place, ready: Callable[[], None]
 ) -> None:
     """Serve in several processes until SIGTERM or Ctrl-C; a second signal stops them at once.
 
     Args:
-        processes: Number of processes.
+        workers: Number of processes.
         models: Paths of the models by name.
         options: Options of all processes together.
         place: Listening socket, which they inherit.
@@ -97,13 +97,13 @@ def run_processes(
     with TemporaryDirectory(prefix="belvedere-") as folder:
         common = {
             "models": dict(models),
-            "options": asdict(options.divide(processes)),
+            "options": asdict(options.divide(workers)),
             "place": [place.listener.fileno(), place.url, place.is_local, place.local_name],
             "folder": folder,
         }
         group = _Group(common, place, options.limits.drain_seconds)
         try:
-            group.start(processes)
+            group.start(workers)
             with group.catching_signals():
                 ready()
                 group.watch()
@@ -181,7 +181,7 @@ class _Group:
     def _open(self, number: int) -> subprocess.Popen[str]:
         paths = filter(None, [str(Path(belvedere.__file__).parents[1]), os.environ.get("PYTHONPATH")])
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "belvedere.serving.process"],
+            [sys.executable, "-P", "-m", "belvedere.serving.worker_process"],
             stdin=subprocess.PIPE,  # stays open: its end tells that this process was killed
             stdout=subprocess.PIPE,
             pass_fds=[self._place.listener.fileno()],

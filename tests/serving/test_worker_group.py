@@ -14,7 +14,7 @@ import belvedere
 from belvedere.errors import UsageError
 from belvedere.serving.limits import Limits
 from belvedere.serving.peers import merge
-from belvedere.serving.processes import ServiceOptions
+from belvedere.serving.worker_group import ServiceOptions
 from command_line import assert_one_line
 from command_line import belvedere as run_belvedere
 from serve_process import Server, endless_model, png, serve, wait_until
@@ -46,7 +46,7 @@ def answered(server: Server) -> Counter[str]:
 
 @several
 def test_two_processes_answer_and_either_returns_the_metrics_of_both(tiny_model: Path) -> None:
-    with serve(tiny_model, "--processes", 2) as server:
+    with serve(tiny_model, "--workers", 2) as server:
         num_sent = 0
 
         def both_answered() -> bool:
@@ -71,7 +71,7 @@ def test_two_processes_answer_and_either_returns_the_metrics_of_both(tiny_model:
 @several
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_ends_is_replaced(tiny_model: Path, number: int) -> None:
-    with serve(tiny_model, "--processes", 2) as server:
+    with serve(tiny_model, "--workers", 2) as server:
         before = children(server.process.pid)
         assert len(before) == 2
         os.kill(min(before), number)
@@ -85,7 +85,7 @@ def test_a_process_that_ends_is_replaced(tiny_model: Path, number: int) -> None:
 
 @several
 def test_the_processes_end_with_the_one_that_started_them(tiny_model: Path) -> None:
-    with serve(tiny_model, "--processes", 2) as server:
+    with serve(tiny_model, "--workers", 2) as server:
         found = children(server.process.pid)
         server.process.kill()
         server.process.wait()
@@ -97,7 +97,7 @@ def test_they_share_the_length_of_the_queue(tmp_path: Path) -> None:
     """Each has room for one image of two; an image whose prediction never ends occupies it until the time is over."""
     (tmp_path / "model.onnx").write_bytes(endless_model("bright"))
     codes, start = list[str](), threading.Barrier(8)
-    options = "--processes", 2, "--max-queue", 2, "--max-files", 1, "--threads", 1, "--timeout", 8
+    options = "--workers", 2, "--max-queue", 2, "--max-files", 1, "--threads", 1, "--timeout", 8
     with serve(tmp_path / "model.onnx", *options) as server:
 
         def ask() -> None:
@@ -114,24 +114,24 @@ def test_they_share_the_length_of_the_queue(tmp_path: Path) -> None:
 
 
 @several
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_start_that_fails_gets_one_line(tiny_model: Path, tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_start_that_fails_gets_one_line(tiny_model: Path, tmp_path: Path, workers: int) -> None:
     (tmp_path / "file").write_text("")
-    done = run_belvedere("serve", tiny_model, "--port", 0, "--monitor", tmp_path / "file/x", "--processes", processes)
-    assert_one_line(done, 1, str(tmp_path / "file/x"))
+    done = run_belvedere("serve", tiny_model, "--port", 0, "--monitor", tmp_path / "file/x", "--workers", workers)
+    assert_one_line(done, 2, str(tmp_path / "file/x"))
 
 
-@pytest.mark.parametrize("processes", [0, -1, 1000, True, 2.0])
-def test_impossible_numbers(tiny_model: Path, processes: int) -> None:
+@pytest.mark.parametrize("workers", [0, -1, 1000, True, 2.0])
+def test_impossible_numbers(tiny_model: Path, workers: int) -> None:
     with pytest.raises(UsageError):
-        belvedere.serve(tiny_model, port=0, processes=processes)
+        belvedere.serve(tiny_model, port=0, workers=workers)
 
 
 def test_what_several_processes_cannot_serve(tiny_model: Path) -> None:
     with pytest.raises(UsageError):
-        belvedere.serve(tiny_model, port=0, processes=2, block=False)
+        belvedere.serve(tiny_model, port=0, workers=2, block=False)
     with pytest.raises(UsageError):
-        belvedere.serve(belvedere.load_model(tiny_model), port=0, processes=2)
+        belvedere.serve(belvedere.load_model(tiny_model), port=0, workers=2)
 
 
 def test_limits_are_divided() -> None:
