@@ -182,15 +182,15 @@ def test_all_outputs_are_those_of_the_library(bundled: Server) -> None:
     assert tensors(reply) == {
         "predicted_label": [each.predicted_label for each in predictions],
         "answer": [each.answer for each in predictions],
-        "confidence": [each.confidence for each in predictions],
-        "probabilities": [value for each in predictions for value in each.probability_values],
+        "confidence": pytest.approx([each.confidence for each in predictions], abs=1e-5),
+        "probabilities": pytest.approx([value for each in predictions for value in each.probability_values], abs=1e-5),
         "class_names": list(names),
         "prediction_set": [name in each.prediction_set for each in predictions for name in names],
         "none_of_these": [each.none_of_these for each in predictions],
-        "none_of_these_score": pytest.approx([each.none_of_these_score for each in predictions], abs=1e-7),
+        "none_of_these_score": pytest.approx([each.none_of_these_score for each in predictions], abs=1e-5),
         "tags": [name in {tag.name for tag in each.tags} for each in predictions for name in names],
         "tag_probabilities": pytest.approx(
-            [value for each in predictions for value in each.tag_probability_values], abs=1e-7
+            [value for each in predictions for value in each.tag_probability_values], abs=1e-5
         ),
     }
 
@@ -427,13 +427,14 @@ def test_triton_client(bundled: Server) -> None:
         for each in metadata["outputs"]:
             array = result.as_numpy(each["name"])
             assert array.shape == tuple(3 if size == -1 else size for size in each["shape"])
-        assert result.as_numpy("probabilities").tolist() == [list(each.probability_values) for each in expected]
+        values = [list(each.probability_values) for each in expected]
+        assert result.as_numpy("probabilities") == pytest.approx(np.array(values), abs=1e-5)  # of other batches
         assert result.as_numpy("answer").tolist() == [str(each.answer).encode() for each in expected]
         assert result.as_numpy("none_of_these").tolist() == [each.none_of_these for each in expected]
     for binary in (True, False):
         result = client.infer("images", "UINT8", PIXELS, ["probabilities", "class_names", "tags"], binary)
         rows = [list(each.probability_values) for each in model.predict(PIXELS)]
-        assert result.as_numpy("probabilities").tolist() == rows
+        assert result.as_numpy("probabilities") == pytest.approx(np.array(rows), abs=1e-5)
         assert result.as_numpy("tags").dtype == np.bool_
     utils = pytest.importorskip("tritonclient.utils")
     with pytest.raises(utils.InferenceServerException, match="Image 0 ") as caught:
@@ -454,6 +455,6 @@ def test_triton_client_on_real_images(bundled: Server) -> None:
         contents = [file.read_bytes() for file in files[start : start + 30]]
         opened = [np.asarray(Image.open(BytesIO(each)).convert("RGB")) for each in contents]
         rows = [list(each.probability_values) for each in expected[start : start + 30]]
-        assert client.infer_files(contents).as_numpy("probabilities").tolist() == rows
+        assert client.infer_files(contents).as_numpy("probabilities") == pytest.approx(np.array(rows), abs=1e-5)
         found = client.infer("images", "UINT8", np.stack(opened), ["probabilities"])
-        assert found.as_numpy("probabilities").tolist() == rows
+        assert found.as_numpy("probabilities") == pytest.approx(np.array(rows), abs=1e-5)
