@@ -107,6 +107,18 @@ def run_loop(
     return FitResult(tuple(state.history), state.best_epoch, trainer.best_weights, interrupted, stopped_early)
 
 
+class _WithEmbedding(nn.Module):
+    """A network that returns the embeddings, (N, D), beside the logits, (N, K)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.network.forward_embedding(pixels)
+        return self.network.classify(embedding), embedding
+
+
 class Trainer:
     """A network, its optimizers and its average at one step of a training."""
 
@@ -121,11 +133,10 @@ class Trainer:
         self._device, self._distributed = config.runtime.device, config.runtime.distributed
         self._device.move_network(network)
         self.network, self._config, self._recipe = network, config, config.recipe
-        parallel = self._distributed.data_parallel(network)
+        learns_embedding = bool(config.recipe.distillation_embedding_weight)
+        parallel = self._distributed.data_parallel(_WithEmbedding(network) if learns_embedding else network)
         self._forward = torch.compile(parallel) if config.recipe.compile else parallel
         self._train, self._validation, self._on_checkpoint = train, validation, on_checkpoint
-        if config.recipe.distillation_embedding_weight:
-            network.classify.register_forward_pre_hook(self._keep_embedding)
         self._optimizers = OptimizerGroup(network, config.recipe)
         self._average = _averaged(network, config.recipe.ema_decay) if config.recipe.ema_decay else None
         self._order = np.random.default_rng(config.seed)  # of the images in each epoch
@@ -208,7 +219,8 @@ class Trainer:
             pixels = self._augment(augment(images, boxes, target_size, recipe, random, self._device.precision))
             pixels, mix_weight = mixup_or_cutmix(pixels, recipe, random)
         with self._device.autocast():
-            logits = self._forward(pixels)
+            outputs = self._forward(pixels)
+        logits, embedding = outputs if isinstance(outputs, tuple) else (outputs, None)
         targets = soft.targets if soft else self._train.load_targets(rows)
         smoothing = recipe.label_smoothing if targets is None else 0.0  # targets are smooth already
         target = labels if targets is None else targets
@@ -216,8 +228,10 @@ class Trainer:
             loss = mixed_loss(logits.float(), target, mix_weight, smoothing)
         else:
             loss = weighted_loss(logits.float(), target, mix_weight, smoothing, labels, self._class_weights)
-        if soft and soft.embeddings is not None and mix_weight == 1:  # the embedding of a mixture is unknown
-            similarity = linear_cka(self._embedding.float(), soft.embeddings)
+        if (
+            soft and soft.embeddings is not None and embedding is not None and mix_weight == 1
+        ):  # the embedding of a mixture is unknown
+            similarity = linear_cka(embedding.float(), soft.embeddings)
             loss = loss + recipe.distillation_embedding_weight * (1 - similarity)
         # The mean of the gradients of shares of unequal size is that of the batch.
         torch.autograd.backward(loss if world_size == 1 else loss * (len(rows) * world_size / batch_size))
@@ -226,9 +240,6 @@ class Trainer:
             self._average.update_parameters(self.network)
         correct = (logits.detach().argmax(1) == labels).sum()
         self._sums += torch.stack([loss.detach().double(), correct / len(labels)]) * len(labels) * world_size
-
-    def _keep_embedding(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
-        self._embedding = inputs[0]
 
     def _augment(self, pixels: Tensor) -> Tensor:
         seed = (self._config.seed, 3, self.state.step, self._distributed.rank)
