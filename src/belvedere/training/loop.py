@@ -228,10 +228,9 @@ class Trainer:
             loss = mixed_loss(logits.float(), target, mix_weight, smoothing)
         else:
             loss = weighted_loss(logits.float(), target, mix_weight, smoothing, labels, self._class_weights)
-        if (
-            soft and soft.embeddings is not None and embedding is not None and mix_weight == 1
-        ):  # the embedding of a mixture is unknown
-            similarity = linear_cka(embedding.float(), soft.embeddings)
+        teacher = soft.embeddings if soft else None
+        if embedding is not None and teacher is not None and mix_weight == 1:  # that of a mixture is unknown
+            similarity = linear_cka(embedding.float(), teacher)
             loss = loss + recipe.distillation_embedding_weight * (1 - similarity)
         # The mean of the gradients of shares of unequal size is that of the batch.
         torch.autograd.backward(loss if world_size == 1 else loss * (len(rows) * world_size / batch_size))
