@@ -78,9 +78,10 @@ def audit(
     if group_by is not None and not label_issues:
         raise UsageError("`group_by` is for the check of labels, which is left out. Leave out `group_by` too.")
     started, progress = time.perf_counter(), choose_progress(progress)
-    method = choose_method(model, network, Path(weights) if weights else None, progress) if label_issues else None
     dataset = as_dataset(data, progress=progress, group_column=group_column(group_by))
     check_group_by(dataset, group_by)
+    file = Path(weights) if weights else None
+    method = choose_method(model, network, file, progress, dataset.samples) if label_issues else None
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if method is not None and folder is not None:

@@ -4,6 +4,7 @@ Training, and so torch, is imported only where a network is trained or a timm ne
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from belvedere.inference.model import Model, load_model
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, softmax
 from belvedere.runtime.progress import Progress
 from belvedere.types.audit import AuditNetwork
+from belvedere.types.data import Sample
 from belvedere.types.model import Provenance
 
 Floats = NDArray[np.float32]
@@ -79,9 +81,13 @@ class OutOfFoldPredictions:
 
 
 def choose_method(
-    model: Model | Path | str | None, network: str | None, weights: Path | None, progress: Progress
+    model: Model | Path | str | None,
+    network: str | None,
+    weights: Path | None,
+    progress: Progress,
+    samples: Sequence[Sample] = (),
 ) -> LabelIssueMethod:
-    """Load the embedder: a model, or a timm network with its weights; a wrong name fails before the audit.
+    """Load the embedder: a model, or a timm network with its weights, which `samples` may set the image size of.
 
     Raises:
         UsageError: Both a model and a timm network are given.
@@ -98,7 +104,7 @@ def choose_method(
     from belvedere.training.cross_validation import open_pretrained
 
     source = weights.name if weights is not None else network
-    embedder = open_pretrained(network, str(weights or ""), progress)
+    embedder = open_pretrained(network, str(weights or ""), progress, samples)
     return LabelIssueMethod(embedder, f"embeddings of the pretrained network {source}")
 
 

@@ -21,7 +21,8 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distributed import init_distributed
 from belvedere.training.embedders import NetworkEmbedder, embedding_key
 from belvedere.training.fit_uncertainty import FittedUncertainty
-from belvedere.training.networks import find_backbone
+from belvedere.training.input_size import fit_size_to_images
+from belvedere.training.networks import architecture_for, find_backbone
 from belvedere.training.recipes import RECIPES
 from belvedere.training.results import TrainingOutput, collect_output
 from belvedere.training.run_folder import RunConfig, write_trained
@@ -106,18 +107,21 @@ def _train(run: RunConfig, runtime: Runtime) -> TrainingOutput:
     return collect_output(network, data, result, runtime)
 
 
-def open_pretrained(network: str | None, weights: str, progress: Progress) -> NetworkEmbedder:
+def open_pretrained(
+    network: str | None, weights: str, progress: Progress, samples: Sequence[Sample] = ()
+) -> NetworkEmbedder:
     """Open a pretrained timm network, by default that of the recipe `probe`, as an embedder.
 
-    Without a file of its weights, they are downloaded.
+    Without a file of its weights, they are downloaded. With samples, the image size is that of a probe on them.
 
     Raises:
         UnknownNameError: There is no such network.
         WeightsError: The weights cannot be loaded, or are of another architecture.
     """
     device = choose_device("auto")
-    spec = find_backbone(network or RECIPES["probe"].network)
-    recipe = replace(RECIPES["probe"], network=spec.name, weights=weights)
+    name = find_backbone(network or RECIPES["probe"].network).name
+    recipe = fit_size_to_images(replace(RECIPES["probe"], network=name, weights=weights), samples)
+    spec = architecture_for(recipe)
     loaded = load_weights(recipe, progress, offline=False)
     backbone = open_backbone(spec, loaded, 2, recipe, progress).to(device.torch_device)
     return NetworkEmbedder(backbone, device, spec.preprocess, f"{embedding_key(recipe, loaded)}-{device.key}")

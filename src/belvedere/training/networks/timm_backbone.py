@@ -109,6 +109,13 @@ class PretrainedNetwork(Network):
         """The timm model, whose methods torch does not declare."""
         return self.features.get_submodule("backbone.model")
 
+    @property
+    def is_vision_transformer(self) -> bool:
+        """Whether the backbone is a plain vision transformer (Dosovitskiy et al. 2021)."""
+        from timm.models import VisionTransformer
+
+        return isinstance(self.backbone, VisionTransformer)
+
     def feature_map(self, pixels: Tensor) -> Tensor:
         """Return the backbone's map, (N, D, h, w), whose mean is the embedding."""
         outputs = self.features.get_submodule("backbone")(self.features.get_submodule("normalize")(pixels))
