@@ -102,7 +102,7 @@ def measure_ours(data: Path, recipe: str, seed: int, level: float, weights: Path
         written: list[float] = []
 
         def watch(line: str, seconds: float) -> bool:
-            if line.startswith("The model is written"):
+            if line.startswith("Evaluating the model"):  # the model file is written
                 written.append(seconds)
             return False
 
