@@ -2,7 +2,8 @@
 
 uvicorn's h11 protocol limits the bytes of headers, trailers and chunk headers (`h11_max_incomplete_event_size`) and
 the idle time between requests (`timeout_keep_alive`), but not the time of a header. `Connection` wraps that protocol
-through asyncio's protocol interface and adds the time limit, JSON errors and a close that lets the response arrive.
+through asyncio's protocol interface and adds the time limit, one for clients that never read, JSON errors and a close
+that lets the response arrive. Header and body of a response leave in one packet.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from belvedere.runtime.http.errors import code_of, error_body
 from belvedere.runtime.http.limits import RequestLimits
 
-MAX_OUTPUT_BYTES = 65_536  # of a response, before they are sent
+MAX_OUTPUT_BYTES = 65_536  # that are collected before they are sent
 LINGER_SECONDS = 1.0  # to read and drop what the client still sends after the last response
 
 _current: ContextVar["Connection | None"] = ContextVar("connection", default=None)
@@ -40,7 +41,7 @@ class Connection(asyncio.Protocol):
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._close_timers: list[asyncio.TimerHandle] = []
-        self._output = bytearray()  # header and body of a response leave in one packet
+        self._output = bytearray()  # written, not yet sent
 
     @property
     def awaits_header(self) -> bool:
@@ -156,6 +157,7 @@ class Connection(asyncio.Protocol):
         body = error_body(code_of(status), message)
         lines = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json", "connection: close"
         head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
+        self._flush()
         self._transport.write(head.encode() + body)
         self.close()
 

@@ -95,7 +95,7 @@ class RequestContext:
             try:
                 self.check_headers()
                 await self._middleware.app(self.scope, self._receive, self._send_if_valid)
-            except Exception as error:  # noqa: BLE001 - every request gets a response
+            except Exception as error:  # noqa: BLE001 - raised again, or converted
                 self._error = self.to_http_error(error)
             if self._error is not None and not self.status:
                 await self.reject(self._error)
@@ -123,7 +123,7 @@ class RequestContext:
             raise self._body_too_large()
 
     def to_http_error(self, error: Exception) -> HTTPError:
-        """Return the response to an exception, or raise it."""
+        """Convert an exception of the application, or raise it again."""
         if isinstance(error, HTTPError):
             return error
         raise error
