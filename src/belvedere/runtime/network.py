@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 from contextlib import suppress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from belvedere.errors import UsageError
@@ -29,6 +30,7 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
+@lru_cache
 def is_allowed_host(header: str, own_name: str = "") -> bool:
     """Return whether a Host header names this machine or the server's own name, with or without a port."""
     try:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import belvedere
-from belvedere.errors import InferenceError, UsageError
+from belvedere.errors import UsageError
 from belvedere.inference.page import STATIC
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
 from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS
@@ -25,7 +23,7 @@ from belvedere.runtime.serialization import dump_json
 from belvedere.serving import schema
 from belvedere.serving.api_docs import render_api_docs
 from belvedere.serving.batcher import Batcher, PredictionResult
-from belvedere.serving.kserve.protocol import error_content
+from belvedere.serving.direct_route import Application, DirectRoute
 from belvedere.serving.kserve.routes import KServe
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import CONTENT_TYPE, Metrics
@@ -111,7 +109,7 @@ class Service:
             raise UsageError(f"`root_path` starts as a route of the server: {path}. Give another one.")
 
     def _build(self) -> FastAPI:
-        app = FastAPI(
+        app = Application(
             title="Belvedere",
             version=belvedere.__version__,
             description=DESCRIPTION,
@@ -121,16 +119,15 @@ class Service:
             lifespan=self._lifespan,
             telemetry=FASTAPI_TELEMETRY_OFF,
         )
-        for kind in (HTTPError, InferenceError, HTTPException, RequestValidationError, Exception):
-            app.add_exception_handler(kind, _respond_to_error)
         protected = [Depends(self._check_token)] if self._token else []
         for path, predict, not_found in (
             ("/predict", self.predict, ()),
             ("/models/{name}/predict", self.predict_named, (404,)),
         ):
-            app.add_api_route(
+            app.router.add_api_route(
                 path,
                 predict,
+                route_class_override=DirectRoute,
                 methods=["POST"],
                 response_model=schema.PredictResponse,
                 responses=schema.error_responses(400, 401, 403, *not_found, 408, 413, 415, 422, 503),
@@ -302,30 +299,3 @@ def _predict_response(loaded: LoadedModel, results: Sequence[PredictionResult]) 
 def _json(content: dict[str, Any]) -> Response:
     # ASCII, since a file name may hold characters that UTF-8 cannot encode.
     return Response(dump_json(content), media_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-async def _respond_to_error(request: Request, error: Exception) -> Response:
-    converted = _to_http_error(request, error)
-    request.scope["log"]["code"] = converted.code
-    return Response(error_content(request.scope, converted), converted.status, converted.headers, "application/json")
-
-
-def _to_http_error(request: Request, error: Exception) -> HTTPError:
-    if isinstance(error, HTTPError):
-        return error
-    if isinstance(error, InferenceError):  # its reason does not expose the path of the file
-        return HTTPError(500, f"The model failed: {error.reason}.", "model_failed")
-    if isinstance(error, RequestValidationError):
-        reasons = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        return HTTPError(422, f"The request is invalid: {reasons}.")
-    if isinstance(error, HTTPException):  # of the framework: no such route, no such method
-        path = request.url.path[:200]
-        messages = {
-            404: f"There is nothing at {path}. See /docs for the API.",
-            405: f"{path} does not support {request.method}. See /docs for the API.",
-        }
-        headers = dict(error.headers or {})
-        if headers.get("Allow") == "GET":
-            headers["Allow"] = "GET, HEAD"  # the middleware handles HEAD
-        return HTTPError(error.status_code, messages.get(error.status_code, error.detail), headers=headers)
-    return HTTPError(500, f"Internal error. The log has the reason under {request.scope['log']['id']}.")

@@ -1,17 +1,22 @@
 """The middleware of the service: limits, cross-origin check, metrics and access log."""
 
 import logging
-import secrets
+import random
 import time
 
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from belvedere.errors import InferenceError
 from belvedere.runtime.http import middleware
 from belvedere.runtime.http.errors import CLIENT_CLOSED_REQUEST, HTTPError
 from belvedere.serving.kserve.protocol import error_content
 from belvedere.serving.limits import Limits
 from belvedere.serving.metrics import Metrics
 from belvedere.serving.origins import Origins
+
+_ids = random.Random()  # noqa: S311 - not secret; independent of a seed that the program sets
 
 log = logging.getLogger("belvedere.serving")
 
@@ -50,16 +55,38 @@ class _RequestContext(middleware.RequestContext):
     def __init__(self, service: ServiceMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(service, scope, receive, send)
         self._metrics, self._origins = service.metrics, service.origins
-        self.id = secrets.token_hex(8)
+        self.id = f"{_ids.getrandbits(64):016x}"
         self.scope["log"] = self._log = {"id": self.id, "images": 0, "code": ""}  # the routes add to it
 
     async def run(self) -> None:
         try:
             await super().run()
-        except Exception:
-            log.exception("A request failed.", extra={"fields": {"id": self.id}})  # the application has responded
         finally:
             self._write_log()
+
+    def to_http_error(self, error: Exception) -> HTTPError:
+        if isinstance(error, HTTPError):
+            return error
+        if isinstance(error, InferenceError):  # its reason does not expose the path of the file
+            return HTTPError(500, f"The model failed: {error.reason}.", "model_failed")
+        if isinstance(error, RequestValidationError):
+            reasons = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            return HTTPError(422, f"The request is invalid: {reasons}.")
+        if isinstance(error, HTTPException):  # of the framework: no such route, no such method
+            return self._to_framework_error(error)
+        log.error("A request failed.", exc_info=error, extra={"fields": {"id": self.id}})
+        return HTTPError(500, f"Internal error. The log has the reason under {self.id}.")
+
+    def _to_framework_error(self, error: HTTPException) -> HTTPError:
+        path = self.scope["path"][:200]
+        messages = {
+            404: f"There is nothing at {path}. See /docs for the API.",
+            405: f"{path} does not support {self.scope['method']}. See /docs for the API.",
+        }
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"  # the middleware handles HEAD
+        return HTTPError(error.status_code, messages.get(error.status_code, error.detail), headers=headers)
 
     def check_headers(self) -> None:
         super().check_headers()

@@ -64,15 +64,19 @@ class Predictor:
     ) -> list[PredictionResult]:
         """Wait for all predictions; cancel pending work on timeout or client disconnect."""
         seconds = self._limits.response_seconds
-        finished = asyncio.ensure_future(asyncio.wait(futures))
-        disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
-        try:
-            await asyncio.wait((finished, disconnected), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            finished.cancel()
-            disconnected.cancel()
+
+        def cancel(*_: object) -> None:
             for future in futures:
                 future.cancel()
+
+        disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
+        disconnected.add_done_callback(cancel)
+        try:
+            await asyncio.wait(futures, timeout=seconds)
+        finally:
+            disconnected.remove_done_callback(cancel)
+            disconnected.cancel()
+            cancel()
         # Retrieve every exception, so that asyncio does not log one as never retrieved.
         errors = [future.exception() for future in futures if not future.cancelled()]
         for error in filter(None, errors):

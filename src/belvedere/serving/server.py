@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -168,7 +169,7 @@ def _serve(
         if not block:
             return BackgroundServer(server, place.listener, place.url, stack.pop_all().close)
         with json_log():
-            server.run(sockets=[place.listener])
+            run_server(server, place)
     return None
 
 
@@ -191,6 +192,16 @@ def make_server(
         UsageError: An option is invalid.
     """
     return _build_server(_open_models(models, options), options, place, started, peers=peers)
+
+
+def run_server(server: uvicorn.Server, place: Place) -> None:
+    """Run a server in this process, which serves until SIGTERM or Ctrl-C."""
+    gc.collect()
+    gc.freeze()  # a collection that visits all libraries and models would hold up the requests for 0.1 s
+    try:
+        server.run(sockets=[place.listener])
+    finally:
+        gc.unfreeze()
 
 
 def _build_server(

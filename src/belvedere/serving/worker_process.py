@@ -12,7 +12,7 @@ from belvedere.runtime.parallel import BackgroundThread, running_threads
 from belvedere.serving.json_logging import json_log
 from belvedere.serving.listening import inherit_place
 from belvedere.serving.peers import Peers
-from belvedere.serving.server import make_server
+from belvedere.serving.server import make_server, run_server
 from belvedere.serving.worker_group import ServiceOptions
 
 END_SECONDS = 0.5  # for threads to end
@@ -42,7 +42,7 @@ def _serve(values: Mapping[str, Any]) -> int:
         server.should_exit = True
 
     BackgroundThread(end_with_parent, "parent").start()
-    server.run(sockets=[place.listener])
+    run_server(server, place)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 uvicorn's h11 protocol limits the bytes of headers, trailers and chunk headers (`h11_max_incomplete_event_size`) and
 the idle time between requests (`timeout_keep_alive`), but not the time of a header. `Connection` wraps that protocol
-through asyncio's protocol interface and adds the time limit, JSON errors and a close that lets the response arrive.
+through asyncio's protocol interface and adds the time limit, one for clients that never read, JSON errors and a close
+that lets the response arrive. Header and body of a response leave in one packet.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from belvedere.runtime.http.errors import code_of, error_body
 from belvedere.runtime.http.limits import RequestLimits
 
+MAX_OUTPUT_BYTES = 65_536  # that are collected before they are sent
 LINGER_SECONDS = 1.0  # to read and drop what the client still sends after the last response
 
 _current: ContextVar["Connection | None"] = ContextVar("connection", default=None)
@@ -37,7 +39,9 @@ class Connection(asyncio.Protocol):
         self._is_receiving = False  # then only uvicorn itself writes: an error
         self._header_bytes = 0  # received while waiting for a header
         self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._close_timers: list[asyncio.TimerHandle] = []
+        self._output = bytearray()  # written, not yet sent
 
     @property
     def awaits_header(self) -> bool:
@@ -60,8 +64,9 @@ class Connection(asyncio.Protocol):
         """Cancel the timers."""
         self.opened.discard(self)
         self._cancel_timer()
-        for timer in self._close_timers:
-            timer.cancel()
+        for timer in (*self._close_timers, self._write_timer):
+            if timer is not None:
+                timer.cancel()
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -81,11 +86,14 @@ class Connection(asyncio.Protocol):
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """Pass on a full write buffer."""
+        """Pass on a full write buffer, and limit the time until the client reads it."""
+        self._write_timer = self._loop.call_later(self.limits.response_seconds, self._transport.abort)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """Pass on a drained write buffer."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
         self._inner.resume_writing()
 
     def begin_request(self) -> None:
@@ -102,7 +110,11 @@ class Connection(asyncio.Protocol):
         if self.is_closing:
             return
         if not self._is_receiving:
-            self._transport.write(data)
+            if not self._output:
+                self._loop.call_soon(self._flush)
+            self._output += data
+            if len(self._output) > MAX_OUTPUT_BYTES:
+                self._flush()
         elif self._header_bytes > self.limits.max_header_bytes:
             self._reject(431, f"The header of a request may be {self.limits.max_header_bytes:,} bytes.")
         else:
@@ -115,6 +127,7 @@ class Connection(asyncio.Protocol):
         """
         if self.is_closing:
             return
+        self._flush()
         self._cancel_timer()
         self._close_timers = [
             self._loop.call_later(LINGER_SECONDS, self._transport.close),
@@ -122,6 +135,11 @@ class Connection(asyncio.Protocol):
         ]
         self._transport.write_eof()
         self._transport.resume_reading()
+
+    def _flush(self) -> None:
+        if self._output and not self._transport.is_closing():
+            self._transport.write(bytes(self._output))
+            self._output.clear()
 
     def _start_timer(self) -> None:
         if self._header_timer is None:
@@ -139,6 +157,7 @@ class Connection(asyncio.Protocol):
         body = error_body(code_of(status), message)
         lines = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json", "connection: close"
         head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
+        self._flush()
         self._transport.write(head.encode() + body)
         self.close()
 

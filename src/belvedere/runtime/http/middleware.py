@@ -95,8 +95,8 @@ class RequestContext:
             try:
                 self.check_headers()
                 await self._middleware.app(self.scope, self._receive, self._send_if_valid)
-            except HTTPError as error:
-                self._error = error
+            except Exception as error:  # noqa: BLE001 - raised again, or converted
+                self._error = self.to_http_error(error)
             if self._error is not None and not self.status:
                 await self.reject(self._error)
         finally:
@@ -121,6 +121,12 @@ class RequestContext:
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._limits.max_body_bytes:
             raise self._body_too_large()
+
+    def to_http_error(self, error: Exception) -> HTTPError:
+        """Convert an exception of the application, or raise it again."""
+        if isinstance(error, HTTPError):
+            return error
+        raise error
 
     def response_headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers added to the response."""
@@ -183,8 +189,7 @@ class RequestContext:
             message = {**message, "headers": [*message.get("headers", ()), *self.response_headers()]}
         elif self.method == "HEAD":
             message = {**message, "body": b""}
-        async with asyncio.timeout(self._limits.response_seconds):  # for clients that never read
-            await self._send_raw(message)
+        await self._send_raw(message)
 
     async def _drain(self, status: int) -> None:
         """Read and drop the rest of a rejected body: a client that is still sending would miss the response."""

@@ -9,6 +9,7 @@ from fastapi.params import Depends
 import belvedere
 from belvedere.runtime.http.errors import HTTPError
 from belvedere.runtime.serialization import dump_json
+from belvedere.serving.direct_route import DirectRoute
 from belvedere.serving.kserve.inputs import INPUTS, InferInput, invalid, read_length
 from belvedere.serving.kserve.outputs import choose_outputs, outputs_of, write_tensors
 from belvedere.serving.kserve.protocol import HEADER_LENGTH, PREFIX
@@ -64,11 +65,11 @@ class KServe:
 
         def add(path: str, endpoint: Callable[..., Any], *errors: int, needs: list[Depends], **options: Any) -> None:
             options |= {"responses": _error_responses(*errors)}
-            app.add_api_route(PREFIX + path, endpoint, dependencies=needs, **options)
+            app.router.add_api_route(PREFIX + path, endpoint, dependencies=needs, **options)
             if "{name}" in path:
                 versioned = PREFIX + path.replace("{name}", "{name}/versions/{version}")
                 needs = [*needs, Depends(_check_version)]
-                app.add_api_route(versioned, endpoint, dependencies=needs, include_in_schema=False, **options)
+                app.router.add_api_route(versioned, endpoint, dependencies=needs, include_in_schema=False, **options)
 
         health: dict[str, Any] = {"response_class": Response}
         add("", self.server, 401, needs=protected, response_model=ServerMetadata)
@@ -81,6 +82,7 @@ class KServe:
             self.infer,
             *(400, 401, 403, 404, 408, 413, 415, 503),
             needs=protected,
+            route_class_override=DirectRoute,
             methods=["POST"],
             response_model=InferResponse,
             openapi_extra=REQUEST_BODY,
