@@ -182,6 +182,19 @@ def test_a_teacher_is_learnt_from(run: Run, photographs: Path, tmp_path: Path) -
     assert "Unlabeled images: 10, without 1 that are in the dataset" in log
 
 
+def test_audit_and_training_take_fewer_pixels_of_small_pictures(
+    photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
+    found = belvedere.audit(photographs, network=BACKBONE, weights=weights)
+    run = train(photographs, out=tmp_path / "run", recipe="probe", network=BACKBONE, weights=weights)
+    assert run.load().card.preprocess.height == 128  # of 160
+    assert found.network is not None
+    keys = [each.key for each in list_caches() if each.kind == "embeddings"]
+    assert found.network.embeddings in keys
+    assert all("128x128" in key for key in keys)
+
+
 def test_minutes_choose_the_size_of_the_pictures(
     photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +79,13 @@ def audit(
     if group_by is not None and not label_issues:
         raise UsageError("`group_by` is for the check of labels, which is left out. Leave out `group_by` too.")
     started, progress = time.perf_counter(), choose_progress(progress)
+    choose = partial(choose_method, model, network, Path(weights) if weights else None, progress)
+    needs_samples = model is None and bool(network or weights)
+    method = choose() if label_issues and not needs_samples else None  # a wrong name fails before the images are listed
     dataset = as_dataset(data, progress=progress, group_column=group_column(group_by))
     check_group_by(dataset, group_by)
-    file = Path(weights) if weights else None
-    method = choose_method(model, network, file, progress, dataset.samples) if label_issues else None
+    if label_issues and needs_samples:
+        method = choose([sample for sample in dataset.samples if sample.split != "test"])  # those of a training
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if method is not None and folder is not None:

@@ -196,6 +196,9 @@ def make_server(
 
 def run_server(server: uvicorn.Server, place: Place) -> None:
     """Run a server in this process, which serves until SIGTERM or Ctrl-C."""
+    if gc.get_freeze_count():  # by the program that calls
+        server.run(sockets=[place.listener])
+        return
     gc.collect()
     gc.freeze()  # a collection that visits all libraries and models would hold up the requests for 0.1 s
     try:

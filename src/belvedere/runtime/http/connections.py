@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """Pass on a full write buffer, and limit the time until the client reads it."""
+        """Pass on a full write buffer, which the client has to read within `response_seconds`."""
         self._write_timer = self._loop.call_later(self.limits.response_seconds, self._transport.abort)
         self._inner.pause_writing()
 

@@ -14,7 +14,7 @@ class RequestLimits:
 
     max_body_bytes: int = 32_000_000
     body_seconds: float = 30.0  # from the end of the header to the end of the body
-    response_seconds: float = 30.0  # from the end of the body to the response
+    response_seconds: float = 30.0  # from the end of the body to the response, and to read it
     header_seconds: float = 10.0  # from the first byte, or the connection, to the end of the header
     max_buffered_bytes: int = 256_000_000  # request bodies in memory, over all requests
     max_header_bytes: int = 32_768
