@@ -80,12 +80,11 @@ def audit(
         raise UsageError("`group_by` is for the check of labels, which is left out. Leave out `group_by` too.")
     started, progress = time.perf_counter(), choose_progress(progress)
     choose = partial(choose_method, model, network, Path(weights) if weights else None, progress)
-    needs_samples = model is None and bool(network or weights)
-    method = choose() if label_issues and not needs_samples else None  # a wrong name fails before the images are listed
+    fits_samples = label_issues and model is None and bool(network or weights)
+    method = choose() if label_issues and not fits_samples else None  # a wrong name fails before the images are listed
     dataset = as_dataset(data, progress=progress, group_column=group_column(group_by))
     check_group_by(dataset, group_by)
-    if label_issues and needs_samples:
-        method = choose([sample for sample in dataset.samples if sample.split != "test"])  # those of a training
+    method = choose([each for each in dataset.samples if each.split != "test"]) if fits_samples else method
     read = (model.name if isinstance(model, Model) else model, weights, *dataset.list_files())
     with nullcontext() if out is None else atomic_folder(Path(out), overwrite=overwrite, inputs=read) as folder:
         if method is not None and folder is not None:
