@@ -72,12 +72,12 @@ def test_responses_arrive_whole_before_the_error_of_the_next_request() -> None:
 
 def test_a_client_that_reads_after_a_pause_keeps_its_connection() -> None:
     num_chunks = 40  # more than the buffers of a connection hold
-    with connected(RequestLimits(response_seconds=0.5)) as connection:
+    with connected(RequestLimits(response_seconds=2)) as connection:
         connection.sendall(GET % num_chunks)
         time.sleep(0.1)  # the server waits for the client
         received = b""
         while not received.endswith(b"3\r\nend\r\n0\r\n\r\n"):
             received += connection.recv(1_000_000)
-        time.sleep(1)  # longer than the limit of that response
+        time.sleep(2.5)  # longer than the limit of that response
         connection.sendall(GET % 0)
         assert connection.recv(1_000_000).startswith(b"HTTP/1.1 200 ")

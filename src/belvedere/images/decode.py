@@ -167,8 +167,7 @@ def read_input(
     Args:
         source: A path, or the bytes of a file.
         preprocess: Input of the model.
-        draft: Whether a JPEG much larger than the input may be decoded at a reduced scale, which is several times
-            faster and changes pixels by a level or two. Training always decodes in full.
+        draft: Whether to decode a JPEG much larger than the input at a reduced scale; training decodes in full.
         max_pixels: As `decode_image`.
         reduce: As `decode_image`.
 
