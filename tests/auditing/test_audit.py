@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -42,7 +42,6 @@ from belvedere.training import cross_validation
 from belvedere.training.recipes import RECIPES
 from belvedere.types.audit import Audit, AuditNetwork, DuplicateGroup
 from belvedere.types.data import Sample
-from belvedere.types.model import Preprocess
 from textures import draw_texture
 
 EACH = 12  # images of a class
@@ -250,7 +249,7 @@ def test_arguments_are_checked_before_the_work(
 def test_a_file_that_changed_meanwhile_is_left_out(data: Path, opened: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = save(data / "train" / "bark" / "train5.jpg", draw_texture(4320, moss=False))  # not in the cache
 
-    def measure_then_change(paths: Iterable[Path], _: object) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
+    def measure_then_change(paths: Sequence[Path], _: object) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
         yield from read_statistics(paths)
         save(changed, draw_texture(4321, moss=False))
 
@@ -271,7 +270,7 @@ def test_a_file_that_changed_while_networks_were_trained_is_reported(
     changed = save(data / "train" / "bark" / "train5.jpg", draw_texture(4322, moss=False))  # not in the cache
     before = changed.read_bytes()
 
-    def measure_then_change(paths: Iterable[Path], _: object) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
+    def measure_then_change(paths: Sequence[Path], _: object) -> Iterator[tuple[ImageStatistics, NDArray[np.uint8]]]:
         yield from read_statistics(paths)
         save(changed, draw_texture(4323, moss=False))
 
@@ -385,22 +384,3 @@ def test_control_c_ends_an_audit_that_trains(data: Path, monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         cross_validation.cross_val_predict(dataset, contents, np.arange(len(contents.samples)) % 2, 0, Progress())
     assert len(begun) == 1
-
-
-def test_a_rare_class_is_among_those_described(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_validation, "MAX_TRAIN_EMBEDDINGS", 10)
-    [sample, *_] = belvedere.load_dataset(data).samples
-    samples = [replace(sample, label="rare" if place == 503 else "usual") for place in range(1000)]
-    rows = np.arange(1000) * 2  # of all images, every second one is trained on
-    chosen = cross_validation._sample_rows(samples, rows)
-    assert 1006 in chosen
-    assert set(chosen.tolist()) <= set(rows.tolist())
-    assert 10 <= len(chosen) <= 12
-
-
-def test_an_image_that_goes_away_while_networks_learn_is_reported(data: Path) -> None:
-    _, contents = list_contents(data)
-    embedder: Any = SimpleNamespace(preprocess=Preprocess(8, 8), embed=lambda images: np.zeros((len(images), 2)))
-    contents.samples[3].path.write_bytes(b"something else")
-    with pytest.raises(DatasetError):
-        cross_validation._embed(embedder, contents)

@@ -1,6 +1,7 @@
 """How copies are recognised: descriptors, cells of neighbors, alignment, groups."""
 
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from belvedere.auditing import image_statistics
 from belvedere.auditing.duplicates.groups import group_duplicates, list_issues, unique_images
-from belvedere.auditing.image_statistics import ImageStatistics, compute_statistics, extension_fits
+from belvedere.auditing.image_statistics import CheckScore, ImageStatistics, extension_fits, read_statistics
 from belvedere.data.near_duplicates.alignment import align, high_pass, similarity, warp
 from belvedere.data.near_duplicates.ann_index import MIN_INDEXED, InvertedFileIndex
 from belvedere.data.near_duplicates.descriptors import VIEWS, WHOLE, describe
@@ -173,7 +175,27 @@ def test_kinds_are_reported_by_their_first_bytes(content: bytes, suffix: str, ki
 
 
 def test_a_file_that_is_gone_is_unreadable(tmp_path: Path) -> None:
-    statistics, thumbnail = compute_statistics(tmp_path / "gone.jpg")
+    [(statistics, thumbnail)] = read_statistics([tmp_path / "gone.jpg"])
     assert statistics.error == "no such file"
     assert not statistics.readable
     assert not thumbnail.any()
+
+
+def test_images_are_measured_alike_alone_and_in_a_chunk(tmp_path: Path) -> None:
+    """Of several shapes, an unreadable one among them, with a check of pixels."""
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    shapes = [(40, 50), (300, 20), (1, 1), (40, 50), (9, 400), (40, 50), (1, 1), (300, 20)]
+    for path, shape in zip(paths, shapes, strict=False):
+        Image.fromarray(random.integers(0, 256, (*shape, 3), np.uint8)).save(path)
+    paths[8].write_bytes(b"no image")
+    paths.insert(2, paths.pop())
+    functions = {"mean": lambda pixels: CheckScore(float(pixels.mean()))}
+    together = list(image_statistics._read_chunk(paths, functions))
+    alone = [each for path in paths for each in read_statistics([path], functions)]
+    assert [(each.width, each.height) for each, _ in together][:4] == [(50, 40), (20, 300), (0, 0), (1, 1)]
+    for (one, thumbnail), (other, same) in zip(together, alone, strict=True):
+        assert np.array_equal(thumbnail, same)
+        for field in fields(ImageStatistics):
+            value, expected = getattr(one, field.name), getattr(other, field.name)
+            assert value == (pytest.approx(expected, rel=1e-5) if isinstance(value, float) else expected)

@@ -8,16 +8,17 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from belvedere.data.array_cache import CachedArray
+from belvedere.data.near_duplicates import search
 from belvedere.data.near_duplicates.confirmation import (
     MAX_MISMATCH,
     detail_size,
     dominant_chroma,
     have_other_colors,
-    local_mismatch,
+    local_mismatches,
     pyramid,
 )
 from belvedere.data.near_duplicates.descriptors import WHOLE, make_thumbnail
-from belvedere.data.near_duplicates.search import find_near_duplicates
+from belvedere.data.near_duplicates.search import Candidates, find_near_duplicates
 from belvedere.images.decode import read_image
 from belvedere.runtime.progress import Progress
 from textures import draw_texture
@@ -36,8 +37,10 @@ def draw_page(seed: int) -> Image.Image:
 
 
 def mismatch(first: Image.Image, second: Image.Image, *, mirrored: bool = False) -> float:
-    images = [pyramid(np.asarray(image.convert("L")), 256) for image in (first, second)]
-    return local_mismatch(images[0], images[1], np.array(WHOLE.window, np.float32), mirrored)
+    images = [[each[None] for each in pyramid(np.asarray(image.convert("L")), 256)] for image in (first, second)]
+    windows = np.array([WHOLE.window], np.float32)
+    [found] = local_mismatches(images[0], images[1], windows, np.array([mirrored])).tolist()
+    return float(found)
 
 
 def test_one_other_word_is_a_mismatch_and_brightness_a_crop_and_a_mirror_are_none() -> None:
@@ -52,6 +55,27 @@ def test_one_other_word_is_a_mismatch_and_brightness_a_crop_and_a_mirror_are_non
     assert mismatch(page, other) > MAX_MISMATCH
 
 
+def test_pairs_are_compared_alike_alone_and_together() -> None:
+    """Some end at the first size, some are mirrored, and the larger view is the first or the second."""
+    page, other = draw_page(0), draw_page(1)
+    crop = page.crop((9, 6, 250, 247)).resize((256, 256))
+    firsts = [page, page, crop, page.transpose(Image.Transpose.FLIP_LEFT_RIGHT), page]
+    seconds = [other, crop, page, page, page]
+    mirrored = [False, False, False, True, False]
+    stacks = [
+        [
+            np.stack(level)
+            for level in zip(*(pyramid(np.asarray(each.convert("L")), 256) for each in images), strict=True)
+        ]
+        for images in (firsts, seconds)
+    ]
+    windows = np.tile(np.array(WHOLE.window, np.float32), (5, 1))
+    found = local_mismatches(stacks[0], stacks[1], windows, np.array(mirrored)).tolist()
+    alone = [mismatch(*pair, mirrored=flag) for *pair, flag in zip(firsts, seconds, mirrored, strict=True)]
+    assert found == pytest.approx(alone, abs=1e-3)
+    assert [value <= MAX_MISMATCH for value in found] == [False, True, True, True, True]
+
+
 @pytest.mark.parametrize(("side", "size"), [(20, 64), (64, 64), (90, 80), (150, 128), (500, 448), (4000, 512)])
 def test_details_are_compared_at_the_shorter_side_in_whole_blocks(side: int, size: int) -> None:
     assert detail_size(side, side + 30) == detail_size(side + 30, side) == size
@@ -60,13 +84,38 @@ def test_details_are_compared_at_the_shorter_side_in_whole_blocks(side: int, siz
 def test_copies_are_found_and_no_other_pages(tmp_path: Path) -> None:
     pages = [draw_page(number) for number in range(8)]
     pages[3].save(tmp_path / "8.jpg", quality=80)
+    pages[5].resize((100, 100)).save(tmp_path / "a.png")  # compared at another size
     for number, page in enumerate(pages):
         page.save(tmp_path / f"{number}.png")
     Image.fromarray(draw_texture(1, moss=True)).save(tmp_path / "9.png")
     paths = sorted(tmp_path.iterdir())
     thumbnails = cast(CachedArray, np.stack([make_thumbnail(read_image(path)) for path in paths]))
-    [pair] = find_near_duplicates(paths, thumbnails, Progress())
-    assert (pair.first, pair.second) == (3, 8)
+    pairs = find_near_duplicates(paths, thumbnails, Progress())
+    assert {(pair.first, pair.second) for pair in pairs} == {(3, 8), (5, 10)}
+
+
+def test_pairs_are_aligned_if_they_are_similar_up_to_a_shift_or_have_a_high_cosine() -> None:
+    random = np.random.default_rng(0)
+    image, other = (np.kron(random.integers(0, 256, (20, 20)), np.ones((2, 2))) for _ in range(2))
+    cases = [  # second image, cosine, aligned
+        (image[4:36, 4:36], 0.83, True),
+        (image[8:40, 2:34], 0.83, True),  # shifted by two halved pixels, and by one
+        (image[4:36, 35:3:-1], 0.83, False),
+        (other[4:36, 4:36], 0.83, False),
+        (other[4:36, 4:36], 0.95, True),
+    ]
+    firsts = np.stack([image[4:36, 4:36] for _ in cases]).astype(np.float32)
+    seconds = np.stack([case[0] for case in cases]).astype(np.float32)
+    rows, cosines = np.arange(len(cases)), np.array([case[1] for case in cases], np.float32)
+    candidates = Candidates(rows, rows, np.zeros_like(rows), cosines)
+    assert search._may_be_alike(firsts, seconds, candidates).tolist() == [case[2] for case in cases]
+
+
+def test_a_chunk_without_similar_pairs_is_empty() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32), np.uint8)
+    candidates = Candidates(np.array([0, 1]), np.array([2, 3]), np.zeros(2, np.intp), np.full(2, 0.83, np.float32))
+    rows, windows = search._compare_chunk(np.arange(2), candidates, cast(CachedArray, images))
+    assert (rows.shape, windows.shape) == ((0,), (0, 4))
 
 
 def draw_product(color: tuple[int, int, int]) -> Image.Image:

@@ -104,7 +104,8 @@ def _audit(
     seed: int,
     progress: Progress,
 ) -> Audit:
-    statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
+    with progress.stage("read"):
+        statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
     layouts = [
         group
         for group in groups
@@ -159,7 +160,7 @@ def _read_images(
     statistics: list[ImageStatistics] = []
     with tempfile.TemporaryFile(buffering=0) as file:  # unnamed: nothing is left if the process is killed
         with progress.task("Reading images", len(samples)) as task:
-            for each, thumbnail in read_statistics((sample.path for sample in samples), pixel_functions()):
+            for each, thumbnail in read_statistics([sample.path for sample in samples], pixel_functions()):
                 file.write(thumbnail.tobytes())
                 statistics.append(each)
                 task.advance(1)

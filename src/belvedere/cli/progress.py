@@ -1,4 +1,4 @@
-"""Progress of commands: the console, with options in messages, and the stages of a training."""
+"""Progress of commands: the console, with options in messages, and the stages of a training or an audit."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -31,15 +31,15 @@ class CommandProgress(ForwardedProgress):
 
 
 class TrainingProgress(CommandProgress):
-    """Sets the allocator and Ctrl-C of the process for each stage of a training."""
+    """Sets the allocator and Ctrl-C of the process for each stage of a training or an audit."""
 
     def __init__(self, command: str = "train") -> None:
         super().__init__(command)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Keep freed memory for "fit", return that of "export", and defer Ctrl-C during "write"."""
-        if name == "fit":
+        """Keep freed memory for "read" and "fit", return that of "export", and defer Ctrl-C during "write"."""
+        if name in ("read", "fit"):
             with keep_freed_memory():
                 yield
         elif name == "write":

@@ -39,8 +39,9 @@ def keep_freed_memory() -> Iterator[None]:
     """Let glibc keep freed blocks for reuse during the block, then return them to the system.
 
     Training steps free large blocks and allocate the same ones again. By default glibc returns blocks over 32 MB to the
-    kernel, which took half of the time of a step of the article's network (0.17 s instead of 0.09 s on two cores). The
-    setting is of the whole process, so only the command line calls this. Without glibc it has no effect.
+    kernel, which took half of the time of a step of the article's network (0.17 s instead of 0.09 s on two cores). An
+    audit without labels takes an eighth less time. The setting is of the whole process, so only the command line calls
+    this. Without glibc it has no effect.
     """
     library = _glibc()
     if library is None:

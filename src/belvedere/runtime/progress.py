@@ -61,7 +61,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Run a stage of a training: "fit", "export" or "write"; a program may prepare its process for it."""
+        """Run a stage: "read" of an audit; "fit", "export" or "write" of a training. A program may prepare for it."""
         yield
 
 

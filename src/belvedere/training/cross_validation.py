@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from belvedere.data.dataset import Dataset
 from belvedere.data.hashing import HashedSamples
-from belvedere.data.image_cache import read_image_array
-from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import DatasetError
 from belvedere.inference.model_paths import MODEL_NAME
@@ -21,6 +19,7 @@ from belvedere.training.device import Runtime, choose_device
 from belvedere.training.distributed import init_distributed
 from belvedere.training.embedders import NetworkEmbedder, embedding_key
 from belvedere.training.fit_uncertainty import FittedUncertainty
+from belvedere.training.held_out import select_train_rows
 from belvedere.training.input_size import fit_size_to_images
 from belvedere.training.networks import architecture_for, find_backbone
 from belvedere.training.recipes import RECIPES
@@ -34,8 +33,6 @@ from belvedere.types.model import Uncertainty
 
 RECIPE = "quick"
 MIN_STEPS = 60  # of a network; few images need no more steps than there are images
-MAX_TRAIN_EMBEDDINGS = 20_000  # per fold
-BATCH_SIZE = 64
 CHANGED = "Images were changed or removed during the audit. Start again."
 
 
@@ -76,6 +73,7 @@ def cross_val_predict(
     runtime = Runtime(choose_device("auto"), init_distributed("auto"), progress)
     recipe = RECIPES[RECIPE]
     recipe = replace(recipe, flip_tta=True, min_steps=min(recipe.min_steps, max(MIN_STEPS, len(folds))))
+    labels = np.array([dataset.class_names.index(sample.label) for sample in contents.samples], np.int64)
     logits = np.empty((len(folds), len(dataset.class_names)), np.float32)
     results = []
     num_folds = int(folds.max()) + 1
@@ -88,13 +86,11 @@ def cross_val_predict(
             with TemporaryDirectory(prefix="belvedere-") as folder:
                 write_trained(Path(folder), trained, FittedUncertainty(Uncertainty(), None), run, runtime)
                 write_bytes(model_path, (Path(folder) / MODEL_NAME).read_bytes())
-        if len(trained.held_out.labels) < len(held_out.samples):
+        if (trained.num_images["train"], len(trained.held_out.labels)) != (len(others.samples), len(held_out.samples)):
             raise DatasetError(CHANGED)
         logits[folds == fold] = trained.held_out.logits
-        network = trained.network.eval().to(runtime.device.torch_device)
-        embedder = NetworkEmbedder(network, runtime.device, trained.preprocess, "")
-        rows = _sample_rows(others.samples, np.flatnonzero(folds != fold))
-        results.append(Fold(_embed(embedder, held_out), _embed(embedder, contents.select(rows.tolist())), rows))
+        rows = np.flatnonzero(folds != fold)[select_train_rows(labels[folds != fold])]
+        results.append(Fold(trained.held_out.embeddings, trained.held_out.train_embeddings, rows))
     return CrossValidation(logits, tuple(results))
 
 
@@ -125,19 +121,3 @@ def open_pretrained(
     loaded = load_weights(recipe, progress, offline=False)
     backbone = open_backbone(spec, loaded, 2, recipe, progress).to(device.torch_device)
     return NetworkEmbedder(backbone, device, spec.preprocess, f"{embedding_key(recipe, loaded)}-{device.key}")
-
-
-def _sample_rows(samples: Sequence[Sample], rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return some of the rows, spread over all, at least one of each class."""
-    first = {sample.label: index for index, sample in reversed(list(enumerate(samples)))}
-    spread = evenly_spaced(len(rows), min(MAX_TRAIN_EMBEDDINGS, len(rows)))
-    chosen: NDArray[np.intp] = np.union1d(spread, list(first.values()))
-    return rows[chosen]
-
-
-def _embed(embedder: NetworkEmbedder, contents: HashedSamples) -> NDArray[np.float32]:
-    images = read_image_array(contents, embedder.preprocess, Progress()).images
-    if len(images) < len(contents.samples):
-        raise DatasetError(CHANGED)
-    starts = range(0, len(images), BATCH_SIZE)
-    return np.concatenate([embedder.embed(images[np.arange(s, min(s + BATCH_SIZE, len(images)))]) for s in starts])

@@ -54,8 +54,7 @@ def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> 
         batches = (fit_whole(loader.load_batch(rows[each : each + BATCH_SIZE])[0], size) for each in starts)
         return run_network(network, batches, runtime.device, with_maps=with_maps)
 
-    first_of_class = np.unique(train.labels, return_index=True)[1]  # no class may be missing
-    train_rows = np.union1d(evenly_spaced(len(train), min(MAX_TRAIN_IMAGES, len(train))), first_of_class)
+    train_rows = select_train_rows(train.labels)
     map_rows = evenly_spaced(len(validation), min(MAX_MAP_IMAGES, len(validation)))
     train_outputs = run(train, train_rows)
     outputs = run(validation, np.arange(len(validation)))
@@ -68,6 +67,12 @@ def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> 
         train_outputs.embeddings,
         train.labels[train_rows],
     )
+
+
+def select_train_rows(labels: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the rows, (n,), of the training images that are embedded: evenly spaced ones, and one of each class."""
+    first_of_class = np.unique(labels, return_index=True)[1]
+    return np.union1d(evenly_spaced(len(labels), min(MAX_TRAIN_IMAGES, len(labels))), first_of_class)
 
 
 def run_network(

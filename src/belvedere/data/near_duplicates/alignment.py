@@ -28,22 +28,24 @@ def align(images: Floats, targets: Floats, windows: Floats, steps: int) -> Float
     size = images.shape[1]
     across = _grid(size)
     down = across[:, None]
-    unit_targets = _unit(targets).reshape(len(images), -1, 1)
+    unit_targets = _unit(targets).reshape(len(images), size**2, 1)
+    jacobian = np.empty((len(images), 4, size, size), np.float32)
+    flat = jacobian.reshape(len(images), 4, size**2)
     for _ in range(steps):
         warped = warp(images, windows)
         centered = warped - warped.mean((1, 2), keepdims=True)
         length = np.maximum(np.sqrt((centered**2).sum((1, 2), keepdims=True)), 1e-3)
-        gradient_down, gradient_across = np.gradient(warped, axis=(1, 2))  # in pixels of the window
-        right = gradient_across * (size / 2 / windows[:, 0, None, None])
-        lower = gradient_down * (size / 2 / windows[:, 1, None, None])
-        jacobian = np.stack([right * across, lower * down, right, lower], 1) / length[:, None]  # (n, 4, s, s)
-        jacobian = (jacobian - jacobian.mean((2, 3), keepdims=True)).reshape(len(images), 4, -1)
-        unit = (centered / length).reshape(len(images), 1, -1)
-        jacobian = jacobian - (jacobian * unit).sum(2, keepdims=True) * unit
-        normal = jacobian @ jacobian.transpose(0, 2, 1)
+        for axis, gradient in enumerate(np.gradient(warped, axis=(2, 1))):  # across and down, in pixels of the window
+            np.multiply(gradient, size / 2 / windows[:, axis, None, None] / length, out=jacobian[:, 2 + axis])
+        np.multiply(jacobian[:, 2], across, out=jacobian[:, 0])
+        np.multiply(jacobian[:, 3], down, out=jacobian[:, 1])
+        unit = (centered / length).reshape(len(images), size**2, 1)
+        residual = unit_targets - unit
+        flat -= flat.mean(2, keepdims=True)
+        flat -= flat @ unit * unit.transpose(0, 2, 1)
+        normal, gradient = flat @ flat.transpose(0, 2, 1), flat @ residual
         damping = DAMPING * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-6
-        residual = unit_targets - unit.transpose(0, 2, 1)
-        step = np.linalg.solve(normal + damping * np.eye(4, dtype=np.float32), jacobian @ residual)[..., 0]
+        step = np.linalg.solve(normal + damping * np.eye(4, dtype=np.float32), gradient)[..., 0]
         windows = (windows + np.clip(step, -MAX_STEP, MAX_STEP)).astype(np.float32)
         windows[:, :2] = np.clip(windows[:, :2], MIN_WINDOW, MAX_WINDOW)
         room = MAX_WINDOW - windows[:, :2]  # a window stays within the image

@@ -6,6 +6,8 @@ change all blocks a little, another word changes one block entirely. Two images 
 differ in gray levels, so dominant colors are compared too.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,8 @@ from belvedere.images.gray import to_gray
 from belvedere.images.resize import resize_image
 from belvedere.types.model import Preprocess
 
-Pyramid = tuple[NDArray[np.uint8], ...]
+Pixels = NDArray[np.uint8]
+Pyramid = tuple[Pixels, ...]
 
 MIN_SIZE, MAX_SIZE = 64, 512  # pixels
 NUM_BLOCKS = 16  # in each direction
@@ -59,62 +62,85 @@ def have_other_colors(first: Floats, second: Floats) -> bool:
     return bool(min(lengths) >= MIN_CHROMA and first @ second < MIN_COLOR_COSINE * lengths[0] * lengths[1])
 
 
-def local_mismatch(first: Pyramid, second: Pyramid, window: Floats, mirrored: bool) -> float:
-    """Return the mismatch of the blocks that differ most; the comparison ends at the first size at which it is large.
+def local_mismatches(
+    first: Sequence[Pixels], second: Sequence[Pixels], windows: Floats, mirrored: NDArray[np.bool_]
+) -> Floats:
+    """Return the mismatch, (n,), of the blocks that differ most in each of n pairs.
+
+    The comparison of a pair ends at the first size at which its mismatch is large.
 
     Args:
-        first: Grayscale image at several sizes, (s, s) each.
-        second: Grayscale image at the same sizes, that the first may contain, or the other way round.
-        window: Initial window, (4,).
-        mirrored: Whether the first is mirrored before.
+        first: Grayscale images at several sizes, (n, s, s) each.
+        second: Grayscale images at the same sizes, that the first may contain, or the other way round.
+        windows: Initial windows, (n, 4).
+        mirrored: Whether the first is mirrored before, (n,).
     """
-    swaps, starts = [False, True], [window[None], _inverse(window)[None]]  # which one contains the other is unknown
-    mismatch = 1.0
+    rows, swapped = np.arange(len(windows)), np.zeros(len(windows), np.bool_)
+    mismatches = np.ones(len(windows), np.float32)
     for level, images in enumerate(zip(first, second, strict=True)):
-        one, other = (image.astype(np.float32) for image in images)
-        one = one[:, ::-1] if mirrored else one
-        steps = FIRST_STEPS if level == 0 else LATER_STEPS if len(one) <= MAX_ALIGNED_SIZE else 0
-        found: list[tuple[float, bool, Floats]] = []
-        for swapped, start in zip(swaps, starts, strict=True):
-            image, target = (other, one) if swapped else (one, other)
-            aligned = align(image[None], target[None], start, steps)
-            found.append((_mismatch(warp(image[None], aligned)[0], target), swapped, aligned))
-        best, swapped, aligned = min(found, key=lambda each: each[0])
-        swaps, starts = [swapped], [aligned]
-        mismatch = min(best, _mismatch(one, other))  # not aligned too: clipped highlights mislead the alignment
-        if mismatch > MAX_MISMATCH:
+        one, other = (image[rows].astype(np.float32) for image in images)
+        one = np.where(mirrored[rows, None, None], one[:, :, ::-1], one)
+        if level == 0:  # which one contains the other is unknown
+            best, other_windows = _align_and_compare(other, one, _inverses(windows), FIRST_STEPS)
+            mismatch, windows = _align_and_compare(one, other, windows, FIRST_STEPS)
+            swapped = best < mismatch
+            best = np.minimum(best, mismatch)
+            windows = np.where(swapped[:, None], other_windows, windows)
+        else:
+            image, target = (np.where(swapped[:, None, None], *pair) for pair in ((other, one), (one, other)))
+            steps = LATER_STEPS if one.shape[1] <= MAX_ALIGNED_SIZE else 0
+            best, windows = _align_and_compare(image, target, windows, steps)
+        # Not aligned too: clipped highlights mislead the alignment.
+        mismatches[rows] = np.minimum(best, _mismatches(one, other))
+        kept = mismatches[rows] <= MAX_MISMATCH
+        rows, swapped, windows = rows[kept], swapped[kept], windows[kept]
+        if not len(rows):
             break
-    return mismatch
+    return mismatches
 
 
-def _inverse(window: Floats) -> Floats:
-    """Return the window of the second image that shows the first."""
-    half, center = 1 / window[:2], -window[2:] / window[:2]
-    inverse: Floats = np.concatenate([half, center]).astype(np.float32)
-    return inverse
+def _align_and_compare(images: Floats, targets: Floats, windows: Floats, steps: int) -> tuple[Floats, Floats]:
+    """Return the mismatches, (n,), of aligned images, and their windows, (n, 4)."""
+    aligned = align(images, targets, windows, steps) if steps else windows
+    return _mismatches(warp(images, aligned), targets), aligned
 
 
-def _mismatch(first: Floats, second: Floats) -> float:
-    """Return the largest mismatch of a block: 0 for copies, about 1 for unrelated details."""
-    one, other = blur(np.stack([first, second]))  # sharpness is no difference
-    return min(_one_way(one, other), _one_way(other, one))
+def _inverses(windows: Floats) -> Floats:
+    """Return the windows, (n, 4), of the second images that show the first."""
+    half, center = 1 / windows[:, :2], -windows[:, 2:] / windows[:, :2]
+    inverses: Floats = np.concatenate([half, center], 1).astype(np.float32)
+    return inverses
 
 
-def _one_way(first: Floats, second: Floats) -> float:
+def _mismatches(first: Floats, second: Floats) -> Floats:
+    """Return the largest mismatch of a block, (n,): 0 for copies, about 1 for unrelated details."""
+    one, other = blur(first), blur(second)  # sharpness is no difference
+    return np.minimum(_one_way(one, other), _one_way(other, one))
+
+
+def _one_way(first: Floats, second: Floats) -> Floats:
     unexplained = _block_variances(second - _map_levels(first, second))
-    return float((unexplained / (_block_variances(second) + MIN_VARIANCE)).max())
+    worst: Floats = (unexplained / (_block_variances(second) + MIN_VARIANCE)).max((1, 2))
+    return worst
 
 
 def _map_levels(first: Floats, second: Floats) -> Floats:
-    """Return the first image with each gray level replaced by the mean of the second image at its pixels."""
-    levels = np.clip(first * (NUM_LEVELS / 256), 0, NUM_LEVELS - 1).astype(np.intp).ravel()
-    counts = np.bincount(levels, minlength=NUM_LEVELS)
-    used = counts > 0
-    before, after = (np.bincount(levels, image.ravel(), NUM_LEVELS)[used] / counts[used] for image in (first, second))
-    return np.interp(first, before, after).astype(np.float32)
+    """Return the first images with each gray level replaced by the mean of the second image at its pixels."""
+    levels = np.clip(first * (NUM_LEVELS / 256), 0, NUM_LEVELS - 1).astype(np.intp)
+    flat = (levels + NUM_LEVELS * np.arange(len(first))[:, None, None]).ravel()
+    counts, *sums = (
+        np.bincount(flat, weights, NUM_LEVELS * len(first)).reshape(-1, NUM_LEVELS)
+        for weights in (None, first.ravel(), second.ravel())
+    )
+    before, after = (each / np.maximum(counts, 1) for each in sums)
+    mapped = [
+        np.interp(image, before[row, used], after[row, used])
+        for row, (image, used) in enumerate(zip(first, counts > 0, strict=True))
+    ]
+    return np.array(mapped, np.float32)
 
 
-def _block_variances(image: Floats) -> Floats:
-    size = len(image) // NUM_BLOCKS
-    variances: Floats = image.reshape(NUM_BLOCKS, size, NUM_BLOCKS, size).var((1, 3))
+def _block_variances(images: Floats) -> Floats:
+    size = images.shape[1] // NUM_BLOCKS
+    variances: Floats = images.reshape(-1, NUM_BLOCKS, size, NUM_BLOCKS, size).var((2, 4))
     return variances

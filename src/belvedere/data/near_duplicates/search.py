@@ -1,10 +1,12 @@
 """Near duplicates: copies that are resized, recompressed, slightly cropped, mirrored or brightened.
 
 Candidates are nearest neighbors by descriptor, view by view. Most non-duplicates are rejected by their thumbnails in
-two rounds; the rest are read again and aligned at twice the size. Those that are alike there are compared in detail.
+three rounds; the rest are read again and aligned at twice the size. Those that are alike there are compared in detail.
 """
 
+import itertools
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.array_cache import CachedArray
-from belvedere.data.near_duplicates.alignment import align_best, high_pass
+from belvedere.data.near_duplicates.alignment import align_best, high_pass, warp
 from belvedere.data.near_duplicates.ann_index import InvertedFileIndex
 from belvedere.data.near_duplicates.confirmation import (
     MAX_LAYOUT_MISMATCH,
@@ -23,7 +25,7 @@ from belvedere.data.near_duplicates.confirmation import (
     detail_size,
     dominant_chroma,
     have_other_colors,
-    local_mismatch,
+    local_mismatches,
     pyramid,
 )
 from belvedere.data.near_duplicates.descriptors import VIEWS, WHOLE, View, describe
@@ -31,6 +33,7 @@ from belvedere.errors import InvalidImageError
 from belvedere.images.decode import DecodedImage, read_image, read_inputs
 from belvedere.images.gray import to_gray
 from belvedere.images.resize import resize_image
+from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.model import Preprocess
@@ -40,10 +43,15 @@ MAX_NEIGHBORS = 10  # of which the others are closer than this: documents of one
 CROWDED_COSINE = 0.97
 MIN_COSINE = 0.82  # reached by 999 of 1000 copies whose sides are cropped by a tenth
 DESCRIBE_CHUNK = 4096  # thumbnails
-COMPARE_CHUNK = 256  # pairs a thread takes at once
+COMPARE_CHUNK = 1024  # pairs of thumbnails a thread takes at once; with fewer, threads wait for Python's lock
+FILES_CHUNK, ALIGNED_FILES = 256, 64  # pairs of images that are read at once, and aligned at once
 PREFETCH_CHUNKS = 8
-SECOND_CHANCE_COSINE = 0.93  # of pairs that get a second coarse alignment
+DETAILS_CHUNK = 16  # pairs a thread takes at once, and compares together
+MAX_DETAILS_PIXELS = 4 * 512**2  # of either side of the pairs that are compared together
+SECOND_CHANCE_COSINE = 0.93  # of pairs that get a second coarse alignment, and are not rejected before the first
 COARSE_STEPS, CROP_STEPS, THUMBNAIL_STEPS, FINE_STEPS = 3, 2, 8, 4
+MAX_SHIFT = 2  # pixels of a halved thumbnail
+MIN_SHIFTED_SIMILARITY = 0.35  # before alignment
 MIN_COARSE_SIMILARITY, MIN_THUMBNAIL_SIMILARITY = 0.2, 0.4  # after each round
 FINE_SIZE = 64  # pixels
 MIN_SIMILARITY = 0.7  # of a duplicate
@@ -93,8 +101,8 @@ def find_near_duplicates(paths: Sequence[Path], thumbnails: CachedArray, progres
     likely, windows = likely.select(order), windows[order]
     similar, similarities = [np.empty(0, np.intp)], [np.empty(0, np.float32)]
     with progress.task("Comparing images", len(likely), "pairs") as task:
-        for start in range(0, len(likely), COMPARE_CHUNK):
-            rows = np.arange(start, min(start + COMPARE_CHUNK, len(likely)))
+        for start in range(0, len(likely), FILES_CHUNK):
+            rows = np.arange(start, min(start + FILES_CHUNK, len(likely)))
             values = _compare_files(likely.select(rows), windows[rows], paths)
             # Copies of documents may be less similar at this size than other documents of their layout.
             kept = (values >= MIN_SIMILARITY) | (likely.cosines[rows] >= CROWDED_COSINE)
@@ -155,21 +163,30 @@ def confirm(
         image = read(position)
         return () if image is None else pyramid(image[0], size)
 
-    def compare(row: int) -> bool:
-        positions = int(pairs.firsts[row]), int(pairs.seconds[row])
-        images = [image for position in positions if (image := read(position)) is not None]
-        if len(images) < 2 or have_other_colors(images[0][1], images[1][1]):
-            return False
-        first, second = (resized(position, min(len(gray) for gray, _ in images)) for position in positions)
-        mismatch = local_mismatch(first, second, windows[row], VIEWS[pairs.views[row]].mirrored)
-        return mismatch <= (MAX_LAYOUT_MISMATCH if is_strict[row] else MAX_MISMATCH)
+    def compare(rows: list[int]) -> NDArray[np.bool_]:
+        by_size: defaultdict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            images = [image for each in (firsts, seconds) if (image := read(each[row])) is not None]
+            if len(images) == 2 and not have_other_colors(images[0][1], images[1][1]):
+                by_size[min(len(gray) for gray, _ in images)].append(row)
+        mismatches = dict.fromkeys(rows, np.inf)
+        for size, same_size in by_size.items():
+            for batch in batched(same_size, max(1, MAX_DETAILS_PIXELS // size**2)):
+                first, second = (
+                    [np.stack(level) for level in zip(*(resized(each[row], size) for row in batch), strict=True)]
+                    for each in (firsts, seconds)
+                )
+                found = local_mismatches(first, second, windows[batch], _are_mirrored(pairs.views[batch]))
+                mismatches.update(zip(batch, found.tolist(), strict=True))
+        return np.array([*mismatches.values()]) <= np.where(is_strict[rows], MAX_LAYOUT_MISMATCH, MAX_MISMATCH)
 
-    same = np.zeros(len(pairs), np.bool_)
+    firsts, seconds = pairs.firsts.tolist(), pairs.seconds.tolist()
+    same = [np.empty(0, np.bool_)]
     with progress.task("Comparing details", len(pairs), "pairs") as task:
-        for row, result in enumerate(parallel_map(compare, range(len(pairs)))):
-            same[row] = result
-            task.advance(1)
-    return same
+        for results in parallel_map(compare, batched(range(len(pairs)), DETAILS_CHUNK), 2 * num_usable_cpus()):
+            same.append(results)
+            task.advance(len(results))
+    return np.concatenate(same)
 
 
 def find_candidates(thumbnails: CachedArray, progress: Progress) -> Candidates:
@@ -219,6 +236,8 @@ def _compare_chunk(rows: Rows, pairs: Candidates, thumbnails: CachedArray) -> tu
     with _read_lock:
         first, second = (thumbnails[positions].astype(np.float32) for positions in (chunk.firsts, chunk.seconds))
     first = _mirror(first, chunk.views)
+    likely = _may_be_alike(first, second, chunk)
+    first, second, rows, chunk = first[likely], second[likely], rows[likely], chunk.select(likely)
     details = high_pass(second)
     windows, likely = _align_coarsely(first, second, details, chunk)
     if likely.any():
@@ -228,12 +247,34 @@ def _compare_chunk(rows: Rows, pairs: Candidates, thumbnails: CachedArray) -> tu
     return rows[likely], windows[likely]
 
 
+def _may_be_alike(first: Floats, second: Floats, pairs: Candidates) -> NDArray[np.bool_]:
+    """Return which pairs to align: similar ones up to a shift, and those with a high cosine."""
+    halved, details = _halve(first), high_pass(_halve(second))
+    views = halved, warp(halved, _view_windows(pairs))  # a view may be similar by chance
+    similarity = np.maximum(*(_shifted_similarity(high_pass(each), details) for each in views))
+    return (similarity >= MIN_SHIFTED_SIMILARITY) | (pairs.cosines >= SECOND_CHANCE_COSINE)
+
+
+def _shifted_similarity(first: Floats, second: Floats) -> Floats:
+    """Return the highest correlation, (n,), of high-pass filtered images, (n, s, s), over small shifts."""
+    size, highest = first.shape[1], np.full(len(first), -1, np.float32)
+    shifts = range(-MAX_SHIFT, MAX_SHIFT + 1)
+    for down, across in itertools.product(shifts, shifts):
+        one = first[:, max(0, down) : size + down, max(0, across) : size + across]
+        other = second[:, max(0, -down) : size - down, max(0, -across) : size - across]
+        np.maximum(highest, np.einsum("nij,nij->n", one, other), out=highest)
+    return highest
+
+
+def _view_windows(pairs: Candidates) -> Floats:
+    return np.array([VIEWS[view].window for view in pairs.views], np.float32).reshape(-1, 4)
+
+
 def _align_coarsely(
     first: Floats, second: Floats, details: Floats, pairs: Candidates
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return initial windows, and which pairs may be duplicates; pairs with a high cosine get a second chance."""
-    start = np.array([VIEWS[view].window for view in pairs.views], np.float32)
-    starts = start, _repeat(WHOLE, len(start))  # a view may be similar by chance
+    starts = _view_windows(pairs), _repeat(WHOLE, len(pairs))  # a view may be similar by chance
     windows, similarity = align_best(
         _halve(first), _halve(second), starts, COARSE_STEPS, (first, details), with_details=False
     )
@@ -262,7 +303,7 @@ def _compare_files(pairs: Candidates, windows: Floats, paths: Sequence[Path]) ->
     }
     black = np.zeros((FINE_SIZE, FINE_SIZE), np.float32)
     similarity = [np.empty(0, np.float32)]
-    for rows in batched(range(len(pairs)), COMPARE_CHUNK // 8):  # larger images, fewer at once
+    for rows in batched(range(len(pairs)), ALIGNED_FILES):
         chunk = pairs.select(np.array(rows))
         first, second = (
             np.stack([images.get(position, black) for position in chosen.tolist()])
@@ -274,11 +315,13 @@ def _compare_files(pairs: Candidates, windows: Floats, paths: Sequence[Path]) ->
 
 
 def _mirror(images: Floats, views: Rows) -> Floats:
-    mirrored = np.array([view.mirrored for view in VIEWS])[views]
-    return np.where(mirrored[:, None, None], images[:, :, ::-1], images)
+    return np.where(_are_mirrored(views)[:, None, None], images[:, :, ::-1], images)
+
+
+def _are_mirrored(views: Rows) -> NDArray[np.bool_]:
+    return np.array([view.mirrored for view in VIEWS])[views]
 
 
 def _halve(images: Floats) -> Floats:
-    count, size, _ = images.shape
-    halved: Floats = images.reshape(count, size // 2, 2, size // 2, 2).mean((2, 4))
-    return halved
+    rows = images[:, ::2] + images[:, 1::2]
+    return np.asarray((rows[:, :, ::2] + rows[:, :, 1::2]) / 4, np.float32)
