@@ -74,7 +74,7 @@ ROWS = {
     "finetune": Row(
         "Training to 93% from ViT-Tiny",
         {"fastai, fine_tune(1)": programs.finetune_fastai},
-        {f"Belvedere, {name}": partial(programs.train_belvedere, recipe=name) for name in ("probe", "finetune")},
+        {"Belvedere, probe": partial(programs.train_belvedere, recipe="probe")},
     ),
     "predict": Row(
         "Predictions from files to CSV, the same model file",

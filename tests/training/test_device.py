@@ -150,9 +150,9 @@ def test_validation(network: Network) -> None:
 
 
 def test_held_out_images(network: Network) -> None:
-    batches = iter([torch.zeros(2, 3, SIZE, SIZE, device="meta")])
+    pixels, chosen = torch.zeros(2, 3, SIZE, SIZE, device="meta"), np.array([1])
     with pytest.raises(NotImplementedError):
-        run_network(network, batches, META, with_maps=True)
+        run_network(network, [(pixels, chosen)], META)
 
 
 @pytest.mark.parametrize("kind", [NetworkEmbedder, SpatialEmbedder])
