@@ -1,6 +1,7 @@
 """Shared by many tests: tiny images, a tiny model made without torch, and a temporary cache."""
 
 import hashlib
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +50,11 @@ def pytest_runtest_setup() -> None:
     if (library := memory._glibc()) is not None:
         library.mallopt(memory.M_MMAP_MAX, 0)
         library.mallopt(memory.M_TRIM_THRESHOLD, memory.KEEP_ALL)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: tests wait for servers, and for processes that they end."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

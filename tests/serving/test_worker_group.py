@@ -97,7 +97,7 @@ def test_they_share_the_length_of_the_queue(tmp_path: Path) -> None:
     """Each has room for one image of two; an image whose prediction never ends occupies it until the time is over."""
     (tmp_path / "model.onnx").write_bytes(endless_model("bright"))
     codes, start = list[str](), threading.Barrier(8)
-    options = "--workers", 2, "--max-queue", 2, "--max-files", 1, "--threads", 1, "--timeout", 8
+    options = "--workers", 2, "--max-queue", 2, "--max-files", 1, "--threads", 1, "--timeout", 3
     with serve(tmp_path / "model.onnx", *options) as server:
 
         def ask() -> None:

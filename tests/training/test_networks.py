@@ -170,7 +170,7 @@ def test_every_network_exports(name: str) -> None:
 
 
 def test_a_network_without_numbers_is_not_written() -> None:
-    entry = find_network("compact-small")
+    entry = find_network("article")
     network = entry.create(3)
     nn.init.constant_(network.classify.bias, math.nan)
     size = entry.preprocess
