@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/belvedere demo --overwrite
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile  # a file to a process at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder  # files in our order
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -58,7 +58,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the folders with the longest files first: else one process works alone at the end."""
+    """Run the folders with the longest files first: else one process works alone at the end.
+
+    pytest-xdist keeps this order with `--no-loadscope-reorder` only; by itself it runs files with many tests first.
+    """
     items.sort(key=lambda item: item.path.parent.name not in ("training", "demo", "tests"))
 
 
