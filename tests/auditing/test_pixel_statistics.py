@@ -10,6 +10,7 @@ from belvedere.auditing.pixel_statistics import (
     light_statistics,
     measure_pixels,
 )
+from belvedere.images.gray import to_gray
 
 
 def rows(*values: list[float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -50,8 +51,8 @@ def test_high_frequencies_are_compared_with_those_below() -> None:
 
 def test_an_image_is_measured_alike_alone_and_among_others() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
-    together = measure_pixels(images, images)
-    alone = [measure_pixels(image[None], image[None])[0] for image in images]
+    together = measure_pixels(images, to_gray(images), images)
+    alone = [measure_pixels(image[None], to_gray(image[None]), image[None])[0] for image in images]
     assert [each.keys() for each in together] == [each.keys() for each in alone]
     for one, other in zip(together, alone, strict=True):
         assert list(one.values()) == pytest.approx(list(other.values()), rel=1e-5)

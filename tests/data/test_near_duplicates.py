@@ -5,6 +5,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from belvedere.data.array_cache import CachedArray
@@ -17,10 +18,13 @@ from belvedere.data.near_duplicates.confirmation import (
     local_mismatches,
     pyramid,
 )
-from belvedere.data.near_duplicates.descriptors import WHOLE, make_thumbnail
+from belvedere.data.near_duplicates.descriptors import WHOLE, make_thumbnails
 from belvedere.data.near_duplicates.search import Candidates, find_near_duplicates
 from belvedere.images.decode import read_image
+from belvedere.images.gray import to_gray
+from belvedere.images.resize import resize_image, shrink
 from belvedere.runtime.progress import Progress
+from belvedere.types.model import Preprocess
 from textures import draw_texture
 
 WORDS = ("alpha", "beta", "gamma", "delta", "total", "paid", "ship", "order", "claim", "name", "street", "amount")
@@ -34,6 +38,10 @@ def draw_page(seed: int) -> Image.Image:
     for row in range(8):
         draw.text((12, 52 + 24 * row), " ".join(random.choice(WORDS, 4)), "black", ImageFont.load_default(13))
     return page
+
+
+def read_thumbnails(paths: list[Path]) -> NDArray[np.uint8]:
+    return np.concatenate([make_thumbnails(to_gray(shrink(read_image(path), 128))[None]) for path in paths])
 
 
 def mismatch(first: Image.Image, second: Image.Image, *, mirrored: bool = False) -> float:
@@ -89,7 +97,7 @@ def test_copies_are_found_and_no_other_pages(tmp_path: Path) -> None:
         page.save(tmp_path / f"{number}.png")
     Image.fromarray(draw_texture(1, moss=True)).save(tmp_path / "9.png")
     paths = sorted(tmp_path.iterdir())
-    thumbnails = cast(CachedArray, np.stack([make_thumbnail(read_image(path)) for path in paths]))
+    thumbnails = cast(CachedArray, read_thumbnails(paths))
     pairs = find_near_duplicates(paths, thumbnails, Progress())
     assert {(pair.first, pair.second) for pair in pairs} == {(3, 8), (5, 10)}
 
@@ -134,7 +142,7 @@ def test_products_of_other_colors_are_no_copies_and_darker_or_gray_ones_are(tmp_
     paths = [tmp_path / f"{number}.png" for number in range(len(images))]
     for image, path in zip(images, paths, strict=True):
         image.save(path)
-    thumbnails = np.stack([make_thumbnail(read_image(path)) for path in paths])
+    thumbnails = read_thumbnails(paths)
     pairs = {
         (pair.first, pair.second) for pair in find_near_duplicates(paths, cast(CachedArray, thumbnails), Progress())
     }
@@ -161,3 +169,14 @@ def test_dominant_chroma_by_hand() -> None:
 )
 def test_colors_differ_from_60_degrees(first: tuple[float, float], second: tuple[float, float], other: bool) -> None:
     assert have_other_colors(np.array(first, np.float32), np.array(second, np.float32)) == other
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 96), (32, 32), (20, 50), (1, 128)])
+def test_thumbnails_are_scaled_as_pillow_does(height: int, width: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, height, width, 3)).astype(np.uint8)
+    found = make_thumbnails(to_gray(images))
+    assert found.shape == (3, 32, 32)
+    assert found.dtype == np.uint8
+    for image, thumbnail in zip(images, found, strict=True):
+        expected = to_gray(resize_image(image, Preprocess(32, 32)))
+        assert np.abs(expected - thumbnail).max() < 2  # Pillow rounds rows and columns

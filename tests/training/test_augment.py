@@ -1,5 +1,6 @@
 """Chance in the pictures of a batch."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,8 @@ from belvedere.training.augment import (
     MEAN,
     CropBoxes,
     augment,
-    crop_resize,
+    crop_resize_batched,
+    crop_resize_each,
     full_boxes,
     mixup_or_cutmix,
     resize_batch,
@@ -48,42 +50,61 @@ def by_pillow(picture: Tensor, side: int, box: tuple[float, float, float, float]
     return np.stack([np.asarray(channel.resize((side, side), bilinear, box)) for channel in channels])
 
 
+CROP_FUNCTIONS = pytest.mark.parametrize("crop", [crop_resize_each, crop_resize_batched])
+Crop = Callable[[Tensor, CropBoxes, int, torch.dtype], Tensor]
+
+
 @pytest.mark.parametrize(("height", "width", "side"), [(48, 48, 32), (40, 70, 16), (20, 20, 48), (150, 150, 64)])
 def test_the_whole_picture_is_scaled_as_pillow_does(height: int, width: int, side: int) -> None:
     images = pictures(3, height, width)
-    found = crop_resize(images, whole(3, height, width), side, torch.float32)
+    boxes = whole(3, height, width)
+    found, exact = (crop(images, boxes, side, torch.float32) for crop in (crop_resize_each, crop_resize_batched))
     assert torch.equal(resize_batch(images, side), found)
-    assert found.shape == (3, 3, side, side)
-    for picture, scaled in zip(images, found, strict=True):
-        assert np.abs(by_pillow(picture, side) - scaled.numpy()).max() < 0.02
+    assert found.shape == exact.shape == (3, 3, side, side)
+    for picture, scaled, unrounded in zip(images, found, exact, strict=True):
+        assert np.abs(by_pillow(picture, side) - unrounded.numpy()).max() < 0.02
+        assert np.abs(by_pillow(picture, side) - scaled.numpy()).max() < 1.5  # rows and columns are each rounded
 
 
-def test_a_box_is_cut_where_it_lies() -> None:
-    """Edges differ: Pillow sees only the box, we see what lies around it; inside both are the same."""
+@CROP_FUNCTIONS
+def test_a_box_is_cut_where_it_lies(crop: Crop) -> None:
     images = torch.zeros(1, 40, 40, 3, dtype=torch.uint8)
     images[0, 10:30, 4:24] = torch.tensor([200, 100, 50], dtype=torch.uint8)
-    box = box_at(10, 4, 20, 20, [False])
-    inside = crop_resize(images, box, 10, torch.float32)[0, :, 1:-1, 1:-1]
+    inside = crop(images, box_at(10, 4, 20, 20, [False]), 10, torch.float32)[0, :, 1:-1, 1:-1]
     assert torch.allclose(inside, torch.tensor([200.0, 100, 50])[:, None, None].expand_as(inside), atol=1e-3)
+
+
+def test_matrix_products_cut_between_pixels() -> None:
+    """Edges differ: Pillow sees only the box, we see what lies around it; inside both are the same."""
     random = pictures(1, 40, 60)
     box = box_at(6.5, 12.25, 24, 32, [False])
-    found = crop_resize(random, box, 16, torch.float32)[0, :, 2:-2, 2:-2].numpy()
+    found = crop_resize_batched(random, box, 16, torch.float32)[0, :, 2:-2, 2:-2].numpy()
     expected = by_pillow(random[0], 16, (12.25, 6.5, 44.25, 30.5))[:, 2:-2, 2:-2]
     assert np.abs(found - expected).max() < 0.02
 
 
-def test_mirrored_is_the_mirror_image_and_of_the_chosen_only() -> None:
+def test_single_crops_lie_at_the_nearest_whole_pixels() -> None:
+    random = pictures(1, 40, 60)
+    found = crop_resize_each(random, box_at(6.4, 12.25, 24.2, 31.5, [False]), 16, torch.float32)
+    assert torch.equal(found, resize_batch(random[:, 6:31, 12:44], 16))
+    last = crop_resize_each(random, box_at(39.7, 59.4, 0.2, 0.2, [False]), 16, torch.float32)
+    assert torch.equal(last, random[0, 39, 59].float().view(1, 3, 1, 1).expand(1, 3, 16, 16))  # never empty
+
+
+@CROP_FUNCTIONS
+def test_mirrored_is_the_mirror_image_and_of_the_chosen_only(crop: Crop) -> None:
     images = pictures(2, 30, 40)
     boxes, straight = (box_at(3, 7, 20, 24, mirrored) for mirrored in ([False, True], [False, False]))
-    found, expected = (crop_resize(images, chosen, 16, torch.float32) for chosen in (boxes, straight))
+    found, expected = (crop(images, chosen, 16, torch.float32) for chosen in (boxes, straight))
     assert torch.equal(found[0], expected[0])
     assert torch.allclose(found[1], expected[1].flip(2), atol=1e-4)
     assert not torch.allclose(found[1], expected[1], atol=1)
 
 
-def test_bytes_are_exact_in_bfloat16() -> None:
+@CROP_FUNCTIONS
+def test_bytes_are_exact_in_bfloat16(crop: Crop) -> None:
     images = pictures(2, 32, 32)
-    found = crop_resize(images, whole(2, 32, 32), 32, torch.bfloat16)
+    found = crop(images, whole(2, 32, 32), 32, torch.bfloat16)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found.float(), images.permute(0, 3, 1, 2).float())
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from belvedere.auditing.checks import priorities, summarize
 from belvedere.auditing.class_checks import check_classes
@@ -104,7 +105,8 @@ def _audit(
     seed: int,
     progress: Progress,
 ) -> Audit:
-    with progress.stage("read"):
+    # Threads of ours multiply small matrices; BLAS threads on top of them would wait for each other.
+    with progress.stage("read"), threadpool_limits(1, "blas"):
         statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
     layouts = [
         group

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 from belvedere.auditing.pixel_statistics import measure_pixels
 from belvedere.data.hashing import hash_pixels
-from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE, make_thumbnail
+from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE, make_thumbnails
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
 from belvedere.images.decode import RGB, decode_image
 from belvedere.images.formats import detect_format
+from belvedere.images.gray import to_gray
 from belvedere.images.resize import shrink
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
 
-STATISTICS_SIZE = 128  # longer side for light and color, pixels
+STATISTICS_SIZE = 128  # longer side for light, color and thumbnail, pixels
 SHARPNESS_SIZE = 256  # center crop at full resolution, pixels
 CHUNK_SIZE = 16  # images a thread reads, and measures together
 _EXTENSIONS = {
@@ -83,7 +84,6 @@ class _DecodedImage:
     """What is kept of an image until its chunk is measured."""
 
     statistics: ImageStatistics  # without those of the pixels
-    thumbnail: Pixels  # (32, 32), grayscale
     pixels: tuple[RGB, RGB] | None = None  # of at most `STATISTICS_SIZE`, and the center; None: unreadable
 
 
@@ -101,30 +101,32 @@ def _read_chunk(paths: Sequence[Path], pixel_functions: PixelFunctions) -> list[
     """Read images, and measure those of one shape together: in threads, a few long calls of numpy are quicker."""
     images = [_read_image(path, pixel_functions) for path in paths]
     statistics = [image.statistics for image in images]
+    thumbnails = np.zeros((len(images), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
     by_shape: defaultdict[tuple[tuple[int, ...], ...], list[tuple[int, RGB, RGB]]] = defaultdict(list)
     for row, image in enumerate(images):
         if image.pixels is not None:
             small, center = image.pixels
             by_shape[small.shape, center.shape].append((row, small, center))
     for same_shape in by_shape.values():
-        rows, smalls, centers = zip(*same_shape, strict=True)
-        for row, measured in zip(rows, measure_pixels(np.stack(smalls), np.stack(centers)), strict=True):
+        rows, small, center = map(np.stack, zip(*same_shape, strict=True))
+        gray = to_gray(small)
+        thumbnails[rows] = make_thumbnails(gray)
+        for row, measured in zip(rows.tolist(), measure_pixels(small, gray, center), strict=True):
             statistics[row] = replace(statistics[row], **measured)
-    return [(each, image.thumbnail) for each, image in zip(statistics, images, strict=True)]
+    return list(zip(statistics, thumbnails, strict=True))
 
 
 def _read_image(path: Path, pixel_functions: PixelFunctions) -> _DecodedImage:
-    black = np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
     try:
         content = read_content(path)
     except InvalidImageError as error:
-        return _DecodedImage(ImageStatistics("", error.reason), black)
+        return _DecodedImage(ImageStatistics("", error.reason))
     sha256, name = hashlib.sha256(content).hexdigest(), detect_format(content)
     fits = extension_fits(name, path.suffix)
     try:
         decoded = decode_image(content)
     except InvalidImageError as error:
-        return _DecodedImage(ImageStatistics(sha256, error.reason, name, fits), black)
+        return _DecodedImage(ImageStatistics(sha256, error.reason, name, fits))
     pixels = decoded.pixels
     statistics = ImageStatistics(
         sha256,
@@ -137,7 +139,7 @@ def _read_image(path: Path, pixel_functions: PixelFunctions) -> _DecodedImage:
         pixel_scores={name: score(pixels) for name, score in pixel_functions.items()},
     )
     center = _center_crop(pixels, SHARPNESS_SIZE).copy()  # the whole image is not kept
-    return _DecodedImage(statistics, make_thumbnail(pixels), (shrink(pixels, STATISTICS_SIZE), center))
+    return _DecodedImage(statistics, (shrink(pixels, STATISTICS_SIZE), center))
 
 
 def extension_fits(name: str, extension: str) -> bool:

@@ -15,17 +15,18 @@ Images = NDArray[np.uint8]
 Values = NDArray[np.floating]
 
 
-def measure_pixels(small: Images, center: Images) -> list[dict[str, Any]]:
+def measure_pixels(small: Images, small_gray: Gray, center: Images) -> list[dict[str, Any]]:
     """Return the statistics of N images by the names of the fields of `ImageStatistics`.
 
     Args:
-        small: Shrunken images, (N, H, W, 3), for light and color.
+        small: Shrunken images, (N, H, W, 3), for color.
+        small_gray: Their luminance, (N, H, W), for light.
         center: Their centers at full resolution, (N, H, W, 3), for sharpness.
     """
     gray = to_gray(center)
     columns = {
         "colorfulness": colorfulness(small),
-        **light_statistics(to_gray(small)),
+        **light_statistics(small_gray),
         "blur": np.maximum(blur_effect(gray), blur_effect(gray.swapaxes(1, 2))),
         "high_frequency_ratio": high_frequency_ratio(gray),
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from belvedere.training.degradation import degrade
 from belvedere.training.recipes import Recipe
@@ -47,11 +47,36 @@ def full_boxes(images: Tensor) -> CropBoxes:
 
 
 def crop_resize(images: Tensor, boxes: CropBoxes, size: int, precision: torch.dtype) -> Tensor:
-    """Crop each image, (N, H, W, 3) uint8, and resize the crop, bilinear with antialiasing, as two matrix products.
+    """Crop each image, (N, H, W, 3) uint8, and resize the crop, bilinear with antialiasing.
+
+    A CPU crops at whole pixels and rounds the result to bytes; other devices do neither.
 
     Returns:
         (N, 3, size, size) of a precision, 0 to 255; a byte is exact in bfloat16.
     """
+    crop = crop_resize_each if images.device.type == "cpu" else crop_resize_batched
+    return crop(images, boxes, size, precision)
+
+
+def crop_resize_each(images: Tensor, boxes: CropBoxes, size: int, precision: torch.dtype) -> Tensor:
+    """Crop and resize as `crop_resize`, one image after another: on a CPU in half the time of matrix products."""
+    tops, bottoms = _whole_pixels(boxes.top, boxes.height, images.shape[1])
+    lefts, rights = _whole_pixels(boxes.left, boxes.width, images.shape[2])
+    pixels = torch.empty((len(images), size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    for index, (top, bottom, left, right) in enumerate(zip(tops, bottoms, lefts, rights, strict=True)):
+        pixels[index] = _resize(images[index : index + 1, top:bottom, left:right], size)[0]
+    mirrored = torch.from_numpy(boxes.mirrored)[:, None, None, None]
+    return torch.where(mirrored, pixels.flip(3), pixels).to(precision)
+
+
+def _whole_pixels(start: NDArray[np.float64], length: NDArray[np.float64], size: int) -> tuple[list[int], list[int]]:
+    """Return the first of `size` pixels in each interval, and the one behind its last; at least one pixel."""
+    first = np.minimum(np.rint(start).astype(int), size - 1)
+    return first.tolist(), np.maximum(np.rint(start + length).astype(int), first + 1).tolist()
+
+
+def crop_resize_batched(images: Tensor, boxes: CropBoxes, size: int, precision: torch.dtype) -> Tensor:
+    """Crop and resize as `crop_resize`, as two matrix products for the whole batch."""
     count, height, width, _ = images.shape
     rows = _weights(boxes.top, boxes.height, height, size, images.device).to(precision)  # (N, size, H)
     columns = _weights(boxes.left, boxes.width, width, size, images.device).to(precision)  # (N, size, W)
@@ -63,8 +88,9 @@ def crop_resize(images: Tensor, boxes: CropBoxes, size: int, precision: torch.dt
 
 
 def resize_batch(images: Tensor, size: int | None) -> Tensor:
-    """Resize (N, H, W, 3) uint8 to (N, 3, size, size) float32 as `crop_resize` does; None: to a square of H pixels."""
-    return crop_resize(images, full_boxes(images), size or images.shape[1], torch.float32)
+    """Resize (N, H, W, 3) uint8 to (N, 3, size, size) float32, bilinear with antialiasing; None: to H x H pixels."""
+    # The kernels of other devices take no bytes.
+    return _resize(images if images.device.type == "cpu" else images.float(), size or images.shape[1]).float()
 
 
 def fit_whole(images: Tensor, size: int) -> Tensor:
@@ -72,6 +98,11 @@ def fit_whole(images: Tensor, size: int) -> Tensor:
     if images.shape[1] == size:
         return images.permute(0, 3, 1, 2).float()
     return resize_batch(images, size)
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    """Resize (N, H, W, 3) to (N, 3, size, size), of the same type."""
+    return nn.functional.interpolate(images.permute(0, 3, 1, 2), (size, size), mode="bilinear", antialias=True)
 
 
 def _weights(

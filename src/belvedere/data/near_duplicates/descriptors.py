@@ -6,13 +6,10 @@ are computed from the thumbnail by two matrix products; no file is read again.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-
-from belvedere.images.gray import to_gray
-from belvedere.images.resize import resize_image
-from belvedere.types.model import Preprocess
 
 THUMBNAIL_SIZE = 32  # pixels
 NUM_FREQUENCIES = 8  # in each direction
@@ -46,10 +43,22 @@ VIEWS = (
 )
 
 
-def make_thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the grayscale thumbnail, (32, 32), of RGB pixels, (H, W, 3)."""
-    small = resize_image(pixels, Preprocess(THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-    return to_gray(small).round().astype(np.uint8)
+def make_thumbnails(images: Floats) -> NDArray[np.uint8]:
+    """Return thumbnails, (N, 32, 32), of grayscale images, (N, H, W), bilinear with antialiasing."""
+    down, across = (_resizing_matrix(length) for length in images.shape[1:])
+    thumbnails: NDArray[np.uint8] = (down @ images @ across.T).round().astype(np.uint8)
+    return thumbnails
+
+
+@lru_cache(maxsize=256)
+def _resizing_matrix(length: int) -> Floats:
+    """Return the weights of the pixels of one direction, (32, length): Pillow's triangles."""
+    scale = length / THUMBNAIL_SIZE
+    centers = (np.arange(THUMBNAIL_SIZE)[:, None] + 0.5) * scale
+    distances = np.abs(np.arange(length) + 0.5 - centers) / max(scale, 1)
+    weights = np.maximum(1 - distances, 0)
+    matrix: Floats = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return matrix
 
 
 def describe(thumbnails: NDArray[np.uint8], view: View = WHOLE) -> Floats:

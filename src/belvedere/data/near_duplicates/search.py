@@ -7,7 +7,7 @@ three rounds; the rest are read again and aligned at twice the size. Those that 
 import itertools
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -191,19 +191,18 @@ def confirm(
 
 def find_candidates(thumbnails: CachedArray, progress: Progress) -> Candidates:
     """Find pairs with similar descriptors in any view, each pair once, in its most similar view."""
+    chunks = [np.array(rows) for rows in batched(range(len(thumbnails)), DESCRIBE_CHUNK)]
     with progress.task("Searching duplicates", len(thumbnails) * (1 + len(VIEWS))) as task:
-        index = InvertedFileIndex(np.concatenate([describe(chunk) for chunk in _chunks(thumbnails, task)]))
+        index = InvertedFileIndex(_describe_all(thumbnails, chunks, task))
         found = []
-        for number, view in enumerate(VIEWS):
-            start = 0
-            for chunk in _chunks(thumbnails, task):
-                own = np.arange(start, start + len(chunk))
-                queries, seconds, cosines = index.search(describe(chunk, view), own, MAX_NEIGHBORS, MIN_COSINE)
-                rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
-                kept = (rank < NUM_NEIGHBORS) | (cosines >= CROWDED_COSINE)
-                queries, seconds, cosines = queries[kept], seconds[kept], cosines[kept]
-                found.append((own[queries], seconds, np.full(len(queries), number), cosines))
-                start += len(chunk)
+        searches = list(itertools.product(range(len(VIEWS)), chunks))
+        for (_, rows), pairs in zip(
+            searches,
+            parallel_map(lambda search: _search_view(index, thumbnails, *search), searches, 2 * num_usable_cpus()),
+            strict=True,
+        ):
+            found.append(pairs)
+            task.advance(len(rows))
     firsts, seconds, views, cosines = (np.concatenate(columns) for columns in zip(*found, strict=True))
     nearest_first = np.argsort(-cosines, kind="stable")
     keys = np.minimum(firsts, seconds) * len(thumbnails) + np.maximum(firsts, seconds)
@@ -211,11 +210,25 @@ def find_candidates(thumbnails: CachedArray, progress: Progress) -> Candidates:
     return Candidates(firsts, seconds, views, cosines).select(nearest_first[first_found])
 
 
-def _chunks(thumbnails: CachedArray, task: Task) -> Iterable[NDArray[np.uint8]]:
-    for start in range(0, len(thumbnails), DESCRIBE_CHUNK):
-        chunk = thumbnails[np.arange(start, min(start + DESCRIBE_CHUNK, len(thumbnails)))]
-        yield chunk
-        task.advance(len(chunk))
+def _describe_all(thumbnails: CachedArray, chunks: Sequence[Rows], task: Task) -> Floats:
+    descriptors = []
+    for rows in chunks:
+        descriptors.append(describe(thumbnails[rows]))
+        task.advance(len(rows))
+    return np.concatenate(descriptors)
+
+
+def _search_view(
+    index: InvertedFileIndex, thumbnails: CachedArray, number: int, rows: Rows
+) -> tuple[Rows, Rows, Rows, Floats]:
+    """Return the columns of `Candidates` for one view of some images."""
+    with _read_lock:
+        chunk = thumbnails[rows]
+    queries, seconds, cosines = index.search(describe(chunk, VIEWS[number]), rows, MAX_NEIGHBORS, MIN_COSINE)
+    rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
+    kept = (rank < NUM_NEIGHBORS) | (cosines >= CROWDED_COSINE)
+    queries, seconds, cosines = queries[kept], seconds[kept], cosines[kept]
+    return rows[queries], seconds, np.full(len(queries), number), cosines
 
 
 def _compare_thumbnails(pairs: Candidates, thumbnails: CachedArray, task: Task) -> tuple[Candidates, Floats]:
@@ -267,7 +280,7 @@ def _shifted_similarity(first: Floats, second: Floats) -> Floats:
 
 
 def _view_windows(pairs: Candidates) -> Floats:
-    return np.array([VIEWS[view].window for view in pairs.views], np.float32).reshape(-1, 4)
+    return np.array([view.window for view in VIEWS], np.float32)[pairs.views]
 
 
 def _align_coarsely(

@@ -86,17 +86,21 @@ def shifted_correlation(first: Floats, second: Floats) -> Floats:
     """Return the highest correlation, (n,), of images with mean 0, (n, s, s), over the shifts of one of them."""
     if not len(first):
         return np.empty(0, np.float32)
-    ones = _transform(np.ones_like(first[:1]))
-    product = _correlate(_transform(first), _transform(second))
-    power = _correlate(_transform(first**2), ones) * _correlate(ones, _transform(second**2))  # of the overlap
-    correlation: Floats = (product / np.sqrt(np.maximum(power, 1e-12))).max((1, 2)).astype(np.float32)
-    return correlation
+    product = np.fft.irfft2(_transform(first) * _transform(second).conj(), (_FFT_SIZE, _FFT_SIZE))
+    power = _overlap_sums(first**2, _SHIFTS) * _overlap_sums(second**2, -_SHIFTS)
+    correlation = product[:, _SHIFTS][:, :, _SHIFTS] / np.sqrt(np.maximum(power, 1e-12))
+    highest: Floats = correlation.max((1, 2)).astype(np.float32)
+    return highest
 
 
 def _transform(images: Floats) -> NDArray[np.complex128]:
     return np.fft.rfft2(images, (_FFT_SIZE, _FFT_SIZE))
 
 
-def _correlate(first: NDArray[np.complex128], second: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Return the sums of products over the overlap at each shift, (n, 11, 11)."""
-    return np.fft.irfft2(first * second.conj(), (_FFT_SIZE, _FFT_SIZE))[:, _SHIFTS][:, :, _SHIFTS]
+def _overlap_sums(images: Floats, shifts: NDArray[np.int_]) -> Floats:
+    """Return the sums of images, (n, s, s), over their overlap with another one at each shift, (n, 11, 11)."""
+    size = images.shape[1]
+    position, shift = np.arange(size), shifts[:, None]
+    overlaps = ((position >= shift) & (position < size + shift)).astype(np.float32)  # (11, s)
+    sums: Floats = overlaps @ images @ overlaps.T
+    return sums
