@@ -26,7 +26,7 @@ OWNERS = {  # library -> the packages or modules that may import it
     "fastapi": {"reviewing", "serving", "runtime.environment"},  # the last one for a type
     "uvicorn": {"reviewing", "serving", "runtime.http"},
     "filelock": {"data", "training"},
-    "threadpoolctl": {"auditing.audit"},
+    "threadpoolctl": {"runtime.blas"},
     "typer": {"cli"},
     "pandas": {"inference.predictions"},
     "openpyxl": {"data.binary_tables"},

@@ -19,14 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import belvedere
+from belvedere.auditing import audit as audit_module
 from belvedere.auditing.duplicates.groups import NEAR_DUPLICATE
 from belvedere.auditing.image_statistics import ImageStatistics, read_statistics
 from belvedere.auditing.label_checks import assign_folds
 from belvedere.auditing.out_of_fold import check_model
 from belvedere.auditing.output import COLUMNS
 from belvedere.data.hashing import HashedSamples, hash_samples
+from belvedere.data.near_duplicates.search import DuplicatePair
 from belvedere.errors import (
     DatasetError,
     InvalidModelError,
@@ -220,6 +223,23 @@ except belvedere.MissingDependencyError as error:
     first, second = done.stdout.splitlines()
     assert first.startswith("30 '' Labels were not checked")
     assert "pip install 'belvedere[train]'" in second
+
+
+def test_images_are_read_with_one_thread_of_blas(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def record(*_: object) -> list[DuplicatePair]:
+        found.append(num_blas_threads())
+        return []
+
+    monkeypatch.setattr(audit_module, "find_near_duplicates", record)
+    with threadpool_limits(2, "blas"):
+        belvedere.audit(data, label_issues=False)
+        assert (found, num_blas_threads()) == ([{1}], {2})
+
+
+def num_blas_threads() -> set[int]:
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
 
 
 @pytest.mark.parametrize(

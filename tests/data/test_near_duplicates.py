@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from belvedere.auditing.image_statistics import read_statistics
 from belvedere.data.array_cache import CachedArray
 from belvedere.data.near_duplicates import search
 from belvedere.data.near_duplicates.confirmation import (
@@ -20,9 +21,8 @@ from belvedere.data.near_duplicates.confirmation import (
 )
 from belvedere.data.near_duplicates.descriptors import WHOLE, make_thumbnails
 from belvedere.data.near_duplicates.search import Candidates, find_near_duplicates
-from belvedere.images.decode import read_image
 from belvedere.images.gray import to_gray
-from belvedere.images.resize import resize_image, shrink
+from belvedere.images.resize import resize_image
 from belvedere.runtime.progress import Progress
 from belvedere.types.model import Preprocess
 from textures import draw_texture
@@ -41,7 +41,7 @@ def draw_page(seed: int) -> Image.Image:
 
 
 def read_thumbnails(paths: list[Path]) -> NDArray[np.uint8]:
-    return np.concatenate([make_thumbnails(to_gray(shrink(read_image(path), 128))[None]) for path in paths])
+    return np.stack([thumbnail for _, thumbnail in read_statistics(paths)])
 
 
 def mismatch(first: Image.Image, second: Image.Image, *, mirrored: bool = False) -> float:

@@ -1,6 +1,8 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
@@ -64,3 +66,15 @@ def test_correlation_is_that_of_the_overlap() -> None:
     assert (shifted_correlation(first, second) > 0.85).all()
     assert (shifted_correlation(first, np.roll(second, 1, 0)) < 0.3).all()
     np.testing.assert_allclose(shifted_correlation(first, first), 1, atol=1e-5)
+
+
+def test_correlation_is_the_highest_of_all_shifts_computed_one_by_one() -> None:
+    first, second = (high_pass(np.random.default_rng(seed).random((2, 32, 32), np.float32)) for seed in (1, 2))
+    shifts = range(-5, 6)
+    for one, other, found in zip(first, second, shifted_correlation(first, second), strict=True):
+        values = []
+        for down, across in itertools.product(shifts, shifts):
+            a = one[max(0, down) : 32 + down, max(0, across) : 32 + across]
+            b = other[max(0, -down) : 32 - down, max(0, -across) : 32 - across]
+            values.append((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
+        assert found == pytest.approx(max(values), abs=1e-5)

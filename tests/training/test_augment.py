@@ -14,10 +14,12 @@ from belvedere.training.augment import (
     MEAN,
     CropBoxes,
     augment,
+    crop_resize,
     crop_resize_batched,
     crop_resize_each,
     full_boxes,
     mixup_or_cutmix,
+    resize,
     resize_batch,
     sample_crops,
 )
@@ -60,10 +62,21 @@ def test_the_whole_picture_is_scaled_as_pillow_does(height: int, width: int, sid
     boxes = whole(3, height, width)
     found, exact = (crop(images, boxes, side, torch.float32) for crop in (crop_resize_each, crop_resize_batched))
     assert torch.equal(resize_batch(images, side), found)
+    assert torch.allclose(resize(images.float(), side), exact, atol=0.02)  # as on a GPU
     assert found.shape == exact.shape == (3, 3, side, side)
     for picture, scaled, unrounded in zip(images, found, exact, strict=True):
         assert np.abs(by_pillow(picture, side) - unrounded.numpy()).max() < 0.02
         assert np.abs(by_pillow(picture, side) - scaled.numpy()).max() < 1.5  # rows and columns are each rounded
+
+
+@pytest.mark.parametrize(("num_threads", "expected"), [(4, crop_resize_each), (5, crop_resize_batched)])
+def test_crops_are_resized_one_by_one_with_few_threads(
+    num_threads: int, expected: Crop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    images, box = pictures(2, 40, 60), box_at(6.5, 12.25, 24, 32, [False, True])
+    found = crop_resize(images, box, 16, torch.float32)
+    assert torch.equal(found, expected(images, box, 16, torch.float32))
 
 
 @CROP_FUNCTIONS

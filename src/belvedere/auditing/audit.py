@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from belvedere.auditing.checks import priorities, summarize
 from belvedere.auditing.class_checks import check_classes
@@ -28,6 +27,7 @@ from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE
 from belvedere.data.near_duplicates.search import find_near_duplicates
 from belvedere.errors import UsageError
 from belvedere.inference.model import Model
+from belvedere.runtime.blas import single_blas_thread
 from belvedere.runtime.dependencies import require
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.progress import Progress, choose_progress
@@ -105,8 +105,8 @@ def _audit(
     seed: int,
     progress: Progress,
 ) -> Audit:
-    # Threads of ours multiply small matrices; BLAS threads on top of them would wait for each other.
-    with progress.stage("read"), threadpool_limits(1, "blas"):
+    # The threads of the audit multiply small matrices. Threads of BLAS would compete with them for the cores.
+    with progress.stage("read"), single_blas_thread:
         statistics, groups = _read_images(dataset.samples, near_duplicates, progress)
     layouts = [
         group

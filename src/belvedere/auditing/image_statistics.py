@@ -1,6 +1,7 @@
 """Statistics of single images, from one reading of each file."""
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,10 +109,11 @@ def _read_chunk(paths: Sequence[Path], pixel_functions: PixelFunctions) -> list[
             small, center = image.pixels
             by_shape[small.shape, center.shape].append((row, small, center))
     for same_shape in by_shape.values():
-        rows, small, center = map(np.stack, zip(*same_shape, strict=True))
+        rows, smalls, centers = zip(*same_shape, strict=True)
+        small, center = np.stack(smalls), np.stack(centers)
         gray = to_gray(small)
-        thumbnails[rows] = make_thumbnails(gray)
-        for row, measured in zip(rows.tolist(), measure_pixels(small, gray, center), strict=True):
+        thumbnails[list(rows)] = make_thumbnails(gray)
+        for row, measured in zip(rows, measure_pixels(small, gray, center), strict=True):
             statistics[row] = replace(statistics[row], **measured)
     return list(zip(statistics, thumbnails, strict=True))
 
@@ -139,7 +141,10 @@ def _read_image(path: Path, pixel_functions: PixelFunctions) -> _DecodedImage:
         pixel_scores={name: score(pixels) for name, score in pixel_functions.items()},
     )
     center = _center_crop(pixels, SHARPNESS_SIZE).copy()  # the whole image is not kept
-    return _DecodedImage(statistics, (shrink(pixels, STATISTICS_SIZE), center))
+    height, width = pixels.shape[:2]
+    # The shorter side keeps the pixels of a thumbnail.
+    size = max(STATISTICS_SIZE, math.ceil(THUMBNAIL_SIZE * max(height, width) / min(height, width)))
+    return _DecodedImage(statistics, (shrink(pixels, size), center))
 
 
 def extension_fits(name: str, extension: str) -> bool:

@@ -37,6 +37,7 @@ from belvedere.types.model import Preprocess
 
 UNLABELED = ""  # instead of a class name
 BACKBONE = "features.backbone.model."  # prefix of a backbone's weights
+CROPS_VERSION = 2  # of cached predictions: how crops are resized
 MAX_TEACHER_FRACTION = 0.5  # of the time left, for the predictions of the teacher
 
 
@@ -140,7 +141,7 @@ class TeacherCropEmbedder:
         teacher, recipe = self.teacher, self.teacher.recipe
         crops = "-".join(map(repr, (self.num_crops, *recipe.crop_scale, *recipe.crop_ratio)))
         kind = "crop-embeddings" if teacher.embedding_dim else "crops"
-        return f"{kind}-{teacher.sha256[:16]}-{crops}-{teacher.image_size}-{teacher.device.key}"
+        return f"{kind}-v{CROPS_VERSION}-{teacher.sha256[:16]}-{crops}-{teacher.image_size}-{teacher.device.key}"
 
     @property
     def embedding_dim(self) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from belvedere.data.sampling import evenly_spaced
 from belvedere.inference.tags import multi_hot
-from belvedere.training.augment import fit_whole
+from belvedere.training.augment import resize_batch
 from belvedere.training.data_loader import DataLoader
 from belvedere.training.device import Device, Runtime
 from belvedere.training.networks.registry import Network
@@ -53,7 +53,7 @@ def predict_held_out(network: Network, data: TrainingData, runtime: Runtime) -> 
     def run(loader: DataLoader, rows: NDArray[np.intp], map_rows: NDArray[np.intp] = NO_ROWS) -> NetworkOutputs:
         parts = np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
         batches = (
-            (fit_whole(loader.load_batch(part)[0], size), np.flatnonzero(np.isin(part, map_rows))) for part in parts
+            (resize_batch(loader.load_batch(part)[0], size), np.flatnonzero(np.isin(part, map_rows))) for part in parts
         )
         return run_network(network, batches, runtime.device)
 

@@ -19,7 +19,7 @@ CELL_SIZE = 1.5  # in square roots of N
 NUM_PROBES = 6  # nearest cells that are searched
 NUM_TRAINING = 20_000  # vectors for k-means
 NUM_ITERATIONS = 8
-CHUNK_SIZE = 4096
+CHUNK_SIZE = 1024  # queries
 
 
 class InvertedFileIndex:
