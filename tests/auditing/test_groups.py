@@ -199,3 +199,10 @@ def test_images_are_measured_alike_alone_and_in_a_chunk(tmp_path: Path) -> None:
         for field in fields(ImageStatistics):
             value, expected = getattr(one, field.name), getattr(other, field.name)
             assert value == (pytest.approx(expected, rel=1e-5) if isinstance(value, float) else expected)
+
+
+def test_the_thumbnail_of_a_strip_keeps_the_detail_of_its_shorter_side(tmp_path: Path) -> None:
+    rows = np.where(np.arange(200) // 10 % 2, 200, 50).astype(np.uint8)  # 20 bars
+    Image.fromarray(np.broadcast_to(rows[:, None, None], (200, 2000, 3)).copy()).save(tmp_path / "strip.png")
+    [(_, thumbnail)] = read_statistics([tmp_path / "strip.png"])
+    assert thumbnail.std(0).min() > 20  # 8 if the shorter side had 13 pixels

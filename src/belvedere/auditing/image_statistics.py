@@ -25,6 +25,7 @@ from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
 
 STATISTICS_SIZE = 128  # longer side for light, color and thumbnail, pixels
+MAX_STATISTICS_SIZE = 512  # that of a strip, whose shorter side keeps the pixels of a thumbnail
 SHARPNESS_SIZE = 256  # center crop at full resolution, pixels
 CHUNK_SIZE = 16  # images a thread reads, and measures together
 _EXTENSIONS = {
@@ -141,9 +142,8 @@ def _read_image(path: Path, pixel_functions: PixelFunctions) -> _DecodedImage:
         pixel_scores={name: score(pixels) for name, score in pixel_functions.items()},
     )
     center = _center_crop(pixels, SHARPNESS_SIZE).copy()  # the whole image is not kept
-    height, width = pixels.shape[:2]
-    # The shorter side keeps the pixels of a thumbnail.
-    size = max(STATISTICS_SIZE, math.ceil(THUMBNAIL_SIZE * max(height, width) / min(height, width)))
+    longer, shorter = max(pixels.shape[:2]), min(pixels.shape[:2])
+    size = min(max(STATISTICS_SIZE, math.ceil(THUMBNAIL_SIZE * longer / shorter)), MAX_STATISTICS_SIZE)
     return _DecodedImage(statistics, (shrink(pixels, size), center))
 
 
