@@ -17,13 +17,13 @@ from belvedere.training.augment import (
     crop_resize,
     crop_resize_batched,
     crop_resize_each,
-    full_boxes,
     mixup_or_cutmix,
     resize,
     resize_batch,
     sample_crops,
 )
 from belvedere.training.recipes import RECIPES, Recipe
+from crop_boxes import full_boxes
 
 PLAIN = replace(RECIPES["quick"], crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), alternating_flip=False)
 CROPS = replace(PLAIN, crop_scale=(0.1, 1.0), crop_ratio=(0.5, 2.0))
@@ -32,11 +32,6 @@ ALL = replace(CROPS, color_jitter=0.3, cutout_prob=0.5)
 
 def pictures(count: int, height: int, width: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, height, width, 3)).astype(np.uint8))
-
-
-def whole(count: int, height: int, width: int, mirrored: bool = False) -> CropBoxes:
-    zeros = np.zeros(count)
-    return CropBoxes(zeros, zeros, zeros + height, zeros + width, np.full(count, mirrored))
 
 
 def box_at(top: float, left: float, height: float, width: float, mirrored: list[bool]) -> CropBoxes:
@@ -59,7 +54,7 @@ Crop = Callable[[Tensor, CropBoxes, int, torch.dtype], Tensor]
 @pytest.mark.parametrize(("height", "width", "side"), [(48, 48, 32), (40, 70, 16), (20, 20, 48), (150, 150, 64)])
 def test_the_whole_picture_is_scaled_as_pillow_does(height: int, width: int, side: int) -> None:
     images = pictures(3, height, width)
-    boxes = whole(3, height, width)
+    boxes = full_boxes(images)
     found, exact = (crop(images, boxes, side, torch.float32) for crop in (crop_resize_each, crop_resize_batched))
     assert torch.equal(resize_batch(images, side), found)
     assert torch.allclose(resize(images.float(), side), exact, atol=0.02)  # as on a GPU
@@ -117,7 +112,7 @@ def test_mirrored_is_the_mirror_image_and_of_the_chosen_only(crop: Crop) -> None
 @CROP_FUNCTIONS
 def test_bytes_are_exact_in_bfloat16(crop: Crop) -> None:
     images = pictures(2, 32, 32)
-    found = crop(images, whole(2, 32, 32), 32, torch.bfloat16)
+    found = crop(images, full_boxes(images), 32, torch.bfloat16)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found.float(), images.permute(0, 3, 1, 2).float())
 

@@ -13,7 +13,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from belvedere.training.augment import full_boxes
 from belvedere.training.checkpoint import State
 from belvedere.training.custom_augment import Augment
 from belvedere.training.data_loader import ArrayDataset, DataLoader, SoftTargets
@@ -28,6 +27,7 @@ from belvedere.training.recipe_config import to_toml
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import plan_batches
 from belvedere.types.model import Preprocess
+from crop_boxes import full_boxes
 
 
 class MetaDevice(Device):

@@ -21,7 +21,7 @@ from belvedere.inference.model import load_model
 from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.runtime.progress import Progress
 from belvedere.training import distillation
-from belvedere.training.augment import CropBoxes, full_boxes
+from belvedere.training.augment import CropBoxes
 from belvedere.training.data_loader import ArrayDataset, DataLoader, SoftTargetBatch, SoftTargets
 from belvedere.training.device import Device, Runtime
 from belvedere.training.distillation import Teacher, TeacherCropEmbedder, list_unlabeled, load_teacher
@@ -36,6 +36,7 @@ from belvedere.training.weight_interpolation import interpolate_weights
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
 from conftest import write_image
+from crop_boxes import full_boxes
 
 CPU = Device(torch.device("cpu"), torch.float32)
 NAMES = ("blue", "green", "red")

@@ -41,13 +41,6 @@ def sample_crops(
     return CropBoxes(top, left, rows, columns, mirrored)
 
 
-def full_boxes(images: Tensor) -> CropBoxes:
-    """Return boxes that contain all of each image, (N, H, W, 3)."""
-    count, height, width, _ = images.shape
-    zeros = np.zeros(count)
-    return CropBoxes(zeros, zeros, np.full(count, height), np.full(count, width), np.zeros(count, bool))
-
-
 def crop_resize(images: Tensor, boxes: CropBoxes, size: int, precision: torch.dtype) -> Tensor:
     """Crop each image, (N, H, W, 3) uint8, and resize the crop, bilinear with antialiasing.
 
