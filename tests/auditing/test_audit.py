@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 import belvedere
 from belvedere.auditing import audit as audit_module
@@ -45,6 +45,7 @@ from belvedere.training import cross_validation
 from belvedere.training.recipes import RECIPES
 from belvedere.types.audit import Audit, AuditNetwork, DuplicateGroup
 from belvedere.types.data import Sample
+from blas_threads import num_blas_threads
 from textures import draw_texture
 
 EACH = 12  # images of a class
@@ -236,10 +237,6 @@ def test_images_are_read_with_one_thread_of_blas(data: Path, monkeypatch: pytest
     with threadpool_limits(2, "blas"):
         belvedere.audit(data, label_issues=False)
         assert (found, num_blas_threads()) == ([{1}], {2})
-
-
-def num_blas_threads() -> set[int]:
-    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
 
 
 @pytest.mark.parametrize(

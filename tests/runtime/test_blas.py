@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from belvedere.runtime.blas import SingleBlasThread
-
-
-def num_threads() -> set[int]:
-    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+from blas_threads import num_blas_threads
 
 
 def test_blocks_that_overlap_share_the_limit() -> None:
@@ -17,15 +14,15 @@ def test_blocks_that_overlap_share_the_limit() -> None:
     with threadpool_limits(2, "blas"):
         first.__enter__()
         second.__enter__()
-        assert num_threads() == {1}
+        assert num_blas_threads() == {1}
         first.__exit__(None, None, None)
-        assert num_threads() == {1}  # the second block is still running
+        assert num_blas_threads() == {1}  # the second block is still running
         second.__exit__(None, None, None)
-        assert num_threads() == {2}
+        assert num_blas_threads() == {2}
 
 
 def test_an_error_restores_the_limit() -> None:
     with threadpool_limits(2, "blas"):
         with pytest.raises(ZeroDivisionError), SingleBlasThread():
             raise ZeroDivisionError
-        assert num_threads() == {2}
+        assert num_blas_threads() == {2}
