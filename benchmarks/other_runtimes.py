@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from belvedere import export
-from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.decode import DecodedImage
+from belvedere.images.inputs import read_inputs
 from belvedere.images.listing import iter_images
 from belvedere.inference.model import load_model
 

@@ -21,7 +21,8 @@ from belvedere.data.dataset import load_dataset
 from belvedere.demo.scenes.drawing import CLASS_NAMES
 from belvedere.demo.scenes.scenes import draw_fjord, draw_scene
 from belvedere.evaluation.metrics import average_precision, tag_metrics
-from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.decode import DecodedImage
+from belvedere.images.inputs import read_inputs
 from belvedere.images.listing import list_images
 from belvedere.images.resize import resize_image
 from belvedere.inference.model import Model, load_model

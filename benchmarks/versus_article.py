@@ -3,12 +3,12 @@
 python benchmarks/versus_article.py DATA --peer article_keras.py --peer-python PYTHON
     [--recipes quick:5,standard:3] [--weights FILE] [--level 0.87] [--peer-epochs 30] [--until-level]
 
-DATA has train/ and test/. The number after a recipe is its number of seeds. Each of our runs starts cold: a new
-process, an empty cache. Its time ends when model.onnx is written; it reaches the level if the test accuracy of that
-model does. The article's program measures itself on the test images after every epoch, and its time ends at the first
-epoch that reaches the level. `--until-level` stops it there, otherwise after `--peer-epochs`. Prediction is from test
-files to probabilities with a loaded model, the better of two. Peak memory is the peak resident set size of the
-training.
+DATA has train/ and test/. The number after a recipe is its number of seeds; `quick+FILE.toml` changes a recipe by a
+file, as `--config` does. Each of our runs starts cold: a new process, an empty cache. Its time ends when model.onnx is
+written; it reaches the level if the test accuracy of that model does. The article's program measures itself on the test
+images after every epoch, and its time ends at the first epoch that reaches the level. `--until-level` stops it there,
+otherwise after `--peer-epochs`. Prediction is from test files to probabilities with a loaded model, the better of two.
+Peak memory is the peak resident set size of the training.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def follow(
 
 
 def measure_ours(data: Path, recipe: str, seed: int, level: float, weights: Path | None) -> Measured:
-    """Train by one recipe, cold, and predict."""
+    """Train by one recipe, cold, and predict; `recipe` may be "NAME+FILE", with a file that changes it."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         written: list[float] = []
@@ -106,8 +106,11 @@ def measure_ours(data: Path, recipe: str, seed: int, level: float, weights: Path
                 written.append(seconds)
             return False
 
-        command = [sys.executable, "-m", "belvedere", "train", str(data), "--recipe", recipe, "--seed", str(seed)]
-        if weights is not None and recipe in PRETRAINED:
+        name, _, config = recipe.partition("+")
+        command = [sys.executable, "-m", "belvedere", "train", str(data), "--recipe", name, "--seed", str(seed)]
+        if config:
+            command += ["--config", config]
+        if weights is not None and name in PRETRAINED:
             command += ["--weights", str(weights)]
         environment = os.environ | {"BELVEDERE_CACHE": str(Path(folder) / "cache")}
         seconds, peak, _ = follow([*command, "--out", str(run)], environment, watch)

@@ -21,7 +21,8 @@ import belvedere
 from belvedere.data.dataset import Dataset
 from belvedere.data.sampling import evenly_spaced
 from belvedere.evaluation.evaluate import evaluate
-from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.decode import DecodedImage
+from belvedere.images.inputs import read_inputs
 from belvedere.inference.model import Model
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.model_paths import BUNDLED, MODEL_NAME

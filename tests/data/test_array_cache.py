@@ -48,9 +48,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
     decode = image_cache.read_verified
 
-    def watched(key: str, path: Path, preprocess: Preprocess, **options: bool) -> object:
+    def watched(key: str, path: Path, sizes: list[Preprocess], **options: bool) -> object:
         seen.append(path)
-        return decode(key, path, preprocess, **options)
+        return decode(key, path, sizes, **options)
 
     monkeypatch.setattr(image_cache, "read_verified", watched)
     return seen
@@ -130,6 +130,28 @@ def test_another_rule_of_reading_is_another_store(
     assert_right(read(photos), photos)
     assert sorted(decoded) == photos
     assert len(list_caches()) == 4
+
+
+def test_other_sizes_are_cached_too(photos: list[Path], decoded: list[Path]) -> None:
+    photos[0] = photos[0].with_suffix(".jpg")
+    noise = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photos[0])  # at a reduced scale it would have other pixels
+    unreadable = photos[0].with_name("none.png")
+    unreadable.write_bytes(b"no image")
+    larger, wider = Preprocess(12, 12), Preprocess(8, 20, "letterbox")
+    read(photos[3:], larger)
+    decoded.clear()
+    sizes = [(contents_of([*photos[1:], unreadable]), larger), (contents_of(photos[:2]), wider)]
+    contents = contents_of([*photos[:4], unreadable])
+    assert_right(read_image_array(contents, SIZE, Progress(), draft=True, other_sizes=sizes), photos[:4])
+    assert sorted(decoded) == sorted([*photos[:4], unreadable])
+    decoded.clear()
+    assert_right(read(photos[1:], larger), photos[1:], larger)
+    assert_right(read(photos[:2], wider), photos[:2], wider)
+    assert_right(read(photos[:4]), photos[:4])
+    assert decoded == []
+    assert_right(read(photos, larger), photos, larger)
+    assert decoded == photos[:1]
 
 
 def test_identical_files_are_decoded_and_kept_once(photos: list[Path], decoded: list[Path]) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from belvedere.data.dataset import load_dataset
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
 from belvedere.evaluation.run_folder import read_predictions
-from belvedere.images.decode import read_inputs
+from belvedere.images.inputs import read_inputs
 from belvedere.images.listing import list_images
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import Model

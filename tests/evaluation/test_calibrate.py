@@ -21,7 +21,7 @@ from belvedere.data.splits import NUM_FOLDS
 from belvedere.errors import CalibrationError, DatasetError, OutputExistsError, UnknownNameError, UsageError
 from belvedere.evaluation.evaluate import evaluate
 from belvedere.evaluation.report.sinks import Heatmaps
-from belvedere.images.decode import read_inputs
+from belvedere.images.inputs import read_inputs
 from belvedere.inference.batch import predict_files
 from belvedere.inference.model import load_model
 from belvedere.inference.model_card import replace_metadata

@@ -26,7 +26,6 @@ from belvedere.images.limits import MAX_PIXELS
 from belvedere.images.listing import list_images
 from belvedere.images.pixels import to_rgb
 from belvedere.images.resize import PADDING, letterbox_region, resize_image
-from belvedere.runtime.parallel import PREFETCH
 from belvedere.types.model import Preprocess
 
 READABLE = odd_files.readable_files()
@@ -492,26 +491,6 @@ def test_read_input_is_read_and_fit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoded.pixels, resize_image(decode.read_image(path), preprocess))
     with pytest.raises(InvalidImageError):
         decode.read_input(UNREADABLE["empty.jpg"], preprocess)
-
-
-def test_read_inputs_keeps_order_and_takes_what_it_needs() -> None:
-    groups = PREFETCH  # three images in each: far more than are read ahead
-    taken = []
-
-    def sources() -> list[bytes]:
-        return [READABLE["rgba.png"], UNREADABLE["empty.jpg"], READABLE["animated.gif"]] * groups
-
-    def watched() -> object:
-        for source in sources():
-            taken.append(source)
-            yield source
-
-    answers = decode.read_inputs(watched(), Preprocess(8, 8))  # type: ignore[arg-type]
-    first = next(answers)
-    assert isinstance(first, decode.DecodedImage)
-    assert len(taken) <= PREFETCH + 1
-    rest = list(answers)
-    assert [isinstance(answer, InvalidImageError) for answer in (first, *rest)] == [False, True, False] * groups
 
 
 # Listing

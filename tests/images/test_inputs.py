@@ -4,7 +4,7 @@ import array
 import io
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import belvedere
-from belvedere.errors import UnsupportedInputError, UsageError
-from belvedere.images.inputs import MAX_NAME_BYTES, read_paths, to_sources
+import odd_files
+from belvedere.errors import InvalidImageError, UnsupportedInputError, UsageError
+from belvedere.images.decode import DecodedImage
+from belvedere.images.inputs import MAX_NAME_BYTES, read_inputs, read_paths, to_sources
 from belvedere.inference.model import Model
+from belvedere.runtime.parallel import PREFETCH
+from belvedere.types.model import Preprocess
 from conftest import make_pixels, write_image
 
 
@@ -336,3 +340,20 @@ def test_an_image_is_no_list_of_names(kind: str, separator: bytes) -> None:
 def test_what_is_no_list_of_names_is_refused(content: bytes) -> None:
     with pytest.raises(UsageError, match="stdin"):
         list(read_paths(io.BytesIO(content)))
+
+
+def test_inputs_keep_their_order_and_are_read_as_needed() -> None:
+    image, empty = (odd_files.readable_files()["rgba.png"], odd_files.unreadable_files()["empty.jpg"])
+    taken = []
+
+    def sources() -> Iterator[bytes]:
+        for source in [image, empty, image] * PREFETCH:  # far more than are read ahead
+            taken.append(source)
+            yield source
+
+    outcomes = read_inputs(sources(), Preprocess(8, 8))
+    first = next(outcomes)
+    assert isinstance(first, DecodedImage)
+    assert len(taken) <= PREFETCH + 1
+    failed = [isinstance(outcome, InvalidImageError) for outcome in (first, *outcomes)]
+    assert failed == [False, True, False] * PREFETCH

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from belvedere.data import image_cache
 from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.splits import DataSplit, split_dataset
+from belvedere.images.decode import DecodedImage, read_input
+from belvedere.runtime.environment import CACHE_DIR_ENV
 from belvedere.runtime.progress import Progress
+from belvedere.training.device import Runtime, choose_device
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.split_warnings import split_warnings
-from belvedere.training.training_data import NO_IMAGES
+from belvedere.training.training_data import NO_IMAGES, input_sizes, load_training_data
 from belvedere.types.data import Sample
+from belvedere.types.model import Preprocess
 
 NAMES = ("a", "b", "c")
 QUICK = RECIPES["quick"]
@@ -93,6 +98,47 @@ def test_near_duplicates_across_a_drawn_split(bursts: Path) -> None:
             held_out = {sample.name for sample in split.test + split.validation.samples}
             assert set(near[0].names) <= held_out
             assert len(near[0].names) > len(held_out) / 2
+
+
+@pytest.mark.parametrize("recipe", ["quick", "article", "probe"])
+def test_images_are_decoded_once_for_the_search_and_the_training(
+    bursts: Path, recipe: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[Path, bool]] = []
+    read = image_cache.read_verified
+
+    def watched(key: str, path: Path, sizes: Sequence[Preprocess], *, draft: bool) -> list[DecodedImage] | str:
+        decoded.append((path, draft))
+        return read(key, path, sizes, draft=draft)
+
+    monkeypatch.setenv(CACHE_DIR_ENV, str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(image_cache, "read_verified", watched)
+    dataset, chosen = load_dataset(bursts), RECIPES[recipe]
+    split = split_dataset(dataset, chosen.split_fractions, 0, Progress())
+    split_warnings(split, dataset.class_names, chosen, None, Progress())
+    is_probe = recipe == "probe"  # which caches no larger images
+    assert sorted(decoded) == sorted((sample.path, is_probe) for sample in dataset.samples)
+    if is_probe:
+        return
+    decoded.clear()
+    data = load_training_data(split, chosen, dataset.class_names, Runtime(choose_device("cpu")))
+    assert decoded == []
+    for images, samples, size in zip(
+        (data.train.images, data.validation.images),
+        (split.train.samples, split.validation.samples),
+        input_sizes(chosen),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(images[np.array([3])][0], read_input(samples[3].path, size).pixels)
+
+
+def test_groups_and_warnings_come_from_the_same_thumbnails(bursts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = load_dataset(bursts)
+    split = split_dataset(dataset, QUICK.split_fractions, 0, Progress(), group_by="near-duplicates")
+    decoded: list[Path] = []
+    monkeypatch.setattr(image_cache, "read_verified", lambda _, path, *__, **___: decoded.append(path))
+    split_warnings(split, dataset.class_names, QUICK, None, Progress())
+    assert decoded == []
 
 
 def test_given_splits_are_not_searched(bursts: Path) -> None:

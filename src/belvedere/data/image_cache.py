@@ -11,7 +11,7 @@ from belvedere.data.array_cache import ArrayCache, CachedArray, NewRow
 from belvedere.data.hashing import HashedSamples
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
-from belvedere.images.decode import DECODER_VERSION, DecodedImage, read_input
+from belvedere.images.decode import DECODER_VERSION, DecodedImage, read_resized
 from belvedere.images.limits import MAX_PIXELS, default_max_pixels
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.parallel import batched, parallel_map
@@ -40,22 +40,38 @@ class ImageArray(CachedImages):
 
 
 def read_image_array(
-    hashed: HashedSamples, preprocess: Preprocess, progress: Progress, *, draft: bool = False
+    hashed: HashedSamples,
+    preprocess: Preprocess,
+    progress: Progress,
+    *,
+    draft: bool = False,
+    other_sizes: Sequence[tuple[HashedSamples, Preprocess]] = (),
 ) -> ImageArray:
     """Decode the images that the cache lacks, and open it for all readable ones, in the given order.
 
-    An interrupted call keeps what was decoded. Several processes may fill the cache at once. With `draft`, for
-    thumbnails, large JPEGs are decoded at a reduced scale.
+    An interrupted call keeps what was decoded. Several processes may fill the cache at once.
+
+    Args:
+        hashed: The images.
+        preprocess: Their size.
+        progress: Progress display.
+        draft: Whether to decode large JPEGs at a reduced scale, for thumbnails; not with `other_sizes`.
+        other_sizes: Further images and sizes. Those images of `hashed` that are decoded are cached at these sizes, too.
 
     Raises:
         CacheError: The cache cannot be written, or the disk is full.
     """
+    draft = draft and not other_sizes
     cache = open_image_cache(preprocess, draft=draft)
     paths = {key: sample.path for key, sample in zip(hashed.hashes, hashed.samples, strict=True)}
     with progress.task("Reading", len(paths)) as task:
-        missing = cache.find_missing(paths)
+        incomplete = [_IncompleteCache(cache, preprocess, frozenset(cache.find_missing(paths)))]
+        missing = incomplete[0].missing
         task.advance(len(paths) - len(missing))
-        errors = _fill(cache, [(key, paths[key]) for key in missing], preprocess, task, draft)
+        for images, size in other_sizes:
+            other = open_image_cache(size)
+            incomplete.append(_IncompleteCache(other, size, frozenset(other.find_missing(missing & {*images.hashes}))))
+        errors = _fill(incomplete, [(key, path) for key, path in paths.items() if key in missing], task, draft)
     cached, rows = open_cached(hashed, cache, errors)
     return ImageArray(cached.samples, cached.hashes, cached.unreadable, cached.with_warnings, rows)
 
@@ -95,8 +111,17 @@ def open_image_cache(preprocess: Preprocess, *, draft: bool = False) -> ArrayCac
     return ArrayCache("images", key, (preprocess.height, preprocess.width, 3), np.uint8)
 
 
+@dataclass(frozen=True)
+class _IncompleteCache:
+    """A cache to fill."""
+
+    cache: ArrayCache
+    preprocess: Preprocess
+    missing: frozenset[str]  # hashes of the files to add
+
+
 def _fill(
-    cache: ArrayCache, files: Sequence[tuple[str, Path]], preprocess: Preprocess, task: Task, draft: bool
+    caches: Sequence[_IncompleteCache], files: Sequence[tuple[str, Path]], task: Task, draft: bool
 ) -> dict[str, str]:
     """Decode images and add them, in threads; return the reasons of the unreadable ones by hash."""
     errors: dict[str, str] = {}
@@ -104,10 +129,20 @@ def _fill(
     chunks = batched(files, min(CHUNK_SIZE, -(-len(files) // (2 * threads))))  # work for every thread
 
     def decode_and_add(chunk: list[tuple[str, Path]]) -> tuple[int, dict[str, str]]:
-        outcomes = [(key, read_verified(key, path, preprocess, draft=draft)) for key, path in chunk]
-        decoded = [(key, image) for key, image in outcomes if isinstance(image, DecodedImage)]
-        cache.add([NewRow(key, np.ascontiguousarray(image.pixels), image.warnings) for key, image in decoded])
-        return len(chunk), {key: reason for key, reason in outcomes if isinstance(reason, str)}
+        new: list[list[NewRow]] = [[] for _ in caches]
+        unreadable: dict[str, str] = {}
+        for key, path in chunk:
+            wanted = [number for number, each in enumerate(caches) if key in each.missing]
+            images = read_verified(key, path, [caches[number].preprocess for number in wanted], draft=draft)
+            if isinstance(images, str):
+                unreadable[key] = images
+                continue
+            for number, image in zip(wanted, images, strict=True):
+                new[number].append(NewRow(key, np.ascontiguousarray(image.pixels), image.warnings))
+        for each, rows in zip(caches, new, strict=True):
+            if rows:
+                each.cache.add(rows)
+        return len(chunk), unreadable
 
     for count, unreadable in parallel_map(decode_and_add, chunks, 2 * threads):
         errors |= unreadable
@@ -115,12 +150,14 @@ def _fill(
     return errors
 
 
-def read_verified(key: str, path: Path, preprocess: Preprocess, *, draft: bool = False) -> DecodedImage | str:
-    """Read an image as `read_input` if the SHA-256 of its file is still `key`; else return the reason."""
+def read_verified(
+    key: str, path: Path, preprocesses: Sequence[Preprocess], *, draft: bool = False
+) -> list[DecodedImage] | str:
+    """Read an image as `read_resized` if the SHA-256 of its file is still `key`; else return the reason."""
     try:
         content = read_content(path)
         if hashlib.sha256(content).hexdigest() != key:
             return "changed while it was read"
-        return read_input(content, preprocess, draft=draft)
+        return read_resized(content, preprocesses, draft=draft)
     except InvalidImageError as error:
         return error.reason

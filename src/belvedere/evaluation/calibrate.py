@@ -24,7 +24,7 @@ from belvedere.errors import (
     UsageError,
 )
 from belvedere.evaluation.metrics import check_labels, prediction_set_metrics, reliability, tag_metrics
-from belvedere.images.decode import read_inputs
+from belvedere.images.inputs import read_inputs
 from belvedere.inference import tags
 from belvedere.inference.model import Model, as_model
 from belvedere.inference.model_card import replace_metadata

@@ -6,7 +6,7 @@ damaged. The two JPEG decoders give the same pixels within `JPEG_AGREEMENT` leve
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,6 @@ from belvedere.images.quiet import pillow_warnings
 from belvedere.images.resize import RGB as RGB
 from belvedere.images.resize import resize_image
 from belvedere.images.tiff_layout import TiffLayout, read_layout, split
-from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess
 
@@ -162,7 +161,7 @@ def read_input(
     max_pixels: int | None = None,
     reduce: bool = True,
 ) -> DecodedImage:
-    """Read an image as a model's input, in training and in prediction.
+    """Read an image as a model's input.
 
     Args:
         source: A path, or the bytes of a file.
@@ -177,24 +176,24 @@ def read_input(
     Raises:
         InvalidImageError: As `read_image`.
     """
-    min_size = math.ceil(DRAFT_FACTOR * max(preprocess.height, preprocess.width)) if draft else 0
+    [found] = read_resized(source, (preprocess,), draft=draft, max_pixels=max_pixels, reduce=reduce)
+    return found
+
+
+def read_resized(
+    source: Path | str | bytes,
+    preprocesses: Sequence[Preprocess],
+    *,
+    draft: bool = False,
+    max_pixels: int | None = None,
+    reduce: bool = True,
+) -> list[DecodedImage]:
+    """Read an image at several sizes, as `read_input`, but decode it once."""
+    largest = max(max(each.height, each.width) for each in preprocesses)
+    min_size = math.ceil(DRAFT_FACTOR * largest) if draft else 0
     with _naming_errors(source):
         decoded = decode_image(source, max_pixels=max_pixels, min_size=min_size, reduce=reduce)
-        return DecodedImage(resize_image(decoded.pixels, preprocess), decoded.warnings)
-
-
-def read_inputs(
-    sources: Iterable[Path | str | bytes], preprocess: Preprocess
-) -> Iterator[DecodedImage | InvalidImageError]:
-    """Yield images as `read_input` or their errors, in order, on all cores, ahead of the caller, in constant memory."""
-
-    def read(source: Path | str | bytes) -> DecodedImage | InvalidImageError:
-        try:
-            return read_input(source, preprocess)
-        except InvalidImageError as error:
-            return error.detached()
-
-    return parallel_map(read, sources)
+        return [DecodedImage(resize_image(decoded.pixels, each), decoded.warnings) for each in preprocesses]
 
 
 def _decode_jpeg(content: bytes, max_pixels: int, min_size: int, reduce: bool) -> DecodedImage:

@@ -14,6 +14,7 @@ from belvedere.errors import InvalidImageError, UnsupportedInputError, UsageErro
 from belvedere.images.content import IN_MEMORY, MAX_BYTES
 from belvedere.images.decode import DecodedImage, decode_pillow, is_pillow, read_input
 from belvedere.images.resize import resize_image
+from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.model import Preprocess
 
@@ -192,6 +193,20 @@ def read_source(source: Source, preprocess: Preprocess, *, draft: bool) -> Decod
         return read_input(source, preprocess, draft=draft)
     except InvalidImageError as error:
         return error.detached()
+
+
+def read_inputs(
+    sources: Iterable[Path | str | bytes], preprocess: Preprocess
+) -> Iterator[DecodedImage | InvalidImageError]:
+    """Yield images as `read_input` or their errors, in order, on all cores, ahead of the caller, in constant memory."""
+
+    def read(source: Path | str | bytes) -> DecodedImage | InvalidImageError:
+        try:
+            return read_input(source, preprocess)
+        except InvalidImageError as error:
+            return error.detached()
+
+    return parallel_map(read, sources)
 
 
 def resize_borrowed(sources: Iterable[Source], preprocess: Preprocess) -> Iterator[Source]:

@@ -100,7 +100,8 @@ def read_embeddings(hashed: HashedSamples, embedder: Embedder, progress: Progres
     samples = dict(zip(hashed.hashes, hashed.samples, strict=True))
 
     def read(key: str) -> tuple[str, DecodedImage | str]:
-        return key, read_verified(key, samples[key].path, embedder.preprocess)
+        found = read_verified(key, samples[key].path, [embedder.preprocess])
+        return key, found if isinstance(found, str) else found[0]
 
     reasons: dict[str, str] = {}
     with progress.task("Embedding", len(samples)) as task:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from belvedere.data.dataset import Dataset
 from belvedere.errors import BelvedereError, ExportError, UsageError, find_named
 from belvedere.fetching.onnxruntime_web import read_onnxruntime_web
-from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.decode import DecodedImage
+from belvedere.images.inputs import read_inputs
 from belvedere.images.listing import iter_images
 from belvedere.inference.hub_folder import check_license, write_hub_folder
 from belvedere.inference.model import Model, as_model

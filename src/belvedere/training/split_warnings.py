@@ -10,6 +10,7 @@ from belvedere.data.splits import DataSplit
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count
 from belvedere.training.recipes import Recipe
+from belvedere.training.training_data import input_sizes
 from belvedere.types.data import DataWarning
 
 MIN_TRAINING_IMAGES = 10  # of a class
@@ -24,7 +25,7 @@ def split_warnings(
     return (
         *_small_class_warnings(split, class_names, recipe, num_folds),
         *_imbalance_warnings(split, class_names, recipe),
-        *_near_duplicate_warnings(split, num_folds, progress),
+        *_near_duplicate_warnings(split, recipe, num_folds, progress),
     )
 
 
@@ -80,8 +81,13 @@ def _imbalance_warnings(split: DataSplit, class_names: Sequence[str], recipe: Re
     return [DataWarning(message)]
 
 
-def _near_duplicate_warnings(split: DataSplit, num_folds: int | None, progress: Progress) -> list[DataWarning]:
-    """Count the images of drawn splits or folds with near duplicates on the other side."""
+def _near_duplicate_warnings(
+    split: DataSplit, recipe: Recipe, num_folds: int | None, progress: Progress
+) -> list[DataWarning]:
+    """Count the images of drawn splits or folds with near duplicates on the other side.
+
+    The decoded images are cached for the training, too.
+    """
     held_out = [images for images in (split.validation, split.hashed_test) if images.samples]
     if not num_folds and not any(sample.split in ("train", None) for each in held_out for sample in each.samples):
         return []  # named by the dataset, as the user wants them
@@ -91,7 +97,8 @@ def _near_duplicate_warnings(split: DataSplit, num_folds: int | None, progress: 
     )
     num_train = len(split.train.samples)
     sides = group_names(everything) if num_folds else [row < num_train for row in range(len(everything.samples))]
-    pairs = find_shifted_pairs(everything, progress, sides)
+    inputs = zip((split.train, split.validation), input_sizes(recipe), strict=True)
+    pairs = find_shifted_pairs(everything, progress, sides, () if recipe.linear_probe_only else tuple(inputs))
     rows = sorted({int(row) for row in pairs.ravel() if num_folds or row >= num_train})
     members = connect(len(everything.samples), pairs.tolist())
     sizes = Counter(members)

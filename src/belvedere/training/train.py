@@ -183,9 +183,11 @@ def _configure(recipe: Recipe, dataset: Dataset, options: _Options, runtime: Run
         split = _split(dataset, recipe, options, runtime.progress)
     else:
         split = split_for_folds(dataset, recipe, options.seed, runtime.progress, options.groups)
-    found = split_warnings(split, dataset.class_names, recipe, options.folds, runtime.progress)
-    split = replace(split, warnings=(*split.warnings, *found))
-    recipe = choose_image_size(adapt_size_schedule(recipe, runtime.progress), split, runtime, options.deadline)
+    recipe = adapt_size_schedule(recipe, runtime.progress)
+    if runtime.distributed.is_main:  # which writes the warnings
+        found = split_warnings(split, dataset.class_names, recipe, options.folds, runtime.progress)
+        split = replace(split, warnings=(*split.warnings, *found))
+    recipe = choose_image_size(recipe, split, runtime, options.deadline)
     unlabeled = find_unlabeled(recipe, split, runtime.progress)
     return RunConfig(
         recipe,

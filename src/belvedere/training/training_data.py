@@ -57,9 +57,7 @@ def load_training_data(
         TrainingError: A class has no readable training image, or no validation image is readable.
         UsageError: The teacher is not a run, has other classes, or is too slow for the deadline.
     """
-    size = source = architecture_for(recipe).preprocess
-    if recipe.image_size_schedule:  # crops are taken from a larger image
-        source = replace(source, height=recipe.cached_image_size, width=recipe.cached_image_size)
+    source, size = input_sizes(recipe)
     teacher = load_teacher(recipe, class_names, runtime.device)
     joined = HashedSamples(split.train.samples + unlabeled.samples, split.train.hashes + unlabeled.hashes)
     with runtime.distributed.main_process_first():
@@ -85,6 +83,14 @@ def load_training_data(
     # Without its folder: a model card must not contain paths of this machine.
     name = f"{Path(recipe.teacher).name}, SHA-256 {teacher.sha256}" if teacher else ""
     return TrainingData(class_names, train, validation, held_out.samples, split.train, size, num_images, warnings, name)
+
+
+def input_sizes(recipe: Recipe) -> tuple[Preprocess, Preprocess]:
+    """Return the size at which training images are decoded, and the input of the network, that of the others."""
+    size = source = architecture_for(recipe).preprocess
+    if recipe.image_size_schedule:  # crops are taken from a larger image
+        source = replace(size, height=recipe.cached_image_size, width=recipe.cached_image_size)
+    return source, size
 
 
 def read_warnings(*splits: CachedImages) -> tuple[DataWarning, ...]:

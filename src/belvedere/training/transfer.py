@@ -13,7 +13,8 @@ from belvedere.data.hashing import HashedSamples
 from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import TrainingError
-from belvedere.images.decode import DecodedImage, read_inputs
+from belvedere.images.decode import DecodedImage
+from belvedere.images.inputs import read_inputs
 from belvedere.inference.embeddings import Embedder, Embeddings, ModelEmbedder, read_embeddings
 from belvedere.inference.model import Model
 from belvedere.inference.postprocess import ModelOutputs

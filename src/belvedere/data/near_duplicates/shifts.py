@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.hashing import HashedSamples
-from belvedere.data.image_cache import read_image_array
+from belvedere.data.image_cache import open_image_cache, read_image_array
 from belvedere.data.near_duplicates.alignment import high_pass
 from belvedere.data.near_duplicates.ann_index import InvertedFileIndex
 from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE, describe
@@ -35,20 +35,33 @@ _FFT_SIZE = THUMBNAIL_SIZE + 16  # without wrap-around up to a shift of 16
 _SHIFTS = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
 
 
-def find_shifted_pairs(contents: HashedSamples, progress: Progress, sides: Sequence[object] | None = None) -> Rows:
+def find_shifted_pairs(
+    contents: HashedSamples,
+    progress: Progress,
+    sides: Sequence[object] | None = None,
+    other_sizes: Sequence[tuple[HashedSamples, Preprocess]] = (),
+) -> Rows:
     """Find pairs of different files that show the same up to a shift, or a shift and a reflection.
 
     Args:
         contents: N images. Their thumbnails are cached; those that cannot be read are in no pair.
         progress: Progress display.
         sides: N values; only pairs with different ones are searched. Default: all pairs.
+        other_sizes: As of `read_image_array`. Without any, and where most thumbnails were read so before, large JPEGs
+            are decoded at a reduced scale.
 
     Returns:
         (P, 2) positions of the images, of identical files that of the first.
     """
     first_rows = {key: row for row, key in reversed(list(enumerate(contents.hashes)))}
     unique = contents.select(sorted(first_rows.values()))
-    found = read_image_array(unique, Preprocess(THUMBNAIL_SIZE, THUMBNAIL_SIZE), progress, draft=True)
+    size = Preprocess(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    num_draft, num_full = (
+        len(open_image_cache(size, draft=draft).find_missing(unique.hashes)) for draft in (True, False)
+    )
+    if num_draft < num_full:  # little is left to decode
+        other_sizes = ()
+    found = read_image_array(unique, size, progress, draft=True, other_sizes=other_sizes)
     rows = np.array([first_rows[key] for key in found.hashes], np.intp)
     if len(rows) < 2:
         return np.empty((0, 2), np.intp)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.errors import InvalidImageError
-from belvedere.images.decode import RGB, DecodedImage, read_inputs
+from belvedere.images.decode import RGB, DecodedImage
 from belvedere.images.exif import read_facts
 from belvedere.images.gray import to_gray
-from belvedere.images.inputs import Source
+from belvedere.images.inputs import Source, read_inputs
 from belvedere.inference.postprocess import ModelOutputs
 from belvedere.types.data import Sample
 from belvedere.types.model import Preprocess
