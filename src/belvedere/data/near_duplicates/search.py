@@ -1,7 +1,7 @@
 """Near duplicates: copies that are resized, recompressed, slightly cropped, mirrored or brightened.
 
 Candidates are nearest neighbors by descriptor, view by view. Most non-duplicates are rejected by their thumbnails in
-four rounds; the rest are read again and aligned at twice the size. Those that are alike there are compared in detail.
+three rounds; the rest are read again and aligned at twice the size. Those that are alike there are compared in detail.
 """
 
 import itertools
@@ -50,11 +50,10 @@ PREFETCH_CHUNKS = 8
 DETAILS_CHUNK = 16  # pairs a thread takes at once, and compares together
 MAX_DETAILS_PIXELS = 4 * 512**2  # of either side of the pairs that are compared together
 SECOND_CHANCE_COSINE = 0.93  # of pairs that get a second coarse alignment, and are not rejected before the first
-COARSE_STEPS, CROP_STEPS, THUMBNAIL_STEPS, FINE_STEPS = 3, 2, 4, 4
+COARSE_STEPS, CROP_STEPS, THUMBNAIL_STEPS, FINE_STEPS = 3, 2, 8, 4
 MAX_SHIFT = 2  # pixels of a halved thumbnail
 MIN_SHIFTED_SIMILARITY = 0.35  # before alignment
-MIN_COARSE_SIMILARITY = 0.2
-MIN_THUMBNAIL_SIMILARITIES = (0.3, 0.4)  # after each alignment
+MIN_COARSE_SIMILARITY, MIN_THUMBNAIL_SIMILARITY = 0.2, 0.4  # after each round
 FINE_SIZE = 64  # pixels
 MIN_SIMILARITY = 0.7  # of a duplicate
 NUM_KEPT_IMAGES = 128
@@ -255,12 +254,10 @@ def _compare_chunk(rows: Rows, pairs: Candidates, thumbnails: CachedArray) -> tu
     first, second, rows, chunk = first[likely], second[likely], rows[likely], chunk.select(likely)
     details = high_pass(second)
     windows, likely = _align_coarsely(first, second, details, chunk)
-    for min_similarity in MIN_THUMBNAIL_SIMILARITIES:
-        if not likely.any():
-            break
+    if likely.any():
         first, second, details, rows = first[likely], second[likely], details[likely], rows[likely]
         windows, similarity = align_best(first, second, [windows[likely]], THUMBNAIL_STEPS, (first, details))
-        likely = similarity >= min_similarity
+        likely = similarity >= MIN_THUMBNAIL_SIMILARITY
     return rows[likely], windows[likely]
 
 
