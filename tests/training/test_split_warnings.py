@@ -100,7 +100,7 @@ def test_near_duplicates_across_a_drawn_split(bursts: Path) -> None:
             assert len(near[0].names) > len(held_out) / 2
 
 
-@pytest.mark.parametrize("recipe", ["quick", "article", "probe"])
+@pytest.mark.parametrize("recipe", ["quick", "article", "probe", "large"])
 def test_images_are_decoded_once_for_the_search_and_the_training(
     bursts: Path, recipe: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,12 +113,14 @@ def test_images_are_decoded_once_for_the_search_and_the_training(
 
     monkeypatch.setenv(CACHE_DIR_ENV, str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(image_cache, "read_verified", watched)
-    dataset, chosen = load_dataset(bursts), RECIPES[recipe]
+    if recipe == "large":
+        monkeypatch.setattr("belvedere.training.split_warnings.LARGE_IMAGE", 100)
+    dataset, chosen = load_dataset(bursts), RECIPES.get(recipe, QUICK)
     split = split_dataset(dataset, chosen.split_fractions, 0, Progress())
     split_warnings(split, dataset.class_names, chosen, None, Progress())
-    is_probe = recipe == "probe"  # which caches no larger images
-    assert sorted(decoded) == sorted((sample.path, is_probe) for sample in dataset.samples)
-    if is_probe:
+    only_thumbnails = recipe in ("probe", "large")
+    assert sorted(decoded) == sorted((sample.path, only_thumbnails) for sample in dataset.samples)
+    if only_thumbnails:
         return
     decoded.clear()
     data = load_training_data(split, chosen, dataset.class_names, Runtime(choose_device("cpu")))

@@ -66,7 +66,7 @@ def fit_size_to_images(recipe: Recipe, samples: Sequence[Sample]) -> Recipe:
         return recipe
     size = _round(architecture_for(recipe).preprocess.height * SMALLER_SIZES[0])
     smaller = replace(recipe, image_size=size)
-    if not 0 < _longer_side(samples) <= size:
+    if not 0 < median_longer_side(samples) <= size:
         return recipe
     try:
         network = architecture_for(smaller).create(2).eval()
@@ -76,7 +76,7 @@ def fit_size_to_images(recipe: Recipe, samples: Sequence[Sample]) -> Recipe:
     return smaller if fits else recipe
 
 
-def _longer_side(samples: Sequence[Sample]) -> float:
+def median_longer_side(samples: Sequence[Sample]) -> float:
     """Return the median of the longer sides of some images, pixels, from their headers; 0 if none can be read."""
     sides = []
     for index in evenly_spaced(len(samples), min(MEASURED_IMAGES, len(samples))):

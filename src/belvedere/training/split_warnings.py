@@ -5,17 +5,24 @@ from collections.abc import Sequence
 
 from belvedere.data.groups import connect, group_names, is_common_layout
 from belvedere.data.hashing import HashedSamples
+from belvedere.data.near_duplicates.descriptors import THUMBNAIL_SIZE
 from belvedere.data.near_duplicates.shifts import find_shifted_pairs
 from belvedere.data.splits import DataSplit
+from belvedere.images.decode import DRAFT_FACTOR
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count
+from belvedere.training.input_size import median_longer_side
 from belvedere.training.recipes import Recipe
 from belvedere.training.training_data import input_sizes
 from belvedere.types.data import DataWarning
+from belvedere.types.model import Preprocess
 
 MIN_TRAINING_IMAGES = 10  # of a class
 MAX_IMBALANCE = 10  # of the largest to the smallest class
 MAX_CLASSES = 20  # named in a warning
+# Longer side, pixels, from which JPEGs are decoded at half their scale or less for thumbnails. To decode them again
+# for the training is quicker than to resize all their pixels to a thumbnail.
+LARGE_IMAGE = 2 * DRAFT_FACTOR * THUMBNAIL_SIZE
 
 
 def split_warnings(
@@ -81,12 +88,19 @@ def _imbalance_warnings(split: DataSplit, class_names: Sequence[str], recipe: Re
     return [DataWarning(message)]
 
 
+def _inputs(split: DataSplit, recipe: Recipe) -> list[tuple[HashedSamples, Preprocess]]:
+    """Return the images and sizes to decode for the training, if this is quicker together with the thumbnails."""
+    if recipe.linear_probe_only or median_longer_side(split.train.samples) >= LARGE_IMAGE:
+        return []
+    return list(zip((split.train, split.validation), input_sizes(recipe), strict=True))
+
+
 def _near_duplicate_warnings(
     split: DataSplit, recipe: Recipe, num_folds: int | None, progress: Progress
 ) -> list[DataWarning]:
     """Count the images of drawn splits or folds with near duplicates on the other side.
 
-    The decoded images are cached for the training, too.
+    Small images are decoded once for this and for the training.
     """
     held_out = [images for images in (split.validation, split.hashed_test) if images.samples]
     if not num_folds and not any(sample.split in ("train", None) for each in held_out for sample in each.samples):
@@ -97,8 +111,7 @@ def _near_duplicate_warnings(
     )
     num_train = len(split.train.samples)
     sides = group_names(everything) if num_folds else [row < num_train for row in range(len(everything.samples))]
-    inputs = zip((split.train, split.validation), input_sizes(recipe), strict=True)
-    pairs = find_shifted_pairs(everything, progress, sides, () if recipe.linear_probe_only else tuple(inputs))
+    pairs = find_shifted_pairs(everything, progress, sides, _inputs(split, recipe))
     rows = sorted({int(row) for row in pairs.ravel() if num_folds or row >= num_train})
     members = connect(len(everything.samples), pairs.tolist())
     sizes = Counter(members)
