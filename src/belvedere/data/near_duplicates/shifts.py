@@ -56,11 +56,10 @@ def find_shifted_pairs(
     first_rows = {key: row for row, key in reversed(list(enumerate(contents.hashes)))}
     unique = contents.select(sorted(first_rows.values()))
     size = Preprocess(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    num_draft, num_full = (
-        len(open_image_cache(size, draft=draft).find_missing(unique.hashes)) for draft in (True, False)
-    )
-    if num_draft < num_full:  # little is left to decode
-        other_sizes = ()
+    if other_sizes:
+        missing = [open_image_cache(size, draft=draft).find_missing(unique.hashes) for draft in (True, False)]
+        if len(missing[0]) < len(missing[1]):  # little is left to decode
+            other_sizes = ()
     found = read_image_array(unique, size, progress, draft=True, other_sizes=other_sizes)
     rows = np.array([first_rows[key] for key in found.hashes], np.intp)
     if len(rows) < 2:
