@@ -60,6 +60,15 @@ found = PHash().find_duplicates(image_dir=sys.argv[1], recursive=True)
 pairs = [[name, other] for name, others in found.items() for other in others]
 print(json.dumps([[os.path.join(sys.argv[1], name) for name in pair] for pair in pairs]))
 """,
+    "fastdup": """
+import json, os, sys, tempfile
+os.environ["SENTRY_OPT_OUT"] = "1"  # else it reports each run to its makers
+import fastdup
+with tempfile.TemporaryDirectory() as work:
+    run = fastdup.create(work_dir=work, input_dir=sys.argv[1])
+    run.run(verbose=False)
+    print("\\n" + json.dumps(list(map(list, run.connected_components_grouped()["files"]))))
+""",
 }
 
 
@@ -71,6 +80,7 @@ class Setting:
     scratch: Path
     peers: Path
     python: str  # of the peers
+    fastdup_python: str | None
     model: Path
     weights: Path
     peer_epochs: int
@@ -327,10 +337,28 @@ def audit_peer(setting: Setting, round_number: int, tool: str) -> Result:
     [line] = [line for line in ran.lines if line.startswith('{"tool"')]
     figures = {"s": ran.seconds, "peak GB": ran.peak_gb}
     if round_number == 0:
-        lists = [line for line in run(setting.python, "-c", GROUPS[tool], folder).lines if line.startswith("[[")]
-        groups = json.loads(lists[-1]) if lists else []
+        groups = printed_groups(run(setting.python, "-c", GROUPS[tool], folder))
         figures["copies found"] = found_copies(groups, originals)
     return Result(figures, ", ".join(f"{name} {number}" for name, number in json.loads(line)["found"].items()))
+
+
+def audit_fastdup(setting: Setting, _: int) -> Result:
+    """The groups of similar images of fastdup, with its defaults."""
+    if not setting.fastdup_python:
+        raise LookupError("--fastdup-python is not given")
+    folder, originals = plant_copies(setting)
+    ran = run(setting.fastdup_python, "-c", GROUPS["fastdup"], folder)
+    groups = printed_groups(ran)
+    figures = {"s": ran.seconds, "peak GB": ran.peak_gb, "copies found": found_copies(groups, originals)}
+    return Result(
+        figures, f"images in groups {sum(map(len, groups))}, groups {len(groups)}, largest {max(map(len, groups))}"
+    )
+
+
+def printed_groups(ran: Ran) -> list[list[str]]:
+    """Return the groups of images that one of `GROUPS` printed."""
+    lists = [line for line in ran.lines if line.startswith("[[")]
+    return json.loads(lists[-1]) if lists else []
 
 
 def audit_belvedere(setting: Setting, _: int) -> Result:

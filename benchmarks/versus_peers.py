@@ -1,12 +1,13 @@
 """Belvedere compared with what a user would take today, in one run, on one machine.
 
 python benchmarks/versus_peers.py DATA --peers FOLDER --peer-python PYTHON --weights FILE
-    [--only probe serve ...] [--rounds 3] [--images N] [--install-sizes] [--out FILE.md]
+    [--fastdup-python PYTHON] [--only probe serve ...] [--rounds 3] [--images N] [--install-sizes] [--out FILE.md]
 
 DATA has train/ and test/ with class folders. FOLDER holds the peers' programs: article_keras.py, timm_probe.py,
 fastai_scenes.py, onnx_loop.py, litserve_scenes.py and audit_tools.py. PYTHON has the packages that their docstrings
-name after "Needs: pip install". FILE has weights of timm's vit_tiny_patch16_224. All programs get a copy of DATA, or of
-a random subset with `--images`. They take turns, each in a process of its own, with an empty cache of Belvedere.
+name after "Needs: pip install"; that of fastdup, which pins older ones, has only fastdup. FILE has weights of timm's
+vit_tiny_patch16_224. All programs get a copy of DATA, or of a random subset with `--images`. They take turns, each in a
+process of its own, with an empty cache of Belvedere.
 
 Seconds are those of the whole process, its start included. Memory is the peak of all its processes, sampled: what they
 share counts once. Tables show medians and, after several rounds, the range. A ratio above 1 means that Belvedere takes
@@ -16,7 +17,6 @@ weights, except for the article's network.
 Left out, tried with an empty environment and packages of PyPI only:
 
 - cleanlab: label_errors.py compares it.
-- fastdup 2.54: installs in seconds and runs, but pins older numpy, Pillow and scikit-learn than the other peers take.
 - Ultralytics 8.4 and FiftyOne 1.22: install in seconds; their usual models are downloaded from other hosts.
 - AutoGluon (autogluon.multimodal): was not installed within five minutes, on a busy machine.
 """
@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("belvedere", "torch", "timm", "onnxruntime", "numpy", "pillow", "simplejpeg", "fastapi", "uvicorn")
 INSTALLED = {
     name: [name.replace("Belvedere", str(ROOT))] for name in ("Belvedere", "Belvedere[serve]", "Belvedere[train]")
-}
+} | {"fastdup": ["fastdup"]}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ ROWS = {
     ),
     "audit": Row(
         "Audit without labels, with planted copies",
-        {name: partial(programs.audit_peer, tool=name.lower()) for name in ("CleanVision", "imagededup")},
+        {name: partial(programs.audit_peer, tool=name.lower()) for name in ("CleanVision", "imagededup")}
+        | {"fastdup": programs.audit_fastdup},
         {"Belvedere": programs.audit_belvedere},
     ),
     "cold": Row(
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--peers", type=Path, required=True, help="folder of the peers' programs")
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--fastdup-python", help="default: without fastdup")
     parser.add_argument("--weights", type=Path, required=True, help="weights of vit_tiny_patch16_224")
     parser.add_argument("--model", type=Path, default=ROOT / "src/belvedere/inference/assets/scenes.onnx")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
@@ -249,7 +251,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown page; default: print only")
     options = parser.parse_args()
     shown = " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:])
-    packages = sorted({name for names in packages_of(options.peers).values() for name in names} | {"torch", "keras"})
+    packages = sorted(
+        {name for names in packages_of(options.peers).values() for name in names} | {"torch", "keras", "fastdup"}
+    )
+    peer_pythons = filter(None, (options.peer_python, options.fastdup_python))
     page = [
         "# Belvedere and what a user would take instead\n",
         f"    python benchmarks/versus_peers.py {shown}\n",
@@ -258,7 +263,7 @@ def main() -> None:
             for line in (
                 machine(),
                 f"Belvedere's: {versions(sys.executable, OURS)}.",
-                f"The peers': {versions(options.peer_python, packages)}.",
+                f"The peers': {', '.join(versions(python, packages) for python in peer_pythons)}.",
             )
         ),
         f"Rounds: {options.rounds}. A ratio above 1, or a plus, is in favor of Belvedere.\n",
@@ -267,8 +272,8 @@ def main() -> None:
         scratch = Path(temporary).resolve()
         data = copy_data(options.data, scratch / "data", options.images, 0)
         setting = Setting(
-            data, scratch, options.peers.resolve(), options.peer_python, options.model.resolve(),
-            options.weights.resolve(), options.peer_epochs, options.seconds, options.clients,
+            data, scratch, options.peers.resolve(), options.peer_python, options.fastdup_python,
+            options.model.resolve(), options.weights.resolve(), options.peer_epochs, options.seconds, options.clients,
         )  # fmt: skip
         for name in options.only:
             page += table(ROWS[name], measure(ROWS[name], setting, options.rounds))

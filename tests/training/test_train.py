@@ -21,7 +21,7 @@ import safetensors.numpy
 from PIL import Image
 
 import belvedere
-from belvedere.cli.progress import TrainingProgress
+from belvedere.cli.progress import StageProgress
 from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import hash_samples
 from belvedere.data.image_cache import read_image_array
@@ -207,7 +207,7 @@ def test_interruption_before_the_first_epoch_leaves_nothing(photographs: Path, t
 def test_one_control_c_does_not_stop_writing_the_results(photographs: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
-    class Presses(TrainingProgress):
+    class Presses(StageProgress):
         def log(self, message: str) -> None:
             said.append(message)
             if message.startswith("Exported"):

@@ -72,13 +72,13 @@ def audit(
     """
     from belvedere.auditing.checks import CHECKS
     from belvedere.auditing.output import to_json
-    from belvedere.cli.progress import TrainingProgress
+    from belvedere.cli.progress import StageProgress
     from belvedere.data.groups import group_column
 
     run_code(code)
     for name in fail_on or ():
         CHECKS.find(name)
-    progress = TrainingProgress("audit")
+    progress = StageProgress("audit")
     dataset = belvedere.load_dataset(
         data, corrections, progress, root=root, layout=layout, group_column=group_column(group_by)
     )

@@ -21,10 +21,10 @@ def demo(
     Takes about a minute; nothing is downloaded.
     """
     from belvedere.cli.prediction_table import show_predictions, show_probabilities
-    from belvedere.cli.progress import TrainingProgress
+    from belvedere.cli.progress import StageProgress
     from belvedere.cli.tables import show_evaluation
 
-    result = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=TrainingProgress("demo"))
+    result = belvedere.run_demo(out, seed=seed, overwrite=overwrite, progress=StageProgress("demo"))
     if as_json:
         print_json(result.to_dict())
         return

@@ -54,7 +54,7 @@ def label(
 
     Suggests classes, and asks about the images that help most.
     """
-    from belvedere.cli.progress import TrainingProgress
+    from belvedere.cli.progress import StageProgress
 
     result = belvedere.label(
         data,
@@ -69,7 +69,7 @@ def label(
         train=train,
         out=out,
         overwrite=overwrite,
-        progress=TrainingProgress("label"),
+        progress=StageProgress("label"),
     )
     _print_summary(result)
 

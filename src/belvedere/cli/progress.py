@@ -30,8 +30,8 @@ class CommandProgress(ForwardedProgress):
         super().log_warnings([replace(each, message=name_options(each.message, command)) for each in warnings])
 
 
-class TrainingProgress(CommandProgress):
-    """Sets the allocator and Ctrl-C of the process for each stage of a training or an audit."""
+class StageProgress(CommandProgress):
+    """The same, which sets the allocator and Ctrl-C of the process for each stage of a training or an audit."""
 
     def __init__(self, command: str = "train") -> None:
         super().__init__(command)

@@ -113,11 +113,11 @@ def train(
 
     Writes a run folder with the model and a report.
     """
-    from belvedere.cli.progress import TrainingProgress
+    from belvedere.cli.progress import StageProgress
     from belvedere.data.groups import group_column
 
     run_code(code)
-    progress = TrainingProgress()
+    progress = StageProgress()
     recipe = recipe or _default_recipe(network, weights, start_from)
     given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or (), given)
