@@ -73,6 +73,7 @@ SYSTEM_NAMES = {
     "AF_UNIX",
     "SO_REUSEPORT",
 }  # of any object
+MAX_NAMES, MAX_ARROWS = 15, 100  # packages and modules at the top, without the following, and imports between them
 FREE = {"__init__", "__main__"}  # the API and the entry point import lazily
 
 
@@ -112,6 +113,21 @@ def test_imports_between_packages_run_downward_only() -> None:
         and ORDER.index(other) > ORDER.index(own)
     ]
     assert upward == []
+
+
+def test_only_commands_import_the_public_functions_of_the_package() -> None:
+    assert {module.split(".")[0] for module in MODULES if "belvedere" in imports(module)} == {"cli"}
+
+
+def test_there_are_few_packages_and_imports_between_them() -> None:
+    arrows = {
+        (own, other)
+        for module in MODULES
+        for name in imports(module)
+        if name.startswith("belvedere.") and (other := name.split(".")[1]) != (own := module.split(".")[0])
+    }
+    assert len(arrows) <= MAX_ARROWS
+    assert len(ORDER) <= MAX_NAMES
 
 
 def test_libraries_are_imported_by_their_owners_only() -> None:

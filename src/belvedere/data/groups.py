@@ -10,7 +10,7 @@ from belvedere.data.labels import normalize_label
 from belvedere.data.near_duplicates.shifts import find_shifted_pairs
 from belvedere.data.split_names import split_of
 from belvedere.errors import DatasetError, InvalidImageError, UsageError
-from belvedere.images.exif import capture_day
+from belvedere.images.header import capture_day
 from belvedere.runtime.parallel import parallel_map
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count

@@ -12,23 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard, TypeVar
 
-import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from belvedere.errors import InvalidImageError
-from belvedere.images.containers import (
-    check_container,
-    check_exif,
-    check_fill_bytes,
-    check_text_exif,
-    count_frames,
-)
+from belvedere.images.containers import check_container, check_fill_bytes, count_frames
 from belvedere.images.content import IN_MEMORY, MAX_BYTES, name_of, read_content
 from belvedere.images.damage import DECODE_ERRORS, check_rows, check_scans_are_whole, check_zeros, describe_failure
 from belvedere.images.formats import describe_misread, is_heif
 from belvedere.images.heif import open_heif
-from belvedere.images.jpeg_headers import END_MARKER, describe_frame, has_all_coefficients, may_have_exif
+from belvedere.images.jpeg_headers import END_MARKER, describe_frame, has_all_coefficients
 from belvedere.images.jpeg_scale import SAMPLES, find_reduction, has_several_scans, reduction_warnings, scale_options
 from belvedere.images.limits import (
     BoundedFile,
@@ -38,6 +31,7 @@ from belvedere.images.limits import (
     check_scans,
     default_max_pixels,
 )
+from belvedere.images.orientation import checked_exif, make_upright, may_have_orientation, read_orientation
 from belvedere.images.pixels import depth_warnings, has_deep_colors, to_rgb, transparency_warnings
 from belvedere.images.png_chunks import PNG_HEAD, WRONG_CHECKSUM, keep_pixels
 from belvedere.images.png_pixels import load_png
@@ -56,10 +50,8 @@ DECODER_VERSION = 3  # increased when the pixels of a file change, which invalid
 DRAFT_FACTOR = 3.0  # smallest size of an image decoded at reduced scale, relative to the model's input
 
 Header = TypeVar("Header")
-_ORIENTATION_TAG = 0x0112
 _large_image_lock = threading.RLock()  # the planes of a TIFF take it once more
 _JPEG = b"\xff\xd8\xff"
-_ORIENTATION_MARKS = (b"Exif\x00\x00", b"tiff:Orientation")  # EXIF; XMP, which Pillow reads if EXIF has none
 # Messages of libjpeg-turbo: the end marker is missing; a lossless JPEG, whose colors are not converted.
 _NO_END_MARKER, _LOSSLESS = "Premature end of JPEG file", "Unsupported color conversion request"
 
@@ -146,7 +138,7 @@ def decode_pillow(image: Image.Image, *, max_pixels: int | None = None) -> Decod
         if image.width * image.height > max_pixels:
             raise ImageRejectedError(f"{image.width * image.height:,} pixels, over the limit of {max_pixels:,}")
         with pillow_warnings.ignored():
-            return _apply_orientation(to_rgb(image), _orientation(image))
+            return _upright(to_rgb(image), read_orientation(image))
     except ImageRejectedError as rejected:
         raise InvalidImageError(IN_MEMORY, str(rejected)) from None
     except DECODE_ERRORS as error:
@@ -212,7 +204,7 @@ def _decode_jpeg(content: bytes, max_pixels: int, min_size: int, reduce: bool) -
                 content, pixels, warnings = _decode_whole_jpeg(content, colors, scale)
             if pixels is not None:
                 warnings += reduction_warnings(reduction, pixels, (width, height), min_size)
-                return _apply_orientation(pixels, _jpeg_orientation(content), warnings)
+                return _upright(pixels, _jpeg_orientation(content), warnings)
         except ValueError as error:
             warnings = (f"damaged JPEG data: {describe_error(error)}",)
     if reason := describe_frame(content):
@@ -256,7 +248,7 @@ def _decode_fast(content: bytes, colors: str, scale: Mapping[str, int]) -> RGB |
 
 
 def _jpeg_orientation(content: bytes) -> int:
-    if not (may_have_exif(content) and any(mark in content for mark in _ORIENTATION_MARKS)):
+    if not may_have_orientation(content):
         return 1
     with pillow_warnings.ignored():
         try:
@@ -264,7 +256,7 @@ def _jpeg_orientation(content: bytes) -> int:
         except ImageRejectedError:  # but the fast decoder succeeded
             return 1
         with image:
-            return _orientation(image)
+            return read_orientation(image)
 
 
 def _decode_with_pillow(
@@ -305,7 +297,7 @@ def _decode_with_pillow(
         if layout:
             warnings += layout.warnings + transparency_warnings(image)
         # The orientation is read after decoding, since Pillow rotates TIFFs itself.
-        return _apply_orientation(pixels, _orientation(image), warnings)
+        return _upright(pixels, read_orientation(image), warnings)
 
 
 def _lock_if_large(pixels: int) -> AbstractContextManager[object]:
@@ -348,27 +340,9 @@ def read_header(source: Path | str | bytes, read: Callable[[Image.Image, Image.E
     try:
         check_container(content)
         with pillow_warnings.ignored(), _open(content) as image:
-            return read(image, _checked_exif(image))
+            return read(image, checked_exif(image))
     except (ImageRejectedError, *DECODE_ERRORS):
         return None
-
-
-def _checked_exif(image: Image.Image) -> Image.Exif:
-    if isinstance(exif := image.info.get("exif"), bytes):
-        check_exif(exif)
-    elif isinstance(text := image.info.get("Raw profile type exif"), str):  # in a PNG
-        check_text_exif(text)
-    return image.getexif()
-
-
-def _orientation(image: Image.Image) -> int:
-    if image.format == "HEIF":  # is upright by properties of its own, which the decoder applies
-        return 1
-    try:
-        value = _checked_exif(image).get(_ORIENTATION_TAG, 1)
-    except DECODE_ERRORS:
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _frame_warnings(image: Image.Image, content: bytes) -> tuple[str, ...]:
@@ -386,13 +360,6 @@ def _first_of(frames: int | None, name: str = "first") -> tuple[str, ...]:
     return (f"{name} of {frames} frames",) if frames > 1 else ()
 
 
-def _apply_orientation(pixels: RGB, orientation: int, warnings: tuple[str, ...] = ()) -> DecodedImage:
-    """Make an image upright by its EXIF orientation, 1 to 8 (Exif 2.32, tag 0x0112)."""
-    if orientation == 1:
-        return DecodedImage(pixels, warnings)
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    flip_rows, flip_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    upright = pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-    text = f"rotated by its EXIF orientation ({orientation})"
-    return DecodedImage(np.ascontiguousarray(upright), (*warnings, text))
+def _upright(pixels: RGB, orientation: int, warnings: tuple[str, ...] = ()) -> DecodedImage:
+    pixels, found = make_upright(pixels, orientation)
+    return DecodedImage(pixels, warnings + found)

@@ -8,6 +8,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from belvedere.errors import InvalidImageError
 from belvedere.images.decode import RGB, read_image
 from belvedere.images.resize import shrink
 
@@ -21,6 +22,14 @@ def thumbnail(source: Path | str | bytes, max_size: int) -> RGB:
         InvalidImageError: The image cannot be read.
     """
     return shrink(read_image(source), max_size)
+
+
+def thumbnail_or_none(source: Path | str | bytes, max_size: int) -> RGB | None:
+    """Return the thumbnail of an image; None if it cannot be read."""
+    try:
+        return thumbnail(source, max_size)
+    except InvalidImageError:
+        return None
 
 
 def to_jpeg(pixels: RGB, quality: int = JPEG_QUALITY) -> bytes:

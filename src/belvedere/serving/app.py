@@ -5,6 +5,7 @@ import hmac
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-import belvedere
 from belvedere.errors import UsageError
 from belvedere.inference.page import STATIC
 from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
@@ -111,7 +111,7 @@ class Service:
     def _build(self) -> FastAPI:
         app = Application(
             title="Belvedere",
-            version=belvedere.__version__,
+            version=version("belvedere"),
             description=DESCRIPTION,
             docs_url=None,
             redoc_url=None,

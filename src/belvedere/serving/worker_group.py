@@ -19,7 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import belvedere
 from belvedere.errors import UsageError
 from belvedere.inference.providers import Provider
 from belvedere.runtime.cpus import num_usable_cpus
@@ -179,7 +178,7 @@ class _Group:
             self._restart[number] = time.monotonic() + RESTART_SECONDS
 
     def _open(self, number: int) -> subprocess.Popen[str]:
-        paths = filter(None, [str(Path(belvedere.__file__).parents[1]), os.environ.get("PYTHONPATH")])
+        paths = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "belvedere.serving.worker_process"],
             stdin=subprocess.PIPE,  # stays open: its end tells that this process was killed

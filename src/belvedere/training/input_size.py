@@ -11,7 +11,7 @@ import torch
 from belvedere.data.sampling import evenly_spaced
 from belvedere.data.splits import DataSplit
 from belvedere.errors import InvalidImageError, UsageError
-from belvedere.images.exif import read_facts
+from belvedere.images.header import read_facts
 from belvedere.runtime.progress import Progress
 from belvedere.training.device import Device, Runtime
 from belvedere.training.networks import PretrainedNetwork, architecture_for

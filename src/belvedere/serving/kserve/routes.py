@@ -1,12 +1,12 @@
 """The routes of the protocol."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
-import belvedere
 from belvedere.runtime.http.errors import HTTPError
 from belvedere.runtime.serialization import dump_json
 from belvedere.serving.direct_route import DirectRoute
@@ -90,7 +90,7 @@ class KServe:
 
     async def server(self) -> Response:
         """Describe the server, as the Open Inference Protocol (KServe V2) has it, like all paths below /v2."""
-        return _json({"name": "belvedere", "version": belvedere.__version__, "extensions": ["binary_tensor_data"]})
+        return _json({"name": "belvedere", "version": version("belvedere"), "extensions": ["binary_tensor_data"]})
 
     async def live(self) -> Response:
         """Return whether the process is healthy: status 200 with an empty body, or 400."""

@@ -1,4 +1,4 @@
-"""What the header of an image tells: its size, how it was compressed, when and by what it was taken."""
+"""Facts in the header of an image: its size, compression, time and camera."""
 
 import re
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from belvedere.images.decode import read_header
+from belvedere.images.orientation import ORIENTATION_TAG
 
 _EXIF_DIRECTORY, _DATE_TIME_ORIGINAL = 0x8769, 0x9003  # Exif 2.32
-_MAKE, _MODEL, _ORIENTATION = 0x010F, 0x0110, 0x0112
+_MAKE, _MODEL = 0x010F, 0x0110
 _TIME = re.compile(r"(\d{4}):(0[1-9]|1[0-2]):(\d\d)\b(?: ([01]\d|2[0-3]):\d\d)?")
 _TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 # Of ISO/IEC 10918-1, table K.1: the sum of the luminance table, which libjpeg scales by a quality from 1 to 100.
@@ -19,7 +20,7 @@ _STANDARD_SUM = 3688
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Facts of a header; None or empty where it does not tell."""
+    """Facts of a header; None or empty where it has none."""
 
     width: int  # pixels, upright
     height: int
@@ -56,7 +57,7 @@ def _match_time(_: Image.Image, exif: Image.Exif) -> re.Match[str] | None:
 
 def _read_facts(image: Image.Image, exif: Image.Exif) -> Header:
     time, names = _match_time(image, exif), [str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL)]
-    is_turned = exif.get(_ORIENTATION) in _TURNED and image.format != "HEIF"
+    is_turned = exif.get(ORIENTATION_TAG) in _TURNED and image.format != "HEIF"
     width, height = image.size[::-1] if is_turned else image.size
     tables = getattr(image, "quantization", None)
     return Header(

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from belvedere.errors import InvalidImageError
-from belvedere.images.exif import capture_day
+from belvedere.images.header import capture_day
 
 
 def image(value: object, kind: str = "JPEG") -> bytes:
