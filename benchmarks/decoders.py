@@ -155,8 +155,8 @@ def main() -> None:
     decoders, failed = load_decoders(files[0])
     speeds = measure_speeds(decoders, files)
     for name, decode in decoders.items():
-        largest, share = find_difference(decode, decoders["simplejpeg"], files)
-        print(f"| {name} | {speeds[name]:,.0f} | {largest} levels | {share:.1%} |")
+        largest, fraction = find_difference(decode, decoders["simplejpeg"], files)
+        print(f"| {name} | {speeds[name]:,.0f} | {largest} levels | {fraction:.1%} |")
     for name, reason in failed.items():
         print(f"| {name} | does not load | {reason} | - |")
 

@@ -5,7 +5,7 @@ python benchmarks/demo.py FOLDER --seeds 3 --avx2     as on a processor without 
 python benchmarks/demo.py FOLDER --seeds 0            the stages only
 
 The seeds leave out the audit, which the model does not depend on. ONNX Runtime, which runs the audit's embeddings, the
-evaluation and the predictions, cannot be told to leave out AVX-512; `--avx2` is for the training.
+evaluation and the predictions, cannot leave out AVX-512; `--avx2` is for the training.
 """
 
 import argparse

@@ -67,8 +67,8 @@ def table(draw: Draw, random: Random, box: tuple[int, int, int], rows: int) -> N
     """Draw a table of descriptions, counts and amounts: left, top and right side."""
     left, top, right = box
     draw.rectangle((left, top, right, top + 22), "#dde3ee")
-    for share, title in ((0.02, "Description"), (0.6, "Count"), (0.8, "Amount")):
-        put(draw, round(left + share * (right - left)), top + 4, title)
+    for fraction, title in ((0.02, "Description"), (0.6, "Count"), (0.8, "Amount")):
+        put(draw, round(left + fraction * (right - left)), top + 4, title)
     for row in range(rows):
         y = top + 26 + 22 * row
         put(draw, left + 8, y, words(random, 3))

@@ -3,7 +3,7 @@
 python benchmarks/explore.py [--images 100000] [--trace trace.json] [--screenshot map.png] [--chromium PROGRAM]
 
 The images are synthetic: places, columns and embeddings of as many as given, without files. A drag and a zoom are
-events of a mouse in each animation frame. Frames count if the picture moved, and, in Chromium's trace, if they were
+events of a mouse in each animation frame. Frames count if the image moved, and, in Chromium's trace, if they were
 displayed. The trace can be opened in chrome://tracing. Responses are timed through HTTP, from the request to its end.
 """
 
@@ -49,20 +49,20 @@ MOVE = """async ([kind, number]) => {
   const common = { pointerId: 1, bubbles: true, cancelable: true, buttons: 1 };
   const send = (name, x, y) => map.dispatchEvent(new PointerEvent(name, { ...common, clientX: x, clientY: y }));
   const turn = (deltaY) => map.dispatchEvent(new WheelEvent("wheel", { ...common, deltaY, clientX: x0, clientY: y0 }));
-  const picture = () => document.getElementById("points").style.transform + JSON.stringify(scatter.drawn);
+  const transform = () => document.getElementById("points").style.transform + JSON.stringify(scatter.drawn);
   const found = { intervals: [], moved: 0, drawn: 0 };
   map.setPointerCapture = () => {}; // these are not of a real mouse
   if (kind === "drag") send("pointerdown", x0, y0);
-  let [before, drawn, last] = [picture(), scatter.drawn, await new Promise(requestAnimationFrame)];
+  let [before, drawn, last] = [transform(), scatter.drawn, await new Promise(requestAnimationFrame)];
   performance.mark("start of the movement");
   for (let i = 1; i <= number; i += 1) {
     if (kind === "drag") send("pointermove", x0 + 300 * Math.sin(i / 20), y0 + 200 * Math.sin(i / 13));
     else turn(Math.sin(i / 24) > 0 ? -40 : 40);
     const now = await new Promise(requestAnimationFrame); // after the page's own step of this frame
     found.intervals.push(now - last);
-    found.moved += picture() !== before;
+    found.moved += transform() !== before;
     found.drawn += scatter.drawn !== drawn;
-    [before, drawn, last] = [picture(), scatter.drawn, now];
+    [before, drawn, last] = [transform(), scatter.drawn, now];
   }
   performance.mark("end of the movement");
   if (kind === "drag") send("pointerup", x0 + 99, y0);

@@ -181,7 +181,7 @@ def kill_reviews(folder: Path, chance: random.Random) -> list[str]:
     """Kill a server under decisions; return the violations."""
     put_back(folder)
     run(folder, "evaluate run some --out out")
-    journal = folder / "out.corrections.jsonl"
+    corrections = folder / "out.corrections.jsonl"
     sent: list[str] = []
     kept: list[str] = []
     wrong = []
@@ -198,7 +198,7 @@ def kill_reviews(folder: Path, chance: random.Random) -> list[str]:
             pass  # it was killed
         killer.wait()
         process.communicate()
-        text = read_corrections(journal) if journal.exists() else None  # it begins with the first decision
+        text = read_corrections(corrections) if corrections.exists() else None  # it begins with the first decision
         there = [each.id for each in text.decisions] if text else []
         if not set(kept) <= set(there) or not set(there) <= set(sent) or len(there) != len(set(there)):
             wrong.append(f"review {number}: {len(kept)} acknowledged, {len(there)} found")

@@ -1,9 +1,9 @@
-"""Accuracy and time of going on from a run with a new class, compared with training from scratch.
+"""Accuracy and time of starting from a trained model with a new class, compared with training from scratch.
 
 python benchmarks/start_from.py DATA TEST OTHERS [--each 250] [--new 100] [--epochs 10] [--more-epochs 3]
 
-Trains on some images of the classes in DATA, then goes on from this run with 100 images of a further class, those in
-the folder OTHERS, and trains on the same images from scratch.
+Trains on some images of the classes in DATA, then starts from this run with 100 images of another class, those in the
+folder OTHERS, and trains on the same images from scratch.
 """
 
 import argparse
@@ -60,15 +60,15 @@ def main() -> None:
         link_images(others[arguments.new :], folder / "test-others" / "others")
         common: dict[str, Any] = {"test_fraction": 0.0, "validation_fraction": 0.15, "seed": seed}
         runs = {}
-        going_on = {
+        start = {
             "start_from": folder / "six classes",
             "epochs": arguments.more_epochs,
             "sampling": arguments.sampling,
         }
-        going_on |= {key: arguments.rate * getattr(RECIPES["quick"], key) for key in RATES}
+        start |= {key: arguments.rate * getattr(RECIPES["quick"], key) for key in RATES}
         settings: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("six classes", "old", {"recipe": "quick", "epochs": arguments.epochs}),
-            ("going on", "new", going_on),
+            ("from the trained model", "new", start),
             ("from scratch", "new", {"recipe": "quick", "epochs": arguments.epochs, "sampling": "balanced"}),
         )
         for title, data, keys in settings:

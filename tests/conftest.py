@@ -75,7 +75,7 @@ CARD = ModelCard(
     layers=(Layer("mean", "Mean color", (3,), 0, 0), Layer("head", "Linear", (3,), 12, 9)),
     provenance=Provenance(
         recipe="article",
-        network="mean-colour",
+        network="mean-color",
         seed=7,
         epochs=3,
         best_epoch=2,
@@ -131,7 +131,7 @@ def model_bytes(metadata: Mapping[str, str], *, renamed: Mapping[str, str] | Non
     ]
     graph = helper.make_graph(
         nodes,
-        "mean-colour",
+        "mean-color",
         [helper.make_tensor_value_info(names["images"], TensorProto.UINT8, ("N", side, side, 3))],
         [
             helper.make_tensor_value_info(names[name], TensorProto.FLOAT, ("N", 3))
@@ -191,18 +191,18 @@ def opened(tiny_model: Path) -> Model:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train on images in `photographs` with the command line, into `run`, and return the folder of both."""
+    """Train on images in `images` with the command line, into `run`, and return the folder of both."""
     folder = tmp_path_factory.mktemp("trained")
     random = np.random.default_rng(0)
     for part, count in (("train", 24), ("test", 4)):
         for name, level in (("dark", 40), ("light", 200)):
-            (folder / "photographs" / part / name).mkdir(parents=True)
+            (folder / "images" / part / name).mkdir(parents=True)
             for index in range(count):
                 pixels = np.clip(level + random.integers(-30, 30, (20, 30, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / "photographs" / part / name / f"{index}.jpg")
+                Image.fromarray(pixels).save(folder / "images" / part / name / f"{index}.jpg")
     (folder / "bad.onnx").write_bytes(b"no graph")
     (folder / "bad.toml").write_text("[recipe]\nepoch = 3\n")
-    done = belvedere("train", "photographs", "--recipe", "quick", "--epochs", 3, "--out", "run", cwd=folder)
+    done = belvedere("train", "images", "--recipe", "quick", "--epochs", 3, "--out", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert "epoch 3/3" in done.stderr

@@ -15,7 +15,7 @@ def make_decision(action: str = "keep", *to: str, image: str = "sea/1.jpg", abou
 
 
 def decide(
-    journal: Path,
+    corrections: Path,
     image: Path,
     action: str,
     *to: str,
@@ -39,5 +39,5 @@ def decide(
         size_bytes=len(content),
         split=part,
     )
-    CorrectionsFile(journal).append(decision)
+    CorrectionsFile(corrections).append(decision)
     return decision

@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that files are downloaded from, and that breaks off, lies or is slow when told to."""
+"""A server on 127.0.0.1 that files are downloaded from, and that breaks off, lies or is slow on request."""
 
 import threading
 import time

@@ -21,7 +21,7 @@ from belvedere.types.data import Decision
 from conftest import CLASS_NAMES, make_prediction, write_image
 
 BROWSERS = [path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()]
-DOUBTS = 220
+NUM_ITEMS = 220
 
 
 class Server:
@@ -33,7 +33,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.run, self.options = run, options
-        self.journal = run.with_name(f"{run.name}.{self.suffix}.jsonl")
+        self.corrections = run.with_name(f"{run.name}.{self.suffix}.jsonl")
         self.start()
 
     @property
@@ -59,9 +59,9 @@ class Server:
         return self.process.communicate()[1]
 
     def decisions(self) -> tuple[Decision, ...]:
-        if not self.journal.exists():
+        if not self.corrections.exists():
             return ()
-        text = read_corrections(self.journal)
+        text = read_corrections(self.corrections)
         assert text.damaged == ()
         return text.decisions
 
@@ -82,14 +82,14 @@ class ThreadServer(Server):
         self.running.stop()
 
 
-def write_run(folder: Path, count: int = DOUBTS) -> Path:
+def write_run(folder: Path, count: int = NUM_ITEMS) -> Path:
     """Write a run with a number of mistakes, numbered by confidence, highest first."""
     run = folder / "run"
     run.mkdir()
     answers = []
     for number in range(count):
         given, said = CLASS_NAMES[number % 3], (number + 1) % 3
-        image = write_image(folder / "photographs" / given / f"{number:03}.png", given, number + 1)
+        image = write_image(folder / "images" / given / f"{number:03}.png", given, number + 1)
         rest = (number + 1) / (2 * count + 2)
         answers.append(make_prediction(str(image), given, *(1 - rest if k == said else rest / 2 for k in range(3))))
     write_predictions(run / "predictions.csv", answers, CLASS_NAMES)
@@ -98,7 +98,7 @@ def write_run(folder: Path, count: int = DOUBTS) -> Path:
 
 def write_duplicates(folder: Path, count: int) -> Path:
     """Write an audit of identical images; the label of the first differs from the others."""
-    images = [write_image(folder / "photographs" / f"{number}.png", "red") for number in range(count)]
+    images = [write_image(folder / "images" / f"{number}.png", "red") for number in range(count)]
     sha256 = hashlib.sha256(images[0].read_bytes()).hexdigest()
     labels = ["green", *["red"] * (count - 1)]
     group = {"images": list(map(str, images)), "labels": labels, "splits": [""] * count, "similarity": 1.0}

@@ -125,12 +125,12 @@ def test_a_run_has_its_model_history_and_report(trained: Path) -> None:
     history = read_history(folder / "history.csv")
     assert [row.epoch for row in history] == [1, 2, 3]
     assert all(0 <= row.validation_accuracy <= 1 for row in history)
-    evaluation = belvedere.evaluate(folder, trained / "photographs")
+    evaluation = belvedere.evaluate(folder, trained / "images")
     run = Run(folder, evaluation, read_json(folder / "metrics.json"), history=history)
     assert repr(run) == f"Run(folder={str(folder)!r}, recipe='quick', epochs=3, accuracy={evaluation.accuracy:.4g})"
     assert run.report.read_text("utf-8").startswith("<!DOCTYPE html>")
     assert run.model is run.model
-    assert run.model.predict(trained / "photographs" / "test")[0].error is None
+    assert run.model.predict(trained / "images" / "test")[0].error is None
     copy = pickle.loads(pickle.dumps(run))  # noqa: S301 - our own
     assert copy == run
     assert "model" not in vars(copy)

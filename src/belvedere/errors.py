@@ -60,7 +60,7 @@ class UnknownNameError(UsageError):
     """A name is not one of the choices; the message suggests the closest.
 
     Attributes:
-        kind: What it names, such as "recipe".
+        kind: Kind of the name, such as "recipe".
         name: The name, as it was given.
         choices: The names that exist, sorted.
         suggestion: The closest of them; None if none is close.

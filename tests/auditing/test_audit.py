@@ -116,10 +116,10 @@ def test_wrong_labels_are_found_with_a_model_that_has_not_seen_them(data: Path, 
         (data / "train" / "bark" / f"train{number}.jpg").rename(data / "train" / "moss" / f"wrong{number}.jpg")
     found = belvedere.audit(data, model=opened, out=tmp_path / "audit")
     assert flagged(found, "label_issue") == {"wrong3.jpg", "wrong7.jpg"}
-    doubts = [issue for issue in found.issues if issue.issue_type == "label_issue"]
-    assert len(doubts) == 30
-    assert {Path(issue.image).name for issue in doubts[:2]} == {"wrong3.jpg", "wrong7.jpg"}
-    assert all(issue.suggested_label == "bark" and (issue.suggested_probability or 0) > 0.5 for issue in doubts[:2])
+    issues = [issue for issue in found.issues if issue.issue_type == "label_issue"]
+    assert len(issues) == 30
+    assert {Path(issue.image).name for issue in issues[:2]} == {"wrong3.jpg", "wrong7.jpg"}
+    assert all(issue.suggested_label == "bark" and (issue.suggested_probability or 0) > 0.5 for issue in issues[:2])
     assert "linear probes" in found.label_issue_method
     with (tmp_path / "audit" / "issues.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -202,9 +202,9 @@ def test_networks_are_trained_where_no_model_is_given(data: Path, tmp_path: Path
     assert kept.class_names == ("bark", "moss")
     assert found.network == AuditNetwork("network.onnx", kept.sha256, None, None)
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["network"] == asdict(found.network)
-    doubts = [issue for issue in found.issues if issue.issue_type == "label_issue"]
+    issues = [issue for issue in found.issues if issue.issue_type == "label_issue"]
     # Networks that learn from so few images are not the same with another number of threads.
-    assert {"wrong3.jpg", "wrong7.jpg"} <= {Path(issue.image).name for issue in doubts[:5]}
+    assert {"wrong3.jpg", "wrong7.jpg"} <= {Path(issue.image).name for issue in issues[:5]}
 
 
 def test_without_torch_everything_else_is_looked_at(data: Path) -> None:
@@ -257,7 +257,7 @@ def test_arguments_are_checked_before_the_work(
     opened: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("belvedere.auditing.audit.read_statistics", lambda *_: pytest.fail("pictures were measured"))
+    monkeypatch.setattr("belvedere.auditing.audit.read_statistics", lambda *_: pytest.fail("images were measured"))
     given = arguments | ({"model": opened} if arguments.get("model") is True else {})
     with pytest.raises(error, match=words):
         belvedere.audit(data, **given)
@@ -274,10 +274,10 @@ def test_a_file_that_changed_meanwhile_is_left_out(data: Path, opened: Model, mo
     found = belvedere.audit(data, model=opened, near_duplicates=False)
     [note] = [note for note in found.warnings if "changed during the audit" in note.message]
     assert note.names == (str(changed),)
-    doubted = {issue.image: issue for issue in found.issues if issue.issue_type == "label_issue"}
-    assert len(doubted) == 29
-    assert str(changed) not in doubted
-    assert all((issue.suggested_probability or 0) < 0.5 for issue in doubted.values())  # none has another's answers
+    issues = {issue.image: issue for issue in found.issues if issue.issue_type == "label_issue"}
+    assert len(issues) == 29
+    assert str(changed) not in issues
+    assert all((issue.suggested_probability or 0) < 0.5 for issue in issues.values())  # none has another's answers
 
 
 @pytest.mark.usefixtures("_quicker")

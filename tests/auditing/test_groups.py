@@ -31,7 +31,7 @@ def thumb(pixels: NDArray[np.uint8], side: int = 32) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("place", range(len(VIEWS)))
 def test_a_view_of_an_image_is_near_the_copy_that_shows_it(place: int) -> None:
     view, pixels = VIEWS[place], draw_texture(1, moss=False, width=200, height=200)
-    top, left, size = (round(200 * share) for share in (view.top, view.left, view.size))
+    top, left, size = (round(200 * fraction) for fraction in (view.top, view.left, view.size))
     part = pixels[top : top + size, left : left + size]
     copy = thumb(part[:, ::-1] if view.mirrored else part)
     [seen], [whole] = describe(thumb(pixels)[None], view), describe(copy[None])
@@ -41,8 +41,8 @@ def test_a_view_of_an_image_is_near_the_copy_that_shows_it(place: int) -> None:
 
 
 def test_brightness_and_contrast_do_not_count_and_a_plain_image_is_near_nothing() -> None:
-    picture = thumb(draw_texture(1, moss=False))
-    [one], [other] = describe(picture[None]), describe((picture // 2 + 40)[None])
+    image = thumb(draw_texture(1, moss=False))
+    [one], [other] = describe(image[None]), describe((image // 2 + 40)[None])
     assert one @ other > 0.99
     assert not describe(np.full((1, 32, 32), 77, np.uint8)).any()
 
@@ -78,10 +78,10 @@ def test_a_window_is_found_again(size: float, across: float, down: float, seed: 
 
 
 def test_other_images_are_not_alike() -> None:
-    pictures = np.stack([thumb(draw_texture(seed, moss=False)) for seed in range(20)]).astype(np.float32)
+    images = np.stack([thumb(draw_texture(seed, moss=False)) for seed in range(20)]).astype(np.float32)
     windows = np.tile(np.array(WHOLE.window, np.float32), (19, 1))
-    found = align(pictures[:-1], pictures[1:], windows, 8)
-    assert similarity(warp(pictures[:-1], found), high_pass(pictures[1:])).max() < 0.5
+    found = align(images[:-1], images[1:], windows, 8)
+    assert similarity(warp(images[:-1], found), high_pass(images[1:])).max() < 0.5
 
 
 def sample(name: str, label: str = "a", part: str | None = "train") -> Sample:
@@ -105,10 +105,10 @@ def test_chains_of_copies_are_one_group_with_their_identical_files() -> None:
     same = next(group for group in groups if group.kind == "duplicate_file")
     assert same.images == ("0", "3")
     assert not same.has_conflicting_labels
-    told = {(issue.image, issue.issue_type) for issue in list_issues(groups)}
-    assert ("1", "conflicting_labels") in told
-    assert ("3", "split_leak") in told
-    assert not any(image == "4" for image, _ in told)
+    listed = {(issue.image, issue.issue_type) for issue in list_issues(groups)}
+    assert ("1", "conflicting_labels") in listed
+    assert ("3", "split_leak") in listed
+    assert not any(image == "4" for image, _ in listed)
 
 
 def equal(count: int, reason: str = "") -> list[ImageStatistics]:
@@ -131,7 +131,7 @@ def test_images_of_no_split_are_to_train_on_where_there_are_splits() -> None:
 
 def test_identical_files_that_are_no_images_are_no_copies() -> None:
     samples = [sample("0"), sample("1", "b", "test")]
-    assert group_duplicates(samples, equal(2, "is no picture"), []) == ()
+    assert group_duplicates(samples, equal(2, "is no image"), []) == ()
 
 
 def test_sets_of_labels_contradict_and_not_their_order() -> None:

@@ -1,4 +1,4 @@
-"""Doubt about labels: thresholds, weights, order and flags, on probabilities that are made up."""
+"""Label issues: thresholds, weights, order and flags, on probabilities that are made up."""
 
 import numpy as np
 import pytest
@@ -41,13 +41,13 @@ def test_planted_mistakes_come_first_and_are_flagged() -> None:
     true = np.random.default_rng(0).integers(0, CLASSES, 1200)
     labels = true.copy()
     labels[::40] = (labels[::40] + 1) % CLASSES
-    doubts = find_label_issues(answers(true, 6, 1), labels)
+    issues = find_label_issues(answers(true, 6, 1), labels)
     wrong = labels != true
-    first = np.argsort(-doubts.scores)[: wrong.sum()]
+    first = np.argsort(-issues.scores)[: wrong.sum()]
     assert wrong[first].mean() > 0.9
-    assert doubts.flagged[wrong].mean() > 0.9
-    assert doubts.flagged[~wrong].mean() < 0.01
-    assert (doubts.suggestions[wrong & doubts.flagged] == true[wrong & doubts.flagged]).mean() > 0.95
+    assert issues.flagged[wrong].mean() > 0.9
+    assert issues.flagged[~wrong].mean() < 0.01
+    assert (issues.suggestions[wrong & issues.flagged] == true[wrong & issues.flagged]).mean() > 0.95
 
 
 @pytest.mark.parametrize("each", [10, 15, 100])
@@ -58,8 +58,8 @@ def test_mistakes_are_flagged_by_networks_that_are_never_sure(each: int) -> None
     labels[:2] = 1
     likely = np.clip(random.normal(0.83, 0.03, len(true)), 0, 0.89)  # of the class in the image
     second = np.where(true == 1, likely, 1 - likely)
-    doubts = find_label_issues(np.stack([1 - second, second], axis=1), labels)
-    assert np.flatnonzero(doubts.flagged).tolist() == [0, 1]
+    issues = find_label_issues(np.stack([1 - second, second], axis=1), labels)
+    assert np.flatnonzero(issues.flagged).tolist() == [0, 1]
 
 
 def test_nothing_is_flagged_where_networks_tell_nothing() -> None:
@@ -107,12 +107,12 @@ def test_scores_are_fractions_and_no_order_of_images_matters(seed: int, count: i
     random = np.random.default_rng(seed)
     probabilities = softmax(random.normal(0, 3, (count, CLASSES)).astype(np.float32))
     labels = random.integers(0, CLASSES, count)
-    doubts, order = find_label_issues(probabilities, labels), random.permutation(count)
+    issues, order = find_label_issues(probabilities, labels), random.permutation(count)
     again = find_label_issues(probabilities[order], labels[order])
-    assert ((doubts.scores >= 0) & (doubts.scores <= 1)).all()
-    assert (doubts.suggestions != labels).all()
-    assert again.scores == pytest.approx(doubts.scores[order])
-    assert (again.flagged == doubts.flagged[order]).all()
+    assert ((issues.scores >= 0) & (issues.scores <= 1)).all()
+    assert (issues.suggestions != labels).all()
+    assert again.scores == pytest.approx(issues.scores[order])
+    assert (again.flagged == issues.flagged[order]).all()
 
 
 # By hand

@@ -28,7 +28,7 @@ TO_STDOUT = {  # commands that print on stdout
     "recipe": ["train", "--print-config"],
     "evaluate": ["evaluate", "MODEL", "photos"],
     "audit": ["audit", "photos", "--skip-label-issues", "--out", "OUT", "--json"],
-    "journal": ["corrections", "journal.jsonl"],
+    "corrections": ["corrections", "corrections.jsonl"],
     "cache": ["cache", "--json"],
 }
 REFUSED = {  # commands that end in an error, by themselves
@@ -40,8 +40,8 @@ REFUSED = {  # commands that end in an error, by themselves
     "no run": ["review", "nowhere"],
     "no runs": ["compare", "nowhere", "nowhere"],
     "no table": ["calibrate", "MODEL", "nowhere"],
-    "no pictures": ["export", "MODEL", "--format", "int8", "--out", "OUT.onnx", "--calibration-data", "nowhere"],
-    "demo in a file": ["demo", "--out", "journal.jsonl"],
+    "no images": ["export", "MODEL", "--format", "int8", "--out", "OUT.onnx", "--calibration-data", "nowhere"],
+    "demo in a file": ["demo", "--out", "corrections.jsonl"],
 }
 BROKEN_STDOUT = ["> /dev/full", ">&-", "| true"]
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="streams of a shell")
@@ -51,7 +51,7 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="streams of a shell"
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("streams")
     write_classes(folder / "photos", 2)
-    (folder / "journal.jsonl").touch()
+    (folder / "corrections.jsonl").touch()
     return folder
 
 
@@ -102,7 +102,7 @@ def test_stderr_that_takes_nothing_changes_no_exit_code(
 def test_a_job_does_without_streams_that_it_does_not_need(
     streams: str, work: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Nor does what is told, or read, go to a file that got the number of a closed stream."""
+    """Neither messages nor input go to, or come from, a file that got the number of a closed stream."""
     command = ["predict", "MODEL", "photos", "--out", str(tmp_path / "answers.csv")]
     done = shell(command, streams, tiny_model, work, tmp_path / "out")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -127,7 +127,7 @@ def test_a_working_folder_that_is_gone(command: list[str], work: Path, tiny_mode
 
 
 @needs_posix
-@pytest.mark.parametrize("streams", ["<&-", "< photos/red/0.png", "< journal.jsonl"])
+@pytest.mark.parametrize("streams", ["<&-", "< photos/red/0.png", "< corrections.jsonl"])
 def test_stdin_without_names(streams: str, work: Path, tiny_model: Path, tmp_path: Path) -> None:
     done = shell(["predict", "MODEL", "-"], streams, tiny_model, work, tmp_path / "out")
     assert_ended_cleanly(done)
@@ -151,9 +151,9 @@ def test_signals_end_a_job_with_their_codes(number: int, code: int, work: Path, 
         process.stdin.write("photos/red/0.png\n" * 5_000)  # more than a pipe holds: it is at work when this returns
         process.stdin.flush()
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Traceback" not in told
+    assert "Traceback" not in errors
 
 
 def test_version_and_help() -> None:
@@ -182,40 +182,40 @@ def test_version_and_help() -> None:
     ("arguments", "code", "words"),
     [
         (["train", "nowhere", "--out", "x"], 1, ["nowhere"]),
-        (["train", "photographs", "--recipe", "artcle", "--out", "x"], 2, ["'artcle'", "'article'"]),
-        (["train", "photographs", "--out", "run"], 2, ["run ", "--overwrite"]),
-        (["train", "photographs", "--out", "photographs", "--overwrite"], 2, ["photographs ", "--out"]),
-        (["train", "photographs/train/dark", "--out", "x"], 1, ["photographs/train/dark"]),
-        (["evaluate", "photographs", "photographs"], 1, ["photographs", "model.onnx"]),
+        (["train", "images", "--recipe", "artcle", "--out", "x"], 2, ["'artcle'", "'article'"]),
+        (["train", "images", "--out", "run"], 2, ["run ", "--overwrite"]),
+        (["train", "images", "--out", "images", "--overwrite"], 2, ["images ", "--out"]),
+        (["train", "images/train/dark", "--out", "x"], 1, ["images/train/dark"]),
+        (["evaluate", "images", "images"], 1, ["images", "model.onnx"]),
         (["audit", "nowhere", "--out", "x"], 1, ["nowhere"]),
-        (["audit", "photographs", "--out", "run"], 2, ["run ", "--overwrite"]),
-        (["audit", "photographs", "--model", "run", "--out", "x"], 2, ["run/model.onnx", "--model"]),
-        (["audit", "photographs", "--model", "gone.onnx", "--out", "x"], 1, ["gone.onnx", "model.onnx"]),
+        (["audit", "images", "--out", "run"], 2, ["run ", "--overwrite"]),
+        (["audit", "images", "--model", "run", "--out", "x"], 2, ["run/model.onnx", "--model"]),
+        (["audit", "images", "--model", "gone.onnx", "--out", "x"], 1, ["gone.onnx", "model.onnx"]),
         (["predict", "run"], 2, []),
-        (["predict", "run", "photographs", "--format", "cvs"], 2, ["'cvs'", "'csv'"]),
-        (["predict", "run", "photographs", "--out", "no/where.csv"], 2, ["no/where.csv", " no,"]),
-        (["predict", "bad.onnx", "photographs"], 1, ["bad.onnx", "ONNX"]),
-        (["predict", "gone.onnx", "photographs"], 1, ["gone.onnx", "model.onnx"]),
-        (["evaluate", "run/metrics.json", "photographs"], 1, ["run/metrics.json", "ONNX"]),
-        (["evaluate", "gone.onnx", "photographs"], 1, ["gone.onnx", "model.onnx"]),
-        (["predict", "run", "photographs", "--json", "--out", "a.json"], 2, ["--json"]),
-        (["predict", "run", "photographs", "--out", "answers"], 2, ["answers", "--format"]),
-        (["train", "photographs", "--seed", "99999999999999999999", "--out", "x"], 2, ["--seed"]),
+        (["predict", "run", "images", "--format", "cvs"], 2, ["'cvs'", "'csv'"]),
+        (["predict", "run", "images", "--out", "no/where.csv"], 2, ["no/where.csv", " no,"]),
+        (["predict", "bad.onnx", "images"], 1, ["bad.onnx", "ONNX"]),
+        (["predict", "gone.onnx", "images"], 1, ["gone.onnx", "model.onnx"]),
+        (["evaluate", "run/metrics.json", "images"], 1, ["run/metrics.json", "ONNX"]),
+        (["evaluate", "gone.onnx", "images"], 1, ["gone.onnx", "model.onnx"]),
+        (["predict", "run", "images", "--json", "--out", "a.json"], 2, ["--json"]),
+        (["predict", "run", "images", "--out", "answers"], 2, ["answers", "--format"]),
+        (["train", "images", "--seed", "99999999999999999999", "--out", "x"], 2, ["--seed"]),
         (["show", "rnu/model.onnx"], 2, ["rnu/model.onnx", "run"]),
         (["show", "artcle"], 2, ["'artcle'", "'article'"]),
         (["train"], 2, ["DATA"]),
-        (["train", "photographs", "--config", "gone.toml", "--out", "x"], 2, ["gone.toml"]),
-        (["train", "photographs", "--config", "bad.toml", "--out", "x"], 2, ["'epochs'"]),
+        (["train", "images", "--config", "gone.toml", "--out", "x"], 2, ["gone.toml"]),
+        (["train", "images", "--config", "bad.toml", "--out", "x"], 2, ["'epochs'"]),
         (["train", "--config", "bad.toml", "--print-config"], 2, ["'epochs'"]),
-        (["train", "photographs", "--overwrite", "--resume", "--out", "x"], 2, ["--overwrite", "--resume"]),
-        (["train", "photographs", "--max-minutes", "0", "--out", "x"], 2, ["--max-minutes", "0.0"]),
+        (["train", "images", "--overwrite", "--resume", "--out", "x"], 2, ["--overwrite", "--resume"]),
+        (["train", "images", "--max-minutes", "0", "--out", "x"], 2, ["--max-minutes", "0.0"]),
         (
-            ["train", "photographs", "--max-minutes", "1", "--epochs", "1", "--out", "x"],
+            ["train", "images", "--max-minutes", "1", "--epochs", "1", "--out", "x"],
             2,
             ["--epochs", "--max-minutes"],
         ),
-        (["trian", "photographs"], 2, []),
-        (["train", "photographs", "--epochs", "0"], 2, []),
+        (["trian", "images"], 2, []),
+        (["train", "images", "--epochs", "0"], 2, []),
     ],
 )
 def test_bad_input_gets_one_line(trained: Path, arguments: list[str], code: int, words: list[str]) -> None:
@@ -225,7 +225,7 @@ def test_bad_input_gets_one_line(trained: Path, arguments: list[str], code: int,
 
 
 def test_a_reader_that_goes_away_is_no_disaster(trained: Path) -> None:
-    command = f"{sys.executable} -m belvedere predict run photographs --format jsonl | head -c 1"
+    command = f"{sys.executable} -m belvedere predict run images --format jsonl | head -c 1"
     done = subprocess.run(["bash", "-c", command], cwd=trained, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr

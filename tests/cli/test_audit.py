@@ -12,17 +12,17 @@ from conftest import new_id, write_classes
 
 
 def test_audit(trained: Path) -> None:
-    broken = trained / "photographs" / "train" / "dark" / "broken.jpg"
-    broken.write_bytes(b"no picture")
+    broken = trained / "images" / "train" / "dark" / "broken.jpg"
+    broken.write_bytes(b"no image")
     try:
-        done = belvedere("audit", "photographs", "--skip-label-issues", "--out", "audit", "--json", cwd=trained)
+        done = belvedere("audit", "images", "--skip-label-issues", "--out", "audit", "--json", cwd=trained)
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert told["checks"]["unreadable"]["num_flagged"] == 1
-        assert sorted(told["num_images_by_split"]) == ["test", "train"]
+        printed = json.loads(done.stdout)
+        assert printed["checks"]["unreadable"]["num_flagged"] == 1
+        assert sorted(printed["num_images_by_split"]) == ["test", "train"]
         strict = belvedere(
             "audit",
-            "photographs",
+            "images",
             "--skip-label-issues",
             "--out",
             "audit",
@@ -40,7 +40,7 @@ def test_audit(trained: Path) -> None:
 
 def test_audit_fails_on_the_named_checks(tmp_path: Path) -> None:
     write_classes(tmp_path / "images", 3)
-    (tmp_path / "images" / "red" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "images" / "red" / "broken.png").write_bytes(b"no image")
     command = ("audit", "images", "--skip-label-issues", "--skip-near-duplicates", "--overwrite")
     for names, code in (
         (("conflicting_labels",), 0),
@@ -57,13 +57,13 @@ def test_audit_fails_on_the_named_checks(tmp_path: Path) -> None:
 
 
 def test_audit_applies_corrections(trained: Path) -> None:
-    copy = trained / "photographs" / "train" / "light" / "copy.jpg"
-    shutil.copy(trained / "photographs" / "train" / "dark" / "0.jpg", copy)
+    copy = trained / "images" / "train" / "light" / "copy.jpg"
+    shutil.copy(trained / "images" / "train" / "dark" / "0.jpg", copy)
     content = hashlib.sha256(copy.read_bytes()).hexdigest()
     CorrectionsFile(trained / "j.jsonl").append(
         Decision(new_id(), utc_now(), "Ana", content, str(copy), "exclude", "light")
     )
-    command = ("audit", "photographs", "--skip-label-issues", "--json", "--out")
+    command = ("audit", "images", "--skip-label-issues", "--json", "--out")
     try:
         before, after = (
             json.loads(belvedere(*command, f"mended{len(more)}", *more, cwd=trained).stdout)["checks"]
@@ -73,5 +73,5 @@ def test_audit_applies_corrections(trained: Path) -> None:
         copy.unlink()
     assert before["conflicting_labels"]["num_flagged"] == 2
     assert after["conflicting_labels"]["num_flagged"] == 0
-    told = json.loads((trained / "mended2" / "audit.json").read_text())
-    assert told["corrections"] == str((trained / "j.jsonl").resolve())
+    written = json.loads((trained / "mended2" / "audit.json").read_text())
+    assert written["corrections"] == str((trained / "j.jsonl").resolve())

@@ -31,8 +31,8 @@ def test_calibrate_writes_a_model_and_prints_json(trained: Path, tmp_path: Path)
     [
         (("run",), 2, "DATA"),
         (("run", "nowhere"), 1, "nowhere"),
-        (("bad.onnx", "photographs/test"), 1, "bad.onnx"),
-        (("run", "photographs/test", "--out", "bad.toml"), 2, "bad.toml"),
+        (("bad.onnx", "images/test"), 1, "bad.onnx"),
+        (("run", "images/test", "--out", "bad.toml"), 2, "bad.toml"),
     ],
 )
 def test_bad_arguments_are_one_line(trained: Path, arguments: tuple[str, ...], code: int, word: str) -> None:

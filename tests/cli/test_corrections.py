@@ -1,4 +1,4 @@
-"""The commands for mending labels, as a user meets them: real processes, their output, their exit codes."""
+"""The commands that correct labels: real processes, their output, their exit codes."""
 
 import json
 import re
@@ -18,15 +18,15 @@ from run_folders import write_both
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
+def corrections(tmp_path: Path) -> Path:
     photos = write_classes(tmp_path / "photos", 3)
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "green")
     decide(tmp_path / "j.jsonl", photos / "blue" / "1.png", "exclude")
     return tmp_path / "j.jsonl"
 
 
-@pytest.mark.usefixtures("journal")
-def test_the_journal_is_counted_and_written(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("corrections")
+def test_corrections_are_counted_and_written(tmp_path: Path) -> None:
     plain = belvedere("corrections", "j.jsonl", cwd=tmp_path)
     assert plain.returncode == 0, plain.stderr
     assert re.findall(r"\d+", plain.stdout.splitlines()[0]) == ["2", "2", "2"]  # active, all, images
@@ -46,7 +46,7 @@ def test_the_journal_is_counted_and_written(tmp_path: Path) -> None:
     assert len((tmp_path / "corrected.csv").read_text().splitlines()) == 9
 
 
-@pytest.mark.usefixtures("journal")
+@pytest.mark.usefixtures("corrections")
 def test_evaluate_by_corrected_labels(tmp_path: Path, tiny_model: Path) -> None:
     before = belvedere("evaluate", tiny_model, "photos", "--json", cwd=tmp_path)
     after = belvedere("evaluate", tiny_model, "photos", "--corrections", "j.jsonl", "--json", cwd=tmp_path)
@@ -78,7 +78,7 @@ def test_evaluate_by_corrected_labels(tmp_path: Path, tiny_model: Path) -> None:
         (("review", "a", "--model", "photos"), 1, ["photos", "model.onnx"]),
     ],
 )
-@pytest.mark.usefixtures("journal")
+@pytest.mark.usefixtures("corrections")
 def test_bad_input_is_one_line(
     tmp_path: Path, tiny_model: Path, arguments: Sequence[str], code: int, words: list[str]
 ) -> None:
@@ -94,7 +94,7 @@ def test_bad_input_is_one_line(
     assert (tmp_path / "taken.csv").read_text() == "mine"
 
 
-def test_a_taken_port_is_told(tmp_path: Path) -> None:
+def test_a_taken_port_is_an_error(tmp_path: Path) -> None:
     write_both(tmp_path, [("blue", "blue", "red")])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = belvedere("review", "b", "--port", taken.getsockname()[1], cwd=tmp_path)

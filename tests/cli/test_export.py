@@ -11,7 +11,7 @@ from command_line import assert_one_line, belvedere
 def test_export_prints_the_comparison(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "half.onnx"
     done = belvedere(
-        *("export", "run", "--format", "float16-weights", "--calibration-data", "photographs/train"),
+        *("export", "run", "--format", "float16-weights", "--calibration-data", "images/train"),
         *("--out", out, "--json"),
         cwd=trained,
     )
@@ -33,7 +33,7 @@ def test_export_prints_the_comparison(trained: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_arguments_are_one_line(trained: Path, changes: dict[str, str], code: int, word: str) -> None:
-    options = {"--format": "nchw", "--calibration-data": "photographs/train", "--out": "new.onnx"} | changes
+    options = {"--format": "nchw", "--calibration-data": "images/train", "--out": "new.onnx"} | changes
     given = [each for each in sum(options.items(), ()) if each]
     assert_one_line(belvedere("export", "run", *given, cwd=trained), code, word)
     assert not (trained / "new.onnx").exists()

@@ -11,12 +11,12 @@ from command_line import belvedere
 
 
 def test_predict_in_every_form(trained: Path) -> None:
-    table = belvedere("predict", "run", "photographs/test", cwd=trained)
+    table = belvedere("predict", "run", "images/test", cwd=trained)
     assert table.returncode == 0, table.stderr
-    assert re.search(r"^photographs/test/dark/0.jpg +dark ", table.stdout, re.MULTILINE)
+    assert re.search(r"^images/test/dark/0.jpg +dark ", table.stdout, re.MULTILINE)
     assert "Model: run/model.onnx" in table.stderr
     done = belvedere(
-        "predict", "run", "photographs/test", "--out", "answers.csv", "--contact-sheet", "sheet.png", cwd=trained
+        "predict", "run", "images/test", "--out", "answers.csv", "--contact-sheet", "sheet.png", cwd=trained
     )
     assert done.returncode == 0, done.stderr
     assert "8 images predicted: answers.csv" in done.stderr
@@ -26,9 +26,9 @@ def test_predict_in_every_form(trained: Path) -> None:
     assert {row["predicted_label"] for row in rows} <= {"dark", "light"}
     with Image.open(trained / "sheet.png") as sheet:
         assert min(sheet.size) > 300
-    lines = belvedere("predict", "run", "photographs/test", "--format", "jsonl", cwd=trained).stdout.splitlines()
+    lines = belvedere("predict", "run", "images/test", "--format", "jsonl", cwd=trained).stdout.splitlines()
     assert [json.loads(line)["predicted_label"] for line in lines] == [row["predicted_label"] for row in rows]
-    whole = json.loads(belvedere("predict", "run", "photographs/test", "--json", cwd=trained).stdout)
+    whole = json.loads(belvedere("predict", "run", "images/test", "--json", cwd=trained).stdout)
     assert whole["class_names"] == ["dark", "light"]
     assert len(whole["predictions"]) == 8
 
@@ -36,11 +36,11 @@ def test_predict_in_every_form(trained: Path) -> None:
 def test_an_unreadable_file_has_its_own_row_and_the_exit_code_says_so(trained: Path) -> None:
     (trained / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     done = belvedere(
-        "predict", "run", "broken.jpg", "photographs/test/dark/0.jpg", "gone.jpg", "--format", "csv", cwd=trained
+        "predict", "run", "broken.jpg", "images/test/dark/0.jpg", "gone.jpg", "--format", "csv", cwd=trained
     )
     assert done.returncode == 1
     rows = list(csv.DictReader(done.stdout.splitlines()))
-    assert [row["image"] for row in rows] == ["broken.jpg", "photographs/test/dark/0.jpg", "gone.jpg"]
+    assert [row["image"] for row in rows] == ["broken.jpg", "images/test/dark/0.jpg", "gone.jpg"]
     assert [bool(row["error"]) for row in rows] == [True, False, True]
     assert [bool(row["predicted_label"]) for row in rows] == [False, True, False]
     assert "no such file" in rows[2]["error"]

@@ -202,9 +202,9 @@ def test_a_training_starts_from_a_pushed_run(hub: Hub, trained: Path, tmp_path: 
     assert belvedere("push", tmp_path / "shades", NAME).returncode == 0
     files = hub.repositories[NAME].files
     assert {"weights.safetensors", "config.toml", "confusion-percent.png"} <= files.keys()
-    assert b"photographs" not in files["config.toml"]
+    assert str(trained).encode() not in files["config.toml"]
     assert b"accuracy" in files["README.md"]
-    arguments = (trained / "photographs", "--start-from", ADDRESS, "--epochs", 1, "--out", tmp_path / "next")
+    arguments = (trained / "images", "--start-from", ADDRESS, "--epochs", 1, "--out", tmp_path / "next")
     done = belvedere("train", *arguments)
     assert done.returncode == 0, done.stderr
     assert "Classes: 2 kept" in done.stderr

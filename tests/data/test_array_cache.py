@@ -29,7 +29,7 @@ from belvedere.types.model import Preprocess
 from conftest import COLORS, contents_of, write_image
 
 SIZE = Preprocess(8, 8)
-PICTURE_BYTES = 8 * 8 * 3
+IMAGE_BYTES = 8 * 8 * 3
 
 
 @pytest.fixture(autouse=True)
@@ -160,12 +160,12 @@ def test_identical_files_are_decoded_and_kept_once(photos: list[Path], decoded: 
         copy.write_bytes(photo.read_bytes())
     assert_right(read(twice), twice)
     assert len(decoded) == len(index_lines()) == 5
-    assert store(ROWS).stat().st_size == 5 * PICTURE_BYTES
+    assert store(ROWS).stat().st_size == 5 * IMAGE_BYTES
 
 
 def test_unreadable_files_are_named_and_asked_again_next_time(photos: list[Path], decoded: list[Path]) -> None:
     photos[1].write_bytes(photos[1].read_bytes()[:40])
-    photos[3].write_bytes(b"no picture")
+    photos[3].write_bytes(b"no image")
     for _ in range(2):
         decoded.clear()
         pixels = read(photos)
@@ -208,7 +208,7 @@ def test_pixels_without_their_lines_are_overwritten(photos: list[Path]) -> None:
     """Killed between the one and the other."""
     read(photos[:3])
     with store(ROWS).open("ab") as file:
-        file.write(b"?" * (PICTURE_BYTES + 7))
+        file.write(b"?" * (IMAGE_BYTES + 7))
     assert_right(read(photos), photos)
     assert_right(read(photos), photos)
 
@@ -238,7 +238,7 @@ def test_a_damaged_line_costs_its_own_image_only(line: bytes, photos: list[Path]
 def test_a_damaged_image_is_decoded_anew(photos: list[Path], decoded: list[Path]) -> None:
     read(photos)
     with store(ROWS).open("r+b") as file:
-        file.seek(2 * PICTURE_BYTES + 5)
+        file.seek(2 * IMAGE_BYTES + 5)
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 1]))
@@ -250,13 +250,13 @@ def test_a_damaged_image_is_decoded_anew(photos: list[Path], decoded: list[Path]
     assert decoded == []
 
 
-@pytest.mark.parametrize("left", [0, 1, PICTURE_BYTES - 1, 3 * PICTURE_BYTES + 1])
+@pytest.mark.parametrize("left", [0, 1, IMAGE_BYTES - 1, 3 * IMAGE_BYTES + 1])
 def test_pixels_that_were_cut_short_are_decoded_anew(left: int, photos: list[Path], decoded: list[Path]) -> None:
     read(photos)
     os.truncate(store(ROWS), left)
     decoded.clear()
     assert_right(read(photos), photos)
-    assert len(decoded) >= 5 - left // PICTURE_BYTES
+    assert len(decoded) >= 5 - left // IMAGE_BYTES
     decoded.clear()
     assert_right(read(photos), photos)
     assert decoded == []
@@ -264,7 +264,7 @@ def test_pixels_that_were_cut_short_are_decoded_anew(left: int, photos: list[Pat
 
 def test_pixels_that_are_cut_short_while_they_are_in_use_are_no_pixels(photos: list[Path]) -> None:
     rows = read(photos).images
-    os.truncate(store(ROWS), 5 * PICTURE_BYTES - 1)
+    os.truncate(store(ROWS), 5 * IMAGE_BYTES - 1)
     cut = []
     for row in range(5):
         try:
@@ -338,7 +338,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size
 def test_no_line_makes_an_image_of_nothing(values: dict[str, object]) -> None:
     made = open_image_cache(SIZE)
     (made.folder / INDEX).write_bytes(json.dumps(values).encode() + b"\n")
-    (made.folder / ROWS).write_bytes(b"\x01" * PICTURE_BYTES)
+    (made.folder / ROWS).write_bytes(b"\x01" * IMAGE_BYTES)
     assert open_image_cache(SIZE).find_missing(["key"]) == ["key"]
 
 
@@ -430,7 +430,7 @@ def test_stores_are_listed_and_cleared(photos: list[Path]) -> None:
         os.utime(lock, (1000 - number, 1000 - number))
     crop, stretch = list_caches()
     assert (crop.num_images, stretch.num_images) == (2, 5)
-    assert stretch.size_bytes >= 5 * PICTURE_BYTES
+    assert stretch.size_bytes >= 5 * IMAGE_BYTES
     assert crop.last_used < stretch.last_used
     assert clear_cache() == crop.size_bytes + stretch.size_bytes
     assert list_caches() == []

@@ -28,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def journal(tmp_path: Path, photos: Path) -> Path:
+def corrections(tmp_path: Path, photos: Path) -> Path:
     """One relabeled, one left out, one with an extra label, one kept."""
     file = tmp_path / "j.jsonl"
     decide(file, photos / "blue" / "0.png", "relabel", "green")
@@ -38,9 +38,9 @@ def journal(tmp_path: Path, photos: Path) -> Path:
     return file
 
 
-def test_decisions_hold_when_reading(photos: Path, journal: Path) -> None:
+def test_decisions_hold_when_reading(photos: Path, corrections: Path) -> None:
     before = {path: path.read_bytes() for path in photos.rglob("*.png")}
-    dataset = load_dataset(photos, corrections=journal)
+    dataset = load_dataset(photos, corrections=corrections)
 
     assert labels(dataset)["blue/0.png"] == "green"
     assert "blue/1.png" not in labels(dataset)
@@ -48,22 +48,22 @@ def test_decisions_hold_when_reading(photos: Path, journal: Path) -> None:
     assert (tagged.label, tagged.extra_labels) == ("red", ("blue", "green"))
     messages = [note.message for note in dataset.warnings]
     assert messages == [
-        f"1 relabeled by {journal}",
-        f"1 given other extra labels by {journal}",
-        f"1 excluded by {journal}",
+        f"1 relabeled by {corrections}",
+        f"1 given other extra labels by {corrections}",
+        f"1 excluded by {corrections}",
     ]
     assert before == {path: path.read_bytes() for path in photos.rglob("*.png")}
     assert labels(load_dataset(photos))["blue/0.png"] == "blue"
 
 
-def test_moved_folders_and_renamed_files_are_found(photos: Path, journal: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "elsewhere" / "pictures"
+def test_moved_folders_and_renamed_files_are_found(photos: Path, corrections: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "images"
     moved.parent.mkdir()
     shutil.move(photos, moved)
     for path in sorted(moved.rglob("*.png")):
         path.rename(path.with_name(f"renamed-{path.name}"))
 
-    found = labels(load_dataset(moved, corrections=journal))
+    found = labels(load_dataset(moved, corrections=corrections))
 
     assert found["blue/renamed-0.png"] == "green"
     assert "blue/renamed-1.png" not in found
@@ -161,25 +161,25 @@ def test_shares_of_an_image_stay_with_their_labels(
     ]
 
 
-def test_nothing_of_the_users_is_replaced(photos: Path, journal: Path, tmp_path: Path) -> None:
+def test_nothing_of_the_users_is_replaced(photos: Path, corrections: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("mine")
     with pytest.raises(OutputExistsError, match="`overwrite`"):
-        check_output(table, [journal], is_table=True, overwrite=False)
-    check_output(table, [journal], is_table=True, overwrite=True)
-    check_output(tmp_path / "new.csv", [journal, photos], is_table=True, overwrite=False)
+        check_output(table, [corrections], is_table=True, overwrite=False)
+    check_output(table, [corrections], is_table=True, overwrite=True)
+    check_output(tmp_path / "new.csv", [corrections, photos], is_table=True, overwrite=False)
     (tmp_path / "linked.csv").hardlink_to(table)
     for out in (table, tmp_path / "photos" / ".." / "t.csv", tmp_path / "linked.csv"):
         with pytest.raises(OutputExistsError) as caught:
-            check_output(out, [journal, table], is_table=True, overwrite=True)
+            check_output(out, [corrections, table], is_table=True, overwrite=True)
         assert (caught.value.path, caught.value.can_overwrite) == (out, False)
     (tmp_path / MARKER_FILE).touch()
-    with pytest.raises(OutputExistsError, match=re.escape(f"{journal}, ")):
-        check_output(tmp_path, [journal, photos], is_table=False, overwrite=True)
+    with pytest.raises(OutputExistsError, match=re.escape(f"{corrections}, ")):
+        check_output(tmp_path, [corrections, photos], is_table=False, overwrite=True)
 
 
-def test_a_table_is_not_written_over_an_image(photos: Path, journal: Path) -> None:
-    dataset = load_dataset(photos, corrections=journal)
+def test_a_table_is_not_written_over_an_image(photos: Path, corrections: Path) -> None:
+    dataset = load_dataset(photos, corrections=corrections)
     for sample in dataset.samples[:2]:
         before = sample.path.read_bytes()
         with pytest.raises(OutputExistsError) as caught:
@@ -197,13 +197,13 @@ def test_one_content_has_one_label(tmp_path: Path) -> None:
     assert labels(load_dataset(photos, corrections=tmp_path / "j.jsonl"))["blue/9.png"] == "red"
 
 
-def test_strangers_and_torn_lines_are_named(photos: Path, journal: Path, tmp_path: Path) -> None:
-    decide(journal, write_image(tmp_path / "other" / "gone.png", "red", 77), "exclude")
-    with journal.open("ab") as file:
+def test_unmatched_corrections_and_torn_lines_are_named(photos: Path, corrections: Path, tmp_path: Path) -> None:
+    decide(corrections, write_image(tmp_path / "other" / "gone.png", "red", 77), "exclude")
+    with corrections.open("ab") as file:
         file.write(b'{"id": "torn')
-    messages = [note.message for note in load_dataset(photos, corrections=journal).warnings]
-    assert f"1 correction matches no image (missing or changed): {journal}" in messages
-    assert f"1 damaged line skipped in {journal}" in messages
+    messages = [note.message for note in load_dataset(photos, corrections=corrections).warnings]
+    assert f"1 correction matches no image (missing or changed): {corrections}" in messages
+    assert f"1 damaged line skipped in {corrections}" in messages
 
 
 def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
@@ -214,26 +214,26 @@ def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
         load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
-def test_a_class_spelled_otherwise_in_the_journal_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_class_spelled_otherwise_in_the_corrections_is_refused(photos: Path, tmp_path: Path) -> None:
     decide(tmp_path / "j.jsonl", photos / "blue" / "0.png", "relabel", "Green")
     with pytest.raises(DatasetError, match=r"(?s)(?=.*'Green')(?=.*'green')"):
         load_dataset(photos, corrections=tmp_path / "j.jsonl")
 
 
 def test_a_class_that_is_new_is_learned_where_it_can_be(tmp_path: Path) -> None:
-    """What is held back of a class that only the journal names, and that none has to learn from, is left out."""
+    """Held-out images of a class that only the corrections name, and that has no training images, are left out."""
     for part in ("train", "test"):
         write_classes(tmp_path / "photos" / part, 3)
-    photos, journal = tmp_path / "photos", tmp_path / "j.jsonl"
+    photos, corrections = tmp_path / "photos", tmp_path / "j.jsonl"
     image = write_image(photos / "test" / "blue" / "9.png", "blue", 999)
-    decide(journal, image, "relabel", "violet")
-    dataset = load_dataset(photos, corrections=journal)
+    decide(corrections, image, "relabel", "violet")
+    dataset = load_dataset(photos, corrections=corrections)
     assert dataset.class_names == ("blue", "green", "red")
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (9, 9)
     left = f"{image}: violet"
     assert left in [name for note in dataset.warnings for name in note.names]
-    decide(journal, write_image(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
-    dataset = load_dataset(photos, corrections=journal)
+    decide(corrections, write_image(photos / "train" / "blue" / "8.png", "blue", 888), "relabel", "violet")
+    dataset = load_dataset(photos, corrections=corrections)
     assert dataset.class_names == ("blue", "green", "red", "violet")
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (10, 10)
 
@@ -245,7 +245,9 @@ def test_where_there_is_nothing_to_learn_from_every_class_stays(tmp_path: Path) 
     assert dataset.class_names == ("blue", "green", "red", "violet")
 
 
-def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_files_of_a_decided_size_are_read(
+    photos: Path, corrections: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     large = write_image(photos / "red" / "large.png", "red", 5, side=64)
     read: list[str] = []
 
@@ -254,14 +256,14 @@ def test_only_files_of_a_decided_size_are_read(photos: Path, journal: Path, monk
         return path.read_bytes()
 
     monkeypatch.setattr("belvedere.data.hashing.read_content", note_and_read)
-    load_dataset(photos, corrections=journal)
+    load_dataset(photos, corrections=corrections)
     assert read
     assert str(large) not in read
 
 
 @pytest.mark.parametrize("copy", [False, True])
-def test_a_corrected_folder(photos: Path, journal: Path, tmp_path: Path, copy: bool) -> None:
-    dataset = load_dataset(photos, corrections=journal)
+def test_a_corrected_folder(photos: Path, corrections: Path, tmp_path: Path, copy: bool) -> None:
+    dataset = load_dataset(photos, corrections=corrections)
     export_folder(dataset, tmp_path / "corrected", copy=copy, overwrite=False)
 
     again = load_dataset(tmp_path / "corrected")
@@ -290,8 +292,8 @@ def test_no_label_leads_out_of_the_folder(photos: Path, tmp_path: Path, label: s
         export_folder(dataset, tmp_path / "corrected", copy=False, overwrite=False)
 
 
-def test_a_corrected_table_keeps_secondary_labels(photos: Path, journal: Path, tmp_path: Path) -> None:
-    dataset = load_dataset(photos, corrections=journal)
+def test_a_corrected_table_keeps_secondary_labels(photos: Path, corrections: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(photos, corrections=corrections)
     (tmp_path / "tables").mkdir()
     export_table(dataset, tmp_path / "tables" / "corrected.csv")
     again = load_dataset(tmp_path / "tables" / "corrected.csv")
@@ -300,19 +302,19 @@ def test_a_corrected_table_keeps_secondary_labels(photos: Path, journal: Path, t
     ]
 
 
-def test_decisions_as_csv_and_counted(journal: Path, tmp_path: Path) -> None:
-    first = next(iter(CorrectionsFile(journal).decisions))
-    CorrectionsFile(journal).append(
+def test_decisions_as_csv_and_counted(corrections: Path, tmp_path: Path) -> None:
+    first = next(iter(CorrectionsFile(corrections).decisions))
+    CorrectionsFile(corrections).append(
         Decision(new_id(), utc_now(), "Ben", first.sha256, first.image, "undo", to=(first.id,))
     )
-    assert export_decisions(journal, tmp_path / "d.csv") == 5
+    assert export_decisions(corrections, tmp_path / "d.csv") == 5
     with (tmp_path / "d.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["active"] for row in rows] == ["false", "true", "true", "true", "false"]
     assert rows[2]["to"] == "blue|green"
-    told = summarize(journal)
-    assert (told["num_decisions"], told["num_active"], told["num_images"]) == (5, 3, 3)
-    assert told["annotators"] == {"Ana": 3}
+    summary = summarize(corrections)
+    assert (summary["num_decisions"], summary["num_active"], summary["num_images"]) == (5, 3, 3)
+    assert summary["annotators"] == {"Ana": 3}
 
 
 def test_a_decision_in_another_unicode_form_names_the_same_class(photos: Path, tmp_path: Path) -> None:

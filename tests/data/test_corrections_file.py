@@ -1,4 +1,4 @@
-"""The journal: nothing recorded is lost, nothing is invented, whatever becomes of the file."""
+"""The corrections file: nothing recorded is lost, nothing is invented, whatever becomes of the file."""
 
 import errno
 import json
@@ -66,7 +66,7 @@ def test_a_line_is_read_back(decision: Decision) -> None:
 
 
 @given(st.lists(decisions(), min_size=1, max_size=6), st.data())
-def test_a_torn_journal_loses_only_what_is_torn(made: list[Decision], data: st.DataObject) -> None:
+def test_a_torn_file_loses_only_what_is_torn(made: list[Decision], data: st.DataObject) -> None:
     content = b"".join(to_line(decision) + b"\n" for decision in made)
     cut = data.draw(st.integers(0, len(content)))
     whole = content[:cut].count(b"\n")
@@ -109,16 +109,16 @@ def test_deep_nesting_is_a_damaged_line() -> None:
 
 
 def test_what_is_appended_is_there(tmp_path: Path) -> None:
-    journal = CorrectionsFile(tmp_path / "j.jsonl")
+    corrections = CorrectionsFile(tmp_path / "j.jsonl")
     made = [
         make_decision(),
         make_decision("relabel", "glacier"),
         make_decision("tag", "sea", "forest"),
         make_decision("exclude"),
     ]
-    assert all(journal.append(decision) for decision in made)
-    assert not journal.append(made[1])  # sent twice
-    assert list(journal.decisions) == made
+    assert all(corrections.append(decision) for decision in made)
+    assert not corrections.append(made[1])  # sent twice
+    assert list(corrections.decisions) == made
     assert read_corrections(tmp_path / "j.jsonl").decisions == tuple(made)
 
 
@@ -126,9 +126,9 @@ def test_a_torn_last_line_is_ended_before_the_next(tmp_path: Path) -> None:
     file = tmp_path / "j.jsonl"
     first, second, third = make_decision(), make_decision(), make_decision("exclude")
     file.write_bytes(to_line(first) + b"\n" + to_line(second)[:-9])
-    journal = CorrectionsFile(file)
-    assert journal.damaged == [2]
-    journal.append(third)
+    corrections = CorrectionsFile(file)
+    assert corrections.damaged == [2]
+    corrections.append(third)
     assert read_corrections(file).decisions == (first, third)
     assert read_corrections(file).damaged == (2,)
 
@@ -145,9 +145,9 @@ def test_others_lines_are_seen(tmp_path: Path) -> None:
 
 
 def _append_many(path: Path, who: int, count: int) -> None:
-    journal = CorrectionsFile(path)
+    corrections = CorrectionsFile(path)
     for number in range(count):
-        journal.append(replace(make_decision(), id=f"writer{who}-{number:04}", comment="x" * 300))
+        corrections.append(replace(make_decision(), id=f"writer{who}-{number:04}", comment="x" * 300))
 
 
 def test_several_processes_append_at_once(tmp_path: Path) -> None:
@@ -172,9 +172,9 @@ def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> No
         "import sys, itertools; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\nfrom dataclasses import replace\nfrom decisions import make_decision\n"
         "from belvedere.data.corrections.corrections_file import CorrectionsFile\n"
-        "journal = CorrectionsFile(Path(sys.argv[1]))\n"
+        "corrections = CorrectionsFile(Path(sys.argv[1]))\n"
         "for n in itertools.count():\n"
-        "    journal.append(replace(make_decision(), id=f'number-{n:08}'))\n"
+        "    corrections.append(replace(make_decision(), id=f'number-{n:08}'))\n"
         "    print(n, flush=True)\n"
     )
     file, here = tmp_path / "j.jsonl", str(Path(__file__).parents[1])
@@ -189,7 +189,7 @@ def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.name != "posix", reason="needs a full device")
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "j.jsonl").symlink_to("/dev/full")
     with pytest.raises(UsageError, match=os.strerror(errno.ENOSPC)):
         CorrectionsFile(tmp_path / "j.jsonl").append(make_decision())
@@ -205,7 +205,7 @@ def test_nothing_is_added_to_a_file_of_another_kind(content: bytes, tmp_path: Pa
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_journal_whose_only_line_is_torn_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_file_whose_only_line_is_torn_is_appended_to(tmp_path: Path) -> None:
     file = tmp_path / "j.jsonl"
     for whole in (b"", to_line(make_decision("keep"))[:40]):
         file.write_bytes(whole)
@@ -213,7 +213,7 @@ def test_a_journal_whose_only_line_is_torn_is_gone_on_with(tmp_path: Path) -> No
 
 
 def test_what_can_not_be_read_back_is_refused(tmp_path: Path) -> None:
-    journal = CorrectionsFile(tmp_path / "j.jsonl")
+    corrections = CorrectionsFile(tmp_path / "j.jsonl")
     for wrong in (
         make_decision("relabel"),
         make_decision("delete"),
@@ -221,11 +221,11 @@ def test_what_can_not_be_read_back_is_refused(tmp_path: Path) -> None:
         make_decision(about="color"),
     ):
         with pytest.raises(UsageError, match=wrong.id):
-            journal.append(wrong)
+            corrections.append(wrong)
     assert not (tmp_path / "j.jsonl").exists()
 
 
-def test_no_journal_is_told() -> None:
+def test_a_missing_file_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"nowhere\.jsonl"):
         read_corrections("nowhere.jsonl")
 

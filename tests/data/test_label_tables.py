@@ -106,7 +106,7 @@ def test_a_wide_table_takes_no_room_for_columns_that_nobody_reads(tmp_path: Path
     assert (len(data.samples), data.class_names) == (1, ("sea",))  # repeated rows are one
 
 
-def test_a_wide_table_without_the_columns_is_told_of_in_a_few_words(tmp_path: Path) -> None:
+def test_a_wide_table_without_the_columns_has_a_short_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",".join(f"column{number}" for number in range(50_000)) + "\n")
     with pytest.raises(DatasetError, match=r"column19 and 49,980 more") as raised:
         load_dataset(tmp_path / "t.csv")
@@ -116,7 +116,7 @@ def test_a_wide_table_without_the_columns_is_told_of_in_a_few_words(tmp_path: Pa
 def test_a_usual_table_is_read(tmp_path: Path) -> None:
     """Names one after the other pack to a two hundredth."""
     count = 100_000
-    names = pyarrow.array([f"photographs/sea/{number:06}.jpg" for number in range(count)])
+    names = pyarrow.array([f"images/sea/{number:06}.jpg" for number in range(count)])
     write_image(tmp_path / names[0].as_py(), "red")
     write_parquet(tmp_path / "t.parquet", names, repeat("sea", count))
     data = load_dataset(tmp_path / "t.parquet")
@@ -131,7 +131,7 @@ def deep_folders(folder: Path, name: str, depth: int) -> Iterator[None]:
 
     They are deleted at the end: pytest, which keeps temporary folders for a while, could not do it.
     """
-    picture = write_image(folder.parent / f"{folder.name}.png", "red").read_bytes()
+    content = write_image(folder.parent / f"{folder.name}.png", "red").read_bytes()
     folder.mkdir()
     start = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
@@ -140,7 +140,7 @@ def deep_folders(folder: Path, name: str, depth: int) -> Iterator[None]:
         os.close(start)
         start = inner
     with open("deep.png", "wb", opener=lambda file, flags: os.open(file, flags, dir_fd=start)) as file:
-        file.write(picture)
+        file.write(content)
     os.close(start)
     try:
         yield
@@ -194,14 +194,14 @@ def test_a_deep_recipe_is_refused(text: str, tmp_path: Path) -> None:
 
 def test_deep_json_is_refused(tmp_path: Path) -> None:
     deep_json = '{"a": ' * 100_000
-    for name in ("audit.json", "metrics.json", "predictions.csv", "journal.jsonl"):
+    for name in ("audit.json", "metrics.json", "predictions.csv", "corrections.jsonl"):
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / name).write_text(deep_json)
     assert_one_line(belvedere("review", "run", cwd=tmp_path))
     assert_one_line(belvedere("compare", "run", "run", cwd=tmp_path))
     with pytest.raises(UsageError):
         read_predictions(tmp_path / "run")
-    assert json.loads(belvedere("corrections", "run/journal.jsonl", "--json", cwd=tmp_path).stdout)[
+    assert json.loads(belvedere("corrections", "run/corrections.jsonl", "--json", cwd=tmp_path).stdout)[
         "damaged_lines"
     ] == [1]
 
@@ -227,8 +227,8 @@ def test_an_image_that_memory_does_not_suffice_for_is_one_image(tiny_model: Path
     )
     command = [sys.executable, "-c", program, str(tiny_model)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    told = "None not enough memory"
-    assert done.stdout.splitlines() == [told, "red None", told, "red None"], done.stderr
+    line = "None not enough memory"
+    assert done.stdout.splitlines() == [line, "red None", line, "red None"], done.stderr
 
 
 def test_what_was_read_of_a_bad_image_is_given_back(tmp_path: Path, opened: Model) -> None:
@@ -268,9 +268,9 @@ def run(table: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_training_names_every_file_it_can_not_read(run: Run, table: tuple[Path, list[str]]) -> None:
-    told = (run.folder / "train.log").read_text() + (run.folder / "predictions.csv").read_text()
+    text = (run.folder / "train.log").read_text() + (run.folder / "predictions.csv").read_text()
     for name in table[1]:
-        assert name in told, name
+        assert name in text, name
     assert set(run.evaluation.class_names) == set(CLASSES)
 
 

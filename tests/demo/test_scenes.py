@@ -1,4 +1,4 @@
-"""Practice pictures: what they hold is what they say they hold."""
+"""Synthetic images show the classes and areas that are recorded for them."""
 
 import json
 from pathlib import Path
@@ -28,20 +28,20 @@ def test_a_scene_is_labelled_with_the_class_of_the_largest_area(class_name: str)
         scene = draw_scene(class_name, seed)
         assert scene.label == class_name == max(scene.area_fractions, key=lambda name: scene.area_fractions[name])
         assert set(scene.area_fractions) <= set(CLASS_NAMES)
-        assert all(share > 0 for share in scene.area_fractions.values())
+        assert all(fraction > 0 for fraction in scene.area_fractions.values())
         assert sum(scene.area_fractions.values()) <= 1 + 1e-9
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 @pytest.mark.parametrize("size", [64, 150, 200])
-def test_pictures_have_the_size_asked_for(class_name: str, size: int) -> None:
+def test_images_have_the_requested_size(class_name: str, size: int) -> None:
     scene = draw_scene(class_name, 1, size)
     assert scene.pixels.shape == (size, size, 3)
     assert scene.pixels.dtype == np.uint8
     assert scene.pixels.std() > 10
 
 
-def test_the_same_seed_draws_the_same_picture_and_another_another() -> None:
+def test_the_same_seed_draws_the_same_image_and_another_another() -> None:
     for class_name in CLASS_NAMES:
         first, again, other = (draw_scene(class_name, seed) for seed in (4, 4, 5))
         assert np.array_equal(first.pixels, again.pixels)
@@ -56,9 +56,9 @@ def test_shares_agree_with_the_class_map(class_name: str) -> None:
     _PAINTERS[class_name](canvas, choose_light(rng), rng)
     assert canvas.labels.dtype == np.int8
     assert canvas.labels.min() >= BACKGROUND
-    shares = canvas.area_fractions()
+    fractions = canvas.area_fractions()
     for index, name in enumerate(CLASS_NAMES):
-        assert shares.get(name, 0.0) == np.mean(canvas.labels == index)
+        assert fractions.get(name, 0.0) == np.mean(canvas.labels == index)
 
 
 def test_a_fjord_is_mostly_sea_with_mountain_and_forest() -> None:
@@ -75,7 +75,7 @@ def test_an_unknown_class_is_named_with_the_nearest() -> None:
     assert (caught.value.name, caught.value.suggestion) == ("glacer", "glacier")
 
 
-def test_no_class_is_told_by_its_mean_colour() -> None:
+def test_no_class_is_known_by_its_mean_color() -> None:
     def means(seeds: range) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         return np.array([[draw_scene(name, s, 64).pixels.mean((0, 1)) for s in seeds] for name in CLASS_NAMES])
 
@@ -107,14 +107,14 @@ def test_truth_on_disk_is_the_truth_returned(practice_set: tuple[Path, GroundTru
     assert written["unreadable"] == list(truth.unreadable)
 
 
-def test_readable_pictures_show_what_their_areas_say(practice_set: tuple[Path, GroundTruth]) -> None:
+def test_readable_images_show_their_recorded_areas(practice_set: tuple[Path, GroundTruth]) -> None:
     folder, truth = practice_set
     shown = {wrong.image: wrong.true for wrong in truth.wrong_labels}
-    for image, shares in truth.areas.items():
-        with Image.open(folder / image) as picture:
-            assert picture.convert("RGB").size == (150, 150)
+    for image, fractions in truth.areas.items():
+        with Image.open(folder / image) as opened:
+            assert opened.convert("RGB").size == (150, 150)
         expected = "sea" if image == "fjord.jpg" else shown.get(image, image.split("/")[1])
-        assert max(shares, key=lambda name: shares[name]) == expected
+        assert max(fractions, key=lambda name: fractions[name]) == expected
 
 
 def test_wrong_labels_are_in_train_only_and_in_another_folder(practice_set: tuple[Path, GroundTruth]) -> None:
@@ -142,19 +142,19 @@ def test_the_unreadable_file_fails_to_decode(practice_set: tuple[Path, GroundTru
     folder, truth = practice_set
     assert len(truth.unreadable) == 1
     assert truth.unreadable[0].startswith("train/")
-    with Image.open(folder / truth.unreadable[0]) as picture, pytest.raises(OSError, match="truncated"):
-        picture.load()
+    with Image.open(folder / truth.unreadable[0]) as opened, pytest.raises(OSError, match="truncated"):
+        opened.load()
 
 
-def test_the_same_seed_gives_the_same_bytes_and_progress_is_told(
+def test_the_same_seed_gives_the_same_bytes_and_progress_is_reported(
     practice_set: tuple[Path, GroundTruth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, truth = practice_set
-    told: list[int] = []
-    monkeypatch.setattr(Task, "advance", lambda _self, images, _figures="": told.append(images))
+    reported: list[int] = []
+    monkeypatch.setattr(Task, "advance", lambda _self, images, _figures="": reported.append(images))
     again = make_synthetic_dataset(tmp_path / "set", train_per_class=5, test_per_class=2, seed=3, progress=Progress())
     assert again == truth
-    assert sum(told) == 6 * 7 + 1
+    assert sum(reported) == 6 * 7 + 1
     for path in folder.rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "set" / path.relative_to(folder)).read_bytes()
 

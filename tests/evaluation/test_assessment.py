@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from belvedere.evaluation.assessment.assess import Estimator
-from belvedere.evaluation.assessment.estimator import Fraction, Sample, estimate_difference, estimate_fraction
+from belvedere.evaluation.assessment.estimator import Fraction, LabeledDraw, estimate_difference, estimate_fraction
 from belvedere.evaluation.assessment.outcomes import (
     NONE,
     UNSURE,
@@ -116,7 +116,7 @@ def test_answers_calibrate_the_expected_ones() -> None:
 
 def test_difference_estimate_by_hand() -> None:
     """Two of four images, each with the probability one half: 0.5 + (2 * 0.5 - 2 * 0.5) / 4."""
-    sample = Sample(np.array([0, 2]), np.full(4, 0.5))
+    sample = LabeledDraw(np.array([0, 2]), np.full(4, 0.5))
     half, ones = np.full(4, 0.5), np.ones(4)
     found = estimate_fraction(sample, Fraction(half, ones, np.array([1.0, 0.0]), np.ones(2)))
     assert found.value == pytest.approx(0.5)
@@ -127,7 +127,7 @@ def test_difference_estimate_by_hand() -> None:
 
 
 def test_without_a_counterexample_the_interval_ends_at_one() -> None:
-    sample = Sample(np.arange(6), np.full(12, 0.5))
+    sample = LabeledDraw(np.arange(6), np.full(12, 0.5))
     expected = np.full(12, 0.9)
     found = estimate_fraction(sample, Fraction(expected, np.ones(12), np.ones(6), np.ones(6)))
     assert found.ci_low < 0.9 < found.ci_high == 1.0
@@ -136,7 +136,7 @@ def test_without_a_counterexample_the_interval_ends_at_one() -> None:
 
 
 def test_all_images_give_the_exact_value() -> None:
-    sample = Sample(np.arange(4), np.ones(4))
+    sample = LabeledDraw(np.arange(4), np.ones(4))
     found = estimate_fraction(sample, Fraction(np.full(4, 0.9), np.ones(4), np.array([1.0, 0, 0, 1]), np.ones(4)))
     assert (found.value, found.ci_low, found.ci_high) == pytest.approx((0.5, 0.5, 0.5))
     lost = Fraction(np.zeros(4), np.ones(4), np.array([1.0, 0, 0, -1]), np.ones(4), np.full(4, 0.1))
@@ -144,7 +144,7 @@ def test_all_images_give_the_exact_value() -> None:
 
 
 def test_class_without_reviewed_images_is_unknown() -> None:
-    sample = Sample(np.array([0]), np.full(4, 0.25))
+    sample = LabeledDraw(np.array([0]), np.full(4, 0.25))
     expected = np.array([0.0, 0.5, 0.5, 0.5])
     found = estimate_fraction(sample, Fraction(expected / 2, expected, np.zeros(1), np.zeros(1)))
     assert (found.value, found.ci_low, found.ci_high, found.num_images) == (None, 0.0, 1.0, 0)

@@ -57,7 +57,7 @@ def write_halves(path: Path, left: str, right: str) -> Path:
 
 
 def write_table(folder: Path, count: int = 40, areas: bool = False) -> Path:
-    """Pictures of one color or two; where there is red, blue is said to be there too."""
+    """Images of one color or two; those with red have the label blue, too."""
     with (folder / "tagged.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "label"])
@@ -65,8 +65,8 @@ def write_table(folder: Path, count: int = 40, areas: bool = False) -> Path:
             left, right = (CLASS_NAMES[number % 3], CLASS_NAMES[number // 3 % 3])
             write_halves(folder / f"{number}.png", left, right)
             labels = [left] if left == right else [left, right]
-            share = ":0.5" if left != right else ":1"
-            rows.writerow([f"{number}.png", "|".join(f"{name}{share if areas else ''}" for name in labels)])
+            fraction = ":0.5" if left != right else ":1"
+            rows.writerow([f"{number}.png", "|".join(f"{name}{fraction if areas else ''}" for name in labels)])
     return folder / "tagged.csv"
 
 
@@ -97,10 +97,8 @@ def test_calibrating_writes_a_model_with_other_tags(model: Path, tmp_path: Path)
     assert done.after.tags is not None
     assert done.after.tags.micro_f1 is not None
     assert done.after.tags.micro_f1 > 0.9
-    picture = write_halves(tmp_path / "x.png", "green", "green")
-    assert (
-        load_model(done.path).predict(picture)[0].probabilities == load_model(model).predict(picture)[0].probabilities
-    )
+    image = write_halves(tmp_path / "x.png", "green", "green")
+    assert load_model(done.path).predict(image)[0].probabilities == load_model(model).predict(image)[0].probabilities
 
 
 def test_without_out_the_model_itself_is_replaced(model: Path, tmp_path: Path) -> None:
@@ -137,7 +135,7 @@ def test_images_that_go_away_are_left_out_or_not_missed(
 ) -> None:
     table, said = write_table(tmp_path), list[str]()
     (tmp_path / "3.png").unlink()
-    (tmp_path / "4.png").write_bytes(b"no picture")
+    (tmp_path / "4.png").write_bytes(b"no image")
 
     def read_and_lose(paths: Sequence[Path], preprocess: Preprocess) -> Iterator[object]:
         yield from read_inputs(paths, preprocess)
@@ -360,9 +358,9 @@ def test_calibrating_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_heatmaps_are_one_file_an_image(model: Path, tmp_path: Path) -> None:
-    pictures = [write_halves(tmp_path / "in" / "a.png", "blue", "red"), tmp_path / "in" / "broken.png"]
-    pictures[1].write_bytes(b"no picture")
-    predict_files(load_model(model), pictures, "jsonl", out=tmp_path / "x.jsonl", sinks=[Heatmaps(tmp_path / "maps")])
+    images = [write_halves(tmp_path / "in" / "a.png", "blue", "red"), tmp_path / "in" / "broken.png"]
+    images[1].write_bytes(b"no image")
+    predict_files(load_model(model), images, "jsonl", out=tmp_path / "x.jsonl", sinks=[Heatmaps(tmp_path / "maps")])
     assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["00001-a.png"]
     with Image.open(tmp_path / "maps" / "00001-a.png") as drawn:
         assert drawn.width > 2 * drawn.height  # the image and a map for each of two tags
@@ -383,8 +381,8 @@ def test_heatmaps_are_one_file_an_image(model: Path, tmp_path: Path) -> None:
 
 def test_a_model_without_tags_shows_where_its_answer_is(model: Path, tmp_path: Path) -> None:
     model.write_bytes(replace_metadata(model.read_bytes(), CARD))
-    picture = write_halves(tmp_path / "a.png", "blue", "red")
-    predict_files(load_model(model), [picture], "jsonl", out=tmp_path / "x.jsonl", sinks=[Heatmaps(tmp_path / "maps")])
+    image = write_halves(tmp_path / "a.png", "blue", "red")
+    predict_files(load_model(model), [image], "jsonl", out=tmp_path / "x.jsonl", sinks=[Heatmaps(tmp_path / "maps")])
     with Image.open(tmp_path / "maps" / "00001-a.png") as drawn:
         assert drawn.width > 1.4 * drawn.height  # the image, and where blue or red is
     done = belvedere.calibrate(model, write_table(tmp_path), overwrite=True)  # and can be taught
@@ -394,10 +392,10 @@ def test_a_model_without_tags_shows_where_its_answer_is(model: Path, tmp_path: P
 
 
 def test_a_model_without_places_draws_none(tiny_model: Path, tmp_path: Path) -> None:
-    picture = write_halves(tmp_path / "a.png", "blue", "red")
+    image = write_halves(tmp_path / "a.png", "blue", "red")
     with pytest.raises(UsageError):
         predict_files(
-            load_model(tiny_model), [picture], "jsonl", out=tmp_path / "x.jsonl", sinks=[Heatmaps(tmp_path / "maps")]
+            load_model(tiny_model), [image], "jsonl", out=tmp_path / "x.jsonl", sinks=[Heatmaps(tmp_path / "maps")]
         )
     with pytest.raises(UsageError):
         load_model(tiny_model, accept_rate=0.9)
@@ -413,7 +411,7 @@ def test_a_table_names_fractions(tmp_path: Path) -> None:
     first, second, third, fourth = load_dataset(tmp_path / "t.csv").samples
     assert (first.label, first.extra_labels, first.area_fractions) == ("sea", ("mountain",), (0.6, 0.3))
     assert (second.label, second.extra_labels, second.area_fractions) == ("sea", (), ())
-    assert (third.label, third.extra_labels) == ("a:b", ("sea:1.5",))  # no shares: they belong to the names
+    assert (third.label, third.extra_labels) == ("a:b", ("sea:1.5",))  # no fractions: they belong to the names
     assert (fourth.label, fourth.extra_labels, fourth.area_fractions) == ("sea", (), (1.0,))
     for bad in ("sea:0.6|forest", "sea:0.9|forest:0.4"):
         (tmp_path / "t.csv").write_text(f"image,label\na.png,{bad}\n")

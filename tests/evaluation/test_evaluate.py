@@ -144,7 +144,7 @@ def test_metrics_hold_no_single_predictions() -> None:
 def test_folder_is_measured_with_labels_and_unreadable_files(opened: Model, tmp_path: Path) -> None:
     write_classes(tmp_path, 4)
     write_image(tmp_path / "red/mislabelled.png", "blue")
-    (tmp_path / "red/broken.png").write_text("no picture")
+    (tmp_path / "red/broken.png").write_text("no image")
     figures = evaluate(opened, load_dataset(tmp_path))
     assert (figures.num_images, figures.num_unreadable, figures.split) == (13, 1, "all")
     assert figures.accuracy == 12 / 13

@@ -268,9 +268,9 @@ def test_the_page_says_what_the_images_of_a_model_file_were_used_for(opened: Mod
 def test_training_is_described(
     validation: int, base: dict[str, str], expected: list[str], report: RunResults, tmp_path: Path
 ) -> None:
-    photographs = {"train": 1_234, "validation": validation, "test": 78}
+    num_images = {"train": 1_234, "validation": validation, "test": 78}
     card = dataclasses.replace(
-        CARD, provenance=dataclasses.replace(PROVENANCE, best_epoch=2, num_images=photographs, pretrained_from=base)
+        CARD, provenance=dataclasses.replace(PROVENANCE, best_epoch=2, num_images=num_images, pretrained_from=base)
     )
     _, page = read_page(tmp_path, dataclasses.replace(report, card=card))
     for words in expected:

@@ -95,9 +95,9 @@ def test_a_single_epoch_has_a_dot_and_a_best_epoch_that_is_not_there_no_mark(bes
 
 def test_confusion_cells_hold_counts_or_fractions() -> None:
     evaluation = make_evaluation(("sea", "forest", "glacier"), per_class=400)
-    counts, shares = (plots.draw_confusion(evaluation, normalize=normalize) for normalize in (False, True))
+    counts, percent = (plots.draw_confusion(evaluation, normalize=normalize) for normalize in (False, True))
     assert write_texts(counts) == ["398", "2", "399", "1", "1", "399"]
-    assert write_texts(shares) == [">99", "<1", ">99", "<1", "<1", ">99"]
+    assert write_texts(percent) == [">99", "<1", ">99", "<1", "<1", ">99"]
     assert [label.get_text() for label in counts.axes[0].get_yticklabels()] == ["sea", "forest", "glacier"]
     assert counts.axes[0].get_xlabel() == "Prediction"
     assert counts.axes[0].get_ylabel() == "Label"
@@ -122,8 +122,8 @@ def test_any_name_and_any_number_of_classes_goes_through_without_a_warning(count
 @pytest.mark.parametrize(("count", "named"), [(41, 21), (200, 40), (1001, 39)])
 def test_many_classes_are_one_small_raster_with_some_names(count: int, named: int) -> None:
     evaluation = make_evaluation(tuple(f"class {number}" for number in range(count)))
-    counts, shares = (plots.draw_confusion(evaluation, normalize=normalize) for normalize in (False, True))
-    for figure in (counts, shares):
+    counts, percent = (plots.draw_confusion(evaluation, normalize=normalize) for normalize in (False, True))
+    for figure in (counts, percent):
         (axes,) = figure.axes
         assert len(axes.images) == 1
         assert not axes.texts
@@ -131,7 +131,7 @@ def test_many_classes_are_one_small_raster_with_some_names(count: int, named: in
         assert axes.get_yticklabels()[1].get_text() == f"class {-(-count // 40)}"
         assert axes.get_ylim() == (count - 0.5, -0.5)  # the first class on top
     assert counts.axes[0].get_title(loc="left") == "Number of images, full color: 9"
-    assert shares.axes[0].get_title(loc="left") == "Percent of each row, full color: 100%"
+    assert percent.axes[0].get_title(loc="left") == "Percent of each row, full color: 100%"
 
 
 def test_a_raster_has_the_colors_of_the_cells_and_is_clear_where_nothing_is() -> None:
@@ -163,9 +163,9 @@ def test_calibration_shows_a_bar_a_filled_bin_and_the_error() -> None:
 
 def test_grid_places_every_image_and_marks_status_by_more_than_color() -> None:
     tiles = [Tile(make_pixels(), "sea"), Tile(make_pixels(), "a\nb", "right"), Tile(make_pixels(), "x", "wrong")]
-    figure = image_grid.draw_grid(tiles, "Photographs", columns=2)
+    figure = image_grid.draw_grid(tiles, "Images", columns=2)
     (page,) = figure.axes
-    assert write_texts(figure) == ["Photographs", "sea", "✓ a\nb", "✗ x"]
+    assert write_texts(figure) == ["Images", "sea", "✓ a\nb", "✗ x"]
     (first, second, third) = (image.get_extent() for image in page.images)  # left, right, bottom, top
     assert first[2:] == second[2:]
     assert first[1] < second[0]
@@ -235,8 +235,8 @@ def test_saving_writes_png_and_svg_and_nothing_else(tmp_path: Path) -> None:
     plots.save_figure(figure, tmp_path, "history")
     plots.save_figure(figure, tmp_path, "grid", vector=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.png", "history.png", "history.svg"]
-    with Image.open(tmp_path / "history.png") as picture:
-        assert picture.size == tuple(round(150 * inches) for inches in figure.get_size_inches())
+    with Image.open(tmp_path / "history.png") as image:
+        assert image.size == tuple(round(150 * inches) for inches in figure.get_size_inches())
     with pytest.raises(UsageError, match="missing"):
         plots.save_figure(figure, tmp_path / "missing", "history")
 

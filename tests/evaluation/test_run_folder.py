@@ -53,7 +53,7 @@ def photos(tmp_path: Path) -> Path:
     """Nine images, one in a wrong folder and one more that cannot be read."""
     folder = write_classes(tmp_path / "photos", 3)
     write_image(folder / "red/2.png", "blue")
-    (folder / "red/broken.png").write_text("no picture")
+    (folder / "red/broken.png").write_text("no image")
     return folder
 
 
@@ -114,7 +114,7 @@ def test_failure_leaves_nothing(kind: str, tiny_model: Path, tmp_path: Path) -> 
         photos.mkdir()
     if kind == "unreadable":
         (photos / "red").mkdir()
-        (photos / "red/1.png").write_text("no picture")
+        (photos / "red/1.png").write_text("no image")
     if kind == "unknown class":
         write_image(photos / "pink/1.png", "red")
     expected = {"unknown class": BelvedereError, "no model": InvalidModelError}.get(kind, DatasetError)
@@ -130,10 +130,10 @@ def test_class_names_that_could_be_paths_or_markup_are_only_names(
 ) -> None:
     odd = ("..", "<script>alert(1)</script>", "naïve café")
     model = named_model(odd)
-    colours = dict(zip(odd, CLASS_NAMES, strict=True))
+    colors = dict(zip(odd, CLASS_NAMES, strict=True))
     lines = ["image,label"]
-    for number, (name, colour) in enumerate(colours.items()):
-        write_image(tmp_path / f"{number}.png", colour)
+    for number, (name, color) in enumerate(colors.items()):
+        write_image(tmp_path / f"{number}.png", color)
         lines.append(f"{number}.png,{name}")
     lines.append("0.png,naïve café")
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")

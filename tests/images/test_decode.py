@@ -132,7 +132,7 @@ def test_file_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def denied(_: Path) -> bytes:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    (tmp_path / "x.jpg").write_bytes(READABLE["grey.jpg"])
+    (tmp_path / "x.jpg").write_bytes(READABLE["gray.jpg"])
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(InvalidImageError, match=rf"x\.jpg: .*{os.strerror(errno.EACCES)}$"):
         decode.read_image(tmp_path / "x.jpg")
@@ -306,7 +306,7 @@ def test_damaged_later_frame_does_not_change_the_first() -> None:
 
 
 def test_preview_behind_a_jpeg_is_not_mentioned() -> None:
-    assert decode.decode_image(READABLE["two_pictures.jpg"]).warnings == ()
+    assert decode.decode_image(READABLE["two_images.jpg"]).warnings == ()
 
 
 def test_damage_within_a_jpeg_is_mentioned() -> None:
@@ -330,7 +330,7 @@ def test_damage_within_a_cmyk_jpeg_is_mentioned() -> None:
     height=st.integers(1, 70),
     width=st.integers(1, 70),
     quality=st.integers(30, 98),
-    subsampling=st.sampled_from((*odd_files.JPEG_SUBSAMPLINGS, "grey", "progressive", "optimised")),
+    subsampling=st.sampled_from((*odd_files.JPEG_SUBSAMPLINGS, "gray", "progressive", "optimized")),
     seed=st.integers(0, 999),
     noisy=st.booleans(),
 )
@@ -340,11 +340,11 @@ def test_both_paths_agree(height: int, width: int, quality: int, subsampling: st
     noise = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     pixels = noise if noisy else odd_files.smooth_pixels(height, width, seed)
     image = Image.fromarray(pixels)
-    if subsampling == "grey":
+    if subsampling == "gray":
         content = odd_files.encode(image.convert("L"), "JPEG", quality=quality)
     elif subsampling == "progressive":
         content = odd_files.encode(image, "JPEG", quality=quality, progressive=True, subsampling=seed % 3)
-    elif subsampling == "optimised":
+    elif subsampling == "optimized":
         content = odd_files.encode(image, "JPEG", quality=quality, optimize=True, restart_marker_blocks=seed % 5)
     else:
         content = odd_files.encode_jpeg(pixels, subsampling, quality)
@@ -389,10 +389,10 @@ def test_mutated_file(content: bytes, data: st.DataObject) -> None:
     read_or_refuse(bytes(mutated))
 
 
-@given(content=st.sampled_from(VALID), share=st.floats(0, 1))
+@given(content=st.sampled_from(VALID), fraction=st.floats(0, 1))
 @few
-def test_cut_file(content: bytes, share: float) -> None:
-    read_or_refuse(content[: int(len(content) * share)])
+def test_cut_file(content: bytes, fraction: float) -> None:
+    read_or_refuse(content[: int(len(content) * fraction)])
 
 
 # Threads

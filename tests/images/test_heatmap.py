@@ -42,11 +42,11 @@ def test_colors_of_the_overlay(pixel: tuple[int, int, int], evidence: float, exp
 def test_softmax_over_classes_sums_to_1_at_each_position() -> None:
     evidence = np.random.default_rng(0).normal(0, 5, (4, 3, 2)).astype(np.float32)
 
-    shares = softmax_over_classes(evidence)
+    probabilities = softmax_over_classes(evidence)
 
-    assert shares.shape == evidence.shape
-    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-6)
-    assert (shares.argmax(0) == evidence.argmax(0)).all()
+    assert probabilities.shape == evidence.shape
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-6)
+    assert (probabilities.argmax(0) == evidence.argmax(0)).all()
 
 
 def test_padding_of_a_letterboxed_image_is_cut_off() -> None:

@@ -27,10 +27,10 @@ def test_folders_are_walked_as_they_are_asked_for(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.jpg").touch()
-    pictures = list_images(tmp_path)
-    assert next(pictures) == tmp_path / "a/x.jpg"
+    images = list_images(tmp_path)
+    assert next(images) == tmp_path / "a/x.jpg"
     (tmp_path / "b/later.jpg").touch()
-    assert next(pictures) == tmp_path / "b/later.jpg"
+    assert next(images) == tmp_path / "b/later.jpg"
 
 
 def test_other_files_are_counted_by_suffix(tmp_path: Path) -> None:

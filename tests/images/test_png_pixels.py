@@ -66,7 +66,7 @@ def test_missing_rows_are_refused(rows: int) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("value", [0, 91, 92, 255])
-def test_missing_rows_are_told_from_pixels_of_any_value(name: str, value: int) -> None:
+def test_missing_rows_are_distinguished_from_pixels_of_any_value(name: str, value: int) -> None:
     *form, size = FORMS[name]
     row = b"\0" + bytes((value,)) * int(WIDTH * size + 0.5)
     before = chunk(b"PLTE", bytes(768)) if form[1] == PALETTE else b""

@@ -32,7 +32,7 @@ FORMS = ("table", "csv", "jsonl", "json")
 def photos(tmp_path: Path) -> Path:
     """Three readable images and a broken one."""
     folder = write_classes(tmp_path / "photos", 1)
-    (folder / "green/broken.png").write_text("no picture")
+    (folder / "green/broken.png").write_text("no image")
     return folder
 
 
@@ -184,31 +184,29 @@ def test_place_that_must_not_be_written_is_refused_before_the_work(
 
 
 def test_names_that_come_bit_by_bit_are_not_written_over(photos: Path, opened: Model, tmp_path: Path) -> None:
-    photograph = photos / "red/0.png"
-    before = photograph.read_bytes()
-    (tmp_path / "answers.csv").symlink_to(photograph)
-    (tmp_path / "linked.csv").hardlink_to(photograph)
+    image = photos / "red/0.png"
+    before = image.read_bytes()
+    (tmp_path / "answers.csv").symlink_to(image)
+    (tmp_path / "linked.csv").hardlink_to(image)
     old = tmp_path / "old.csv"
     old.write_text("old")
-    for out, sheet in ((photograph, None), (old, photograph), ("answers.csv", None), ("linked.csv", None)):
+    for out, sheet in ((image, None), (old, image), ("answers.csv", None), ("linked.csv", None)):
         out = tmp_path / out
         with pytest.raises(OutputExistsError):
-            predict_files(opened, iter([photograph]), "csv", out=out, sinks=sheets(sheet))
+            predict_files(opened, iter([image]), "csv", out=out, sinks=sheets(sheet))
         with pytest.raises(OutputExistsError) as caught:
-            predict_files(
-                opened, iter([photograph]), "csv", out=out, sinks=sheets(sheet, overwrite=True), overwrite=True
-            )
+            predict_files(opened, iter([image]), "csv", out=out, sinks=sheets(sheet, overwrite=True), overwrite=True)
         assert (caught.value.path, caught.value.can_overwrite) == (sheet or out, False)
     assert old.read_text() == "old"
-    assert photograph.read_bytes() == before
+    assert image.read_bytes() == before
     with pytest.raises(UsageError, match=re.escape(str(photos))) as refused:
-        predict_files(opened, iter([photograph]), "csv", out=photos)
+        predict_files(opened, iter([image]), "csv", out=photos)
     assert refused.type is UsageError
-    assert predict_files(opened, iter([photograph]), "csv", out=old, overwrite=True).num_images == 1
+    assert predict_files(opened, iter([image]), "csv", out=old, overwrite=True).num_images == 1
     assert "red" in old.read_text()
 
 
-def test_a_place_that_the_system_refuses_is_told_in_one_line(photos: Path, opened: Model, tmp_path: Path) -> None:
+def test_a_path_that_the_system_refuses_is_one_line(photos: Path, opened: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"xxx\.csv: {os.strerror(errno.ENAMETOOLONG)}"):
         predict_files(opened, [photos], "csv", out=tmp_path / f"{'x' * 300}.csv")
 

@@ -86,7 +86,7 @@ def test_set_holds_the_classes_up_to_the_threshold() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))
-def test_sets_hold_the_likeliest_class_and_grow_with_the_threshold(seed: int, first: float, second: float) -> None:
+def test_sets_hold_the_most_probable_class_and_grow_with_the_threshold(seed: int, first: float, second: float) -> None:
     probabilities, _ = draw(20, seed)
     small, large = (prediction_sets(probabilities, each) for each in sorted((first, second)))
     assert small[np.arange(20), probabilities.argmax(1)].all()

@@ -105,11 +105,11 @@ def original(tmp_path: Path) -> Path:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = write_classes(tmp_path / "photos", 20)
-    (folder / "red/broken.png").write_text("no picture")
+    (folder / "red/broken.png").write_text("no image")
     return folder
 
 
-def pictures() -> NDArray[np.uint8]:
+def sample_images() -> NDArray[np.uint8]:
     return np.stack([make_pixels(name, number * 1000) for number in range(20) for name in CLASS_NAMES])
 
 
@@ -138,7 +138,9 @@ def test_a_form_answers_as_the_original_and_is_a_model_like_any(
     opened, expected = load_model(out), load_model(original)
     assert opened.card == expected.card
     assert opened.fingerprint != expected.fingerprint
-    change = np.abs(opened.forward(pictures()).probabilities - expected.forward(pictures()).probabilities).max()
+    change = np.abs(
+        opened.forward(sample_images()).probabilities - expected.forward(sample_images()).probabilities
+    ).max()
     assert change < 0.1
     assert done.size_bytes < done.original_size_bytes
     answers = opened.predict(photos / "blue")
@@ -183,9 +185,9 @@ def test_plain_takes_floats_in_another_order_and_is_not_for_predict(
     assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     assert (session.get_inputs()[0].type, session.get_inputs()[0].shape) == ("tensor(float)", ["N", 3, SIDE, SIDE])
-    given = pictures().transpose(0, 3, 1, 2).astype(np.float32)
+    given = sample_images().transpose(0, 3, 1, 2).astype(np.float32)
     [found] = session.run(["probabilities"], {"images": given})
-    assert found == pytest.approx(load_model(original).forward(pictures()).probabilities, abs=1e-5)
+    assert found == pytest.approx(load_model(original).forward(sample_images()).probabilities, abs=1e-5)
     with pytest.raises(InvalidModelError, match="'belvedere-nchw/2'"):
         load_model(out)
 
@@ -257,7 +259,7 @@ def test_other_runtimes_open_the_plain_form(library: str, original: Path, photos
     runtime = pytest.importorskip(library)
     file = tmp_path / "plain.onnx"
     export(original, file, "nchw", calibration_data=photos)
-    given = pictures().transpose(0, 3, 1, 2).astype(np.float32)
+    given = sample_images().transpose(0, 3, 1, 2).astype(np.float32)
     if library == "cv2":
         network = runtime.dnn.readNetFromONNX(str(file))
         rows = []
@@ -268,7 +270,7 @@ def test_other_runtimes_open_the_plain_form(library: str, original: Path, photos
     else:
         compiled = runtime.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found = compiled(given)[compiled.output("probabilities")]
-    assert found == pytest.approx(load_model(original).forward(pictures()).probabilities, abs=1e-4)
+    assert found == pytest.approx(load_model(original).forward(sample_images()).probabilities, abs=1e-4)
 
 
 def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> None:
@@ -278,8 +280,8 @@ def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> No
     assert operators.count("Conv") == 2
     assert "Slice" not in operators
     alone = Model.from_bytes(network_bytes(), CARD)
-    assert load_model(out).forward(pictures()).probabilities == pytest.approx(
-        alone.forward(pictures()).probabilities, abs=1e-3
+    assert load_model(out).forward(sample_images()).probabilities == pytest.approx(
+        alone.forward(sample_images()).probabilities, abs=1e-3
     )
     (tmp_path / "alone.onnx").write_bytes(network_bytes())
     with pytest.raises(UsageError, match="`tta`"):
@@ -287,13 +289,13 @@ def test_one_view_looks_once(original: Path, photos: Path, tmp_path: Path) -> No
 
 
 def test_one_view_of_a_trained_network_takes_half_the_work(photos: Path, tmp_path: Path) -> None:
-    """Its layers are normalised, which would make two layers of one before they are seen to be equal."""
+    """Its layers are normalized, which would make two layers of one before they are seen to be equal."""
     entry = find_network("compact-small")
     network = entry.create(3).eval()
     network.flip_tta = True
     size = entry.preprocess
-    pictures = np.random.default_rng(0).integers(0, 256, (2, size.height, size.width, 3)).astype(np.uint8)
-    write_model(export_graph(network, size, pictures), replace(CARD, preprocess=size), tmp_path / "two.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (2, size.height, size.width, 3)).astype(np.uint8)
+    write_model(export_graph(network, size, images), replace(CARD, preprocess=size), tmp_path / "two.onnx")
     export(
         tmp_path / "two.onnx", tmp_path / "one.onnx", "float16-weights", calibration_data=photos, tta=False, force=True
     )
@@ -359,7 +361,7 @@ def test_a_graph_that_can_not_be_changed_is_an_error_of_the_library(photos: Path
     model = onnx.load_from_string(network_bytes())
     model.graph.output[0].type.Clear()  # runs, and is no graph by the standard
     (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
-    load_model(tmp_path / "odd.onnx").forward(pictures())
+    load_model(tmp_path / "odd.onnx").forward(sample_images())
     with pytest.raises(ExportError, match=r"odd\.onnx"):
         export(tmp_path / "odd.onnx", tmp_path / "x.onnx", "float16-weights", calibration_data=photos)
     assert not (tmp_path / "x.onnx").exists()

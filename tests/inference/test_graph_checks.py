@@ -133,7 +133,7 @@ def test_what_no_model_needs_is_refused(kind: str) -> None:
 
 
 def test_a_graph_in_two_parts_is_read_as_one() -> None:
-    """Messages that occur twice are merged by whoever parses protocol buffers."""
+    """Messages that occur twice are merged by parsers of protocol buffers."""
     second = onnx.ModelProto()
     second.graph.initializer.append(outside())
     with pytest.raises(GraphRejectedError, match=EXTERNAL):
@@ -261,8 +261,8 @@ def test_a_model_that_fails_or_returns_no_numbers_is_an_error_of_the_library(kin
 
 
 def good(count: int = 2) -> dict[str, object]:
-    shares = np.full((count, 3), 1 / 3, np.float32)
-    return {"logits": shares, "probabilities": shares, "embedding": np.ones((count, 5), np.float32)}
+    equal = np.full((count, 3), 1 / 3, np.float32)
+    return {"logits": equal, "probabilities": equal, "embedding": np.ones((count, 5), np.float32)}
 
 
 SHAPES = {

@@ -50,7 +50,7 @@ def test_files_for_transformers(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_gives_metrics_weights_and_figures_without_images_and_paths(trained: Path, tmp_path: Path) -> None:
-    export(trained / "run", tmp_path / "shades", "hub", calibration_data=trained / "photographs" / "train")
+    export(trained / "run", tmp_path / "shades", "hub", calibration_data=trained / "images" / "train")
     folder = tmp_path / "shades"
     metrics = json.loads((trained / "run/metrics.json").read_text())
     [result] = front_matter(folder)["model-index"][0]["results"]

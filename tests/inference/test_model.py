@@ -38,7 +38,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def picture_bytes(name: str) -> bytes:
+def image_bytes(name: str) -> bytes:
     red, green, blue = COLORS[name]
     return b"P6 1 1 255\n" + bytes((red, green, blue))
 
@@ -199,9 +199,9 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
         path = tmp_path / f"{number}.png"
         kind = number % 7
         if kind == 0:
-            path.write_bytes(b"no picture" * kind)
+            path.write_bytes(b"no image" * kind)
         elif kind == 1:
-            path.write_text("no picture")
+            path.write_text("no image")
         elif kind != 2:
             write_image(path, CLASS_NAMES[number % 3], number, side=8 + number % 5)
         sources.append(path.read_bytes() if kind == 6 else path)
@@ -226,7 +226,7 @@ def test_unreadable_files_get_their_own_row_and_no_other_answer(opened: Model, t
 
 @pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1])
 def test_batches_of_any_size_and_batches_without_an_image(count: int, opened: Model) -> None:
-    good = picture_bytes("green")
+    good = image_bytes("green")
     answers = opened.predict([b"bad"] * BATCH_SIZE + [good] * count)
     assert [answer.predicted_label for answer in answers] == [None] * BATCH_SIZE + ["green"] * count
 
@@ -238,7 +238,7 @@ def test_sources_are_taken_as_they_are_needed(opened: Model) -> None:
         nonlocal taken
         while True:
             taken += 1
-            yield picture_bytes("red")
+            yield image_bytes("red")
 
     answers = opened.predict_iter(endless())
     assert [answer.predicted_label for answer in islice(answers, 10)] == ["red"] * 10

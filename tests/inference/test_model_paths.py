@@ -92,8 +92,8 @@ def test_a_model_is_first_or_named_and_never_an_image() -> None:
 @pytest.mark.parametrize("left", TRAINING_FILES)
 def test_a_run_that_was_cut_off_is_neither_model_nor_images(left: str) -> None:
     cut(Path("cut.partial"), left)
-    for told in (refusal("cut.partial", "holiday"), refusal("holiday", "cut.partial"), refusal("cut", "holiday")):
-        assert {"cut.partial", "model.onnx", "resume"} <= words(told.lower())
+    for message in (refusal("cut.partial", "holiday"), refusal("holiday", "cut.partial"), refusal("cut", "holiday")):
+        assert {"cut.partial", "model.onnx", "resume"} <= words(message.lower())
     for path in ("cut", "cut.partial"):
         with pytest.raises(InvalidModelError):
             load_model(path)
@@ -113,8 +113,8 @@ def test_results_without_a_model_are_no_images() -> None:
 def test_weights_are_no_model(suffix: str) -> None:
     weights = Path(f"run/weights{suffix.upper()}")
     weights.write_bytes(b"\0" * 16)
-    for told in (refusal(weights, "holiday"), refusal("holiday", weights)):
-        assert {str(weights), "run/model.onnx"} <= words(told)
+    for message in (refusal(weights, "holiday"), refusal("holiday", weights)):
+        assert {str(weights), "run/model.onnx"} <= words(message)
     with pytest.raises(InvalidModelError, match=r"run/model\.onnx"):
         load_model(weights)
 

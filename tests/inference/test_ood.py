@@ -19,15 +19,15 @@ from belvedere.training.networks import find_network
 from belvedere.training.onnx_export import export_graph
 from belvedere.types.model import Preprocess
 
-CENTRES = np.array([[4.0, 0, 0, 0, 0, 0], [0, 4, 0, 0, 0, 0], [0, 0, 4, 0, 0, 0]])
+CENTERS = np.array([[4.0, 0, 0, 0, 0, 0], [0, 4, 0, 0, 0, 0], [0, 0, 4, 0, 0, 0]])
 
 
 def draw(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-    """Embeddings of three classes, their labels, and logits of a layer that knows the centres."""
+    """Embeddings of three classes, their labels, and logits of a layer that knows the centers."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 3
-    values = (CENTRES[labels] + random.normal(0, 0.7, (count, 6))).astype(np.float32)
-    return values, labels.astype(np.int64), (values @ CENTRES.T / 2).astype(np.float32)
+    values = (CENTERS[labels] + random.normal(0, 0.7, (count, 6))).astype(np.float32)
+    return values, labels.astype(np.int64), (values @ CENTERS.T / 2).astype(np.float32)
 
 
 def fit() -> OODScorer:
@@ -41,7 +41,7 @@ def test_other_embeddings_score_higher_than_held_out_ones() -> None:
     values, _, logits = draw(300, 2)
     unlike = np.random.default_rng(3).normal(0, 1.5, (300, 6)).astype(np.float32)
     inside = ood_scores(rule, values, logits)
-    outside = ood_scores(rule, unlike, (unlike @ CENTRES.T / 2).astype(np.float32))
+    outside = ood_scores(rule, unlike, (unlike @ CENTERS.T / 2).astype(np.float32))
     assert np.mean(outside > np.quantile(inside, 0.95)) > 0.8
 
 
@@ -111,12 +111,12 @@ def distances(values: NDArray[np.float64], labels: NDArray[np.int64], new: NDArr
         inverse: NDArray[np.float64] = np.linalg.inv(covariance)
         return inverse
 
-    centres = np.stack([values[labels == label].mean(0) for label in sorted(set(labels.tolist()))])
-    own = centres[np.searchsorted(sorted(set(labels.tolist())), labels)]
+    centers = np.stack([values[labels == label].mean(0) for label in sorted(set(labels.tolist()))])
+    own = centers[np.searchsorted(sorted(set(labels.tolist())), labels)]
     within, around = precision(values - own), precision(values - values.mean(0))
     found = []
     for row in new:
-        nearest = min((row - centre) @ within @ (row - centre) for centre in centres)
+        nearest = min((row - center) @ within @ (row - center) for center in centers)
         found.append(nearest - (row - values.mean(0)) @ around @ (row - values.mean(0)))
     return np.array(found)
 
@@ -200,12 +200,12 @@ def test_class_without_embeddings_has_no_distance() -> None:
 @pytest.mark.parametrize("count", [0, 512])
 def test_graph_scores_as_numpy_does(count: int) -> None:
     network = find_network("compact-small").create(3).eval()
-    pictures = torch.randint(0, 256, (60, 48, 48, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (60, 48, 48, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        values = network.forward_embedding(pictures.permute(0, 3, 1, 2).float())
+        values = network.forward_embedding(images.permute(0, 3, 1, 2).float())
         logits = network.classify(values)
         rule = fit_ood_scorer(values.numpy(), np.arange(60) % 3, values.numpy(), logits.numpy(), count)
-    exported = export_graph(network, Preprocess(48, 48, "stretch"), pictures.numpy(), ood_scorer=rule)
-    score = Model.from_bytes(exported.graph.SerializeToString(), None).forward_all(pictures.numpy()).ood_score
+    exported = export_graph(network, Preprocess(48, 48, "stretch"), images.numpy(), ood_scorer=rule)
+    score = Model.from_bytes(exported.graph.SerializeToString(), None).forward_all(images.numpy()).ood_score
     assert score == pytest.approx(ood_scores(rule, values.numpy(), logits.numpy()), rel=1e-3, abs=1e-2)
     assert len(rule.reference_embeddings) == min(count, 60)

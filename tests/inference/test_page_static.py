@@ -92,7 +92,7 @@ def drop(page: "Page", event: str, files: Mapping[str, bytes]) -> None:
     )
 
 
-def test_chosen_photographs_are_answered_and_kept_in_order(open_page: Opener) -> None:
+def test_chosen_images_are_predicted_and_kept_in_order(open_page: Opener) -> None:
     page = open_page()
     assert "blue, green and red" in page.locator("#about").inner_text()
     page.set_input_files("#files", [file_of(f"{name}.png", png(name, side=64)) for name in CLASS_NAMES])
@@ -111,7 +111,7 @@ def test_chosen_photographs_are_answered_and_kept_in_order(open_page: Opener) ->
 
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
-def test_photographs_may_be_dropped_and_pasted(open_page: Opener, event: str) -> None:
+def test_images_may_be_dropped_and_pasted(open_page: Opener, event: str) -> None:
     page = open_page()
     drop(page, event, {"one.png": png("green", side=32), "two.png": png("blue", side=32)})
     answered(page, 2)
@@ -133,7 +133,7 @@ def test_the_answer_can_be_saved_as_json(open_page: Opener) -> None:
     assert len(json.loads(every.value.path().read_text())) == 2
 
 
-def test_the_heatmap_lies_over_the_picture(open_page: Opener) -> None:
+def test_the_heatmap_lies_over_the_image(open_page: Opener) -> None:
     page = open_page()
     page.set_input_files("#files", [file_of("a.png", png("red", side=64))])
     answered(page, 1)
@@ -154,7 +154,7 @@ def test_the_heatmap_lies_over_the_picture(open_page: Opener) -> None:
 
 @pytest.mark.parametrize("name", ["red", "blue"])
 def test_a_chosen_class_is_shown_at_once(open_page: Opener, name: str) -> None:
-    """Also the likeliest, which is chosen from the beginning; a slider that was moved stays."""
+    """Also the most probable one, which is chosen from the beginning; a slider that was moved stays."""
     page = open_page()
     page.set_input_files("#files", [file_of("a.png", png("red", side=64))])
     answered(page, 1)
@@ -168,7 +168,7 @@ def test_a_chosen_class_is_shown_at_once(open_page: Opener, name: str) -> None:
     assert canvas.evaluate("each => each.style.opacity") == "0.3"
 
 
-def test_what_goes_wrong_is_said_at_its_picture(open_page: Opener, server: Server) -> None:
+def test_errors_are_shown_at_their_image(open_page: Opener, server: Server) -> None:
     page = open_page()
     files = [file_of("torn.png", png("red")[:40]), file_of("large.png", bytes(300_000)), file_of("a.png", png("red"))]
     page.set_input_files("#files", files)
@@ -207,7 +207,7 @@ def test_a_busy_server_is_asked_again(open_page: Opener) -> None:
     assert len(asked) == 2
 
 
-def test_tags_doubts_and_none_of_these_are_said(open_page: Opener, server: Server) -> None:
+def test_tags_prediction_sets_and_none_of_these_are_shown(open_page: Opener, server: Server) -> None:
     page = open_page()
     answer = server.post_raw(png("red", side=32), "/predict?heatmaps=true").json
     [said] = answer["predictions"]
@@ -310,7 +310,7 @@ def test_a_token_is_asked_for_and_remembered(open_page: Opener, tmp_path: Path) 
 
 def contrast_of(page: "Page", selector: str) -> float:
     """Of a text and what is behind it, as WCAG 2.2 has it."""
-    colours = page.locator(f"{selector} >> visible=true").first.evaluate(
+    colors = page.locator(f"{selector} >> visible=true").first.evaluate(
         """each => {
             let behind = each;
             while (behind.parentElement && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") {
@@ -319,11 +319,11 @@ def contrast_of(page: "Page", selector: str) -> float:
             return [getComputedStyle(each).color, getComputedStyle(behind).backgroundColor];
         }"""
     )
-    first, second = (luminance(colour) for colour in colours)
+    first, second = (luminance(color) for color in colors)
     return (max(first, second) + 0.05) / (min(first, second) + 0.05)
 
 
-def luminance(colour: str) -> float:
-    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+def luminance(color: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", color)[:3]]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

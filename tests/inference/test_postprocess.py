@@ -48,7 +48,7 @@ def test_the_answer_is_the_class_or_none_of_these() -> None:
     assert Prediction("x.png", error="empty file").answer is None
 
 
-def test_none_of_these_has_no_tags_but_its_likeliest_class(strict: Model, photo: Path) -> None:
+def test_none_of_these_has_no_tags_but_its_most_probable_class(strict: Model, photo: Path) -> None:
     [found] = strict.predict(photo)
     [kept] = load_model(accept_rate=1.0).predict(photo)
     assert (found.answer, found.none_of_these, found.tags) == (NONE_OF_THESE, True, ())
@@ -80,7 +80,7 @@ def test_sheet_and_heat_maps_show_the_answer_and_no_tag(strict: Model, photo: Pa
     assert words == ["None of these", "photo.png", f"most probable: {found.predicted_label}"]
 
 
-def test_figures_count_the_likeliest_class() -> None:
+def test_figures_count_the_most_probable_class() -> None:
     found = compute_metrics(
         [none("1", "blue"), replace(none("2", "red"), none_of_these=False)], CLASS_NAMES, split="test"
     )
@@ -94,7 +94,7 @@ def test_a_run_s_table_is_read_back_with_its_answers(tmp_path: Path) -> None:
     assert [each.answer for each in read_predictions(tmp_path).predictions] == [NONE_OF_THESE, "blue"]
 
 
-def test_mistakes_and_changes_are_told_by_the_answer(tmp_path: Path) -> None:
+def test_mistakes_and_changes_are_found_by_the_answer(tmp_path: Path) -> None:
     image = write_image(tmp_path / "1.png", "red", 1)
     for name, said in (("a", none(str(image), "red")), ("b", make_prediction(str(image), "red", 0.1, 0.1, 0.8))):
         (tmp_path / name).mkdir()
@@ -104,6 +104,6 @@ def test_mistakes_and_changes_are_told_by_the_answer(tmp_path: Path) -> None:
 
 
 def test_review_says_what_the_model_said() -> None:
-    doubt = ReviewItem("1.png", Path("1.png"), "label_issue", "red", "blue", {"blue": 0.9}, 0.9, none_of_these=True)
-    assert NONE_OF_THESE in describe_reason(Entry("0", doubt, "0" * 64, 1))
-    assert NONE_OF_THESE not in describe_reason(Entry("0", replace(doubt, none_of_these=False), "0" * 64, 1))
+    item = ReviewItem("1.png", Path("1.png"), "label_issue", "red", "blue", {"blue": 0.9}, 0.9, none_of_these=True)
+    assert NONE_OF_THESE in describe_reason(Entry("0", item, "0" * 64, 1))
+    assert NONE_OF_THESE not in describe_reason(Entry("0", replace(item, none_of_these=False), "0" * 64, 1))

@@ -99,7 +99,7 @@ def test_a_notebook_shows_images(opened: Model, tmp_path: Path) -> None:
     assert opened.predict(BATCH)._repr_html_().count("data:image/jpeg") == 20
     assert opened.predict(iter(BATCH))[3:]._repr_html_().count("data:image/jpeg") == 17
     assert opened.predict([])._repr_html_()
-    assert "mean-colour" in opened._repr_html_()
+    assert "mean-color" in opened._repr_html_()
 
 
 def test_a_notebook_shows_probabilities_and_tags() -> None:

@@ -41,7 +41,7 @@ def _cluster() -> Iterator[None]:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = write_classes(tmp_path / "photos", 200)
-    (folder / "red/broken.png").write_text("no picture")
+    (folder / "red/broken.png").write_text("no image")
     (folder / "blue/caf\udce9.png").write_bytes((folder / "green/0.png").read_bytes())
     return folder
 

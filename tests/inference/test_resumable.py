@@ -36,7 +36,7 @@ def photos(tmp_path: Path) -> Path:
     """60 images, two of them unreadable, one with a name that CSV must put in quotes."""
     folder = write_classes(tmp_path / "photos", 19)
     for name in ("red/7b.png", 'blue/two\nli"nes,.png'):
-        (folder / name).write_text("no picture")
+        (folder / name).write_text("no image")
     (folder / "green/caf\udce9.png").write_bytes((folder / "green/3.png").read_bytes())
     return folder
 
@@ -136,7 +136,7 @@ stream, write = Model.predict_sources, resumable.ResumableLines.write
 def wait(self, sources, **options):
     for each in stream(self, sources, **options):
         print("next", flush=True)
-        sys.stdin.readline()  # until it is told to go on
+        sys.stdin.readline()  # until it may go on
         yield each
 def write_through(self, answer):
     write(self, answer)
@@ -238,8 +238,8 @@ def test_the_whole_file_is_on_the_disk_before_its_parts_are_deleted(
     assert synced.get(out.stat().st_ino) == out.stat().st_size
 
 
-class Told(Progress):
-    """Notes what a task is told."""
+class RecordingProgress(Progress):
+    """Records the calls of a task."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
@@ -248,23 +248,23 @@ class Told(Progress):
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
         calls = self.calls
 
-        class Noting(Task):
+        class RecordingTask(Task):
             def advance(self, images: int, figures: str = "") -> None:
                 calls.append(("done", images))
 
             def resume_at(self, images: int) -> None:
                 calls.append(("skipped", images))
 
-        yield Noting()
+        yield RecordingTask()
 
 
-def test_what_was_done_before_is_told_apart(
+def test_earlier_predictions_are_reported_as_skipped(
     opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_off(opened, photos, "csv", tmp_path / "out.csv", 21, monkeypatch)
-    told = Told()
-    predict_files(opened, [photos], "csv", out=tmp_path / "out.csv", resume=True, progress=told)
-    assert told.calls == [("skipped", 21), ("done", 16), ("done", 16), ("done", 7)]
+    progress = RecordingProgress()
+    predict_files(opened, [photos], "csv", out=tmp_path / "out.csv", resume=True, progress=progress)
+    assert progress.calls == [("skipped", 21), ("done", 16), ("done", 16), ("done", 7)]
 
 
 def test_without_resume_it_starts_anew(

@@ -31,8 +31,8 @@ def paint(parts: list[tuple[int, float]], random: np.random.Generator, side: int
     """Evidence (3, side, side) of an image of bands, each of a class and a fraction of it."""
     evidence = random.normal(-1, 0.8, (3, side, side))
     start = 0
-    for label, share in parts:
-        stop = min(side, start + round(share * side))
+    for label, fraction in parts:
+        stop = min(side, start + round(fraction * side))
         evidence[label, :, start:stop] += 4
         start = stop
     return evidence.astype(np.float32)
@@ -46,12 +46,12 @@ def draw_single(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.
 
 def draw_several(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     random = np.random.default_rng(seed)
-    pictures, present = [], np.zeros((count, 3), bool)
+    images, present = [], np.zeros((count, 3), bool)
     for row in range(count):
         labels = random.permutation(3)[: random.integers(1, 3)]
         present[row, labels] = True
-        pictures.append(paint([(int(label), 0.9 / len(labels)) for label in labels], random))
-    return np.stack(pictures), present
+        images.append(paint([(int(label), 0.9 / len(labels)) for label in labels], random))
+    return np.stack(images), present
 
 
 def test_tags_fitted_on_single_labels_hold_for_several() -> None:
@@ -71,8 +71,8 @@ def test_area_fractions_are_those_of_the_bands() -> None:
 
 def test_main_class_comes_first_then_the_larger_area() -> None:
     confidences = np.array([[0.9, 0.8, 0.2], [0.1, 0.1, 0.1]])
-    shares = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], np.float32)
-    first, second = choose_tags(confidences, shares, np.array([1, 0]), NAMES)
+    fractions = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], np.float32)
+    first, second = choose_tags(confidences, fractions, np.array([1, 0]), NAMES)
     assert [tag.name for tag in first] == ["mountain", "forest"]
     assert [tag.area_fraction for tag in first] == pytest.approx([0.375, 0.625])
     assert [tag.confidence for tag in first] == pytest.approx([0.8, 0.9])
@@ -313,7 +313,7 @@ def test_weights_between_classes_against_scikit_learn() -> None:
 
 
 def test_fit_on_all_labels_starts_from_the_model_it_is_given() -> None:
-    """The penalty pulls towards the given weights, those between classes too: much data moves them, little does not."""
+    """The penalty pulls toward the given weights, those between classes too: much data moves them, little does not."""
     given = TagModel((5.0, 5.0, 5.0), (0.0, 0.0, 0.0), ((0.0, 3.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
     evidence, present = draw_several(60, 8)
     evidence = evidence * np.float32(1e-3)  # says next to nothing: the deviations are a thousandth

@@ -250,7 +250,7 @@ def test_evaluation_takes_no_name_for_markup() -> None:
 def test_layers_are_shown_whole(width: int) -> None:
     layers = [
         Layer(
-            "features.stage3.block12.attention[red].normalisation",
+            "features.stage3.block12.attention[red].normalization",
             "Conv2d 3x3, stride 2, ReLU " * 4,
             (150, 150, 1024),
             1_234_567_890,
@@ -274,7 +274,7 @@ def test_card_is_shown_whole(width: int) -> None:
     for expected in (
         "classes [red]x[/red], ",
         "input 8 x 8 RGB, resized by 'stretch'",
-        "recipe 'article', network 'mean-colour', seed 7",
+        "recipe 'article', network 'mean-color', seed 7",
         "images 1,234 train, 56 validation, 78 test",
         "3 in 12 s, best epoch 2",
         "torch 2.13.0",
@@ -289,7 +289,7 @@ def test_card_is_shown_whole(width: int) -> None:
         ({"teacher": "big, SHA-256 12ab"}, ["teacher big, SHA-256 12ab"]),
         (
             {"weights": "w.safetensors", "license": "MIT", "tuned": "75% of the way"},
-            ["weights mean-colour, w.safetensors", "license MIT"],
+            ["weights mean-color, w.safetensors", "license MIT"],
         ),
     ],
 )

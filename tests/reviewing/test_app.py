@@ -103,9 +103,9 @@ def list_images(page: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"/images/(\d+)/", page)))
 
 
-def decide(client: TestClient, doubt: str, action: str = "keep", **values: Any) -> Any:
-    body = {"id": hashlib.sha256(str(values).encode() + doubt.encode()).hexdigest(), "tab": TAB}
-    return client.post("/decisions", json=body | {"doubt": doubt, "action": action} | values)
+def decide(client: TestClient, item: str, action: str = "keep", **values: Any) -> Any:
+    body = {"id": hashlib.sha256(str(values).encode() + item.encode()).hexdigest(), "tab": TAB}
+    return client.post("/decisions", json=body | {"item": item, "action": action} | values)
 
 
 def test_most_confident_errors_of_a_run_come_first(scene: ReviewContext) -> None:
@@ -197,8 +197,8 @@ def test_images_of_an_audit_are_identified_by_content(tmp_path: Path) -> None:
 def test_label_probability_of_an_audit(tmp_path: Path) -> None:
     photos = write_classes(tmp_path / "photos", 1)
     issue = {"image": str(photos / "blue" / "0.png"), "label": "blue", "label_probability": 0.0625}
-    [doubt] = read_items(write_audit(tmp_path / "audit", [issue])).items
-    assert doubt.probabilities == {"blue": 0.0625, "red": 0.8}
+    [item] = read_items(write_audit(tmp_path / "audit", [issue])).items
+    assert item.probabilities == {"blue": 0.0625, "red": 0.8}
 
 
 def write_table(tmp_path: Path) -> Path:
@@ -252,11 +252,11 @@ def test_excluded_copy_is_closed_for_any_spelling_of_its_path(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     entries = make_copies(tmp_path, ["red", "blue", "green"], [""] * 3)
     for image in (entries[1].item.image, Path(entries[1].item.image).name):
-        journal = CorrectionsFile(tmp_path / f"{len(image)}.jsonl")
-        journal.append(
+        corrections = CorrectionsFile(tmp_path / f"{len(image)}.jsonl")
+        corrections.append(
             Decision(new_id(), utc_now(), "Ana", entries[1].sha256, image, "exclude", issue_type="duplicate")
         )
-        queue = Queue(entries, journal)
+        queue = Queue(entries, corrections)
         assert [queue.decision_on(entry) is not None for entry in entries] == [False, True, False]
 
 
@@ -266,7 +266,7 @@ def test_number_of_shown_copies_is_limited(tmp_path: Path) -> None:
     queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
     scene = create_context(tmp_path, read_items(tmp_path / "audit"), queue, None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
-        page = client.get(f"/doubts/{entries[0].id}?tab={TAB}").text
+        page = client.get(f"/items/{entries[0].id}?tab={TAB}").text
     assert page.count('alt="Copy labeled red"') == 11
     assert page.count('alt="Copy labeled blue"') == 1  # what contradicts is never left out
     assert "and 17 more" in page
@@ -281,10 +281,10 @@ def test_second_review_continues_the_corrections_file_of_the_first(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = next(iter(make_scene(run).queue.entries.values()))
-    told: list[Dataset | None] = []
+    datasets: list[Dataset | None] = []
 
     def note(source: Path, dataset: Dataset | None) -> ReviewItems:
-        told.append(dataset)
+        datasets.append(dataset)
         return read_items(source, dataset)
 
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
@@ -298,13 +298,13 @@ def test_second_review_continues_the_corrections_file_of_the_first(
     write_config(run, tmp_path / "photos", tmp_path / "first.jsonl")
     done = review(run, port=0)
     assert (done.corrections, done.num_decisions, done.num_left) == (tmp_path / "first.jsonl", 1, 5)
-    assert [len(each.samples) for each in told if each] == [8]  # read with the journal
+    assert [len(each.samples) for each in datasets if each] == [8]  # read with the corrections
 
     (tmp_path / "first.jsonl").rename(tmp_path / "moved.jsonl")
     with pytest.raises(UsageError, match=r"first\.jsonl.*`corrections`"):
         review(run, port=0)
     assert review(run, port=0, corrections=tmp_path / "moved.jsonl").num_decisions == 1
-    assert [len(each.samples) for each in told if each] == [8, 8]
+    assert [len(each.samples) for each in datasets if each] == [8, 8]
 
 
 def test_last_page_shows_the_full_path_of_the_corrections_file(tmp_path: Path, run: Path) -> None:
@@ -312,7 +312,7 @@ def test_last_page_shows_the_full_path_of_the_corrections_file(tmp_path: Path, r
     place.parent.mkdir()
     scene = create_context(run, found, Queue([], CorrectionsFile(place)), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
-        page = client.get(f"/doubts/next?tab={TAB}").text
+        page = client.get(f"/items/next?tab={TAB}").text
     assert f"--corrections &#39;{place}&#39; --out" in page
 
 
@@ -391,8 +391,8 @@ def test_items_of_an_audit(tmp_path: Path) -> None:
     (tmp_path / "audit" / "audit.json").write_text(json.dumps(audit))
     write_csv(tmp_path / "audit" / "issues.csv", [str(name) for name in issues[0]], issues[1:])
     found = read_items(tmp_path / "audit")
-    told = [(each.issue_type, str(Path(each.image).relative_to(photos))) for each in found.items]
-    assert told == [
+    found_items = [(each.issue_type, str(Path(each.image).relative_to(photos))) for each in found.items]
+    assert found_items == [
         ("split_leak", "train/red/0.png"),  # the copy in test stays
         ("duplicate", "train/blue/1.png"),
         ("duplicate", "train/green/1.png"),
@@ -404,7 +404,7 @@ def test_items_of_an_audit(tmp_path: Path) -> None:
     scene = create_context(tmp_path, found, Queue(entries, CorrectionsFile(tmp_path / "j.jsonl")), None, "Ana")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
-        page = client.get(f"/doubts/next?tab={TAB}").text
+        page = client.get(f"/items/next?tab={TAB}").text
         assert "The same image in two splits" in page
         assert client.get(f"/images/{list_images(page)[1]}/small").status_code == 200  # the other copy
         leak = entries[0].id
@@ -452,9 +452,9 @@ def test_filters(scene: ReviewContext) -> None:
 def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: ReviewContext) -> None:
     [first, *_] = scene.queue.entries
     for _ in range(3):
-        told = decide(client, first, "relabel", to=["green"], comment=" looks green ", annotator="Ben").json()
-        assert told["recorded"]
-        assert not told["previous"]
+        reply = decide(client, first, "relabel", to=["green"], comment=" looks green ", annotator="Ben").json()
+        assert reply["recorded"]
+        assert not reply["previous"]
     [decision] = read_corrections(scene.queue.corrections_file.path).decisions
     assert (decision.annotator, decision.action, decision.old_label, decision.to) == (
         "Ben",
@@ -465,7 +465,7 @@ def test_a_decision_is_on_disk_and_counts_once(client: TestClient, scene: Review
     assert decision.comment == "looks green"
     again = decide(client, first, "keep").json()
     assert again["previous"] == "This replaces a decision of Ben: blue to green."
-    assert "Decided by Ana" in client.get(f"/doubts/{first}?tab={TAB}").text
+    assert "Decided by Ana" in client.get(f"/items/{first}?tab={TAB}").text
 
 
 def test_missing_image_gets_no_decision(client: TestClient, scene: ReviewContext) -> None:
@@ -476,8 +476,8 @@ def test_missing_image_gets_no_decision(client: TestClient, scene: ReviewContext
     for entry in (first, second):
         for action, to in (("keep", []), ("exclude", []), ("relabel", ["red"]), ("tag", ["red"])):
             assert decide(client, entry.id, action, to=to, comment="gone").status_code == 409
-        assert client.get(f"/doubts/{entry.id}?tab={TAB}").text.count("disabled") == 3 + len(CLASS_NAMES) + 1
-        assert client.post("/skip", json={"id": "ab" * 12, "tab": TAB, "doubt": entry.id}).status_code == 200
+        assert client.get(f"/items/{entry.id}?tab={TAB}").text.count("disabled") == 3 + len(CLASS_NAMES) + 1
+        assert client.post("/skip", json={"id": "ab" * 12, "tab": TAB, "item": entry.id}).status_code == 200
     assert decide(client, first.id, "relabel", to=["green"]).json() == said  # sent again: it counted while it was there
     assert len(scene.queue.corrections_file.decisions) == 1
 
@@ -511,14 +511,14 @@ def test_decisions_of_another_process_are_read(client: TestClient, scene: Review
     with TestClient(create_app(other, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as elsewhere:
         elsewhere.headers["origin"] = ORIGIN
         decide(elsewhere, first.id, "exclude")
-    assert f'data-doubt="{first.id}"' not in client.get(f"/doubts/next?tab={TAB}").text
+    assert f'data-item="{first.id}"' not in client.get(f"/items/next?tab={TAB}").text
     assert scene.queue.decision_on(scene.queue.entries[first.id]) is not None
 
 
 def test_last_page(client: TestClient, scene: ReviewContext) -> None:
     for entry in scene.queue.entries:
         decide(client, entry, "exclude")
-    page = client.get(f"/doubts/next?tab={TAB}").text
+    page = client.get(f"/items/next?tab={TAB}").text
     assert "All items are decided." in page
     assert "0 left of 6" in page
 
@@ -532,14 +532,14 @@ def test_last_page(client: TestClient, scene: ReviewContext) -> None:
         {"action": "relabel", "to": ["purple"]},
         {"action": "relabel", "to": "blue"},
         {"action": "keep", "id": "short"},
-        {"action": "keep", "doubt": "../../etc/passwd"},
+        {"action": "keep", "item": "../../etc/passwd"},
         {"action": "keep", "path": "/etc/passwd"},
         {"action": "keep", "comment": "x" * 501},
         {"action": "keep", "annotator": "x" * 61},
     ],
 )
 def test_invalid_decision_is_rejected(client: TestClient, scene: ReviewContext, body: dict[str, object]) -> None:
-    whole = {"id": "ab" * 12, "tab": TAB, "doubt": next(iter(scene.queue.entries))}
+    whole = {"id": "ab" * 12, "tab": TAB, "item": next(iter(scene.queue.entries))}
     answered = client.post("/decisions", json=whole | body)
     assert 400 <= answered.status_code < 500
     assert set(answered.json()["error"]) == {"code", "message"}
@@ -547,7 +547,7 @@ def test_invalid_decision_is_rejected(client: TestClient, scene: ReviewContext, 
 
 
 def test_other_origins_are_rejected(client: TestClient, scene: ReviewContext) -> None:
-    body = {"id": "ab" * 12, "tab": TAB, "doubt": next(iter(scene.queue.entries)), "action": "keep"}
+    body = {"id": "ab" * 12, "tab": TAB, "item": next(iter(scene.queue.entries)), "action": "keep"}
     content = json.dumps(body)
     for headers, code in (
         ({"origin": "http://evil.example"}, 403),
@@ -570,7 +570,7 @@ def test_other_machines_need_a_token(scene: ReviewContext) -> None:
     assert guard.token
     app = create_app(scene, guard, None)
     with TestClient(app, base_url="http://192.0.2.7:8642") as client:
-        for path in ("/", "/static/review.js", "/images/0/large", f"/doubts/next?tab={TAB}", "/filters"):
+        for path in ("/", "/static/review.js", "/images/0/large", f"/items/next?tab={TAB}", "/filters"):
             assert client.get(path).status_code == 401, path
         assert client.get(f"{LOGIN_PATH}?token=guess").status_code == 401
         assert client.get(f"{LOGIN_PATH}?token=").status_code == 401
@@ -644,23 +644,23 @@ def test_other_addresses(host: str) -> None:
         "/docs",
         "/openapi.json",
         "/heatmaps/0?class_name=blue",
-        "/doubts/ffffffffffffffff?tab=" + TAB,
-        "/doubts/next?tab=x",
+        "/items/ffffffffffffffff?tab=" + TAB,
+        "/items/next?tab=x",
     ],
 )
 def test_path_traversal_is_rejected(client: TestClient, path: str) -> None:
-    client.get(f"/doubts/next?tab={TAB}")
+    client.get(f"/items/next?tab={TAB}")
     answered = client.get(path)
     assert 400 <= answered.status_code < 500
     assert answered.headers["content-security-policy"]
 
 
 def test_images_are_reencoded_only_if_unchanged(client: TestClient, scene: ReviewContext) -> None:
-    [number, *_] = list_images(client.get(f"/doubts/next?tab={TAB}").text)
+    [number, *_] = list_images(client.get(f"/items/next?tab={TAB}").text)
     answered = client.get(f"/images/{number}/large")
     assert answered.headers["content-type"] == "image/jpeg"
-    with Image.open(io.BytesIO(answered.content)) as picture:
-        assert picture.format == "JPEG"
+    with Image.open(io.BytesIO(answered.content)) as image:
+        assert image.format == "JPEG"
     [first, *_] = scene.queue.entries.values()
     write_image(first.item.path, "red", 9_999)
     changed = client.get(f"/images/{number}/large")
@@ -670,9 +670,9 @@ def test_images_are_reencoded_only_if_unchanged(client: TestClient, scene: Revie
 
 def test_image_numbers_differ_between_processes(client: TestClient, run: Path) -> None:
     """Otherwise a browser could show a cached image in place of another."""
-    before = list_images(client.get(f"/doubts/next?tab={TAB}").text)
+    before = list_images(client.get(f"/items/next?tab={TAB}").text)
     with TestClient(create_app(make_scene(run), RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as later:
-        after = list_images(later.get(f"/doubts/next?tab={TAB}").text)
+        after = list_images(later.get(f"/items/next?tab={TAB}").text)
         assert not set(before) & set(after)
         assert later.get(f"/images/{before[0]}/large").status_code == 404  # for a page that is still open
         assert later.get(f"/images/{after[0]}/large").status_code == 200
@@ -689,15 +689,15 @@ def test_undecodable_names_do_not_stop_a_review(tmp_path: Path) -> None:
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
         client.headers["origin"] = ORIGIN
         assert "caf\\udce9" in client.get("/").text
-        page = client.get(f"/doubts/next?tab={TAB}")
+        page = client.get(f"/items/next?tab={TAB}")
         assert page.status_code == 200
         assert "\\udce9.png" in page.text
         said = decide(client, entries[0].id, "exclude").json()["message"]
         assert said == f"{Path(entries[0].item.image).name}: excluded."
         [decision] = read_corrections(tmp_path / "j.jsonl").decisions
-        undone = {"id": "ab" * 12, "tab": TAB, "decision": decision.id}
+        undone = {"id": "ab" * 12, "tab": TAB, "step": decision.id}
         assert client.post("/undo", json=undone).status_code == 200
-        refused = client.get(f"/doubts/{'f' * 16}?tab={TAB}")
+        refused = client.get(f"/items/{'f' * 16}?tab={TAB}")
         assert (refused.status_code, "caf\udce9" in refused.json()["error"]["message"]) == (409, True)
 
 
@@ -710,7 +710,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     )
     scene = make_scene(tmp_path / "run")
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), None), base_url=ORIGIN) as client:
-        page = client.get("/").text + client.get(f"/doubts/next?tab={TAB}").text
+        page = client.get("/").text + client.get(f"/items/next?tab={TAB}").text
     assert "<script>" not in page
     assert "<img src=x" not in page
 
@@ -803,7 +803,7 @@ def test_heatmaps(run: Path, opened: Model) -> None:
     seeing = _Seeing(opened._session, opened.card, opened._content)
     scene = make_scene(run, seeing)
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), seeing), base_url=ORIGIN) as client:
-        page = client.get(f"/doubts/next?tab={TAB}").text
+        page = client.get(f"/items/next?tab={TAB}").text
         place = f"/heatmaps/{list_images(page)[0]}"
         assert place in page
         assert client.get(f"{place}?class_name=green").headers["content-type"] == "image/jpeg"
@@ -811,8 +811,8 @@ def test_heatmaps(run: Path, opened: Model) -> None:
         for name, lit in (("blue", (1, 0)), ("green", (0, 1)), ("red", (0, 0))):
             drawn = np.asarray(Image.open(io.BytesIO(client.get(f"{place}?class_name={name}").content)), np.float32)
             halves = drawn[2:, :3].mean(), drawn[2:, -3:].mean()  # apart from what the edge blurs
-            seen, unseen = (overlay(make_pixels("blue"), np.full((1, 1), share, np.float32)) for share in (1.0, 0.0))
-            expected = [(seen if share else unseen)[2:].mean() for share in lit]
+            seen, unseen = (overlay(make_pixels("blue"), np.full((1, 1), weight, np.float32)) for weight in (1.0, 0.0))
+            expected = [(seen if weight else unseen)[2:].mean() for weight in lit]
             assert halves == pytest.approx(expected, abs=8), name
     blind = make_scene(run, opened)
     assert "activation maps" in blind.no_heatmap
@@ -831,7 +831,7 @@ def test_endless_heatmap_times_out(run: Path, tmp_path: Path, monkeypatch: pytes
     placed = _Placed(endless._session, endless.card, endless._content)
     scene = make_scene(run, placed)
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), placed), base_url=ORIGIN) as client:
-        place = f"/heatmaps/{list_images(client.get(f'/doubts/next?tab={TAB}').text)[0]}"
+        place = f"/heatmaps/{list_images(client.get(f'/items/next?tab={TAB}').text)[0]}"
         for _ in range(3):  # more than run at once
             answer = client.get(f"{place}?class_name=green")
             assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
@@ -847,15 +847,15 @@ def test_more_classes_than_keys(tmp_path: Path) -> None:
     names = [f"class {number:02}" for number in range(40)]
     image = write_image(tmp_path / "photos" / "1.png", "red")
     (tmp_path / "run").mkdir()
-    shares = [0.025] * 40
-    shares[3] = 0.5
+    values = [0.025] * 40
+    values[3] = 0.5
     write_predictions(
-        tmp_path / "run" / "predictions.csv", [make_prediction(str(image), names[0], *shares, names=names)], names
+        tmp_path / "run" / "predictions.csv", [make_prediction(str(image), names[0], *values, names=names)], names
     )
     with TestClient(
         create_app(make_scene(tmp_path / "run"), RequestGuard("127.0.0.1"), None), base_url=ORIGIN
     ) as client:
-        page = client.get(f"/doubts/next?tab={TAB}").text
+        page = client.get(f"/items/next?tab={TAB}").text
     assert page.count('class="class"') == 40
 
 

@@ -106,7 +106,7 @@ def test_answers_are_recorded_once_and_undone(client: TestClient, session: Asses
     [decision] = read_corrections(session.corrections_file.path).decisions
     assert (decision.annotator, decision.sha256, decision.issue_type) == ("Ben", image, "assessment")
     assert shown_image(client.get(f"/questions/next?tab={TAB}").text) != image
-    undo = client.post("/undo", json={"id": new_id(), "tab": TAB, "decision": decision.id}).json()
+    undo = client.post("/undo", json={"id": new_id(), "tab": TAB, "step": decision.id}).json()
     assert undo["image"] == image
     assert session.counted() == []
     assert shown_image(client.get(f"/questions/{image}?tab={TAB}").text) == image
@@ -314,7 +314,7 @@ def test_page_in_a_browser(images: Path, tiny_model: Path, tmp_path: Path) -> No
     out = tmp_path / "assessment"
     with open_browser() as browser:
         server = AssessServer(out, str(tiny_model), str(images), "--out", str(out), "--budget", "14")
-        server.journal = tmp_path / "assessment.annotations.jsonl"
+        server.corrections = tmp_path / "assessment.annotations.jsonl"
         try:
             context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
             page = open_page(context, server)

@@ -85,9 +85,9 @@ def ask(server: BackgroundServer, path: str, body: object = None) -> tuple[int, 
 def test_points_have_places_and_columns(server: BackgroundServer) -> None:
     content = json.loads(ask(server, "/points")[1])
     number = content["count"]
-    places = np.frombuffer(base64.b64decode(content["positions"]), "<f4").reshape(-1, 2)
-    assert len(places) == number == 3 * 8 + 1
-    assert np.abs(places).max() == pytest.approx(1)
+    positions = np.frombuffer(base64.b64decode(content["positions"]), "<f4").reshape(-1, 2)
+    assert len(positions) == number == 3 * 8 + 1
+    assert np.abs(positions).max() == pytest.approx(1)
     columns = {each["name"]: each for each in content["columns"]}
     assert columns["label"]["values"] == sorted(CLASS_NAMES)
     assert sorted(columns["correct"]["values"]) == ["correct", "wrong"]
@@ -198,9 +198,9 @@ def test_a_cell_and_an_image_are_rows(run: Path, embedder: Embedder) -> None:
         select_rows(images, None, "red,none")
 
 
-def test_places_are_computed_once(run: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_are_computed_once(run: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     before = read_map(run, None, embedder, Progress()).positions
-    monkeypatch.setattr(projection, "_place", None)
+    monkeypatch.setattr(projection, "_positions", None)
     after = read_map(run, None, embedder, Progress()).positions
     assert (before == after).all()
 

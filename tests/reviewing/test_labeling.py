@@ -25,7 +25,7 @@ from belvedere.reviewing.auth import RequestGuard
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.labeling import output
 from belvedere.reviewing.labeling.app import create_app
-from belvedere.reviewing.labeling.estimate import estimate_accuracy, forecast, predict_held_out
+from belvedere.reviewing.labeling.estimate import cross_val_predict, estimate_accuracy, forecast
 from belvedere.reviewing.labeling.labels import LabelStore, default_labels_file
 from belvedere.reviewing.labeling.order import (
     NO_CLASS,
@@ -147,19 +147,19 @@ def test_the_accuracy_is_that_of_random_images() -> None:
     features, truth = make_clusters((80, 80), seed=3)
     truth = np.where(np.random.default_rng(4).random(160) < 0.2, 1 - truth, truth)  # a fifth cannot be predicted
     labels = truth.copy()
-    held_out = predict_held_out(features, labels, 2)
-    assert held_out is not None
+    out_of_fold = cross_val_predict(features, labels, 2)
+    assert out_of_fold is not None
     probe = fit_probe(features, np.arange(160), labels, 2)
-    found = estimate_accuracy(features, held_out, np.arange(160), probe)
+    found = estimate_accuracy(features, out_of_fold, np.arange(160), probe)
     assert found is not None
-    plain = float((held_out.logits.argmax(1) == labels).mean())
+    plain = float((out_of_fold.logits.argmax(1) == labels).mean())
     assert math.isclose(found.value, plain, abs_tol=0.02)
     assert found.low < plain < found.high
-    assert estimate_accuracy(features, held_out, np.arange(5), probe) is None
+    assert estimate_accuracy(features, out_of_fold, np.arange(5), probe) is None
     expected = forecast(features, labels, found, 2, seed=0)
     assert expected is not None
     assert 0 <= expected.gain < 1 - found.value
-    assert predict_held_out(features, np.zeros(160, np.int64), 2) is None
+    assert cross_val_predict(features, np.zeros(160, np.int64), 2) is None
 
 
 def test_confidence_does_not_count_where_images_of_no_class_are_in_the_pool() -> None:
@@ -167,14 +167,14 @@ def test_confidence_does_not_count_where_images_of_no_class_are_in_the_pool() ->
     labels = np.where(truth == 2, NO_CLASS, truth)
     labels[::7] = np.where(truth[::7] == 2, NO_CLASS, 1 - truth[::7])  # cannot be predicted
     labels[120:] = UNLABELED
-    held_out = predict_held_out(features, labels, 2)
-    assert held_out is not None
-    probe = fit_probe(features, held_out.rows, held_out.labels, 2)
+    out_of_fold = cross_val_predict(features, labels, 2)
+    assert out_of_fold is not None
+    probe = fit_probe(features, out_of_fold.rows, out_of_fold.labels, 2)
     no_class = np.flatnonzero(labels == NO_CLASS)
-    found = estimate_accuracy(features, held_out, np.arange(120), probe, no_class)
+    found = estimate_accuracy(features, out_of_fold, np.arange(120), probe, no_class)
     assert found is not None
     assert found.sample_size == 120 - len(no_class)
-    assert math.isclose(found.value, float((held_out.logits.argmax(1) == held_out.labels).mean()))
+    assert math.isclose(found.value, float((out_of_fold.logits.argmax(1) == out_of_fold.labels).mean()))
 
 
 # -- labels
@@ -670,4 +670,4 @@ def test_a_grid_is_selected_by_click_range_and_lasso(browser: Any, tmp_path: Pat
         assert [each.to for each in server.decisions()][1:] == [("crimson",)] * 3
         page.keyboard.press("u")
         page.wait_for_function("() => document.getElementById('left').innerText.startsWith('29')")
-        assert json.loads(server.journal.read_text().splitlines()[-1])["action"] == "undo"
+        assert json.loads(server.corrections.read_text().splitlines()[-1])["action"] == "undo"

@@ -1,4 +1,4 @@
-"""By what a review shows photographs: the model that is named, the run's, the audit's, the bundled one, or none."""
+"""The model of a review: the one that is named, the run's, the audit's, the bundled one, or none."""
 
 import json
 from pathlib import Path

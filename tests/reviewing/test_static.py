@@ -12,7 +12,7 @@ from belvedere.data.corrections.corrections_file import active_decisions, read_c
 from belvedere.types.data import Decision
 from conftest import CLASS_NAMES, write_image
 from review_server import (
-    DOUBTS,
+    NUM_ITEMS,
     Server,
     ThreadServer,
     left,
@@ -52,7 +52,7 @@ def process(tmp_path: Path) -> Iterator[Server]:
 
 def test_eighty_decisions_a_kill_and_a_restart(browser: Any, process: Server) -> None:
     page = open_page(browser.new_context(), process)
-    said: list[tuple[str, str]] = []  # what the page acknowledged: the picture and its new label
+    said: list[tuple[str, str]] = []  # what the page acknowledged: the image and its new label
     for turn in range(80):
         if turn == 50:
             process.kill()
@@ -61,7 +61,7 @@ def test_eighty_decisions_a_kill_and_a_restart(browser: Any, process: Server) ->
             page.reload()
             settle(page)
         image, given = shown(page), page.locator("article").get_attribute("data-label")
-        assert left(page) == DOUBTS - turn
+        assert left(page) == NUM_ITEMS - turn
         label = given if turn % 3 == 0 else CLASS_NAMES[turn % 3]
         press(page, KEYS[label])
         assert page.locator("#status").inner_text().startswith(f"{image}.png: ")
@@ -100,19 +100,19 @@ def test_killed_again_and_again_nothing_is_lost_or_invented(browser: Any, proces
         time.sleep(0.008 * turn)  # somewhere on the way
         process.kill()
         if turn % 2:
-            with process.journal.open("ab") as file:
+            with process.corrections.open("ab") as file:
                 file.write(b'{"id": "torn')
         process.start()
         settle(page)
         page.wait_for_selector("#status:not(.error)", state="attached", timeout=60_000)  # it may be empty
-        page.wait_for_selector(f'#left:has-text("{DOUBTS - turn - 1} left")', timeout=60_000)
+        page.wait_for_selector(f'#left:has-text("{NUM_ITEMS - turn - 1} left")', timeout=60_000)
         assert image == f"{turn:03}"
-    text = read_corrections(process.journal)
+    text = read_corrections(process.corrections)
     assert [Path(each.image).stem for each in text.decisions] == [f"{turn:03}" for turn in range(6)]
     assert len(text.damaged) == 3
 
 
-def test_a_picture_that_a_stopped_server_left_half_way_is_loaded_again(browser: Any, server: Server) -> None:
+def test_an_image_that_a_stopped_server_left_half_way_is_loaded_again(browser: Any, server: Server) -> None:
     page = open_page(browser.new_context(), server)
     page.route("**/images/*/large", lambda route: route.abort("connectionreset"), times=1)
     press(page, "k")
@@ -120,7 +120,7 @@ def test_a_picture_that_a_stopped_server_left_half_way_is_loaded_again(browser: 
     assert page.locator("#status.error").count() == 0
 
 
-def test_what_is_typed_while_a_picture_does_not_load_stays(browser: Any, server: Server) -> None:
+def test_what_is_typed_while_an_image_does_not_load_stays(browser: Any, server: Server) -> None:
     page = open_page(browser.new_context(), server)
     held: list[Any] = []
     page.route("**/images/*/large", lambda route: held.append(route), times=1)
@@ -134,7 +134,7 @@ def test_what_is_typed_while_a_picture_does_not_load_stays(browser: Any, server:
     assert len(server.decisions()) == 1
 
 
-def test_a_picture_is_loaded_again_after_each_restart(browser: Any, server: Server) -> None:
+def test_an_image_is_loaded_again_after_each_restart(browser: Any, server: Server) -> None:
     page = open_page(browser.new_context(), server)
     for _ in range(2):
         page.route("**/images/*/large", lambda route: route.abort("connectionreset"), times=1)
@@ -143,9 +143,9 @@ def test_a_picture_is_loaded_again_after_each_restart(browser: Any, server: Serv
     assert page.locator("#status.error").count() == 0
 
 
-def test_a_picture_that_cannot_be_read_is_told(browser: Any, server: Server) -> None:
+def test_an_image_that_cannot_be_read_is_reported(browser: Any, server: Server) -> None:
     page = open_page(browser.new_context(), server)
-    page.route("**/images/*/large", lambda route: route.fulfill(status=200, body="no picture"))
+    page.route("**/images/*/large", lambda route: route.fulfill(status=200, body="no image"))
     press(page, "k")
     page.wait_for_selector('#status.error:has-text("failed to load")')
 
@@ -166,7 +166,7 @@ def test_undo_tag_exclude_skip_and_filter(browser: Any, server: Server) -> None:
     page = open_page(browser.new_context(), server)
     press(page, "3", "x", "s")
     assert shown(page) == "003"
-    assert left(page) == DOUBTS - 2
+    assert left(page) == NUM_ITEMS - 2
     press(page, "u")  # the exclusion
     assert shown(page) == "001"
     press(page, "u")  # and the label
@@ -210,19 +210,19 @@ def test_undo_after_a_restart(browser: Any, process: Server) -> None:
     assert Path(kept.image).stem == "001"
 
 
-def test_undo_after_a_restart_with_another_journal(browser: Any, process: Server) -> None:
-    """In the same tab: what was decided for the journal before is not asked for, or once at most if it is gone."""
+def test_undo_after_a_restart_with_other_corrections(browser: Any, process: Server) -> None:
+    """In the same tab: earlier decisions, of the other file, are not asked for, or once at most if it is gone."""
     page = open_page(browser.new_context(), process)
     press(page, "k")
     process.kill()
-    process.options = ("--corrections", str(process.journal.with_name("other.jsonl")))
+    process.options = ("--corrections", str(process.corrections.with_name("other.jsonl")))
     process.start()
     page.reload()
     settle(page)
     press(page, "u")
     assert page.locator("#status").inner_text() == "This page has nothing to undo. Use the undo buttons."
     process.kill()
-    process.journal.unlink()
+    process.corrections.unlink()
     process.options = ()
     process.start()
     page.reload()
@@ -246,11 +246,11 @@ def test_two_tabs_and_two_people(browser: Any, server: Server) -> None:
     assert sorted(Path(each.image).stem for each in decided) == [f"{n:03}" for n in range(30)]
     assert [each.annotator for each in decided].count("Ben") == 10
 
-    # The last of three to see the same picture: recorded, and told what was said before.
+    # The last of three to see the same image: recorded, with the earlier decision in the response.
     late = shown(pages[0])
     other = open_page(browser.new_context(), server)
-    identity = pages[0].locator("article").get_attribute("data-doubt")
-    body = {"id": "ab" * 12, "tab": "cd" * 8, "annotator": "Cid", "doubt": identity, "action": "exclude"}
+    identity = pages[0].locator("article").get_attribute("data-item")
+    body = {"id": "ab" * 12, "tab": "cd" * 8, "annotator": "Cid", "item": identity, "action": "exclude"}
     origin = server.address.rstrip("/")
     sent = other.request.post(f"{origin}/decisions", data=body, headers={"Origin": origin})
     assert sent.json()["previous"] is None
@@ -326,7 +326,7 @@ def active(server: Server) -> list[Decision]:
 @pytest.mark.parametrize(
     ("key", "code", "expected"),
     [
-        ("&", "Digit1", ("keep", ())),  # French: the first class is the label of the first photograph
+        ("&", "Digit1", ("keep", ())),  # French: the first class is the label of the first image
         ("é", "Digit2", ("relabel", ("green",))),
         ("3", "Numpad3", ("relabel", ("red",))),
         ("٢", "Digit2", ("relabel", ("green",))),  # Arabic
@@ -417,11 +417,11 @@ def test_a_new_class(browser: Any, small_server: Server) -> None:
     assert page.locator(".class").count() == len(CLASS_NAMES)
 
 
-def test_on_a_photograph_that_is_gone_nothing_is_decided(browser: Any, small_server: Server, tmp_path: Path) -> None:
+def test_on_an_image_that_is_gone_nothing_is_decided(browser: Any, small_server: Server, tmp_path: Path) -> None:
     page = open_page(browser.new_context(), small_server)
     image = shown(page)
-    photographs = tmp_path / "photographs"
-    photographs.rename(tmp_path / "away")
+    folder = tmp_path / "images"
+    folder.rename(tmp_path / "away")
     press(page, "k")  # before the page knows
     page.wait_for_selector("#status.error")
     assert shown(page) == image
@@ -434,10 +434,10 @@ def test_on_a_photograph_that_is_gone_nothing_is_decided(browser: Any, small_ser
     press(page, "s")
     assert small_server.decisions() == ()
     assert shown(page) != image
-    (tmp_path / "away").rename(photographs)
+    (tmp_path / "away").rename(folder)
     page.reload()
     settle(page)
-    write_image(next(photographs.rglob(f"{shown(page)}.png")), "red", 999)  # another picture in its place
+    write_image(next(folder.rglob(f"{shown(page)}.png")), "red", 999)  # another image in its place
     press(page, "x")
     page.wait_for_selector("#status.error")
     assert small_server.decisions() == ()
@@ -463,7 +463,7 @@ def test_copies_stand_side_by_side(browser: Any, tmp_path: Path, width: int, oth
         assert wider <= 0
 
 
-def test_a_copy_that_is_gone_is_told_of(browser: Any, tmp_path: Path) -> None:
+def test_a_copy_that_is_gone_is_reported(browser: Any, tmp_path: Path) -> None:
     with open_review(write_duplicates(tmp_path, 2), ThreadServer) as server:
         page = open_page(browser.new_context(), server)
         assert left(page) == 2

@@ -75,8 +75,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         pytest.skip("needs strace, and leave to trace")
     folder = tmp_path_factory.mktemp("user")
     (folder / "home").mkdir()
-    write_classes(folder / "photographs" / "train", 12)
-    write_classes(folder / "photographs" / "test", 3)
+    write_classes(folder / "images" / "train", 12)
+    write_classes(folder / "images" / "test", 3)
     return Home(folder)
 
 
@@ -90,10 +90,10 @@ def test_the_trace_shows_a_lookup(home: Home) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "predict photographs/test --out answers.csv --contact-sheet sheet.png",
-        "evaluate run photographs --out evaluation",
-        "audit photographs --out audit",
-        "export run --format int8 --calibration-data photographs --force --out int8.onnx",
+        "predict images/test --out answers.csv --contact-sheet sheet.png",
+        "evaluate run images --out evaluation",
+        "audit images --out audit",
+        "export run --format int8 --calibration-data images --force --out int8.onnx",
         "show",
     ],
 )
@@ -110,7 +110,7 @@ def test_nothing_is_sent_by_the_demo(home: Home) -> None:
 def run(home: Home) -> Path:
     """A trained run; training is checked as the other commands are."""
     options = ("--recipe", "article", "--epochs", "1", "--out", "run")
-    home.check(*home.start("-m", "belvedere", "train", "photographs", *options))
+    home.check(*home.start("-m", "belvedere", "train", "images", *options))
     return home.folder / "run"
 
 
@@ -118,14 +118,14 @@ def test_nothing_is_sent_by_serve(home: Home, run: Path) -> None:
     process, trace = home.start("-m", "belvedere", "serve", str(run), "--port", "0", "--json")
     assert process.stdout
     address = json.loads(b"".join(iter(process.stdout.readline, b"}\n")) + b"}")["address"]
-    photograph = next((home.folder / "photographs").rglob("*.png")).read_bytes()
-    assert Server(process, address, trace).post_raw(photograph).status == 200
+    image = next((home.folder / "images").rglob("*.png")).read_bytes()
+    assert Server(process, address, trace).post_raw(image).status == 200
     process.send_signal(signal.SIGTERM)
     home.check(process, trace)
 
 
 def test_nothing_is_sent_by_review(home: Home, run: Path) -> None:
-    process, trace = home.start("-m", "belvedere", "review", str(run), "--port", "0", "--data", "photographs")
+    process, trace = home.start("-m", "belvedere", "review", str(run), "--port", "0", "--data", "images")
     assert process.stderr
     line = b""
     while b"http://" not in line:

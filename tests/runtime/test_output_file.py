@@ -122,12 +122,12 @@ def test_outputs_must_differ(model: Model, photos: Path, tmp_path: Path) -> None
 def test_file_created_meanwhile_is_not_replaced(form: str, model: Model, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / f"answers.{form}"
 
-    def pictures() -> Iterator[Path]:
+    def images() -> Iterator[Path]:
         yield photos / "red/0.png"
         out.write_text("mine")
 
     with pytest.raises(UsageError) as raised:
-        predict_files(model, pictures(), form, out=out)
+        predict_files(model, images(), form, out=out)
     assert out.read_text() == "mine"
     said = f"{raised.value} {getattr(raised.value, '__notes__', '')}"
     if form == "json":

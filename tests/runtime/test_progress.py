@@ -22,7 +22,7 @@ MARKED_UP = "[red]sea[/red] [/] [link=x]"
 
 
 class Clock:
-    """Time that passes only when it is told to."""
+    """Time that passes only when a test advances it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -57,14 +57,14 @@ def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_lines_say_speed_and_time_left(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
     lines = LineProgress()
-    lines.log("Reading photographs")
+    lines.log("Reading images")
     with lines.task("Reading", 1000) as task:
         for _ in range(4):
             clock.now += 4.0
             task.advance(100, "loss 0.5")
     output = capfd.readouterr()
     assert output.out == ""
-    assert output.err == "Reading photographs\nReading: 300/1000 images, 25 images/s, 28 s left loss 0.5\n"
+    assert output.err == "Reading images\nReading: 300/1000 images, 25 images/s, 28 s left loss 0.5\n"
 
 
 def test_what_was_done_before_is_left_out_of_the_speed(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:

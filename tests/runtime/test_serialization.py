@@ -110,10 +110,8 @@ def test_answers_for_a_spreadsheet_are_gone_on_with(
 def write_run(folder: Path, names: Sequence[str], *, spreadsheet: bool) -> Path:
     """A folder of results whose images and classes are called like formulas."""
     folder.mkdir()
-    shares = [0.0] * len(names)
-    said = [
-        make_prediction(name, name, *shares[:k], 1.0, *shares[k + 1 :], names=names) for k, name in enumerate(names)
-    ]
+    zeros = [0.0] * len(names)
+    said = [make_prediction(name, name, *zeros[:k], 1.0, *zeros[k + 1 :], names=names) for k, name in enumerate(names)]
     said[0] = replace(said[0], label=names[1])
     write_predictions(folder / "predictions.csv", said, names, spreadsheet=spreadsheet)
     (folder / "metrics.json").write_text(json.dumps({"class_names": list(names), "spreadsheet": spreadsheet}))
@@ -142,9 +140,9 @@ def test_runs_of_both_kinds_are_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spreadsheet", [False, True])
 def test_decisions(spreadsheet: bool, tmp_path: Path) -> None:
-    journal = CorrectionsFile(tmp_path / "j.jsonl")
+    corrections = CorrectionsFile(tmp_path / "j.jsonl")
     for name in HOSTILE:
-        journal.append(Decision(new_id(), utc_now(), name, "0" * 64, name, "relabel", name, (name,), comment=name))
+        corrections.append(Decision(new_id(), utc_now(), name, "0" * 64, name, "relabel", name, (name,), comment=name))
     export_decisions(tmp_path / "j.jsonl", tmp_path / "out.csv", spreadsheet=spreadsheet)
     header, *rows = cells_of(tmp_path / "out.csv")
     assert any(is_bare(cell) for row in rows for cell in row) != spreadsheet
@@ -174,7 +172,7 @@ def test_commands_that_write_tables(option: list[str], tiny_model: Path, tmp_pat
     """An audit and an evaluation for a spreadsheet; a review reads both."""
     write_classes(tmp_path / "=photos", 2)
     write_image(tmp_path / "=photos" / "red" / "wrong.png", "blue", 9)
-    (tmp_path / "=photos" / "red" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "=photos" / "red" / "bad.png").write_bytes(b"no image")
 
     def run(*words: str) -> None:
         command = [sys.executable, "-m", "belvedere", *words, *option]
@@ -186,8 +184,8 @@ def test_commands_that_write_tables(option: list[str], tiny_model: Path, tmp_pat
         rows = cells_of(file)
         assert len(rows) > 1
         assert any(is_bare(cell) for row in rows for cell in row) != bool(option)
-    [doubt] = read_items(tmp_path / "evaluation").items
-    assert doubt.image == "=photos/red/wrong.png"
+    [item] = read_items(tmp_path / "evaluation").items
+    assert item.image == "=photos/red/wrong.png"
     assert "=photos/red/bad.png" in {each.image for each in read_predictions(tmp_path / "evaluation").predictions}
 
 

@@ -86,8 +86,8 @@ def test_progress_takes_any_name(
     shown.log(HOSTILE)
     with shown.task(HOSTILE, 1) as task:
         task.advance(1, HOSTILE)
-    assert is_harmless(told := capfd.readouterr().err)
-    assert told.splitlines()[0] == printable(HOSTILE)
+    assert is_harmless(printed := capfd.readouterr().err)
+    assert printed.splitlines()[0] == printable(HOSTILE)
 
 
 def test_without_a_stderr_nothing_goes_to_stdout(
@@ -136,7 +136,7 @@ def test_no_command_passes_escapes_on(command: list[str], tiny_model: Path, tmp_
         write_image(tmp_path / "photos" / name / f"{NAME}.png", "red", len(name))
     (tmp_path / "photos" / "red" / f".{NAME}").touch()
     (tmp_path / "photos" / "red" / f"{NAME}.txt").touch()
-    (tmp_path / "photos" / "red" / f"bad{NAME}.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "red" / f"bad{NAME}.png").write_bytes(b"no image")
     (tmp_path / f"{NAME}.toml").write_text(f"[recipe]\n'{NAME[0]}\u202e' = 1\n")
     words = [sys.executable, "-m", "belvedere", *(str(tiny_model) if word == "MODEL" else word for word in command)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -62,10 +62,10 @@ def test_bytes_of_one_image(server: Server) -> None:
 def test_predictions_equal_those_of_the_library(server: Server, model_file: Path) -> None:
     import belvedere
 
-    pictures = [png(name, variant) for variant in range(4) for name in CLASS_NAMES]
-    alone = belvedere.load_model(model_file).predict(pictures)
-    for one, picture in zip(alone, pictures, strict=True):
-        [said] = server.post_raw(picture).json["predictions"]
+    images = [png(name, variant) for variant in range(4) for name in CLASS_NAMES]
+    alone = belvedere.load_model(model_file).predict(images)
+    for one, image in zip(alone, images, strict=True):
+        [said] = server.post_raw(image).json["predictions"]
         assert said["probabilities"] == pytest.approx(one.probabilities, abs=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_heatmaps_are_class_fractions_per_position(server: Server) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "body", "kind"),
     [
-        (422, "invalid_image", b"not a picture", "image/jpeg"),
+        (422, "invalid_image", b"not an image", "image/jpeg"),
         (422, "invalid_image", png("red", side=120), "image/png"),  # over 10,000 pixels
         (422, "no_files", b"", "image/png"),
         (422, "no_files", f"--{BOUNDARY}--\r\n".encode(), FORM),
@@ -195,9 +195,9 @@ def test_last_response_arrives_before_unread_requests(server: Server) -> None:
 
 def test_body_in_small_chunks_is_accepted(server: Server) -> None:
     """Chunk headers may total more bytes than the limit of a header."""
-    picture = png("red", side=60)
-    chunks = b"".join(b"1;a=b\r\n" + picture[place : place + 1] + b"\r\n" for place in range(len(picture)))
-    padding = b"1;" + b"a" * 1000 + b"\r\nx\r\n"  # after the picture's end, where readers stop
+    image = png("red", side=60)
+    chunks = b"".join(b"1;a=b\r\n" + image[place : place + 1] + b"\r\n" for place in range(len(image)))
+    padding = b"1;" + b"a" * 1000 + b"\r\nx\r\n"  # after the image's end, where readers stop
     with server.connect() as connection:
         connection.sendall(CHUNKED)
         connection.sendall(chunks + padding * 60 + b"0\r\na: b\r\n\r\n")

@@ -95,17 +95,17 @@ def names_of(answers: list[PredictionResult]) -> list[str | None]:
 
 
 def test_what_waits_goes_together_and_comes_back_in_order(gated: Gated) -> None:
-    colours = ["red", "green", "blue"] * 5
+    colors = ["red", "green", "blue"] * 5
 
     async def work(batcher: Batcher) -> None:
         model = served(gated)
-        waiting = [batcher.submit(model, [(f"{n}", png(name))], False)[0] for n, name in enumerate(colours)]
-        assert batcher.num_pending == len(colours)
+        waiting = [batcher.submit(model, [(f"{n}", png(name))], False)[0] for n, name in enumerate(colors)]
+        assert batcher.num_pending == len(colors)
         while not batcher._inbox.empty():
             await asyncio.sleep(0.01)
         gated.open.set()
         answers = await asyncio.gather(*waiting)
-        assert names_of(answers) == colours
+        assert names_of(answers) == colors
         assert [answered.prediction.image for answered in answers] == [f"{n}" for n in range(15)]
         assert all(answered.heatmap is None for answered in answers)
         assert batcher.num_pending == 0
@@ -118,14 +118,14 @@ def test_what_waits_goes_together_and_comes_back_in_order(gated: Gated) -> None:
 
 def test_a_request_is_taken_whole_or_not_at_all(gated: Gated) -> None:
     async def work(batcher: Batcher) -> None:
-        model, pictures = served(gated), [("a", png("red")), ("b", png("blue"))]
-        first = batcher.submit(model, pictures, False)
+        model, images = served(gated), [("a", png("red")), ("b", png("blue"))]
+        first = batcher.submit(model, images, False)
         with pytest.raises(ServiceUnavailableError):
-            batcher.submit(model, pictures, False)
-        one = batcher.submit(model, pictures[:1], False)
+            batcher.submit(model, images, False)
+        one = batcher.submit(model, images[:1], False)
         gated.open.set()
         assert names_of(await asyncio.gather(*first, *one)) == ["red", "blue", "red"]
-        assert names_of(await asyncio.gather(*batcher.submit(model, pictures, False))) == ["red", "blue"]
+        assert names_of(await asyncio.gather(*batcher.submit(model, images, False))) == ["red", "blue"]
 
     with_batcher(Limits(max_queue=3, max_files=2), work)
 
@@ -243,7 +243,7 @@ def test_every_core_runs_the_model(gated: Gated) -> None:
     with_batcher(Limits(max_batch_size=1), work)
 
 
-def test_large_pictures_are_decoded_one_at_a_time(gated: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_decoded_one_at_a_time(gated: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a thread of their own, so that small ones do not wait for them; over the limit they are refused as ever."""
     monkeypatch.setattr(batcher, "LARGE_PIXELS", 100)
     gated.open.set()
@@ -292,7 +292,7 @@ def test_jpegs_are_read_as_predict_reads_them(gated: Gated) -> None:
 
 def test_a_decoder_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(activation_map_model())
-    (tmp_path / "picture.png").write_bytes(png("red"))
+    (tmp_path / "image.png").write_bytes(png("red"))
     done = subprocess.run(
         [sys.executable, "-c", HANGS], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
@@ -326,7 +326,7 @@ async def main():
     made = batcher.Batcher(Limits(), Metrics())
     made.start()
     model = LoadedModel(load_model("model.onnx"), "model.onnx", "", "", Prediction("blank"))
-    made.submit(model, [("a", Path("picture.png").read_bytes())], False)
+    made.submit(model, [("a", Path("image.png").read_bytes())], False)
     await asyncio.to_thread(begun.wait)
     await asyncio.to_thread(made.close)
     print("closed")

@@ -51,11 +51,11 @@ CLIENTS = 8
 
 @dataclass
 class Load:
-    """Clients that ask one picture after the other, on connections that they keep, or on a new one each time."""
+    """Clients that send one image after the other, on connections that they keep, or on a new one each time."""
 
     server: Server
     keeps: bool = True
-    answers: list[str] = field(default_factory=list)  # the likeliest class of each
+    answers: list[str] = field(default_factory=list)  # the most probable class of each
     lost: list[str] = field(default_factory=list)  # requests without an answer, on a connection that there was
     statuses: set[int] = field(default_factory=set)
     end: threading.Event = field(default_factory=threading.Event)
@@ -203,15 +203,15 @@ def test_a_new_model_takes_over_under_load(tmp_path: Path) -> None:
     assert all(('"red"' in answer) != ('"cedar"' in answer) for answer in load.answers)
 
 
-def test_a_broken_new_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
+def test_a_broken_new_file_changes_nothing_and_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(activation_map_model())
     with serve(tmp_path) as server, load_on(server) as load:
         renamed_over(file, b"no model")
         wait_until(lambda: server.get("/model").json["reload_error"] is not None)
-        told = server.get("/model").json["reload_error"]
-        assert told.startswith(f"{tmp_path.name}/model.onnx is not an ONNX model")
-        assert str(tmp_path) not in told
+        message = server.get("/model").json["reload_error"]
+        assert message.startswith(f"{tmp_path.name}/model.onnx is not an ONNX model")
+        assert str(tmp_path) not in message
         assert server.post_raw(png("red")).json["predictions"][0]["predicted_label"] == "red"
         assert any(line["level"] == "warning" and "rejected" in line["message"] for line in server.log())
         file.unlink()
@@ -304,7 +304,7 @@ def test_whatever_is_wrong_with_a_file_the_watch_goes_on(tmp_path: Path, monkeyp
     assert heard == ["rejected", "loaded"]
 
 
-def test_a_watch_that_has_ended_is_told(tmp_path: Path) -> None:
+def test_a_watch_that_has_ended_is_reported(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(activation_map_model())
     service = Service(ServedModels([ModelWatch(tmp_path, lambda *_: None)]), Limits(), Metrics())
 

@@ -67,10 +67,10 @@ def test_file_names_are_utf8_and_the_extended_syntax_is_ignored(server: Server, 
     assert post_parts(server, (f'name="files"; {given}', png("red"))) == [name]
 
 
-def test_a_field_without_a_chosen_file_is_no_picture(server: Server) -> None:
+def test_a_field_without_a_chosen_file_is_no_image(server: Server) -> None:
     empty = ('name="files"; filename=""', b"")
-    pictures = [('name="files"; filename="a.png"', png("red")), ('name="files"; filename=""', png("red"))]
-    assert post_parts(server, empty, *pictures, empty) == ["a.png", "image 2"]
+    images = [('name="files"; filename="a.png"', png("red")), ('name="files"; filename=""', png("red"))]
+    assert post_parts(server, empty, *images, empty) == ["a.png", "image 2"]
     reply = server.post_form([("", b"")])
     assert (reply.status, reply.code) == (422, "no_files")
     assert server.post_form([("empty.png", b"")]).json["predictions"][0]["error"]
@@ -112,11 +112,11 @@ def test_uploads_never_go_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_head_is_answered_as_get_without_a_body(server: Server) -> None:
     paths = ("/", "/healthz", "/readyz", "/model", "/metrics", "/docs", "/openapi.json", "/static/page.css", "/nowhere")
     for path in paths:
-        told, asked = server.ask("HEAD", path), server.get(path)
-        assert (told.status, told.content) == (asked.status, b"")
-        assert told.headers["content-type"] == asked.headers["content-type"]
+        head, get = server.ask("HEAD", path), server.get(path)
+        assert (head.status, head.content) == (get.status, b"")
+        assert head.headers["content-type"] == get.headers["content-type"]
         if path != "/metrics":
-            assert told.headers["content-length"] == str(len(asked.content))
+            assert head.headers["content-length"] == str(len(get.content))
     assert server.ask("HEAD", "/predict").status == 405
     assert server.ask("DELETE", "/healthz").headers["allow"] == "GET, HEAD"
     assert any(line.get("method") == "HEAD" and line["route"] == "/healthz" for line in server.log())
@@ -207,7 +207,7 @@ def test_origins_are_read_as_browsers_write_them() -> None:
             Origins([wrong])
 
 
-def test_another_host_is_told_what_to_do(server: Server) -> None:
+def test_the_error_for_another_host_says_what_to_do(server: Server) -> None:
     refused = server.get("/model", Host="elsewhere.example")
     message = refused.json["error"]["message"]
     assert refused.status == 421
@@ -268,7 +268,7 @@ def test_the_address_is_a_line_of_json_where_no_person_reads(model_file: Path) -
     process.stderr.close()
 
 
-def test_a_deleted_model_is_told_once_and_may_come_back(tmp_path: Path) -> None:
+def test_a_deleted_model_is_reported_once_and_may_come_back(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(activation_map_model())
     with serve(tmp_path) as server:

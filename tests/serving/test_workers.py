@@ -26,11 +26,11 @@ from belvedere.types.model import Preprocess
 from belvedere.types.prediction import Prediction
 from serve_process import PATIENCE, Server, activation_map_model, endless_model, png, serve, wait_until
 
-HANGS = b"a picture that hangs"
+HANGS = b"an image that hangs"
 
 
 class Hanging:
-    """Reads pictures, and hangs at some of them until it is let."""
+    """Reads images, and hangs at some of them until it is let."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -195,7 +195,7 @@ read = batcher.read_input
 
 
 def hang(content, *arguments, **options):
-    if content == b"a picture that hangs":
+    if content == b"an image that hangs":
         threading.Event().wait()
     return read(content, *arguments, **options)
 
@@ -207,7 +207,7 @@ main()
 
 @contextmanager
 def serve_hanging(folder: Path) -> Iterator[Server]:
-    """Starts a server that hangs at one picture."""
+    """Starts a server that hangs at one image."""
     log = folder / "log"
     command = [sys.executable, "-c", STARTS, "serve", str(folder / "model.onnx"), "--port", "0"]
     with log.open("wb") as stderr:

@@ -47,7 +47,7 @@ def test_a_tag_that_is_not_there_is_answered_with_those_that_are() -> None:
     assert raised.value.suggestion in raised.value.choices
 
 
-def test_pictures_grow_to_the_networks_own_size() -> None:
+def test_images_grow_to_the_networks_own_size() -> None:
     fitted = adapt_size_schedule(replace(FINETUNED, network="test_vit.r160_in1k"), Progress())
     assert fitted.image_size_schedule == ((0.0, 128 * 160 / 224), (0.7, 160.0))
     assert adapt_size_schedule(RECIPES["quick"], Progress()) == RECIPES["quick"]

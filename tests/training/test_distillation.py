@@ -44,18 +44,18 @@ NAMES = ("blue", "green", "red")
 
 @pytest.fixture(scope="module")
 def taught_by(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has learnt to tell red from blue."""
+    """A run whose model distinguishes red from blue."""
     folder, random = tmp_path_factory.mktemp("teacher"), np.random.default_rng(2)
-    for name, colour in {"blue": (40, 60, 200), "red": (200, 60, 40)}.items():
-        (folder / "photographs" / name).mkdir(parents=True)
+    for name, color in {"blue": (40, 60, 200), "red": (200, 60, 40)}.items():
+        (folder / "images" / name).mkdir(parents=True)
         for index in range(20):
-            pixels = np.array(colour) + random.integers(-40, 40, (40, 40, 3))
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / "photographs" / name / f"{index}.png")
-    return train(folder / "photographs", out=folder / "run", recipe="quick", epochs=1).folder
+            pixels = np.array(color) + random.integers(-40, 40, (40, 40, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / name / f"{index}.png")
+    return train(folder / "images", out=folder / "run", recipe="quick", epochs=1).folder
 
 
 def write_run(folder: Path, recipe: Recipe, network: Network | None = None) -> Path:
-    """What of a run is learnt from."""
+    """Write the files of a run that a teacher is read from."""
     folder.mkdir(exist_ok=True)
     names = 'class_names = ["blue", "red"]'
     (folder / "config.toml").write_text(f"[run]\n{names}\n\n{to_toml(recipe)}")
@@ -85,7 +85,7 @@ def test_a_teacher_predicts_crops_as_it_predicts_images(taught_by: Path) -> None
 
 def test_labels_and_predictions_are_mixed(taught_by: Path) -> None:
     teacher = open_teacher(taught_by, distillation_alpha=0.6, label_smoothing=0.1, teacher_image_size=64)
-    [red, blue] = (taught_by.parent / "photographs" / name / "0.png" for name in ("red", "blue"))
+    [red, blue] = (taught_by.parent / "images" / name / "0.png" for name in ("red", "blue"))
     keys = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in (red, blue))
     contents = HashedSamples((Sample(red, "red", "red", "train"), Sample(blue, "blue", "", "train")), keys, ())
     source, labels = Preprocess(40, 40), np.array([1, -1])
@@ -98,7 +98,7 @@ def test_labels_and_predictions_are_mixed(taught_by: Path) -> None:
         assert found.targets[0, view] == pytest.approx(0.6 * predicted[0] + 0.4 * np.array([0.05, 0.95]), abs=1e-5)
         assert found.targets[1, view] == pytest.approx(predicted[1], abs=1e-5)  # without a label, the answer is all
     assert len(np.unique(found.crops[0], axis=0)) == 3
-    both = np.array([[0.5, 0.5], [0.5, 0.5]], np.float32)  # every label of a photograph counts
+    both = np.array([[0.5, 0.5], [0.5, 0.5]], np.float32)  # every label of an image counts
     again = teacher.make_soft_targets(contents, source, 3, labels, both, Progress())
     assert np.array_equal(again.crops, found.crops)
     assert again.targets[0] - found.targets[0] == pytest.approx(0.4 * np.array([[0.45, -0.45]] * 3), abs=1e-5)
@@ -241,8 +241,8 @@ class OneNumber(Network):
         self.classify = nn.Linear(3, 2, bias=False)
 
 
-@pytest.mark.parametrize(("end", "share"), [(2.0, 1.0), (-2.0, 0.25), (-9.0, 0.0)])
-def test_the_best_between_a_start_and_an_end_is_chosen(end: float, share: float) -> None:
+@pytest.mark.parametrize(("end", "weight"), [(2.0, 1.0), (-2.0, 0.25), (-9.0, 0.0)])
+def test_the_best_between_a_start_and_an_end_is_chosen(end: float, weight: float) -> None:
     """The start is right; an end that goes on is taken whole, one that is wrong only as far as it does no harm."""
     network = OneNumber()
 
@@ -253,6 +253,6 @@ def test_the_best_between_a_start_and_an_end_is_chosen(end: float, share: float)
     labels = np.array([0, 0, 0, 1]) if end == -2.0 else np.zeros(4, np.int64)
     validation = DataLoader(ArrayDataset(images, labels), CPU)
     found, chosen = interpolate_weights(network, weights(1.0), weights(end), validation, Runtime(CPU))
-    assert found == share
-    expected = weights(1.0)["classify.weight"].lerp(weights(end)["classify.weight"], share)
+    assert found == weight
+    expected = weights(1.0)["classify.weight"].lerp(weights(end)["classify.weight"], weight)
     assert torch.allclose(chosen["classify.weight"], expected)

@@ -63,7 +63,7 @@ def test_copies_stay_in_one_fold_and_classes_in_all() -> None:
     assert (other != folds).any()
 
 
-def test_few_photographs_make_few_folds_or_none() -> None:
+def test_few_images_make_few_folds_or_none() -> None:
     three = draw_folds(np.array([0, 0, 0, 1, 1, 1]), names(6), 0)
     assert three is not None
     assert three.max() == 2

@@ -151,22 +151,20 @@ def test_every_network_of_any_size_accepts_other_sizes(name: str) -> None:
 def test_every_network_exports(name: str) -> None:
     entry = find_network(name)
     size = entry.preprocess
-    pictures = torch.randint(0, 256, (3, size.height, size.width, 3), dtype=torch.uint8).numpy()
+    images = torch.randint(0, 256, (3, size.height, size.width, 3), dtype=torch.uint8).numpy()
     network = entry.create(4)
     network.flip_tta = True
-    exported = export_graph(network, size, pictures)
+    exported = export_graph(network, size, images)
     assert exported.max_relative_error < 1e-4
     model = Model.from_bytes(exported.graph.SerializeToString(), None)
-    assert model.forward_activation_maps(pictures).mean((2, 3)) == pytest.approx(
-        model.forward(pictures).logits, abs=1e-4
-    )
+    assert model.forward_activation_maps(images).mean((2, 3)) == pytest.approx(model.forward(images).logits, abs=1e-4)
     with torch.no_grad():
-        logits = network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
-    assert model.forward(pictures).logits == pytest.approx(logits.numpy(), abs=1e-4)
+        logits = network(torch.from_numpy(images).permute(0, 3, 1, 2).float())
+    assert model.forward(images).logits == pytest.approx(logits.numpy(), abs=1e-4)
     assert str(Path(__file__).parents[2]).encode() not in exported.graph.SerializeToString()  # no path of the machine
-    [images] = exported.graph.graph.input
-    assert images.type.tensor_type.elem_type == 2  # uint8
-    assert [size.dim_value for size in images.type.tensor_type.shape.dim[1:]] == [size.height, size.width, 3]
+    [graph_input] = exported.graph.graph.input
+    assert graph_input.type.tensor_type.elem_type == 2  # uint8
+    assert [size.dim_value for size in graph_input.type.tensor_type.shape.dim[1:]] == [size.height, size.width, 3]
 
 
 def test_a_network_without_numbers_is_not_written() -> None:
@@ -178,11 +176,11 @@ def test_a_network_without_numbers_is_not_written() -> None:
         export_graph(network, size, np.zeros((2, size.height, size.width, 3), np.uint8))
 
 
-def test_a_flexible_network_takes_pictures_of_the_side_that_a_recipe_names() -> None:
+def test_a_flexible_network_takes_images_of_the_size_of_the_recipe() -> None:
     entry = architecture_for(replace(RECIPES["standard"], image_size=80))
-    pictures = torch.randint(0, 256, (2, 80, 80, 3), dtype=torch.uint8).numpy()
-    model = Model.from_bytes(export_graph(entry.create(3), entry.preprocess, pictures).graph.SerializeToString(), None)
-    assert model.forward_activation_maps(pictures).shape == (2, 3, 5, 5)
+    images = torch.randint(0, 256, (2, 80, 80, 3), dtype=torch.uint8).numpy()
+    model = Model.from_bytes(export_graph(entry.create(3), entry.preprocess, images).graph.SerializeToString(), None)
+    assert model.forward_activation_maps(images).shape == (2, 3, 5, 5)
     with pytest.raises(UsageError, match=r"150 x 150.*112"):
         architecture_for(replace(RECIPES["article"], image_size=112))
 
@@ -216,7 +214,7 @@ def test_a_whitened_stem_sees_all_directions_alike(name: str) -> None:
     assert (stem_row.trainable, stem_row.parameters) == (0, 3 * 16 * 2 * half)
 
 
-def test_whitening_pictures_of_one_colour_leaves_numbers() -> None:
+def test_whitening_images_of_one_color_leaves_numbers() -> None:
     network = find_network("compact-small").create(3)
     network.init_whitening(torch.full((8, 3, 32, 32), 90.0))
     assert all(bool(weights.isfinite().all()) for weights in network.parameters())

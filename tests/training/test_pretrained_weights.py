@@ -74,9 +74,9 @@ def test_state_dicts_of_torch(wrapped: dict[str, object], prefix: str, tmp_path:
 def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save({"stem.weight": TENSORS["stem.weight"], "extra": Runs()}, file)
-    with pytest.raises(WeightsError, match=r"weights\.pth .* torch\.save\b") as told:
+    with pytest.raises(WeightsError, match=r"weights\.pth .* torch\.save\b") as caught:
         read(file)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": Runs()}))
     with pytest.raises(WeightsError, match=r"plain\.pth"):
         read(tmp_path / "plain.pth")
@@ -86,14 +86,14 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None
 @pytest.mark.parametrize("left", [0, 5, 40, -1])
 def test_a_truncated_file_is_refused(left: int, file: Path, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:left])
-    with pytest.raises(WeightsError, match=r"weights\.safetensors .*([Hh]eader|metadata)") as told:
+    with pytest.raises(WeightsError, match=r"weights\.safetensors .*([Hh]eader|metadata)") as caught:
         read(file)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     torch.save(TENSORS, tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:left])
-    with pytest.raises(WeightsError, match=r"cut\.pth") as told:
+    with pytest.raises(WeightsError, match=r"cut\.pth") as caught:
         read(tmp_path / "cut.pth")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_wrong_checksum_is_refused(file: Path) -> None:
@@ -108,19 +108,19 @@ def test_a_wrong_checksum_is_refused(file: Path) -> None:
 )
 def test_what_is_no_such_file_at_all_is_not_called_dangerous(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "odd.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"odd\.pth") as told:
+    with pytest.raises(WeightsError, match=r"odd\.pth") as caught:
         read(tmp_path / "odd.pth")
-    assert told.value.__cause__  # that of torch, which could not read it
-    assert "torch.save" not in str(told.value)
-    assert "\n" not in str(told.value)
+    assert caught.value.__cause__  # that of torch, which could not read it
+    assert "torch.save" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, {"state_dict": {"a": "b"}}])
 def test_what_is_no_state_dict_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "odd.pth")
-    with pytest.raises(WeightsError, match=r"odd\.pth") as told:
+    with pytest.raises(WeightsError, match=r"odd\.pth") as caught:
         read(tmp_path / "odd.pth")
-    assert told.value.__cause__ is None  # torch has read it
+    assert caught.value.__cause__ is None  # torch has read it
 
 
 def test_the_weights_of_a_run_are_named(tmp_path: Path) -> None:

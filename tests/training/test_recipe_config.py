@@ -57,7 +57,7 @@ def test_a_file_may_say_a_part_and_the_epochs_count_above_it(file: Path) -> None
     file.write_text('[recipe]\nepochs = 4\nimage_size_schedule = [[0, 32], [0.5, 64]]\n[run]\nseed = "not read here"\n')
     assert choose_recipe("quick", file) == replace(QUICK, epochs=4, image_size_schedule=((0, 32), (0.5, 64)))
     asked = choose_recipe("quick", str(file), 9)
-    assert (asked.epochs, asked.min_steps) == (9, 0)  # so many as are asked for, however few the photographs
+    assert (asked.epochs, asked.min_steps) == (9, 0)  # as requested, even with few images
     assert tomllib.loads(recipe_to_toml("quick", file, 9))["recipe"]["epochs"] == 9
     assert choose_recipe(QUICK) is QUICK
 

@@ -21,10 +21,10 @@ def test_schedule_is_linear_between_points_and_constant_outside() -> None:
 
 def test_image_sizes_are_multiples_of_the_stride() -> None:
     plan = ((0.0, 48.0), (1.0, 112.0))
-    sides = [size_at(plan, share / 100) for share in range(101)]
-    assert (sides[0], sides[-1]) == (48, 112)
-    assert sides == sorted(sides)
-    assert {side % SIZE_MULTIPLE for side in sides} == {0}
+    sizes = [size_at(plan, percent / 100) for percent in range(101)]
+    assert (sizes[0], sizes[-1]) == (48, 112)
+    assert sizes == sorted(sizes)
+    assert {size % SIZE_MULTIPLE for size in sizes} == {0}
     assert size_at(((0.0, 0.0),), 0) == 2 * SIZE_MULTIPLE
 
 

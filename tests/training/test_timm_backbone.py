@@ -60,16 +60,16 @@ def test_it_conforms_and_exports(name: str) -> None:
     assert sum(layer.parameters for layer in layers) >= sum(weights.numel() for weights in network.parameters())
     assert sum(layer.trainable for layer in layers) == sum(weights.numel() for weights in network.parameters())
     assert len(layers) < 40  # blocks, not what is in them
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3)).astype(np.uint8)
-    exported = export_graph(network, size, pictures)
+    images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3)).astype(np.uint8)
+    exported = export_graph(network, size, images)
     assert exported.max_relative_error < 1e-4
     model = Model.from_bytes(exported.graph.SerializeToString(), None)
-    evidence = model.forward_activation_maps(pictures)
+    evidence = model.forward_activation_maps(images)
     assert evidence.shape[2] == evidence.shape[3] > 1
-    assert evidence.mean((2, 3)) == pytest.approx(model.forward(pictures).logits, abs=1e-4)
+    assert evidence.mean((2, 3)) == pytest.approx(model.forward(images).logits, abs=1e-4)
 
 
-def test_both_ways_is_the_mean_of_a_picture_and_its_mirror_image() -> None:
+def test_flip_tta_is_the_mean_of_an_image_and_its_mirror_image() -> None:
     network = make(VIT)
     pixels = torch.randint(0, 256, (2, 3, 160, 160)).float()
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_both_ways_is_the_mean_of_a_picture_and_its_mirror_image() -> None:
         assert torch.allclose(network.forward_embedding(pixels), expected, atol=1e-5)
 
 
-def test_positions_are_scaled_to_the_pictures() -> None:
+def test_positions_are_scaled_to_the_images() -> None:
     network = make(VIT, 96)
     network.load_backbone_weights(weights_of(VIT), "file")  # of 160 pixels a side
     assert network.forward_embedding(torch.zeros(1, 3, 96, 96)).shape == (1, 128)

@@ -38,7 +38,7 @@ def row(epoch: int) -> EpochMetrics:
 def finished(trained: Path) -> Run:
     """A finished run."""
     folder = trained / "run"
-    evaluation = belvedere.evaluate(load_model(folder), trained / "photographs" / "test")
+    evaluation = belvedere.evaluate(load_model(folder), trained / "images" / "test")
     return Run(folder, replace(evaluation, split="test"), json.loads((folder / "metrics.json").read_text()))
 
 
@@ -182,7 +182,7 @@ def test_a_training_with_trackers(trained: Path, tmp_path: Path) -> None:
     """The event files move with the run folder; nothing but the result is on stdout."""
     pytest.importorskip("tensorboard")
     options = ("--recipe", "quick", "--epochs", 2, "--out", "run", "--json", "--track", "tensorboard")
-    done = command("train", trained / "photographs", *options, cwd=tmp_path)
+    done = command("train", trained / "images", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs"] == 2
     assert "Traceback" not in done.stderr

@@ -53,14 +53,14 @@ METRICS = {
 }
 
 
-def draw_colours(folder: Path, count: int, *, colours: dict[str, tuple[int, int, int]]) -> None:
+def draw_images(folder: Path, count: int, *, colors: dict[str, tuple[int, int, int]]) -> None:
     """Images that differ only in color, the same in any order of rows and columns."""
     random = np.random.default_rng(len(str(folder.name)))
-    for name, colour in colours.items():
+    for name, color in colors.items():
         (folder / name).mkdir(parents=True)
         for index in range(count):
             noise = random.integers(-40, 40, (40, 40, 3))
-            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
             suffix = ("jpg", "png")[index % 2]
             Image.fromarray(pixels).save(folder / name / f"{index}.{suffix}")
 
@@ -69,20 +69,20 @@ RED, BLUE = (200, 60, 40), (40, 60, 200)
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
-    draw_colours(folder / "train", 40, colours={"blue": BLUE, "red": RED})
-    draw_colours(folder / "test", 6, colours={"blue": BLUE, "red": RED})
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    draw_images(folder / "train", 40, colors={"blue": BLUE, "red": RED})
+    draw_images(folder / "test", 6, colors={"blue": BLUE, "red": RED})
     (folder / "train" / "red" / "broken.jpg").write_bytes((folder / "train/red/0.jpg").read_bytes()[:300])
     return folder
 
 
 @pytest.fixture(scope="module")
-def run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(photographs, out=tmp_path_factory.mktemp("runs") / "run", recipe="article", epochs=6)
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(data, out=tmp_path_factory.mktemp("runs") / "run", recipe="article", epochs=6)
 
 
-def test_run_folder_is_complete(run: Run, photographs: Path) -> None:
+def test_run_folder_is_complete(run: Run, data: Path) -> None:
     assert {path.name for path in run.folder.iterdir()} == RUN_FILES
     assert not list(run.folder.parent.glob("*.partial"))
     metrics = json.loads((run.folder / "metrics.json").read_text())
@@ -97,7 +97,7 @@ def test_run_folder_is_complete(run: Run, photographs: Path) -> None:
     assert metrics["best_epoch"] == int(best["epoch"])
     config = tomllib.loads((run.folder / "config.toml").read_text())
     assert config["recipe"]["network"] == "article"
-    assert config["run"]["data"] == str(photographs)
+    assert config["run"]["data"] == str(data)
     log = (run.folder / "train.log").read_text()
     assert "broken.jpg" in log
     assert "broken.jpg" in (run.folder / "report.html").read_text()
@@ -112,11 +112,11 @@ def test_provenance_of_the_model(run: Run) -> None:
     assert card.provenance.versions["torch"]
 
 
-def test_preprocessing_is_the_same_in_training_and_prediction(run: Run, photographs: Path, tmp_path: Path) -> None:
+def test_preprocessing_is_the_same_in_training_and_prediction(run: Run, data: Path, tmp_path: Path) -> None:
     """The article trained on BGR and predicted on RGB: here swapping red and blue must change the prediction."""
     assert run.metrics["accuracy"] == 1.0
     model = run.load()
-    for file in sorted((photographs / "test" / "red").iterdir()):
+    for file in sorted((data / "test" / "red").iterdir()):
         with Image.open(file) as image:
             swapped = np.asarray(image)[:, :, ::-1]
         Image.fromarray(swapped).save(tmp_path / f"{file.stem}.png")
@@ -125,14 +125,14 @@ def test_preprocessing_is_the_same_in_training_and_prediction(run: Run, photogra
         assert (original.predicted_label, other.predicted_label) == ("red", "blue")
 
 
-def test_training_pixels_equal_prediction_pixels(photographs: Path) -> None:
+def test_training_pixels_equal_prediction_pixels(data: Path) -> None:
     """Byte for byte."""
     from belvedere.data.dataset import load_dataset
     from belvedere.images.decode import read_input
     from belvedere.training.networks import find_network
 
     preprocess = find_network("article").preprocess
-    contents = hash_samples(load_dataset(photographs).split("test"), Progress())
+    contents = hash_samples(load_dataset(data).split("test"), Progress())
     pixels = read_image_array(contents, preprocess, Progress())
     rows = pixels.images[np.arange(len(contents.samples))[::-1]]
     assert len(rows) == 12
@@ -140,26 +140,26 @@ def test_training_pixels_equal_prediction_pixels(photographs: Path) -> None:
         assert np.array_equal(row, read_input(sample.path, preprocess).pixels)
 
 
-def test_the_same_seed_gives_the_same_model(run: Run, photographs: Path, tmp_path: Path) -> None:
-    again = train(photographs, out=tmp_path / "again", recipe="article", epochs=6)
+def test_the_same_seed_gives_the_same_model(run: Run, data: Path, tmp_path: Path) -> None:
+    again = train(data, out=tmp_path / "again", recipe="article", epochs=6)
     assert (again.folder / "weights.safetensors").read_bytes() == (run.folder / "weights.safetensors").read_bytes()
 
 
-def test_existing_folder_raises(run: Run, photographs: Path) -> None:
+def test_existing_folder_raises(run: Run, data: Path) -> None:
     before = (run.folder / "model.onnx").read_bytes()
     with pytest.raises(OutputExistsError) as caught:
-        train(photographs, out=run.folder, epochs=1)
+        train(data, out=run.folder, epochs=1)
     assert (caught.value.path, caught.value.can_overwrite) == (run.folder, True)
     with pytest.raises(OutputExistsError) as caught:
-        train(photographs, out=photographs, epochs=1, overwrite=True)
-    assert (caught.value.path, caught.value.can_overwrite) == (photographs, False)
+        train(data, out=data, epochs=1, overwrite=True)
+    assert (caught.value.path, caught.value.can_overwrite) == (data, False)
     assert (run.folder / "model.onnx").read_bytes() == before
-    assert len(list((photographs / "train" / "red").iterdir())) == 41
+    assert len(list((data / "train" / "red").iterdir())) == 41
 
 
 def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:
-    draw_colours(tmp_path / "photographs", 20, colours={"blue": BLUE, "red": RED})
-    run = train(tmp_path / "photographs", out=tmp_path / "run", recipe="article", epochs=1)
+    draw_images(tmp_path / "images", 20, colors={"blue": BLUE, "red": RED})
+    run = train(tmp_path / "images", out=tmp_path / "run", recipe="article", epochs=1)
     assert run.load().card.provenance.num_images == {"train": 30, "validation": 4, "test": 6}
     report = (run.folder / "report.html").read_text()
     assert "6 images held out for testing" in report
@@ -175,11 +175,11 @@ class Interrupts(Progress):
             raise KeyboardInterrupt
 
 
-def test_control_c_leaves_a_usable_run(photographs: Path, tmp_path: Path) -> None:
-    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=Interrupts("epoch  1/"))
+def test_control_c_leaves_a_usable_run(data: Path, tmp_path: Path) -> None:
+    run = train(data, out=tmp_path / "run", recipe="article", epochs=30, progress=Interrupts("epoch  1/"))
     assert run.metrics["interrupted"] is True
     assert run.metrics["epochs"] == 1
-    assert len(run.load().predict(photographs / "test")) == 12
+    assert len(run.load().predict(data / "test")) == 12
     assert "Training was interrupted after 1 epoch" in (run.folder / "report.html").read_text()
 
 
@@ -194,9 +194,9 @@ class InterruptsFirstBatch(Progress):
         yield Raises()
 
 
-def test_interruption_before_the_first_epoch_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
+def test_interruption_before_the_first_epoch_leaves_nothing(data: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as ended:
-        train(photographs, out=tmp_path / "run", recipe="article", epochs=30, progress=InterruptsFirstBatch())
+        train(data, out=tmp_path / "run", recipe="article", epochs=30, progress=InterruptsFirstBatch())
     assert ended.value.__notes__ == [
         "Training was interrupted before its first epoch was completed: there is no model to keep."
     ]
@@ -204,7 +204,7 @@ def test_interruption_before_the_first_epoch_leaves_nothing(photographs: Path, t
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_one_control_c_does_not_stop_writing_the_results(photographs: Path, tmp_path: Path) -> None:
+def test_one_control_c_does_not_stop_writing_the_results(data: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
     class Presses(StageProgress):
@@ -214,7 +214,7 @@ def test_one_control_c_does_not_stop_writing_the_results(photographs: Path, tmp_
                 os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=Presses())
+    run = train(data, out=tmp_path / "run", recipe="article", epochs=1, progress=Presses())
     assert any("Ctrl-C again" in message for message in said)
     assert {path.name for path in run.folder.iterdir()} == RUN_FILES
     assert signal.getsignal(signal.SIGINT) is before
@@ -228,25 +228,25 @@ class FailsToEvaluate(Progress):
         yield Task()
 
 
-def test_failure_after_training_names_the_model(photographs: Path, tmp_path: Path) -> None:
+def test_failure_after_training_names_the_model(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=os.strerror(errno.ENOSPC)) as caught:
-        train(photographs, out=tmp_path / "run", recipe="article", epochs=1, progress=FailsToEvaluate())
+        train(data, out=tmp_path / "run", recipe="article", epochs=1, progress=FailsToEvaluate())
     assert (tmp_path / "run.partial" / "model.onnx").is_file()
     assert "run.partial" in str(caught.value)
 
 
-def test_unreadable_test_split_raises_before_training(photographs: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "photographs"
-    shutil.copytree(photographs, folder)
+def test_unreadable_test_split_raises_before_training(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(data, folder)
     for file in (folder / "test").rglob("*.*"):
-        file.write_bytes(b"not a picture")
+        file.write_bytes(b"not an image")
     with pytest.raises(DatasetError, match=r"\b12\b"):
         train(folder, out=tmp_path / "run", epochs=1000)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_signal_ends_the_process_with_a_usable_run(photographs: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
+def test_signal_ends_the_process_with_a_usable_run(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "belvedere", "train", str(data), "--recipe", "article", "--epochs", "1000"]
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -262,8 +262,8 @@ def test_signal_ends_the_process_with_a_usable_run(photographs: Path, tmp_path: 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_killed_training_leaves_its_history(photographs: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "belvedere", "train", str(photographs), "--recipe", "article", "--epochs", "1000"]
+def test_killed_training_leaves_its_history(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "belvedere", "train", str(data), "--recipe", "article", "--epochs", "1000"]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stderr=subprocess.DEVNULL)
     partial = tmp_path / "run.partial"
     while process.poll() is None and not (partial / CHECKPOINT).exists():
@@ -274,9 +274,9 @@ def test_killed_training_leaves_its_history(photographs: Path, tmp_path: Path) -
     assert before >= 2
     assert not (tmp_path / "run").exists()
     with pytest.raises(OutputExistsError):
-        train(photographs, out=tmp_path / "run", recipe="article", epochs=1000)
+        train(data, out=tmp_path / "run", recipe="article", epochs=1000)
     progress = Interrupts("epoch")
-    run = train(photographs, out=tmp_path / "run", recipe="article", epochs=1000, resume=True, progress=progress)
+    run = train(data, out=tmp_path / "run", recipe="article", epochs=1000, resume=True, progress=progress)
     with (run.folder / "history.csv").open() as file:
         epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
     assert epochs == list(range(1, len(epochs) + 1))
@@ -285,36 +285,36 @@ def test_killed_training_leaves_its_history(photographs: Path, tmp_path: Path) -
     assert {path.name for path in run.folder.iterdir()} == RUN_FILES
 
 
-def test_invalid_arguments_raise_before_training(photographs: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_raise_before_training(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError) as caught:
-        train(photographs, out=tmp_path / "run", recipe="artikel")
+        train(data, out=tmp_path / "run", recipe="artikel")
     assert (caught.value.kind, caught.value.name, caught.value.suggestion) == ("recipe", "artikel", "article")
     with pytest.raises(UsageError, match="epochs"):
-        train(photographs, out=tmp_path / "run", epochs=0)
+        train(data, out=tmp_path / "run", epochs=0)
     (tmp_path / "own.toml").write_text('[recipe]\nnetwork = "article"\n')
     with pytest.raises(UsageError, match=r"'article'.* 150 x 150 .*image_size_schedule"):
-        train(photographs, out=tmp_path / "run", recipe="quick", config=tmp_path / "own.toml")
+        train(data, out=tmp_path / "run", recipe="quick", config=tmp_path / "own.toml")
     with pytest.raises(UsageError, match=f"{10**30}"):
-        train(photographs, out=tmp_path / "run", seed=10**30)
+        train(data, out=tmp_path / "run", seed=10**30)
     with pytest.raises(UsageError, match=r"'tpu'.* cuda"):
-        train(photographs, out=tmp_path / "run", device="tpu")
+        train(data, out=tmp_path / "run", device="tpu")
     with pytest.raises(DatasetError, match="nowhere"):
         train(tmp_path / "nowhere", out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == [tmp_path / "own.toml"]
 
 
 def test_class_without_a_readable_image_raises(tmp_path: Path) -> None:
-    draw_colours(tmp_path / "photographs", 8, colours={"blue": BLUE, "red": RED})
-    for file in (tmp_path / "photographs" / "red").iterdir():
-        file.write_bytes(b"not a picture")
+    draw_images(tmp_path / "images", 8, colors={"blue": BLUE, "red": RED})
+    for file in (tmp_path / "images" / "red").iterdir():
+        file.write_bytes(b"not an image")
     with pytest.raises(TrainingError, match="'red'"):
-        train(tmp_path / "photographs", out=tmp_path / "run")
+        train(tmp_path / "images", out=tmp_path / "run")
     assert not (tmp_path / "run.partial").exists()
 
 
-def test_public_api_trains(photographs: Path) -> None:
+def test_public_api_trains(data: Path) -> None:
     assert belvedere.train is train
-    assert belvedere.load_dataset(photographs).class_names == ("blue", "red")
+    assert belvedere.load_dataset(data).class_names == ("blue", "red")
 
 
 # Going on where a training was cut off. All that a recipe can have is on: whatever state is forgotten shows.
@@ -341,8 +341,8 @@ ema_start = 0.2
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("few")
-    draw_colours(folder / "train", 14, colours={"blue": BLUE, "red": RED})
-    draw_colours(folder / "test", 2, colours={"blue": BLUE, "red": RED})
+    draw_images(folder / "train", 14, colors={"blue": BLUE, "red": RED})
+    draw_images(folder / "test", 2, colors={"blue": BLUE, "red": RED})
     (folder / "own.toml").write_text(OWN)
     return folder
 
@@ -495,11 +495,11 @@ def test_resume_needs_the_same_images_at_any_path(few: Path, cut: Path, uninterr
     with pytest.raises(UsageError, match="data_sha256"):
         learn_own(moved, cut, resume=True)
     extra.unlink()
-    (journal := tmp_path / "j.jsonl").touch()
-    corrected = load_dataset(moved, corrections=journal)  # by nobody's decisions
+    (corrections := tmp_path / "j.jsonl").touch()
+    corrected = load_dataset(moved, corrections=corrections)  # by nobody's decisions
     resumed = train(corrected, out=cut, recipe="quick", config=few / "own.toml", seed=5, resume=True).folder
-    told = tomllib.loads((resumed / "config.toml").read_text())["run"]
-    assert (told["data"], told["corrections"]) == (str(moved), str(journal))
+    section = tomllib.loads((resumed / "config.toml").read_text())["run"]
+    assert (section["data"], section["corrections"]) == (str(moved), str(corrections))
     expected = uninterrupted.folder / "weights.safetensors"
     assert (resumed / "weights.safetensors").read_bytes() == expected.read_bytes()
 
@@ -508,7 +508,7 @@ def test_resume_needs_the_same_unlabeled_images(
     few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more, out = tmp_path / "unlabeled", tmp_path / "run"
-    draw_colours(more, 4, colours={"blue": BLUE, "red": RED})
+    draw_images(more, 4, colors={"blue": BLUE, "red": RED})
 
     def learn(progress: Progress, *, resume: bool) -> Run:
         return train(
@@ -530,8 +530,8 @@ def test_resume_needs_the_same_unlabeled_images(
     with pytest.raises(UsageError, match="unlabeled_sha256"):
         learn(Progress(), resume=True)
     extra.unlink()
-    told = tomllib.loads((learn(Progress(), resume=True).folder / "config.toml").read_text())["run"]
-    assert len(told["unlabeled_sha256"]) == 64
+    section = tomllib.loads((learn(Progress(), resume=True).folder / "config.toml").read_text())["run"]
+    assert len(section["unlabeled_sha256"]) == 64
 
 
 def test_damaged_checkpoint_is_named_and_overwrite_starts_again(few: Path, cut: Path) -> None:

@@ -32,26 +32,26 @@ BACKBONE = "test_vit.r160_in1k"
 SIDE = {"image_size": 32}
 
 
-def describe(sight: ReviewModels, photographs: Path) -> int:
-    """How many photographs there are embeddings of."""
+def describe(sight: ReviewModels, data: Path) -> int:
+    """Return how many images have embeddings."""
     assert sight.embed is not None
-    contents = hash_samples(load_dataset(photographs).samples, Progress())
+    contents = hash_samples(load_dataset(data).samples, Progress())
     return len(sight.embed(contents, Progress()).values)
 
 
 def draw(folder: Path, each: int, seed: int) -> None:
-    """Photographs of two kinds that differ in colour, with much noise."""
+    """Images of two kinds that differ in color, with much noise."""
     random = np.random.default_rng(seed)
-    for name, colour in (("blue", (60, 80, 160)), ("red", (150, 80, 60))):
+    for name, color in (("blue", (60, 80, 160)), ("red", (150, 80, 60))):
         (folder / name).mkdir(parents=True)
         for number in range(each):
-            pixels = np.clip(np.array(colour) + random.normal(0, 90, (40, 48, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(color) + random.normal(0, 90, (40, 48, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     draw(folder / "train", 30, 0)
     draw(folder / "test", 10, 1)
     (folder / "train" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
@@ -81,8 +81,8 @@ def probe(photos: Path, out: Path, weights: Path, config: Path, progress: Progre
 
 
 @pytest.fixture(scope="module")
-def run(photographs: Path, weights: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return probe(photographs, tmp_path_factory.mktemp("runs") / "probe", weights, config)
+def run(data: Path, weights: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return probe(data, tmp_path_factory.mktemp("runs") / "probe", weights, config)
 
 
 class Watched(Progress):
@@ -103,12 +103,12 @@ class Watched(Progress):
         self.tasks.append((description, sum(steps[1:])))  # the first is what was there already
 
 
-def test_a_probe_is_a_run_like_any_other(run: Run, photographs: Path, weights: Path) -> None:
+def test_a_probe_is_a_run_like_any_other(run: Run, data: Path, weights: Path) -> None:
     assert run.evaluation.accuracy > 0.8
     assert run.evaluation.num_unreadable == 1
     for name in ("model.onnx", "weights.safetensors", "history.csv", "report.html", "config.toml", "predictions.csv"):
         assert (run.folder / name).is_file()
-    again = belvedere.evaluate(run.load(), belvedere.load_dataset(photographs))
+    again = belvedere.evaluate(run.load(), belvedere.load_dataset(data))
     assert again.accuracy == run.evaluation.accuracy
     for ours, theirs in zip(run.evaluation.predictions, again.predictions, strict=True):
         assert (ours.image, ours.predicted_label, ours.error) == (theirs.image, theirs.predicted_label, theirs.error)
@@ -127,15 +127,15 @@ def test_a_probe_is_a_run_like_any_other(run: Run, photographs: Path, weights: P
 
 
 def test_a_second_run_describes_nothing_again(
-    run: Run, photographs: Path, weights: Path, config: Path, tmp_path: Path
+    run: Run, data: Path, weights: Path, config: Path, tmp_path: Path
 ) -> None:
     """With one label changed, as after a correction."""
     table = tmp_path / "table.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "label", "split"])
-        for path in sorted(photographs.glob("*/*/*.png")):
-            label = "red" if path == photographs / "train/blue/0.png" else path.parent.name
+        for path in sorted(data.glob("*/*/*.png")):
+            label = "red" if path == data / "train/blue/0.png" else path.parent.name
             writer.writerow([path, label, path.parts[-3]])
     watched = Watched()
     changed = probe(table, tmp_path / "run", weights, config, watched)
@@ -147,13 +147,13 @@ def test_a_second_run_describes_nothing_again(
     assert {store.kind for store in list_caches()} >= {"embeddings"}
 
 
-def test_fine_tuning_starts_from_the_probe(photographs: Path, weights: Path, config: Path, tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_the_probe(data: Path, weights: Path, config: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text(
         config.read_text() + "image_size_schedule = [[0.0, 32], [1.0, 32]]\ncached_image_size = 40\nmin_steps = 0\n"
     )
     tuned = train(
-        photographs, out=tmp_path / "run", recipe="finetune", config=plan, network=BACKBONE, weights=weights, epochs=2
+        data, out=tmp_path / "run", recipe="finetune", config=plan, network=BACKBONE, weights=weights, epochs=2
     )
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
     assert tuned.evaluation.accuracy > 0.8
@@ -161,33 +161,33 @@ def test_fine_tuning_starts_from_the_probe(photographs: Path, weights: Path, con
     assert tuned.load().card.provenance.num_images["validation"] == 6
 
 
-def test_a_teacher_is_learnt_from(run: Run, photographs: Path, tmp_path: Path) -> None:
-    """Labels and answers are mixed; of photographs without a label only the answer counts, and test ones stay out."""
+def test_a_teacher_is_learned_from(run: Run, data: Path, tmp_path: Path) -> None:
+    """Labels and predictions are mixed; unlabeled images count by the prediction only, and test images stay out."""
     draw(tmp_path / "more", 5, 2)
-    known = next((photographs / "test" / "red").glob("?.png"))
+    known = next((data / "test" / "red").glob("?.png"))
     (tmp_path / "more" / "known.png").write_bytes(known.read_bytes())
     taught = train(
-        photographs,
+        data,
         out=tmp_path / "run",
         recipe="quick",
         epochs=1,
         teacher=run.folder,
         unlabeled=tmp_path / "more",
     )
-    learnt = taught.load().card.provenance.num_images
-    assert (learnt["train"], learnt["unlabeled"]) == (54, 10)
+    num_images = taught.load().card.provenance.num_images
+    assert (num_images["train"], num_images["unlabeled"]) == (54, 10)
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]
     assert (written["teacher"], written["unlabeled"]) == (str(run.folder), str(tmp_path / "more"))
     log = (tmp_path / "run" / "train.log").read_text()
     assert "Unlabeled images: 10, without 1 that are in the dataset" in log
 
 
-def test_audit_and_training_take_fewer_pixels_of_small_pictures(
-    photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_audit_and_training_take_fewer_pixels_of_small_images(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
-    found = belvedere.audit(photographs, network=BACKBONE, weights=weights)
-    run = train(photographs, out=tmp_path / "run", recipe="probe", network=BACKBONE, weights=weights)
+    found = belvedere.audit(data, network=BACKBONE, weights=weights)
+    run = train(data, out=tmp_path / "run", recipe="probe", network=BACKBONE, weights=weights)
     assert run.load().card.preprocess.height == 128  # of 160
     assert found.network is not None
     keys = [each.key for each in list_caches() if each.kind == "embeddings"]
@@ -195,14 +195,14 @@ def test_audit_and_training_take_fewer_pixels_of_small_pictures(
     assert all("128x128" in key for key in keys)
 
 
-def test_minutes_choose_the_size_of_the_pictures(
-    photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_minutes_choose_the_size_of_the_images(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(entry: ArchitectureSpec, _: Device) -> float:
         return 1.0 if entry.preprocess.height > 100 else 0.001
 
     monkeypatch.setattr(input_size, "_time_size", slow)
-    short = train(photographs, out=tmp_path / "run", recipe="probe", network=BACKBONE, weights=weights, max_minutes=0.5)
+    short = train(data, out=tmp_path / "run", recipe="probe", network=BACKBONE, weights=weights, max_minutes=0.5)
     assert short.load().card.preprocess.height == 96
     assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["recipe"]["image_size"] == 96
 
@@ -220,22 +220,22 @@ def test_minutes_choose_the_size_of_the_pictures(
     ],
 )
 def test_what_can_not_be_meant_is_refused(
-    arguments: dict[str, object], message: str, photographs: Path, tmp_path: Path
+    arguments: dict[str, object], message: str, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        train(photographs, out=tmp_path / "run", **arguments)  # type: ignore[arg-type]
+        train(data, out=tmp_path / "run", **arguments)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_are_not_asked_for_are_refused(photographs: Path, weights: Path, tmp_path: Path) -> None:
+def test_weights_that_are_not_asked_for_are_refused(data: Path, weights: Path, tmp_path: Path) -> None:
     other = tmp_path / "config.toml"
     other.write_text(f'[recipe]\nweights_sha256 = "{"0" * 64}"\n')
     with pytest.raises(WeightsError, match=f"{weights.name} .*{'0' * 64}.*weights_sha256"):
-        probe(photographs, tmp_path / "run", weights, other)
+        probe(data, tmp_path / "run", weights, other)
     with pytest.raises(WeightsError, match=r"a\.safetensors .*test_vit"):
         safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
         train(
-            photographs,
+            data,
             out=tmp_path / "run",
             network=BACKBONE,
             recipe="probe",
@@ -250,15 +250,15 @@ def test_metrics_name_the_probe(run: Run) -> None:
 
 
 def test_a_review_finds_neighbours_by_what_an_audits_pretrained_network_saw(
-    photographs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BELVEDERE_CACHE", str(tmp_path / "cache"))
-    found = belvedere.audit(photographs, out=tmp_path / "audit", network=BACKBONE, weights=weights)
+    found = belvedere.audit(data, out=tmp_path / "audit", network=BACKBONE, weights=weights)
     assert found.network is not None
     assert found.network.model is None
     sight = find_models(tmp_path / "audit", None, found.class_names, Progress())
     assert sight.model is None  # it does not say where it sees a class, and no other model knows these classes
-    assert describe(sight, photographs) == 80
+    assert describe(sight, data) == 80
     clear_cache()
     with pytest.raises(CacheError):
-        describe(sight, photographs)
+        describe(sight, data)

@@ -52,22 +52,22 @@ def audit(
 ) -> Audit:
     """Find unreadable and odd images, duplicates, split leaks, outliers and label issues.
 
-    Label issues are found by networks that were not trained on the image: linear probes on the embeddings of `model`
-    or of a pretrained network, or else small networks, each trained on four fifths of the images.
-
     Args:
         data: Labeled images: a dataset, or a folder or table as for `load_dataset`.
         out: Folder for issues.csv, audit.json and report.html; default: nothing is written.
-        model: Model, model.onnx or run folder that was not trained on these images; default: none.
-        network: Name of a pretrained timm network; default: none.
+        model: Model, model.onnx or run folder that was not trained on these images, for linear probes; default: none.
+        network: Name of a pretrained timm network, likewise; default: small ones, each trained on four fifths.
         weights: File with its weights; default: downloaded.
-        label_issues: Whether to find label issues and outliers.
+        label_issues: Whether to find outliers, and label issues by networks that were not trained on the image.
         near_duplicates: Whether to find near duplicates, besides identical files and pixels.
         group_by: Groups of images that share a fold when labels are checked, as in `train`.
         seed: Seed for the folds and the training runs.
         overwrite: Whether to replace an older results folder.
         spreadsheet: Whether to escape cells of issues.csv that a spreadsheet would run as formulas.
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
+
+    Returns:
+        Issues of images and classes, groups of duplicates, and warnings.
 
     Raises:
         UsageError: The model was trained on these images, or arguments exclude each other.

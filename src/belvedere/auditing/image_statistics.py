@@ -83,7 +83,7 @@ class ImageStatistics:
 
 @dataclass(frozen=True, slots=True)
 class _DecodedImage:
-    """What is kept of an image until its chunk is measured."""
+    """Pixels and first statistics of an image, kept until its chunk is measured."""
 
     statistics: ImageStatistics  # without those of the pixels
     pixels: tuple[RGB, RGB] | None = None  # of at most `STATISTICS_SIZE`, and the center; None: unreadable

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.inference.uncertainty.knn import knn_cosine, unit_vectors
+from belvedere.inference.uncertainty.temperature_scaling import sigmoid
 
 OUTLIER = "outlier"
 NUM_NEIGHBORS = 10
@@ -30,9 +31,8 @@ def find_outliers(similarity: Floats) -> KnnOutliers:
     """Score images by their mean cosine to the nearest neighbors, (N,), against the median of all images."""
     median = float(np.median(similarity))
     deviation = MAD_TO_STD * float(np.median(np.abs(similarity - median))) + 1e-6
-    distance = (median - similarity) / deviation
-    scores = 1 / (1 + np.exp(-np.clip(distance - OUTLIER_DEVIATIONS, -50, 50)))
-    return KnnOutliers(scores.astype(np.float64), similarity, median)
+    distance = ((median - similarity) / deviation).astype(np.float64)
+    return KnnOutliers(sigmoid(distance - OUTLIER_DEVIATIONS), similarity, median)
 
 
 def knn_similarity(embeddings: Floats, references: Floats) -> Floats:

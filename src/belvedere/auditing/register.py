@@ -66,12 +66,12 @@ def register_check(
     The function returns a score from 0 to 1, where 1 is certainly an issue: images with 0.25 or more are listed in
     issues.csv, images with 0.5 or more are flagged and shown in the report. It gets the pixels of an image that can be
     read, RGB, uint8, (H, W, 3), read-only, or else two records: its `ImageStatistics` and the `DatasetMedians`. Several
-    threads call it at once. An image for which it fails is named in a warning, and the audit goes on.
+    threads call it at once. An image for which it fails is named in a warning, and the audit continues.
 
     Args:
         name: Name of the check, the `issue_type` of its issues, such as "watermark".
         title: Heading in the report. Default: the name.
-        advice: What to do about an issue, in a sentence.
+        advice: Remedy for an issue, in a sentence.
         message: Function of the same arguments that describes an issue in a line. Default: the score.
         on: "pixels" or "statistics".
         overwrite: Whether to replace a check of that name.

@@ -15,9 +15,8 @@ from belvedere.auditing.duplicates.groups import (
     SPLIT_LEAK,
 )
 from belvedere.auditing.label_issues import LABEL_ISSUE
-from belvedere.errors import InvalidImageError
 from belvedere.evaluation.report.pages import EmbeddedImage, embed_image, explore_command, write_page
-from belvedere.images.encode import thumbnail
+from belvedere.images.encode import thumbnail_or_none
 from belvedere.types.audit import Audit, CheckSummary, DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
@@ -121,7 +120,5 @@ def _command(issue: Issue, data: str, path: Path, review: str) -> str:
 
 
 def _embed(path: Path, caption: str, status: str = "plain", *, command: str) -> EmbeddedImage | None:
-    try:
-        return embed_image(thumbnail(path, TILE_SIZE), caption, status, path=str(path), command=command)
-    except InvalidImageError:
-        return None
+    pixels = thumbnail_or_none(path, TILE_SIZE)
+    return None if pixels is None else embed_image(pixels, caption, status, path=str(path), command=command)

@@ -1,4 +1,4 @@
-"""How a command ends: with an exit code and, after an error, one line on stderr."""
+"""The end of a command: its exit code and, after an error, one line on stderr."""
 
 import os
 import re

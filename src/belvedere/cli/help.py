@@ -14,7 +14,7 @@ GROUPS = {
     "Train": ("train", "evaluate", "assess", "calibrate", "compare", "networks"),
     "Use": ("predict", "export", "push", "serve", "monitor", "show"),
 }
-NO_LIMIT = 10_000  # characters of a command's first sentence, so that it is never cut off
+NO_LIMIT = 10_000  # characters of a command's first sentence, so that it is never truncated
 
 
 class CommandGroup(TyperGroup):
@@ -33,7 +33,7 @@ class CommandGroup(TyperGroup):
                 formatter.write_dl(rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - argument of click
-        """Write how to go on."""
+        """Write the line about the help of a command."""
         formatter.write_paragraph()
         formatter.write_text("belvedere COMMAND -h shows the options of a command, with examples.")
 

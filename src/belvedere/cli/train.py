@@ -62,7 +62,7 @@ Trackers = Annotated[
     list[str] | None,
     typer.Option(
         "--track",
-        metavar="NAME[=PLACE]",
+        metavar="NAME[=URI]",
         help="Log to tensorboard, mlflow, wandb or trackio; repeatable.",
         show_default=False,
     ),

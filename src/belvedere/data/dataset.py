@@ -43,7 +43,11 @@ class Dataset(Result):
         return short_repr(self, source=self.source, num_images=len(self.samples), num_classes=len(self.class_names))
 
     def split(self, name: str | None) -> tuple[Sample, ...]:
-        """Return the samples of one split: "train", "val", "test", or None for those without one."""
+        """Return the samples of one split.
+
+        Args:
+            name: "train", "val" or "test"; None for the samples without a split.
+        """
         return tuple(sample for sample in self.samples if sample.split == name)
 
     def list_files(self) -> Iterator[Path | str]:

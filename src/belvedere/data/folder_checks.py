@@ -1,6 +1,6 @@
 """Finds folders that are not what they seem: splits under other names, a folder too many, a table beside the images.
 
-Every error says how to go on. `layout` "classes" turns these checks off.
+Every error gives a way out. `layout` "classes" turns these checks off.
 """
 
 import os

@@ -36,7 +36,7 @@ _UNNAMED = re.compile(r"|unnamed\d*|index|indexlevel\d+")  # such as the numbers
 
 
 class Header(Protocol):
-    """What is known of a table before its rows are read."""
+    """Properties of a table that are known before its rows are read."""
 
     title: str  # file, and sheet if there are several
     columns: list[str]

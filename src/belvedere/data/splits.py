@@ -226,14 +226,19 @@ def _smallest_groups(labels: Sequence[Counter[str]], chosen: set[int]) -> set[in
 
 
 def stratified_group_folds(
-    labels: NDArray[np.int64], groups: Sequence[object], seed: int, num_folds: int = NUM_FOLDS, *, rotate: bool = True
+    labels: NDArray[np.int64],
+    groups: Sequence[object],
+    seed: int | np.random.Generator,
+    num_folds: int = NUM_FOLDS,
+    *,
+    rotate: bool = True,
 ) -> NDArray[np.intp]:
     """Draw a fold for each image, stratified by class; a group, such as copies of one file, is in one fold.
 
     Args:
         labels: (N,) classes; the first image of a group decides its class.
         groups: N names.
-        seed: Seed of the draw.
+        seed: Seed of the draw, or the generator to draw with.
         num_folds: Number of folds.
         rotate: Whether each class continues at the fold after the last class's end, so that small classes are spread
             over all folds; otherwise each class starts at fold 0.

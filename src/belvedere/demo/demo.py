@@ -36,7 +36,7 @@ REPORT = "report.html"
 
 @dataclass(frozen=True, slots=True)
 class DetectionScore:
-    """How well the audit found one kind of planted fault."""
+    """Counts of one kind of planted fault, and of those that the audit found."""
 
     name: str  # such as "wrong labels"
     planted: int  # images, or groups of duplicates

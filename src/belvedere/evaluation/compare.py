@@ -40,6 +40,9 @@ def compare(
         overwrite: Whether to replace an older results folder.
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
+    Returns:
+        Differences with intervals and p-values, overall and by class, and the pairs of predictions.
+
     Raises:
         UsageError: One is not a results folder, or they share no image.
         OutputExistsError: `out` exists and may not be replaced.

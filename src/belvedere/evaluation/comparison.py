@@ -49,7 +49,11 @@ class Comparison(Result):
         return short_repr(self, before=self.before, after=self.after, **values, p_value=overall.p_value)
 
     def changed(self, change: str) -> list[Pair]:
-        """Return the images that are "gained", "lost" or "still_wrong", highest confidence of the second run first."""
+        """Return the images of one kind of change, highest confidence of the second run first.
+
+        Args:
+            change: "gained", "lost" or "still_wrong".
+        """
         chosen = [pair for pair in self.pairs if pair.change == change]
         return sorted(chosen, key=lambda pair: (-(pair.after.confidence or 0.0), pair.image))
 

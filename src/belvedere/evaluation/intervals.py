@@ -38,7 +38,7 @@ def wilson_interval(value: float, effective_size: float, quantile: float = NORMA
     Args:
         value: Estimate, 0 to 1.
         effective_size: Number of independent images with the same variance; may be infinite.
-        quantile: Of the standard normal or Student's distribution.
+        quantile: Quantile of the standard normal or Student's distribution.
     """
     if math.isinf(effective_size):
         return value, value

@@ -1,4 +1,4 @@
-"""Which addresses a download may use: HTTPS or this machine, and by a redirect no nearer network than the given one."""
+"""Addresses that a download may use: HTTPS or this machine, and by a redirect no nearer network than the given one."""
 
 import ipaddress
 import socket
@@ -20,7 +20,7 @@ MACHINE_NAMES, NETWORK_NAMES = (".localhost", ".localdomain"), (".internal", ".l
 
 
 class Reach(IntEnum):
-    """From where an address can be reached."""
+    """The networks from which an address can be reached."""
 
     MACHINE = 0
     NETWORK = 1  # private, link-local and reserved addresses
@@ -47,7 +47,7 @@ def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def _reach_of_name(host: str) -> Reach:
-    """Return from where a host can be reached that a proxy looks up, as far as its name tells."""
+    """Return the reach of a host that a proxy looks up, as far as its name shows it."""
     host = host.rstrip(".")
     with suppress(ValueError):
         return reach_of(host)

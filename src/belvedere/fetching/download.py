@@ -54,7 +54,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class _State:
-    """What the server said of the file whose first bytes are in `content`."""
+    """Headers of the server about the file whose first bytes are in `content`."""
 
     validator: str = ""  # ETag, or date of the last change; empty: the download cannot be continued
     total: int = -1  # bytes; -1 if unknown
@@ -292,6 +292,6 @@ def _read_state(path: Path) -> _State:
 
 
 def _validator(headers: Message) -> str:
-    """Return what tells whether the file is still the same: a strong ETag, or the date of the last change."""
+    """Return the mark of a version of the file: a strong ETag, or the date of the last change."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")

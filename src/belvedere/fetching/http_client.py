@@ -37,7 +37,7 @@ class BrokenOffError(Exception):
 
 
 class _Clocked(io.RawIOBase):
-    """What a socket receives, until a time has passed: headers, and lengths of chunks, may come a byte a minute."""
+    """The bytes from a socket, until a time has passed: headers, and lengths of chunks, may come a byte a minute."""
 
     def __init__(self, received: io.RawIOBase) -> None:
         self._received = received

@@ -1,4 +1,4 @@
-"""Where the files of an archive are put: doubled folders are dropped, and names that could do harm are refused."""
+"""Paths of unpacked files: doubled folders are dropped, and names that could do harm are refused."""
 
 import os
 import re

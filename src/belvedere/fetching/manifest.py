@@ -56,7 +56,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ManifestComparison:
-    """How a folder differs from a manifest; images are named as SPLIT/CLASS/NAME."""
+    """Differences of a folder from a manifest; images are named as SPLIT/CLASS/NAME."""
 
     num_listed: int
     num_same: int  # with the same pixels, label and split, under any name

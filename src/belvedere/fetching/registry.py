@@ -1,4 +1,4 @@
-"""The datasets that `fetch` knows by name, from `assets/datasets.toml`."""
+"""The datasets that `fetch` takes by name, from `assets/datasets.toml`."""
 
 import tomllib
 from collections.abc import Mapping

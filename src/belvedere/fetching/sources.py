@@ -63,7 +63,7 @@ def find_source(source: str, sha256: str = "") -> Source:
 
     Args:
         source: URL, dataset or file.
-        sha256: Of the file, if it is known.
+        sha256: Hash of the file, if it is known.
 
     Raises:
         UsageError: It is none of these.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import DecodedImage
-from belvedere.images.encode import thumbnail, to_data_uri
+from belvedere.images.encode import thumbnail_or_none, to_data_uri
 from belvedere.images.inputs import Source
 from belvedere.images.resize import shrink
 from belvedere.runtime.notebook import BLUE, block, escape, line, table, title
@@ -76,12 +76,10 @@ def _thumbnail_uri(source: Source | None) -> str:
     """Return an image as a data URI; empty if there is none, or it cannot be read any more."""
     if source is None or isinstance(source, InvalidImageError):
         return ""
-    try:
-        if isinstance(source, DecodedImage):
-            return to_data_uri(shrink(source.pixels, THUMBNAIL_SIZE))
-        return to_data_uri(thumbnail(source, THUMBNAIL_SIZE))
-    except InvalidImageError:
-        return ""
+    if isinstance(source, DecodedImage):
+        return to_data_uri(shrink(source.pixels, THUMBNAIL_SIZE))
+    pixels = thumbnail_or_none(source, THUMBNAIL_SIZE)
+    return "" if pixels is None else to_data_uri(pixels)
 
 
 def describe_model(card: ModelCard | None, sha256: str) -> str:

@@ -50,7 +50,7 @@ MIN_IMAGES = 30
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far the predictions of an export may differ from the original's."""
+    """Largest differences of the predictions of an export from the original's."""
 
     agreement: float  # minimum fraction of images with the same predicted class
     change: float  # maximum change of a probability

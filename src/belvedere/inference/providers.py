@@ -13,7 +13,7 @@ Provider = str | tuple[str, dict[str, Any]]  # a name, or a name with options, a
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """Where a model runs.
+    """Device or execution providers of a model, and its threads.
 
     Raises:
         UnknownNameError: The device is unknown.

@@ -27,6 +27,7 @@ from belvedere.reviewing.page_app import (
     Name,
     PageRequest,
     Tab,
+    UndoRequest,
     add_images,
     create_page_app,
     open_renderer,
@@ -52,23 +53,17 @@ Selection = Annotated[str, Query(alias="filter")]
 class DecisionRequest(PageRequest):
     """A decision on an item."""
 
-    doubt: Id
+    item: Id
     action: Literal["keep", "relabel", "tag", "exclude"]
     to: list[Name] = Field(default_factory=list, max_length=50)
     new: list[Name] = Field(default_factory=list, max_length=50)  # names in `to` that are new classes
     comment: Annotated[str, Field(max_length=500)] = ""
 
 
-class UndoRequest(PageRequest):
-    """The undoing of a decision."""
-
-    decision: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{8,64}$")]
-
-
 class SkipRequest(PageRequest):
     """An item to skip; None returns all skipped items."""
 
-    doubt: Id | None = None
+    item: Id | None = None
 
 
 def create_app(context: ReviewContext, guard: RequestGuard, model: Model | None) -> FastAPI:
@@ -100,12 +95,12 @@ def _add_pages(app: FastAPI, context: ReviewContext) -> None:
     def start() -> HTMLResponse:
         return render("review.html", {"context": context})
 
-    @app.get("/doubts/next")
+    @app.get("/items/next")
     def next_item(tab: Tab, selection: Selection = "") -> HTMLResponse:
         chosen = read_filter(selection)
         return show(context.queue.next(tab, chosen), tab, chosen)
 
-    @app.get("/doubts/{item_id}")
+    @app.get("/items/{item_id}")
     def item(item_id: str, tab: Tab, selection: Selection = "") -> HTMLResponse:
         return show(_known(context, context.queue.show(tab, item_id)), tab, read_filter(selection))
 
@@ -131,7 +126,7 @@ def _add_changes(app: FastAPI, context: ReviewContext) -> None:
 
     @app.post("/decisions")
     def decide(request: DecisionRequest) -> dict[str, object]:
-        entry = _known(context, queue.entries.get(request.doubt))
+        entry = _known(context, queue.entries.get(request.item))
         if queue.find_decision(request.id) is None and not is_unchanged(entry.item.path, entry.sha256):
             raise UsageError(CHANGED)
         before = queue.decision_on(entry)
@@ -149,7 +144,7 @@ def _add_changes(app: FastAPI, context: ReviewContext) -> None:
 
     @app.post("/undo")
     def undo(request: UndoRequest) -> dict[str, object]:
-        target = queue.find_decision(request.decision)
+        target = queue.find_decision(request.step)
         if target is None:
             raise UsageError("There is no such decision to undo. Reload the page.")
         decision = Decision(
@@ -162,15 +157,15 @@ def _add_changes(app: FastAPI, context: ReviewContext) -> None:
         queue.record(request.tab, decision)
         entry = queue.find_entry_of(target)
         message = f"Undone: {Path(target.image).name}, {describe_decision(target)}."
-        return {"recorded": True, "message": message, "doubt": entry.id if entry else None}
+        return {"recorded": True, "message": message, "item": entry.id if entry else None}
 
     @app.post("/skip")
     def skip(request: SkipRequest) -> dict[str, object]:
-        if request.doubt is None:
+        if request.item is None:
             queue.unskip(request.tab)
         else:
-            queue.skip(request.tab, request.doubt)
-        return {"recorded": False, "message": "Skipped." if request.doubt else "Showing skipped items."}
+            queue.skip(request.tab, request.item)
+        return {"recorded": False, "message": "Skipped." if request.item else "Showing skipped items."}
 
 
 def _known(context: ReviewContext, entry: Entry | None) -> Entry:

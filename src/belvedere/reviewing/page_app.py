@@ -48,6 +48,12 @@ class PageRequest(BaseModel):
     annotator: Annotated[str, Field(max_length=60)] = ""
 
 
+class UndoRequest(PageRequest):
+    """The undoing of a step: of the decisions of one request."""
+
+    step: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{8,64}$")]  # id of the request
+
+
 def create_page_app(guard: RequestGuard) -> FastAPI:
     """Create an application whose requests a guard checks, with error responses and static files."""
     app = FastAPI(

@@ -38,7 +38,7 @@ def require(extra: str, purpose: str, packages: Iterable[str] | None = None) -> 
 
     Args:
         extra: Name of the extra.
-        purpose: What needs the packages.
+        purpose: Feature that needs the packages.
         packages: Those of the extra that are needed. Default: all.
 
     Raises:

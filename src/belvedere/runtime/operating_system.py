@@ -1,4 +1,4 @@
-"""What differs between operating systems; tests/test_layers.py finds other modules that use what only some have."""
+"""Differences between operating systems. tests/test_layers.py finds uses of them in other modules."""
 
 import os
 import socket

@@ -38,10 +38,18 @@ class Progress:
     """Receives messages and progress; this class shows nothing."""
 
     def log(self, message: str) -> None:
-        """Show a message, in one line."""
+        """Show a message.
+
+        Args:
+            message: One line.
+        """
 
     def log_warnings(self, warnings: Iterable[DataWarning]) -> None:
-        """Show warnings about data, a line each with the first few names."""
+        """Show warnings about data, a line each with the first few names.
+
+        Args:
+            warnings: Warnings, each with a message and names of files.
+        """
         for warning in warnings:
             self.log(WARNING_PREFIX + describe_warning(warning))
 
@@ -50,7 +58,7 @@ class Progress:
         """Show a job during the block.
 
         Args:
-            description: What is done, such as "Reading".
+            description: Name of the work, such as "Reading".
             images: Number of images, or of other units; 0 if unknown.
             unit: Name of the units.
 
@@ -61,7 +69,11 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Run a stage: "read" of an audit; "fit", "export" or "write" of a training. A program may prepare for it."""
+        """Run a stage, for which a program may prepare.
+
+        Args:
+            name: "read" for an audit; "fit", "export" or "write" for a training.
+        """
         yield
 
 

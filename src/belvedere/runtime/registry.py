@@ -97,7 +97,7 @@ class Registry(Mapping[str, Value]):
         return name in self._values or name in self._deferred or name in self._scoped.get()
 
     def _load_plugins(self) -> None:
-        """Load the entry points once; one that fails is named in a line, and the others go on."""
+        """Load the entry points once; one that fails is named in a line, and the others are loaded."""
         if self._searched:
             return
         self._searched = True

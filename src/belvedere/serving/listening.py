@@ -1,4 +1,4 @@
-"""Where the server listens: an address, or a Unix socket, a file that programs of this machine connect to."""
+"""The listening socket: at an address, or at a Unix socket, a file that programs of this machine connect to."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The metrics of all processes of a server, whichever of them is asked."""
+"""The metrics of all processes of a server, from each of them."""
 
 import asyncio
 import re

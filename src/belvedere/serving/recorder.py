@@ -1,7 +1,7 @@
 """Records of predictions for `belvedere monitor`, written by a thread, so that no request waits for the disk.
 
 A file gets lines at its end only, and belongs to one process. A killed process loses the records in its queue, and may
-leave a line that is cut off, which readers skip. The oldest files are deleted when all together are too large.
+leave an incomplete line, which readers skip. The oldest files are deleted when all together are too large.
 """
 
 import errno
@@ -41,7 +41,7 @@ log = logging.getLogger("belvedere.serving")
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """What the record of one image needs; a result would keep its heatmap, too."""
+    """Values for the record of one image; a result would keep its heatmap, too."""
 
     time: float
     name: str  # of the model, in metrics
@@ -115,7 +115,7 @@ class Recorder:
         except OSError as error:
             self._warn(error)
             self._close()
-        except Exception as error:  # noqa: BLE001 - the thread goes on with the next record
+        except Exception as error:  # noqa: BLE001 - the thread continues with the next record
             self._warn(error)
         return False
 

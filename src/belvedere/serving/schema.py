@@ -54,7 +54,7 @@ class ModelReference(_Response):
 
 
 class PreprocessResponse(_Response):
-    """How an image becomes the input of the model."""
+    """Preprocessing from an image to the input of the model."""
 
     height: int = described("Pixels.")
     width: int = described("Pixels.")

@@ -25,7 +25,7 @@ CONTINUE, STOP, FAILED = range(3)  # decisions of the main process, for the othe
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What is trained."""
+    """Settings of a training."""
 
     out: Path  # run folder, which exists when the training is complete
     folder: Path  # unfinished run folder, with train.log, history.csv, weights.safetensors and the checkpoint
@@ -40,24 +40,44 @@ class TrainingContext:
 class Callback:
     """Base class of callbacks for `train`. Each method does nothing; override those you need.
 
-    Of several processes that train together, the main one calls them. Raise `StopTraining` to end the training after
+    If several processes train together, the main one calls them. Raise `StopTraining` to end the training after
     the current epoch. Any other exception ends `train` with that exception; an unfinished run can be resumed.
     """
 
     def on_train_begin(self, context: TrainingContext) -> None:
-        """Receive the settings of the training, before images are read."""
+        """Receive the settings of the training, before images are read.
+
+        Args:
+            context: Settings, and the completed epochs of a training that is resumed.
+        """
 
     def on_epoch_end(self, metrics: EpochMetrics) -> None:
-        """Receive the metrics of an epoch, after its checkpoint is written. A linear probe has no epochs."""
+        """Receive the metrics of an epoch, after its checkpoint is written. A linear probe has no epochs.
+
+        Args:
+            metrics: Row of history.csv.
+        """
 
     def on_checkpoint(self, path: Path) -> None:
-        """Receive the path of the checkpoint that was written; history.csv and the best weights are beside it."""
+        """Receive the path of the checkpoint that was written.
+
+        Args:
+            path: The checkpoint; history.csv and the best weights are beside it.
+        """
 
     def on_train_end(self, run: Run) -> None:
-        """Receive the finished run, whose folder is complete."""
+        """Receive the finished run.
+
+        Args:
+            run: Run, whose folder is complete.
+        """
 
     def on_exception(self, error: BaseException) -> None:
-        """Receive the exception that ends the training instead of `on_train_end`, Ctrl-C among them."""
+        """Receive the exception that ends the training, instead of `on_train_end`.
+
+        Args:
+            error: The exception; KeyboardInterrupt for Ctrl-C.
+        """
 
 
 class EarlyStopping(Callback):

@@ -50,7 +50,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a training runs, and where it reports to."""
+    """Device and processes of a training, and its progress display."""
 
     device: Device
     distributed: Distributed = field(default_factory=Distributed)

@@ -1,7 +1,7 @@
 """Finds classes that differ by their direction, such as arrows to the left and to the right.
 
 A network that is trained on mirror images too answers an image and its mirror image alike, so it cannot separate such
-classes, and its validation images say nothing about their mirror images. Where two classes stay confused, a copy of the
+classes, and its validation images say nothing about their mirror images. If two classes stay confused, a copy of the
 network is trained for some steps without mirroring. If it separates them on the validation images, and fails on the
 mirrored ones by more than chance (McNemar's exact test), direction matters.
 """

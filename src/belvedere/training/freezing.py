@@ -36,6 +36,6 @@ def freeze_blocks(network: Network, count: int, name: str) -> None:
 
 
 def _is_frozen(module: nn.Module) -> bool:
-    """Whether a module has parameters, and none that is trained."""
+    """Return whether a module has parameters, and none that is trained."""
     parameters = list(module.parameters())
     return bool(parameters) and not any(weights.requires_grad for weights in parameters)

@@ -22,7 +22,7 @@ EXPORTERS = ("torch", "onnx", "onnxscript")
 def read_graph(backbone: nn.Module, preprocess: Preprocess) -> onnx.ModelProto | None:
     """Return the cached graph of networks of this structure, with the weights of this one; None if there is none.
 
-    What `repr` does not show may differ, so the outputs have to be compared with the network's.
+    Attributes that `repr` does not show may differ, so the outputs have to be compared with the network's.
     """
     try:
         model = onnx.load_from_string((cache_folder() / GRAPHS / _name(backbone, preprocess) / FILE).read_bytes())

@@ -17,7 +17,7 @@ R = TypeVar("R")
 def accepts_networks(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function whose argument `network` is a name: it may be an `nn.Module`, a class or a function, too.
 
-    These are registered under their name for the duration of the call. Of a module, a copy is trained.
+    These are registered under their name for the duration of the call. A copy of a module is trained.
     """
 
     @wraps(function)

@@ -72,7 +72,7 @@ class StartRun:
         if not tensors:
             raise UsageError(
                 f"The run {self.folder} has no pretrained backbone: its network is {self.recipe.network!r}. "
-                "Leave `recipe` and `network` out, to go on with those of the run."
+                "Leave `recipe` and `network` out, to continue with those of the run."
             )
         return Weights(tensors, str(self.folder), hashlib.sha256(safetensors.torch.save(tensors)).hexdigest())
 
@@ -191,7 +191,7 @@ def leak_warnings(split: DataSplit, start: StartRun) -> tuple[DataWarning, ...]:
 def take_weights(network: Network, start: StartRun, class_names: tuple[str, ...], progress: Progress) -> None:
     """Copy the weights of a run whose names and shapes fit, and the rows of the head of the classes it has in common.
 
-    What does not fit keeps its initial weights. One line of the log says what was taken.
+    Tensors that do not fit keep their initial weights. One line of the log counts those that were taken.
 
     Raises:
         UsageError: No weights of the backbone fit.
@@ -206,7 +206,7 @@ def take_weights(network: Network, start: StartRun, class_names: tuple[str, ...]
     if expected and not any(key.endswith(".weight") for key in fitting):
         raise UsageError(
             f"The weights of the run {start.folder}, of the network {start.recipe.network!r}, do not fit the network "
-            "of this recipe. Leave `recipe` and `network` out, to go on with those of the run."
+            "of this recipe. Leave `recipe` and `network` out, to continue with those of the run."
         )
     network.load_state_dict(fitting, strict=False)
     common = [name for name in class_names if name in start.class_names]

@@ -1,6 +1,6 @@
 """Experiment trackers: callbacks that log a training to TensorBoard, MLflow, Weights & Biases or Trackio.
 
-Everything stays on this machine unless the user names a server, in the environment or as the place of a tracker.
+Everything stays on this machine unless the user names a server, in the environment or as the URI of a tracker.
 """
 
 import io
@@ -51,7 +51,7 @@ class Tracker(Callback, ABC):
         """Check that the package is installed.
 
         Args:
-            place: Folder, server or project of the tracker; None for its default.
+            place: Folder, URI or project of the tracker; None for its default.
 
         Raises:
             MissingDependencyError: The package is not installed.
@@ -319,11 +319,11 @@ TRACKERS: dict[str, type[Tracker]] = {
 
 
 def make_trackers(track: str | Sequence[str]) -> tuple[Tracker, ...]:
-    """Return trackers by their names, or "NAME=PLACE".
+    """Return trackers by their names, or "NAME=FOLDER", "NAME=URI" or "NAME=PROJECT".
 
     Raises:
         UnknownNameError: There is no such tracker.
-        UsageError: A tracker is named twice, or a place is empty.
+        UsageError: A tracker is named twice, or nothing comes after the "=".
         MissingDependencyError: The package of a tracker is not installed.
     """
     found: dict[str, Tracker] = {}
@@ -333,7 +333,7 @@ def make_trackers(track: str | Sequence[str]) -> tuple[Tracker, ...]:
         if name in found:
             raise UsageError(f"`track` has {name!r} twice. Give each tracker once.")
         if separator and not place:
-            raise UsageError(f"`track` needs a place after '='. Received: {each!r}.")
+            raise UsageError(f"`track` needs a folder, URI or project after '='. Received: {each!r}.")
         found[name] = kind(place or None)
     return tuple(found.values())
 

@@ -120,17 +120,19 @@ def train(
         offline: Whether to use downloaded pretrained weights only.
         spreadsheet: Whether to escape cells of predictions.csv that a spreadsheet takes for formulas.
         augment: Function of pixels, (N, 3, H, W), and a `torch.Generator`, after the recipe's augmentation.
-        start_from: Folder of an earlier run, or its address on the Hugging Face Hub, whose weights the training
-            starts from.
+        start_from: Folder of an earlier run, or its address on the Hugging Face Hub, whose weights to start from.
         folds: Number of folds of a cross-validation, instead of a test split; the metrics are of all images then.
         group_by: Groups that no split or fold divides: "folder", "exif-day", "near-duplicates", or a column of a table.
         callbacks: Objects whose methods are called during the training (see `Callback`).
-        track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=PLACE" (docs/callbacks.md).
+        track: Experiment trackers: "tensorboard", "mlflow", "wandb" or "trackio", or "NAME=URI" (docs/callbacks.md).
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
         **changes: Recipe keys, which override `config`; network may be a module or a function (`register_network`).
 
+    Returns:
+        The run: its folder, metrics, history and, loaded on first use, model.
+
     Raises:
-        BelvedereError: An argument, the data or the weights are invalid, or training failed.
+        UsageError, DatasetError, WeightsError, TrainingError: Invalid arguments, data or weights, or a failed training.
     """
     start = None if start_from is None else read_start(start_from, offline=offline)
     chosen = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)

@@ -37,7 +37,7 @@ NUM_WHITENING_IMAGES = 512
 
 @dataclass(frozen=True)
 class FitPlan:
-    """How to fit a network."""
+    """Settings of a fit."""
 
     recipe: Recipe
     seed: int

@@ -103,7 +103,7 @@ def train_linear_probe(
     _set_head(network, probe)
     seconds = time.perf_counter() - started
     labels = _labels(train, class_names)
-    map_key = f"{key}-places-{runtime.device.key}"
+    map_key = f"{key}-positions-{runtime.device.key}"
     maps = _activation_maps(validation if validation.samples else train, class_names, embedder, map_key, runtime)
     held_out = _held_out(network, probe, train, validation, class_names, maps)
     metrics = (*_metrics(_head_logits(network, train.values), labels), *_metrics(held_out.logits, held_out.labels))

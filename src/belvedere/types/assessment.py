@@ -53,7 +53,7 @@ class ModelAssessment:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """How often two people classified one image differently."""
+    """Images that two people classified, and those that they classified differently."""
 
     num_images: int  # that two people classified
     num_different: int

@@ -182,7 +182,7 @@ class Evaluation(Result):
         """Return the confusion matrix as fractions, as scikit-learn's `confusion_matrix(normalize=...)`.
 
         Args:
-            normalize: What adds up to 1: "true", each row, so that the diagonal is the recall; "pred", each column, so
+            normalize: Sums that are 1: "true", each row, so that the diagonal is the recall; "pred", each column, so
                 that the diagonal is the precision; "all", the matrix. Rows and columns without images stay 0.
 
         Returns:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How a decoded image becomes the model's input, as far as it happens outside the graph."""
+    """Steps from a decoded image to the model's input that happen outside the graph."""
 
     height: int
     width: int
@@ -40,7 +40,7 @@ class NetworkInfo:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How a model was trained: enough to repeat it."""
+    """Training of a model: everything that is needed to repeat it."""
 
     recipe: str
     network: str

@@ -1,4 +1,4 @@
-"""What all results share: a short text, plain values for JSON, and HTML for a notebook.
+"""Base class of results: a short text, plain values for JSON, and HTML for a notebook.
 
 The HTML needs packages that come after this one, so `belvedere/__init__.py` registers their functions.
 """

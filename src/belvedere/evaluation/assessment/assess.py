@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.evaluation.assessment.estimator import Fraction, Sample, estimate_difference, estimate_fraction
+from belvedere.evaluation.assessment.estimator import Fraction, LabeledDraw, estimate_difference, estimate_fraction
 from belvedere.evaluation.assessment.outcomes import NONE, UNSURE, Outcomes, calibrate_outcomes
 from belvedere.evaluation.assessment.population import ModelPredictions, Population
 from belvedere.types.assessment import ClassAssessment, Estimate, ModelAssessment
@@ -37,7 +37,7 @@ class Estimator:
         """
         images = population.order[: len(answers)]
         self.population, self.answers = population, np.asarray(answers, np.int64)
-        self.sample = Sample(images, population.inclusion(len(answers)))
+        self.sample = LabeledDraw(images, population.inclusion(len(answers)))
         self.outcomes: Outcomes = calibrate_outcomes(population.outcomes, images, answers)
         self._is_class = self.answers >= 0
         self._known = self.outcomes.known

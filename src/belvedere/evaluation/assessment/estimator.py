@@ -25,7 +25,7 @@ SMALLEST_TOTAL = 0.2  # of the expected total, as a lower limit of its estimate
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabeledDraw:
     """The images that a person classified, n of N."""
 
     images: NDArray[np.int64]  # (n,), their indices
@@ -43,7 +43,7 @@ class Fraction:
     lost: NDArray[np.float64] | None = None  # (N,), of a difference: probability that an image counts as -1
 
 
-def estimate_fraction(sample: Sample, fraction: Fraction, *, is_rare: bool = False) -> Estimate:
+def estimate_fraction(sample: LabeledDraw, fraction: Fraction, *, is_rare: bool = False) -> Estimate:
     """Estimate a fraction with its 95% interval.
 
     Args:
@@ -67,7 +67,7 @@ def estimate_fraction(sample: Sample, fraction: Fraction, *, is_rare: bool = Fal
     return Estimate(value, low, high, num_images, math.sqrt(variance), without_replacement)
 
 
-def estimate_difference(sample: Sample, fraction: Fraction) -> Estimate:
+def estimate_difference(sample: LabeledDraw, fraction: Fraction) -> Estimate:
     """Estimate a difference of two fractions, with Student's 95% interval.
 
     The variance is at least the predicted one, since few images of a sample are predicted differently.
@@ -79,7 +79,7 @@ def estimate_difference(sample: Sample, fraction: Fraction) -> Estimate:
 
 
 def _estimate(
-    sample: Sample, fraction: Fraction, num_images: int, *, is_rare: bool = False
+    sample: LabeledDraw, fraction: Fraction, num_images: int, *, is_rare: bool = False
 ) -> tuple[float, float, int]:
     """Return the value, its variance, and its degrees of freedom; see `estimate_fraction`."""
     weights = 1 / sample.inclusion[sample.images]
@@ -96,7 +96,7 @@ def _estimate(
     return value, variance / total**2, _degrees_of_freedom(terms)
 
 
-def _variance_terms(sample: Sample, residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+def _variance_terms(sample: LabeledDraw, residuals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the terms, (n,), of the variance of the sum of weighted residuals, (n,)."""
     missing = 1 - sample.inclusion[sample.images]
     n = len(residuals)
@@ -113,7 +113,7 @@ def _degrees_of_freedom(terms: NDArray[np.float64]) -> int:
     return limit if spread <= 0 else min(limit, PRIOR_IMAGES + round(2 * squared / spread))
 
 
-def _predicted_variance(sample: Sample, fraction: Fraction, value: float) -> float:
+def _predicted_variance(sample: LabeledDraw, fraction: Fraction, value: float) -> float:
     """Return the same variance by the expected values of all images."""
     lost = np.zeros(1) if fraction.lost is None else fraction.lost
     gained = fraction.expected + lost  # of a difference, `expected` is the probability of 1 minus that of -1

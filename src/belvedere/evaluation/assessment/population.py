@@ -21,7 +21,7 @@ SMOOTHING = 0.02  # of the probabilities that choose images: nothing is certain 
 
 @dataclass(frozen=True)
 class ModelPredictions:
-    """What one model predicts for N images, with the indices of C classes."""
+    """Predictions of one model for N images, with the indices of C classes."""
 
     model: ModelId
     probabilities: NDArray[np.float64]  # (N, C)

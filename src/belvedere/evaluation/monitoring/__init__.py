@@ -1,1 +1,1 @@
-"""What changed between the test images of a run and new images."""
+"""Comparison of new images with the test images of a run."""

@@ -39,7 +39,7 @@ def expect_accuracy(is_correct: NDArray[np.bool_], confidence: Floats, new_confi
 def _thresholded(is_correct: NDArray[np.bool_], confidence: Floats, ordered: Floats) -> float:
     """Return the fraction of ascending values, (M,), above the confidence that the correct fraction exceeds.
 
-    Of values equal to it, such as 1.0, the same part counts as among the test images.
+    The same part of the values equal to it, such as 1.0, counts as among the test images.
     """
     threshold = np.quantile(confidence, 1 - is_correct.mean())
     part = (is_correct.mean() - (confidence > threshold).mean()) / max((confidence == threshold).mean(), 1e-12)

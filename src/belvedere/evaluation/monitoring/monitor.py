@@ -59,6 +59,9 @@ def monitor(
         threads: See `load_model`; for the path of a model.
         progress: Progress display. Default: on a terminal and in a notebook; False: none.
 
+    Returns:
+        Tests, class frequencies and expected accuracy, and the images to look at and to label.
+
     Raises:
         UsageError: `run` is not a results folder, or there are no images or records to compare.
         InvalidModelError: The run has no model.
@@ -123,7 +126,7 @@ def compare_with_run(
         reference: The same, and embeddings.
         new: New images.
         model: Model that predicted both.
-        source: Where the new images are, for the report.
+        source: Folder of the new images, for the report.
         seed: Seed of the permutations.
     """
     metrics, accept_rate = read_metrics(stored.folder), model.accept_rate

@@ -1,6 +1,6 @@
 """Records of served predictions: JSON Lines without images and file names, written by `serve`, read by `monitor`.
 
-A record that was cut off when its process was killed, or is damaged otherwise, is skipped and counted.
+A record is skipped and counted if it is incomplete, since its process was killed, or damaged otherwise.
 """
 
 import base64

@@ -80,7 +80,7 @@ class ChosenImage:
 
 @dataclass(frozen=True, repr=False)
 class DriftReport(Result):
-    """What changed between the test images of a run and new images."""
+    """Differences between the test images of a run and new images."""
 
     run: str  # folder
     source: str  # folder of images, or of records of `serve`

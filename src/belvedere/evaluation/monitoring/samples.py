@@ -1,4 +1,4 @@
-"""What is compared: predictions and embeddings of the test images of a run, and of new images."""
+"""Compared samples: predictions and embeddings of the test images of a run, and of new images."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from belvedere.data.sampling import evenly_spaced
 from belvedere.errors import UsageError
 from belvedere.evaluation.comparison import find_file
-from belvedere.evaluation.monitoring.embedded import predict_and_embed
 from belvedere.evaluation.monitoring.records import DECIMALS, Record, read_records
 from belvedere.evaluation.monitoring.two_sample import MAX_EMBEDDINGS
 from belvedere.evaluation.run_folder import PREDICTIONS, StoredPredictions
+from belvedere.images.decode import DecodedImage
 from belvedere.images.inputs import Source
 from belvedere.images.listing import SkippedFiles, iter_images
 from belvedere.inference.batch import log_skipped, require_nonempty
 from belvedere.inference.model import Model
+from belvedere.inference.postprocess import ModelOutputs
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.terminal import count
 from belvedere.types.data import DataWarning
@@ -63,7 +64,7 @@ def sample_reference(stored: StoredPredictions, model: Model, progress: Progress
     files = [path for each in chosen if (path := find_file(stored.folder, each.image)).is_file()]
     needed = max(MIN_EMBEDDINGS, MIN_PRESENT * len(chosen))  # a few that remain may differ from those that are gone
     if len(files) >= needed:
-        _, embeddings = predict_and_embed(model, files, "Embedding test images", progress)
+        _, embeddings = _predict_and_embed(model, files, "Embedding test images", progress)
         if len(embeddings) >= needed:
             return _collect(readable, embeddings)
     message = (
@@ -82,7 +83,7 @@ def sample_images(sources: Sequence[Source], model: Model, progress: Progress) -
     skipped = SkippedFiles()
     images = list(require_nonempty(iter_images(sources, skipped), sources, skipped))
     log_skipped(skipped, progress)
-    predictions, embeddings = predict_and_embed(model, images, "Predicting", progress)
+    predictions, embeddings = _predict_and_embed(model, images, "Predicting", progress)
     readable = [each for each in predictions if each.error is None]
     failed = tuple(f"{each.image}: {each.error}" for each in predictions if each.error is not None)
     if not readable:
@@ -139,6 +140,24 @@ def _explain_none(kinds: Mapping[str, int], model: Model) -> str:
 
 def _same_length(records: list[Record]) -> list[Record]:
     return [each for each in records if len(each.embedding) == len(records[0].embedding)]
+
+
+def _predict_and_embed(
+    model: Model, images: Sequence[Source], title: str, progress: Progress
+) -> tuple[list[Prediction], NDArray[np.float32]]:
+    """Return a prediction of each image, and the embeddings of those that can be read, (N, D), from one run."""
+    embeddings: dict[Source, NDArray[np.float32]] = {}
+    predictions: list[Prediction] = []
+
+    def keep(sources: Sequence[Source], _: Sequence[DecodedImage], outputs: ModelOutputs) -> None:
+        embeddings.update(zip(sources, outputs.embedding, strict=True))
+
+    with progress.task(title, len(images)) as task:
+        for prediction in model.predict_sources(images, observer=keep):
+            predictions.append(prediction)
+            task.advance(1)
+    rows = [embeddings[image] for image, each in zip(images, predictions, strict=True) if each.error is None]
+    return predictions, np.array(rows, np.float32).reshape(len(rows), model.embedding_dim)
 
 
 def _collect(

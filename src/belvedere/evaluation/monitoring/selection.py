@@ -1,10 +1,11 @@
-"""Which images to look at: those least like the training images, and those to label first."""
+"""Selection of images: those least like the training images, and those to label first."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.evaluation.monitoring.result import ChosenImage
 from belvedere.evaluation.monitoring.samples import Sampled
+from belvedere.inference.uncertainty.knn import unit_vectors
 
 NUM_TO_LABEL = 30
 NUM_UNUSUAL = 24
@@ -33,8 +34,7 @@ def choose_to_label(new: Sampled, number: int = NUM_TO_LABEL) -> tuple[ChosenIma
     unusual = np.zeros(len(new)) if new.none_of_these_score is None else _ranks(new.none_of_these_score)
     priority = np.maximum(uncertain, unusual)
     candidates = np.argsort(-priority, kind="stable")[: number * CANDIDATES_PER_IMAGE]
-    embeddings = new.embeddings[candidates].astype(np.float64)
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    unit = unit_vectors(new.embeddings[candidates].astype(np.float64))
     chosen, distance = [0], 1 - unit @ unit[0]
     while len(chosen) < min(number, len(candidates)):
         weighted = np.maximum(distance, 0) * priority[candidates]

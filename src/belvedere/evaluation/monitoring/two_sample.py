@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.inference.uncertainty.knn import unit_vectors
+
 PERMUTATIONS = 999
 MAX_EMBEDDINGS = 500  # of each sample: time and memory grow with the square
 CHUNK = 100  # permutations at a time
@@ -89,8 +91,8 @@ def compare_embeddings(reference: Embeddings, new: Embeddings, rng: np.random.Ge
     """Return the p-value that two samples of embeddings have the same distribution.
 
     Permutation test with the maximum mean discrepancy (Gretton et al. 2012, https://jmlr.org/papers/v13/gretton12a)
-    between unit vectors, with a Gaussian kernel as wide as their median distance. Of larger samples, `MAX_EMBEDDINGS`
-    are drawn.
+    between unit vectors, with a Gaussian kernel as wide as their median distance. `MAX_EMBEDDINGS` are drawn from
+    larger samples.
 
     Args:
         reference: (N, D).
@@ -111,7 +113,7 @@ def compare_embeddings(reference: Embeddings, new: Embeddings, rng: np.random.Ge
 
 def gaussian_kernel(embeddings: Floats) -> Floats:
     """Return the kernel of embeddings, (N, D), as (N, N)."""
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    unit = unit_vectors(embeddings)
     squared = np.maximum(2 - 2 * unit @ unit.T, 0)
     median = float(np.median(squared[np.triu_indices(len(unit), 1)])) or 1.0
     return np.asarray(np.exp(-squared / (2 * median)))

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from belvedere.errors import InvalidImageError
 from belvedere.evaluation.report.pages import DASH, TEMPLATES, EmbeddedImage, embed_image, percent, points, write_page
-from belvedere.images.encode import thumbnail
+from belvedere.images.encode import thumbnail_or_none
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.serialization import write_json
 from belvedere.runtime.terminal import count
@@ -153,10 +152,7 @@ def _sections(assessment: Assessment) -> list[tuple[str, str, list[ReviewedImage
 
 
 def _embed(image: ReviewedImage, status: str) -> EmbeddedImage:
-    try:
-        pixels = thumbnail(image.path, IMAGE_SIZE)
-    except InvalidImageError:
-        pixels = None
+    pixels = thumbnail_or_none(image.path, IMAGE_SIZE)
     label = "" if image.label is None else f"labeled {image.label}\n"
     predicted = f"predicted {image.predicted_label} {percent(image.confidence)}"
     return embed_image(pixels, f"{image.answer}\n{label}{predicted}\n{Path(image.image).name}", status)

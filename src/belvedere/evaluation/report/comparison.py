@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from belvedere.errors import InvalidImageError
 from belvedere.evaluation.comparison import Comparison, Pair, find_file
 from belvedere.evaluation.report.pages import TEMPLATES, EmbeddedImage, embed_image, percent, points, write_page
 from belvedere.evaluation.significance import CONFIDENCE, PairedComparison
-from belvedere.images.encode import thumbnail
+from belvedere.images.encode import thumbnail_or_none
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.serialization import write_json
 from belvedere.types.data import NONE_OF_THESE
@@ -85,10 +84,7 @@ def table_rows(comparison: Comparison) -> Sequence[tuple[str, str, str, str, str
 
 def _embed(pair: Pair, run: Path, status: str) -> EmbeddedImage:
     path = find_file(run, pair.after.image)
-    try:
-        pixels = thumbnail(path, IMAGE_SIZE)
-    except InvalidImageError:
-        pixels = None
+    pixels = thumbnail_or_none(path, IMAGE_SIZE)
     predictions = f"{_describe(pair.before)} → {_describe(pair.after)} {percent(pair.after.confidence or 0.0)}"
     return embed_image(pixels, f"labeled {pair.label}\n{predictions}\n{Path(pair.image).name}", status, path=str(path))
 

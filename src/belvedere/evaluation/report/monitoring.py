@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from belvedere.errors import InvalidImageError
 from belvedere.evaluation.monitoring.result import SIGNIFICANCE, ChosenImage, DriftReport
 from belvedere.evaluation.report.monitoring_text import (
     CAVEAT,
@@ -18,7 +17,7 @@ from belvedere.evaluation.report.monitoring_text import (
 )
 from belvedere.evaluation.report.pages import TEMPLATES, EmbeddedImage, embed_image, inline_svg, percent, write_page
 from belvedere.evaluation.report.plots import draw_periods, figure_bytes
-from belvedere.images.encode import thumbnail
+from belvedere.images.encode import thumbnail_or_none
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.serialization import write_csv, write_json
 
@@ -76,11 +75,8 @@ def _write_to_label(folder: Path, images: Sequence[ChosenImage]) -> None:
 
 
 def _embed(each: ChosenImage) -> EmbeddedImage:
-    try:
-        pixels = thumbnail(each.image, IMAGE_SIZE)
-    except InvalidImageError:
-        pixels = None
-    score = "" if each.none_of_these_score is None else f"\nnone of these: {each.none_of_these_score:.3f}"
+    pixels = thumbnail_or_none(each.image, IMAGE_SIZE)
+    score = "" if each.none_of_these_score is None else f"\nnone of these: {percent(each.none_of_these_score)}"
     return embed_image(
         pixels, f"{each.predicted_label} {percent(each.confidence)}{score}\n{Path(each.image).name}", path=each.image
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from belvedere.data.dataset import Dataset
 from belvedere.data.sampling import choose_samples
-from belvedere.errors import InvalidImageError
 from belvedere.evaluation.calibrate import Calibration
 from belvedere.evaluation.comparison import Comparison, Pair, find_file
 from belvedere.evaluation.metrics import most_confident_errors
@@ -26,7 +25,7 @@ from belvedere.evaluation.report.text import (
     describe_prediction,
     describe_uncertainty,
 )
-from belvedere.images.encode import thumbnail, to_data_uri
+from belvedere.images.encode import thumbnail_or_none, to_data_uri
 from belvedere.runtime import notebook
 from belvedere.runtime.notebook import Figure
 from belvedere.runtime.terminal import count
@@ -147,10 +146,8 @@ def calibration_html(calibration: Calibration) -> str:
 
 def load_figure(path: Path | str, lines: Sequence[str]) -> Figure:
     """Return the thumbnail of an image file with a caption; without an image if it cannot be read."""
-    try:
-        return Figure(to_data_uri(thumbnail(path, THUMBNAIL_SIZE), JPEG_QUALITY), tuple(lines))
-    except InvalidImageError:
-        return Figure("", tuple(lines))
+    pixels = thumbnail_or_none(path, THUMBNAIL_SIZE)
+    return Figure("" if pixels is None else to_data_uri(pixels, JPEG_QUALITY), tuple(lines))
 
 
 def short_name(image: str) -> str:

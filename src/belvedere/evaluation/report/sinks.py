@@ -5,8 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from belvedere.errors import InvalidImageError, UsageError
-from belvedere.images.decode import RGB
-from belvedere.images.encode import thumbnail
+from belvedere.images.encode import thumbnail_or_none
 from belvedere.inference.model import Model
 from belvedere.inference.writers.detect import CONTACT_SHEET_TITLE, is_contact_sheet
 from belvedere.runtime.dependencies import require
@@ -47,7 +46,10 @@ class ContactSheet:
         from belvedere.evaluation.report.image_grid import draw_sheet  # matplotlib loads longer than a model predicts
         from belvedere.evaluation.report.plots import figure_bytes
 
-        entries = [(_sheet_pixels(prediction), prediction) for prediction in self._shown]
+        entries = [
+            (None if each.error is not None else thumbnail_or_none(each.image, SHEET_IMAGE_SIZE), each)
+            for each in self._shown
+        ]
         drawn = draw_sheet(entries, model.class_names, str(model.identity))
         write_bytes(self.path, figure_bytes(drawn, "png", title=CONTACT_SHEET_TITLE), self._file.check)
         if self._num_images > len(self._shown):
@@ -107,12 +109,3 @@ class Heatmaps:
             stem = Path(prediction.image).stem[:MAX_STEM_LENGTH]
             with suppress(InvalidImageError):  # the file may have gone since
                 self._draw(Path(f"{self._num_images:05}-{stem}.png"), prediction)
-
-
-def _sheet_pixels(prediction: Prediction) -> RGB | None:
-    if prediction.error is not None:
-        return None
-    try:
-        return thumbnail(prediction.image, SHEET_IMAGE_SIZE)
-    except InvalidImageError:
-        return None  # the file may have gone since

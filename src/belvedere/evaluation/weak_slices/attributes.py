@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from belvedere.errors import InvalidImageError
 from belvedere.images.decode import RGB, DecodedImage
-from belvedere.images.header import read_facts
 from belvedere.images.gray import to_gray
+from belvedere.images.header import read_facts
 from belvedere.images.inputs import Source, read_inputs
 from belvedere.inference.postprocess import ModelOutputs
 from belvedere.types.data import Sample

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.kmeans import kmeans
+from belvedere.data.principal_components import principal_components
 from belvedere.evaluation.weak_slices.attributes import ImageAttributes
+from belvedere.inference.uncertainty.knn import unit_vectors
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -127,13 +129,6 @@ def cluster_family(embeddings: NDArray[np.float32], seed: int = 0) -> Family:
     """Return the clusters of embeddings, (N, D), by k-means on their principal components."""
     least, _ = size_limits(len(embeddings))
     clusters = max(1, min(NUM_CLUSTERS, len(embeddings) // (2 * least)))
-    assigned = kmeans(_principal_components(embeddings), clusters, CLUSTER_ITERATIONS, np.random.default_rng(seed))
+    components = principal_components(unit_vectors(embeddings.astype(np.float64)), CLUSTER_DIM)
+    assigned = kmeans(components, clusters, CLUSTER_ITERATIONS, np.random.default_rng(seed))
     return _categories(CLUSTER, [str(number) for number in assigned])
-
-
-def _principal_components(embeddings: NDArray[np.float32]) -> Floats:
-    centered = embeddings.astype(np.float64)
-    centered /= np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-9)
-    centered -= centered.mean(0)
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    return np.asarray(centered @ vectors[:, -CLUSTER_DIM:])

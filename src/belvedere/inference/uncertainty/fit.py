@@ -18,7 +18,8 @@ def fit_uncertainty(logits: Floats, labels: NDArray[np.int64], ood_scores: Float
         ood_scores: (M,), out-of-distribution scores of such images; None if the model has none.
 
     Returns:
-        Temperature, conformal threshold and quantiles of the scores. What too few images cannot fit has its default.
+        Temperature, conformal threshold and quantiles of the scores. Values that too few images cannot
+        fit have their defaults.
     """
     temperature = fit_temperature(logits, labels)
     return Uncertainty(

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query
 from fastapi.responses import HTMLResponse
-from pydantic import Field
 
 from belvedere.errors import UsageError
 from belvedere.evaluation.assessment.outcomes import NONE, UNSURE
@@ -14,7 +13,17 @@ from belvedere.evaluation.report.assessment import describe_change, describe_int
 from belvedere.reviewing.assessing.session import MIN_ANSWERS, Answer, AssessmentSession
 from belvedere.reviewing.auth import RequestGuard
 from belvedere.reviewing.images import Gallery
-from belvedere.reviewing.page_app import Id, Name, PageRequest, Render, Tab, add_images, create_page_app, open_renderer
+from belvedere.reviewing.page_app import (
+    Id,
+    Name,
+    PageRequest,
+    Render,
+    Tab,
+    UndoRequest,
+    add_images,
+    create_page_app,
+    open_renderer,
+)
 from belvedere.reviewing.views import class_keys
 
 COMMAND_KEYS = "qu"  # unsure, undo; none of these has 0
@@ -29,12 +38,6 @@ class AnswerRequest(PageRequest):
     image: Id
     answer: Literal["class", "none", "unsure"]
     class_name: Name | None = None  # of the answer "class"
-
-
-class UndoRequest(PageRequest):
-    """The undoing of an answer."""
-
-    decision: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{8,64}$")]
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def _add_changes(app: FastAPI, context: AssessmentContext) -> None:
 
     @app.post("/undo")
     def undo(request: UndoRequest) -> dict[str, object]:
-        row = session.undo(request.id, request.annotator.strip() or context.annotator, request.decision)
+        row = session.undo(request.id, request.annotator.strip() or context.annotator, request.step)
         image = None if row is None else session.data.hashes[row]
         name = "" if row is None else f" {Path(session.data.samples[row].name).name}"
         return {"recorded": True, "message": f"Undone:{name}.", "image": image}

@@ -140,7 +140,7 @@ def nearest_rows(embeddings: NDArray[np.float32], vector: NDArray[np.float32]) -
 
 
 def _encode_points(images: ImageMap, selected: list[int]) -> bytes:
-    """Return places and columns as JSON, with arrays in Base64, little-endian."""
+    """Return positions and columns as JSON, with arrays in Base64, little-endian."""
     columns = []
     for name, values in images.columns.items():
         kinds, codes, counts = np.unique(values, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Embeddings to two dimensions, by t-SNE; the places of a set of images are computed once and cached."""
+"""Embeddings to two dimensions, by t-SNE; the positions of a set of images are computed once and cached."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.array_cache import ArrayCache, NewRow
+from belvedere.data.principal_components import principal_components
 from belvedere.inference.embeddings import KIND
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.runtime.dependencies import require
@@ -17,15 +18,15 @@ NUM_COMPONENTS = 50  # principal components that t-SNE receives
 MIN_IMAGES = 20  # with fewer, the first two principal components are the map
 PERPLEXITY = 30.0
 MIN_PARALLEL = 10_000  # images, from which several threads are used
-VERSION = 1  # increased when the places change
+VERSION = 1  # increased when the positions change
 
 Floats = NDArray[np.float32]
 
 
 def project(embeddings: Floats, hashes: Sequence[str], progress: Progress) -> Floats:
-    """Return places, (N, 2) from -1 to 1, of N embeddings, (N, D) of length 1.
+    """Return positions, (N, 2) from -1 to 1, of N embeddings, (N, D) of length 1.
 
-    Identical files share a place.
+    Identical files share a position.
 
     Args:
         embeddings: The embeddings.
@@ -44,25 +45,19 @@ def project(embeddings: Floats, hashes: Sequence[str], progress: Progress) -> Fl
     cache = ArrayCache(KIND, f"map-{VERSION}-{digest[:16]}", (2,), np.float32)
     with progress.task("Placing", len(keys)) as task:
         if cache.find_missing(dict.fromkeys(keys)):
-            places = _place(values)
-            cache.add([NewRow(key, row) for key, row in zip(keys, places, strict=True)])
+            positions = _positions(values)
+            cache.add([NewRow(key, row) for key, row in zip(keys, positions, strict=True)])
         task.advance(len(keys))
     rows = cache.rows(hashes)
     return np.asarray(rows[np.arange(len(rows))], np.float32)
 
 
-def _place(values: Floats) -> Floats:
-    components = _principal_components(values)
-    places = components[:, :2] if len(values) < MIN_IMAGES else _t_sne(components)
-    places = places - (places.max(0) + places.min(0)) / 2
-    return np.ascontiguousarray(places / max(float(np.abs(places).max()), 1e-9), np.float32)
-
-
-def _principal_components(values: Floats) -> NDArray[np.float64]:
-    centered = values.astype(np.float64) - values.mean(0, dtype=np.float64)
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    found = centered @ vectors[:, ::-1][:, :NUM_COMPONENTS]
-    return np.pad(found, ((0, 0), (0, max(0, 2 - found.shape[1]))))
+def _positions(values: Floats) -> Floats:
+    components = principal_components(values, NUM_COMPONENTS)
+    components = np.pad(components, ((0, 0), (0, max(0, 2 - components.shape[1]))))
+    positions = components[:, :2] if len(values) < MIN_IMAGES else _t_sne(components)
+    positions = positions - (positions.max(0) + positions.min(0)) / 2
+    return np.ascontiguousarray(positions / max(float(np.abs(positions).max()), 1e-9), np.float32)
 
 
 def _t_sne(components: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import UsageError
 from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
 from belvedere.inference.embeddings import Embedder, Embeddings, read_embeddings
+from belvedere.inference.uncertainty.knn import unit_vectors
 from belvedere.reviewing.exploring.audits import AuditIssues, is_audit, read_audit_issues
 from belvedere.reviewing.exploring.projection import project
 from belvedere.reviewing.items import ImageFinder
@@ -27,7 +28,7 @@ MIN_IMAGES = 3  # of a map
 
 @dataclass(frozen=True)
 class ImageMap:
-    """N images with places."""
+    """N images with positions."""
 
     title: str
     samples: tuple[Sample, ...]  # N
@@ -45,7 +46,7 @@ def is_run(source: Path) -> bool:
 
 
 def read_map(source: Path, data: Dataset | Path | str | None, embedder: Embedder, progress: Progress) -> ImageMap:
-    """Read the images of a dataset, or of a run or audit and its dataset, embed and place them.
+    """Read the images of a dataset, or of a run or audit and its dataset, embed and project them.
 
     Raises:
         UsageError: There are too few images that can be read, or the dataset of an audit is not found.
@@ -105,7 +106,7 @@ def _to_map(
     progress: Progress,
 ) -> ImageMap:
     known = [predictions.get(sample.path.absolute()) for sample in embeddings.samples]
-    values = embeddings.values / np.maximum(np.linalg.norm(embeddings.values, axis=1, keepdims=True), 1e-9)
+    values = unit_vectors(embeddings.values)
     contents = HashedSamples(embeddings.samples, embeddings.hashes)
     return ImageMap(
         title=str(source),

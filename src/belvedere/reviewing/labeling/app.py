@@ -28,6 +28,7 @@ from belvedere.reviewing.page_app import (
     PageRequest,
     Render,
     Tab,
+    UndoRequest,
     add_images,
     create_page_app,
     open_renderer,
@@ -56,12 +57,6 @@ class SkipRequest(PageRequest):
     """Images to skip; none returns all skipped ones."""
 
     rows: list[Row] = Field(default_factory=list, max_length=MAX_LABELED)
-
-
-class UndoRequest(PageRequest):
-    """The undoing of a step."""
-
-    step: Annotated[str, Field(pattern=r"^[0-9A-Za-z_]{8,64}$")]
 
 
 def create_app(context: LabelContext, guard: RequestGuard) -> FastAPI:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.splits import stratified_group_folds
 from belvedere.evaluation.intervals import wilson_interval
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, softmax
 from belvedere.reviewing.labeling.probe import Features, Floats, Labels, Probe, Rows, fit_probe
@@ -51,7 +52,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class OutOfFoldLogits:
     """Labeled images, predicted by probes that were not fitted to them."""
 
     rows: Rows  # (n,)
@@ -64,9 +65,9 @@ class HeldOut:
         return {int(each): float(is_correct[self.labels == each].mean()) for each in np.unique(self.labels)}
 
 
-def predict_held_out(
+def cross_val_predict(
     features: Features, labels: Labels, num_classes: int, before_fit: Callable[[], object] = lambda: None
-) -> HeldOut | None:
+) -> OutOfFoldLogits | None:
     """Cross-validate probes on the labeled images.
 
     Args:
@@ -82,7 +83,7 @@ def predict_held_out(
     own = labels[rows]
     if len(rows) <= NUM_FOLDS or len(np.unique(own)) < 2:
         return None
-    folds = _folds(own, NUM_FOLDS, np.random.default_rng(0))
+    folds = stratified_group_folds(own, range(len(own)), 0, NUM_FOLDS)
     logits = np.empty((len(rows), num_classes), np.float32)
     for fold in np.unique(folds):
         before_fit()
@@ -90,17 +91,17 @@ def predict_held_out(
         logits[folds == fold] = fit_probe(features, rows[others], own[others], num_classes).logits(
             features.values[part]
         )
-    return HeldOut(rows, logits, own)
+    return OutOfFoldLogits(rows, logits, own)
 
 
 def estimate_accuracy(
-    features: Features, held_out: HeldOut, sample: Rows, probe: Probe, no_class: Rows | Sequence[int] = ()
+    features: Features, out_of_fold: OutOfFoldLogits, sample: Rows, probe: Probe, no_class: Rows | Sequence[int] = ()
 ) -> Accuracy | None:
     """Estimate the accuracy of a probe on all images of the pool.
 
     Args:
         features: Of the N images.
-        held_out: Predictions for the labeled ones.
+        out_of_fold: Predictions for the labeled ones.
         sample: Labeled images that are a random sample of the pool.
         probe: Fitted to all labels.
         no_class: Images labeled as of no class.
@@ -108,17 +109,17 @@ def estimate_accuracy(
     Returns:
         The estimate; None for too few random images.
     """
-    chosen = np.isin(held_out.rows, sample)
+    chosen = np.isin(out_of_fold.rows, sample)
     if chosen.sum() < MIN_SAMPLE:
         return None
-    is_correct = (held_out.logits.argmax(1) == held_out.labels).astype(float)
+    is_correct = (out_of_fold.logits.argmax(1) == out_of_fold.labels).astype(float)
     if chosen.sum() < len(sample):  # the pool has images of no class, and it is not known which: confidence misleads
         return _plain(is_correct[chosen])
-    temperature = np.float32(fit_temperature(held_out.logits, held_out.labels))
+    temperature = np.float32(fit_temperature(out_of_fold.logits, out_of_fold.labels))
     confidence = softmax(probe.logits(features.values) / temperature).max(1)
-    confidence[held_out.rows] = softmax(held_out.logits / temperature).max(1)
+    confidence[out_of_fold.rows] = softmax(out_of_fold.logits / temperature).max(1)
     mean = float(np.delete(confidence, no_class).mean())
-    return _prediction_powered(is_correct[chosen], confidence[held_out.rows[chosen]], mean)
+    return _prediction_powered(is_correct[chosen], confidence[out_of_fold.rows[chosen]], mean)
 
 
 def forecast(
@@ -142,7 +143,7 @@ def forecast(
     random = np.random.default_rng(seed)
     errors = np.zeros(len(FRACTIONS))
     for _ in range(REPEATS):
-        folds = _folds(labels[rows], CURVE_FOLDS, random)
+        folds = stratified_group_folds(labels[rows], range(len(rows)), random, CURVE_FOLDS)
         shuffled = random.permutation(len(rows))
         for fold in range(CURVE_FOLDS):
             others, own = shuffled[folds[shuffled] != fold], rows[folds == fold]
@@ -156,17 +157,6 @@ def forecast(
     exponent = min(max(exponent, 0.0), MAX_EXPONENT)
     error = 1 - accuracy.value
     return Forecast(MORE_LABELS, error * (1 - (1 + MORE_LABELS / len(rows)) ** -exponent))
-
-
-def _folds(labels: Labels, num_folds: int, random: np.random.Generator) -> NDArray[np.intp]:
-    """Return the fold of each image, (n,); each class is spread over all folds."""
-    folds = np.empty(len(labels), np.intp)
-    start = 0
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        folds[members] = (start + np.arange(len(members))) % num_folds
-        start += len(members)
-    return folds
 
 
 def _plain(is_correct: NDArray[np.float64]) -> Accuracy:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from belvedere.data.kmeans import nearest_direction, spherical_kmeans
-from belvedere.inference.uncertainty.knn import unit_vectors
+from belvedere.inference.uncertainty.knn import knn_cosine, unit_vectors
 from belvedere.reviewing.labeling.probe import Features, Floats, Labels, Rows
 
 TYPICAL, UNCERTAIN, RARE, RANDOM = "typical", "uncertain", "rare", "random"  # reasons
@@ -167,8 +167,7 @@ def _uncertainty(probabilities: Floats) -> Floats:
 
 def _density(directions: Floats, references: Floats) -> Floats:
     """Return the mean cosine, (N,), of each image to its nearest references, from 0 to 1."""
-    k = min(NUM_NEIGHBORS, len(references))
-    nearest = [np.partition(part @ references.T, -k, axis=1)[:, -k:].mean(1) for part in _chunks(directions)]
+    nearest = [knn_cosine(part, references, NUM_NEIGHBORS) for part in _chunks(directions)]
     density: Floats = np.clip(np.concatenate(nearest), 0, 1)
     return density
 

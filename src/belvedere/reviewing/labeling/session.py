@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from belvedere.reviewing.labeling.estimate import (
     Accuracy,
     Forecast,
+    cross_val_predict,
     estimate_accuracy,
     forecast,
-    predict_held_out,
 )
 from belvedere.reviewing.labeling.labels import LabelStore, Step
 from belvedere.reviewing.labeling.order import (
@@ -261,17 +261,17 @@ class LabelingSession:
                 self.curve, self.forecast, self.recalls = [], None, {}
             return
         features, labels, num_classes = self.pool.features, fit.labels, len(fit.class_names)
-        held_out = predict_held_out(features, labels, num_classes, self._let_pages_respond)
+        out_of_fold = cross_val_predict(features, labels, num_classes, self._let_pages_respond)
         accuracy, expected = None, None
-        if held_out is not None:
+        if out_of_fold is not None:
             sample = find_random_sample(labels, self.order.random_order, fit.skipped)
             no_class = np.flatnonzero(labels == NO_CLASS)
-            accuracy = estimate_accuracy(features, held_out, sample, fit.probe, no_class)
+            accuracy = estimate_accuracy(features, out_of_fold, sample, fit.probe, no_class)
         if accuracy is not None:
             expected = forecast(features, labels, accuracy, num_classes, fit.version, self._let_pages_respond)
         num_labels = int((labels >= 0).sum())
         with self.lock:
-            recalls = {} if held_out is None else held_out.recalls()
+            recalls = {} if out_of_fold is None else out_of_fold.recalls()
             self.recalls = {fit.class_names[label]: recall for label, recall in recalls.items()}
             self.forecast = expected
             self.curve = [each for each in self.curve if each.num_labels < num_labels]

@@ -1,5 +1,5 @@
 // What the pages for labels and corrections share: steps that this tab may undo, tags, new classes, buttons and keys.
-// Each page is a script beside this one. It defines `show`, and what a class, tags, a new class and an undo send and show.
+// Each page is a script beside this one. It defines `show`, what a class, tags and a new class send, and what an undo shows.
 "use strict";
 
 const WAITING = "No connection to the server. Trying again.";
@@ -29,7 +29,7 @@ function undo(id) {
     }
     done = done.filter((each) => each !== step); // also on an error, which would recur
     saveDone();
-    const response = await sendUndo(step);
+    const response = await send("/undo", { step });
     await showUndone(response);
     showStatus(response.message);
   });

@@ -32,14 +32,14 @@ function record(answer, className = null) {
 
 function undo(id) {
   return runExclusively(async () => {
-    const decision = id || done.at(-1);
-    if (!decision) {
+    const step = id || done.at(-1);
+    if (!step) {
       showStatus("This page has nothing to undo. Use the buttons below.");
       return;
     }
-    done = done.filter((each) => each !== decision); // also on an error, which would recur
+    done = done.filter((each) => each !== step); // also on an error, which would recur
     saveDone();
-    const response = await send("/undo", { decision });
+    const response = await send("/undo", { step });
     showStatus(response.message);
     await show(response.image || "next");
   });

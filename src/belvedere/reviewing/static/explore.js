@@ -26,15 +26,7 @@ function decode(text, type) {
 }
 
 async function fetchJson(url, options = {}) {
-  const response = await fetch(url, options);
-  const content = await response.json();
-  if (!response.ok) throw new Error(content.error?.message ?? `Server error ${response.status}.`);
-  return content;
-}
-
-function say(text, isError = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("error", isError);
+  return JSON.parse(await request(url, options));
 }
 
 // Runs a step, and shows its error on the page.
@@ -42,7 +34,7 @@ async function attempt(step) {
   try {
     await step();
   } catch (error) {
-    say(error.message, true);
+    showStatus(error.message, true);
   }
 }
 
@@ -58,10 +50,10 @@ async function start() {
     scatter = new Scatter($("points"), map, points.positions);
     window.scatter = scatter;
   } catch (error) {
-    say(error.message, true);
+    showStatus(error.message, true);
   }
   recolor();
-  if (scatter) say("");
+  if (scatter) showStatus("");
   if (points.selected.length) select(points.selected, "Selected");
   document.documentElement.dataset.ready = "true";
   await loadPairs();
@@ -84,7 +76,7 @@ function valueColors(column) {
   const order = column.values.map((_, code) => code).sort((a, b) => column.counts[b] - column.counts[a]);
   const known = order.filter((code) => !UNKNOWN.includes(column.values[code]));
   const colors = column.values.map(() => OTHER);
-  known.slice(0, PALETTE.length).forEach((code, place) => { colors[code] = PALETTE[place]; });
+  known.slice(0, PALETTE.length).forEach((code, index) => { colors[code] = PALETTE[index]; });
   return { order, colors };
 }
 
@@ -124,7 +116,7 @@ function colorByConfidence(bytes) {
     const isWithin = (row) => points.confidence[row] >= low && points.confidence[row] < high;
     const [red, green, blue] = confidenceColor((low + Math.min(high, 1)) / 2);
     const rows = () => rowsWith(isWithin).sort((a, b) => points.confidence[a] - points.confidence[b]);
-    return { text: `confidence ${low} to ${Math.min(high, 1)}`, color: `rgb(${red}, ${green}, ${blue})`, number: rows().length, rows };
+    return { text: `confidence ${100 * low}% to ${100 * Math.min(high, 1)}%`, color: `rgb(${red}, ${green}, ${blue})`, number: rows().length, rows };
   }));
 }
 
@@ -158,16 +150,16 @@ function select(rows, title) {
   $("command").hidden = true;
   $("hint").hidden = rows.length > 0;
   $("grid").replaceChildren(...rows.slice(0, GRID_IMAGES).map(makeTile));
-  say(rows.length ? `${title}: ${number} selected.` : "");
+  showStatus(rows.length ? `${title}: ${number} selected.` : "");
 }
 
-function makeTile(row, place) {
+function makeTile(row, index) {
   const [item, button, image] = ["li", "button", "img"].map((tag) => document.createElement(tag));
   image.loading = "lazy";
   image.alt = `Enlarge: ${describe(row)}`;
   image.src = imageUrl(row, "small");
   button.append(image);
-  button.addEventListener("click", () => enlarge(place));
+  button.addEventListener("click", () => enlarge(index));
   item.append(button);
   return item;
 }
@@ -179,12 +171,12 @@ function imageUrl(row, size) {
 function describe(row) {
   const values = points.columns.filter((column) => column.values[column.codes[row]] !== "none").map((column) => `${column.name} ${column.values[column.codes[row]]}`);
   const confidence = points.confidence?.[row];
-  if (confidence >= 0) values.push(`confidence ${confidence.toFixed(3)}`);
+  if (confidence >= 0) values.push(`confidence ${(100 * confidence).toFixed(1)}%`);
   return values.join(", ");
 }
 
-function enlarge(place) {
-  shown = (place + selection.length) % selection.length;
+function enlarge(index) {
+  shown = (index + selection.length) % selection.length;
   const row = selection[shown];
   $("large").src = imageUrl(row, "large");
   $("large").alt = describe(row);
@@ -201,7 +193,7 @@ async function findNeighbors(row) {
 async function searchExample() {
   const [file] = $("example").files;
   if (!file) return;
-  say("Searching.");
+  showStatus("Searching.");
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve(reader.result));
@@ -225,12 +217,12 @@ async function labelSelection() {
   $("command").querySelector("pre").textContent = saved.command;
   $("command").hidden = false;
   $("copy").hidden = !navigator.clipboard; // only this machine's addresses have one
-  say(`Saved as ${saved.table}.`);
+  showStatus(`Saved as ${saved.table}.`);
 }
 
 async function copyCommand() {
   await navigator.clipboard.writeText($("command").querySelector("pre").textContent);
-  say("Copied.");
+  showStatus("Copied.");
 }
 
 function saveTable() {
@@ -251,7 +243,7 @@ function saveTable() {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-function place(event) {
+function position(event) {
   const box = map.getBoundingClientRect();
   return [event.clientX - box.left - map.clientLeft, event.clientY - box.top - map.clientTop];
 }
@@ -277,13 +269,13 @@ function setLasso(on) {
 map.addEventListener("pointerdown", (event) => {
   if (!scatter) return;
   map.setPointerCapture(event.pointerId);
-  pointers.set(event.pointerId, { start: place(event), last: place(event) });
-  if (pointers.size === 1 && (event.shiftKey || $("lasso").getAttribute("aria-pressed") === "true")) lasso = [place(event)];
+  pointers.set(event.pointerId, { start: position(event), last: position(event) });
+  if (pointers.size === 1 && (event.shiftKey || $("lasso").getAttribute("aria-pressed") === "true")) lasso = [position(event)];
 });
 
 map.addEventListener("pointermove", (event) => {
   const pointer = pointers.get(event.pointerId);
-  const [x, y] = place(event);
+  const [x, y] = position(event);
   if (!pointer) {
     if (scatter) preview(x, y);
     return;
@@ -303,7 +295,7 @@ map.addEventListener("pointermove", (event) => {
   }
 });
 
-// Returns the distance of two fingers, and the place between them.
+// Returns the distance of two fingers, and the point between them.
 function spread() {
   const [one, two] = [...pointers.values()].map((pointer) => pointer.last);
   if (!two) return { size: 0, middle: one };
@@ -344,7 +336,7 @@ function preview(x, y) {
 
 map.addEventListener("wheel", (event) => {
   event.preventDefault();
-  scatter?.zoomAt(Math.exp(-event.deltaY * 0.0016), ...place(event));
+  scatter?.zoomAt(Math.exp(-event.deltaY * 0.0016), ...position(event));
 }, { passive: false });
 
 map.addEventListener("keydown", (event) => {

@@ -105,10 +105,6 @@ function showSame(rows = selectedRows()) {
   return rows.length === 1 && !shown ? show(`/questions/${rows[0]}`) : showNext();
 }
 
-function sendUndo(step) {
-  return send("/undo", { step });
-}
-
 function showUndone(response) {
   return response.row === null ? showNext() : showSame([response.row]);
 }

@@ -11,7 +11,7 @@ function query() {
 }
 
 async function show(item = "next", focus = true) {
-  main.innerHTML = await request(`/doubts/${item}?${query()}`, {}, WAITING);
+  main.innerHTML = await request(`/items/${item}?${query()}`, {}, WAITING);
   tags = null;
   added = [];
   heatmap = 0;
@@ -37,7 +37,7 @@ function makeOption(value, label, left) {
 }
 
 function article() {
-  return main.querySelector("article[data-doubt]");
+  return main.querySelector("article[data-item]");
 }
 
 function decide(action, to = []) {
@@ -46,10 +46,10 @@ function decide(action, to = []) {
     if (!here) return;
     const comment = document.getElementById("comment").value;
     const fresh = to.filter((name) => added.includes(name));
-    const response = await sendDecision({ doubt: here.dataset.doubt, action, to, new: fresh, comment });
+    const response = await sendDecision({ item: here.dataset.item, action, to, new: fresh, comment });
     keepStep(response.id);
     showStatus(response.previous ? `${response.message} ${response.previous}` : response.message);
-    await (action === "tag" ? show(here.dataset.doubt) : show());
+    await (action === "tag" ? show(here.dataset.item) : show());
   });
 }
 
@@ -58,7 +58,7 @@ async function sendDecision(content) {
   try {
     return await send("/decisions", content);
   } catch (error) {
-    if (error.status === 409) await show(content.doubt);
+    if (error.status === 409) await show(content.item);
     throw error;
   }
 }
@@ -77,16 +77,12 @@ function useNewClass(name) {
   return choose(name);
 }
 
-function sendUndo(decision) {
-  return send("/undo", { decision });
-}
-
 function showUndone(response) {
-  return show(response.doubt || "next");
+  return show(response.item || "next");
 }
 
 function showSame() {
-  return show(article().dataset.doubt);
+  return show(article().dataset.item);
 }
 
 function showHeatmap() {
@@ -105,7 +101,7 @@ function showHeatmap() {
 Object.assign(ACTIONS, {
   keep: () => decide("keep"),
   exclude: () => decide("exclude"),
-  skip: () => article() && sendSkip({ doubt: article().dataset.doubt }),
+  skip: () => article() && sendSkip({ item: article().dataset.item }),
   heatmap: showHeatmap,
 });
 KEYS.h = showHeatmap;
@@ -118,7 +114,7 @@ async function retryImage(event) {
   const image = event.target;
   if (image.id !== "image") return;
   const here = article();
-  const fresh = heatmap || retried === here.dataset.doubt ? null : await fetchItem(here.dataset.doubt);
+  const fresh = heatmap || retried === here.dataset.item ? null : await fetchItem(here.dataset.item);
   if (article() !== here) return; // the page shows another item by now
   if (fresh?.querySelector("#image")) {
     here.dataset.image = fresh.dataset.image;
@@ -134,7 +130,7 @@ async function retryImage(event) {
 async function fetchItem(item) {
   retried = item;
   try {
-    const text = await request(`/doubts/${item}?${query()}`, {}, WAITING);
+    const text = await request(`/items/${item}?${query()}`, {}, WAITING);
     return new DOMParser().parseFromString(text, "text/html").querySelector("article");
   } catch {
     return null;

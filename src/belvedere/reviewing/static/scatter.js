@@ -2,8 +2,8 @@
 "use strict";
 
 const VERTEX = `
-attribute vec2 place; attribute vec4 color; uniform vec2 scale, offset; uniform float size; varying vec4 shade;
-void main() { gl_Position = vec4(place * scale + offset, 0.0, 1.0); gl_PointSize = size; shade = color; }`;
+attribute vec2 position; attribute vec4 color; uniform vec2 scale, offset; uniform float size; varying vec4 shade;
+void main() { gl_Position = vec4(position * scale + offset, 0.0, 1.0); gl_PointSize = size; shade = color; }`;
 const FRAGMENT = `
 precision mediump float; varying vec4 shade; uniform float round; uniform vec4 flat_color;
 void main() {
@@ -21,12 +21,12 @@ const MIN_ROUND = 4; // pixels of a point, below which it is a square
 
 class Scatter {
   // frame: what is seen of the canvas, which is larger by the margin.
-  // places: Float32Array of x and y from -1 to 1; the y axis points up.
-  constructor(canvas, frame, places) {
+  // positions: Float32Array of x and y from -1 to 1; the y axis points up.
+  constructor(canvas, frame, positions) {
     this.canvas = canvas;
     this.frame = frame;
-    this.places = places;
-    this.count = places.length / 2;
+    this.positions = positions;
+    this.count = positions.length / 2;
     this.zoom = 1;
     this.center = [0, 0];
     this.selected = 0;
@@ -59,10 +59,10 @@ class Scatter {
     gl.linkProgram(program);
     gl.useProgram(program);
     this.uniforms = Object.fromEntries(["scale", "offset", "size", "round", "flat_color"].map((name) => [name, gl.getUniformLocation(program, name)]));
-    this.attributes = { place: gl.getAttribLocation(program, "place"), color: gl.getAttribLocation(program, "color") };
+    this.attributes = { position: gl.getAttribLocation(program, "position"), color: gl.getAttribLocation(program, "color") };
     gl.enable(gl.BLEND);
     gl.blendFuncSeparate(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA, gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    this.fill("places", gl.ARRAY_BUFFER, this.places);
+    this.fill("positions", gl.ARRAY_BUFFER, this.positions);
     this.indices.sample ??= shuffledRows(this.count);
     if (this.colors) this.setColors(this.colors, this.indices.all);
     for (const [name, rows] of Object.entries(this.indices)) this.setRows(name, rows);
@@ -152,9 +152,9 @@ class Scatter {
     const [sx, sy] = this.scales().map((scale) => scale / (1 + 2 * MARGIN));
     gl.uniform2f(uniforms.scale, sx, sy);
     gl.uniform2f(uniforms.offset, -this.center[0] * sx, -this.center[1] * sy);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.places);
-    gl.enableVertexAttribArray(this.attributes.place);
-    gl.vertexAttribPointer(this.attributes.place, 2, gl.FLOAT, false, 0, 0);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.positions);
+    gl.enableVertexAttribArray(this.attributes.position);
+    gl.vertexAttribPointer(this.attributes.position, 2, gl.FLOAT, false, 0, 0);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.colors);
     gl.enableVertexAttribArray(this.attributes.color);
     gl.vertexAttribPointer(this.attributes.color, 4, gl.UNSIGNED_BYTE, true, 0, 0);
@@ -195,31 +195,31 @@ class Scatter {
     return Math.min(14, Math.max(2.2, (side / 3.75) / Math.sqrt(this.count)) * Math.sqrt(Math.sqrt(this.zoom)));
   }
 
-  // Factors from places to the frame from -1 to 1, which keep the shape of the map.
+  // Factors from positions to the frame from -1 to 1, which keep the shape of the map.
   scales() {
     const { clientWidth: width, clientHeight: height } = this.frame;
     const side = Math.min(width, height) * 0.95 * this.zoom;
     return [side / width, side / height];
   }
 
-  // Pixels of the frame to a place on the map.
-  toPlace(x, y) {
+  // Pixels of the frame to a position on the map.
+  toPosition(x, y) {
     const [sx, sy] = this.scales();
     const { clientWidth: width, clientHeight: height } = this.frame;
     return [((2 * x) / width - 1) / sx + this.center[0], (1 - (2 * y) / height) / sy + this.center[1]];
   }
 
   pan(dx, dy) {
-    const [x0, y0] = this.toPlace(0, 0);
-    const [x1, y1] = this.toPlace(dx, dy);
+    const [x0, y0] = this.toPosition(0, 0);
+    const [x1, y1] = this.toPosition(dx, dy);
     this.center = [clamp(this.center[0] - (x1 - x0)), clamp(this.center[1] - (y1 - y0))];
     this.move();
   }
 
   zoomAt(factor, x, y) {
-    const before = this.toPlace(x, y);
+    const before = this.toPosition(x, y);
     this.zoom = Math.min(MAX_ZOOM, Math.max(0.5, this.zoom * factor));
-    const after = this.toPlace(x, y);
+    const after = this.toPosition(x, y);
     this.center = this.center.map((value, axis) => clamp(value + before[axis] - after[axis]));
     this.move();
   }
@@ -232,12 +232,12 @@ class Scatter {
 
   // Returns the row of the point nearest to a pixel, or -1 if none is within some pixels.
   nearest(x, y, pixels = 14) {
-    const [px, py] = this.toPlace(x, y);
-    const [right] = this.toPlace(x + pixels, y);
+    const [px, py] = this.toPosition(x, y);
+    const [right] = this.toPosition(x + pixels, y);
     let best = -1;
     let least = (right - px) ** 2;
     for (let row = 0; row < this.count; row += 1) {
-      const distance = (this.places[2 * row] - px) ** 2 + (this.places[2 * row + 1] - py) ** 2;
+      const distance = (this.positions[2 * row] - px) ** 2 + (this.positions[2 * row + 1] - py) ** 2;
       if (distance < least) [best, least] = [row, distance];
     }
     return best;
@@ -245,13 +245,13 @@ class Scatter {
 
   // Returns the rows inside a polygon of pixels.
   inside(polygon) {
-    const corners = polygon.map(([x, y]) => this.toPlace(x, y));
+    const corners = polygon.map(([x, y]) => this.toPosition(x, y));
     const [xs, ys] = [0, 1].map((axis) => Float64Array.from(corners, (corner) => corner[axis]));
     const [low, high] = [Math.min(...ys), Math.max(...ys)];
     const rows = [];
     for (let row = 0; row < this.count; row += 1) {
-      const y = this.places[2 * row + 1];
-      if (y >= low && y <= high && isInside(this.places[2 * row], y, xs, ys)) rows.push(row);
+      const y = this.positions[2 * row + 1];
+      if (y >= low && y <= high && isInside(this.positions[2 * row], y, xs, ys)) rows.push(row);
     }
     return rows;
   }

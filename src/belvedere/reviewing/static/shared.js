@@ -120,7 +120,9 @@ function shortcutOf(event) {
   return position ? position[1].toLowerCase() : "";
 }
 
-annotator.value = local.getItem("annotator") || "";
-annotator.addEventListener("change", () => local.setItem("annotator", annotator.value.trim()));
-shortcuts.checked = local.getItem("shortcuts") !== "off";
-shortcuts.addEventListener("change", () => local.setItem("shortcuts", shortcuts.checked ? "on" : "off"));
+if (annotator) { // not on the map
+  annotator.value = local.getItem("annotator") || "";
+  annotator.addEventListener("change", () => local.setItem("annotator", annotator.value.trim()));
+  shortcuts.checked = local.getItem("shortcuts") !== "off";
+  shortcuts.addEventListener("change", () => local.setItem("shortcuts", shortcuts.checked ? "on" : "off"));
+}

@@ -43,7 +43,7 @@ def read_length(header: str | None, num_bytes: int) -> int:
 
     Args:
         header: Value of Inference-Header-Content-Length; None: the whole request is JSON.
-        num_bytes: Of the request.
+        num_bytes: Size of the request.
 
     Raises:
         HTTPError: The header is invalid.

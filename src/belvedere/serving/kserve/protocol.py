@@ -1,4 +1,4 @@
-"""What the rest of the server knows about the protocol: its paths, its header and its error responses."""
+"""Paths, header and error responses of the protocol, for the rest of the server."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Reads requests: short ones at once, long ones in a thread, so that the event loop goes on."""
+"""Reads requests: short ones at once, long ones in a thread, so that the event loop is not blocked."""
 
 import asyncio
 

@@ -9,7 +9,7 @@ MAX_DIMENSIONS = 8
 
 
 class _Request(BaseModel):
-    """Fields that the protocol does not know are ignored, as by other servers."""
+    """Base class of requests. Fields that the protocol does not define are ignored, as by other servers."""
 
     model_config = ConfigDict(strict=True)
 
