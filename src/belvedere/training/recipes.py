@@ -281,14 +281,13 @@ _STANDARD = replace(
     _QUICK,
     name="standard",
     network="compact-medium",
-    epochs=14,
+    epochs=18,
     min_steps=600,
     weight_decay=0.05,
-    image_size_schedule=((0.0, 64), (0.8, 112)),
+    image_size_schedule=((0.0, 64), (0.8, 96)),
     crop_scale=(0.25, 1.0),
     color_jitter=0.2,
     cutout_prob=0.3,
-    flip_tta=True,
 )
 _BEST = replace(
     _STANDARD,
@@ -300,6 +299,7 @@ _BEST = replace(
     color_jitter=0.3,
     mixup_prob=0.2,
     cutmix_prob=0.3,
+    flip_tta=True,
     validation_fraction=0.05,
 )
 _PROBE = Recipe(

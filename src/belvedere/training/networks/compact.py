@@ -123,6 +123,6 @@ def _register(size: str, image_size: int, widths: tuple[int, int, int], blocks: 
 
 
 _register("small", 112, (32, 64, 128), (1, 2, 2))
-_register("medium", 128, (48, 96, 192), (1, 2, 2))
+_register("medium", 112, (48, 96, 192), (1, 2, 2))
 _register("large", 128, (48, 96, 256), (1, 2, 2))
 _register("xlarge", 160, (96, 192, 384), (2, 2, 2))
