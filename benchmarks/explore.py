@@ -2,7 +2,7 @@
 
 python benchmarks/explore.py [--images 100000] [--trace trace.json] [--screenshot map.png] [--chromium PROGRAM]
 
-The images are synthetic: places, columns and embeddings of as many as given, without files. A drag and a zoom are
+The images are synthetic: positions, columns and embeddings of as many as given, without files. A drag and a zoom are
 events of a mouse in each animation frame. Frames count if the image moved, and, in Chromium's trace, if they were
 displayed. The trace can be opened in chrome://tracing. Responses are timed through HTTP, from the request to its end.
 """

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import hash_samples
 from belvedere.inference.embeddings import read_embeddings
-from belvedere.reviewing.labeling.estimate import MORE_LABELS, cross_val_predict, estimate_accuracy, forecast
+from belvedere.reviewing.labeling.estimate import MORE_LABELS, estimate_accuracy, forecast, predict_out_of_fold
 from belvedere.reviewing.labeling.order import UNLABELED, QuestionOrder, find_random_sample
 from belvedere.reviewing.labeling.probe import Features, Labels, Probe, Rows, fit_probe, make_features
 from belvedere.runtime.progress import LineProgress
@@ -139,13 +139,18 @@ def choose_by_activelab(pool: Pool, labels: Labels, probe: Probe | None) -> Sequ
     from cleanlab.multiannotator import get_active_learning_scores
 
     num_classes = len(np.unique(pool.labels))
-    held_out = cross_val_predict(pool.features, labels, num_classes)
-    if probe is None or held_out is None or len(np.unique(held_out.labels)) < num_classes or len(held_out.rows) < FIRST:
+    out_of_fold = predict_out_of_fold(pool.features, labels, num_classes)
+    if (
+        probe is None
+        or out_of_fold is None
+        or len(np.unique(out_of_fold.labels)) < num_classes
+        or len(out_of_fold.rows) < FIRST
+    ):
         return choose_random(pool, labels, probe)
-    powers = np.exp(held_out.logits - held_out.logits.max(1, keepdims=True))
+    powers = np.exp(out_of_fold.logits - out_of_fold.logits.max(1, keepdims=True))
     rows = np.flatnonzero(labels == UNLABELED)
     _, scores = get_active_learning_scores(
-        held_out.labels[:, None].astype(float),
+        out_of_fold.labels[:, None].astype(float),
         powers / powers.sum(1, keepdims=True),
         probe.probabilities(pool.features.values[rows]),
     )
@@ -184,9 +189,9 @@ def measure(pool: Pool, labels: Labels, probe: Probe, *, estimates: bool) -> Poi
     recalls = np.array([is_correct[pool.test_labels == each].mean() for each in range(num_classes)])
     weights = np.bincount(pool.labels, minlength=num_classes) / len(pool.labels)
     found, expected = None, None
-    held_out = cross_val_predict(pool.features, labels, num_classes) if estimates else None
-    if held_out is not None:
-        found = estimate_accuracy(pool.features, held_out, find_random_sample(labels, pool.random_order), probe)
+    out_of_fold = predict_out_of_fold(pool.features, labels, num_classes) if estimates else None
+    if out_of_fold is not None:
+        found = estimate_accuracy(pool.features, out_of_fold, find_random_sample(labels, pool.random_order), probe)
     if found is not None:
         expected = forecast(pool.features, labels, found, num_classes, 0)
     return Point(

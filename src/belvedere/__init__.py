@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from belvedere.runtime.environment import disable_telemetry
+from belvedere.runtime.version import VERSION
 from belvedere.types.result import register_html
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
     from belvedere.types.evaluation import EpochMetrics, Evaluation
     from belvedere.types.prediction import Prediction
 
-__version__ = "0.2.0"
+__version__ = VERSION
 
 disable_telemetry()
 

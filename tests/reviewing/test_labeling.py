@@ -25,7 +25,7 @@ from belvedere.reviewing.auth import RequestGuard
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.labeling import output
 from belvedere.reviewing.labeling.app import create_app
-from belvedere.reviewing.labeling.estimate import cross_val_predict, estimate_accuracy, forecast
+from belvedere.reviewing.labeling.estimate import estimate_accuracy, forecast, predict_out_of_fold
 from belvedere.reviewing.labeling.labels import LabelStore, default_labels_file
 from belvedere.reviewing.labeling.order import (
     NO_CLASS,
@@ -147,7 +147,7 @@ def test_the_accuracy_is_that_of_random_images() -> None:
     features, truth = make_clusters((80, 80), seed=3)
     truth = np.where(np.random.default_rng(4).random(160) < 0.2, 1 - truth, truth)  # a fifth cannot be predicted
     labels = truth.copy()
-    out_of_fold = cross_val_predict(features, labels, 2)
+    out_of_fold = predict_out_of_fold(features, labels, 2)
     assert out_of_fold is not None
     probe = fit_probe(features, np.arange(160), labels, 2)
     found = estimate_accuracy(features, out_of_fold, np.arange(160), probe)
@@ -159,7 +159,7 @@ def test_the_accuracy_is_that_of_random_images() -> None:
     expected = forecast(features, labels, found, 2, seed=0)
     assert expected is not None
     assert 0 <= expected.gain < 1 - found.value
-    assert cross_val_predict(features, np.zeros(160, np.int64), 2) is None
+    assert predict_out_of_fold(features, np.zeros(160, np.int64), 2) is None
 
 
 def test_confidence_does_not_count_where_images_of_no_class_are_in_the_pool() -> None:
@@ -167,7 +167,7 @@ def test_confidence_does_not_count_where_images_of_no_class_are_in_the_pool() ->
     labels = np.where(truth == 2, NO_CLASS, truth)
     labels[::7] = np.where(truth[::7] == 2, NO_CLASS, 1 - truth[::7])  # cannot be predicted
     labels[120:] = UNLABELED
-    out_of_fold = cross_val_predict(features, labels, 2)
+    out_of_fold = predict_out_of_fold(features, labels, 2)
     assert out_of_fold is not None
     probe = fit_probe(features, out_of_fold.rows, out_of_fold.labels, 2)
     no_class = np.flatnonzero(labels == NO_CLASS)

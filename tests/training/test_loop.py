@@ -230,7 +230,7 @@ class EndsAfter(Progress):
 
 
 def test_the_average_of_the_weights_is_validated(tmp_path: Path) -> None:
-    """EMA of weights and batch-norm statistics, from `ema_start` on."""
+    """EMA of weights and batch-norm statistics, from `ema_start` on; counters are copied."""
     recipe, kept = replace(RICH, ema_decay=0.5, ema_start=0.5, checkpoint_metric="calibrated_log_loss"), Kept(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
@@ -242,6 +242,7 @@ def test_the_average_of_the_weights_is_validated(tmp_path: Path) -> None:
         expected = expected.lerp(values, 0.5)
     final = states[-1]
     assert torch.allclose(final["average/module.features.norm.running_mean"], expected)
+    assert int(final["average/module.features.norm.num_batches_tracked"]) == 12
     assert int(final["average/n_averaged"]) == 6
     if result.best_epoch == 3:
         assert torch.equal(

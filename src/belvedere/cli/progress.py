@@ -31,7 +31,7 @@ class CommandProgress(ForwardedProgress):
 
 
 class StageProgress(CommandProgress):
-    """The same, which sets the allocator and Ctrl-C of the process for each stage of a training or an audit."""
+    """Progress of a command that sets the allocator and Ctrl-C of the process for each of its stages."""
 
     def __init__(self, command: str = "train") -> None:
         super().__init__(command)

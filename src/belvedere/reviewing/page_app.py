@@ -49,7 +49,7 @@ class PageRequest(BaseModel):
 
 
 class UndoRequest(PageRequest):
-    """The undoing of a step: of the decisions of one request."""
+    """Request to undo a step: the decisions of one request."""
 
     step: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{8,64}$")]  # id of the request
 

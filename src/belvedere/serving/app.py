@@ -5,7 +5,6 @@ import hmac
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from belvedere.runtime.environment import FASTAPI_TELEMETRY_OFF
 from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS
 from belvedere.runtime.http.errors import HTTPError, ServiceUnavailableError
 from belvedere.runtime.serialization import dump_json
+from belvedere.runtime.version import VERSION
 from belvedere.serving import schema
 from belvedere.serving.api_docs import render_api_docs
 from belvedere.serving.batcher import Batcher, PredictionResult
@@ -111,7 +111,7 @@ class Service:
     def _build(self) -> FastAPI:
         app = Application(
             title="Belvedere",
-            version=version("belvedere"),
+            version=VERSION,
             description=DESCRIPTION,
             docs_url=None,
             redoc_url=None,

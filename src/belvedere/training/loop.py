@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from belvedere.errors import TrainingError
 from belvedere.inference.uncertainty.temperature_scaling import fit_temperature, log_loss
@@ -34,6 +34,8 @@ from belvedere.types.evaluation import EpochMetrics
 VALIDATION_BATCH = 128
 SECONDS_BETWEEN_METRICS = 0.5  # beside the progress bar
 SECONDS_BETWEEN_CHECKPOINTS = 120.0  # within an epoch; every epoch ends with one
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -352,7 +354,14 @@ def copy_weights(network: Network) -> dict[str, Tensor]:
 
 def _averaged(network: Network, decay: float) -> AveragedModel:
     """Return the exponential moving average (EMA) of weights and batch-norm statistics (Polyak and Juditsky 1992)."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    def update(averages: Tensors, values: Tensors, _: Tensor | int) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - decay)
+        else:  # counters and indexes, which torch's own function would round down
+            torch._foreach_copy_(averages, values)
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
 
 
 def _statistics(network: Network) -> list[Tensor]:

@@ -47,16 +47,16 @@ class Tracker(Callback, ABC):
     title: ClassVar[str]
     package: ClassVar[str]  # module of the tracker
 
-    def __init__(self, place: str | None = None) -> None:
+    def __init__(self, location: str | None = None) -> None:
         """Check that the package is installed.
 
         Args:
-            place: Folder, URI or project of the tracker; None for its default.
+            location: Folder, URI or project of the tracker; None for its default.
 
         Raises:
             MissingDependencyError: The package is not installed.
         """
-        self._place = place
+        self._location = location
         require("track", f"Tracking with {self.title}", self.packages())
         self._started = False
         self.interrupted = False  # by Ctrl-C
@@ -160,7 +160,7 @@ class TensorBoardTracker(Tracker):
         self._writer.close()
 
     def _folder(self, run_folder: Path, name: str) -> Path:
-        return run_folder / "tensorboard" if self._place is None else Path(self._place) / name
+        return run_folder / "tensorboard" if self._location is None else Path(self._location) / name
 
     @staticmethod
     def _open(folder: Path, purge_step: int | None = None) -> Any:
@@ -176,7 +176,7 @@ class MLflowTracker(Tracker):
 
     def packages(self) -> list[str]:
         """Return the modules that must be installed: a database needs two more."""
-        uri = self._place or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
+        uri = self._location or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
         return [self.package, "sqlalchemy", "alembic"] if uri.startswith("sqlite:") else [self.package]
 
     def start(self, context: TrainingContext) -> None:
@@ -212,7 +212,7 @@ class MLflowTracker(Tracker):
     def _connect(self) -> Any:
         from mlflow import MlflowClient
 
-        uri = self._place
+        uri = self._location
         if uri is not None and (":" not in uri or uri.startswith("file:")):
             uri = Path(uri.removeprefix("file://").removeprefix("file:")).absolute().as_uri()
         with _environment("MLFLOW_ALLOW_FILE_STORE", "true"):  # otherwise a folder as the store is an error
@@ -240,7 +240,7 @@ class WandbTracker(Tracker):
             x_disable_machine_info=True,
         )
         self._run = wandb.init(
-            project=self._place or os.environ.get("WANDB_PROJECT") or PROJECT,
+            project=self._location or os.environ.get("WANDB_PROJECT") or PROJECT,
             name=context.out.name,
             config=parameters(context),
             mode=os.environ.get("WANDB_MODE") or "offline",
@@ -280,7 +280,7 @@ class TrackioTracker(Tracker):
         import trackio
 
         self._run = trackio.init(
-            project=self._place or os.environ.get("TRACKIO_PROJECT") or PROJECT,
+            project=self._location or os.environ.get("TRACKIO_PROJECT") or PROJECT,
             name=context.out.name,
             config=parameters(context),
             embed=False,
@@ -328,13 +328,13 @@ def make_trackers(track: str | Sequence[str]) -> tuple[Tracker, ...]:
     """
     found: dict[str, Tracker] = {}
     for each in [track] if isinstance(track, str) else track:
-        name, separator, place = each.partition("=")
+        name, separator, location = each.partition("=")
         kind = find_named("tracker", name, TRACKERS)
         if name in found:
             raise UsageError(f"`track` has {name!r} twice. Give each tracker once.")
-        if separator and not place:
+        if separator and not location:
             raise UsageError(f"`track` needs a folder, URI or project after '='. Received: {each!r}.")
-        found[name] = kind(place or None)
+        found[name] = kind(location or None)
     return tuple(found.values())
 
 

@@ -132,7 +132,7 @@ def train(
         The run: its folder, metrics, history and, loaded on first use, model.
 
     Raises:
-        UsageError, DatasetError, WeightsError, TrainingError: Invalid arguments, data or weights, or a failed training.
+        BelvedereError: Such as UsageError, DatasetError, WeightsError, TrainingError, HubError or CacheError.
     """
     start = None if start_from is None else read_start(start_from, offline=offline)
     chosen = choose_recipe(recipe or _default_recipe(start), config, epochs, **changes)

@@ -47,7 +47,7 @@ class ContactSheet:
         from belvedere.evaluation.report.plots import figure_bytes
 
         entries = [
-            (None if each.error is not None else thumbnail_or_none(each.image, SHEET_IMAGE_SIZE), each)
+            (None if each.error else thumbnail_or_none(each.image, SHEET_IMAGE_SIZE), each)  # or deleted since
             for each in self._shown
         ]
         drawn = draw_sheet(entries, model.class_names, str(model.identity))

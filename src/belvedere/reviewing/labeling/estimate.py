@@ -65,7 +65,7 @@ class OutOfFoldLogits:
         return {int(each): float(is_correct[self.labels == each].mean()) for each in np.unique(self.labels)}
 
 
-def cross_val_predict(
+def predict_out_of_fold(
     features: Features, labels: Labels, num_classes: int, before_fit: Callable[[], object] = lambda: None
 ) -> OutOfFoldLogits | None:
     """Cross-validate probes on the labeled images.

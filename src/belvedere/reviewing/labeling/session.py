@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from belvedere.reviewing.labeling.estimate import (
     Accuracy,
     Forecast,
-    cross_val_predict,
     estimate_accuracy,
     forecast,
+    predict_out_of_fold,
 )
 from belvedere.reviewing.labeling.labels import LabelStore, Step
 from belvedere.reviewing.labeling.order import (
@@ -261,7 +261,7 @@ class LabelingSession:
                 self.curve, self.forecast, self.recalls = [], None, {}
             return
         features, labels, num_classes = self.pool.features, fit.labels, len(fit.class_names)
-        out_of_fold = cross_val_predict(features, labels, num_classes, self._let_pages_respond)
+        out_of_fold = predict_out_of_fold(features, labels, num_classes, self._let_pages_respond)
         accuracy, expected = None, None
         if out_of_fold is not None:
             sample = find_random_sample(labels, self.order.random_order, fit.skipped)

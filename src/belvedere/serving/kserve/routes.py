@@ -1,7 +1,6 @@
 """The routes of the protocol."""
 
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -9,6 +8,7 @@ from fastapi.params import Depends
 
 from belvedere.runtime.http.errors import HTTPError
 from belvedere.runtime.serialization import dump_json
+from belvedere.runtime.version import VERSION
 from belvedere.serving.direct_route import DirectRoute
 from belvedere.serving.kserve.inputs import INPUTS, InferInput, invalid, read_length
 from belvedere.serving.kserve.outputs import choose_outputs, outputs_of, write_tensors
@@ -21,7 +21,7 @@ from belvedere.serving.schema import error_responses
 from belvedere.serving.served_models import ModelName, ServedModels
 from belvedere.serving.uploads import RAW, check_encoding
 
-VERSION = "1"  # of every model: a new file replaces the old one
+MODEL_VERSION = "1"  # of every model: a new file replaces the old one
 PLATFORM = "onnxruntime_onnx"
 # References inside the schema of the request are relative to the OpenAPI document.
 _PLACE = "#/paths/~1v2~1models~1%7Bname%7D~1infer/post/requestBody/content/application~1json/schema/$defs/{model}"
@@ -90,7 +90,7 @@ class KServe:
 
     async def server(self) -> Response:
         """Describe the server, as the Open Inference Protocol (KServe V2) has it, like all paths below /v2."""
-        return _json({"name": "belvedere", "version": version("belvedere"), "extensions": ["binary_tensor_data"]})
+        return _json({"name": "belvedere", "version": VERSION, "extensions": ["binary_tensor_data"]})
 
     async def live(self) -> Response:
         """Return whether the process is healthy: status 200 with an empty body, or 400."""
@@ -111,7 +111,7 @@ class KServe:
         return _json(
             {
                 "name": name,
-                "versions": [VERSION],
+                "versions": [MODEL_VERSION],
                 "platform": PLATFORM,
                 "inputs": [each.model_dump() for each in INPUTS],
                 "outputs": [each.metadata.model_dump() for each in outputs],
@@ -138,7 +138,7 @@ class KServe:
             if each.error is not None:
                 raise invalid(f"{each.image.capitalize()} cannot be read: {each.error}.", "invalid_image")
         tensors, binary = write_tensors(chosen, predictions)
-        document: dict[str, Any] = {"model_name": name, "model_version": VERSION, "outputs": tensors}
+        document: dict[str, Any] = {"model_name": name, "model_version": MODEL_VERSION, "outputs": tensors}
         if infer_input.request.id is not None:
             document["id"] = infer_input.request.id
         return _json(document, binary)
@@ -149,8 +149,10 @@ class KServe:
 
 
 async def _check_version(name: ModelName, version: str) -> None:
-    if version != VERSION:
-        raise HTTPError(404, f"Model {name[:100]!r} has no version {version[:100]!r}. Use {VERSION}.", "unknown_model")
+    if version != MODEL_VERSION:
+        raise HTTPError(
+            404, f"Model {name[:100]!r} has no version {version[:100]!r}. Use {MODEL_VERSION}.", "unknown_model"
+        )
 
 
 def _health(check: Callable[[], None]) -> Response:

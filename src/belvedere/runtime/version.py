@@ -1,0 +1,3 @@
+"""Version of Belvedere."""
+
+VERSION = "0.2.0"
