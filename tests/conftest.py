@@ -52,6 +52,7 @@ def pytest_runtest_setup() -> None:
         library.mallopt(memory.M_TRIM_THRESHOLD, memory.KEEP_ALL)
 
 
+@pytest.hookimpl(optionalhook=True)  # `make mutate` runs without pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
     """Return one process more than there are cores: tests wait for servers, and for processes that they end."""
     return (os.cpu_count() or 1) + 1

@@ -1,6 +1,8 @@
 """Files of the repository for users, contributors and GitHub: they name each other, the version and pinned actions."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -51,6 +53,16 @@ def test_the_hook_calls_checks_that_exist() -> None:
     named = re.findall(r"--fail-on (\w+)", (ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
     assert set(named) == CHECKS_OF_THE_HOOK
     assert set(CHECKS) >= CHECKS_OF_THE_HOOK
+
+
+def test_the_mutation_tests_find_their_modules_and_can_start() -> None:
+    """`make mutate` is not part of CI: mutmut runs pytest with these arguments."""
+    mutmut = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]
+    assert all(list(ROOT.glob(pattern)) for pattern in mutmut["only_mutate"])
+    tests = mutmut["pytest_add_cli_args_test_selection"]
+    assert all((ROOT / path).is_file() for path in tests)
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *mutmut["pytest_add_cli_args"], tests[0]]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
 def test_package_data_of_pyproject_matches_every_file_of_the_package() -> None:

@@ -134,6 +134,12 @@ def test_the_dataset_is_read_as_the_audit_read_it(tmp_path: Path) -> None:
         out = tmp_path / f"audit{number}"
         belvedere.audit(each, out=out, label_issues=False, near_duplicates=False)
         assert load_data(out, None, None, Progress()) == each
+    (tmp_path / "data").rename(moved := tmp_path / "moved")
+    (tmp_path / "t.csv").rename(moved / "car" / "t.csv")
+    for audit, data, names in (("audit0", moved, ("car", "train")), ("audit1", moved / "car" / "t.csv", ("red",))):
+        found = load_data(tmp_path / audit, data, None, Progress())
+        assert found is not None
+        assert found.class_names == names
 
 
 def test_missing_image_is_not_replaced_by_another_of_its_name(run: Path, tmp_path: Path) -> None:

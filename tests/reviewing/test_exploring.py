@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import belvedere
+from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import hash_file
 from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder, model_embedder
@@ -178,6 +179,19 @@ def test_an_audit_colors_its_issues(tmp_path: Path, embedder: Embedder, tiny_mod
         pairs = json.loads(ask(server, "/pairs")[1])
     assert pairs["done"]
     assert [tuple(pair) for pair in pairs["pairs"]] == list(found.pairs)
+
+
+def test_a_dataset_is_explored(tmp_path: Path, tiny_model: Path) -> None:
+    """Every folder is a class, as `--layout classes` reads them."""
+    images = write_classes(tmp_path / "images", 4, ["red", "green"])
+    (images / "green").rename(images / "train")
+    dataset = load_dataset(images, layout="classes")
+    with belvedere.explore(dataset, model=tiny_model, port=0, progress=False, block=False) as server:
+        names = json.loads(ask(server, "/names")[1])["names"]
+        assert str(images).encode() in ask(server, "/")[1]
+    assert sorted({Path(name).parent.name for name in names}) == ["red", "train"]
+    with pytest.raises(UsageError):
+        belvedere.explore(dataset, data=images, model=tiny_model, port=0, progress=False, block=False)
 
 
 def test_a_damaged_audit_is_refused(tmp_path: Path, embedder: Embedder) -> None:

@@ -417,6 +417,15 @@ def test_identical_files_are_one_image_and_unreadable_ones_are_named(tmp_path: P
     assert any("torn.jpg" in name for warning in pool.warnings for name in warning.names)
 
 
+def test_paths_of_a_table_are_relative_to_root(tmp_path: Path, tiny_model: Path) -> None:
+    images, embedder = write_classes(tmp_path / "images", 2), model_embedder(load_model(tiny_model))
+    (table := tmp_path / "t.csv").write_text("image,label\nred/0.png,a\nblue/1.png,a\n")
+    found = read_pool(table, embedder, Progress(), images)
+    assert [sample.path for sample in found.samples] == [images / "red" / "0.png", images / "blue" / "1.png"]
+    with pytest.raises(UsageError):
+        read_pool(images, embedder, Progress(), images)
+
+
 # -- the function and the command
 
 

@@ -23,7 +23,7 @@ from belvedere.training.data_loader import ArrayDataset, DataLoader, SoftTargets
 from belvedere.training.device import Device, Runtime
 from belvedere.training.distributed import Distributed
 from belvedere.training.loop import FitResult, LoopConfig, ValidationResult, run_loop, validate
-from belvedere.training.losses import linear_cka, mixed_loss, weighted_loss
+from belvedere.training.losses import mixed_loss
 from belvedere.training.networks.registry import Network
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.schedule import plan_batches
@@ -459,19 +459,6 @@ def test_line_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_loss_of_mixed_batches_by_hand() -> None:
-    logits = torch.log(torch.tensor([[1.0, 3.0], [4.0, 1.0]]))
-    own, other = -(math.log(1 / 4) + math.log(1 / 5)) / 2, -(math.log(3 / 4) + math.log(4 / 5)) / 2
-    for weight in (1.0, 0.3, 0.0):
-        found = mixed_loss(logits, torch.tensor([0, 1]), weight, 0.0)
-        assert float(found) == pytest.approx(weight * own + (1 - weight) * other)
-        soft = mixed_loss(logits, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), weight, 0.0)
-        assert float(soft) == pytest.approx(weight * own + (1 - weight) * other)
-        smooth = mixed_loss(logits, torch.tensor([0, 1]), weight, 0.2)
-        mixed = (0.9 * weight + 0.1 * (1 - weight)) * own + (0.9 * (1 - weight) + 0.1 * weight) * other
-        assert float(smooth) == pytest.approx(mixed)
-
-
 @pytest.mark.parametrize("soft", [False, True])
 def test_labels_are_smoothed_and_soft_targets_are_not(soft: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     smoothings: list[tuple[float, float]] = []
@@ -570,17 +557,6 @@ def test_weights_are_copied() -> None:
             weights += 1
     assert all(torch.equal(copied[name], before[name]) for name in copied)
     assert all(tensor.is_contiguous() and not tensor.requires_grad for tensor in copied.values())
-
-
-@pytest.mark.parametrize(("smoothing", "certain", "wrong"), [(0.0, 1.0, 0.0), (0.2, 0.9, 0.1)])
-def test_loss_with_class_weights_by_hand(smoothing: float, certain: float, wrong: float) -> None:
-    """Probabilities 3/4 and 1/4, and twice 1/2; the weights are 2 and 1."""
-    logits, labels = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]]), torch.tensor([0, 1])
-    right = (2 * (certain * math.log(4 / 3) + wrong * math.log(4)) + math.log(2)) / 2
-    swapped = (certain * math.log(4) + wrong * math.log(4 / 3) + 2 * math.log(2)) / 2
-    for weight in (1.0, 0.75, 0.0):
-        found = weighted_loss(logits, labels, weight, smoothing, labels, torch.tensor([2.0, 1.0]))
-        assert float(found) == pytest.approx(weight * right + (1 - weight) * swapped)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -700,19 +676,6 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     assert str(raised.value.__cause__).split()[0] in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 300
-
-
-def test_cka_is_one_for_rotations_and_follows_its_formula() -> None:
-    first = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 4)))
-    rotation = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(4, 4)))).Q
-    assert linear_cka(first, 3 * first @ rotation + 5).item() == pytest.approx(1)
-    # Centered: (1, -1) in one dimension and (1, -1, 1, -1) against (1, 1, -1, -1), whose products sum to zero.
-    assert linear_cka(torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0], [7.0]])).item() == pytest.approx(1)
-    one, other = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]), torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
-    assert linear_cka(one, other).item() == pytest.approx(0)
-    both = torch.cat([one, other], 1)  # kernels I x 2 - ...: 8 / (4 x sqrt(32))
-    assert linear_cka(one, both).item() == pytest.approx(16 / (4 * 32**0.5))
-    assert linear_cka(torch.ones(3, 2), one[:3]).item() == 0  # no variance, no NaN
 
 
 def test_embeddings_of_a_teacher_add_to_the_loss_of_unmixed_batches() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import belvedere
-from belvedere.cli.app import NetworkName, PageHost, PagePort, WeightsFile, image_command
+from belvedere.cli.app import Layout, NetworkName, PageHost, PagePort, Root, WeightsFile, image_command
 
 
 @image_command("belvedere explore images", "belvedere explore run --cell sea,glacier")
@@ -40,6 +40,8 @@ def explore(
             show_default=False,
         ),
     ] = None,
+    root: Root = None,
+    layout: Layout = "auto",
     host: PageHost = "127.0.0.1",
     port: PagePort = 8642,
 ) -> None:
@@ -50,8 +52,10 @@ def explore(
     """
     from belvedere.cli.progress import CommandProgress
 
+    progress = CommandProgress("explore")
+    has_options = root is not None or layout != "auto"
     belvedere.explore(
-        source,
+        belvedere.load_dataset(source, progress=progress, root=root, layout=layout) if has_options else source,
         data=data,
         model=model,
         network=network,
@@ -60,5 +64,5 @@ def explore(
         cell=cell,
         host=host,
         port=port,
-        progress=CommandProgress("explore"),
+        progress=progress,
     )

@@ -11,6 +11,7 @@ from belvedere.cli.app import (
     Overwrite,
     PageHost,
     PagePort,
+    Root,
     WeightsFile,
     console,
     image_command,
@@ -38,6 +39,7 @@ def label(
         Path | None,
         typer.Option("--corrections", help="File for the labels. Default: DATA.labels.jsonl.", show_default=False),
     ] = None,
+    root: Root = None,
     host: PageHost = "127.0.0.1",
     port: PagePort = 8642,
     annotator: Annotated[
@@ -63,6 +65,7 @@ def label(
         network=network,
         weights=weights,
         corrections=corrections,
+        root=root,
         host=host,
         port=port,
         annotator=annotator,

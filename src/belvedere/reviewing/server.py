@@ -229,15 +229,19 @@ def _open_corrections(folder: Path, corrections: Path | str | None) -> tuple[Cor
 def load_data(
     folder: Path, data: Dataset | Path | str | None, corrections: Path | None, progress: Progress
 ) -> Dataset | None:
-    """Load the given dataset, else that of the run or audit if it is still there; None without one."""
+    """Load the given dataset, else that of the run or audit if it is still there; None without one.
+
+    It is read as the run or audit read it. Paths in a given table are relative to it, since it was moved.
+    """
     if isinstance(data, Dataset):
         return data
+    layout = read_configured(folder, "layout") or "auto"
     if data is not None:
-        return load_dataset(data, corrections, progress)
+        return load_dataset(data, corrections, progress, layout=layout if Path(data).is_dir() else "auto")
     if (configured := read_configured(folder, DATA_KEY)) is None:
         return None
     try:
-        root, layout = read_configured(folder, "root"), read_configured(folder, "layout") or "auto"
+        root = read_configured(folder, "root")
         return load_dataset(configured, corrections, progress, root=root, layout=layout)
     except BelvedereError as error:
         progress.log(f"Warning: the dataset of {folder} was not read. {error} Give it as `data`.")

@@ -17,7 +17,7 @@ from belvedere.reviewing.exploring.audits import is_audit
 from belvedere.reviewing.exploring.pairs import PairFinder
 from belvedere.reviewing.exploring.projection import PURPOSE
 from belvedere.reviewing.exploring.selection import network_options
-from belvedere.reviewing.exploring.sources import ImageMap, is_run, read_map, select_rows
+from belvedere.reviewing.exploring.sources import ImageMap, is_run, read_map, select_rows, title_of
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.page_server import HOST, PORT, PageServer
 from belvedere.runtime.dependencies import require
@@ -31,7 +31,7 @@ LIMITS = replace(auth.LIMITS, max_body_bytes=MAX_EXAMPLE_BYTES, max_buffered_byt
 
 @overload
 def explore(
-    source: Path | str,
+    source: Dataset | Path | str,
     *,
     data: Dataset | Path | str | None = None,
     model: Model | Path | str | None = None,
@@ -48,7 +48,7 @@ def explore(
 
 @overload
 def explore(
-    source: Path | str,
+    source: Dataset | Path | str,
     *,
     data: Dataset | Path | str | None = None,
     model: Model | Path | str | None = None,
@@ -64,7 +64,7 @@ def explore(
 
 
 def explore(
-    source: Path | str,
+    source: Dataset | Path | str,
     *,
     data: Dataset | Path | str | None = None,
     model: Model | Path | str | None = None,
@@ -80,8 +80,7 @@ def explore(
     """Serve a page with a dataset, run or audit as a map, until Ctrl-C, or in a thread.
 
     Args:
-        source: Labeled images, a folder or table as for `load_dataset`; or a folder that `train`, `evaluate` or `audit`
-            wrote.
+        source: Labeled images, as for `evaluate`; or a folder that `train`, `evaluate` or `audit` wrote.
         data: Dataset of the run or audit, if it was moved.
         model: Model for the embeddings. Default: that of the run, else the bundled one, which needs no download.
         network: Pretrained timm network for the embeddings instead.
@@ -103,15 +102,15 @@ def explore(
             `block` is true, and this is not the main thread, or an event loop runs in it.
     """
     require("explore", PURPOSE)
-    source, progress = Path(source), choose_progress(progress)
+    source, progress = source if isinstance(source, Dataset) else Path(source), choose_progress(progress)
     _check_arguments(source, data, image, cell)
     if block:
-        check_main_thread("explore", "belvedere", "explore", str(source))
+        check_main_thread("explore", "belvedere", "explore", title_of(source))
     with ExitStack() as stack:
         page = stack.enter_context(PageServer("Map", host, port, block=block, limits=LIMITS))
-        default = source if is_model_path(source) else BUNDLED
-        embedder = open_embedder(model, network, weights, progress, default)
-        options = network_options(source if default == source and network is model is None else model, network, weights)
+        own = source if isinstance(source, Path) and is_model_path(source) else None  # model of a run
+        embedder = open_embedder(model, network, weights, progress, own or BUNDLED)
+        options = network_options(own if model is network is None else model, network, weights)
         context = _make_context(read_map(source, data, embedder, progress), embedder, image, cell, options)
         if block:
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
@@ -126,12 +125,13 @@ def explore(
 
 
 def _check_arguments(
-    source: Path, data: Dataset | Path | str | None, image: Path | str | None, cell: str | None
+    source: Dataset | Path, data: Dataset | Path | str | None, image: Path | str | None, cell: str | None
 ) -> None:
     if image is not None and cell is not None:
         raise UsageError("`image` and `cell` exclude each other. Leave one out.")
-    if data is not None and not is_run(source) and not is_audit(source):
-        raise UsageError(f"`data` is the dataset of a run or audit, and {source} is neither. Leave it out.")
+    has_dataset = isinstance(source, Path) and (is_run(source) or is_audit(source))
+    if data is not None and not has_dataset:
+        raise UsageError(f"`data` is the dataset of a run or audit, and {title_of(source)} is neither. Leave it out.")
 
 
 def _make_context(

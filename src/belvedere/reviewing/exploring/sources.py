@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.dataset import Dataset, as_dataset
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import UsageError
 from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
@@ -45,7 +45,14 @@ def is_run(source: Path) -> bool:
     return (source / PREDICTIONS).is_file()
 
 
-def read_map(source: Path, data: Dataset | Path | str | None, embedder: Embedder, progress: Progress) -> ImageMap:
+def title_of(source: Dataset | Path) -> str:
+    """Return the folder or table of a dataset, or the folder of a run or audit."""
+    return source.source if isinstance(source, Dataset) else str(source)
+
+
+def read_map(
+    source: Dataset | Path, data: Dataset | Path | str | None, embedder: Embedder, progress: Progress
+) -> ImageMap:
     """Read the images of a dataset, or of a run or audit and its dataset, embed and project them.
 
     Raises:
@@ -54,13 +61,15 @@ def read_map(source: Path, data: Dataset | Path | str | None, embedder: Embedder
     """
     predictions: dict[Path, Prediction] = {}
     issues = None
-    if is_audit(source):
+    if isinstance(source, Dataset):
+        samples = list(source.samples)
+    elif is_audit(source):
         samples, issues = _samples_of_audit(source, data, progress), read_audit_issues(source)
     elif is_run(source):
         dataset = load_data(source, data, None, progress)
         samples = _samples_of_run(source, dataset, predictions, progress)
     else:
-        samples = list(as_dataset(source, progress=progress).samples)
+        samples = list(load_dataset(source).samples)
     hashed = hash_samples(samples, progress)
     embeddings = read_embeddings(hashed, embedder, progress)
     unreadable = (*hashed.unreadable, *embeddings.unreadable)
@@ -68,8 +77,9 @@ def read_map(source: Path, data: Dataset | Path | str | None, embedder: Embedder
         names = tuple(f"{sample.name}: {reason}" for sample, reason in unreadable)
         progress.log_warnings([DataWarning(f"{count(len(names), 'image')} not on the map: cannot be read", names)])
     if len(embeddings.samples) < MIN_IMAGES:
-        raise UsageError(f"A map needs {MIN_IMAGES} images that can be read. {source} has {len(embeddings.samples)}.")
-    return _to_map(source, embeddings, predictions, issues, progress)
+        found = f"{title_of(source)} has {len(embeddings.samples)}"
+        raise UsageError(f"A map needs {MIN_IMAGES} images that can be read. {found}.")
+    return _to_map(title_of(source), embeddings, predictions, issues, progress)
 
 
 def _samples_of_audit(source: Path, data: Dataset | Path | str | None, progress: Progress) -> list[Sample]:
@@ -99,7 +109,7 @@ def _samples_of_run(
 
 
 def _to_map(
-    source: Path,
+    title: str,
     embeddings: Embeddings,
     predictions: Mapping[Path, Prediction],
     issues: AuditIssues | None,
@@ -109,7 +119,7 @@ def _to_map(
     values = unit_vectors(embeddings.values)
     contents = HashedSamples(embeddings.samples, embeddings.hashes)
     return ImageMap(
-        title=str(source),
+        title=title,
         samples=embeddings.samples,
         hashes=embeddings.hashes,
         positions=project(values, contents.hashes, progress),

@@ -8,7 +8,7 @@ import numpy as np
 
 from belvedere.data.hashing import hash_samples
 from belvedere.data.table_samples import read_table
-from belvedere.errors import DatasetError
+from belvedere.errors import DatasetError, UsageError
 from belvedere.images.listing import SkippedFiles, list_images
 from belvedere.inference.embeddings import Embedder, read_embeddings
 from belvedere.reviewing.labeling.probe import Features, Rows, make_features
@@ -42,14 +42,15 @@ class Pool:
         return np.argsort(np.array(self.hashes), kind="stable")
 
 
-def read_pool(folder: Path, embedder: Embedder, progress: Progress) -> Pool:
-    """Read the images below a folder, or those of a table, whose labels are not used.
+def read_pool(folder: Path, embedder: Embedder, progress: Progress, root: Path | str | None = None) -> Pool:
+    """Read the images below a folder, or those of a table, whose labels are not used; `root`: see `read_table`.
 
     Raises:
         DatasetError: It does not exist or cannot be read, or no image in it can be.
+        UsageError: `root` is given, and `folder` is not a table.
         CacheError: The embeddings cannot be cached.
     """
-    paths, skipped = _list(folder)
+    paths, skipped = _list(folder, None if root is None else Path(root))
     samples = [Sample(path, str(path.relative_to(folder) if folder.is_dir() else path), "", None) for path in paths]
     hashed = hash_samples(samples, progress)
     first: dict[str, int] = {}
@@ -67,10 +68,12 @@ def read_pool(folder: Path, embedder: Embedder, progress: Progress) -> Pool:
     return Pool(folder, found.samples, found.hashes, make_features(found.values)[0], copies, warnings)
 
 
-def _list(folder: Path) -> tuple[list[Path], SkippedFiles]:
+def _list(folder: Path, root: Path | None) -> tuple[list[Path], SkippedFiles]:
     skipped = SkippedFiles()
     if folder.is_file():
-        return [sample.path for sample in read_table(folder)[0]], skipped
+        return [sample.path for sample in read_table(folder, root)[0]], skipped
+    if root is not None:
+        raise UsageError(f"`root` is for tables, and {folder} is a folder. Leave it out.")
     try:
         paths = list(list_images(folder, skipped))
     except OSError as error:

@@ -69,6 +69,7 @@ def label(
     network: str | None = None,
     weights: Path | str | None = None,
     corrections: Path | str | None = None,
+    root: Path | str | None = None,
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
@@ -89,6 +90,7 @@ def label(
     network: str | None = None,
     weights: Path | str | None = None,
     corrections: Path | str | None = None,
+    root: Path | str | None = None,
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
@@ -105,6 +107,7 @@ def label(
     network: str | None = None,
     weights: Path | str | None = None,
     corrections: Path | str | None = None,
+    root: Path | str | None = None,
     host: str = HOST,
     port: int = PORT,
     annotator: str | None = None,
@@ -123,6 +126,7 @@ def label(
         network: Pretrained timm network for the embeddings instead.
         weights: File of its weights; default: downloaded.
         corrections: File for the labels, which are appended; default: one beside the folder.
+        root: Folder that the image paths of a table are relative to; default: that of the table.
         host: Address to listen on. Addresses of other machines require a token, which is printed.
         port: Port to listen on; 0 for any free one.
         annotator: Name recorded with each label, unless the page has another. Default: the user's name.
@@ -148,14 +152,18 @@ def label(
     with ExitStack() as stack:
         page = stack.enter_context(PageServer("Label", host, port, block=block))
         embedder = open_embedder(model, network, weights, progress)
-        session = _open_session(Path(data), classes, labels_file, embedder, progress)
+        session = _open_session(Path(data), root, classes, labels_file, embedder, progress)
         options = _network_options(network, weights)
         context = LabelContext(session, Gallery(), annotator or user_name(), options, out, trains=train)
         if running := _serve(page, context, stack, progress, block=block):
             return running
     summary = summarize(context)
-    trainings = summary.trainings if train else ()
-    return replace(summary, runs=tuple(each.run(overwrite=overwrite, progress=progress) for each in trainings))
+    return _train(summary, overwrite, progress) if train else summary
+
+
+def _train(summary: LabelSummary, overwrite: bool, progress: Progress) -> LabelSummary:
+    runs = tuple(each.run(overwrite=overwrite, progress=progress) for each in summary.trainings)
+    return replace(summary, runs=runs)
 
 
 def _check_training(
@@ -236,13 +244,18 @@ def _network_options(network: str | None, weights: Path | str | None) -> dict[st
 
 
 def _open_session(
-    folder: Path, classes: Sequence[str], labels_file: Path, embedder: Embedder, progress: Progress
+    folder: Path,
+    root: Path | str | None,
+    classes: Sequence[str],
+    labels_file: Path,
+    embedder: Embedder,
+    progress: Progress,
 ) -> LabelingSession:
     names: list[str] = []
     for name in classes:
         names.append(check_new_class(name, names))
     corrections_file = CorrectionsFile(labels_file)
     check_labels_file(corrections_file, folder)
-    pool = read_pool(folder, embedder, progress)
+    pool = read_pool(folder, embedder, progress, root)
     progress.log_warnings((*pool.warnings, *damaged_lines_warning(corrections_file.path, corrections_file.damaged)))
     return LabelingSession(pool, LabelStore(pool, corrections_file, names))
