@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from belvedere.evaluation.metrics import (
     average_precision,
+    compute_metrics,
     ood_metrics,
     prediction_set_metrics,
     reliability,
@@ -15,6 +16,9 @@ from belvedere.evaluation.metrics import (
     selective_accuracy,
     tag_metrics,
 )
+from belvedere.inference.uncertainty.conformal import COVERAGE
+from belvedere.types.evaluation import Confusion, PredictionSetMetrics
+from belvedere.types.prediction import Prediction
 
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), min_size=3, max_size=40)
 
@@ -136,6 +140,33 @@ def test_tags_by_hand() -> None:
     assert found.area_mae == pytest.approx((0.3 + 0.3 + 0) / 3)
 
 
+def test_metrics_of_predictions_by_hand() -> None:
+    """No image is labeled c, which is predicted twice."""
+    rows = [
+        ("a", (0.7, 0.2, 0.1), "a"),
+        ("a", (0.3, 0.6, 0.1), "ba"),
+        ("b", (0.1, 0.2, 0.7), "c"),
+        ("b", (0.2, 0.1, 0.7), "cb"),
+        ("b", (0.2, 0.5, 0.3), "bc"),
+    ]
+    predictions = [
+        Prediction(str(number), label=label, probability_values=values, prediction_set=tuple(found))
+        for number, (label, values, found) in enumerate(rows)
+    ]
+    metrics = compute_metrics(predictions, "abc", split="test")
+    assert metrics.accuracy == 2 / 5
+    assert metrics.confusion_matrix.tolist() == [[1, 1, 0], [0, 1, 2], [0, 0, 0]]
+    assert metrics.confusions == (Confusion("b", "c", 2, 2 / 3), Confusion("a", "b", 1, 1 / 2))
+    assert metrics.macro_f1 == pytest.approx((2 / 3 + 2 / 5) / 2)
+    assert metrics.prediction_sets == PredictionSetMetrics(COVERAGE, 4 / 5, 8 / 5, (1.0, 2 / 3, None))
+    assert metrics.selective_accuracy == selective_accuracy(
+        np.array([0.7, 0.6, 0.7, 0.7, 0.5]), np.array([True, False, False, False, True])
+    )
+    assert metrics.num_none_of_these is None
+    without = compute_metrics([*predictions, Prediction("5", label="a", probability_values=(1, 0, 0))], "abc", split="")
+    assert without.prediction_sets is None
+
+
 def test_ood_by_hand() -> None:
     inside, outside = np.linspace(0, 1, 101), np.array([0.5, 0.97, 0.99, 1.0])
     found = ood_metrics(inside, outside, np.full(101, 0.9), np.full(4, 0.9), threshold=0.97)
@@ -146,6 +177,8 @@ def test_ood_by_hand() -> None:
     assert found.id_acceptance_rate == pytest.approx(98 / 101)
     assert found.msp_auroc == 0.5
     assert found.msp_fpr_at_95_tpr == 1.0
+    ties = ood_metrics(np.arange(21.0), np.array([19.0, 20.0]), np.ones(21), np.ones(2), threshold=0)
+    assert ties.fpr_at_95_tpr == 0.5  # 95% are at 19 or below, itself included
     # By the largest probability: 95% of the others have 0.05 or more, and so has one of these four.
     baseline = ood_metrics(inside, outside, inside, np.array([0.01, 0.02, 0.04, 0.06]), threshold=0.5)
     assert baseline.msp_fpr_at_95_tpr == 0.25

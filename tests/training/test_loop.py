@@ -15,7 +15,7 @@ from torch import nn
 from belvedere.errors import StopTraining, TrainingError
 from belvedere.runtime.progress import Progress, Task
 from belvedere.training import loop
-from belvedere.training.augment import CropBoxes, augment
+from belvedere.training.augment import CropBoxes, augment, sample_crops
 from belvedere.training.callbacks import Callback, CallbackRunner
 from belvedere.training.checkpoint import State, read_checkpoint, write_checkpoint
 from belvedere.training.custom_augment import Augment, apply_augment
@@ -442,6 +442,20 @@ def means(batches: list[Batch]) -> tuple[float, float]:
     count = sum(len(labels) for _, labels, _ in batches)
     correct = sum(int((logits.argmax(1) == labels).sum()) for logits, labels, _ in batches)
     return sum(loss * len(labels) for _, labels, loss in batches) / count, correct / count
+
+
+def test_the_images_that_are_mirrored_alternate_by_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def sample(mirrored: Any, *rest: Any) -> CropBoxes:
+        drawn.append(int(mirrored.sum()))
+        return sample_crops(mirrored, *rest)
+
+    monkeypatch.setattr(loop, "sample_crops", sample)
+    run(replace(RICH, batch_size=26))
+    first, second, third = drawn
+    assert first + second == 26
+    assert first == third != second
 
 
 def test_line_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def test_cka_is_one_for_rotations_and_follows_its_formula() -> None:
     first = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 4)))
     rotation = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(4, 4)))).Q
     assert linear_cka(first, 3 * first @ rotation + 5).item() == pytest.approx(1)
+    assert linear_cka(0.01 * first, first).item() == pytest.approx(1)
     # Centered: (1, -1) in one dimension and (1, -1, 1, -1) against (1, 1, -1, -1), whose products sum to zero.
     assert linear_cka(torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0], [7.0]])).item() == pytest.approx(1)
     one, other = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]), torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])

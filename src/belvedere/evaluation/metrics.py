@@ -65,7 +65,7 @@ def compute_metrics(
         num_images=len(readable),
         num_unreadable=len(predictions) - len(readable),
         accuracy=float(correct.mean()),
-        macro_f1=float(np.mean([row.f1 for row in per_class if row.support and row.f1 is not None])),
+        macro_f1=float(np.mean([row.f1 for row in per_class if row.f1 is not None])),
         log_loss=calibration.log_loss,
         ece=calibration.ece,
         per_class=per_class,

@@ -35,7 +35,7 @@ class Prediction:
     def __repr__(self) -> str:
         if self.error is not None:
             return f"Prediction({self.image!r}, error={self.error!r})"
-        confidence = "" if self.confidence is None else f", {self.confidence:.3f}"
+        confidence = "" if self.confidence is None else f", {self.confidence:.1%}"
         return f"Prediction({self.image!r}, {self.answer!r}{confidence})"
 
     @property
