@@ -127,8 +127,9 @@ def review(
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
         page.log_address(progress)
         stack.callback(context.neighbors.stop)
-        _use_models(context, models, partial(_hash_images, entries, dataset), progress, block)
         server = page.create(create_app(context, page.guard, models.model))
+        # After `create_app`: FastAPI changes the warning filters of the process, as decoders in threads do.
+        _use_models(context, models, partial(_hash_images, entries, dataset), progress, block)
         if not block:
             stack.pop_all()  # the thread closes the socket and stops the search
             return BackgroundReview(server, page.listener, page.url, context.queue, context.neighbors.stop)

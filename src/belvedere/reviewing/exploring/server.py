@@ -115,8 +115,8 @@ def explore(
         if block:
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
         page.log_address(progress)
-        context.pairs.start()
         server = page.create(create_app(context, page.guard))
+        context.pairs.start()  # after `create_app`, see `review`
         if not block:
             stack.pop_all()  # the thread closes the socket
             return BackgroundServer(server, page.listener, page.url)

@@ -184,9 +184,9 @@ def _serve(
     if block:
         stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
     page.log_address(progress)
-    context.session.start()
-    stack.callback(context.session.stop)
     app = create_app(context, page.guard)
+    context.session.start()  # after `create_app`, see `review`
+    stack.callback(context.session.stop)
     server = page.create(app)
     app.state.end = partial(setattr, server, "should_exit", True)
     if not block:
