@@ -750,7 +750,8 @@ def test_embedding_stops_on_request(tmp_path: Path, opened: Model) -> None:
     class Slow(Model):
         def forward(self, images: Any) -> Any:
             asked.append(len(images))
-            neighbours._stop.set()
+            assert neighbours._thread is not None
+            neighbours._thread._stop.set()
             return super().forward(images)
 
     neighbours = NeighborIndex()

@@ -6,6 +6,7 @@ import http.client
 import json
 import shlex
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,16 +17,19 @@ import pytest
 
 import belvedere
 from belvedere.data.dataset import load_dataset
-from belvedere.data.hashing import hash_file
+from belvedere.data.hashing import HashedSamples, hash_file
 from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder, model_embedder
 from belvedere.inference.writers.text import write_predictions
 from belvedere.reviewing.exploring import projection
+from belvedere.reviewing.exploring.pairs import PairFinder
 from belvedere.reviewing.exploring.sources import read_map, select_rows
 from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.progress import Progress
+from belvedere.types.data import Sample
 from conftest import CLASS_NAMES, make_prediction, new_id, write_classes, write_image
 from review_server import BROWSERS
+from serve_process import PATIENCE
 
 pytest.importorskip("openTSNE")
 MOVE = """() => {  // the canvas as moved by the browser, without drawing
@@ -192,6 +196,32 @@ def test_a_dataset_is_explored(tmp_path: Path, tiny_model: Path) -> None:
     assert sorted({Path(name).parent.name for name in names}) == ["red", "train"]
     with pytest.raises(UsageError):
         belvedere.explore(dataset, data=images, model=tiny_model, port=0, progress=False, block=False)
+
+
+@pytest.mark.parametrize("at_exit", [False, True])
+def test_the_search_for_copies_is_stopped(at_exit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its next step, without a message, also if thread pools take no more work, as where the process ends."""
+    started = threading.Event()
+
+    def search(_: HashedSamples, progress: Progress) -> None:
+        try:
+            with progress.task("Comparing images", 9) as task:
+                started.set()
+                while True:
+                    task.advance(1)
+        except Exception:
+            if at_exit:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown") from None
+            raise
+
+    monkeypatch.setattr("belvedere.reviewing.exploring.pairs.find_shifted_pairs", search)
+    sample = Sample(tmp_path / "1.png", "1.png", "red", None)
+    finder = PairFinder([sample, sample], ["0", "0"])
+    finder.start()
+    assert started.wait(PATIENCE)
+    finder.stop()
+    assert finder.is_done
+    assert finder.pairs == [(0, 1)]
 
 
 def test_a_damaged_audit_is_refused(tmp_path: Path, embedder: Embedder) -> None:

@@ -1,9 +1,7 @@
 """Finds the most similar images of each class by the embeddings of a model, computed in the background."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +13,11 @@ from belvedere.data.hashing import HashedSamples
 from belvedere.errors import BelvedereError
 from belvedere.inference.uncertainty.knn import unit_vectors
 from belvedere.reviewing.models import Embed
-from belvedere.runtime.parallel import BackgroundThread
-from belvedere.runtime.progress import ForwardedProgress, Progress, Task
+from belvedere.reviewing.stoppable_thread import StoppableThread
+from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 
 NUM_NEIGHBORS = 4  # per class
-STOP_SECONDS = 20.0  # for the batch that is being computed
 MAX_IMAGES = 50_000  # to search; of more, every n-th
 
 
@@ -39,8 +36,8 @@ class NeighborIndex:
 
     def __init__(self) -> None:
         self.error = ""  # why there are no neighbors
-        self._ready, self._stop = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._thread: StoppableThread | None = None
         self._samples: Sequence[Sample] = ()
         self._hashes: NDArray[np.str_] = np.array([], np.str_)
         self._embeddings: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (N, D), unit vectors
@@ -58,27 +55,22 @@ class NeighborIndex:
 
     def start(self, hash_images: Callable[[Progress], HashedSamples], embed: Embed, progress: Progress) -> None:
         """Compute the embeddings in a thread, until `stop`."""
-        compute = partial(self._compute, hash_images, embed, _StoppableProgress(progress, self._stop))
-        self._thread = BackgroundThread(compute, "neighbors")
+        self._thread = StoppableThread("neighbors", partial(self._compute, hash_images, embed), progress)
         self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the thread despite Ctrl-C, since a process that ends during inference crashes."""
-        deadline = time.monotonic() + seconds
-        while self._thread is not None and self._thread.is_alive() and (left := deadline - time.monotonic()) > 0:
-            with suppress(KeyboardInterrupt):
-                self._thread.join(left)
+        """Wait for the thread."""
+        if self._thread is not None:
+            self._thread.wait(seconds)
 
     def stop(self) -> None:
         """End the thread after its current batch; finished embeddings stay in the cache."""
-        self._stop.set()
-        self.wait(STOP_SECONDS)
+        if self._thread is not None:
+            self._thread.stop()
 
     def _compute(self, hash_images: Callable[[Progress], HashedSamples], embed: Embed, progress: Progress) -> None:
         try:
             found = embed(hash_images(progress), progress)
-        except _StoppedError:
-            return
         except (BelvedereError, OSError) as error:
             self.error = str(error)
             return
@@ -119,33 +111,3 @@ class NeighborIndex:
 def subsample(samples: Sequence[Sample]) -> Sequence[Sample]:
     """Return every n-th sample of a large dataset."""
     return samples[:: -(-len(samples) // MAX_IMAGES) or 1]
-
-
-class _StoppedError(Exception):
-    """Ends the computation."""
-
-
-class _StoppableProgress(ForwardedProgress):
-    """Raises `_StoppedError` at the next step after a stop."""
-
-    def __init__(self, inner: Progress, stop: threading.Event) -> None:
-        super().__init__(inner)
-        self._stop = stop
-
-    @contextmanager
-    def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
-        with super().task(description, images, unit) as task:
-            yield _StoppableTask(task, self._stop)
-
-
-class _StoppableTask(Task):
-    def __init__(self, inner: Task, stop: threading.Event) -> None:
-        self._inner, self._stop = inner, stop
-
-    def advance(self, images: int, metrics: str = "") -> None:
-        if self._stop.is_set():
-            raise _StoppedError
-        self._inner.advance(images, metrics)
-
-    def resume_at(self, images: int) -> None:
-        self._inner.resume_at(images)

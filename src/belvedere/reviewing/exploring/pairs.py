@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.near_duplicates.shifts import find_shifted_pairs
 from belvedere.errors import BelvedereError
-from belvedere.runtime.parallel import BackgroundThread
+from belvedere.reviewing.stoppable_thread import StoppableThread
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 
@@ -26,11 +26,18 @@ class PairFinder:
         self.is_done = known is not None
         self.pairs = self._identical() if known is None else list(known[:MAX_PAIRS])
 
+        self._thread: StoppableThread | None = None
+
     def start(self) -> None:
         """Start the search for images that are not identical, unless the pairs are known."""
-        if self.is_done:
-            return
-        BackgroundThread(self._search, "copies").start()
+        if not self.is_done:
+            self._thread = StoppableThread("copies", self._search, Progress())
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the search."""
+        if self._thread is not None:
+            self._thread.stop()
 
     def _identical(self) -> list[tuple[int, int]]:
         rows = defaultdict[str, list[int]](list)
@@ -38,9 +45,9 @@ class PairFinder:
             rows[key].append(row)
         return [(group[0], other) for group in rows.values() for other in group[1:]]
 
-    def _search(self) -> None:
+    def _search(self, progress: Progress) -> None:
         try:
-            found = find_shifted_pairs(self._contents, Progress())
+            found = find_shifted_pairs(self._contents, progress)
             self.pairs = [*self.pairs, *((int(one), int(other)) for one, other in found)][:MAX_PAIRS]
         except BelvedereError:  # such as a full disk: the map is of use without
             pass

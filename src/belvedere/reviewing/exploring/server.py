@@ -116,10 +116,11 @@ def explore(
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
         page.log_address(progress)
         server = page.create(create_app(context, page.guard))
+        stack.callback(context.pairs.stop)
         context.pairs.start()  # after `create_app`, see `review`
         if not block:
-            stack.pop_all()  # the thread closes the socket
-            return BackgroundServer(server, page.listener, page.url)
+            stack.pop_all()  # the thread closes the socket and stops the search
+            return BackgroundServer(server, page.listener, page.url, context.pairs.stop)
         server.run(sockets=[page.listener])
     return None
 

@@ -112,12 +112,15 @@ function colorByConfidence(bytes) {
     bytes.set(Number.isNaN(confidence) ? gray : confidenceColor(confidence), 4 * row);
   }
   const limits = [[0, 0.5], [0.5, 0.7], [0.7, 0.9], [0.9, 1.01]];
-  fillLegend(limits.map(([low, high]) => {
+  const entries = limits.map(([low, high]) => {
     const isWithin = (row) => points.confidence[row] >= low && points.confidence[row] < high;
     const [red, green, blue] = confidenceColor((low + Math.min(high, 1)) / 2);
     const rows = () => rowsWith(isWithin).sort((a, b) => points.confidence[a] - points.confidence[b]);
     return { text: `confidence ${100 * low}% to ${100 * Math.min(high, 1)}%`, color: `rgb(${red}, ${green}, ${blue})`, number: rows().length, rows };
-  }));
+  });
+  const unknown = () => rowsWith((row) => Number.isNaN(points.confidence[row]));
+  if (unknown().length) entries.push({ text: UNKNOWN[0], color: OTHER, number: unknown().length, rows: unknown });
+  fillLegend(entries);
 }
 
 function rowsWith(test) {
