@@ -228,7 +228,7 @@ def install_sizes(peers: Path) -> list[str]:
             print(f"{name}: {done.stderr[-500:]}", file=sys.stderr)
             continue
         largest = ", ".join(f"{package} {float(size):,.0f}" for package, _, size in rows[:3])
-        lines.append(f"| {name} | {rows[-1][-1].strip('*')} | {len(rows) - 1} | {largest} |")
+        lines.append(f"| {name} | {rows[-1][-1].strip('*| ')} | {len(rows) - 1} | {largest} |")
     return [*lines, ""]
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 
-NOT_RUN = "not checked"  # by a run of some of the modules
+NOT_RUN = "not checked"  # status of mutants of modules that were left out
 KILLED = {"killed", "timeout", "caught by type check"}
 
 

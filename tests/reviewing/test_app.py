@@ -134,12 +134,26 @@ def test_the_dataset_is_read_as_the_audit_read_it(tmp_path: Path) -> None:
         out = tmp_path / f"audit{number}"
         belvedere.audit(each, out=out, label_issues=False, near_duplicates=False)
         assert load_data(out, None, None, Progress()) == each
+    # A table whose images did not move, and both moved.
+    (tmp_path / "t.csv").rename(tmp_path / "u.csv")
+    assert (found := load_data(tmp_path / "audit1", tmp_path / "u.csv", None, Progress())) is not None
+    assert found.samples == table.samples
+    (tmp_path / "u.csv").rename(tmp_path / "t.csv")
     (tmp_path / "data").rename(moved := tmp_path / "moved")
     (tmp_path / "t.csv").rename(moved / "car" / "t.csv")
     for audit, data, names in (("audit0", moved, ("car", "train")), ("audit1", moved / "car" / "t.csv", ("red",))):
         found = load_data(tmp_path / audit, data, None, Progress())
         assert found is not None
         assert found.class_names == names
+
+
+def test_groups_are_read_as_in_the_run(tmp_path: Path) -> None:
+    write_classes(tmp_path / "images", 1, ["red"])
+    (table := tmp_path / "t.csv").write_text("image,label,patient\nimages/red/0.png,red,7\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text('[run]\ngroup_by = "patient"\n')
+    assert (found := load_data(tmp_path / "run", table, None, Progress())) is not None
+    assert [sample.group for sample in found.samples] == ["7"]
 
 
 def test_missing_image_is_not_replaced_by_another_of_its_name(run: Path, tmp_path: Path) -> None:
@@ -751,7 +765,7 @@ def test_embedding_stops_on_request(tmp_path: Path, opened: Model) -> None:
         def forward(self, images: Any) -> Any:
             asked.append(len(images))
             assert neighbours._thread is not None
-            neighbours._thread._stop.set()
+            neighbours._thread.stop(0)  # a thread cannot wait for itself
             return super().forward(images)
 
     neighbours = NeighborIndex()

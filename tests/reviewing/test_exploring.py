@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import belvedere
+import command_line
 from belvedere.data.dataset import load_dataset
 from belvedere.data.hashing import HashedSamples, hash_file
 from belvedere.errors import UsageError
@@ -27,6 +29,7 @@ from belvedere.reviewing.exploring.sources import read_map, select_rows
 from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
+from command_line import assert_one_line
 from conftest import CLASS_NAMES, make_prediction, new_id, write_classes, write_image
 from review_server import BROWSERS
 from serve_process import PATIENCE
@@ -198,21 +201,16 @@ def test_a_dataset_is_explored(tmp_path: Path, tiny_model: Path) -> None:
         belvedere.explore(dataset, data=images, model=tiny_model, port=0, progress=False, block=False)
 
 
-@pytest.mark.parametrize("at_exit", [False, True])
-def test_the_search_for_copies_is_stopped(at_exit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At its next step, without a message, also if thread pools take no more work, as where the process ends."""
+def test_the_search_for_copies_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its next step; identical files are known before."""
     started = threading.Event()
 
     def search(_: HashedSamples, progress: Progress) -> None:
-        try:
+        started.set()
+        for _step in range(int(PATIENCE / 0.01)):
             with progress.task("Comparing images", 9) as task:
-                started.set()
-                while True:
-                    task.advance(1)
-        except Exception:
-            if at_exit:
-                raise RuntimeError("cannot schedule new futures after interpreter shutdown") from None
-            raise
+                time.sleep(0.01)
+                task.advance(1)
 
     monkeypatch.setattr("belvedere.reviewing.exploring.pairs.find_shifted_pairs", search)
     sample = Sample(tmp_path / "1.png", "1.png", "red", None)
@@ -220,8 +218,14 @@ def test_the_search_for_copies_is_stopped(at_exit: bool, tmp_path: Path, monkeyp
     finder.start()
     assert started.wait(PATIENCE)
     finder.stop()
-    assert finder.is_done
     assert finder.pairs == [(0, 1)]
+    assert not finder.is_done
+    assert "copies" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("options", [["--layout", "classes"], ["--root", "images"]])
+def test_options_for_images_are_refused_for_a_run(options: list[str], run: Path) -> None:
+    assert_one_line(command_line.belvedere("explore", run, *options, "--port", "0"), 2, "--data")
 
 
 def test_a_damaged_audit_is_refused(tmp_path: Path, embedder: Embedder) -> None:

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 import belvedere
 from belvedere.data.corrections.corrections_file import CorrectionsFile
 from belvedere.data.dataset import load_dataset
-from belvedere.errors import BelvedereError, OutputExistsError, UsageError
+from belvedere.errors import BelvedereError, DatasetError, OutputExistsError, UsageError
 from belvedere.inference.embeddings import model_embedder
 from belvedere.inference.model import load_model
 from belvedere.reviewing.auth import RequestGuard
@@ -186,7 +186,7 @@ def pool(tmp_path: Path, tiny_model: Path) -> Pool:
 
 
 def open_store(pool: Pool, *classes: str) -> LabelStore:
-    return LabelStore(pool, CorrectionsFile(default_labels_file(pool.root)), classes)
+    return LabelStore(pool, CorrectionsFile(default_labels_file(pool.source)), classes)
 
 
 class Client(TestClient):
@@ -395,7 +395,7 @@ def test_the_table_of_labels_is_a_dataset(pool: Pool) -> None:
     client.change("/tags", rows=[0], tags=["green"])
     for _ in range(2):  # an older table is replaced
         assert "belvedere train" in client.get("/end", params={"tab": TAB}).text
-    table = pool.root.with_name("images.labels.csv")
+    table = pool.source.with_name("images.labels.csv")
     dataset = load_dataset(table)
     assert dataset.class_names == ("blue", "green")
     found = {(sample.path, sample.label, sample.extra_labels) for sample in dataset.samples}
@@ -424,6 +424,8 @@ def test_paths_of_a_table_are_relative_to_root(tmp_path: Path, tiny_model: Path)
     assert [sample.path for sample in found.samples] == [images / "red" / "0.png", images / "blue" / "1.png"]
     with pytest.raises(UsageError):
         read_pool(images, embedder, Progress(), images)
+    with pytest.raises(DatasetError):
+        read_pool(tmp_path / "missing.csv", embedder, Progress(), images)
 
 
 # -- the function and the command
@@ -496,12 +498,12 @@ def test_the_recipe_depends_on_labels_and_network(
     client.change("/labels", rows=list(range(num_labeled)), label="blue")
     store = client.session.store
     [planned] = output.plan_trainings(store, Path("a.labels.csv"), options)
-    run = pool.root.with_name("images-run")
+    run = pool.source.with_name("images-run")
     assert planned.command == f"belvedere train a.labels.csv --recipe {recipe} --out {run}"
     monkeypatch.setattr(output, "MIN_DISTILLED", 2)
     first, second = output.plan_trainings(store, Path("a.labels.csv"), options, Path("b"))
     assert first.out == Path("b")
-    assert second.command == f"belvedere train a.labels.csv --teacher b --unlabeled {pool.root} --out b-small"
+    assert second.command == f"belvedere train a.labels.csv --teacher b --unlabeled {pool.source} --out b-small"
     assert output.plan_trainings(store, None, options) == []
 
 

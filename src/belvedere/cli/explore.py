@@ -1,5 +1,6 @@
 """The command `explore`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 import belvedere
 from belvedere.cli.app import Layout, NetworkName, PageHost, PagePort, Root, WeightsFile, image_command
+from belvedere.errors import UsageError
 
 
 @image_command("belvedere explore images", "belvedere explore run --cell sea,glacier")
@@ -51,12 +53,16 @@ def explore(
     see copies as lines.
     """
     from belvedere.cli.progress import CommandProgress
+    from belvedere.reviewing.exploring.sources import records_dataset
 
     progress = CommandProgress("explore")
+    load = partial(belvedere.load_dataset, progress=progress, root=root, layout=layout)
     has_options = root is not None or layout != "auto"
+    if has_options and data is None and records_dataset(source):
+        raise UsageError(f"--root and --layout are for labeled images and for --data. {source} records its own.")
     belvedere.explore(
-        belvedere.load_dataset(source, progress=progress, root=root, layout=layout) if has_options else source,
-        data=data,
+        load(source) if has_options and data is None else source,
+        data=load(data) if has_options and data is not None else data,
         model=model,
         network=network,
         weights=weights,

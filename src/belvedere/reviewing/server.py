@@ -14,6 +14,7 @@ import uvicorn
 
 from belvedere.data.corrections.corrections_file import CorrectionsFile, damaged_lines_warning
 from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.groups import group_column
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.inference.model import Model
@@ -128,7 +129,8 @@ def review(
         page.log_address(progress)
         stack.callback(context.neighbors.stop)
         server = page.create(create_app(context, page.guard, models.model))
-        # After `create_app`: FastAPI changes the warning filters of the process, as decoders in threads do.
+        # After `create_app`: it replaces the warning filters of the process, and so do decoders in threads. If both do
+        # at once, a filter is lost.
         _use_models(context, models, partial(_hash_images, entries, dataset), progress, block)
         if not block:
             stack.pop_all()  # the thread closes the socket and stops the search
@@ -232,18 +234,21 @@ def load_data(
 ) -> Dataset | None:
     """Load the given dataset, else that of the run or audit if it is still there; None without one.
 
-    It is read as the run or audit read it. Paths in a given table are relative to it, since it was moved.
+    It is read as the run or audit read it: by its layout, or its root, if that still exists, and its column of groups.
     """
     if isinstance(data, Dataset):
         return data
-    layout = read_configured(folder, "layout") or "auto"
+    layout, column = read_configured(folder, "layout") or "auto", group_column(read_configured(folder, "group_by"))
+    root = read_configured(folder, "root")
+    if data is not None and Path(data).is_dir():
+        return load_dataset(data, corrections, progress, layout=layout)
     if data is not None:
-        return load_dataset(data, corrections, progress, layout=layout if Path(data).is_dir() else "auto")
+        root = root if root is not None and Path(root).is_dir() else None
+        return load_dataset(data, corrections, progress, root=root, group_column=column)
     if (configured := read_configured(folder, DATA_KEY)) is None:
         return None
     try:
-        root = read_configured(folder, "root")
-        return load_dataset(configured, corrections, progress, root=root, layout=layout)
+        return load_dataset(configured, corrections, progress, root=root, layout=layout, group_column=column)
     except BelvedereError as error:
         progress.log(f"Warning: the dataset of {folder} was not read. {error} Give it as `data`.")
         return None

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from belvedere.runtime.parallel import BackgroundThread
 from belvedere.runtime.progress import ForwardedProgress, Progress, Task
+from belvedere.runtime.thread_pool import PoolClosedError
 
 STOP_SECONDS = 20.0  # for the step that is being computed
 
@@ -24,13 +25,8 @@ class StoppableThread:
         self._thread.start()
 
     def _run(self) -> None:
-        try:
+        with suppress(_StoppedError, PoolClosedError):
             self._function(self._progress)
-        except _StoppedError:
-            pass
-        except RuntimeError:
-            if not self._stop.is_set():  # else the process ends, and thread pools take no more work
-                raise
 
     def wait(self, seconds: float) -> None:
         """Wait for the thread despite Ctrl-C, since a process that ends during inference crashes."""
@@ -58,6 +54,8 @@ class _StoppableProgress(ForwardedProgress):
 
     @contextmanager
     def task(self, description: str, images: int, unit: str = "images") -> Iterator[Task]:
+        if self._stop.is_set():
+            raise _StoppedError
         with super().task(description, images, unit) as task:
             yield _StoppableTask(task, self._stop)
 

@@ -12,6 +12,10 @@ from belvedere.runtime.operating_system import call_at_fork
 Result = TypeVar("Result")
 
 
+class PoolClosedError(RuntimeError):
+    """The process ends: thread pools take no more tasks."""
+
+
 class ThreadPool:
     """Threads that start with the first task, and again with the first one after `close` or a fork.
 
@@ -33,11 +37,20 @@ class ThreadPool:
         self._executor: ThreadPoolExecutor | None = None
 
     def submit(self, function: Callable[[], Result]) -> "Future[Result]":
-        """Call a function in a thread."""
+        """Call a function in a thread.
+
+        Raises:
+            PoolClosedError: The process ends, and this is a daemon thread.
+        """
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self._num_threads or num_usable_cpus(), "belvedere")
-            return self._executor.submit(function)
+            try:
+                return self._executor.submit(function)
+            except RuntimeError as error:
+                if "shutdown" not in str(error):  # such as "can't start new thread"
+                    raise
+                raise PoolClosedError(str(error)) from error
 
     def close(self) -> None:
         """End the threads after the submitted tasks."""

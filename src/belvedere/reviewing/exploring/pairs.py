@@ -14,6 +14,7 @@ from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 
 MAX_PAIRS = 20_000
+STOP_SECONDS = 5.0  # for the step that is being computed; it ends with the process
 
 
 class PairFinder:
@@ -37,7 +38,7 @@ class PairFinder:
     def stop(self) -> None:
         """End the search."""
         if self._thread is not None:
-            self._thread.stop()
+            self._thread.stop(STOP_SECONDS)
 
     def _identical(self) -> list[tuple[int, int]]:
         rows = defaultdict[str, list[int]](list)
@@ -49,10 +50,9 @@ class PairFinder:
         try:
             found = find_shifted_pairs(self._contents, progress)
             self.pairs = [*self.pairs, *((int(one), int(other)) for one, other in found)][:MAX_PAIRS]
-        except BelvedereError:  # such as a full disk: the map is of use without
+        except (BelvedereError, OSError):  # such as a full disk: the map is of use without
             pass
-        finally:
-            self.is_done = True
+        self.is_done = True
 
     def describe(self) -> dict[str, object]:
         """Return the pairs and whether the search has ended, for the page; a leak has images of two splits."""

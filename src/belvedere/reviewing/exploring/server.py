@@ -13,11 +13,10 @@ from belvedere.inference.model_paths import BUNDLED, is_model_path
 from belvedere.reviewing import auth
 from belvedere.reviewing.embedder import open_embedder
 from belvedere.reviewing.exploring.app import ExploreContext, create_app, embed_example, nearest_rows
-from belvedere.reviewing.exploring.audits import is_audit
 from belvedere.reviewing.exploring.pairs import PairFinder
 from belvedere.reviewing.exploring.projection import PURPOSE
 from belvedere.reviewing.exploring.selection import network_options
-from belvedere.reviewing.exploring.sources import ImageMap, is_run, read_map, select_rows, title_of
+from belvedere.reviewing.exploring.sources import ImageMap, read_map, records_dataset, select_rows, title_of
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.page_server import HOST, PORT, PageServer
 from belvedere.runtime.dependencies import require
@@ -117,7 +116,7 @@ def explore(
         page.log_address(progress)
         server = page.create(create_app(context, page.guard))
         stack.callback(context.pairs.stop)
-        context.pairs.start()  # after `create_app`, see `review`
+        context.pairs.start()  # after `create_app`: both replace warning filters, see `review`
         if not block:
             stack.pop_all()  # the thread closes the socket and stops the search
             return BackgroundServer(server, page.listener, page.url, context.pairs.stop)
@@ -130,8 +129,7 @@ def _check_arguments(
 ) -> None:
     if image is not None and cell is not None:
         raise UsageError("`image` and `cell` exclude each other. Leave one out.")
-    has_dataset = isinstance(source, Path) and (is_run(source) or is_audit(source))
-    if data is not None and not has_dataset:
+    if data is not None and not (isinstance(source, Path) and records_dataset(source)):
         raise UsageError(f"`data` is the dataset of a run or audit, and {title_of(source)} is neither. Leave it out.")
 
 

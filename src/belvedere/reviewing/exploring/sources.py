@@ -45,6 +45,11 @@ def is_run(source: Path) -> bool:
     return (source / PREDICTIONS).is_file()
 
 
+def records_dataset(source: Path) -> bool:
+    """Return whether a folder is that of a run or an audit, which records its dataset."""
+    return is_run(source) or is_audit(source)
+
+
 def title_of(source: Dataset | Path) -> str:
     """Return the folder or table of a dataset, or the folder of a run or audit."""
     return source.source if isinstance(source, Dataset) else str(source)

@@ -108,8 +108,8 @@ def plan_trainings(
     run, small = output_folders(store.corrections_file.path, out)
     recipe = "probe" if network_options or store.num_labeled() < MIN_QUICK else "quick"
     trainings = [PlannedTraining(table, run, {"recipe": recipe, **network_options})]
-    if store.num_left() >= MIN_DISTILLED and store.pool.root.is_dir():
-        options = {"teacher": str(run), "unlabeled": str(store.pool.root)}
+    if store.num_left() >= MIN_DISTILLED and store.pool.source.is_dir():
+        options = {"teacher": str(run), "unlabeled": str(store.pool.source)}
         trainings.append(PlannedTraining(table, small, options))
     return trainings
 

@@ -21,7 +21,7 @@ from belvedere.types.data import DataWarning, Sample
 class Pool:
     """Images to label; of identical files, the first."""
 
-    root: Path
+    source: Path  # folder or table
     samples: tuple[Sample, ...]  # N
     hashes: tuple[str, ...]  # N, SHA-256 of the files
     features: Features  # (N, D)
@@ -43,11 +43,17 @@ class Pool:
 
 
 def read_pool(folder: Path, embedder: Embedder, progress: Progress, root: Path | str | None = None) -> Pool:
-    """Read the images below a folder, or those of a table, whose labels are not used; `root`: see `read_table`.
+    """Read the images below a folder, or those of a table, whose labels are not used.
+
+    Args:
+        folder: The folder or table.
+        embedder: Computes the embeddings.
+        progress: Progress display.
+        root: Folder that the paths in a table are relative to; default: that of the table.
 
     Raises:
         DatasetError: It does not exist or cannot be read, or no image in it can be.
-        UsageError: `root` is given, and `folder` is not a table.
+        UsageError: `root` is given for a folder.
         CacheError: The embeddings cannot be cached.
     """
     paths, skipped = _list(folder, None if root is None else Path(root))
@@ -72,7 +78,7 @@ def _list(folder: Path, root: Path | None) -> tuple[list[Path], SkippedFiles]:
     skipped = SkippedFiles()
     if folder.is_file():
         return [sample.path for sample in read_table(folder, root)[0]], skipped
-    if root is not None:
+    if root is not None and folder.is_dir():
         raise UsageError(f"`root` is for tables, and {folder} is a folder. Leave it out.")
     try:
         paths = list(list_images(folder, skipped))

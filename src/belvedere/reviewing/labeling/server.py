@@ -185,7 +185,7 @@ def _serve(
         stack.enter_context(suppress(KeyboardInterrupt))  # the regular end
     page.log_address(progress)
     app = create_app(context, page.guard)
-    context.session.start()  # after `create_app`, see `review`
+    context.session.start()  # after `create_app`: both replace warning filters, see `review`
     stack.callback(context.session.stop)
     server = page.create(app)
     app.state.end = partial(setattr, server, "should_exit", True)

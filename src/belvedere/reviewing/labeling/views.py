@@ -43,7 +43,7 @@ class LabelContext:
     @property
     def title(self) -> str:
         """The folder."""
-        return str(self.session.pool.root)
+        return str(self.session.pool.source)
 
     @property
     def corrections(self) -> str:
