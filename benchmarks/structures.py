@@ -1,10 +1,11 @@
 """Structures of a compact network: milliseconds of an image in ONNX Runtime, and the accuracy of a short training.
 
 python benchmarks/structures.py time [--image-size 128]
-python benchmarks/structures.py train DATA [--only NAME --only NAME ...] [--set epochs=5]
+python benchmarks/structures.py train DATA [--only NAME --only NAME ...] [--set epochs=5] [--image-sizes 112,128]
 
-`time` exports each network with random weights, in float32 and in int8, and runs them in turn, in one thread. `train`
-trains them on the training images but 3,000, which measure them; test images are not used.
+`time` exports each network with random weights, in float32 and in int8, runs them in turn, in one thread, and prints
+milliseconds of the processor. `train` trains each once, seed 0, with the settings of `quick`. 3,000 training images are
+held out for measuring, as in variants.py; test images are not used.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
 
 
 def plain(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """Two 3x3 convolutions, as RepVGG and MobileOne have when their branches are fused."""
+    """Two 3x3 convolutions, as in RepVGG after fusion; they are trained without its branches."""
     return [*conv(inputs, outputs, 3, stride), nn.ReLU(), *conv(outputs, outputs, 3), nn.ReLU()]
 
 
@@ -57,20 +58,20 @@ def bottleneck(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 
 def separable(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """Two depthwise 3x3 convolutions, each with a pointwise one (MobileNet)."""
+    """Two depthwise 3x3 convolutions, each with a pointwise one, after MobileNet."""
     first = [*conv(inputs, inputs, 3, stride, inputs), *conv(inputs, outputs, 1), nn.ReLU()]
     return [*first, *conv(outputs, outputs, 3, 1, outputs), *conv(outputs, outputs, 1)]
 
 
 def inverted(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """A depthwise 3x3 convolution of three times the channels (MobileNetV2)."""
+    """A depthwise 3x3 convolution of three times the outputs, after MobileNetV2."""
     wide = 3 * outputs
     first = [*conv(inputs, wide, 1), nn.ReLU(), *conv(wide, wide, 3, stride, wide), nn.ReLU()]
     return [*first, *conv(wide, outputs, 1)]
 
 
 def large_kernel(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """A depthwise 5x5 convolution, then pointwise ones of twice the channels (ConvNeXt)."""
+    """A depthwise 5x5 convolution, then pointwise ones of twice the channels, after ConvNeXt."""
     first = [*conv(inputs, inputs, 5, stride, inputs), *conv(inputs, 2 * outputs, 1), nn.ReLU()]
     return [*first, *conv(2 * outputs, outputs, 1)]
 
@@ -170,6 +171,7 @@ def train_all(data: Path, names: Sequence[str], changes: dict[str, object], size
     runtime = Runtime(choose_device("auto"), progress=LineProgress())
     train_samples, measured, class_names = divide(data)
     held_out = {size: read(measured, size, class_names) for size in sizes}
+    rows = []
     for name in names:
         register_network(name, any_size=True)(STRUCTURES[name])
         recipe = change_recipe(choose_recipe("quick"), {"network": name, **changes}, "--set")
@@ -177,7 +179,10 @@ def train_all(data: Path, names: Sequence[str], changes: dict[str, object], size
         network, seconds = train(recipe, train_data, held_out[sizes[0]], 0, runtime)
         found = {size: measure(network, samples, runtime) for size, samples in held_out.items()}
         columns = " | ".join(f"{values[0]:.4f}, {values[1]:.3f}" for values in found.values())
-        print(f"| {name} | {columns} | {seconds:.0f} s |", flush=True)
+        rows.append(f"| {name} | {columns} | {seconds:.0f} |")
+        print(rows[-1], flush=True)
+    print(f"\n| structure | {' | '.join(f'{size} px' for size in sizes)} | s of training |")
+    print("\n".join(["|---" * (2 + len(sizes)) + "|", *rows]))
 
 
 def main() -> None:

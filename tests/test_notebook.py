@@ -24,8 +24,11 @@ RESULTS = {  # start of the last line of a cell -> start of its text, and texts 
         ("135,942", "Conv2d"),
     ),
     "run": (r"Run\(folder='run', recipe='quick', epochs=2, ", ("<svg", "Accuracy", "precision", "validation")),
-    "run.model.predict([": (r"\[Prediction\('images/test/buildings/0001.jpg', ", ("images/fjord.jpg", "glacier")),
-    'run.model.predict("run': (r"\[Prediction\('run/figures/history.png', ", ("data:image/jpeg",)),
+    "run.model.predict([": (
+        r"\[Prediction\('images/test/buildings/0001.jpg', '[\w ]+', \d+\.\d%\)",
+        ("images/fjord.jpg", "glacier"),
+    ),
+    'run.model.predict("run': (r"\[Prediction\('run/figures/history.png', '[\w ]+', \d+\.\d%\)", ("data:image/jpeg",)),
     "found": (r"Audit\(data='images', num_images=72, ", ("Split leaks", "Duplicates", "data:image/jpeg")),
     "belvedere.compare(": (r"Comparison\(before='bundled', after='run', ", ("95% interval", "data:image/jpeg")),
 }

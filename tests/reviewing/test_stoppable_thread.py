@@ -11,6 +11,7 @@ from belvedere.runtime.progress import Progress
 from serve_process import PATIENCE
 
 LEFT_RUNNING = """
+import atexit
 import threading
 from belvedere.reviewing.stoppable_thread import StoppableThread
 from belvedere.runtime.parallel import parallel_map
@@ -23,7 +24,9 @@ def compute(progress):
         list(parallel_map(str, range(100)))
         started.set()
 
-StoppableThread("left", compute, Progress()).start()
+thread = StoppableThread("left", compute, Progress())
+thread.start()
+atexit.register(thread.stop)  # after thread pools are shut down
 assert started.wait(60)
 """
 

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belvedere.training.recipes import RECIPES
-from belvedere.training.schedule import SIZE_MULTIPLE, BatchPlan, plan_batches, repeats_per_epoch, size_at, value_at
+from belvedere.training.schedule import (
+    SIZE_MULTIPLE,
+    BatchPlan,
+    plan_batches,
+    repeats_per_epoch,
+    size_at,
+    sizes_of,
+    value_at,
+)
 
 RECIPE = replace(RECIPES["article"], epochs=3, batch_size=8)
 
@@ -80,6 +88,12 @@ def test_values_and_positions_of_a_schedule_go_together() -> None:
 )
 def test_size_is_rounded_to_a_multiple_of_16(value: float, size: int) -> None:
     assert size_at(((0.0, value),), 0.3) == size
+
+
+def test_sizes_of_a_schedule() -> None:
+    assert sizes_of(((0.0, 48), (0.8, 96))) == {48, 64, 80, 96}
+    assert sizes_of(((0.0, 48), (1.0, 60))) == {48, 64}  # 64 at the very end
+    assert sizes_of(()) == set()
 
 
 def test_images_seen_are_cumulative() -> None:
