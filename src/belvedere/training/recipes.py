@@ -287,6 +287,8 @@ _STANDARD = replace(
     image_size_schedule=((0.0, 64), (0.8, 96)),
     crop_scale=(0.25, 1.0),
     color_jitter=0.2,
+    grayscale_prob=0.1,
+    degradation_prob=0.2,
     cutout_prob=0.3,
 )
 _BEST = replace(
@@ -297,6 +299,8 @@ _BEST = replace(
     min_steps=1200,
     image_size_schedule=((0.0, 64), (0.8, 128)),
     color_jitter=0.3,
+    grayscale_prob=0.0,
+    degradation_prob=0.0,
     mixup_prob=0.2,
     cutmix_prob=0.3,
     flip_tta=True,
