@@ -188,18 +188,18 @@ def train_all(data: Path, names: Sequence[str], changes: dict[str, object], size
 def main() -> None:
     """Time or train the structures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    timing = commands.add_parser("time")
-    timing.add_argument("--image-size", type=int, default=128)
-    training = commands.add_parser("train")
-    training.add_argument("data", type=Path)
-    training.add_argument("--only", action="append", choices=STRUCTURES, help="default: all")
-    training.add_argument("--set", dest="changes", action="append", default=[], help="key=value, as in a config")
-    training.add_argument("--image-sizes", default="112,128")
+    parser.add_argument("command", choices=("time", "train"))
+    parser.add_argument("data", type=Path, nargs="?", help="for train")
+    parser.add_argument("--image-size", type=int, default=128, help="for time")
+    parser.add_argument("--only", action="append", choices=STRUCTURES, help="for train; default: all")
+    parser.add_argument("--set", dest="changes", action="append", default=[], help="for train: key=value")
+    parser.add_argument("--image-sizes", default="112,128", help="for train: pixels of the measured images")
     options = parser.parse_args()
     if options.command == "time":
         time_all(options.image_size)
         return
+    if options.data is None:
+        parser.error("train needs DATA")
     sizes = [int(size) for size in options.image_sizes.split(",")]
     train_all(options.data, options.only or list(STRUCTURES), parse_changes(options.changes), sizes)
 

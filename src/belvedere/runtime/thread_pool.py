@@ -48,7 +48,7 @@ class ThreadPool:
             try:
                 return self._executor.submit(function)
             except RuntimeError as error:
-                if "shutdown" not in str(error):  # such as "can't start new thread"
+                if "shutdown" not in str(error):  # such as too many threads
                     raise
                 raise PoolClosedError(str(error)) from error
 
