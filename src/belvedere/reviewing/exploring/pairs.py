@@ -26,7 +26,6 @@ class PairFinder:
         self._contents = HashedSamples(tuple(samples), tuple(hashes))
         self.is_done = known is not None
         self.pairs = self._identical() if known is None else list(known[:MAX_PAIRS])
-
         self._thread: StoppableThread | None = None
 
     def start(self) -> None:
