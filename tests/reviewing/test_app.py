@@ -757,7 +757,7 @@ def test_neighbors_of_each_class(tmp_path: Path, opened: Model) -> None:
 
 
 def test_embedding_stops_on_request(tmp_path: Path, opened: Model) -> None:
-    """At the next image, and before the start; finished embeddings stay in the cache."""
+    """At the next image; finished embeddings stay in the cache."""
     contents = hash_samples(load_dataset(write_classes(tmp_path / "photos", 20)).samples, Progress())
     asked: list[int] = []
 
