@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     pytest-xdist keeps this order with `--no-loadscope-reorder` only; by itself it runs files with many tests first.
     """
-    items.sort(key=lambda item: item.path.parent.name not in ("training", "demo", "tests"))
+    items.sort(key=lambda item: item.path.parent.name not in ("training", "demo", "tests", "reviewing"))
 
 
 COLORS: Mapping[str, tuple[int, int, int]] = {"blue": (20, 40, 220), "green": (20, 200, 40), "red": (230, 30, 10)}

@@ -101,7 +101,7 @@ function recolor() {
 
 function confidenceColor(confidence) {
   const fraction = Math.min(1, Math.max(0, 1 - confidence) / 0.7); // full color at a confidence of 0.3 and less
-  const [low, high] = [toBytes("#9fb8cc"), toBytes("#c22d1c")];
+  const [low, high] = [toBytes("#3f8fd2"), toBytes("#c22d1c")];
   return low.map((value, k) => Math.round(value + fraction * (high[k] - value)));
 }
 
