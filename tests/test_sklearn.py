@@ -168,6 +168,19 @@ def test_impossible_labels_are_refused(
         classifier().fit(arrays[images], labels)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"network": "article"}, {"freeze": 1}, {"unlabeled": "nowhere", "teacher": "nowhere"}]
+)
+def test_impossible_recipes_are_refused(changes: dict[str, Any], arrays: NDArray[np.uint8]) -> None:
+    with pytest.raises(UsageError):
+        classifier(**changes).fit(arrays, TEXTS)
+
+
+def test_a_negative_seed_is_refused(arrays: NDArray[np.uint8]) -> None:
+    with pytest.raises(UsageError):
+        ImageClassifier("quick", random_state=-1, **SETTINGS).fit(arrays, TEXTS)
+
+
 @pytest.mark.parametrize("images", ["a.jpg", np.zeros((20, 5)), [None] * 20, 5, {"a": 1}, [], [[1.0, 2.0]] * 20])
 def test_what_is_no_collection_of_images_is_refused(images: Any, fitted: ImageClassifier) -> None:
     with pytest.raises((UsageError, UnsupportedInputError)):

@@ -42,6 +42,12 @@ def test_set_with_an_error_is_one_line(assignment: str, words: list[str]) -> Non
     assert all(word in line for word in words), line
 
 
+def test_the_option_for_epochs_overrides_the_key() -> None:
+    printed = belvedere("train", "--recipe", "quick", "--epochs", 2, "--set", "epochs=9", "--print-config")
+    recipe = tomllib.loads(printed.stdout)["recipe"]
+    assert (recipe["epochs"], recipe["min_steps"]) == (2, 0)
+
+
 def test_a_recipe_is_printed_and_taken_back(tmp_path: Path) -> None:
     printed = belvedere("train", "--recipe", "quick", "--epochs", 9, "--print-config")
     assert printed.returncode == 0, printed.stderr

@@ -48,6 +48,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_two_layers_may_share_their_weights(tmp_path: Path) -> None:
+    layer, path = torch.nn.Linear(2, 2), tmp_path / "checkpoint.safetensors"
+    weights = torch.nn.Sequential(layer, layer).state_dict()
+    write_checkpoint(State(tensors=weights), path)
+    after = read_checkpoint(path).tensors
+    assert after.keys() == weights.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
+
+
 def test_it_is_tensors_and_json_and_no_pickle(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     write_checkpoint(state(), path)

@@ -12,6 +12,7 @@ from belvedere.training.data_loader import ArrayDataset
 from belvedere.training.device import Runtime, choose_device
 from belvedere.training.direction import MirroredImages, confused_pairs, describe_direction, direction_warnings
 from belvedere.training.distributed import Distributed
+from belvedere.training.loop import LoopConfig
 from belvedere.training.recipes import RECIPES, Recipe
 from belvedere.training.trainer import initialize_network
 from belvedere.training.training_data import TrainingData
@@ -39,6 +40,30 @@ def test_confused_pairs() -> None:
     assert confused_pairs(predicted, labels) == []
     few = np.array([0, 0, 0, 1, 1, 1])
     assert confused_pairs(1 - few, few) == []
+
+
+def test_classes_without_mistakes_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.repeat(np.arange(3000), 2)
+    predicted = labels.copy()
+    predicted[:2] = 1
+    looks = iter(range(10))  # at fewer pairs than 10 of the 4,498,500
+    monkeypatch.setattr(direction, "max", lambda *values: max(*values, next(looks) * 0), raising=False)
+    monkeypatch.setattr(direction, "MIN_IMAGES", 4)
+    assert confused_pairs(predicted, labels) == [(0, 1)]
+
+
+def test_the_check_has_as_many_repeats_as_the_training(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def run_loop(_: object, config: LoopConfig, *__: object) -> SimpleNamespace:
+        steps.append(config.batches.total_steps)
+        return SimpleNamespace(weights=None)
+
+    monkeypatch.setattr(direction, "run_loop", run_loop)
+    network = initialize_network(RECIPE, 2, 0, data.train.images)
+    network.classify.weight.data.zero_()
+    direction_warnings(network, data, replace(RECIPE, min_steps=1000), 0, RUNTIME)
+    assert steps == [500]
 
 
 def test_only_differences_beyond_chance_are_reported() -> None:

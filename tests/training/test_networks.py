@@ -147,6 +147,14 @@ def test_every_network_of_any_size_accepts_other_sizes(name: str) -> None:
     assert entry.with_image_size(entry.preprocess.width) is entry
 
 
+@pytest.mark.parametrize("size", [33, 40, 100, 112, 120])
+def test_compact_networks_take_sizes_that_do_not_halve(size: int) -> None:
+    entry = find_network("compact-small").with_image_size(size)
+    images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8).numpy()
+    exported = export_graph(entry.create(2), entry.preprocess, images)
+    assert exported.max_relative_error < 1e-4
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_exports(name: str) -> None:
     entry = find_network(name)

@@ -31,6 +31,12 @@ def test_what_is_printed_is_read(name: str, file: Path) -> None:
     assert read_config(file, RECIPES[name]) == RECIPES[name]
 
 
+def test_a_path_with_a_control_character_is_read(file: Path) -> None:
+    recipe = replace(RECIPES["finetune"], weights='a\x7f\n".safetensors')
+    file.write_text(to_toml(recipe))
+    assert read_config(file, RECIPES["quick"]).weights == recipe.weights
+
+
 def test_every_key_that_is_printed_is_explained() -> None:
     lines = recipe_to_toml(
         "best", image_size=64, teacher_image_size=64

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from belvedere.data.dataset import load_dataset
-from belvedere.errors import UsageError
+from belvedere.errors import OutputExistsError, UsageError
 from belvedere.runtime.progress import Progress
 from belvedere.training.embedders import embedding_key
 from belvedere.training.pretrained_weights import Weights
@@ -187,6 +187,31 @@ def test_a_network_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(UsageError):
         train(images, out=tmp_path / "run", start_from=run.folder, **changes)
+
+
+def test_a_run_is_not_replaced_by_the_training_that_starts_from_it(run: Run, images: Path) -> None:
+    before = (run.folder / "weights.safetensors").read_bytes()
+    with pytest.raises(OutputExistsError):
+        train(images, out=run.folder, start_from=run.folder, overwrite=True, epochs=1)
+    assert (run.folder / "weights.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('class_names = [\n    "blue",\n    "red",\n]', 'class_names = ["blue", "red", "green"]'),
+        ('class_names = [\n    "blue",\n    "red",\n]', 'class_names = "br"'),
+        ("seed = 0", "seed = 0\ngroup_by = 5"),
+    ],
+)
+def test_a_run_whose_settings_do_not_fit_its_weights_is_refused(old: str, new: str, run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+    with pytest.raises(UsageError):
+        read_start(tmp_path / "run")
 
 
 def test_freeze_needs_trained_weights(images: Path, tmp_path: Path) -> None:

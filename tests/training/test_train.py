@@ -487,6 +487,27 @@ def test_resume_with_other_arguments_names_the_key(few: Path, cut: Path) -> None
     assert (partial_path(cut) / CHECKPOINT).read_bytes() == before
 
 
+@pytest.mark.parametrize("content", [None, b"[run", b"", b"\xff"])
+def test_resume_with_a_damaged_config_names_it(content: bytes | None, few: Path, cut: Path) -> None:
+    file = partial_path(cut) / "config.toml"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(UsageError):
+        learn_own(few, cut, resume=True)
+
+
+def test_resume_of_data_whose_path_is_not_utf8(
+    few: Path, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    shutil.copytree(few, data := tmp_path / os.fsdecode(b"few\xff"))
+    with pytest.raises(KilledError):
+        learn_own(data, tmp_path / "run", progress=Kills(1))
+    resumed = learn_own(data, tmp_path / "run", resume=True).folder
+    expected = uninterrupted.folder / "weights.safetensors"
+    assert (resumed / "weights.safetensors").read_bytes() == expected.read_bytes()
+    assert tomllib.loads((resumed / "config.toml").read_text())["run"]["seed"] == 5
+
+
 def test_resume_needs_the_same_images_at_any_path(few: Path, cut: Path, uninterrupted: Run, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(few, moved)

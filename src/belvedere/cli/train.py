@@ -32,6 +32,7 @@ from belvedere.errors import UsageError
 
 if TYPE_CHECKING:
     from belvedere.data.dataset import Dataset
+    from belvedere.training.recipes import Recipe
     from belvedere.training.run import Run
 
 RECIPE_NAMES = ("quick", "standard", "best", "probe", "finetune", "article")  # for completion, without an import
@@ -119,11 +120,12 @@ def train(
     run_code(code)
     progress = StageProgress()
     recipe = recipe or _default_recipe(network, weights, start_from)
-    given = {"network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
+    given = {"epochs": epochs, "network": network, "weights": weights, "teacher": teacher, "unlabeled": unlabeled}
     changes = _parse_assignments(assignments or (), given)
-    epochs = changes.pop("epochs", None) if epochs is None else epochs
+    epochs = changes.pop("epochs", None)  # by an argument, which unsets `min_steps`
     if print_config:
-        _print_recipe(recipe, config, start_from, epochs, changes)
+        chosen = recipe if start_from is None or recipe else _recipe_of(start_from, offline)
+        print(belvedere.recipe_to_toml(chosen or "standard", config, epochs, **changes), end="")  # noqa: T201
         return
     if data is None:
         raise UsageError("DATA is missing: give a folder of labeled images, or a table.")
@@ -149,15 +151,10 @@ def _print_run(run: "Run", as_json: bool) -> None:
         print_report_path(run.folder / "report.html")
 
 
-def _print_recipe(
-    recipe: str | None, config: Path | None, start_from: Path | None, epochs: int | None, changes: dict[str, Any]
-) -> None:
-    """Print the recipe as TOML: by default that of the run to start from."""
-    if recipe is None and config is None and start_from is not None:
-        from belvedere.training.start_from import start_folder
+def _recipe_of(run: Path, offline: bool) -> "Recipe":
+    from belvedere.training.start_from import read_start, recipe_of
 
-        config = start_folder(start_from) / "config.toml"
-    print(belvedere.recipe_to_toml(recipe or "standard", config, epochs, **changes), end="")  # noqa: T201
+    return recipe_of(read_start(run, offline=offline))
 
 
 def _default_recipe(network: str | None, weights: Path | None, start_from: Path | None) -> str | None:

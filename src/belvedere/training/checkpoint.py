@@ -36,7 +36,8 @@ def write_checkpoint(state: State, path: Path) -> None:
     """Write a state atomically."""
     values = {name: value for name, value in vars(state).items() if name != "tensors"}
     values["history"] = [asdict(row) for row in state.history]
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    # Copied: safetensors refuses weights that two layers share.
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.tensors.items()}
     write_bytes(path, safetensors.torch.save(tensors, {"state": json.dumps(values)}))
 
 

@@ -20,7 +20,7 @@ from belvedere.training.device import Runtime
 from belvedere.training.loop import LoopConfig, predict_logits, run_loop
 from belvedere.training.networks import Network
 from belvedere.training.recipes import Recipe
-from belvedere.training.schedule import plan_batches
+from belvedere.training.schedule import plan_batches, repeats_per_epoch
 from belvedere.training.training_data import TrainingData
 from belvedere.types.data import DataWarning
 
@@ -75,14 +75,14 @@ def confused_pairs(predicted: Labels, labels: Labels) -> list[tuple[int, int]]:
     """Return the pairs of classes of which a network separates few images, by its predictions, (N,)."""
     matrix = np.zeros((max(labels.max(), predicted.max()) + 1,) * 2, np.intp)
     np.add.at(matrix, (labels, predicted), 1)
+    totals, mistakes = matrix.sum(1), np.triu(matrix + matrix.T, 1)
     pairs = []
-    for first in range(len(matrix)):
-        for second in range(first + 1, len(matrix)):
-            right, wrong = matrix[first, first] + matrix[second, second], matrix[first, second] + matrix[second, first]
-            of_both = matrix[[first, second]].sum()
-            limit = MAX_PAIR_ACCURACY_OF_FEW if right + wrong < FEW_IMAGES else MAX_PAIR_ACCURACY
-            if right + wrong >= max(MIN_IMAGES, of_both / 2) and right <= limit * (right + wrong):
-                pairs.append((first, second))
+    for first, second in np.argwhere(mistakes).tolist():  # two classes without mistakes are separated
+        right, wrong = matrix[first, first] + matrix[second, second], mistakes[first, second]
+        of_both = totals[first] + totals[second]
+        limit = MAX_PAIR_ACCURACY_OF_FEW if right + wrong < FEW_IMAGES else MAX_PAIR_ACCURACY
+        if right + wrong >= max(MIN_IMAGES, of_both / 2) and right <= limit * (right + wrong):
+            pairs.append((first, second))
     return pairs
 
 
@@ -144,7 +144,7 @@ def _train_unmirrored(network: Network, data: TrainingData, recipe: Recipe, seed
     trained = copy.deepcopy(network)
     trained.flip_tta = False
     recipe = replace(recipe, alternating_flip=False, mixup_prob=0.0, cutmix_prob=0.0)
-    train = DataLoader(data.train, runtime.device)
+    train = DataLoader(data.train, runtime.device, repeats_per_epoch(len(data.train.labels), recipe))
     batches = plan_batches(len(train), recipe, runtime.distributed.world_size)
     steps = max(min(MIN_STEPS, batches.total_steps), round(FRACTION * batches.total_steps))
     runtime = replace(runtime, progress=_Bars(runtime.progress))

@@ -243,7 +243,10 @@ def read_run(run: Path, role: str) -> tuple[Recipe, tuple[str, ...], bytes]:
     config = run / "config.toml"
     try:
         values, weights = tomllib.loads(config.read_text(encoding="utf-8")), weights_path(run).read_bytes()
-        names = tuple(compose(str(name)) for name in values["run"]["class_names"])
+        listed = values["run"]["class_names"]
+        if not isinstance(listed, list):
+            raise TypeError(f"class_names is not a list: {listed!r}")
+        names = tuple(compose(str(name)) for name in listed)
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(
             f"The {role} {run} is not a run folder: {getattr(error, 'strerror', None) or error}. Expected config.toml "

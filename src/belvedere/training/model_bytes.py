@@ -1,6 +1,5 @@
 """Trains a model of labeled images without a run folder: no test images, no report."""
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,17 +10,18 @@ from belvedere.data.splits import DataSplit, stratified_group_split
 from belvedere.errors import DatasetError
 from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.progress import Progress
-from belvedere.training.custom_augment import Augment, check_augment
+from belvedere.training.custom_augment import Augment
 from belvedere.training.device import Runtime, choose_device
+from belvedere.training.distillation import find_unlabeled
 from belvedere.training.distributed import init_distributed
 from belvedere.training.fit_uncertainty import fit_on_held_out
-from belvedere.training.input_size import adapt_size_schedule
+from belvedere.training.input_size import adapt_size_schedule, choose_image_size
 from belvedere.training.network_check import prepare_network
 from belvedere.training.own_network import accepts_networks
 from belvedere.training.recipe_config import choose_recipe
 from belvedere.training.recipes import Recipe
 from belvedere.training.run_folder import RunConfig, write_trained
-from belvedere.training.train import run_stages
+from belvedere.training.train import check_recipe, run_stages
 from belvedere.training.training_data import NO_IMAGES
 from belvedere.types.data import DataWarning
 
@@ -59,7 +59,7 @@ def train_bytes(
         BelvedereError: As `train`; or a class has too few images.
     """
     chosen = choose_recipe(recipe, None, **changes)
-    check_augment(augment, chosen)
+    check_recipe(chosen, seed, augment)
     runtime = Runtime(choose_device(device), init_distributed(device), progress or Progress())
     chosen = adapt_size_schedule(chosen, runtime.progress)
     chosen = prepare_network(chosen, len(dataset.class_names), seed, runtime.progress)
@@ -73,7 +73,8 @@ def train_bytes(
             "No images are held out for validation. Set validation_fraction over 0, or give more images."
         )
     split = DataSplit(rest, validation, (), NO_IMAGES, _unreadable(hashed), fingerprint(hashed))
-    run = replace(RunConfig(chosen, seed, dataset, split), augment=augment)
+    chosen = choose_image_size(chosen, split, runtime, None)
+    run = RunConfig(chosen, seed, dataset, split, find_unlabeled(chosen, split, runtime.progress), augment=augment)
     with TemporaryDirectory(prefix="belvedere-") as folder:
         trained = run_stages(Path(folder), run, runtime, None, offline)
         uncertainty = fit_on_held_out(trained.held_out, runtime.progress)

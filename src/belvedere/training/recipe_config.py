@@ -15,11 +15,13 @@ TABLE = "recipe"  # the other tables of a run's config.toml are ignored
 FIELDS = {entry.name: entry for entry in dataclasses.fields(Recipe)}
 
 
-def recipe_to_toml(recipe: str, config: Path | str | None = None, epochs: int | None = None, **changes: object) -> str:
+def recipe_to_toml(
+    recipe: Recipe | str, config: Path | str | None = None, epochs: int | None = None, **changes: object
+) -> str:
     """Return the recipe that `train` takes for the same arguments, as TOML.
 
     Args:
-        recipe: Name of a recipe.
+        recipe: Name of a recipe, or a recipe.
         config: TOML file with keys of the recipe.
         epochs: Number of epochs, instead of the recipe's.
         **changes: Other keys of the recipe.
@@ -35,9 +37,9 @@ def to_toml(recipe: Recipe) -> str:
     """Return a table `[recipe]`: a line for each key that is set, under a comment that describes it."""
     fields = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
     values = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
-    # JSON and TOML write numbers, strings and arrays alike.
+    # JSON and TOML write numbers, strings and arrays alike, except for the character DEL.
     lines = (
-        f"# {fields[name].description}\n{name} = {json.dumps(value, ensure_ascii=False)}\n"
+        f"# {fields[name].description}\n{name} = {json.dumps(value, ensure_ascii=False)}\n".replace("\x7f", "\\u007f")
         for name, value in values.items()
     )
     return f"[{TABLE}]\n" + "".join(lines)

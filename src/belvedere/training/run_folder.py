@@ -20,6 +20,7 @@ from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.runtime.environment import list_versions
 from belvedere.runtime.files import write_bytes, write_text
 from belvedere.runtime.output_folder import atomic_folder, partial_path
+from belvedere.runtime.terminal import describe_error
 from belvedere.training.custom_augment import Augment, name_of_augment
 from belvedere.training.device import Runtime
 from belvedere.training.distillation import weights_path
@@ -103,8 +104,14 @@ def write_config(folder: Path, config: RunConfig, runtime: Runtime) -> str:
         }
     }
     text, file = f"{tomli_w.dumps(values)}\n{to_toml(config.recipe)}", folder / "config.toml"
+    text = text.encode(errors="replace").decode()  # TOML has no escape for the bytes of a path that are not UTF-8
     if (folder / CHECKPOINT).exists():
-        _check_same(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(text), folder)
+        try:
+            before = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = describe_error(error)
+            raise UsageError(f"Cannot resume {folder}: {file}: {reason}. Set `overwrite` to start over.") from error
+        _check_same(before, tomllib.loads(text), folder)
     if runtime.distributed.is_main:
         write_text(file, text)
     return text
@@ -126,8 +133,9 @@ def _hash_files(recipe: Recipe) -> dict[str, object]:
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     for table in now:
-        for name in sorted(before[table].keys() | now[table].keys()):
-            old, new = before[table].get(name), now[table].get(name)
+        earlier = before.get(table, {})
+        for name in sorted(earlier.keys() | now[table].keys()):
+            old, new = earlier.get(name), now[table].get(name)
             if old != new and name not in MAY_DIFFER:
                 raise UsageError(
                     f"Cannot resume {folder}: it was started with {name} = {old!r}, not {new!r}. Give the same "

@@ -61,6 +61,8 @@ def plan_batches(num_images: int, recipe: Recipe, world_size: int = 1) -> BatchP
 
 
 def repeats_per_epoch(num_images: int, recipe: Recipe) -> int:
-    """Return how often an epoch repeats each image to reach the minimum number of steps of a recipe."""
-    steps_per_epoch = -(-num_images // recipe.batch_size)
-    return max(1, round(recipe.min_steps / (recipe.epochs * steps_per_epoch)))
+    """Return how often an epoch repeats each image to reach the minimum number of steps of a recipe.
+
+    The repeated images fill whole batches, also where one pass would not fill the first.
+    """
+    return max(1, round(recipe.min_steps * recipe.batch_size / (recipe.epochs * num_images)))

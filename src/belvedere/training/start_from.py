@@ -118,10 +118,24 @@ def read_start(run: Path | str, *, offline: bool = False) -> StartRun:
     origin: Mapping[str, str] = {}
     with suppress(BelvedereError):  # the weights suffice
         origin = load_model(folder).card.provenance.pretrained_from
+    _check_head(tensors, len(class_names), folder)
     sha256 = hashlib.sha256(content).hexdigest()
     config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
     group_by = config["run"].get("group_by")
+    if not isinstance(group_by, str | None):
+        raise UsageError(
+            f"The run {folder} has an invalid `group_by` in config.toml: {group_by!r}. Choose another run."
+        )
     return StartRun(folder, recipe, class_names, tensors, sha256, _read_splits(folder / SPLITS), origin, group_by)
+
+
+def _check_head(tensors: Mapping[str, Tensor], num_classes: int, folder: Path) -> None:
+    rows = [len(tensors[key]) if tensors[key].ndim else 0 for key in HEAD if key in tensors]
+    if any(each != num_classes for each in rows):
+        raise UsageError(
+            f"The weights of the run {folder} do not fit its {num_classes} classes: its head has "
+            f"{' and '.join(map(str, rows))} rows. Choose another run."
+        )
 
 
 def recipe_of(start: StartRun) -> Recipe:

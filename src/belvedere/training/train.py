@@ -158,7 +158,7 @@ def _run(
     check_folds(options.folds, recipe, distributed.world_size, excluded)
     dataset = as_dataset(data, progress=runtime.progress, group_column=group_column(options.groups))
     check_group_by(dataset, options.groups)
-    inputs = _inputs(config, recipe, dataset)
+    inputs = _inputs(config, recipe, dataset, options.start)
     with open_run_folder(options.out, options.overwrite, options.resume, distributed, inputs) as folder:
         if distributed.is_main:
             runtime = replace(runtime, progress=LoggedProgress(folder / "train.log", runtime.progress))
@@ -283,16 +283,26 @@ def _default_recipe(start: StartRun | None) -> Recipe | str:
 
 def _check_arguments(recipe: Recipe, epochs: int | None, options: _Options) -> Recipe:
     """Return the recipe if the arguments fit together."""
-    if not 0 <= options.seed < MAX_SEED:
-        raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {options.seed}.")
     if options.max_minutes is not None and not 0 < options.max_minutes < float("inf"):
         raise UsageError(f"`max_minutes` must be over 0. Received: {options.max_minutes}.")
     if options.max_minutes is not None and epochs is not None:
         raise UsageError("`epochs` and `max_minutes` exclude each other. Leave one out.")
     if options.overwrite and options.resume:
         raise UsageError("`overwrite` and `resume` exclude each other. Leave one out.")
-    check_augment(options.augment, recipe)
-    check_start(options.start, recipe)
+    check_recipe(recipe, options.seed, options.augment, options.start)
+    return recipe
+
+
+def check_recipe(recipe: Recipe, seed: int, augment: Augment | None, start: StartRun | None = None) -> None:
+    """Check that a recipe fits its network, and the arguments that go with it.
+
+    Raises:
+        UsageError: It does not, or the seed is out of range.
+    """
+    if not 0 <= seed < MAX_SEED:
+        raise UsageError(f"`seed` must be an integer from 0 to {MAX_SEED - 1}. Received: {seed}.")
+    check_augment(augment, recipe)
+    check_start(start, recipe)
     spec = architecture_for(recipe)
     if (
         spec.any_size is False
@@ -304,11 +314,12 @@ def _check_arguments(recipe: Recipe, epochs: int | None, options: _Options) -> R
             f"The network {spec.name!r} accepts images of {size} pixels only, without a whitened stem: "
             f"`image_size_schedule` and `whitened_stem` must be unset. Choose 'article' instead of {recipe.name!r}."
         )
-    return recipe
 
 
-def _inputs(config: Path | str | None, recipe: Recipe, dataset: Dataset) -> Iterator[Path | str]:
-    yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled))
+def _inputs(
+    config: Path | str | None, recipe: Recipe, dataset: Dataset, start: StartRun | None
+) -> Iterator[Path | str]:
+    yield from filter(None, (config, recipe.weights, recipe.teacher, recipe.unlabeled, start and start.folder))
     yield from dataset.list_files()
 
 

@@ -35,7 +35,7 @@ class Residual(nn.Module):
         if stride > 1:
             self.short = nn.Sequential(
                 OrderedDict(
-                    pool=nn.AvgPool2d(stride),
+                    pool=nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False),  # rounds sizes as conv1
                     conv=nn.Conv2d(inputs, outputs, 1, bias=False),
                     norm=nn.BatchNorm2d(outputs),
                 )
