@@ -94,6 +94,17 @@ def test_forms_over_a_limit_are_rejected(
     assert (reply.status, reply.code) == (status, code)
 
 
+@pytest.mark.parametrize(
+    ("charset", "status"), [("utf-8", 200), ('"UTF8"', 200), ("punycode", 400), ("undefined", 400), ("latin-1", 400)]
+)
+def test_names_are_in_utf8_only(server: Server, charset: str, status: int) -> None:
+    """Python has codecs that take quadratic time, and one that always fails."""
+    body = form([("a.png", png("red"))])
+    reply = server.ask("POST", "/predict", body, {"Content-Type": f"{FORM}; charset={charset}"})
+    assert reply.status == status
+    assert status == 200 or reply.code == "malformed_form"
+
+
 def test_uploads_never_go_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Starlette writes files of more than 1 MB to temporary files by default."""
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", lambda _: pytest.fail("a temporary file"))

@@ -4,6 +4,7 @@ import re
 import sys
 from dataclasses import dataclass
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -15,6 +16,7 @@ FIELD = "files"  # documented name of the form field
 FIELD_PATTERN = re.compile(r"(file|image)s?(\[\d*\])?")  # accepted names, also those of browsers and PHP
 FORM = "multipart/form-data"
 RAW = "application/octet-stream"
+UTF_8 = (b"utf-8", b"utf8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,17 @@ def check_encoding(request: Request) -> None:
         raise HTTPError(415, "The body is compressed. Send it without Content-Encoding.")
 
 
+def _check_charset(content_type: str) -> None:
+    """Check the charset, in which the parser decodes all texts: some take minutes, and block the event loop."""
+    charset = parse_options_header(content_type)[1].get(b"charset", UTF_8[0])
+    if charset.lower() not in UTF_8:
+        received = charset[:100].decode("latin-1")
+        message = f"The form has the charset {received!r}. Leave it out, and send names in UTF-8."
+        raise HTTPError(400, message, "malformed_form")
+
+
 async def _read_form(request: Request, max_files: int) -> list[tuple[str, bytes]]:
+    _check_charset(request.headers["content-type"])
     # Fields without a chosen file count too, hence twice the number of files.
     parser = _FormParser(request.headers, request.stream(), max_files=2 * max_files)
     try:
