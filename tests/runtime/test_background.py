@@ -4,6 +4,8 @@ import asyncio
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -16,6 +18,7 @@ import pytest
 
 from belvedere import review, serve
 from belvedere.errors import InvalidModelError, UsageError
+from belvedere.evaluation.monitoring.records import read_records
 from belvedere.runtime.http.background import NOTEBOOK_ANCESTORS, BackgroundServer
 from belvedere.runtime.parallel import running_threads
 from belvedere.serving.limits import Limits
@@ -79,6 +82,30 @@ def test_a_running_event_loop_is_no_hindrance(tiny_model: Path) -> None:
             return body
 
     assert asyncio.run(notebook())
+
+
+LEFT_RUNNING = """
+import http.client, sys
+from urllib.parse import urlsplit
+import belvedere
+from belvedere.serving.limits import Limits
+from belvedere.serving.recorder import Recorder
+
+stop = Recorder.stop
+Recorder.stop = lambda self: (stop(self), print("stopped"))
+server = belvedere.serve(sys.argv[1], port=0, limits=Limits(drain_seconds=0), block=False, monitor=sys.argv[2])
+connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+connection.request("POST", "/predict", sys.stdin.buffer.read(), {"Content-Type": "image/png"})
+assert connection.getresponse().status == 200
+"""
+
+
+def test_a_server_ends_with_its_process(tiny_model: Path, tmp_path: Path) -> None:
+    """No more threads start then."""
+    command = [sys.executable, "-c", LEFT_RUNNING, tiny_model, tmp_path]
+    ended = subprocess.run(command, input=png("red"), capture_output=True, timeout=PATIENCE, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"stopped\n", b"")
+    assert len(list(read_records(tmp_path))) == 1
 
 
 def test_a_used_port_is_an_error_of_the_caller(server: BackgroundServer, tiny_model: Path) -> None:

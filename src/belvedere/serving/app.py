@@ -165,10 +165,11 @@ class Service:
         yield
         if self._peers is not None:
             self._peers.stop()
-        await asyncio.to_thread(self.models.stop)
-        await asyncio.to_thread(self.batcher.close)
+        # All requests are finished, so the event loop may wait; at the end of a process no more threads start.
+        self.models.stop()
+        self.batcher.close()
         if self.recorder is not None:
-            await asyncio.to_thread(self.recorder.stop)
+            self.recorder.stop()
         watching.cancel()
 
     async def _check_token(
