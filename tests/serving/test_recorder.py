@@ -69,8 +69,10 @@ def test_served_predictions_are_recorded(model_file: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no modes")
-def test_only_the_owner_reads_records(tmp_path: Path) -> None:
-    Recorder(tmp_path / "served", Metrics(), 10**6)
+def test_only_the_owner_reads_records(tmp_path: Path, loaded: LoadedModel) -> None:
+    recorder = Recorder(tmp_path / "served", Metrics(), 10**6)
+    assert write(recorder, loaded)
+    recorder._close()
     assert [path.stat().st_mode & 0o77 for path in (tmp_path / "served", *(tmp_path / "served").iterdir())] == [0, 0]
 
 
@@ -141,6 +143,26 @@ def test_a_record_that_is_cut_off_is_alone(
     recorder._close()
     assert [each is not None for each in read_records(tmp_path)] == [False, True]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_without_records_does_not_stay(
+    tmp_path: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at a start without predictions, nor after a failure."""
+    recorder = Recorder(tmp_path, Metrics(), 10**6)
+    monkeypatch.setattr(recording, "RETRY_SECONDS", 0.0)
+    assert list(tmp_path.iterdir()) == []
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "_delete_oldest", fail)  # once the file is open
+        assert [write(recorder, loaded) for _ in range(3)] == [False] * 3
+    assert list(tmp_path.iterdir()) == []
+    assert write(recorder, loaded) is True
+    recorder._close()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 class NearlyFull:

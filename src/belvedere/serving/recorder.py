@@ -54,7 +54,7 @@ class Recorder:
     """Writes records into a folder that only its owner may read."""
 
     def __init__(self, folder: Path, metrics: Metrics, max_bytes: int) -> None:
-        """Create the folder and the first file.
+        """Create the folder, and check that files can be created in it.
 
         Args:
             folder: Folder for the files.
@@ -70,12 +70,11 @@ class Recorder:
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
         self._thread = BackgroundThread(self._write_all, "recorder")
         self._file: IO[bytes] | None = None
-        self._next: Path | None
         self._size = 0
         self._retry = self._next_warning = 0.0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._next = self._create_file()
+            self._create_file().unlink()
         except OSError as error:
             raise UsageError(f"Cannot write into {folder}: {describe_error(error)}. Choose another folder.") from error
 
@@ -135,8 +134,7 @@ class Recorder:
         if self._file is not None:
             self._file.close()
             self._file = None
-        path, self._next = self._next or self._create_file(), None
-        self._file, self._size = path.open("ab", buffering=0), 0
+        self._file, self._size = self._create_file().open("ab", buffering=0), 0
         self._delete_oldest()
 
     def _create_file(self) -> Path:
@@ -164,7 +162,10 @@ class Recorder:
         self._retry = time.monotonic() + RETRY_SECONDS
         if self._file is not None:
             with suppress(OSError):
+                is_empty = not os.fstat(self._file.fileno()).st_size
                 self._file.close()
+                if is_empty:
+                    Path(self._file.name).unlink()
             self._file = None
 
 
