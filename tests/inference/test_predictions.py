@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -100,6 +101,24 @@ def test_a_notebook_shows_images(opened: Model, tmp_path: Path) -> None:
     assert opened.predict(iter(BATCH))[3:]._repr_html_().count("data:image/jpeg") == 17
     assert opened.predict([])._repr_html_()
     assert "mean-color" in opened._repr_html_()
+
+
+def test_a_notebook_shows_each_prediction_beside_its_image(opened: Model) -> None:
+    """However the list was changed; the images of the first 20 predictions are kept."""
+
+    def images_of(predictions: Predictions) -> list[str]:
+        return re.findall('src="([^"]+)"', predictions._repr_html_())
+
+    found = opened.predict([np.full((40, 40, 3), 10 * shade, np.uint8) for shade in range(22)])
+    images = images_of(found)
+    assert len(set(images)) == 20
+    assert images_of(found[::-1]) == images[:1:-1]
+    assert images_of(found[-5:]) == images[17:]
+    copy: Predictions = pickle.loads(pickle.dumps(found))  # noqa: S301
+    for each in (found, copy):
+        del each[0]
+        each.reverse()
+        assert images_of(each) == images[:1:-1]
 
 
 def test_a_notebook_shows_probabilities_and_tags() -> None:

@@ -22,7 +22,7 @@ def predictions_html(predictions: Sequence[Prediction], images: Sequence[Source 
 
     Args:
         predictions: All predictions.
-        images: The first images; None for those that are not shown.
+        images: The images of the first `MAX_ROWS`; None for those that are not kept.
     """
     shown = predictions[:MAX_ROWS]
     names = next((each.class_names for each in shown if each.class_names), ())
@@ -35,9 +35,8 @@ def predictions_html(predictions: Sequence[Prediction], images: Sequence[Source 
         f"<th{'' if 3 <= index < 3 + len(numbers) else ' class=text'}>{escape(title)}</th>"
         for index, title in enumerate(titles)
     )
-    sources = [*images, *[None] * len(shown)]
     rows = "".join(
-        _row(prediction, source, columns, has_tags) for prediction, source in zip(shown, sources, strict=False)
+        _row(prediction, source, columns, has_tags) for prediction, source in zip(shown, images, strict=True)
     )
     table_html = f'<table class="predictions"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     parts = [f'<div class="scroll">{table_html}</div>']

@@ -36,7 +36,7 @@ class Predictions(list[Prediction]):
         """Make a list; `images` are the first ones for display, None for those that are not kept."""
         super().__init__(predictions)
         self.class_names, self.model = tuple(class_names), model
-        self._images = images
+        self._sources = list(zip(self, images, strict=False))  # by prediction, since the list may be sorted
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Prediction: ...
@@ -47,10 +47,16 @@ class Predictions(list[Prediction]):
     def __getitem__(self, index: SupportsIndex | slice) -> "Prediction | Predictions":
         if not isinstance(index, slice):
             return super().__getitem__(index)
-        return Predictions(super().__getitem__(index), self.class_names, self.model, self._images[index])
+        part = Predictions(super().__getitem__(index), self.class_names, self.model)
+        part._sources = self._sources
+        return part
 
     def _repr_html_(self) -> str:
-        return predictions_html(self, self._images)
+        return predictions_html(self, list(map(self._find_source, self[:MAX_ROWS])))
+
+    def _find_source(self, prediction: Prediction) -> Source | None:
+        """Return the image of a prediction, by identity: predictions of two images may be equal."""
+        return next((source for known, source in self._sources if known is prediction), None)
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return a table with the columns of the Parquet output, which names the model in its metadata.
