@@ -379,6 +379,13 @@ def test_heatmaps_are_one_file_an_image(model: Path, tmp_path: Path) -> None:
     assert [path.name[:7] for path in (tmp_path / "maps").glob("*.png")] == ["00001-é"]
 
 
+def test_heatmaps_are_no_images_of_their_own_run(model: Path, tmp_path: Path) -> None:
+    image = write_halves(tmp_path / "in" / "a.png", "blue", "red")
+    with pytest.raises(UsageError, match="heat"):
+        predict_files(load_model(model), [image.parent], "csv", sinks=[Heatmaps(image.parent / "new" / "heat")])
+    assert list(image.parent.iterdir()) == [image]
+
+
 def test_a_model_without_tags_shows_where_its_answer_is(model: Path, tmp_path: Path) -> None:
     model.write_bytes(replace_metadata(model.read_bytes(), CARD))
     image = write_halves(tmp_path / "a.png", "blue", "red")

@@ -121,7 +121,7 @@ def iter_images(sources: Iterable[Given], skipped: SkippedFiles | None = None) -
         UsageError: A folder cannot be read.
     """
     for source in sources:
-        if not _is_folder(source):
+        if not is_folder(source):
             yield source
             continue
         try:
@@ -132,7 +132,8 @@ def iter_images(sources: Iterable[Given], skipped: SkippedFiles | None = None) -
             ) from error
 
 
-def _is_folder(source: object) -> bool:
+def is_folder(source: object) -> bool:
+    """Return whether a source of images is a folder."""
     try:
         return isinstance(source, Path | str) and Path(source).is_dir()
     except OSError:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from belvedere.errors import UsageError
 from belvedere.images.inputs import Source, source_name
-from belvedere.images.listing import SkippedFiles, count_images, iter_images
+from belvedere.images.listing import SkippedFiles, count_images, is_folder, iter_images
 from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_paths import BUNDLED, explain_missing, is_model_path, refuse_models
 from belvedere.inference.writers.detect import is_predictions_file
@@ -159,9 +159,10 @@ def _with_progress(predictions: Iterable[Prediction], task: Task) -> Iterator[Pr
 
 
 def _list_inputs(model: Model, sources: Iterable[Source], inputs: Sequence[Input]) -> Iterator[Input]:
-    """Yield the files that must not be overwritten, as far as they are known in advance."""
+    """Yield the files that must not be overwritten, as far as they are known in advance, and their folders."""
     yield from (model.name, *inputs)
     if isinstance(sources, Sequence):
+        yield from (source for source in sources if is_folder(source))
         yield from (source for source in iter_images(sources) if isinstance(source, Path | str))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from belvedere.errors import InvalidImageError, UsageError
 from belvedere.images.encode import thumbnail_or_none
+from belvedere.images.listing import is_folder
 from belvedere.inference.model import Model
 from belvedere.inference.writers.detect import CONTACT_SHEET_TITLE, is_contact_sheet
 from belvedere.runtime.dependencies import require
@@ -91,13 +92,24 @@ class Heatmaps:
 
         if not model.has_activation_maps:
             raise UsageError(f"{model.name} has no class activation maps, so no heatmaps. Train it again.")
-        with atomic_folder(self.path, overwrite=self._overwrite, inputs=inputs()) as unfinished:
+        listed = list(inputs())
+        self._check_outside(listed)
+        with atomic_folder(self.path, overwrite=self._overwrite, inputs=listed) as unfinished:
 
             def draw(name: Path, prediction: Prediction) -> None:
                 write_bytes(unfinished / name, figure_bytes(draw_tags(model, prediction), "png"))
 
             self._draw = draw
             yield
+
+    def _check_outside(self, inputs: Iterable[Input]) -> None:
+        """Raise UsageError for a place in a folder of images, where the heatmaps would be predicted as well."""
+        outer = self.path.resolve().parents
+        if folder := next((each for each in inputs if is_folder(each) and Path(str(each)).resolve() in outer), None):
+            raise UsageError(
+                f"{self.path} is in {folder}, whose images are predicted: heatmaps would be predicted, too. Give a "
+                "folder outside it for the heatmaps."
+            )
 
     def refuse_input(self, source: Input) -> None:
         """Raise nothing: a folder cannot be an input image."""
