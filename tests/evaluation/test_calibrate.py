@@ -101,6 +101,13 @@ def test_calibrating_writes_a_model_with_other_tags(model: Path, tmp_path: Path)
     assert load_model(done.path).predict(image)[0].probabilities == load_model(model).predict(image)[0].probabilities
 
 
+def test_an_open_model_needs_no_file(model: Path, tmp_path: Path) -> None:
+    opened, table = load_model(model), write_table(tmp_path)
+    model.unlink()
+    done = belvedere.calibrate(opened, table, out=tmp_path / "fitted.onnx")
+    assert load_model(done.path).class_names == opened.class_names
+
+
 def test_without_out_the_model_itself_is_replaced(model: Path, tmp_path: Path) -> None:
     table, before = write_table(tmp_path), model.read_bytes()
     with pytest.raises(OutputExistsError):

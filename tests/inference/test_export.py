@@ -152,6 +152,14 @@ def test_a_form_answers_as_the_original_and_is_a_model_like_any(
     assert (original / "model.onnx").read_bytes() == before
 
 
+def test_an_open_model_needs_no_file(original: Path, photos: Path, tmp_path: Path) -> None:
+    model = load_model(original)
+    (original / "model.onnx").unlink()
+    done = export(model, tmp_path / "x.onnx", "float16-weights", calibration_data=photos)
+    assert done.original_size_bytes == len(model.content)
+    assert load_model(tmp_path / "x.onnx").card == model.card
+
+
 def test_int8_computes_in_8_bits(original: Path, photos: Path, tmp_path: Path) -> None:
     export(original, tmp_path / "x.onnx", "int8", calibration_data=photos)
     graph = onnx.load(tmp_path / "x.onnx").graph

@@ -75,6 +75,20 @@ def test_a_run_gives_metrics_weights_and_figures_without_images_and_paths(traine
         assert not path.is_file() or str(trained).encode() not in path.read_bytes(), path
 
 
+def test_a_file_that_was_replaced_changes_nothing(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", replace(CARD, class_names=CLASS_NAMES[::-1])
+    run.mkdir()
+    (run / "model.onnx").write_bytes(model_bytes(card_to_metadata(CARD)))
+    (run / "weights.safetensors").write_bytes(b"weights")
+    (run / "config.toml").write_text("[run]\nclass_names = []\n[recipe]\n")
+    model = load_model(run)
+    for content in (model.content, model_bytes(card_to_metadata(other))):
+        (run / "model.onnx").write_bytes(content)
+        export(model, tmp_path / "out", "hub", overwrite=True)
+        assert (tmp_path / "out/model.onnx").read_bytes() == model.content
+        assert (tmp_path / "out/weights.safetensors").is_file() == (content == model.content)
+
+
 def test_metrics_of_another_model_are_left_out(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained / "run", run)

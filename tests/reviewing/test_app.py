@@ -769,7 +769,7 @@ def test_embedding_stops_on_request(tmp_path: Path, opened: Model) -> None:
             return super().forward(images)
 
     neighbours = NeighborIndex()
-    slow = Slow(opened._session, opened.card, opened._content)
+    slow = Slow(opened._session, opened.card, opened.content)
     neighbours.start(lambda _: contents, partial(read_embeddings_by, slow), Progress())
     neighbours.stop()
     assert not neighbours.is_ready
@@ -821,7 +821,7 @@ class _Seeing(Model):
 
 
 def test_heatmaps(run: Path, opened: Model) -> None:
-    seeing = _Seeing(opened._session, opened.card, opened._content)
+    seeing = _Seeing(opened._session, opened.card, opened.content)
     scene = make_scene(run, seeing)
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), seeing), base_url=ORIGIN) as client:
         page = client.get(f"/items/next?tab={TAB}").text
@@ -849,7 +849,7 @@ def test_endless_heatmap_times_out(run: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(images, "HEATMAP_SECONDS", 0.2)
     (tmp_path / "endless.onnx").write_bytes(endless_model())
     endless = load_model(tmp_path / "endless.onnx")
-    placed = _Placed(endless._session, endless.card, endless._content)
+    placed = _Placed(endless._session, endless.card, endless.content)
     scene = make_scene(run, placed)
     with TestClient(create_app(scene, RequestGuard("127.0.0.1"), placed), base_url=ORIGIN) as client:
         place = f"/heatmaps/{list_images(client.get(f'/items/next?tab={TAB}').text)[0]}"

@@ -141,7 +141,7 @@ def calibrate(
             f"Metrics get worse on held-out images: {'; '.join(worse)}. Nothing was written. Check the labels, give "
             "more images, or set `force`."
         )
-    content = _rewrite(source.read_bytes(), opened.card, result.uncertainty, first_batch, outputs)
+    content = _rewrite(opened.content, opened.card, result.uncertainty, first_batch, outputs)
     write_bytes(file.path, content, file.check)
     return replace(result, path=file.path, num_test_images=len(dataset.split("test")), training_overlap=overlap)
 

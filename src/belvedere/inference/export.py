@@ -155,7 +155,7 @@ def export(
     inputs = [source, *paths]
     file = _check_output(out, format, overwrite, inputs)
     images = _read_images(paths, calibration_data, original.card.preprocess, choose_progress(progress))
-    content, result = _transform_and_compare(original, source, format, tta, images, force)
+    content, result = _transform_and_compare(original, format, tta, images, force)
     if file is None:
         with atomic_folder(out, overwrite=overwrite, inputs=inputs) as folder:
             write_hub_folder(folder, out.resolve().name, original, content, license)
@@ -178,7 +178,7 @@ def _export_page(original: Model, out: Path, runtime: Path | str | None, overwri
         comparison=None,
         num_calibration_images=0,
         size_bytes=folder_bytes(out),
-        original_size_bytes=source.stat().st_size,
+        original_size_bytes=len(original.content),
     )
 
 
@@ -223,14 +223,14 @@ def _check_arguments(
 
 
 def _transform_and_compare(
-    original: Model, source: Path, format: str, tta: bool, images: Images, force: bool
+    original: Model, format: str, tta: bool, images: Images, force: bool
 ) -> tuple[bytes, Export]:
     """Return the transformed graph without metadata, and the result; refuse differences unless forced."""
     is_calibration = np.arange(len(images)) % 5 == 0
     calibration, validation = images[is_calibration], images[~is_calibration]
     original.forward(validation[:1])  # raises for a model that cannot be run
     try:
-        content = _transform(original, source, format, tta, calibration)
+        content = _transform(original, format, tta, calibration)
         comparison = _compare(original, content, validation, format, TOLERANCES[format] if tta else NO_TTA)
     except BelvedereError:
         raise
@@ -240,13 +240,13 @@ def _transform_and_compare(
     if not (comparison.within_tolerance or force):
         raise ExportError(_refusal(format, comparison))
     num_calibration_images = len(calibration) if format == "int8" else 0
-    sizes = (len(content), source.stat().st_size)
+    sizes = (len(content), len(original.content))
     return content, Export(format, tta, original.fingerprint, comparison, num_calibration_images, *sizes)
 
 
-def _transform(original: Model, source: Path, format: str, tta: bool, calibration: Images) -> bytes:
+def _transform(original: Model, format: str, tta: bool, calibration: Images) -> bytes:
     """Return the transformed graph without metadata."""
-    graph = load_graph(source.read_bytes())
+    graph = load_graph(original.content)
     graph = graph if tta else remove_tta(graph)
     transforms: dict[str, Callable[[Any], Any]] = {
         "int8": partial(to_int8, images=calibration),

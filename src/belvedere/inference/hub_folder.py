@@ -60,13 +60,15 @@ def write_hub_folder(folder: Path, title: str, model: Model, graph: bytes, licen
 
     source = model_file(model.name)
     (folder / "onnx").mkdir()
-    write_bytes(folder / MODEL_NAME, source.read_bytes())
+    write_bytes(folder / MODEL_NAME, model.content)
     write_bytes(folder / "onnx" / MODEL_NAME, graph)
     for name, content in zip(
         LIBRARY_FILES, (_config(model.card), _preprocessor_config(model.card.preprocess)), strict=True
     ):
         write_json(folder / name, content)
-    _copy_weights(source.parent, folder)
+    with suppress(OSError):
+        if source.read_bytes() == model.content:  # else the run is another one by now
+            _copy_weights(source.parent, folder)
     metrics = _read_metrics(source.parent, model.sha256)
     figures = {} if metrics is None else _copy_figures(source.parent / "figures", folder)
     known = model.card.provenance.pretrained_from.get("license", "").lower()

@@ -40,6 +40,7 @@ class Model(ModelGraph):
 
     Attributes:
         name: Path of the file, for messages.
+        content: Bytes of the file as it was opened.
         sha256: SHA-256 of the file, hexadecimal.
         accept_rate: Fraction of in-distribution images that are not "none of these"; None: the card's.
         options: Device and number of threads, as given to `load_model`.
@@ -47,7 +48,7 @@ class Model(ModelGraph):
 
     def __reduce__(self) -> tuple[object, ...]:
         state = {"accept_rate": self.accept_rate}
-        return Model.from_bytes, (self._content, self._card, self.name, self.options), state
+        return Model.from_bytes, (self.content, self._card, self.name, self.options), state
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {describe_model(self._card, self.sha256)})"

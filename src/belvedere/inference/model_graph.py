@@ -44,7 +44,7 @@ class ModelGraph:
         self._session = session
         self._card = card
         self._num_classes = None if card is None else len(card.class_names)
-        self._content = content  # ONNX Runtime keeps the same object
+        self.content = content  # ONNX Runtime keeps the same object
         self.options = options or DeviceOptions("cpu")
         self._pool = ThreadPool(self.options.threads)
         self.name = session.name
@@ -79,7 +79,7 @@ class ModelGraph:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file, hexadecimal."""
-        return hashlib.sha256(self._content).hexdigest()
+        return hashlib.sha256(self.content).hexdigest()
 
     def _require_card(self) -> ModelCard:
         if self._card is None:

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from belvedere.errors import InvalidModelError
 from belvedere.images.content import MAX_BYTES
 from belvedere.inference.model import Model
-from belvedere.inference.model_paths import MODEL_NAME, model_file
+from belvedere.inference.model_paths import MODEL_NAME
 from belvedere.inference.page import LOCAL, STATIC
 from belvedere.runtime.files import write_bytes, write_text
 
@@ -44,9 +43,6 @@ def write_page_folder(folder: Path, model: Model, runtime: Mapping[str, bytes]) 
         folder: An empty folder.
         model: The model, which stays as it is.
         runtime: Contents of the files of onnxruntime-web, by name.
-
-    Raises:
-        InvalidModelError: The file of the model is no longer the one that was opened.
     """
     contents = {**_read_files(STATIC), **_read_files(LOCAL), **runtime}  # LOCAL has another api.js
     index, service_worker = (contents.pop(name).decode() for name in (INDEX, SERVICE_WORKER))
@@ -62,7 +58,7 @@ def write_page_folder(folder: Path, model: Model, runtime: Mapping[str, bytes]) 
     (folder / static).mkdir()
     for name, content in contents.items():
         write_bytes(folder / static / name, content)
-    write_bytes(folder / MODEL_NAME, _read_model(model))
+    write_bytes(folder / MODEL_NAME, model.content)
     write_text(folder / INDEX, page)
     write_text(folder / SERVICE_WORKER, lines + service_worker)
 
@@ -90,13 +86,6 @@ def _describe(model: Model) -> dict[str, Any]:
 
 def _read_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES}
-
-
-def _read_model(model: Model) -> bytes:
-    content = model_file(model.name).read_bytes()
-    if _sha256(content) != model.sha256:
-        raise InvalidModelError(f"{model.name} was changed since it was opened. Export it again.")
-    return content
 
 
 def _to_json(value: Mapping[str, Any]) -> bytes:
