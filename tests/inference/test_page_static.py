@@ -119,8 +119,19 @@ def test_images_may_be_dropped_and_pasted(open_page: Opener, event: str) -> None
     assert "dragging" not in (page.locator("body").get_attribute("class") or "")
 
 
+COUNT_SERIALIZED = """() => {
+  const stringify = JSON.stringify;
+  globalThis.serialized = 0;
+  JSON.stringify = (value, replacer, space) => {
+    if (space) globalThis.serialized += 1;
+    return stringify(value, replacer, space);
+  };
+}"""
+
+
 def test_the_answer_can_be_saved_as_json(open_page: Opener) -> None:
     page = open_page()
+    page.evaluate(COUNT_SERIALIZED)
     page.set_input_files("#files", [file_of("a.png", png("red")), file_of("b.png", png("blue"))])
     answered(page, 2)
     with page.expect_download() as one:
@@ -130,7 +141,9 @@ def test_the_answer_can_be_saved_as_json(open_page: Opener) -> None:
     assert document["predictions"][0]["predicted_label"] == "red"
     with page.expect_download() as every:
         page.click("#all-json")
-    assert len(json.loads(every.value.path().read_text())) == 2
+    saved = json.loads(every.value.path().read_text())
+    assert [each["predictions"][0]["predicted_label"] for each in saved] == ["red", "blue"]
+    assert page.evaluate("serialized") == 2  # each response once, not all of them again for each image
 
 
 def test_the_heatmap_lies_over_the_image(open_page: Opener) -> None:

@@ -84,7 +84,8 @@ export class Card {
   }
 
   jsonLink() {
-    this.link = URL.createObjectURL(new Blob([JSON.stringify(this.response, null, 2)], { type: "application/json" }));
+    this.json = new Blob([JSON.stringify(this.response, null, 2)], { type: "application/json" });
+    this.link = URL.createObjectURL(this.json);
     return make("a", { href: this.link, download: `${this.name}.json`, textContent: "Response as JSON" });
   }
 

@@ -100,8 +100,8 @@ function refresh() {
   allJson = null;
   byId("all-json").hidden = predicted.length < 2;
   if (predicted.length > 1) {
-    const responses = predicted.map((card) => card.response);
-    allJson = URL.createObjectURL(new Blob([JSON.stringify(responses, null, 2)], { type: "application/json" }));
+    const parts = predicted.flatMap((card, index) => [index ? ",\n" : "[\n", card.json]); // which are not copied
+    allJson = URL.createObjectURL(new Blob([...parts, "\n]\n"], { type: "application/json" }));
     byId("all-json").href = allJson;
   }
 }
