@@ -360,6 +360,11 @@ def test_limits_that_make_no_sense_are_refused() -> None:
         {"max_files": 9, "max_queue": 8},
         {"max_body_bytes": 10**10},
         {"max_batch_size": 33},
+        {"max_batch_size": 2.0},
+        {"max_batch_size": True},
+        {"max_files": "3"},
+        {"max_pixels": None},
+        {"drain_seconds": "1"},
     ):
         with pytest.raises(UsageError):
             Limits(**wrong)

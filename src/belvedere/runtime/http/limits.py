@@ -23,8 +23,11 @@ class RequestLimits:
         """Check the values; raises UsageError."""
         for field in fields(self):
             value, minimum = getattr(self, field.name), 0 if field.name in self.MAY_BE_ZERO else 1e-3
-            if not minimum <= value < float("inf"):
-                raise UsageError(f"Limit {field.name} is not a number above 0: {value}. Give another value.")
+            is_whole = field.type is int
+            is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
+            if not is_number or not minimum <= value < float("inf"):
+                number = "a whole number" if is_whole else "a number"
+                raise UsageError(f"Limit {field.name} is not {number} above 0: {value!r}. Give another value.")
         if self.max_body_bytes > self.max_buffered_bytes:
             raise UsageError(
                 f"Limit max_body_bytes is too large: {self.max_body_bytes:,}. Give at most max_buffered_bytes, "
