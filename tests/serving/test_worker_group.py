@@ -114,6 +114,18 @@ def test_they_share_the_length_of_the_queue(tmp_path: Path) -> None:
 
 
 @several
+def test_a_folder_whose_path_is_too_long_for_sockets_is_refused(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("d" * 100)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(UsageError, match="TMPDIR"):
+        belvedere.serve(tiny_model, port=0, workers=2)
+    assert list(folder.iterdir()) == []
+
+
+@several
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_start_that_fails_gets_one_line(tiny_model: Path, tmp_path: Path, workers: int) -> None:
     (tmp_path / "file").write_text("")

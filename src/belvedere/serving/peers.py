@@ -8,11 +8,29 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from belvedere.errors import UsageError
 from belvedere.runtime.operating_system import UNIX_SOCKETS
+from belvedere.runtime.terminal import describe_error
 
 SECONDS = 2.0  # to wait for the metrics of a process, which may just have ended
 _FAMILY = re.compile(r"(?m)^# HELP ")
 _SAMPLE = re.compile(r"(?m)^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$")
+
+
+def check_folder(folder: Path, workers: int) -> None:
+    """Check that the processes of a server can have their sockets in a folder.
+
+    Raises:
+        UsageError: They cannot, such as in a folder with a long path.
+    """
+    try:
+        with _new_socket() as listener:
+            listener.bind(str(folder / str(workers - 1)))  # the longest name; its process replaces the file
+    except OSError as error:
+        raise UsageError(
+            f"`workers` cannot have sockets in {folder}: {describe_error(error)}. Set the variable TMPDIR to another "
+            "folder, with a shorter path."
+        ) from error
 
 
 class Peers:

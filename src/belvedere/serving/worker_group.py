@@ -24,6 +24,7 @@ from belvedere.inference.providers import Provider
 from belvedere.runtime.cpus import num_usable_cpus
 from belvedere.serving.limits import Limits
 from belvedere.serving.listening import Place
+from belvedere.serving.peers import check_folder
 
 MAX_WORKERS = 256
 POLL_SECONDS = 0.05
@@ -91,9 +92,10 @@ def run_workers(
         ready: Called once all of them accept requests.
 
     Raises:
-        UsageError: A process does not start.
+        UsageError: A process does not start, or cannot have a socket in the folder for temporary files.
     """
     with TemporaryDirectory(prefix="belvedere-") as folder:
+        check_folder(Path(folder), workers)
         common = {
             "models": dict(models),
             "options": asdict(options.divide(workers)),
