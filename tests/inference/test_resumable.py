@@ -112,6 +112,23 @@ def test_a_torn_row_is_cut_off_wherever_it_is_torn(form: str, tmp_path: Path) ->
         assert rows.finish().read_bytes() == stored, place
 
 
+@pytest.mark.parametrize(
+    ("form", "damaged"),
+    [
+        ("csv", f"image,error\n{'x' * 200_000}\n"),
+        ("csv", "image\n"),
+        ("jsonl", "[" * 100_000 + "\n"),
+        ("jsonl", "{}\n"),
+    ],
+)
+def test_damaged_rows_are_refused(form: str, damaged: str, tmp_path: Path) -> None:
+    (tmp_path / f"rows.{form}").write_text(damaged)
+    rows = ResumableLines(tmp_path, CLASS_NAMES, MODEL, form)
+    with pytest.raises(UsageError, match="rows"):
+        list(rows.read())
+    rows.suspend()
+
+
 @given(names=st.lists(st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1), max_size=6))
 def test_any_name_is_read_back(names: list[str], tmp_path: Path) -> None:
     for form in ("csv", "jsonl"):

@@ -18,8 +18,8 @@ from conftest import sheets, write_classes
 
 FORMS = ("csv", "jsonl", "json", "parquet")
 FOREIGN = {
-    "csv": ("image,label\n1.jpg,sea\n", "image,answer,prediction,confidence,red\n", '"', "\0"),
-    "jsonl": ('{"mine": 1}\n', '{"image": "1.jpg", "predicted_label": "red"}\n', "[1]\n", "text"),
+    "csv": ("image,label\n1.jpg,sea\n", "image,answer,prediction,confidence,red\n", '"', "\0", "x" * 200_000),
+    "jsonl": ('{"mine": 1}\n', '{"image": "1.jpg", "predicted_label": "red"}\n', "[1]\n", "text", "[" * 200_000),
     "json": ('{"mine": 1}', '{"class_names": ["red"]}\n', '{"predictions": [\n', "[1, 2]", "{"),
     "parquet": ("PAR1", "text"),
 }

@@ -25,7 +25,7 @@ def is_predictions_file(path: Path, format: str) -> bool:
             return False
         with path.open("rb") as file:
             return _FIRST_LINE_CHECKS[format](file.readline(MAX_LINE_BYTES).decode())
-    except (OSError, ValueError, MissingDependencyError):
+    except (OSError, ValueError, csv.Error, RecursionError, MissingDependencyError):
         return False
 
 

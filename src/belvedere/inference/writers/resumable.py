@@ -61,7 +61,20 @@ class ResumableLines(ResumableWriter):
         )
 
     def read(self) -> Iterator[ResumedRow]:
-        """Yield the complete rows."""
+        """Yield the complete rows.
+
+        Raises:
+            UsageError: A row is damaged.
+        """
+        try:
+            yield from self._read()
+        except (ValueError, LookupError, TypeError, csv.Error, RecursionError) as error:
+            raise UsageError(
+                f"Cannot resume from {self._path}, which is damaged: {describe_error(error)}. Start over without "
+                "`resume`."
+            ) from error
+
+    def _read(self) -> Iterator[ResumedRow]:
         with self._path.open("rb") as file:
             records = (record.decode("utf-8") for record in _complete_records(file, self._format))
             if self._format == "jsonl":
