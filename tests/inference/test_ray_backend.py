@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from belvedere.errors import OutputExistsError, UsageError
+from belvedere.images.limits import MAX_MEGAPIXELS_VARIABLE, MAX_PIXELS
 from belvedere.inference.batch import PredictionSummary, predict_files
 from belvedere.inference.model import load_model
 from conftest import MODEL, write_classes
@@ -74,9 +75,22 @@ def test_a_worker_keeps_to_its_core(tiny_model: Path, photos: Path, monkeypatch:
     from belvedere.runtime import thread_pool
 
     monkeypatch.setattr(thread_pool, "ThreadPoolExecutor", None)
+    monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "")  # set by workers
     names = sorted(str(file) for file in photos.glob("*/*"))[:100]
-    answers = Predictor(tiny_model.read_bytes(), MODEL)(pa.table({"name": [os.fsencode(name) for name in names]}))
+    answers = Predictor(tiny_model.read_bytes(), MODEL, MAX_PIXELS)(
+        pa.table({"name": [os.fsencode(name) for name in names]})
+    )
     assert answers["image"].to_pylist() == names
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_workers_have_the_limit_of_pixels(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from belvedere.inference.ray_backend import predict_at_scale
+
+    photos = write_classes(tmp_path / "photos", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("belvedere.inference.ray_backend.default_max_pixels", lambda: 1)
+        assert predict_at_scale(tiny_model, [photos], tmp_path / "out.parquet") == PredictionSummary(3, 3)
 
 
 @pytest.mark.usefixtures("_cluster")

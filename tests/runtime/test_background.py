@@ -102,7 +102,7 @@ assert connection.getresponse().status == 200
 
 def test_a_server_ends_with_its_process(tiny_model: Path, tmp_path: Path) -> None:
     """No more threads start then."""
-    command = [sys.executable, "-c", LEFT_RUNNING, tiny_model, tmp_path]
+    command = [sys.executable, "-c", LEFT_RUNNING, str(tiny_model), str(tmp_path)]
     ended = subprocess.run(command, input=png("red"), capture_output=True, timeout=PATIENCE, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"stopped\n", b"")
     assert len(list(read_records(tmp_path))) == 1

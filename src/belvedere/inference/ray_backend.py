@@ -12,6 +12,7 @@ from pathlib import Path
 
 from belvedere.errors import DistributedError, MissingDependencyError, UsageError
 from belvedere.images.inputs import Source
+from belvedere.images.limits import default_max_pixels, set_max_megapixels
 from belvedere.images.listing import SkippedFiles, iter_images
 from belvedere.inference.batch import PredictionSummary, log_skipped, require_nonempty
 from belvedere.inference.model import Model, open_model
@@ -80,7 +81,8 @@ def predict_at_scale(
 class Predictor:
     """The model in a worker."""
 
-    def __init__(self, content: bytes, identity: ModelId) -> None:
+    def __init__(self, content: bytes, identity: ModelId, max_pixels: int) -> None:
+        set_max_megapixels(max_pixels / 1_000_000)  # of the calling process, whose environment other machines lack
         self._model, self._identity = open_model(content, "model.onnx"), identity
 
     def __call__(self, names: pa.Table) -> pa.Table:
@@ -97,7 +99,7 @@ def _predict(images: Iterator[Source], folder: Path, model: tuple[bytes, ModelId
         tables = [(ray.put(table), len(table)) for table in _path_tables(images)]
         predictions = ray.data.from_arrow_refs([table for table, _ in tables]).map_batches(
             Predictor,
-            fn_constructor_args=model,
+            fn_constructor_args=(*model, default_max_pixels()),
             batch_size=ROWS_PER_TASK,
             batch_format="pyarrow",
             concurrency=(1, num_workers),
