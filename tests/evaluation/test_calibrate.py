@@ -43,7 +43,7 @@ def model(tmp_path: Path) -> Path:
     """The tiny model with evidence of four quarters, and tags."""
     file = tmp_path / "model.onnx"
     file.write_bytes(
-        replace_metadata(activation_map_model(), replace(CARD, uncertainty=Uncertainty(0.5, 100, tag_model=RULE)))
+        replace_metadata(activation_map_model(), replace(CARD, uncertainty=Uncertainty(1.0, 100, tag_model=RULE)))
     )
     return file
 
@@ -117,6 +117,29 @@ def test_without_out_the_model_itself_is_replaced(model: Path, tmp_path: Path) -
     rule = load_model(model).card.uncertainty.tag_model
     assert rule is not None
     assert rule.is_multilabel
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_file_that_changed_since_it_was_loaded_is_refused(is_deleted: bool, model: Path, tmp_path: Path) -> None:
+    """A second calibration with the same object would lose the first."""
+    table, opened = write_table(tmp_path), load_model(model)
+    belvedere.calibrate(opened, table, overwrite=True)
+    before = model.read_bytes()
+    if is_deleted:
+        model.unlink()
+    with pytest.raises(UsageError):
+        belvedere.calibrate(opened, table, overwrite=True)
+    assert is_deleted or model.read_bytes() == before
+    assert belvedere.calibrate(opened, table, out=tmp_path / "fitted.onnx").path.is_file()
+
+
+def test_tags_are_not_written_to_a_graph_at_another_temperature_than_its_card(model: Path, tmp_path: Path) -> None:
+    card = replace(CARD, uncertainty=Uncertainty(0.5, 100, tag_model=RULE))
+    model.write_bytes(replace_metadata(model.read_bytes(), card))
+    before = model.read_bytes()
+    with pytest.raises(UsageError):
+        belvedere.calibrate(model, write_table(tmp_path), overwrite=True)
+    assert model.read_bytes() == before
 
 
 def test_calibrating_again_begins_where_training_ended(model: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from belvedere.images.inputs import read_inputs
 from belvedere.inference import tags
 from belvedere.inference.model import Model, as_model
 from belvedere.inference.model_card import replace_metadata
-from belvedere.inference.model_paths import model_file
+from belvedere.inference.model_paths import model_file, read_model_file
 from belvedere.inference.postprocess import ModelOutputs
 from belvedere.inference.uncertainty.conformal import COVERAGE, prediction_sets
 from belvedere.inference.uncertainty.fit import fit_uncertainty
@@ -39,6 +39,7 @@ from belvedere.runtime.hub import snapshot_address
 from belvedere.runtime.output_file import OutputFile
 from belvedere.runtime.parallel import batched
 from belvedere.runtime.progress import Progress, choose_progress
+from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import Sample
 from belvedere.types.evaluation import TagMetrics
 from belvedere.types.model import ModelCard, Uncertainty
@@ -115,7 +116,7 @@ def calibrate(
     Raises:
         DatasetError: There are too few images.
         UnknownNameError: A label is not a class of the model.
-        UsageError: The file may not be written.
+        UsageError: The file may not be written, or a model file that would be replaced has changed since it was loaded.
         OutputExistsError: The file exists and `overwrite` is not set.
         CalibrationError: A metric gets worse on held-out images by more than its standard error.
         MissingDependencyError: onnx is not installed.
@@ -123,8 +124,10 @@ def calibrate(
     progress = choose_progress(progress)
     opened, dataset = as_model(model), as_dataset(data)
     source = model_file(opened.name)
-    if out is None and (address := snapshot_address(source)):
-        raise UsageError(f"The model of {address} in the Hugging Face cache is not replaced. Give `out`.")
+    if out is None:
+        if address := snapshot_address(source):
+            raise UsageError(f"The model of {address} in the Hugging Face cache is not replaced. Give `out`.")
+        _check_unchanged(source, opened)
     inputs = list(dataset.list_files()) if out is None else [source, *dataset.list_files()]
     file = OutputFile(source if out is None else Path(out), overwrite=overwrite, inputs=lambda: inputs)
     hashed = hash_samples(_choose_samples(dataset, opened), progress)
@@ -144,6 +147,16 @@ def calibrate(
     content = _rewrite(opened.content, opened.card, result.uncertainty, first_batch, outputs)
     write_bytes(file.path, content, file.check)
     return replace(result, path=file.path, num_test_images=len(dataset.split("test")), training_overlap=overlap)
+
+
+def _check_unchanged(file: Path, model: Model) -> None:
+    """Raise UsageError if a model file, which is replaced, is not the one that was opened."""
+    try:
+        content = read_model_file(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The model file {file} cannot be read: {describe_error(error)}. Give `out`.") from error
+    if content != model.content:
+        raise UsageError(f"The model file {file} has changed since it was loaded. Load it again.")
 
 
 def _choose_samples(dataset: Dataset, model: Model) -> tuple[Sample, ...]:
@@ -340,20 +353,21 @@ def _rewrite(
     content: bytes, card: ModelCard, fitted: Uncertainty, images: NDArray[np.uint8], outputs: ModelOutputs
 ) -> bytes:
     """Return the model file with another card and, if it changed, another temperature in its graph."""
-    temperature, is_changed = fitted.temperature, fitted.temperature != card.uncertainty.temperature
-    card = replace(card, uncertainty=fitted)
+    temperature = fitted.temperature
     try:
-        if is_changed:
+        if temperature != card.uncertainty.temperature:
             from belvedere.inference.onnx_transforms import set_temperature  # imports onnx
 
             content = set_temperature(content, temperature)
+        card = replace(card, uncertainty=fitted)
         content = replace_metadata(content, card)
     except ModuleNotFoundError as error:
         raise MissingDependencyError("Writing a model", "onnx", "export") from error
-    if not is_changed:
-        return content
     probabilities = Model.from_bytes(content, card).forward(images).probabilities
     expected = softmax(outputs.logits[: len(images)].astype(np.float64) / temperature)
     if not np.abs(probabilities - expected).max() <= MAX_PROBABILITY_ERROR:
-        raise UsageError("The temperature of this graph cannot be changed. Give a model that Belvedere trained.")
+        raise UsageError(
+            "The probabilities of this graph are not the softmax of its logits at the temperature of its card. Give a "
+            "model that Belvedere trained."
+        )
     return content
