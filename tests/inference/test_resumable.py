@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from belvedere.inference.model import Model, load_model
 from belvedere.inference.model_card import card_to_metadata
 from belvedere.inference.writers import parquet
 from belvedere.inference.writers.resumable import ResumableLines, open_resumable
+from belvedere.runtime.output_folder import MARKER_FILE
 from belvedere.runtime.progress import Progress, Task
 from belvedere.types.prediction import Prediction
 from conftest import CARD, CLASS_NAMES, MODEL, make_prediction, model_bytes, sheets, write_classes
@@ -330,6 +331,29 @@ def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
         ):
             pass
     assert len(out.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_the_marker_of_the_folder_is_deleted_last(
+    is_interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill before that, the folder is still known as ours."""
+    deleted, original = list[str](), os.unlink
+
+    def unlink(path: Path | str, **options: Any) -> None:
+        deleted.append(Path(path).name)
+        original(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with (
+        suppress(Killed),
+        open_resumable(tmp_path / "out.csv", "csv", CLASS_NAMES, MODEL, "m", resume=False) as (rows, _),
+    ):
+        if is_interrupted:
+            raise Killed
+        rows.write(make_prediction("a.png", None))
+    assert deleted[-1] == MARKER_FILE
+    assert not (tmp_path / "out.csv.partial").exists()
 
 
 def test_a_folder_of_someone_elses_is_left_alone(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -273,6 +275,53 @@ def test_older_results_that_were_replaced_before_the_kill_are_deleted() -> None:
     make_results(Path("results"), overwrite=True, content=NEW)
     assert names(Path()) == [others.name, "results"]
     others.rmdir()
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("step", range(12))
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_kill_while_a_folder_is_deleted_leaves_no_folder_in_the_way(
+    step: int, is_complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*, complete: bool = True) -> None:
+        with output_folder.atomic_folder(Path("results"), overwrite=True) as partial:
+            (partial / "figures").mkdir()
+            for name in ("figures/a.png", "metrics.json", "report.html"):
+                (partial / name).touch()
+            if not complete:
+                raise ValueError
+
+    write()
+    calls = iter(range(step, -1, -1))
+    with monkeypatch.context() as patch, suppress(KilledError, ValueError):
+        for name in ("unlink", "rmdir"):
+
+            def delete(*args: Any, original: Any = getattr(os, name), **options: Any) -> None:
+                if next(calls, 0) == 0:
+                    raise KilledError
+                original(*args, **options)
+
+            patch.setattr(os, name, delete)
+        write(complete=is_complete)
+    write()
+    assert names(Path()) == ["results"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_a_user_calls_so_is_reported_before_the_work(kind: str) -> None:
+    make_results(Path("results"))
+    other = Path(f".results{output_folder.REPLACED}")
+    if kind == "file":
+        other.touch()
+    else:
+        (other / "mine").mkdir(parents=True)
+    with pytest.raises(OutputExistsError) as caught:
+        output_folder.check_output_folder(Path("results"), overwrite=True)
+    assert (caught.value.path.name, caught.value.can_overwrite) == (other.name, False)
+    other.rename("other")
 
 
 def test_what_a_user_calls_so_is_left_alone() -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -50,6 +50,8 @@ def check_output_folder(
     target = _absolute(folder)
     with _folder_errors(folder):
         _check_target(folder, target, overwrite, inputs)
+        if target.exists():
+            _check_ours(_replaced_path(target), _replaced_path(target))
         _check_partial(partial_path(target), overwrite, resume, inputs)
 
 
@@ -99,6 +101,17 @@ def empty_folder(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != MARKER_FILE:
             path.unlink()
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder that Belvedere made, its marker file last: what a killed process leaves is still known as ours.
+
+    Raises:
+        OSError: Something in it cannot be deleted.
+    """
+    empty_folder(folder)
+    (folder / MARKER_FILE).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 @contextmanager
@@ -165,7 +178,8 @@ def _delete_unfinished(partial: Path, marker: IO[bytes], keep_if: str) -> Iterat
             error.add_note(note)
         else:
             close_on_windows(marker)
-            shutil.rmtree(partial, ignore_errors=True)
+            with suppress(OSError):
+                delete_folder(partial)
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             hint = f"Free some space, or give another `out`. {note}".rstrip()
             raise UsageError(f"Cannot write the results: {error.strerror}. {hint}") from error
@@ -184,19 +198,22 @@ def _swap(partial: Path, target: Path) -> None:
     except OSError:
         rename(replaced, target)
         raise
-    shutil.rmtree(replaced, ignore_errors=True)
+    with suppress(OSError):
+        delete_folder(replaced)
 
 
 def _restore(target: Path) -> bool:
     """Undo a `_swap` during which a process was killed; return whether the old folder was put back."""
     replaced = _replaced_path(target)
+    if _is_empty(replaced):
+        replaced.rmdir()  # the process was killed after it had deleted the marker file
     if not _is_ours(replaced):
         return False
     if not target.exists():
         rename(replaced, target)
         return True
     if _is_ours(target):
-        shutil.rmtree(replaced)
+        delete_folder(replaced)
     return False
 
 

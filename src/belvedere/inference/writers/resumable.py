@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from belvedere.errors import OutputExistsError, UsageError
 from belvedere.inference.writers.text import CsvWriter, JsonLinesWriter, Writer
 from belvedere.runtime.files import always, clear_once
 from belvedere.runtime.operating_system import replace
-from belvedere.runtime.output_folder import close_on_windows, empty_folder, lock_folder, partial_path
+from belvedere.runtime.output_folder import close_on_windows, delete_folder, empty_folder, lock_folder, partial_path
 from belvedere.runtime.serialization import unescape_formula, write_json
 from belvedere.runtime.terminal import describe_error
 from belvedere.types.data import ModelId
@@ -172,7 +171,8 @@ def open_resumable(
             replace(file, target)
             clear_once(target.parent)
             close_on_windows(marker)
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                delete_folder(folder)
     except OutputExistsError:
         raise
     except OSError as error:
@@ -189,7 +189,8 @@ def _suspended_on_error(folder: Path, rows: ResumableWriter) -> Iterator[None]:
         with suppress(OSError, UsageError):  # the disk may be full: the rows before the last ones stay
             rows.suspend()
         if next(iter(rows.read()), None) is None:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                delete_folder(folder)
         else:
             error.add_note(f"The predictions so far are in {folder}. The same call with `resume` continues.")
         raise
