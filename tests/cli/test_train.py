@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from belvedere.cli.ending import run
 from command_line import belvedere
 
 
@@ -46,6 +47,24 @@ def test_the_option_for_epochs_overrides_the_key() -> None:
     printed = belvedere("train", "--recipe", "quick", "--epochs", 2, "--set", "epochs=9", "--print-config")
     recipe = tomllib.loads(printed.stdout)["recipe"]
     assert (recipe["epochs"], recipe["min_steps"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        ("seed", "--seed"),
+        ("out", "--out"),
+        ("as_json", "--json"),
+        ("callbacks", "'callbacks'"),
+        ("augment", "'augment'"),
+    ],
+)
+def test_set_refuses_arguments_that_are_no_recipe_keys(
+    key: str, word: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["train", str(tmp_path), "--set", f"{key}=1"]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert word in line
 
 
 def test_a_recipe_is_printed_and_taken_back(tmp_path: Path) -> None:

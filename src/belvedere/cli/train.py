@@ -1,6 +1,7 @@
 """The command `train`."""
 
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,7 @@ from belvedere.cli.app import (
     print_report_path,
     run_code,
 )
-from belvedere.errors import UsageError
+from belvedere.errors import UsageError, find_named
 
 if TYPE_CHECKING:
     from belvedere.data.dataset import Dataset
@@ -184,4 +185,17 @@ def _parse_assignments(assignments: Iterable[str], given: Mapping[str, Any]) -> 
         except tomllib.TOMLDecodeError:
             parsed = {}
         values[key.strip()] = parsed["value"] if len(parsed) == 1 else value.strip()
+    if values:
+        _check_keys(values)
     return values | {key: value for key, value in given.items() if value is not None}
+
+
+def _check_keys(keys: Iterable[str]) -> None:
+    """Refuse keys that no recipe has, among them arguments of the command."""
+    from belvedere.training.recipe_config import FIELDS
+
+    arguments = signature(train).parameters
+    for key in keys:
+        if key in arguments and key not in FIELDS:
+            raise UsageError(f"--set is for keys of the recipe. Received: {key!r}. Give `{key}` instead.")
+        find_named("recipe key", key, FIELDS)
