@@ -1,5 +1,6 @@
 """Monitoring: statistics computed by hand, estimates, the choice of images, records and whole reports."""
 
+import base64
 import csv
 import json
 from dataclasses import replace
@@ -16,7 +17,7 @@ from belvedere.evaluation.monitoring.compare_samples import run_tests
 from belvedere.evaluation.monitoring.estimates import estimate_class_frequencies, expect_accuracy
 from belvedere.evaluation.monitoring.periods import split_by_time
 from belvedere.evaluation.monitoring.records import read_records, to_line
-from belvedere.evaluation.monitoring.samples import Sampled
+from belvedere.evaluation.monitoring.samples import Sampled, sample_records
 from belvedere.evaluation.monitoring.selection import choose_to_label
 from belvedere.inference.model import Model
 from conftest import CLASS_NAMES, make_prediction, write_classes, write_image
@@ -218,6 +219,30 @@ def test_records(run: Path, opened: Model, tmp_path: Path) -> None:
         run, tmp_path, model=opened, since=datetime.fromtimestamp(1e9 + 3600 * 50, UTC), progress=False
     )
     assert later.num_images == 10
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embedding": base64.b64encode(np.zeros(2, "<f2").tobytes()).decode()},
+        {"probabilities": [0.5, 0.5]},
+        {"probabilities": [0.5, 0.5, 10**400]},
+        {"none_of_these_score": 10**400},
+        {"time": "0001-01-01T00:00:00+14:00"},
+        {"time": "1969-12-31T23:59:59+00:00"},
+        {"time": "9999-12-31T23:59:59-14:00"},
+    ],
+)
+def test_a_damaged_record_leaves_the_others(
+    changes: dict[str, object], run: Path, opened: Model, tmp_path: Path
+) -> None:
+    image = run.parent / "images" / "red" / "0.png"
+    line = to_line(1e9, opened.sha256, opened.predict(image)[0], opened.embed(image)[0])
+    damaged = json.dumps(json.loads(line) | changes).encode() + b"\n"
+    (tmp_path / "records-1.jsonl").write_bytes(damaged + line * 2)
+    new = sample_records(tmp_path, opened, None)
+    assert (len(new), len(new.warnings)) == (2, 1)
+    assert sum(each.num_images for each in split_by_time(new, 0.95)) == 2
 
 
 def test_a_part_of_the_test_images(run: Path, opened: Model, tmp_path: Path) -> None:

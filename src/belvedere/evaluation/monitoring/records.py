@@ -4,7 +4,6 @@ A record is skipped and counted if it is incomplete, since its process was kille
 """
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from belvedere.types.prediction import Prediction
 PATTERN = "records-*.jsonl"
 DECIMALS = 6  # of probabilities, as in predictions.csv
 EMBEDDING_TYPE = np.dtype("<f2")
+MAX_TIME = datetime.max.replace(tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _read_line(line: bytes) -> Record | None:
     try:
         content = json.loads(line) if line.endswith(b"\n") else None
         return None if content is None else _to_record(content)
-    except (ValueError, TypeError, KeyError, RecursionError, binascii.Error):
+    except (ValueError, OverflowError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -95,4 +95,5 @@ def _to_record(content: Mapping[str, Any]) -> Record | None:
         embedding,
     )
     numbers = (*record.probabilities, record.none_of_these_score or 0.0, *embedding.tolist())
-    return record if record.probabilities and all(map(math.isfinite, numbers)) else None
+    is_valid = record.probabilities and all(map(math.isfinite, numbers)) and 0 <= record.time <= MAX_TIME
+    return record if is_valid else None

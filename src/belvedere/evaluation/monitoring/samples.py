@@ -98,14 +98,16 @@ def sample_records(folder: Path, model: Model, since: float | None) -> Sampled:
     Raises:
         UsageError: There are none of this model, or none since then.
     """
-    num_classes, ours, kinds = len(model.class_names), list[Record](), Counter[str]()
+    sizes, ours, kinds = (len(model.class_names), model.embedding_dim), list[Record](), Counter[str]()
     for each in read_records(folder):
         if each is None:
             kinds["damaged"] += 1
         elif since is not None and each.time < since:
             kinds["earlier"] += 1
-        elif each.model != model.sha256 or len(each.probabilities) != num_classes:
+        elif each.model != model.sha256:
             kinds["other"] += 1
+        elif (len(each.probabilities), len(each.embedding)) != sizes:
+            kinds["damaged"] += 1
         else:
             ours.append(each)
     if not ours:
@@ -115,7 +117,7 @@ def sample_records(folder: Path, model: Model, since: float | None) -> Sampled:
         warnings.append(DataWarning(f"{count(kinds['damaged'], 'damaged record')} skipped"))
     if kinds["other"]:
         warnings.append(DataWarning(f"{count(kinds['other'], 'record')} skipped: of another model"))
-    ours = _same_length(sorted(ours, key=lambda record: record.time))
+    ours.sort(key=lambda record: record.time)
     scores = [each.none_of_these_score for each in ours]
     return Sampled(
         model.class_names,
@@ -136,10 +138,6 @@ def _explain_none(kinds: Mapping[str, int], model: Model) -> str:
     if kinds["damaged"]:
         return f"that can be read: {kinds['damaged']:,} are damaged. Give another folder."
     return "yet. Send images to the server first."
-
-
-def _same_length(records: list[Record]) -> list[Record]:
-    return [each for each in records if len(each.embedding) == len(records[0].embedding)]
 
 
 def _predict_and_embed(
