@@ -2,7 +2,10 @@
 
 import base64
 import csv
+import errno
 import json
+import os
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +20,11 @@ from belvedere.evaluation.monitoring.compare_samples import run_tests
 from belvedere.evaluation.monitoring.estimates import estimate_class_frequencies, expect_accuracy
 from belvedere.evaluation.monitoring.periods import split_by_time
 from belvedere.evaluation.monitoring.records import read_records, to_line
+from belvedere.evaluation.monitoring.result import ChosenImage
 from belvedere.evaluation.monitoring.samples import Sampled, sample_records
 from belvedere.evaluation.monitoring.selection import choose_to_label
+from belvedere.evaluation.report.monitoring import _write_to_label
+from belvedere.images.listing import list_images
 from belvedere.inference.model import Model
 from conftest import CLASS_NAMES, make_prediction, write_classes, write_image
 from run_folders import write_run
@@ -178,6 +184,34 @@ def test_report(run: Path, opened: Model, tmp_path: Path) -> None:
     lines = metrics.read_text().splitlines()
     assert any(line.startswith("belvedere_monitor_changed{") and line.endswith("} 1.0") for line in lines)
     assert sum(line.startswith("belvedere_monitor_prediction_ratio{") for line in lines) == len(CLASS_NAMES)
+
+
+def chosen(path: Path) -> ChosenImage:
+    return ChosenImage(str(path), "red", 0.5, None, "uncertain")
+
+
+@pytest.mark.parametrize("name", ["é" * 125 + ".png", "é" * 127, "x." + "y" * 250, "short.PNG"])
+def test_images_to_label_with_long_names_are_copied(name: str, tmp_path: Path) -> None:
+    image, out = tmp_path / "images" / name, tmp_path / "out"
+    write_image(tmp_path / "a.png", "red")
+    image.parent.mkdir()
+    (tmp_path / "a.png").rename(image)
+    gone = tmp_path / "images" / "gone.png"
+    out.mkdir()
+    assert _write_to_label(out, [chosen(gone), chosen(image)]) == [chosen(image)]
+    [copy] = list_images(out / "to_label")
+    assert copy.read_bytes() == image.read_bytes()
+    assert copy.name.startswith(f"02-{name[:1]}")
+
+
+def test_a_full_disk_is_no_missing_image(run: Path, opened: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(UsageError, match=os.strerror(errno.ENOSPC)):
+        belvedere.monitor(run, run.parent / "images", model=opened, out=run.parent / "full", progress=False)
+    assert not (run.parent / "full").exists()
 
 
 @pytest.mark.parametrize(

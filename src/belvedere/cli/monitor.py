@@ -82,9 +82,9 @@ def monitor(
         show_drift(console(), report)
     if out is not None:
         print_report_path(out / "report.html")
-        if report.to_label:
+        if copies := list((out / "to_label").glob("*")):
             labels = shlex.join(["belvedere", "label", str(out / "to_label")])
-            print_error(f"Label {count(len(report.to_label), 'image')}: {labels}")
+            print_error(f"Label {count(len(copies), 'image')}: {labels}")
     elif not as_json:
         print_error("Add --out FOLDER for a report, and for images to label.")
     if fail_on_change and report.is_changed:

@@ -17,7 +17,9 @@ from belvedere.evaluation.report.monitoring_text import (
 )
 from belvedere.evaluation.report.pages import TEMPLATES, EmbeddedImage, embed_image, inline_svg, percent, write_page
 from belvedere.evaluation.report.plots import draw_periods, figure_bytes
+from belvedere.evaluation.report.sinks import MAX_STEM_LENGTH
 from belvedere.images.encode import thumbnail_or_none
+from belvedere.images.listing import IMAGE_SUFFIXES
 from belvedere.runtime.output_folder import atomic_folder
 from belvedere.runtime.serialization import write_csv, write_json
 
@@ -34,8 +36,7 @@ def write_monitoring(folder: Path, report: DriftReport, *, overwrite: bool, inpu
     """
     with atomic_folder(folder, overwrite=overwrite, inputs=inputs) as unfinished:
         write_json(unfinished / "monitor.json", report.to_dict())
-        if report.to_label:
-            _write_to_label(unfinished, report.to_label)
+        copied = _write_to_label(unfinished, report.to_label) if report.to_label else []
         write_page(
             unfinished / "report.html",
             TEMPLATES / "monitor.html",
@@ -50,7 +51,7 @@ def write_monitoring(folder: Path, report: DriftReport, *, overwrite: bool, inpu
             show_p_value=show_p_value,
             significance=SIGNIFICANCE,
             unusual=[_embed(each) for each in report.unusual],
-            to_label=[_embed(each) for each in report.to_label],
+            to_label=[_embed(each) for each in copied],
             folder=str(folder / TO_LABEL),
         )
     return folder / "report.html"
@@ -60,18 +61,26 @@ def _draw_chart(report: DriftReport) -> str:
     return inline_svg(figure_bytes(draw_periods(report.periods), "svg").decode(), "periods")
 
 
-def _write_to_label(folder: Path, images: Sequence[ChosenImage]) -> None:
-    """Copy the images into a folder, which commands for unlabeled images read, and write where they are from."""
+def _write_to_label(folder: Path, images: Sequence[ChosenImage]) -> list[ChosenImage]:
+    """Copy the images into a folder, which commands for unlabeled images read, and write where they are from.
+
+    Returns:
+        The images of which there are copies.
+    """
     (folder / TO_LABEL).mkdir()
-    rows = []
+    rows, copied = [], []
     for number, each in enumerate(images, start=1):
-        copy = f"{number:02}-{Path(each.image).name}"
-        with suppress(OSError):  # the file may have gone since
-            shutil.copyfile(each.image, folder / TO_LABEL / copy)
+        path = Path(each.image)
+        suffix = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ""  # then it is known by its content
+        copy = f"{number:02}-{path.stem[:MAX_STEM_LENGTH]}{suffix}"
+        with suppress(FileNotFoundError):  # it may have gone since
+            shutil.copyfile(path, folder / TO_LABEL / copy)
+            copied.append(each)
             score = each.none_of_these_score
             rows.append((copy, each.image, each.predicted_label, each.confidence, score, each.reason))
     header = ("copy", "image", "predicted_label", "confidence", "none_of_these_score", "reason")
     write_csv(folder / f"{TO_LABEL}.csv", header, rows)
+    return copied
 
 
 def _embed(each: ChosenImage) -> EmbeddedImage:
