@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from belvedere.runtime.environment import TELEMETRY_OFF
+from belvedere.cli.app import keep_fonts_in_cache
+from belvedere.errors import CacheError
+from belvedere.runtime.environment import CACHE_DIR_ENV, TELEMETRY_OFF, cache_folder
 from conftest import write_classes
 from serve_process import PATIENCE, Server
 
@@ -59,6 +61,20 @@ class Home:
         assert foreign_addresses(trace) == set()
         files = [path.relative_to(self.folder / "home") for path in (self.folder / "home").rglob("*") if path.is_file()]
         assert [str(file) for file in files if file.parts[:2] != (".cache", "belvedere")] == []
+
+
+def test_without_a_home_folder_only_the_cache_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", fail)
+    for name in (CACHE_DIR_ENV, "XDG_CACHE_HOME", "LOCALAPPDATA", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")  # which is restored
+        monkeypatch.delenv(name)
+    with pytest.raises(CacheError, match=CACHE_DIR_ENV):
+        cache_folder()
+    keep_fonts_in_cache()
+    assert "MPLCONFIGDIR" not in os.environ
 
 
 def foreign_addresses(trace: Path) -> set[str]:

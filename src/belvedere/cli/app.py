@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperOption
 
 from belvedere.cli.help import Command, CommandGroup
+from belvedere.errors import CacheError
 from belvedere.runtime.environment import cache_folder, make_cache_folder
 from belvedere.runtime.serialization import dump_json
 from belvedere.runtime.terminal import print_error
@@ -173,6 +174,6 @@ def print_report_path(report: Path) -> None:
 def keep_fonts_in_cache() -> None:
     """Let matplotlib keep its font list in our cache folder; called before matplotlib is imported."""
     if "MPLCONFIGDIR" not in os.environ:
-        os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
-        with suppress(OSError):
+        with suppress(CacheError, OSError):
+            os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
             make_cache_folder()  # otherwise matplotlib makes it, readable for everybody

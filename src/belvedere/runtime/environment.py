@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from belvedere.errors import CacheError
+
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
 
@@ -42,14 +44,22 @@ def disable_telemetry() -> None:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: $BELVEDERE_CACHE, or Belvedere's folder in the user's cache folder."""
+    """Return the cache folder: $BELVEDERE_CACHE, or Belvedere's folder in the user's cache folder.
+
+    Raises:
+        CacheError: The user has no home folder.
+    """
     if folder := os.environ.get(CACHE_DIR_ENV):
         return Path(folder)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "belvedere"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "belvedere"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "belvedere"
+    try:
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "belvedere"
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "belvedere"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "belvedere"
+    except RuntimeError as error:  # without HOME, and without an entry of the user in the system
+        hint = f"Name a folder in the environment variable {CACHE_DIR_ENV}."
+        raise CacheError(f"There is no cache folder: the user has no home folder. {hint}") from error
 
 
 def make_cache_folder(*names: str) -> Path:
@@ -59,6 +69,7 @@ def make_cache_folder(*names: str) -> Path:
 
     Raises:
         OSError: It cannot be made.
+        CacheError: The user has no home folder.
     """
     folder = cache_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
