@@ -1,6 +1,7 @@
 """Sources: URLs, datasets of the hub and of Kaggle, and files."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ DATASET = "hf://datasets/someone/flowers"
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BACKOFF_SECONDS", 0.0)
     for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -126,16 +128,39 @@ def test_a_listing_has_to_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
         find_in(listing("a.zip"), monkeypatch)
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_hub_is_asked_again(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    with serve_file(Behavior(status=status, headers={"Retry-After": "7"})) as server, monkeypatch.context() as patch:
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if is_back and len(waits) == 2:
+                server.behavior.listing = listing("a.zip")
+
+        patch.setattr(time, "sleep", wait)
+        patch.setenv("HF_ENDPOINT", server.url)
+        is_back = False
+        with pytest.raises(FetchError, match=str(status)) as raised:
+            find_source(DATASET)
+        assert "HF_TOKEN" not in str(raised.value)
+        assert (waits, len(server.requests)) == ([7.0, 7.0], 3)
+        waits, is_back = [], True
+        assert [file.name for file in find_source(DATASET).files] == ["a.zip"]
+
+
 @pytest.mark.parametrize("source", [f"https://example.org/{'a' * 5000}", "a" * 5000, "a\0b"])
 def test_what_cannot_be_a_path_is_no_file(source: str) -> None:
     assert find_file(source) is None
 
 
-def test_a_dataset_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve_file(Behavior(status=404)) as server:
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_dataset_that_is_not_there(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve_file(Behavior(status=status)) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
-        with pytest.raises(FetchError, match="404"):
+        with pytest.raises(FetchError, match=f"{status}.*HF_TOKEN"):
             find_source(DATASET)
+    assert len(server.requests) == 1
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FetchError, match="HF_HUB_OFFLINE"):
         find_source(DATASET)

@@ -149,9 +149,7 @@ class _Download:
         status, name = response.status, self.file.name
         if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
             return
-        if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            wait = retry_after(response.headers, MAX_WAIT_SECONDS)
-            raise BrokenOffError(f"the server is busy, HTTP status {status}", wait)
+        check_not_busy(response)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             reason = f"The server does not give {name} to everybody (HTTP status {status})"
             raise FetchError(f"{reason}. {self.file.login_hint}")
@@ -171,8 +169,8 @@ class _Download:
             if not self.state.is_complete:
                 self._discard()
             raise FetchError(
-                f"{self.file.name} is larger than {self.max_bytes:,} bytes, the limit of a download. "
-                "Raise `max_bytes`, if you expect that."
+                f"{self.file.name} is larger than {self.max_bytes:,} bytes, the rest of `max_bytes`. "
+                "Raise it, if you expect that."
             )
 
     def _receive(self, response: Response, file: IO[bytes], done: int, task: Task) -> None:
@@ -223,6 +221,13 @@ class _Download:
     def _discard(self) -> None:
         self.content.unlink(missing_ok=True)
         self._save(_State())
+
+
+def check_not_busy(response: Response) -> None:
+    """Raise `BrokenOffError` if the server is busy, with the pause that it asks for."""
+    if response.status in BUSY or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        wait = retry_after(response.headers, MAX_WAIT_SECONDS)
+        raise BrokenOffError(f"the server is busy, HTTP status {response.status}", wait)
 
 
 @contextmanager

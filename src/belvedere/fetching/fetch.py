@@ -127,11 +127,11 @@ def _obtain(
 ) -> tuple[Source, list[ArchiveFile]]:
     """Return the source that worked, and its files; the sources of a known dataset are tried in their order."""
     if known is None or archive is not None:
-        found = find_source(source if archive is None else str(archive))
+        found = find_source(source if archive is None else str(archive), progress=progress)
         return found, download(found)
     for number, each in enumerate(known.sources, 1):
         try:
-            found = find_source(each.url, each.sha256)
+            found = find_source(each.url, each.sha256, progress)
             if not each.sha256:
                 progress.log(f"{each.url} has no pinned revision and checksum yet: its images are compared instead.")
             return found, download(found)

@@ -14,9 +14,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 from belvedere.errors import FetchError, UsageError
 from belvedere.fetching.addresses import check_url
-from belvedere.fetching.download import RemoteFile
+from belvedere.fetching.download import BACKOFF_SECONDS, RemoteFile, check_not_busy
 from belvedere.fetching.http_client import BrokenOffError, open_url
 from belvedere.fetching.layout import split_name
+from belvedere.runtime.progress import Progress
 
 HUB, KAGGLE = "https://huggingface.co", "https://www.kaggle.com"
 HUB_SCHEME, KAGGLE_SCHEME = "hf://", "kaggle://"
@@ -24,6 +25,7 @@ EXAMPLES = "a name, a https:// URL, hf://datasets/OWNER/NAME, kaggle://OWNER/NAM
 NOT_STATED = "not stated"
 MAX_LISTING_BYTES = 16_000_000  # of the description of a dataset
 MAX_LISTING_SECONDS = 60.0
+MAX_LISTING_FAILURES = 3  # attempts
 MAX_FILES, MAX_LICENSES = 1000, 5
 _NAME = r"\w[\w.-]*"
 _HUB = re.compile(rf"hf://datasets/({_NAME})/({_NAME})(?:@([^/\s]+))?(?:/(\S+))?")
@@ -58,12 +60,13 @@ def find_file(source: str) -> Path | None:
     return None
 
 
-def find_source(source: str, sha256: str = "") -> Source:
+def find_source(source: str, sha256: str = "", progress: Progress | None = None) -> Source:
     """Return the files of a source; the hub is asked for them if it names no file.
 
     Args:
         source: URL, dataset or file.
         sha256: Hash of the file, if it is known.
+        progress: Logs the pauses before the hub is asked again.
 
     Raises:
         UsageError: It is none of these.
@@ -71,7 +74,7 @@ def find_source(source: str, sha256: str = "") -> Source:
             out of the dataset.
     """
     if source.startswith(HUB_SCHEME):
-        return _hub_source(source, sha256)
+        return _hub_source(source, sha256, progress or Progress())
     if source.startswith(KAGGLE_SCHEME):
         found = _KAGGLE.fullmatch(source)
         if not found:
@@ -88,7 +91,7 @@ def find_source(source: str, sha256: str = "") -> Source:
     raise UsageError(f"No such dataset or file: {source[:200]}. Give {EXAMPLES}.")
 
 
-def _hub_source(source: str, sha256: str) -> Source:
+def _hub_source(source: str, sha256: str, progress: Progress) -> Source:
     found = _HUB.fullmatch(source)
     if not found:
         example = "hf://datasets/OWNER/NAME, perhaps with @REVISION and /FILE"
@@ -101,7 +104,8 @@ def _hub_source(source: str, sha256: str) -> Source:
     if file:
         chosen, license_name = [unquote(file)], NOT_STATED
     else:
-        listing = _read_json(f"{endpoint}/api/datasets/{repository}/revision/{quote(revision, safe='')}", token)
+        address = f"{endpoint}/api/datasets/{repository}/revision/{quote(revision, safe='')}"
+        listing = _parse(address, _receive(address, token, progress))
         chosen, license_name, revision = _choose(source, listing), _license(listing), _commit(listing, revision)
     for each in chosen:
         split_name(each)
@@ -144,22 +148,41 @@ def _commit(listing: Any, revision: str) -> str:
     return commit if isinstance(commit, str) and re.fullmatch("[0-9a-f]{40}", commit) else revision
 
 
-def _read_json(url: str, token: str) -> Any:
-    try:
-        response = open_url(url, {"Accept": "application/json"}, token)
-        with response.body:
-            if response.status != HTTPStatus.OK:
-                hint = "Check the name. A private dataset needs a token in HF_TOKEN."
-                raise FetchError(f"The hub has no dataset at {url} (HTTP status {response.status}). {hint}")
-            content, since = bytearray(), time.monotonic()
-            while chunk := response.read(MAX_LISTING_BYTES):
-                content += chunk
-                if time.monotonic() - since > MAX_LISTING_SECONDS:
-                    raise BrokenOffError(f"their list has not come in {MAX_LISTING_SECONDS:g} seconds")
-                if len(content) > MAX_LISTING_BYTES:
-                    raise FetchError(f"The hub's list of files is too long: {url}. Name a file.")
-    except BrokenOffError as error:
-        raise FetchError(f"The hub cannot be asked for its files: {error}. Name a file, or try again.") from error
+def _receive(url: str, token: str, progress: Progress) -> bytes:
+    """Return the list of files, after pauses if the hub is busy."""
+    failures = 0
+    while True:
+        try:
+            return _attempt(url, token)
+        except BrokenOffError as error:
+            failures += 1
+            reason = f"The hub cannot be asked for its files: {error}."
+            if failures == MAX_LISTING_FAILURES:
+                raise FetchError(f"{reason} Name a file, or try again.") from error
+            wait = max(error.wait_seconds, BACKOFF_SECONDS * 2 ** (failures - 1))
+            progress.log(f"{reason} Trying again in {wait:g} s.")
+            time.sleep(wait)
+
+
+def _attempt(url: str, token: str) -> bytes:
+    """Send one request."""
+    response = open_url(url, {"Accept": "application/json"}, token)
+    with response.body:
+        check_not_busy(response)
+        if response.status != HTTPStatus.OK:
+            hint = "Check the name. A private dataset needs a token in HF_TOKEN."
+            raise FetchError(f"The hub has no dataset at {url} (HTTP status {response.status}). {hint}")
+        content, since = bytearray(), time.monotonic()
+        while chunk := response.read(MAX_LISTING_BYTES):
+            content += chunk
+            if time.monotonic() - since > MAX_LISTING_SECONDS:
+                raise BrokenOffError(f"their list has not come in {MAX_LISTING_SECONDS:g} seconds")
+            if len(content) > MAX_LISTING_BYTES:
+                raise FetchError(f"The hub's list of files is too long: {url}. Name a file.")
+    return bytes(content)
+
+
+def _parse(url: str, content: bytes) -> Any:
     try:
         listing = json.loads(content)
     except (ValueError, RecursionError):
