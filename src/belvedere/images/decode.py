@@ -33,7 +33,7 @@ from belvedere.images.limits import (
 )
 from belvedere.images.orientation import checked_exif, make_upright, may_have_orientation, read_orientation
 from belvedere.images.pixels import depth_warnings, has_deep_colors, to_rgb, transparency_warnings
-from belvedere.images.png_chunks import PNG_HEAD, WRONG_CHECKSUM, keep_pixels
+from belvedere.images.png_chunks import PNG_HEAD, WRONG_CHECKSUM, keep_pixels, without_pixels
 from belvedere.images.png_pixels import load_png
 from belvedere.images.quiet import pillow_warnings
 from belvedere.images.resize import RGB as RGB
@@ -339,6 +339,8 @@ def read_header(source: Path | str | bytes, read: Callable[[Image.Image, Image.E
     content = read_content(source)
     try:
         check_container(content)
+        if content.startswith(PNG_HEAD):
+            content = without_pixels(keep_pixels(content)[0])
         with pillow_warnings.ignored(), _open(content) as image:
             return read(image, checked_exif(image))
     except (ImageRejectedError, *DECODE_ERRORS):

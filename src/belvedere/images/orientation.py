@@ -22,7 +22,7 @@ def checked_exif(image: Image.Image) -> Image.Exif:
         check_exif(exif)
     elif isinstance(text := image.info.get("Raw profile type exif"), str):  # in a PNG
         check_text_exif(text)
-    return image.getexif()
+    return Image.Image.getexif(image)  # that of a PNG would decode the pixels to find EXIF data after them
 
 
 def may_have_orientation(jpeg: bytes) -> bool:

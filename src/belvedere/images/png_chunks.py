@@ -70,6 +70,11 @@ def _check_found(found: dict[bytes, memoryview], size: int) -> None:
         raise ImageRejectedError(f"damaged: the palette (PLTE) of this PNG is missing: {COPY_AGAIN}")
 
 
+def without_pixels(content: bytes) -> bytes:
+    """Return a PNG of `keep_pixels` without pixels, so that Pillow reads the metadata behind them with the header."""
+    return b"".join((PNG_HEAD, *(content[start:end] for kind, start, end in _find_chunks(content) if kind != b"IDAT")))
+
+
 def without_checksum(content: bytes) -> bytes:
     """Return a PNG of `keep_pixels` whose packed pixels lack their last four bytes, a checksum."""
     before, packed = [PNG_HEAD], list[bytes]()
