@@ -21,6 +21,7 @@ from belvedere.errors import DatasetError, UsageError
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
 from conftest import write_image
+from decisions import decide
 
 DATE_TIME_ORIGINAL = 0x9003
 
@@ -70,6 +71,29 @@ def test_folders_within_splits(tmp_path: Path) -> None:
         write_image(tmp_path / file, "red", number)
     names, _ = groups_of(load_dataset(tmp_path), "folder")
     assert list(names.values()) == ["p1", "p3", "p1", "p2"]
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_a_folder_below_the_class_may_be_named_like_a_class(split: str, tmp_path: Path) -> None:
+    files = [f"{label}/{patient}/{label}{patient}.png" for label in ("0", "1") for patient in ("0", "1", "2")]
+    for number, file in enumerate(files):
+        write_image(tmp_path / split / file, "red", number)
+    decide(tmp_path / "c.jsonl", tmp_path / split / files[1], "relabel", "1")
+    dataset = load_dataset(tmp_path, corrections=tmp_path / "c.jsonl", layout="auto" if split else "classes")
+    names, _ = groups_of(dataset, "folder")
+    assert list(names.values()) == ["0", "1", "2", "0", "1", "2"]
+
+
+@pytest.mark.parametrize("label", ["cat", "train"])
+def test_the_last_folder_named_like_a_class_counts_in_a_table(label: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "cat" / "images" / label / "p1" / "1.png", "red")
+    write_image(tmp_path / "cat" / "images" / "dog" / "p2" / "2.png", "blue")
+    write_image(tmp_path / "cat" / "images" / "dog" / "p1" / "3.png", "green")
+    rows = [f"cat/images/{label}/p1/1.png,{label}", "cat/images/dog/p2/2.png,dog", "cat/images/dog/p1/3.png,dog"]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    dataset = load_dataset(tmp_path / "labels.csv")
+    found, _ = assign_groups(hash_samples(dataset.samples, Progress()), dataset, "folder", Progress())
+    assert [sample.group for sample in found.samples] == ["p1", "p2", "p1"]
 
 
 def test_whole_folders_where_none_is_named_like_a_class(tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ def assign_groups(
     check_group_by(dataset, group_by)
     groups: list[str | None] = [sample.group for sample in contents.samples]
     if group_by == FOLDER:
-        names = {normalize_label(name) for name in dataset.class_names}
-        groups = [_folder_below_class(sample.path, Path(dataset.source), names) for sample in contents.samples]
+        names, source = {normalize_label(name) for name in dataset.class_names}, Path(dataset.source)
+        is_table = not source.is_dir()
+        groups = [_folder_below_class(each.path, source, names, is_table=is_table) for each in contents.samples]
     elif group_by == EXIF_DAY:
         with progress.task("Reading EXIF data", len(groups)) as task:
             groups = []
@@ -149,12 +150,18 @@ def is_common_layout(size: int, num_images: int) -> bool:
     return size >= max(MIN_LAYOUT, LAYOUT_SHARE * num_images)
 
 
-def _folder_below_class(path: Path, source: Path, class_names: set[str]) -> str | None:
-    """Return the folders between that of the class and the image; all of them where none is named like a class."""
+def _folder_below_class(path: Path, source: Path, class_names: set[str], *, is_table: bool) -> str | None:
+    """Return the folders between that of the class and the image; all of them where none is named like a class.
+
+    In a folder, the first one named like a class is that of the class, since a patient may be named like another class,
+    as in 0/1/image.png. The images of a table may be in any folders, so that the last one counts.
+    """
     folder = path.parent
     parts = folder.relative_to(source).parts if folder.is_relative_to(source) else folder.parts
-    last = max((i for i, part in enumerate(parts) if normalize_label(part) in class_names), default=-1)
-    return "/".join(part for part in parts[last + 1 :] if not split_of(part)) or None
+    named = [i for i, part in enumerate(parts) if normalize_label(part) in class_names]
+    if not is_table:  # above the class may be a split
+        named = [i for i in named if not split_of(parts[i])][:1]
+    return "/".join(part for part in parts[1 + max(named, default=-1) :] if not split_of(part)) or None
 
 
 def _capture_day(sample: Sample) -> str | None:
