@@ -208,20 +208,24 @@ def _smallest_groups(labels: Sequence[Counter[str]], chosen: set[int]) -> set[in
         labels: For each group, the number of images of each class.
         chosen: Positions of the groups that are held out already.
     """
-    num_groups = Counter(label for each in labels for label in each)
-    left = num_groups - Counter(label for position in chosen for label in labels[position])
+    groups_of: defaultdict[str, list[int]] = defaultdict(list)
+    for position, each in enumerate(labels):
+        for label in each:
+            groups_of[label].append(position)
+    held_out = Counter(label for position in chosen for label in labels[position])  # groups of each class
     added: set[int] = set()
-    for label in sorted(num_groups):
-        held_out = any(label in labels[position] for position in chosen | added)
+    for label, positions in sorted(groups_of.items()):
+        if len(positions) < 3 or held_out[label]:
+            continue
         fitting = [
             position
-            for position, each in enumerate(labels)
-            if label in each and position not in chosen and all(left[other] >= 2 for other in each)
+            for position in positions
+            if all(len(groups_of[other]) - held_out[other] >= 2 for other in labels[position])
         ]
-        if num_groups[label] >= 3 and not held_out and fitting:
+        if fitting:
             smallest = min(fitting, key=lambda position: labels[position].total())
             added.add(smallest)
-            left -= Counter(dict.fromkeys(labels[smallest], 1))
+            held_out.update(labels[smallest].keys())
     return added
 
 
