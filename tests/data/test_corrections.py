@@ -1,6 +1,7 @@
 """Decisions applied when a data set is read: found by content, counted, and nothing on disk changed."""
 
 import csv
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -337,3 +338,49 @@ def test_a_table_with_fractions_is_written_so_that_it_reads_back(tmp_path: Path)
         assert [(each.label, each.extra_labels) for each in again] == [
             (each.label, each.extra_labels) for each in samples
         ]
+
+
+def test_an_exported_table_keeps_the_groups(photos: Path, tmp_path: Path) -> None:
+    rows = [f"{color}/{number}.png,{color},p{number}" for color in ("blue", "red") for number in range(2)]
+    (photos / "t.csv").write_text("\n".join(["image,label,patient", *rows, "green/0.png,green,"]))
+    dataset = load_dataset(photos / "t.csv", group_column="patient")
+    export_table(dataset, tmp_path / "out.csv")
+    assert [sample.group for sample in load_dataset(tmp_path / "out.csv").samples] == ["p0", "p1", "p0", "p1", None]
+    export_table(load_dataset(photos), tmp_path / "plain.csv")
+    assert (tmp_path / "plain.csv").read_text().startswith("image,label,split\n")
+
+
+@pytest.mark.parametrize("labels", [("cat|dog",), ("cat", "dog|sea"), ("cat", "dog:0.5"), (" cat",)])
+@pytest.mark.parametrize("spreadsheet", [False, True])
+def test_labels_that_a_table_would_read_otherwise_are_refused(
+    photos: Path, tmp_path: Path, labels: tuple[str, ...], spreadsheet: bool
+) -> None:
+    dataset = load_dataset(photos)
+    sample = replace(dataset.samples[0], label=labels[0], extra_labels=labels[1:])
+    with pytest.raises(UsageError, match=re.escape(repr(labels[-1]))):
+        export_table(replace(dataset, samples=(sample,)), tmp_path / "out.csv", spreadsheet=spreadsheet)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_a_table(photos: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(photos)
+    sample = replace(dataset.samples[0], path=photos / "blue" / "\udce9.png")
+    with pytest.raises(UsageError, match="UTF-8"):
+        export_table(replace(dataset, samples=(sample,)), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_equal_names_are_numbered_without_trying_each_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        write_image(tmp_path / "images" / "cat" / f"plant{number}" / "1.png", "red", number, side=4)
+    dataset, tried = load_dataset(tmp_path / "images", layout="classes"), list[Path]()
+
+    def note_and_look(path: Path) -> bool:
+        tried.append(path)
+        return path.is_file()
+
+    monkeypatch.setattr(os.path, "lexists", note_and_look)
+    export_folder(dataset, tmp_path / "out", copy=True, overwrite=False)
+    names = {path.name for path in (tmp_path / "out" / "cat").iterdir()}
+    assert names == {"1.png", *(f"1-{number}.png" for number in range(2, 21))}
+    assert sum(path.parent.name == "cat" for path in tried) == 39

@@ -118,12 +118,18 @@ def rename_checked(temporary: Path, target: Path, check: Callable[[], None]) -> 
     replace(temporary, target)
 
 
-def free_name(path: Path) -> Path:
-    """Return the path, with a number if it exists."""
-    number, free = 1, path
+def free_name(path: Path, numbers: dict[Path, int] | None = None) -> Path:
+    """Return the path, with a number if it exists.
+
+    Args:
+        path: The path.
+        numbers: Last number of each path, kept between calls, so that no name is tried twice.
+    """
+    numbers = {} if numbers is None else numbers
+    free = path
     while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        numbers[path] = numbers.get(path, 1) + 1
+        free = path.with_name(f"{path.stem}-{numbers[path]}{path.suffix}")
     return free
 
 
