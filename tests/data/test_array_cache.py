@@ -1,6 +1,7 @@
 """The cache of decoded images: what it holds, how it is shared, and that no damage comes out of it."""
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from belvedere.data import array_cache, image_cache
-from belvedere.data.array_cache import INDEX, ROWS, ArrayCache, clear_cache, list_caches
+from belvedere.data.array_cache import INDEX, ROWS, ArrayCache, NewRow, clear_cache, list_caches
 from belvedere.data.image_cache import ImageArray, open_image_cache, read_image_array
 from belvedere.errors import CacheError
 from belvedere.images import decode
@@ -500,6 +501,24 @@ def test_a_full_disk_is_named_and_does_no_harm(photos: list[Path], monkeypatch: 
         with pytest.raises(CacheError, match=os.strerror(errno.ENOSPC)):
             read(photos)
     assert_right(read(photos), photos)
+
+
+def test_a_full_disk_leaves_nothing_that_is_written_later() -> None:
+    resource = pytest.importorskip("resource")
+    rows = [NewRow(f"{number:064}", np.full(64, number, np.uint8)) for number in range(6)]
+    first, second = (ArrayCache("images", "x", (64,), np.uint8) for _ in range(2))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # the second row is written in part
+    try:
+        with pytest.raises(CacheError, match=os.strerror(errno.ENOSPC)):
+            first.add(rows[:3])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    second.add(rows[3:])
+    del first
+    gc.collect()
+    np.testing.assert_array_equal(second.rows(row.key for row in rows[3:])[np.arange(3)][:, 0], [3, 4, 5])
+    assert second.find_missing(row.key for row in rows) == [row.key for row in rows[:3]]
 
 
 def test_the_place_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

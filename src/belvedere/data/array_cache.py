@@ -6,6 +6,7 @@ ignored. Rows of earlier runs are checked against the CRC of their line. Rows ar
 kernel caches them either way and the process stays small.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -146,7 +147,7 @@ class ArrayCache:
             make_cache_folder(kind, name)
             for file in (INDEX, ROWS, LOCK):
                 (self.folder / file).touch()
-            self._rows = (self.folder / ROWS).open("r+b")
+            self._rows = (self.folder / ROWS).open("r+b", buffering=0)  # nothing is left to write after the lock
             weakref.finalize(self, self._rows.close)
             self._read_new_lines()
         except OSError as error:
@@ -215,8 +216,8 @@ class ArrayCache:
                 allocate(self._rows, start, len(rows) * row_bytes)  # halves the time to write
         self._rows.seek(start)
         for row in rows:
-            self._rows.write(row.values.data)
-        self._rows.flush()
+            if self._rows.write(row.values.data) != row_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write_lines(self, rows: Sequence[NewRow], checksums: Mapping[str, int]) -> None:
         lines = [{"sha256": row.key, "crc32": checksums[row.key], "warnings": row.warnings} for row in rows]
