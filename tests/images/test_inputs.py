@@ -131,6 +131,12 @@ def test_what_is_no_image_is_a_type_error_that_lists_what_is_taken(given: object
     assert "uint8" in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [(0, 0), (8, 0), (0, 8)])
+def test_a_pillow_image_without_pixels_is_refused_as_an_array_is(size: tuple[int, int]) -> None:
+    with pytest.raises(UnsupportedInputError, match=f"{size[0]} x {size[1]} pixels"):
+        list(to_sources([Image.new("RGB", size)]))
+
+
 class CudaTensor(Tensor):
     """A tensor on a GPU, as the array protocol sees it."""
 

@@ -22,6 +22,7 @@ ACCEPTED = (
     "a path, bytes, an array or CPU tensor (height, width, 3) or (height, width) of uint8 from 0 to 255, a PIL image, "
     "a binary file, or an iterable of these"
 )
+LEAVE_OUT = "Leave the empty image out."
 CHANNEL_ORDERS = ("RGB", "BGR")
 MAX_NAME_BYTES = 1 << 14  # between two separators of a list; longer than the names of any system
 IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"RIFF")
@@ -95,6 +96,10 @@ def _to_source(image: object, channel_order: str) -> Source | None:
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
     if is_pillow(image):
+        if not image.width * image.height:
+            raise UnsupportedInputError(
+                f"Unsupported image: {image.width} x {image.height} pixels. Expected one or more. {LEAVE_OUT}"
+            )
         try:
             decoded = decode_pillow(image)
         except InvalidImageError as error:
@@ -161,7 +166,7 @@ def _advice(values: NDArray[np.generic]) -> str:
     if values.dtype != np.uint8:
         return "Convert to uint8 from 0 to 255."
     if values.size == 0:
-        return "Leave the empty image out."
+        return LEAVE_OUT
     if values.ndim == 3 and values.shape[0] == 3:
         return "Move the channels to the end: `image.transpose(1, 2, 0)`, or `tensor.permute(1, 2, 0)`."
     if values.ndim == 3 and values.shape[2] == 4:
