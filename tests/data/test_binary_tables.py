@@ -124,3 +124,13 @@ def test_nothing_is_said_of_separators(rows: list[list[str]], tmp_path: Path) ->
 def test_blank_rows_before_the_header_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, A=[(None, None), ("", None), HEADER, ("1.jpg", "cat")])
     assert [cells for _, cells in ExcelTable(path).rows([0, 1])] == [["1.jpg", "cat"]]
+
+
+@pytest.mark.skipif(not hasattr(pyarrow, "string_view"), reason="from PyArrow 16 on")
+def test_text_of_string_views_is_read(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").touch()
+    cells = {
+        name: pyarrow.array([value], pyarrow.string_view()) for name, value in (("image", "1.jpg"), ("label", "a"))
+    }
+    pyarrow.parquet.write_table(pyarrow.table(cells), tmp_path / "t.parquet")
+    assert [sample.label for sample in load_dataset(tmp_path / "t.parquet").samples] == ["a"]

@@ -26,3 +26,17 @@ def test_an_empty_list_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\n")
     with pytest.raises(DatasetError, match="empty"):
         read_class_list(tmp_path / "classes.txt", {0})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "0 sea\n1 crane\n1 wood\n"),
+        ("classes.json", '{"0": "sea", "1": "crane", "01": "wood"}'),
+        ("classes.json", '{"sea": 0, "crane": 1, "wood": 1}'),
+    ],
+)
+def test_two_names_of_one_number_are_an_error(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match=r"1 .*'crane' and 'wood'"):
+        read_class_list(tmp_path / name, {0, 1})

@@ -1,7 +1,7 @@
 import hashlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from belvedere.data.hashing import (
     hash_samples,
     minhash,
 )
-from belvedere.data.splits import DataSplit, SplitFractions, split_dataset, stratified_group_split
+from belvedere.data.splits import DataSplit, SplitFractions, _smallest_groups, split_dataset, stratified_group_split
 from belvedere.errors import DatasetError
 from belvedere.runtime.progress import Progress
 from belvedere.types.data import Sample
@@ -142,6 +142,41 @@ def test_a_group_of_several_classes_is_held_out_if_each_keeps_two() -> None:
     assert Counter(sample.label for sample in held_out.samples) == {"a": 6, "b": 1}
 
 
+def smallest_by_search(labels: Sequence[Counter[str]], chosen: set[int]) -> set[int]:
+    """What `_smallest_groups` returns, found without an index."""
+    added: set[int] = set()
+    for label in sorted({label for each in labels for label in each}):
+        left = Counter(other for place, each in enumerate(labels) if place not in chosen | added for other in each)
+        with_label = [place for place, each in enumerate(labels) if label in each]
+        fitting = [place for place in with_label if all(left[other] >= 2 for other in labels[place])]
+        if len(with_label) >= 3 and not (chosen | added) & {*with_label} and fitting:
+            added.add(min(fitting, key=lambda place: labels[place].total()))
+    return added
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(1, 5), min_size=1), max_size=20), st.data())
+def test_the_smallest_groups_are_those_of_a_search(groups: list[dict[str, int]], data: st.DataObject) -> None:
+    labels = [Counter(each) for each in groups]
+    chosen = {place for place in range(len(labels)) if data.draw(st.integers(0, 4)) == 0}
+    assert _smallest_groups(labels, chosen) == smallest_by_search(labels, chosen)
+
+
+class Counted(list[Counter[str]]):
+    """A list that counts how often it is passed through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Counter[str]]:
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_the_smallest_groups_are_found_in_one_pass() -> None:
+    labels = Counted([Counter({f"{number % 30}": 2}) for number in range(90)])
+    assert len(_smallest_groups(labels, {0})) == 29
+    assert labels.passes == 1
+
+
 def test_new_images_follow_the_known_ones_of_their_group(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         for group in range(8):
@@ -210,6 +245,12 @@ def test_identical_files_are_named_leaks_first() -> None:
         ("2 groups of identical images with conflicting labels", ("p = q", "t = u")),
         ("1 group of identical images within one split and class", ("x = y",)),
     ]
+
+
+def test_an_image_without_a_split_is_for_training() -> None:
+    samples = tuple(Sample(Path(name), name, "a", split) for name, split in (("x", "train"), ("y", None)))
+    [warning] = duplicate_warnings(HashedSamples(samples, ("1", "1")))
+    assert "within one split" in warning.message
 
 
 def test_nothing_identical_is_nothing_to_say() -> None:

@@ -324,6 +324,12 @@ def test_rows_of_one_image_that_differ_are_named(rows: tuple[str, str], expected
     assert "1.jpg" in warning.names[0]
 
 
+def test_a_row_without_a_split_is_the_same_as_one_for_training(folder: Path) -> None:
+    dataset = load(folder, "image,label,split\nimages/1.jpg,cat,\nimages/1.jpg,cat,train\nimages/2.jpg,dog,train\n")
+    assert labels(dataset) == BOTH and len(dataset.samples) == 2
+    assert not any("differ" in message for message in said(dataset))
+
+
 @pytest.mark.parametrize("label", ["nan", "NaN", "<NA>", "null"])
 def test_a_label_like_a_missing_value_is_named(label: str, folder: Path) -> None:
     dataset = load(folder, f"image,label\nimages/1.jpg,{label}\nimages/2.jpg,dog\n")

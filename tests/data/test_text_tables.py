@@ -82,3 +82,11 @@ def test_the_line_where_a_quote_is_opened_is_named(tmp_path: Path, text: str, li
     path.write_text(text)
     with pytest.raises(DatasetError, match=rf"line {line} \("):
         list(CsvTable(path).rows([0, 1]))
+
+
+@pytest.mark.parametrize("text", ["image,label\n1.png,\u30cd\u30b3\n", "\u30cd,label\n1.png,cat\n"])
+def test_an_encoding_that_is_not_recognized_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text.encode("shift-jis") + b"\x81")
+    with pytest.raises(DatasetError, match="UTF-8"):
+        CsvTable(path)

@@ -81,7 +81,7 @@ class ParquetTable:
 
         kind = self._schema.field(name).type
         value = kind.value_type if types.is_dictionary(kind) else kind
-        if types.is_string(value) or types.is_large_string(value):
+        if _is_string(value):
             return True
         if types.is_integer(value) or types.is_null(value) or types.is_boolean(value) or types.is_floating(value):
             return False
@@ -91,6 +91,10 @@ class ParquetTable:
                 f"first, with: belvedere fetch {self._path} --out FOLDER"
             )
         raise DatasetError(f"Column {name[:80]} is not text in {self._path}: {str(kind)[:80]}. Save it as text.")
+
+
+def _is_string(kind: "pyarrow.DataType") -> bool:
+    return str(kind) in ("string", "large_string", "string_view")  # not every PyArrow has the function for the last
 
 
 def _stated_bytes(file: "pyarrow.parquet.ParquetFile", columns: Sequence[str]) -> int:
@@ -105,7 +109,7 @@ def _cells(path: Path, column: "pyarrow.Array") -> list[str | None]:
     from pyarrow import compute, types
 
     if types.is_dictionary(column.type):
-        if types.is_string(column.type.value_type) or types.is_large_string(column.type.value_type):
+        if _is_string(column.type.value_type):
             longest = compute.max(compute.binary_length(column.dictionary)).as_py() or 0
             if longest > MAX_CELL_BYTES:
                 raise DatasetError(f"Cell too long in {path}: {longest:,} bytes. Give at most {MAX_CELL_BYTES:,}.")

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from belvedere.errors import DatasetError
@@ -91,6 +91,19 @@ def read_class_list(path: Path, numbers: Collection[int]) -> Mapping[int, str]:
     return names
 
 
+def _by_number(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """Return the name of each number.
+
+    Raises:
+        ValueError: A number has two names.
+    """
+    names: dict[int, str] = {}
+    for number, name in pairs:
+        if names.setdefault(number, name) != name:
+            raise ValueError(f"the number {number} has two names, {names[number][:80]!r} and {name[:80]!r}")
+    return names
+
+
 def _check_distinct(path: Path, names: Mapping[int, str]) -> None:
     numbers: defaultdict[str, list[int]] = defaultdict(list)
     for number, name in names.items():
@@ -107,7 +120,7 @@ def _parse_lines(text: str) -> list[str] | dict[int, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     if all(numbered):
-        return {int(match[1]): match[2].strip() for match in numbered if match}
+        return _by_number((int(match[1]), match[2].strip()) for match in numbered if match)
     return lines
 
 
@@ -116,7 +129,7 @@ def _parse_json(text: str) -> list[str] | dict[int, str]:
     if isinstance(content, list) and all(isinstance(each, str) for each in content):
         return content
     if isinstance(content, dict) and all(key.isdecimal() and isinstance(name, str) for key, name in content.items()):
-        return {int(key): name for key, name in content.items()}
+        return _by_number((int(key), name) for key, name in content.items())
     if isinstance(content, dict) and all(type(number) is int for number in content.values()):
-        return {number: name for name, number in content.items()}
+        return _by_number((number, name) for name, number in content.items())
     raise ValueError("neither an array of names nor an object with a name for each number")

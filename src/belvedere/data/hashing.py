@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def duplicate_warnings(hashed: HashedSamples) -> list[DataWarning]:
     """
     by_hash: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample, content_hash in zip(hashed.samples, hashed.hashes, strict=True):
-        by_hash[content_hash].append(sample)
+        by_hash[content_hash].append(replace(sample, split=sample.split or "train"))  # without one, it is for training
     groups = [group for group in by_hash.values() if len(group) > 1]
     kinds = {
         "across splits: test scores are optimistic": [

@@ -49,7 +49,7 @@ class ImagePaths:
             DatasetError: The name is an address, or names in two folders are the same file without their folders.
         """
         if os.path.isfile(os.path.join(self._root, name)):  # noqa: PTH113, PTH118 - a tenth of the time
-            self._num_found += 1
+            self._learn(0)
             return self._root / name
         if _ADDRESS.match(name):
             raise DatasetError(f"{position}: not a path but an address, {name[:200]!r}. Download the images first.")
@@ -59,12 +59,17 @@ class ImagePaths:
                 if os.path.isfile(path):  # noqa: PTH113
                     if dropped:
                         self._check_folder(path, name, position)
-                    self._dropped, self._num_found = dropped, self._num_found + 1
+                    self._learn(dropped)
                     self._suffixes = tuple(dict.fromkeys((path.suffix, *self._suffixes)))
                     self.example = self.example or (name, path)
                     return path
         self._missing.append((position, name))
         return self._root / name
+
+    def _learn(self, dropped: int) -> None:
+        self._num_found += 1
+        if self._dropped is None:
+            self._dropped = dropped
 
     def check(self) -> list[DataWarning]:
         """Return what is to be said after the last name.

@@ -32,6 +32,7 @@ _OTHER_KINDS = (
 MAX_ASKED = 100  # columns that are asked whether they hold splits
 MAX_HINTS = 3
 _SPREADSHEET_ERROR = re.compile(r"#(N/A|NV|[\w/-]+[!?])")  # in any language: #REF!, #BEZUG!, #NOM?
+_TRAIN = "train"  # a split or, where some images have no other class, a class, as in COCO
 _YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no", ""))
 
 Cells = Sequence[str | None]
@@ -174,7 +175,11 @@ def _find_splits(table: Table, indices: Sequence[int]) -> tuple[dict[int, set[st
             if not found:
                 break
     except DatasetError:  # a column is no text; what is read is checked later
-        return {}, {}
+        if len(indices) == 1:
+            return {}, {}
+        middle = len(indices) // 2
+        first, second = _find_splits(table, indices[:middle]), _find_splits(table, indices[middle:])
+        return first[0] | second[0], first[1] | second[1]
     return found, wrong
 
 
@@ -232,6 +237,10 @@ def _read_one_hot(path: Path, table: Table, columns: Columns, hints: dict[int, s
         ones_of.append(ones)
         used.update(ones)
         rows.append(_to_row(columns, position, cells, "", 1))
+    flags = set(columns.divisions)  # such as is_test
+    if flags and any(binary.keys().isdisjoint(set(ones) - flags) for ones in ones_of):
+        flags = {index for index in flags if names[index].casefold() != _TRAIN}
+    binary = dict.fromkeys(index for index in binary if index not in flags)
     classes = [index for index in binary if index in used]
     is_class = frozenset(classes)
     if len(binary) < 2 or not classes:

@@ -79,7 +79,10 @@ def _name_labels(folder: Path, samples: list[Sample]) -> tuple[list[Sample], lis
 
 def _drop_repeated(samples: Sequence[Sample]) -> tuple[list[Sample], list[DataWarning]]:
     """Keep one of the rows that are the same, and report images in rows that differ."""
-    distinct = list(dict.fromkeys(samples))
+    first: dict[Sample, Sample] = {}
+    for sample in samples:  # without a split, it is for training
+        first.setdefault(replace(sample, split=sample.split or "train"), sample)
+    distinct = list(first.values())
     by_path: defaultdict[Path, list[Sample]] = defaultdict(list)
     for sample in distinct:
         by_path[sample.path].append(sample)

@@ -5,6 +5,7 @@ import json
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, time
 from pathlib import Path
 from typing import TextIO
@@ -62,8 +63,13 @@ class CsvTable:
                 )
             yield f"line {number}", [cells[index] if index < len(cells) else None for index in indices]
 
-    def _open(self) -> TextIO:
-        return self._path.open(newline="", encoding=self._encoding)
+    @contextmanager
+    def _open(self) -> Iterator[TextIO]:
+        try:
+            with self._path.open(newline="", encoding=self._encoding) as file:
+                yield file
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"Not a CSV table: {self._path} ({error}). Save it as one, in UTF-8.") from error
 
     def _find_header(self, separators: Sequence[str]) -> tuple[str, list[str]]:
         """Return the separator with the most columns, the first of equals, and the columns."""
@@ -91,8 +97,6 @@ class CsvTable:
                     if "".join(cells).strip():
                         yield last, cells
                     start = last + 1
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"Not a CSV table: {self._path} ({error}). Save it as one, in UTF-8.") from error
         except csv.Error as error:
             raise DatasetError(
                 f"Not a CSV table: {self._path}, line {start} ({_describe(error)}). Correct the quotes: a cell with "
