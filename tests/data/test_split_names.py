@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from belvedere.data.split_names import find_splits, is_filler, split_of
+from belvedere.data.split_names import fill_splits, find_splits, is_filler, split_of
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,12 @@ def test_a_long_name_takes_no_long_time() -> None:
     start = time.process_time()
     assert split_of("dataset" * 5000 + "x") is None
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("given", "filled"), [([None, "test"], ["train", "test"]), ([None, None], [None, None]), ([], [])]
+)
+def test_images_without_a_split_are_for_training_if_others_have_one(
+    given: list[str | None], filled: list[str | None]
+) -> None:
+    assert fill_splits(given) == filled

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 SPLITS = ("train", "val", "test")
@@ -86,6 +86,11 @@ def find_splits(names: Iterable[str]) -> dict[str, str]:
         if not rest or len({*found.values()}) > 1
         for name, split in found.items()
     }
+
+
+def fill_splits(splits: Sequence[str | None]) -> list[str | None]:
+    """Return the splits of the images of a dataset; if it has splits, images without one are for training."""
+    return [split or "train" for split in splits] if any(splits) else list(splits)
 
 
 def is_filler(name: str) -> bool:

@@ -146,5 +146,5 @@ def sort_items(items: Iterable[ReviewItem]) -> tuple[ReviewItem, ...]:
         )
         return order, -item.score, item.image
 
-    unique = {(item.issue_type, item.image): item for item in sorted(items, key=rank, reverse=True)}
+    unique = {(item.issue_type, item.image, item.split): item for item in sorted(items, key=rank, reverse=True)}
     return tuple(sorted(unique.values(), key=rank))

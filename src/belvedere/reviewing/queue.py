@@ -168,7 +168,9 @@ class Queue:
 
     def find_entry_of(self, decision: Decision) -> Entry | None:
         """Return the item of a decision."""
-        same = self._by_content.get(decision.sha256, [])
+        same = sorted(
+            self._by_content.get(decision.sha256, []), key=lambda entry: entry.item.split != decision.split
+        )  # a file may be in several splits
         matching = [entry for entry in same if entry.item.issue_type == decision.issue_type] or same
         index = find_copy(decision.image, [entry.item.image for entry in matching])
         return None if index is None else matching[index]
@@ -223,19 +225,25 @@ class Queue:
     def _closed_by(self, decision: Decision) -> list[Entry]:
         """Return the items that a decision closes: all of an excluded copy, else those of its issue type."""
         same = self._by_content.get(decision.sha256, [])
-        if decision.action == "exclude" and (exact := self._by_file.get((decision.sha256, decision.image))):
-            return exact
-        if decision.action == "exclude":  # its path was written otherwise
-            images = sorted({entry.item.image for entry in same})
-            index = find_copy(decision.image, images)
-            return [entry for entry in same if index is not None and entry.item.image == images[index]]
+        if decision.action == "exclude":
+            return self._items_of_copy(decision, same)
         closed = {decision.issue_type}
         if decision.action == "relabel":
             closed = (closed | {LABEL_ISSUE}) - {SPLIT_LEAK}  # another label does not resolve a leak
         return [entry for entry in same if entry.item.issue_type in closed]
 
+    def _items_of_copy(self, decision: Decision, same: Sequence[Entry]) -> list[Entry]:
+        """Return the items of the copy that a decision excludes: of one file in one split."""
+        of_file = self._by_file.get((decision.sha256, decision.image), [])
+        if not of_file:  # its path was written otherwise
+            images = sorted({entry.item.image for entry in same})
+            index = find_copy(decision.image, images)
+            of_file = [entry for entry in same if index is not None and entry.item.image == images[index]]
+        in_split = [entry for entry in of_file if entry.item.split in (None, decision.split or "train")]
+        return in_split if in_split or decision.split else of_file  # the split of either may be unknown
+
 
 def make_id(item: ReviewItem, sha256: str) -> str:
     """Return an id of an item that stays the same after a restart."""
-    content = f"{item.issue_type} {sha256} {item.image}".encode(errors="backslashreplace")
+    content = f"{item.issue_type} {item.split} {sha256} {item.image}".encode(errors="backslashreplace")
     return hashlib.sha256(content).hexdigest()[:16]

@@ -9,6 +9,7 @@ from typing import TypeVar
 from belvedere.auditing.image_statistics import ImageStatistics
 from belvedere.data.groups import connect
 from belvedere.data.near_duplicates.search import DuplicatePair
+from belvedere.data.split_names import fill_splits
 from belvedere.types.audit import DuplicateGroup, Issue
 from belvedere.types.data import Sample
 
@@ -38,22 +39,23 @@ def group_duplicates(
     Returns:
         Groups numbered from 1: split leaks first, then conflicting labels, then the others.
     """
-    if any(sample.split for sample in samples):  # in a dataset with splits, images without one are for training
-        samples = [sample if sample.split else replace(sample, split="train") for sample in samples]
+    splits = fill_splits([sample.split for sample in samples])
     by_bytes, by_pixels = defaultdict[str, list[int]](list), defaultdict[bytes, list[int]](list)
     for index, each in enumerate(statistics):
         if each.readable:  # an error page that was saved under many names is not an image
             by_bytes[each.sha256].append(index)
             by_pixels[each.pixels_hash].append(index)
-    groups = [_group(DUPLICATE_FILE, members, samples, 1.0) for members in by_bytes.values() if len(members) > 1]
+    groups = [
+        _group(DUPLICATE_FILE, members, samples, splits, 1.0) for members in by_bytes.values() if len(members) > 1
+    ]
     groups += [
-        _group(DUPLICATE_PIXELS, members, samples, 1.0)
+        _group(DUPLICATE_PIXELS, members, samples, splits, 1.0)
         for members in by_pixels.values()
         if len({statistics[index].sha256 for index in members}) > 1
     ]
     for members, similarity in _connected_components(pairs):
         all_members = [copy for index in members for copy in by_pixels[statistics[index].pixels_hash]]
-        groups.append(_group(NEAR_DUPLICATE, all_members, samples, similarity))
+        groups.append(_group(NEAR_DUPLICATE, all_members, samples, splits, similarity))
     kinds = (DUPLICATE_FILE, DUPLICATE_PIXELS, NEAR_DUPLICATE)
 
     def order(group: DuplicateGroup) -> tuple[object, ...]:
@@ -116,14 +118,17 @@ def _positions(pair: DuplicatePair) -> tuple[int, int]:
     return pair.first, pair.second
 
 
-def _group(kind: str, members: Sequence[int], samples: Sequence[Sample], similarity: float) -> DuplicateGroup:
-    chosen = sorted((samples[index] for index in members), key=lambda sample: sample.name)
+def _group(
+    kind: str, members: Sequence[int], samples: Sequence[Sample], splits: Sequence[str | None], similarity: float
+) -> DuplicateGroup:
+    members = sorted(members, key=lambda index: samples[index].name)
+    chosen = [samples[index] for index in members]
     return DuplicateGroup(
         number=0,
         kind=kind,
         images=tuple(sample.name for sample in chosen),
         labels=tuple(sample.label for sample in chosen),
-        splits=tuple(sample.split for sample in chosen),
+        splits=tuple(splits[index] for index in members),
         extra_labels=tuple(sample.extra_labels for sample in chosen),
         similarity=round(similarity, 4),
     )

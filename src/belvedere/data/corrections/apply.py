@@ -148,7 +148,7 @@ def _match_copy(resolution: CopyResolution, identical: Sequence[Sample], latest:
 
     def similarity(index: int) -> tuple[bool, int, bool, bool, bool]:
         name, split = identical[index].name, identical[index].split
-        in_split = split == resolution.split if resolution.split else split not in EVALUATION_SPLITS
+        in_split = (split or "train") == (resolution.split or "train")  # an audit names a missing split "train"
         is_repeated = index in latest and _same_path_suffix(resolution, latest[index])
         common = common_suffix_length(resolution.image, name)
         return name == resolution.image, common, in_split, is_repeated, index not in latest

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from belvedere.data.hashing import HashedSamples
 from belvedere.data.near_duplicates.shifts import find_shifted_pairs
+from belvedere.data.split_names import fill_splits
 from belvedere.errors import BelvedereError
 from belvedere.reviewing.stoppable_thread import StoppableThread
 from belvedere.runtime.progress import Progress
@@ -24,6 +25,7 @@ class PairFinder:
         self, samples: Sequence[Sample], hashes: Sequence[str], known: Sequence[tuple[int, int]] | None = None
     ) -> None:
         self._contents = HashedSamples(tuple(samples), tuple(hashes))
+        self._splits = fill_splits([sample.split for sample in samples])
         self.is_done = known is not None
         self.pairs = self._identical() if known is None else list(known[:MAX_PAIRS])
         self._thread: StoppableThread | None = None
@@ -51,10 +53,11 @@ class PairFinder:
             self.pairs = [*self.pairs, *((int(one), int(other)) for one, other in found)][:MAX_PAIRS]
         except (BelvedereError, OSError):  # such as a full disk: the map is of use without
             pass
-        self.is_done = True
+        finally:
+            self.is_done = True
 
     def describe(self) -> dict[str, object]:
         """Return the pairs and whether the search has ended, for the page; a leak has images of two splits."""
-        samples = self._contents.samples
-        leaks = [samples[one].split != samples[other].split for one, other in self.pairs]
-        return {"pairs": self.pairs, "leaks": leaks, "done": self.is_done}
+        is_done, pairs = self.is_done, self.pairs  # in this order: the search may end meanwhile
+        leaks = [self._splits[one] != self._splits[other] for one, other in pairs]
+        return {"pairs": pairs, "leaks": leaks, "done": is_done}
