@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from belvedere.reviewing.auth import LIMITS, AuthMiddleware, RequestGuard
 from belvedere.reviewing.page_server import make_server
+from belvedere.runtime.http.errors import HTTPError
 from belvedere.runtime.network import listen
 from belvedere.serving.limits import Limits
 
@@ -95,3 +96,12 @@ def test_within_the_limits_it_is_answered(port: int) -> None:
 
 def test_a_review_waits_no_longer_than_a_service() -> None:
     assert (LIMITS.header_seconds, LIMITS.body_seconds) == (Limits().header_seconds, Limits().body_seconds)
+
+
+@pytest.mark.parametrize("other", ["", "a b=1; ", 'data={"x": [1]}; ', "=; ", "plain; ", 'q="a;b"; ', "\xe9=1;"])
+def test_a_malformed_cookie_of_another_application_does_not_hide_the_token(other: str) -> None:
+    guard, host = RequestGuard("0.0.0.0"), "192.0.2.7:8642"  # noqa: S104 - nothing listens
+    guard.check_cookie(f"{other}belvedere-8642={guard.token}; last", host)
+    for cookies in (other, f"{other}belvedere-8642=guess", f"{other}belvedere-8641={guard.token}"):
+        with pytest.raises(HTTPError):
+            guard.check_cookie(cookies, host)
