@@ -382,6 +382,15 @@ def test_enter_accepts_what_the_model_says(browser: Any, small_server: Server) -
     assert [each.action for each in active(small_server)] == ["relabel", "relabel", "tag", "exclude"]
 
 
+def test_tags_chosen_with_the_mouse_are_recorded_by_enter(browser: Any, small_server: Server) -> None:
+    page = open_page(browser.new_context(), small_server)
+    press(page, "t")
+    page.locator('.class[data-class="green"]').last.click()
+    press(page, "Enter")
+    [decision] = active(small_server)
+    assert (decision.action, decision.to) == ("tag", ("green",))
+
+
 def test_a_new_class(browser: Any, small_server: Server) -> None:
     """It is there with a key, for every page and after a restart, until the decision that made it is undone."""
     page = open_page(browser.new_context(), small_server)

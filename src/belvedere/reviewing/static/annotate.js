@@ -112,8 +112,10 @@ main.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button || busy) return;
   if (button.dataset.undo) undo(button.dataset.undo);
-  else if (button.dataset.class !== undefined) choose(button.dataset.class);
-  else ACTIONS[button.dataset.action]?.();
+  else if (button.dataset.class !== undefined) {
+    if (tags !== null && event.detail) button.blur(); // after a click with the mouse, Enter records the tags
+    choose(button.dataset.class);
+  } else ACTIONS[button.dataset.action]?.();
 });
 
 document.addEventListener("keydown", (event) => {

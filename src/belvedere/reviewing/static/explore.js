@@ -228,6 +228,13 @@ async function copyCommand() {
   showStatus("Copied.");
 }
 
+// Quotes a cell, as some spreadsheets end others at a semicolon, and escapes what they would run as a formula.
+function csvCell(value) {
+  if (typeof value === "number") return String(value);
+  const isFormula = /^'*(\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])/.test(value); // full-width signs included
+  return `"${isFormula ? "'" : ""}${value.replaceAll('"', '""')}"`;
+}
+
 function saveTable() {
   const header = ["image", ...points.columns.map((column) => column.name), ...(points.confidence ? ["confidence"] : [])];
   const lines = selection.map((row) => [
@@ -235,10 +242,7 @@ function saveTable() {
     ...points.columns.map((column) => column.values[column.codes[row]]),
     ...(points.confidence ? [Number.isNaN(points.confidence[row]) ? "" : points.confidence[row]] : []),
   ]);
-  // Spreadsheets run what looks like a formula.
-  const inert = (value) => (/^'*(\s*[=+\-@]|[\t\r\n])/.test(value) && typeof value === "string" ? `'${value}` : String(value));
-  const quote = (value) => (/[",\r\n]/.test(value) ? `"${inert(value).replaceAll('"', '""')}"` : inert(value));
-  const text = [header, ...lines].map((line) => line.map(quote).join(",")).join("\r\n");
+  const text = [header, ...lines].map((line) => line.map(csvCell).join(",")).join("\r\n");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([`${text}\r\n`], { type: "text/csv" }));
   link.download = "selection.csv";
