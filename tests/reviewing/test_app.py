@@ -280,6 +280,45 @@ def test_excluded_copy_is_closed_for_any_spelling_of_its_path(tmp_path: Path, mo
         assert [queue.decision_on(entry) is not None for entry in entries] == [False, True, False]
 
 
+@pytest.mark.parametrize("is_renamed", [False, True])
+@pytest.mark.parametrize(
+    ("split", "closed"), [("train", ["train", None]), (None, ["train", None]), ("val", ["val", None]), ("test", [None])]
+)
+def test_a_file_in_three_splits_has_an_item_for_each(
+    tmp_path: Path, split: str | None, closed: list[str | None], is_renamed: bool
+) -> None:
+    """The label of the file is one item, whose split is unknown."""
+    image = str(write_image(tmp_path / "a.png", "red"))
+    splits = ["train", "val", "test"]
+    group = {"images": [image] * 3, "labels": ["red"] * 3, "splits": splits, "similarity": 1.0}
+    audit = write_audit(tmp_path / "audit", [{"image": image, "label": "red", "suggested_label": "blue"}], [group])
+    entries, _ = list_entries(read_items(audit), Progress())
+    assert sorted(str(entry.item.split) for entry in entries) == ["None", "train", "val"]
+    queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
+    name = "elsewhere/a.png" if is_renamed else image
+    decision = Decision(
+        *(new_id(), utc_now(), "Ana", entries[0].sha256, name, "exclude"), issue_type="split_leak", split=split
+    )
+    queue.record(TAB, decision)
+    decided = [entry.item.split for entry in queue.entries.values() if queue.decision_on(entry) is not None]
+    assert decided == closed
+    assert (found := queue.find_entry_of(decision)) is not None
+    assert split not in ("train", "val") or found.item.split == split
+
+
+def test_a_decision_without_a_split_closes_the_item_of_its_file(tmp_path: Path) -> None:
+    entries = make_copies(tmp_path, ["red", "blue"], ["test", "test"])
+    queue = Queue(entries, CorrectionsFile(tmp_path / "j.jsonl"))
+    first = entries[0]
+    queue.record(TAB, Decision(new_id(), utc_now(), "Ana", first.sha256, first.item.image, "exclude"))
+    assert [queue.decision_on(entry) is not None for entry in entries] == [True, False]
+
+
+def test_a_disk_cannot_be_reviewed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        review(tmp_path.anchor, port=0, block=False, progress=False)
+
+
 def test_number_of_shown_copies_is_limited(tmp_path: Path) -> None:
     entries = make_copies(tmp_path, [*["red"] * 29, "blue"], ["train"] * 30)
     assert len({id(entry.item.group) for entry in entries}) == 1

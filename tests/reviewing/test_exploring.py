@@ -3,14 +3,17 @@
 import base64
 import csv
 import http.client
+import io
 import json
 import shlex
 import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,12 +28,15 @@ from belvedere.inference.embeddings import Embedder, model_embedder
 from belvedere.inference.writers.text import write_predictions
 from belvedere.reviewing.exploring import projection
 from belvedere.reviewing.exploring.pairs import PairFinder
+from belvedere.reviewing.exploring.selection import label_command
 from belvedere.reviewing.exploring.sources import read_map, select_rows
 from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.progress import Progress
+from belvedere.runtime.serialization import CsvRows
 from belvedere.types.data import Sample
 from command_line import assert_one_line
 from conftest import CLASS_NAMES, make_prediction, new_id, write_classes, write_image
+from decisions import decide
 from review_server import BROWSERS
 from serve_process import PATIENCE
 
@@ -120,7 +126,7 @@ def test_images_and_their_neighbors(server: BackgroundServer) -> None:
     assert Path(names["names"][found[0]]).parent == file.parent
 
 
-@pytest.mark.parametrize("image", ["no base64!", base64.b64encode(b"no image").decode()])
+@pytest.mark.parametrize("image", ["no base64!", "\xe9", base64.b64encode(b"no image").decode()])
 def test_an_example_that_is_no_image_is_refused(server: BackgroundServer, image: str) -> None:
     status, content = ask(server, "/search", {"image": image})
     assert status == 404
@@ -219,8 +225,45 @@ def test_the_search_for_copies_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert started.wait(PATIENCE)
     finder.stop()
     assert finder.pairs == [(0, 1)]
-    assert not finder.is_done
     assert "copies" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_a_search_that_fails_has_ended(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def search(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("belvedere.reviewing.exploring.pairs.find_shifted_pairs", search)
+    finder = PairFinder([Sample(Path("1.png"), "1.png", "red", None)], ["0"])
+    with suppress(ValueError):
+        finder._search(Progress())
+    assert finder.is_done
+
+
+def make_finder(*splits: str | None) -> PairFinder:
+    """Return the pairs of identical files in splits."""
+    samples = [Sample(Path(f"{number}.png"), f"{number}.png", "red", split) for number, split in enumerate(splits)]
+    return PairFinder(samples, ["0"] * len(splits))
+
+
+@pytest.mark.parametrize(
+    ("splits", "leaks"), [(("train", None, "test"), [False, True]), ((None, None), [False]), ((None, "val"), [True])]
+)
+def test_images_without_a_split_are_for_training(splits: tuple[str | None, ...], leaks: list[bool]) -> None:
+    assert make_finder(*splits).describe()["leaks"] == leaks
+
+
+def test_pairs_that_are_found_meanwhile_are_described_later() -> None:
+    class Splits(list[str | None]):
+        """Splits during whose comparison the search ends."""
+
+        def __getitem__(self, index: Any) -> Any:
+            finder.pairs, finder.is_done = [*finder.pairs, (0, 1)], True
+            return super().__getitem__(index)
+
+    finder = make_finder(None, None)
+    finder._splits = Splits([None, None])
+    assert finder.describe() == {"pairs": [(0, 1)], "leaks": [False], "done": False}
 
 
 @pytest.mark.parametrize("options", [["--layout", "classes"], ["--root", "images"]])
@@ -244,6 +287,84 @@ def test_a_cell_and_an_image_are_rows(run: Path, embedder: Embedder) -> None:
     assert select_rows(images, sample.path, None) == wrong
     with pytest.raises(UsageError):
         select_rows(images, None, "red,none")
+
+
+class Recorder(Progress):
+    """Keeps messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def log(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def write_configured_run(folder: Path, images: list[Path], **configured: Path) -> Path:
+    """Write a run that records files, and predicted red for all images."""
+    folder.mkdir()
+    lines = "\n".join(f'{name} = "{path.as_posix()}"' for name, path in configured.items())
+    (folder / "config.toml").write_text(f"[run]\n{lines}\n")
+    predictions = [make_prediction(str(image), image.parent.name, 0.1, 0.1, 0.8) for image in images]
+    write_predictions(folder / "predictions.csv", predictions, CLASS_NAMES)
+    return folder
+
+
+def test_the_corrections_of_a_run_apply(tmp_path: Path, embedder: Embedder) -> None:
+    images = write_classes(tmp_path / "images", 2)
+    wrong, excluded, corrections = images / "blue" / "0.png", images / "green" / "0.png", tmp_path / "j.jsonl"
+    decide(corrections, wrong, "relabel", "red")
+    decide(corrections, excluded, "exclude")
+    run = write_configured_run(tmp_path / "run", [wrong], data=images, corrections=corrections)
+    found = read_map(run, None, embedder, Progress())
+    paths = [sample.path for sample in found.samples]
+    assert excluded not in paths
+    assert select_rows(found, None, "red,red") == [paths.index(wrong)]
+    assert found.columns["correct"][paths.index(wrong)] == "correct"
+    corrections.unlink()
+    found = read_map(run, None, embedder, progress := Recorder())
+    assert len(found.samples) == len(paths) + 1
+    assert any(str(corrections) in message for message in progress.messages)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "table", "run"])
+def test_warnings_of_the_dataset_are_logged(kind: str, tmp_path: Path, embedder: Embedder) -> None:
+    images = sorted(write_classes(tmp_path / "images", 1).rglob("*.png"))
+    rows = [f"{path},{path.parent.name},sunny" for path in images]
+    (table := tmp_path / "t.csv").write_text("\n".join(["image,label,weather", *rows]) + "\n")
+    sources = {
+        "dataset": load_dataset(table),
+        "table": table,
+        "run": write_configured_run(tmp_path / "run", images[:1], data=table),
+    }
+    read_map(sources[kind], None, embedder, progress := Recorder())
+    assert sum("weather" in message for message in progress.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "is_given"),
+    [(["cat", "dog"], True), (["cat", "train"], False), (["indoor/outdoor", "sky"], False), (["a,b", "c"], False)],
+)
+def test_the_command_has_classes_that_it_accepts(
+    run: Path, embedder: Embedder, names: list[str], is_given: bool
+) -> None:
+    images = replace(read_map(run, None, embedder, Progress()), columns={"label": tuple(names)})
+    options = ["--classes", ",".join(names)] if is_given else []
+    assert shlex.split(label_command(images, Path("t.csv"), "")) == ["belvedere", "label", "t.csv", *options]
+
+
+def test_weights_replace_the_model_of_a_run(
+    tmp_path: Path, embedder: Embedder, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the command that labels a selection, which accepts one of them."""
+    monkeypatch.setattr("belvedere.reviewing.exploring.server.open_embedder", lambda *_: embedder)
+    images = sorted(write_classes(tmp_path / "images", 1).rglob("*.png"))
+    run = write_configured_run(tmp_path / "run", images)
+    shutil.copy(tiny_model, run / "model.onnx")
+    for weights, options in ((None, ["--model", str(run)]), ("w.safetensors", ["--weights", "w.safetensors"])):
+        with belvedere.explore(run, weights=weights, port=0, progress=False, block=False) as server:
+            command = json.loads(ask(server, "/selections", {"rows": [0]})[1])["command"]
+        assert shlex.split(command)[-2:] == options
+        assert ("--model" in command) == (weights is None)
 
 
 def test_positions_are_computed_once(run: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +402,9 @@ def test_the_page_in_a_browser(server: BackgroundServer, tmp_path: Path) -> None
         with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as rows:
             table = list(csv.DictReader(rows))
         assert {row["label"] for row in table} == {"red"}
+        cells = ["plain", "=1", "\uff1d1+1", "a;=1", 'a "b"', "'=1", " -2", "\t1", ""]
+        CsvRows(text := io.StringIO(), spreadsheet=True).write(cells)
+        assert page.evaluate("cells => cells.map(csvCell).join(',')", cells) == text.getvalue().rstrip("\n")
         assert len(table) == 9
         page.get_by_role("button", name="Label these").click()
         page.wait_for_selector("#command:not([hidden])")

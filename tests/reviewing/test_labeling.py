@@ -262,6 +262,20 @@ def test_a_request_counts_once(pool: Pool) -> None:
     assert len(client.session.store.corrections_file.decisions) == 2
 
 
+@pytest.mark.parametrize("label", ["blue", None])
+def test_an_undo_with_the_id_of_a_label_is_refused(pool: Pool, label: str | None) -> None:
+    client = Client(pool, "blue")
+    first, second = (client.change("/labels", rows=[row], label=label) for row in range(2))
+    assert client.change("/undo", id=first["step"], step=second["step"])["status"] == 409
+    assert len(client.session.store.steps()) == 2
+
+
+def test_the_name_of_a_new_class_is_normalized(pool: Pool) -> None:
+    client = Client(pool, "blue")
+    assert client.change("/labels", rows=[0], label="  deep  fjord ", is_new=True)["status"] == 200
+    assert client.session.store.class_names == ("blue", "deep fjord")
+
+
 @pytest.mark.parametrize(
     ("path", "content", "status"),
     [
@@ -417,6 +431,13 @@ def test_identical_files_are_one_image_and_unreadable_ones_are_named(tmp_path: P
     assert any("torn.jpg" in name for warning in pool.warnings for name in warning.names)
 
 
+def test_warnings_of_a_table_are_those_of_its_pool(tmp_path: Path, tiny_model: Path) -> None:
+    write_image(tmp_path / "a.png", "red")
+    (table := tmp_path / "t.csv").write_text("image,label,weather\na.png,a,sunny\n")
+    pool = read_pool(table, model_embedder(load_model(tiny_model)), Progress())
+    assert any("weather" in warning.message for warning in pool.warnings)
+
+
 def test_paths_of_a_table_are_relative_to_root(tmp_path: Path, tiny_model: Path) -> None:
     images, embedder = write_classes(tmp_path / "images", 2), model_embedder(load_model(tiny_model))
     (table := tmp_path / "t.csv").write_text("image,label\nred/0.png,a\nblue/1.png,a\n")
@@ -438,6 +459,20 @@ def test_labeling_in_a_thread(tmp_path: Path, tiny_model: Path) -> None:
         assert running.summary.num_left == 12
         assert running.summary.table is None
     assert not running.is_running
+
+
+def test_classes_of_the_labels_file_keep_their_spelling(pool: Pool, tiny_model: Path) -> None:
+    Client(pool, "cat").change("/labels", rows=[0], label="cat")
+    options: dict[str, Any] = {"model": tiny_model, "port": 0, "block": False, "progress": False}
+    with belvedere.label(pool.source, classes=["Dog", "Cat"], **options) as running:
+        assert running.summary.counts == {"Dog": 0, "cat": 1}
+
+
+def test_nothing_is_written_beside_a_disk(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        belvedere.label(tmp_path.anchor, port=0, block=False, progress=False)
+    with pytest.raises(UsageError):
+        output.output_folders(tmp_path / "a.labels.jsonl", tmp_path.anchor)
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,10 @@ with files.atomic_text_writer(Path("file.txt")) as file:
     subprocess.run(clear, check=True)
     assert names(Path()) == [*mine, "other.txt"]
     Path(mine[1]).unlink()
+
+
+def test_a_path_beside_another(tmp_path: Path) -> None:
+    assert files.beside(Path("a", "b.c"), "-x") == Path("a", "b.c-x")
+    assert files.beside(Path(), "-x") == tmp_path / "here-x"
+    with pytest.raises(UsageError):
+        files.beside(Path(tmp_path.anchor), "-x")

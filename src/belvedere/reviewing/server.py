@@ -27,6 +27,7 @@ from belvedere.reviewing.page_server import HOST, PORT, PageServer, user_name
 from belvedere.reviewing.queue import Entry, Queue, make_id
 from belvedere.reviewing.sources import read_items
 from belvedere.reviewing.views import ReviewContext
+from belvedere.runtime.files import beside
 from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.network import check_main_thread
 from belvedere.runtime.progress import Progress, choose_progress
@@ -224,20 +225,25 @@ def _open_corrections(folder: Path, corrections: Path | str | None) -> tuple[Cor
     applied = read_configured(folder, CORRECTIONS_KEY)
     if corrections is None and applied is not None and not Path(applied).is_file():
         raise UsageError(f"Missing corrections file of {folder}: {applied}. Give its new path as `corrections`.")
-    path = folder.resolve()
-    corrections_file = CorrectionsFile(Path(corrections or applied or path.with_name(path.name + CORRECTIONS_SUFFIX)))
+    path = Path(corrections or applied or beside(folder.resolve(), CORRECTIONS_SUFFIX))
+    corrections_file = CorrectionsFile(path)
     return corrections_file, corrections_file.path if applied is not None and corrections_file.path.is_file() else None
 
 
 def load_data(
     folder: Path, data: Dataset | Path | str | None, corrections: Path | None, progress: Progress
 ) -> Dataset | None:
-    """Load the given dataset, else that of the run or audit if it is still there; None without one.
+    """Load the given dataset, else that of the run or audit if it is still there; None without one. Log its warnings.
 
     It is read as the run or audit read it: by its layout, or its root, if that still exists, and its column of groups.
     """
-    if isinstance(data, Dataset):
-        return data
+    dataset = data if isinstance(data, Dataset) else _read_data(folder, data, corrections, progress)
+    if dataset is not None:
+        progress.log_warnings(dataset.warnings)
+    return dataset
+
+
+def _read_data(folder: Path, data: Path | str | None, corrections: Path | None, progress: Progress) -> Dataset | None:
     layout, column = read_configured(folder, "layout") or "auto", group_column(read_configured(folder, "group_by"))
     root = read_configured(folder, "root")
     if data is not None and Path(data).is_dir():

@@ -133,6 +133,18 @@ def free_name(path: Path, numbers: dict[Path, int] | None = None) -> Path:
     return free
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path with a suffix added to its name.
+
+    Raises:
+        UsageError: It has no name, as "/".
+    """
+    named = path.resolve() if path.name in ("", "..") else path
+    if not named.name:
+        raise UsageError(f"{path} is the root of a disk, and nothing can be written beside it. Give a folder in it.")
+    return named.with_name(f"{named.name}{suffix}")
+
+
 @cache
 def clear_once(folder: Path) -> None:
     """Call `clear_temporary` once per process: a folder may be large and get many files."""

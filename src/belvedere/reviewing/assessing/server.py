@@ -21,6 +21,7 @@ from belvedere.reviewing.assessing.session import AssessmentSession
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.page_server import HOST, PORT, PageServer, user_name
 from belvedere.runtime.dependencies import require
+from belvedere.runtime.files import beside
 from belvedere.runtime.http.background import BackgroundServer
 from belvedere.runtime.network import check_main_thread
 from belvedere.runtime.output_folder import check_output_folder
@@ -127,7 +128,10 @@ def assess(
     """
     if page and block:
         check_main_thread("assess", "belvedere", "assess", str(model), str(data))
-    answers, progress = CorrectionsFile(Path(annotations or _beside(Path(out)))), choose_progress(progress)
+    answers, progress = (
+        CorrectionsFile(Path(annotations or beside(Path(out).resolve(), ANNOTATIONS_SUFFIX))),
+        choose_progress(progress),
+    )
     inputs = [*_check_inputs(model, data, against, budget, repeats), answers.path]
     results = _Results(Path(out), seed, overwrite, inputs)
     open_session = partial(_open_session, model, against, data, answers, budget, repeats, unlabeled, seed, progress)
@@ -223,9 +227,3 @@ def _check_inputs(
         )
     models = [each.name if isinstance(each, Model) else each for each in (model, against) if each is not None]
     return [*models, *(data.list_files() if isinstance(data, Dataset) else [data])]
-
-
-def _beside(out: Path) -> Path:
-    """Return the default path of the answers."""
-    resolved = out.resolve()
-    return resolved.with_name(resolved.name + ANNOTATIONS_SUFFIX)

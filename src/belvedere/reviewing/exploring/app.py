@@ -1,7 +1,6 @@
 """HTTP endpoints of the map."""
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,7 @@ def _add_searches(app: FastAPI, context: ExploreContext) -> None:
     def search(request: SearchRequest) -> Json:
         try:
             content = base64.b64decode(request.image, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidImageError("the example", "is not Base64") from error
         with searches:
             vector = embed_example(context.embedder, content)

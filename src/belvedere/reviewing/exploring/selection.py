@@ -5,8 +5,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from belvedere.data.corrections.class_names import check_new_class
+from belvedere.errors import UsageError
 from belvedere.inference.model import Model
 from belvedere.reviewing.exploring.sources import ImageMap
+from belvedere.runtime.files import beside
 from belvedere.runtime.serialization import write_csv
 
 HEADER = ("image", "label", "sha256")
@@ -23,7 +26,7 @@ def save_selection(images: ImageMap, rows: Sequence[int]) -> Path:
     source = Path(images.title).resolve()
     table = [(str(images.samples[row].path.absolute()), images.samples[row].label, images.hashes[row]) for row in rows]
     digest = hashlib.sha256(repr(sorted(table)).encode()).hexdigest()
-    path = source.with_name(f"{source.name}.selection-{digest[:8]}.csv")
+    path = beside(source, f".selection-{digest[:8]}.csv")
     if not path.exists():  # somebody may have changed it since
         write_csv(path, HEADER, table)
     return path
@@ -32,9 +35,20 @@ def save_selection(images: ImageMap, rows: Sequence[int]) -> Path:
 def label_command(images: ImageMap, table: Path, options: str) -> str:
     """Return the command that labels the images of a table, with the classes of the map."""
     names = sorted(set(images.columns["label"]))
-    has_separator = any(SEPARATOR in name or name != name.strip() for name in names)
-    classes = "" if has_separator or len(names) > MAX_CLASSES else f" --classes {shlex.quote(SEPARATOR.join(names))}"
+    classes = f" --classes {shlex.quote(SEPARATOR.join(names))}" if _are_valid(names) else ""
     return f"belvedere label {shlex.quote(str(table))}{classes}{options}"
+
+
+def _are_valid(names: Sequence[str]) -> bool:
+    """Return whether the command accepts these classes."""
+    if len(names) > MAX_CLASSES or any(SEPARATOR in name or name != name.strip() for name in names):
+        return False
+    try:
+        for number, name in enumerate(names):
+            check_new_class(name, names[:number])
+    except UsageError:
+        return False
+    return True
 
 
 def network_options(model: Model | Path | str | None, network: str | None, weights: Path | str | None) -> str:

@@ -109,7 +109,7 @@ def explore(
         page = stack.enter_context(PageServer("Map", host, port, block=block, limits=LIMITS))
         own = source if isinstance(source, Path) and is_model_path(source) else None  # model of a run
         embedder = open_embedder(model, network, weights, progress, own or BUNDLED)
-        options = network_options(own if model is network is None else model, network, weights)
+        options = network_options(own if model is network is weights is None else model, network, weights)
         context = _make_context(read_map(source, data, embedder, progress), embedder, image, cell, options)
         if block:
             stack.enter_context(suppress(KeyboardInterrupt))  # the regular end

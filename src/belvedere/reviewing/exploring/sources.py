@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from belvedere.data.dataset import Dataset, load_dataset
+from belvedere.data.dataset import Dataset, as_dataset
 from belvedere.data.hashing import HashedSamples, hash_samples
 from belvedere.errors import UsageError
 from belvedere.evaluation.run_folder import PREDICTIONS, read_predictions
@@ -66,15 +66,14 @@ def read_map(
     """
     predictions: dict[Path, Prediction] = {}
     issues = None
-    if isinstance(source, Dataset):
-        samples = list(source.samples)
-    elif is_audit(source):
+    if isinstance(source, Path) and is_audit(source):
         samples, issues = _samples_of_audit(source, data, progress), read_audit_issues(source)
-    elif is_run(source):
-        dataset = load_data(source, data, None, progress)
-        samples = _samples_of_run(source, dataset, predictions, progress)
+    elif isinstance(source, Path) and is_run(source):
+        samples = _samples_of_run(source, _load_recorded(source, data, progress), predictions, progress)
     else:
-        samples = list(load_dataset(source).samples)
+        dataset = as_dataset(source)
+        progress.log_warnings(dataset.warnings)
+        samples = list(dataset.samples)
     hashed = hash_samples(samples, progress)
     embeddings = read_embeddings(hashed, embedder, progress)
     unreadable = (*hashed.unreadable, *embeddings.unreadable)
@@ -87,10 +86,20 @@ def read_map(
     return _to_map(title_of(source), embeddings, predictions, issues, progress)
 
 
+def _load_recorded(source: Path, data: Dataset | Path | str | None, progress: Progress) -> Dataset | None:
+    """Load the dataset of a run or audit, with its corrections if they are still there."""
+    recorded = read_configured(source, CORRECTIONS_KEY)
+    corrections = None if recorded is None else Path(recorded)
+    if corrections is not None and not corrections.is_file() and not isinstance(data, Dataset):
+        message = f"Missing corrections file of {source}: {corrections}. The labels are those without corrections"
+        progress.log_warnings([DataWarning(message)])
+        corrections = None
+    return load_data(source, data, corrections, progress)
+
+
 def _samples_of_audit(source: Path, data: Dataset | Path | str | None, progress: Progress) -> list[Sample]:
-    """Return the images of the dataset, with the corrections of the audit."""
-    corrections = read_configured(source, CORRECTIONS_KEY)
-    dataset = load_data(source, data, None if corrections is None else Path(corrections), progress)
+    """Return the images of the dataset."""
+    dataset = _load_recorded(source, data, progress)
     if dataset is None:
         raise UsageError(f"The dataset of the audit {source} cannot be read. Give it as `data`.")
     return list(dataset.samples)
@@ -144,8 +153,8 @@ def _columns(
         "label": tuple(sample.label for sample in samples),
         "prediction": tuple(NOT_PREDICTED if each is None else str(each.predicted_label) for each in known),
         "correct": tuple(
-            NOT_PREDICTED if each is None else "correct" if each.predicted_label == each.label else "wrong"
-            for each in known
+            NOT_PREDICTED if each is None else "correct" if each.predicted_label == sample.label else "wrong"
+            for each, sample in zip(known, samples, strict=True)
         ),
         NONE_OF_THESE: tuple(
             NOT_PREDICTED if each is None else NONE_OF_THESE if each.none_of_these else "one of the classes"

@@ -129,7 +129,7 @@ def _add_labels(app: FastAPI, context: LabelContext) -> None:
         if name is None:
             return _record(context, request, request.rows, "exclude", ())
         if request.is_new and name not in store.class_names:
-            check_new_class(name, store.class_names)
+            name = check_new_class(name, store.class_names)
         elif name not in store.class_names:
             raise UsageError(f"There is no class {name}. Reload the page.")
         return _record(context, request, request.rows, "relabel", (name,))

@@ -1,6 +1,6 @@
 """Labels of a pool: the decisions of a corrections file, one step per request of a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from belvedere.data.corrections.corrections_file import CorrectionsFile, active_
 from belvedere.errors import UsageError
 from belvedere.reviewing.labeling.order import NO_CLASS, UNLABELED
 from belvedere.reviewing.labeling.pool import Pool
+from belvedere.runtime.files import beside
 from belvedere.types.data import Decision, Resolution
 
 STEP_SEPARATOR = "-"  # between the id of a step and the number of a decision
@@ -62,11 +63,14 @@ class LabelStore:
         """Undo a step, by a step with the id of a request; return the undone one.
 
         Raises:
-            UsageError: There is no such step, or it cannot be written.
+            UsageError: There is no such step, the request has the id of another one, or it cannot be written.
         """
-        repeated = {each.to[0] for each in self.corrections_file.decisions if step_of(each) == request_id}
+        repeated = [each for each in self.corrections_file.decisions if step_of(each) == request_id]
+        if any(each.action != "undo" for each in repeated):
+            raise UsageError("The id of this request is that of an earlier step. Reload the page.")
         if repeated:
-            undone = (each for each in self.corrections_file.decisions if each.id in repeated)
+            ids = {each.to[0] for each in repeated}
+            undone = (each for each in self.corrections_file.decisions if each.id in ids)
             return Step(step_id, tuple(undone))
         if step_id not in self._steps:
             raise UsageError("There is no such step to undo. Reload the page.")
@@ -116,8 +120,7 @@ class LabelStore:
         for decision in new:
             self._steps.setdefault(step_of(decision), []).append(decision)
             self._of_image.setdefault(decision.sha256, []).append(decision)
-        named = (name for each in new if each.action in ("relabel", "tag") for name in each.to)
-        self.class_names = tuple(dict.fromkeys((*self.class_names, *named)))
+        self.class_names = tuple(dict.fromkeys((*self.class_names, *list_classes(new))))
         index = {name: number for number, name in enumerate(self.class_names)}
         labels, tags = self.labels.copy(), dict(self.tags)
         for key in {each.sha256 for each in new}:
@@ -135,6 +138,11 @@ def _label_of(resolution: Resolution, index: Mapping[str, int]) -> int:
     return UNLABELED if resolution.label is None else index.get(resolution.label, UNLABELED)
 
 
+def list_classes(decisions: Iterable[Decision]) -> list[str]:
+    """Return the classes that decisions name."""
+    return [name for each in decisions if each.action in ("relabel", "tag") for name in each.to]
+
+
 def step_of(decision: Decision) -> str:
     """Return the id of the step that a decision is part of."""
     return decision.id.partition(STEP_SEPARATOR)[0]
@@ -142,5 +150,4 @@ def step_of(decision: Decision) -> str:
 
 def default_labels_file(data: Path) -> Path:
     """Return the default path: beside the folder."""
-    path = data.resolve()
-    return path.with_name(path.name + ".labels.jsonl")
+    return beside(data.resolve(), ".labels.jsonl")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from belvedere.data.corrections.corrections_file import CorrectionsFile
 from belvedere.errors import OutputExistsError, UsageError
 from belvedere.reviewing.labeling.labels import LabelStore
+from belvedere.runtime.files import beside
 from belvedere.runtime.progress import Progress
 from belvedere.runtime.serialization import write_csv
 
@@ -91,8 +92,8 @@ class PlannedTraining:
 
 def output_folders(labels_file: Path, out: Path | str | None) -> tuple[Path, Path]:
     """Return the folders of the runs: of the first training, and of the distillation."""
-    run = labels_file.with_name(f"{labels_file.stem.removesuffix('.labels')}-run") if out is None else Path(out)
-    return run, run.with_name(f"{run.name}-small")
+    run = labels_file.parent / f"{labels_file.stem.removesuffix('.labels')}-run" if out is None else Path(out)
+    return run, beside(run, "-small")
 
 
 def plan_trainings(

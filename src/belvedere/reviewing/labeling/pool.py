@@ -56,7 +56,7 @@ def read_pool(folder: Path, embedder: Embedder, progress: Progress, root: Path |
         UsageError: `root` is given for a folder.
         CacheError: The embeddings cannot be cached.
     """
-    paths, skipped = _list(folder, None if root is None else Path(root))
+    paths, listed = _list(folder, None if root is None else Path(root))
     samples = [Sample(path, str(path.relative_to(folder) if folder.is_dir() else path), "", None) for path in paths]
     hashed = hash_samples(samples, progress)
     first: dict[str, int] = {}
@@ -68,18 +68,19 @@ def read_pool(folder: Path, embedder: Embedder, progress: Progress, root: Path |
             first[key] = index
     found = read_embeddings(hashed.select(first.values()), embedder, progress)
     unreadable = (*hashed.unreadable, *found.unreadable)
-    warnings = _warnings(unreadable, copies, skipped)
+    warnings = (*_warnings(unreadable, copies), *listed)
     if not found.samples:
         raise DatasetError(f"No image in {folder} can be read. Give a folder of images.")
     return Pool(folder, found.samples, found.hashes, make_features(found.values)[0], copies, warnings)
 
 
-def _list(folder: Path, root: Path | None) -> tuple[list[Path], SkippedFiles]:
-    skipped = SkippedFiles()
+def _list(folder: Path, root: Path | None) -> tuple[list[Path], list[DataWarning]]:
     if folder.is_file():
-        return [sample.path for sample in read_table(folder, root)[0]], skipped
+        samples, warnings = read_table(folder, root)
+        return [sample.path for sample in samples], warnings
     if root is not None and folder.is_dir():
         raise UsageError(f"`root` is for tables, and {folder} is a folder. Leave it out.")
+    skipped = SkippedFiles()
     try:
         paths = list(list_images(folder, skipped))
     except OSError as error:
@@ -87,12 +88,10 @@ def _list(folder: Path, root: Path | None) -> tuple[list[Path], SkippedFiles]:
     if not paths:
         found = f", only {skipped}" if skipped else ""
         raise DatasetError(f"No images in {folder}{found}. Give a folder of images.")
-    return paths, skipped
+    return paths, [DataWarning(f"{skipped} ignored")] if skipped else []
 
 
-def _warnings(
-    unreadable: Sequence[tuple[Sample, str]], copies: dict[str, tuple[Path, ...]], skipped: SkippedFiles
-) -> tuple[DataWarning, ...]:
+def _warnings(unreadable: Sequence[tuple[Sample, str]], copies: dict[str, tuple[Path, ...]]) -> list[DataWarning]:
     warnings = []
     if unreadable:
         names = tuple(f"{sample.name}: {reason}" for sample, reason in unreadable)
@@ -100,6 +99,4 @@ def _warnings(
     if copies:
         number = sum(map(len, copies.values()))
         warnings.append(DataWarning(f"{count(number, 'identical copy', 'identical copies')} shown once"))
-    if skipped:
-        warnings.append(DataWarning(f"{skipped} ignored"))
-    return tuple(warnings)
+    return warnings

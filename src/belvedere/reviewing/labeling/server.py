@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, overload
 import uvicorn
 
 from belvedere.data.corrections.class_names import check_new_class
-from belvedere.data.corrections.corrections_file import CorrectionsFile, damaged_lines_warning
+from belvedere.data.corrections.corrections_file import CorrectionsFile, active_decisions, damaged_lines_warning
+from belvedere.data.labels import normalize_label
 from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder
 from belvedere.inference.model import Model
@@ -19,7 +20,7 @@ from belvedere.reviewing.embedder import open_embedder
 from belvedere.reviewing.images import Gallery
 from belvedere.reviewing.labeling.app import create_app
 from belvedere.reviewing.labeling.estimate import Accuracy
-from belvedere.reviewing.labeling.labels import LabelStore, default_labels_file
+from belvedere.reviewing.labeling.labels import LabelStore, default_labels_file, list_classes
 from belvedere.reviewing.labeling.output import (
     PlannedTraining,
     check_labels_file,
@@ -255,6 +256,8 @@ def _open_session(
     for name in classes:
         names.append(check_new_class(name, names))
     corrections_file = CorrectionsFile(labels_file)
+    recorded = {normalize_label(name): name for name in list_classes(active_decisions(corrections_file.decisions))}
+    names = [recorded.get(normalize_label(name), name) for name in names]  # one spelling in the table
     check_labels_file(corrections_file, folder)
     pool = read_pool(folder, embedder, progress, root)
     progress.log_warnings((*pool.warnings, *damaged_lines_warning(corrections_file.path, corrections_file.damaged)))
