@@ -21,7 +21,7 @@ import pytest
 
 import belvedere
 import command_line
-from belvedere.data.dataset import load_dataset
+from belvedere.data.dataset import Dataset, load_dataset
 from belvedere.data.hashing import HashedSamples, hash_file
 from belvedere.errors import UsageError
 from belvedere.inference.embeddings import Embedder, model_embedder
@@ -331,7 +331,7 @@ def test_warnings_of_the_dataset_are_logged(kind: str, tmp_path: Path, embedder:
     images = sorted(write_classes(tmp_path / "images", 1).rglob("*.png"))
     rows = [f"{path},{path.parent.name},sunny" for path in images]
     (table := tmp_path / "t.csv").write_text("\n".join(["image,label,weather", *rows]) + "\n")
-    sources = {
+    sources: dict[str, Dataset | Path] = {
         "dataset": load_dataset(table),
         "table": table,
         "run": write_configured_run(tmp_path / "run", images[:1], data=table),

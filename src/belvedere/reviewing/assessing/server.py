@@ -128,10 +128,8 @@ def assess(
     """
     if page and block:
         check_main_thread("assess", "belvedere", "assess", str(model), str(data))
-    answers, progress = (
-        CorrectionsFile(Path(annotations or beside(Path(out).resolve(), ANNOTATIONS_SUFFIX))),
-        choose_progress(progress),
-    )
+    answers = CorrectionsFile(Path(annotations or beside(Path(out).resolve(), ANNOTATIONS_SUFFIX)))
+    progress = choose_progress(progress)
     inputs = [*_check_inputs(model, data, against, budget, repeats), answers.path]
     results = _Results(Path(out), seed, overwrite, inputs)
     open_session = partial(_open_session, model, against, data, answers, budget, repeats, unlabeled, seed, progress)
