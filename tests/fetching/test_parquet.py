@@ -107,6 +107,18 @@ def test_classes_that_are_one_folder_on_some_disks_are_refused(tmp_path: Path) -
         unpack(("0.parquet", write_table(tmp_path / "0.parquet", columns)))
 
 
+@pytest.mark.parametrize("labels", [["unlabeled", None], ["", "unlabeled"]])
+def test_a_class_is_not_mixed_with_images_without_a_label(labels: list[str | None], tmp_path: Path) -> None:
+    path = write_table(tmp_path / "0.parquet", {"image": images(JPEG, PNG), "label": (labels, pa.string())})
+    with pytest.raises(ArchiveError, match="unlabeled"):
+        unpack(("0.parquet", path))
+    (tmp_path / "out").rename(tmp_path / "other")
+    assert sorted(unpack(("train-0.parquet", path))) in (
+        ["train/unlabeled/000000.jpg", "unlabeled/000001.png"],
+        ["train/unlabeled/000001.png", "unlabeled/000000.jpg"],
+    )
+
+
 @pytest.mark.parametrize(
     ("columns", "word"),
     [

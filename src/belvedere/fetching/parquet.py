@@ -121,7 +121,7 @@ class _Writer:
     def __init__(self, folder: Path, max_bytes: int, packed_bytes: int) -> None:
         self.num_images = self._num_missing = self._num_bytes = 0
         self._folder, self._max_bytes, self._packed_bytes = folder, max_bytes, packed_bytes
-        self._folders, self._names = set[Parts](), DistinctNames()
+        self._labels, self._names = dict[Parts, str | None](), DistinctNames()  # labels by folder
 
     def check_stated(self, num_rows: int, num_bytes: int) -> None:
         """Check what a file states to have, before it is read."""
@@ -141,12 +141,14 @@ class _Writer:
             raise refusal(f"an image of {name} has {len(content):,} bytes, over the limit of {MAX_BYTES:,}")
         parts = (UNLABELED,) if label is None else (*((split,) if split else ()), label)
         folder = self._folder.joinpath(*parts)
-        if parts not in self._folders:
-            self._folders.add(parts)
-            if len(self._folders) > MAX_CLASSES:
+        if parts not in self._labels:
+            self._labels[parts] = label
+            if len(self._labels) > MAX_CLASSES:
                 raise refusal(f"it has more than {MAX_CLASSES:,} classes")
             self._names.add((*parts, "file"))
             folder.mkdir(parents=True, exist_ok=True)
+        elif self._labels[parts] != label:
+            raise refusal(f"a class of {name} is named {UNLABELED}, as the folder of its images without a label")
         kind = detect_format(content[:START_BYTES])
         suffix = SUFFIXES.get(kind, f".{kind.lower()}" if kind else "")
         with (folder / f"{self.num_images:06}{suffix}").open("xb") as file:
