@@ -1,7 +1,8 @@
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -287,24 +288,24 @@ def test_a_kill_while_a_folder_is_deleted_leaves_no_folder_in_the_way(
     step: int, is_complete: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(*, complete: bool = True) -> None:
-        with output_folder.atomic_folder(Path("results"), overwrite=True) as partial:
-            (partial / "figures").mkdir()
+        with output_folder.atomic_folder(Path("results"), overwrite=True) as folder:
+            (folder / "figures").mkdir()
             for name in ("figures/a.png", "metrics.json", "report.html"):
-                (partial / name).touch()
+                (folder / name).touch()
             if not complete:
                 raise ValueError
 
     write()
     calls = iter(range(step, -1, -1))
     with monkeypatch.context() as patch, suppress(KilledError, ValueError):
+
+        def delete(original: Callable[..., None], *args: Any, **options: Any) -> None:
+            if next(calls, 0) == 0:
+                raise KilledError
+            original(*args, **options)
+
         for name in ("unlink", "rmdir"):
-
-            def delete(*args: Any, original: Any = getattr(os, name), **options: Any) -> None:
-                if next(calls, 0) == 0:
-                    raise KilledError
-                original(*args, **options)
-
-            patch.setattr(os, name, delete)
+            patch.setattr(os, name, partial(delete, getattr(os, name)))
         write(complete=is_complete)
     write()
     assert names(Path()) == ["results"]
