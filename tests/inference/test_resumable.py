@@ -240,6 +240,16 @@ def test_a_full_disk_leaves_what_can_be_gone_on_with(
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_replaced_file_keeps_its_permissions(form: str, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{form}"
+    out.touch(0o600)
+    with open_resumable(out, form, CLASS_NAMES, MODEL, "m", resume=False) as (rows, _):
+        rows.write(make_prediction("a.png", None))
+    assert out.stat().st_size
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_whole_file_is_on_the_disk_before_its_parts_are_deleted(
     form: str, opened: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

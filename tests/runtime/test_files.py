@@ -97,6 +97,19 @@ def test_file_may_be_read_by_others() -> None:
     assert stat.S_IMODE(Path("x.bin").stat().st_mode) == 0o644
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize("mode", [0o600, 0o666, 0o444])
+def test_a_replaced_file_keeps_its_permissions(mode: int) -> None:
+    path = Path("x.bin")
+    path.write_bytes(OLD)
+    path.chmod(mode)
+    with files.atomic_text_writer(path) as file:
+        file.write("new")
+        [temporary] = [each for each in Path().iterdir() if each != path]
+        assert stat.S_IMODE(temporary.stat().st_mode) == mode
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", mode)
+
+
 def test_name_as_long_as_names_can_be() -> None:
     path = Path("x" * 251 + ".csv")
     files.write_bytes(path, NEW)

@@ -15,7 +15,7 @@ from typing import IO, TextIO
 
 from belvedere.errors import BelvedereError, UsageError
 from belvedere.runtime.locks import is_named, try_lock
-from belvedere.runtime.operating_system import can_rename_open_files, rename, replace
+from belvedere.runtime.operating_system import can_rename_open_files, copy_mode, rename, replace
 from belvedere.runtime.terminal import describe_error
 
 TEMPORARY_NAME = ".belvedere-{}.tmp"  # beside the target; with 16 hexadecimal digits
@@ -80,6 +80,7 @@ def _atomic_writer(path: Path, check: Callable[[], None]) -> Iterator[IO[bytes]]
 def _temporary_file(target: Path, check: Callable[[], None]) -> Iterator[IO[bytes]]:
     clear_once(target.parent)
     temporary, file = _open_temporary(target.parent)
+    copy_mode(target, temporary)  # before the content: the file may be private
     try:
         with file:
             yield file

@@ -5,6 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +39,9 @@ if sys.platform == "win32":
     def sync_folder(folder: Path) -> None:
         """Do nothing: Windows cannot open folders."""
 
+    def copy_mode(path: Path, target: Path) -> None:
+        """Do nothing: on Windows, a file inherits permissions from its folder."""
+
 else:
     import fcntl
 
@@ -65,6 +69,11 @@ else:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def copy_mode(path: Path, target: Path) -> None:
+        """Give a file the permissions of another one, if that exists and the disk has permissions."""
+        with suppress(OSError):
+            target.chmod(path.stat().st_mode & 0o777)
 
 
 def count_cpus() -> int | None:

@@ -15,7 +15,7 @@ from typing import IO, Protocol
 from belvedere.errors import OutputExistsError, UsageError
 from belvedere.inference.writers.text import CsvWriter, JsonLinesWriter, Writer
 from belvedere.runtime.files import always, clear_once
-from belvedere.runtime.operating_system import replace
+from belvedere.runtime.operating_system import copy_mode, replace
 from belvedere.runtime.output_folder import close_on_windows, delete_folder, empty_folder, lock_folder, partial_path
 from belvedere.runtime.serialization import unescape_formula, write_json
 from belvedere.runtime.terminal import describe_error
@@ -168,6 +168,7 @@ def open_resumable(
                 yield rows, rows.read() if resume else ()
                 file = rows.finish()
                 check()
+            copy_mode(target, file)
             replace(file, target)
             clear_once(target.parent)
             close_on_windows(marker)
