@@ -125,9 +125,7 @@ def calibrate(
     opened, dataset = as_model(model), as_dataset(data)
     source = model_file(opened.name)
     if out is None:
-        if address := snapshot_address(source):
-            raise UsageError(f"The model of {address} in the Hugging Face cache is not replaced. Give `out`.")
-        _check_unchanged(source, opened)
+        _check_replaceable(source, opened)
     inputs = list(dataset.list_files()) if out is None else [source, *dataset.list_files()]
     file = OutputFile(source if out is None else Path(out), overwrite=overwrite, inputs=lambda: inputs)
     hashed = hash_samples(_choose_samples(dataset, opened), progress)
@@ -149,8 +147,10 @@ def calibrate(
     return replace(result, path=file.path, num_test_images=len(dataset.split("test")), training_overlap=overlap)
 
 
-def _check_unchanged(file: Path, model: Model) -> None:
-    """Raise UsageError if a model file, which is replaced, is not the one that was opened."""
+def _check_replaceable(file: Path, model: Model) -> None:
+    """Raise UsageError if a model file is in a cache, or is not the one that was opened."""
+    if address := snapshot_address(file):
+        raise UsageError(f"The model of {address} in the Hugging Face cache is not replaced. Give `out`.")
     try:
         content = read_model_file(file)
     except (OSError, ValueError) as error:
