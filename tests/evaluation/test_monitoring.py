@@ -236,6 +236,14 @@ def test_older_metrics_are_replaced(run: Path, opened: Model, tmp_path: Path) ->
     assert "belvedere_monitor_changed{" in file.read_text()
 
 
+@pytest.mark.parametrize("recorded", ["null", "5", "[]"])
+def test_metrics_of_another_form_leave_the_comparison(recorded: str, run: Path, opened: Model, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text(f'{{"model": {recorded}}}')
+    report = belvedere.monitor(tmp_path / "run", run.parent / "images", model=opened, progress=False)
+    assert report.num_images == 60
+
+
 def test_records(run: Path, opened: Model, tmp_path: Path) -> None:
     images = sorted((run.parent / "images").rglob("*.png"))
     predictions, embeddings = opened.predict(images), opened.embed(images)
@@ -301,6 +309,7 @@ def test_a_part_of_the_test_images(run: Path, opened: Model, tmp_path: Path) -> 
         ("damaged", "damaged"),
         ("no records", "yet"),
         ("since", "since"),
+        ("year 1", "since"),
         ("no images", "image"),
     ],
 )
@@ -314,6 +323,9 @@ def test_errors(run: Path, opened: Model, tmp_path: Path, case: str, word: str) 
         since = datetime.now(UTC) if case == "earlier" else None
         line = to_line(1, "0" * 64, make_prediction("x", None, 0.7, 0.2, 0.1), np.zeros(3, "f4"))
         (tmp_path / "records-1.jsonl").write_bytes(line)
+    elif case == "year 1":
+        since = datetime.min
+        (tmp_path / "records-1.jsonl").touch()
     elif case == "since":
         since = datetime.now(UTC)
         write_image(tmp_path / "x.png", "red")

@@ -83,6 +83,13 @@ def test_link_is_followed() -> None:
     assert Path("elsewhere/x.txt").read_text() == "hello"
 
 
+def test_a_loop_of_links_is_refused() -> None:
+    Path("loop").symlink_to("loop")
+    with pytest.raises(UsageError):
+        files.write_bytes(Path("loop"), NEW)
+    assert Path("loop").is_symlink()
+
+
 def test_device_is_written_into_and_stays_a_device() -> None:
     files.write_bytes(Path("/dev/null"), NEW)
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,30 @@ def test_file_created_meanwhile_is_not_replaced(form: str, model: Model, photos:
         out.unlink()
         assert "resume" in said
         assert predict_files(model, [photos / "red/0.png"], form, out=out, resume=True).num_images == 1
+
+
+def test_a_loop_of_links_is_refused_before_the_work(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    with pytest.raises(UsageError):
+        OutputFile(loop, overwrite=True)
+
+
+def test_links_to_files_to_be_made_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("new.txt")
+    OutputFile(tmp_path / "link", overwrite=False).check()
+
+
+@pytest.mark.parametrize("out", ["out.csv", "loop"])
+@pytest.mark.parametrize("sheet", ["sheet.png", "loop"])
+def test_outputs_that_are_loops_of_links_are_refused(
+    out: str, sheet: str, model: Model, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    expected = pytest.raises(UsageError) if "loop" in (out, sheet) else nullcontext()
+    with expected:
+        predict_files(model, [photos], "csv", out=tmp_path / out, sinks=sheets(tmp_path / sheet))
+    assert (tmp_path / "loop").is_symlink()
 
 
 def test_model_created_meanwhile_is_not_replaced(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Predicts files and folders into a writer and sinks, as a stream."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -191,7 +192,7 @@ def _check_options(format: str, out: Path | None, outputs: Sequence[Path], resum
         raise UsageError(f"`resume` needs a file of {', '.join(RESUMABLE)}. Give `out`, such as predictions.csv.")
     if resume and outputs != [out]:
         raise UsageError(f"{outputs[-1]} cannot be drawn for a resumed run. Leave it out, or `resume`.")
-    if len({path.resolve() for path in outputs}) < len(outputs):
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise UsageError(f"Outputs need different files. Received: {', '.join(map(str, outputs))}.")
 
 

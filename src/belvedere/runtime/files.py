@@ -63,6 +63,8 @@ def write_text(path: Path, content: str, check: Callable[[], None] = always) -> 
 @contextmanager
 def _atomic_writer(path: Path, check: Callable[[], None]) -> Iterator[IO[bytes]]:
     try:
+        with suppress(FileNotFoundError):
+            path.stat()  # raises OSError for a loop of links, for which `resolve` raises RuntimeError
         target = path.resolve()
         if target.exists() and not target.is_file() and not target.is_dir():
             with target.open("wb") as file:  # a device, such as /dev/null, must not be replaced by a file

@@ -1,6 +1,7 @@
 """Output files: existing files that may be replaced, and inputs that never are."""
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,14 +70,17 @@ class OutputFile:
     def _find(self) -> _Identity | None:
         """Return which regular file exists; devices and pipes are written to, not replaced."""
         with self._path_errors():
-            if not self.path.is_file():
+            try:
+                found = self.path.stat()
+            except FileNotFoundError:
                 return None
-            found = self.path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     @contextmanager
     def _path_errors(self) -> Iterator[None]:
-        """Turn errors of the system, such as a name that is too long, into a UsageError."""
+        """Turn errors of the system, such as a name that is too long or a loop of links, into a UsageError."""
         try:
             yield
         except BelvedereError:

@@ -101,10 +101,17 @@ def _list_inputs(stored: StoredPredictions, source: Path, model: Model | Path | 
 
 def _sample(source: Path, model: Model, since: datetime | None, progress: Progress) -> Sampled:
     if source.is_dir() and is_monitor_folder(source):
-        return sample_records(source, model, None if since is None else since.timestamp())
+        return sample_records(source, model, None if since is None else _to_seconds(since))
     if since is not None:
         raise UsageError(f"`since` is for records of a server. {source} has none. Leave it out.")
     return sample_images(list(refuse_models([source])), model, progress)
+
+
+def _to_seconds(time: datetime) -> float:
+    try:
+        return time.timestamp()
+    except (ValueError, OverflowError) as error:  # such as year 1 without a time zone
+        raise UsageError(f"`since` is out of range: {time}. Give a later time.") from error
 
 
 def _check_classes(model: Model, stored: StoredPredictions) -> None:
@@ -158,7 +165,8 @@ def _warnings(metrics: Mapping[str, Any], model: Model, new: Sampled) -> tuple[D
     warnings = []
     if metrics.get("split") in ("val", "validation"):
         warnings.append("The run has no test images: new images are compared with validation images, which are easier")
-    if metrics.get("model", {}).get("sha256", model.sha256) != model.sha256:
+    recorded = metrics.get("model")
+    if isinstance(recorded, dict) and recorded.get("sha256", model.sha256) != model.sha256:
         warnings.append("The model has changed since the predictions of the run, so differences may be its own")
     if len(new) < MIN_IMAGES:
         warnings.append(f"Only {count(len(new), 'image')} to compare: only large changes are found")
