@@ -17,5 +17,6 @@ def test_evaluate(trained: Path) -> None:
     assert plain.returncode == 0, plain.stderr
     assert "precision" in plain.stdout
     assert (trained / "evaluation" / "report.html").is_file()
+    assert metrics.keys() == json.loads((trained / "evaluation" / "metrics.json").read_text()).keys()
     again = belvedere("evaluate", "run", "images", "--out", "evaluation", cwd=trained)
     assert_one_line(again, 2, "evaluation ", "--overwrite")

@@ -240,6 +240,9 @@ def test_results_are_written_and_replaced(images: Path, opened: Model, data: Ass
     (tmp_path / "other" / "mine.txt").write_text("kept")
     with pytest.raises(OutputExistsError):
         belvedere.assess(opened, images, out=tmp_path / "other", page=False)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError):
+        belvedere.assess(opened, images, out=tmp_path / "loop", page=False)
 
 
 def test_two_models_and_no_labels(images: Path, opened: Model, named_model: Any, tmp_path: Path) -> None:

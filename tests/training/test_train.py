@@ -157,6 +157,13 @@ def test_existing_folder_raises(run: Run, data: Path) -> None:
     assert len(list((data / "train" / "red").iterdir())) == 41
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_loop_of_links_is_refused(resume: bool, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError):
+        train(data, out=tmp_path / "loop", epochs=1, resume=resume)
+
+
 def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 20, colors={"blue": BLUE, "red": RED})
     run = train(tmp_path / "images", out=tmp_path / "run", recipe="article", epochs=1)

@@ -67,7 +67,8 @@ def evaluate(
         loaded, dataset, out=out, ood=ood, overwrite=overwrite, spreadsheet=spreadsheet, progress=progress
     )
     if as_json:
-        print_json(collect_metrics(evaluation, loaded.identity, loaded.card, time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        print_json(collect_metrics(evaluation, loaded.identity, loaded.card, seconds, spreadsheet))
         return
     show_evaluation(console(), evaluation)
     if out is None:

@@ -41,8 +41,9 @@ def write_results(folder: Path, results: RunResults) -> dict[str, object]:
     """Write metrics.json, predictions.csv, figures/ and report.html, and return the content of metrics.json."""
     from belvedere.evaluation.report.html import write_report  # matplotlib, which readers do not need
 
-    metrics = collect_metrics(results.evaluation, results.model_id, results.card, results.total_seconds)
-    metrics["spreadsheet"] = results.spreadsheet  # for readers of predictions.csv
+    metrics = collect_metrics(
+        results.evaluation, results.model_id, results.card, results.total_seconds, results.spreadsheet
+    )
     write_json(folder / METRICS, metrics)
     predictions = results.evaluation.predictions
     write_predictions(folder / PREDICTIONS, predictions, results.card.class_names, spreadsheet=results.spreadsheet)
@@ -53,7 +54,7 @@ def write_results(folder: Path, results: RunResults) -> dict[str, object]:
 
 
 def collect_metrics(
-    evaluation: Evaluation, model_id: ModelId, card: ModelCard, total_seconds: float
+    evaluation: Evaluation, model_id: ModelId, card: ModelCard, total_seconds: float, spreadsheet: bool
 ) -> dict[str, object]:
     """Return the content of metrics.json: the metrics, and the model's origin."""
     origin = card.provenance
@@ -72,6 +73,7 @@ def collect_metrics(
         "onnx_max_relative_error": origin.onnx_max_relative_error,
         "num_images_by_split": dict(origin.num_images),
         "versions": dict(origin.versions),
+        "spreadsheet": spreadsheet,  # for readers of predictions.csv
     }
 
 

@@ -1,6 +1,7 @@
 """Run folder of a training: created or resumed, with config.toml, weights and model.onnx."""
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -64,7 +65,7 @@ def open_run_folder(
     """Yield the unfinished run folder, which the main process creates and then renames to `out`."""
     with ExitStack() as stack:
         with distributed.main_process_first():
-            folder = partial_path(out.resolve())
+            folder = partial_path(Path(os.path.realpath(out)))  # `atomic_folder` reports a loop of links
             if distributed.is_main:
                 folder = stack.enter_context(
                     atomic_folder(out, overwrite=overwrite, keep_if=CHECKPOINT, resume=resume, inputs=inputs)

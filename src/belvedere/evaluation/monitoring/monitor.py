@@ -110,7 +110,7 @@ def _sample(source: Path, model: Model, since: datetime | None, progress: Progre
 def _to_seconds(time: datetime) -> float:
     try:
         return time.timestamp()
-    except (ValueError, OverflowError) as error:  # such as year 1 without a time zone
+    except (ValueError, OverflowError, OSError) as error:  # such as year 1 without a time zone
         raise UsageError(f"`since` is out of range: {time}. Give a later time.") from error
 
 

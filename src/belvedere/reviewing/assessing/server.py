@@ -1,5 +1,6 @@
 """Starts the assessment: reads models and images, runs the server of the page, and writes the report."""
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -128,7 +129,8 @@ def assess(
     """
     if page and block:
         check_main_thread("assess", "belvedere", "assess", str(model), str(data))
-    answers = CorrectionsFile(Path(annotations or beside(Path(out).resolve(), ANNOTATIONS_SUFFIX)))
+    resolved = Path(os.path.realpath(out))  # a loop of links is reported where the folder is checked
+    answers = CorrectionsFile(Path(annotations or beside(resolved, ANNOTATIONS_SUFFIX)))
     progress = choose_progress(progress)
     inputs = [*_check_inputs(model, data, against, budget, repeats), answers.path]
     results = _Results(Path(out), seed, overwrite, inputs)
