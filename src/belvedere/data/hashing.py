@@ -3,12 +3,13 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from belvedere.data.split_names import fill_splits
 from belvedere.errors import InvalidImageError
 from belvedere.images.content import read_content
 from belvedere.runtime.parallel import parallel_map
@@ -82,23 +83,24 @@ def duplicate_warnings(hashed: HashedSamples) -> list[DataWarning]:
 
     Each of up to three warnings names its groups; a group across splits with conflicting labels is in two.
     """
-    by_hash: defaultdict[str, list[Sample]] = defaultdict(list)
-    for sample, content_hash in zip(hashed.samples, hashed.hashes, strict=True):
-        by_hash[content_hash].append(replace(sample, split=sample.split or "train"))  # without one, it is for training
+    by_hash: defaultdict[str, list[tuple[Sample, str | None]]] = defaultdict(list)
+    splits = fill_splits([sample.split for sample in hashed.samples])
+    for sample, split, content_hash in zip(hashed.samples, splits, hashed.hashes, strict=True):
+        by_hash[content_hash].append((sample, split))
     groups = [group for group in by_hash.values() if len(group) > 1]
     kinds = {
         "across splits: test scores are optimistic": [
-            group for group in groups if len({sample.split for sample in group}) > 1
+            group for group in groups if len({split for _, split in group}) > 1
         ],
-        "with conflicting labels": [group for group in groups if len({sample.label for sample in group}) > 1],
+        "with conflicting labels": [group for group in groups if len({sample.label for sample, _ in group}) > 1],
         "within one split and class": [
-            group for group in groups if len({(sample.split, sample.label) for sample in group}) == 1
+            group for group in groups if len({(split, sample.label) for sample, split in group}) == 1
         ],
     }
     return [
         DataWarning(
             f"{count(len(chosen), 'group')} of identical images {kind}",
-            tuple(" = ".join(sample.name for sample in group) for group in chosen),
+            tuple(" = ".join(sample.name for sample, _ in group) for group in chosen),
         )
         for kind, chosen in kinds.items()
         if chosen

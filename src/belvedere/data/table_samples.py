@@ -11,7 +11,7 @@ from belvedere.data.image_paths import ImagePaths
 from belvedere.data.label_columns import MAX_SHOWN, is_grouping
 from belvedere.data.label_tables import Row, read_label_table
 from belvedere.data.labels import has_fractions, parse_labels
-from belvedere.data.split_names import SPLITS, split_of
+from belvedere.data.split_names import SPLITS, fill_splits, split_of
 from belvedere.errors import DatasetError, UnknownNameError
 from belvedere.runtime.serialization import unescape_formula
 from belvedere.runtime.terminal import count
@@ -80,8 +80,8 @@ def _name_labels(folder: Path, samples: list[Sample]) -> tuple[list[Sample], lis
 def _drop_repeated(samples: Sequence[Sample]) -> tuple[list[Sample], list[DataWarning]]:
     """Keep one of the rows that are the same, and report images in rows that differ."""
     first: dict[Sample, Sample] = {}
-    for sample in samples:  # without a split, it is for training
-        first.setdefault(replace(sample, split=sample.split or "train"), sample)
+    for sample, split in zip(samples, fill_splits([each.split for each in samples]), strict=True):
+        first.setdefault(sample if sample.split == split else replace(sample, split=split), sample)
     distinct = list(first.values())
     by_path: defaultdict[Path, list[Sample]] = defaultdict(list)
     for sample in distinct:

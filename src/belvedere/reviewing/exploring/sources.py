@@ -91,7 +91,7 @@ def _load_recorded(source: Path, data: Dataset | Path | str | None, progress: Pr
     recorded = read_configured(source, CORRECTIONS_KEY)
     corrections = None if recorded is None else Path(recorded)
     if corrections is not None and not corrections.is_file() and not isinstance(data, Dataset):
-        message = f"Missing corrections file of {source}: {corrections}. The labels are those without corrections"
+        message = f"Missing corrections file of {source}: {corrections}. Put it back: the labels are without it"
         progress.log_warnings([DataWarning(message)])
         corrections = None
     return load_data(source, data, corrections, progress)
